@@ -1,0 +1,50 @@
+# Each target makes .venv and installs what it needs by itself. `make help` lists them.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMPS := $(VENV)/.stamps
+
+# Spinning OpenMP threads cost a busy machine far more than they win an idle one.
+export OMP_WAIT_POLICY ?= PASSIVE
+
+.PHONY: help setup demo test check clean
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make demo   system A on the embedded digits: its table, and the page runs/demo/report.html"
+	@echo "make test   the tests (no network, no data needed; UNFOOL_DATA_DIR adds those on real data)"
+	@echo "make check  ruff, pyright, and the test that no import points up the layers"
+	@echo "make setup  everything, with the dev and bench extras"
+	@echo "make clean  remove .venv and runs/"
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(STAMPS)/run: $(BIN)/python pyproject.toml
+	$(BIN)/pip install --quiet -e .
+	@mkdir -p $(STAMPS) && touch $@
+
+$(STAMPS)/dev: $(BIN)/python pyproject.toml
+	$(BIN)/pip install --quiet -e '.[dev]'
+	@mkdir -p $(STAMPS) && touch $@ $(STAMPS)/run
+
+$(STAMPS)/bench: $(BIN)/python pyproject.toml
+	$(BIN)/pip install --quiet -e '.[dev,bench]'
+	@mkdir -p $(STAMPS) && touch $@ $(STAMPS)/dev $(STAMPS)/run
+
+setup: $(STAMPS)/bench
+
+demo: $(STAMPS)/run
+	$(BIN)/unfool study contrastive-multitask --scale demo --out runs/demo
+
+test: $(STAMPS)/dev
+	$(BIN)/python -m pytest -n 2
+
+check: $(STAMPS)/dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+	$(BIN)/python -m pytest -q tests/core/test_layers.py
+
+clean:
+	rm -rf $(VENV) runs

@@ -1,0 +1,262 @@
+"""What PGD-10 costs here, over the passes that it cannot do without and over foolbox, and that it finds the same.
+
+    python benchmarks/attacks.py [--json] [--data-dir DIR] [--images N]
+
+Ratios of CPU time on one thread, each the median over rounds; a round takes the next 64 images through every variant in
+turn, in one process. The network is a ResNet-18 with CIFAR stem at half width.
+
+* ``pgd10_over_floor``: every image kept for all steps, final check included, over ten forward and input-backward passes
+  of the same fp32 network with frozen parameters (the floor);
+* ``pgd10_folded_over_floor``: searched by an fp32 copy with folded batch norm, stored channels-last;
+* ``pgd10_bf16_over_floor``: searched by a bf16 copy, last step and final check by the network itself;
+* ``pgd10_over_foolbox``, ``pgd10_bf16_over_foolbox``: the same two over foolbox's LinfPGD with the same steps;
+* ``active_over_full_standard``, ``active_over_full_robust``: fooled images leave the batch, over every image kept, on a
+  normally and on an adversarially trained network.
+
+Beside them stand the robust accuracies of every variant on the same images, judged by the network itself, and
+``agreement_points``, the largest difference between any two of them in percentage points.
+
+The two networks are trained on the first call (about ten CPU minutes, picked up where it was stopped) and kept in
+``runs/benchmarks``. Images are CIFAR-10's where the data directory has them, else the embedded digits.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import foolbox
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from unfool.attacks import Search, make_attack
+from unfool.core.streams import Streams
+from unfool.core.threat import ThreatModel
+from unfool.data.catalog import open_table
+from unfool.data.parquet import hub_folders
+from unfool.data.places import data_folder
+from unfool.data.table import ImageTable
+from unfool.models.network import Network
+from unfool.training import RunConfig, StageConfig, TaskConfig, train
+
+CHUNK = 64
+STEPS = 10
+KEEP_ALL = f"pgd-{STEPS}:random_start=false,goal=last"
+LEAVE = f"pgd-{STEPS}:random_start=false,goal=success"
+LIMITS = {
+    "pgd10_over_floor": 1.08,
+    "pgd10_folded_over_floor": 0.97,
+    "pgd10_bf16_over_floor": 0.60,
+    "pgd10_over_foolbox": 0.70,
+    "pgd10_bf16_over_foolbox": 0.40,
+    "active_over_full_standard": 0.20,
+    "active_over_full_robust": 0.85,
+    "agreement_points": 0.2,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Material:
+    """What is trained and measured on: a set, its threat model, the length of training."""
+
+    name: str
+    training: ImageTable
+    judged: ImageTable
+    threat: str
+    epochs: dict[str, int]
+    batch_size: int
+
+
+def material(data_dir: str | None, images: int) -> Material:
+    """CIFAR-10 of the data directory, else the digits; ``images`` of them to attack, none of which is trained on."""
+    folder = data_folder(data_dir)
+    if "cifar10" in hub_folders(folder):
+        train_table = open_table("cifar10", "train", data_dir=folder)
+        return Material(
+            name="cifar10",
+            training=train_table.sample(25_000, Streams(0)),
+            judged=open_table("cifar10", "test", data_dir=folder).sample(images, Streams(0)),
+            threat="linf:8/255",
+            epochs={"standard": 3, "robust": 3},
+            batch_size=128,
+        )
+    rest, held_out = open_table("digits", "train").cut(1024, Streams(0))
+    return Material(
+        name="digits",
+        training=rest,
+        judged=held_out.sample(min(images, len(held_out)), Streams(0)),
+        threat="linf:0.2",
+        epochs={"standard": 20, "robust": 40},
+        batch_size=32,
+    )
+
+
+def trained(kind: str, given: Material, folder: Path) -> Network:
+    """The ``standard`` or ``robust`` network, trained in its folder or read from there."""
+    eps = ThreatModel.parse(given.threat).eps
+    stage = StageConfig(
+        tasks={"labels": TaskConfig(task="labels")},
+        epochs=given.epochs[kind],
+        batch_size=given.batch_size,
+        optimizer="sgd",
+        learning_rate=0.1,
+        weight_decay=5e-4,
+        schedule="triangle",
+        precision="bf16",
+        perturb=f"fgsm:random_start=true,step_size={1.25 * eps}" if kind == "robust" else None,
+        threat=given.threat,
+    )
+    config = RunConfig(
+        data=given.name, stages=(stage,), trunk={"name": "resnet18", "stem": "cifar", "width": 0.5}, classifier="labels"
+    )
+
+    def tell(words: str, step: int, steps: int, loss: float) -> None:
+        if step % 20 == 0 or step == steps:
+            print(f"\rtraining the {kind} network: step {step}/{steps}, loss {loss:.3f} ", end="", file=sys.stderr)
+
+    run = train(config, given.training, folder / f"attacks-{given.name}-{kind}", report=tell)
+    print(f"\r{kind} network: trained in {run.cpu_seconds:.0f} CPU seconds".ljust(70), file=sys.stderr)
+    return run.network.eval()
+
+
+Variant = Callable[[Tensor, Tensor], Tensor]
+
+
+def variants(network: Network, threat: ThreatModel) -> dict[str, Variant]:
+    """Every way of running PGD-10 that is measured: images, labels → adversarial images."""
+    keep_all, leave = make_attack(KEEP_ALL, threat), make_attack(LEAVE, threat)
+    searches = {"folded": Search(dtype="fp32"), "bf16": Search(dtype="bf16")}
+    twins = {name: search.copy(network) for name, search in searches.items()}
+    foreign = foolbox.models.pytorch.PyTorchModel(network, bounds=(0.0, 1.0), device="cpu")
+    theirs = foolbox.attacks.LinfPGD(rel_stepsize=0.25, steps=STEPS, random_start=False)
+
+    def floor(images: Tensor, labels: Tensor) -> Tensor:
+        points = images
+        for _ in range(STEPS):
+            moving = points.detach().requires_grad_()
+            loss = F.cross_entropy(network(moving), labels, reduction="sum")
+            (gradient,) = torch.autograd.grad(loss, moving)
+            points = points + threat.eps / 4 * gradient.sign()
+            points = torch.clamp(points, (images - threat.eps).clamp_(min=0), (images + threat.eps).clamp_(max=1))
+        return points
+
+    def frozen_floor(images: Tensor, labels: Tensor) -> Tensor:
+        network.requires_grad_(False)
+        try:
+            return floor(images, labels)
+        finally:
+            network.requires_grad_(True)
+
+    def searched(name: str) -> Variant:
+        return lambda images, labels: keep_all(network, images, labels, twin=twins[name], search=searches[name]).images
+
+    return {
+        "floor": frozen_floor,
+        "pgd10": lambda images, labels: keep_all(network, images, labels).images,
+        "folded": searched("folded"),
+        "bf16": searched("bf16"),
+        "active": lambda images, labels: leave(network, images, labels).images,
+        "active_bf16": lambda images, labels: (
+            leave(network, images, labels, twin=twins["bf16"], search=searches["bf16"]).images
+        ),
+        "foolbox": lambda images, labels: theirs(foreign, images, labels, epsilons=threat.eps)[1],
+    }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """CPU seconds of each variant per round, and its robust accuracy in percent."""
+
+    seconds: dict[str, list[float]]
+    accuracies: dict[str, float]
+
+    def ratio(self, ours: str, theirs: str) -> float:
+        """Median over rounds."""
+        return statistics.median(a / b for a, b in zip(self.seconds[ours], self.seconds[theirs], strict=True))
+
+    @property
+    def agreement_points(self) -> float:
+        """The largest difference of the attacks' accuracies."""
+        robust = [value for name, value in self.accuracies.items() if name != "clean"]
+        return max(robust) - min(robust)
+
+
+def measured(network: Network, given: Material, kind: str) -> Measured:
+    """Attack all images, 64 at a time, with every variant; the warm-up is not counted."""
+    runs = variants(network, ThreatModel.parse(given.threat))
+    batch = given.judged.batch()
+    labels = batch.labels("label")
+
+    def right(images: Tensor, labels: Tensor) -> int:
+        with torch.no_grad():
+            return int((network(images).argmax(1) == labels).sum())
+
+    for run in runs.values():
+        run(batch.images[:CHUNK], labels[:CHUNK])
+    seconds: dict[str, list[float]] = {name: [] for name in runs}
+    correct = dict.fromkeys(("clean", *runs), 0)
+    for start in range(0, len(labels), CHUNK):
+        chunk, target = batch.images[start : start + CHUNK], labels[start : start + CHUNK]
+        correct["clean"] += right(chunk, target)
+        for name, run in runs.items():
+            before = time.process_time()
+            adversarial = run(chunk, target)
+            seconds[name].append(time.process_time() - before)
+            correct[name] += right(adversarial, target)
+        print(f"\rattacking the {kind} network: {start + len(target)}/{len(labels)} ", end="", file=sys.stderr)
+    print("\r".ljust(70), end="\r", file=sys.stderr)
+    accuracies = {name: round(100 * count / len(labels), 3) for name, count in correct.items()}
+    return Measured(seconds=seconds, accuracies=accuracies)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Benchmark of unfool's projected-gradient attack.")
+    parser.add_argument("--json", action="store_true", help="print one JSON object of medians")
+    parser.add_argument("--data-dir", default=None, help="directory with cifar10 in hub layout (else UNFOOL_DATA_DIR)")
+    parser.add_argument("--images", type=int, default=1024, help="images to attack, a multiple of 64, at least 320")
+    arguments = parser.parse_args()
+    if arguments.images % CHUNK or not 5 * CHUNK <= arguments.images <= 1024:
+        parser.error(f"--images {arguments.images} is not allowed; give a multiple of {CHUNK} from 320 to 1024")
+    torch.set_num_threads(1)
+    given = material(arguments.data_dir, arguments.images)
+    folder = Path(__file__).resolve().parent.parent / "runs" / "benchmarks"
+    results = {kind: measured(trained(kind, given, folder), given, kind) for kind in ("standard", "robust")}
+    robust = results["robust"]
+    figures: dict[str, object] = {
+        "pgd10_over_floor": robust.ratio("pgd10", "floor"),
+        "pgd10_folded_over_floor": robust.ratio("folded", "floor"),
+        "pgd10_bf16_over_floor": robust.ratio("bf16", "floor"),
+        "pgd10_over_foolbox": robust.ratio("pgd10", "foolbox"),
+        "pgd10_bf16_over_foolbox": robust.ratio("bf16", "foolbox"),
+        "active_over_full_standard": results["standard"].ratio("active", "pgd10"),
+        "active_over_full_robust": robust.ratio("active", "pgd10"),
+        "agreement_points": max(result.agreement_points for result in results.values()),
+    }
+    figures = {name: round(value, 4) if isinstance(value, float) else value for name, value in figures.items()}
+    figures["robust_accuracy"] = {kind: result.accuracies for kind, result in results.items()}
+    figures |= {"data": given.name, "threat": given.threat, "images": len(given.judged)}
+    if arguments.json:
+        print(json.dumps(figures))
+        return 0
+    print(f"PGD-10 on {given.name} at {given.threat}, {len(given.judged)} images, one thread, CPU time, medians")
+    for name, limit in LIMITS.items():
+        value = figures[name]
+        state = "met" if isinstance(value, float) and value <= limit else "MISSED"
+        print(f"  {name:<28}{value:8.3f}   (≤ {limit:.2f}: {state})")
+    for kind, result in results.items():
+        print(f"  accuracy in percent, {kind}: " + ", ".join(f"{k} {v:.2f}" for k, v in result.accuracies.items()))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,170 @@
+"""The frame around every attack: it checks what goes in, and trusts nothing that comes out."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from unfool.attacks.objective import LabelLoss, Objective
+from unfool.attacks.projected_gradient import Perturbed
+from unfool.core.batch import check_images
+from unfool.core.config import parse_settings
+from unfool.core.errors import ImagesError, SpecError
+from unfool.core.registry import Registry
+from unfool.core.streams import Streams
+from unfool.core.threat import ThreatModel
+from unfool.models.fast import search_copy
+from unfool.models.modes import untouched
+
+TOLERANCE = 1e-6
+"""How far rounding may carry an image out of its ball, in pixel units."""
+
+
+class Engine(Protocol):
+    """Moves images along an objective; ProjectedGradient is the first."""
+
+    @property
+    def threat(self) -> ThreatModel: ...
+
+    def run(
+        self,
+        objective: Objective,
+        images: Tensor,
+        ids: Tensor,
+        streams: Streams,
+        search: Objective | None = None,
+        finish: float = 0.1,
+    ) -> Perturbed: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Search:
+    """The faster twin of a model that looks for adversarial examples; the model itself confirms every one.
+
+    ``fold`` merges batch norm into convolutions, ``channels_last`` sets the memory order, ``dtype`` is fp32 or bf16.
+    """
+
+    fold: bool = True
+    channels_last: bool = True
+    dtype: str = "fp32"
+
+    def copy(self, model: nn.Module) -> nn.Module:
+        """The twin; make it once and use it for all batches."""
+        return search_copy(model, fold=self.fold, channels_last=self.channels_last, dtype=self.dtype)
+
+    @property
+    def finish(self) -> float:
+        """Share of the steps that the model itself takes: bf16's gradients are off in sign on some 4 % of pixels."""
+        return 0.1 if self.dtype == "bf16" else 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attacked:
+    """``images`` (B, C, H, W), each inside ball and box; ``losses`` the highest seen, ``fooled`` whether the model
+    errs on the image, ``flat`` whether it never gave a gradient, ``distances`` in the threat's norm, all (B,);
+    ``model_images`` how many images went through the model or its twin."""
+
+    images: Tensor
+    losses: Tensor
+    fooled: Tensor
+    flat: Tensor
+    distances: Tensor
+    model_images: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attack:
+    """A named attack: an engine with its settings."""
+
+    name: str
+    engine: Engine
+    settings: Mapping[str, Any]
+
+    @property
+    def threat(self) -> ThreatModel:
+        """The threat model the attack stays within."""
+        return self.engine.threat
+
+    def __call__(
+        self,
+        model: nn.Module,
+        images: Tensor,
+        labels: Tensor,
+        *,
+        ids: Tensor | None = None,
+        streams: Streams | None = None,
+        twin: nn.Module | None = None,
+        search: Search | None = None,
+    ) -> Attacked:
+        """Attack a model (images in [0,1] → logits) on images (B, C, H, W) with labels (B,).
+
+        ``ids`` (B,) name the images for the random draws (default: their position), ``streams`` the seed (default 0).
+        ``search`` turns on a fast twin; pass ``twin=search.copy(model)`` to make it only once. The model is attacked
+        in eval mode, and its modes, parameters, ``.grad``, buffers and the global random state are given back as they
+        were. Raises ImagesError for images or labels that break the contract, NonFiniteError for NaN logits.
+        """
+        check_images(images)
+        if labels.shape != images.shape[:1] or labels.dtype != torch.int64:
+            given = f"{labels.dtype} of shape {tuple(labels.shape)}"
+            raise ImagesError(f"labels are {given}; give one int64 class per image, shape ({len(images)},)")
+        ids = torch.arange(len(images), device=images.device) if ids is None else ids
+        streams = Streams(0) if streams is None else streams
+        with untouched(model):
+            if search is not None and twin is None:
+                twin = search.copy(model)
+            found = self.engine.run(
+                LabelLoss(model, labels),
+                images.detach(),
+                ids,
+                streams.named(self.name),
+                LabelLoss(twin, labels) if twin is not None else None,
+                search.finish if search is not None else 0.1,
+            )
+        return self._checked(found, images.detach())
+
+    def _checked(self, found: Perturbed, images: Tensor) -> Attacked:
+        """Recompute distance and box from the images themselves: an engine's word is not enough."""
+        distances = self.threat.norm(found.images - images)
+        inside = (
+            (distances <= self.threat.eps + TOLERANCE).all() and (found.images >= 0).all() and (found.images <= 1).all()
+        )
+        if not inside or not torch.isfinite(found.images).all():
+            raise ImagesError(f"attack {self.name} left {self.threat} or the box [0,1]; this is a fault of the attack")
+        return Attacked(
+            images=found.images,
+            losses=found.losses,
+            fooled=found.fooled,
+            flat=found.flat,
+            distances=distances,
+            model_images=found.model_images,
+        )
+
+
+Factory = Callable[[str, ThreatModel, Mapping[str, Any]], Attack]
+
+ATTACKS: Registry[Factory] = Registry("attack", "unfool.attacks")
+
+_STEPS = re.compile(r"(.+?)-(\d+)")
+
+
+def make_attack(text: str, threat: ThreatModel | str, settings: Mapping[str, Any] | None = None) -> Attack:
+    """Make an attack from ``fgsm``, ``pgd-20`` or ``pgd-20:restarts=5,step_size=2/255``; the number counts steps.
+
+    ``settings`` adds keys that the text does not set. Raises SpecError with the nearest name for anything unknown.
+    """
+    threat = ThreatModel.parse(threat) if isinstance(threat, str) else threat
+    name, given = parse_settings(text)
+    values: dict[str, Any] = {**(settings or {}), **given}
+    counted = _STEPS.fullmatch(name)
+    family = name
+    if counted is not None and name not in ATTACKS:
+        family = counted[1]
+        if "steps" in values:
+            raise SpecError(f"attack {text!r} sets its steps twice; write {name} or {family}:steps={values['steps']}")
+        values["steps"] = int(counted[2])
+    return ATTACKS[family](name, threat, values)

@@ -1,0 +1,229 @@
+"""Projected gradient: the one engine for every perturbation that follows a gradient, up or down.
+
+x ← project(x ± step · steepest(∇ objective(x)))  (Madry et al., ICLR 2018; in each norm the threat model's geometry).
+
+Legend: B images, n of them in play at a step.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from unfool.attacks.objective import Objective, Reading
+from unfool.core.errors import NonFiniteError, SpecError
+from unfool.core.streams import Streams
+from unfool.core.threat import ThreatModel
+
+Goal = Literal["last", "best", "success", "unjudged"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Perturbed:
+    """``images`` (B, C, H, W) inside ball and box; ``losses`` (B,) the highest loss that was seen for each image
+    ("last": its loss at the image given; downhill: the lowest); ``fooled`` (B,) whether any point that was confirmed
+    fooled the objective ("last": whether the image given does); ``flat`` (B,) no gradient at any step;
+    ``model_images`` how many images went through the objective."""
+
+    images: Tensor
+    losses: Tensor
+    fooled: Tensor
+    flat: Tensor
+    model_images: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProjectedGradient:
+    """Settings of the engine.
+
+    ``goal`` is what to return: the ``last`` iterate, the ``best`` (a fooled one before any other, then the highest
+    loss), ``success``: as best, but an image that is fooled leaves the batch at once, or ``unjudged``: the last
+    iterate without the forward pass that would judge it, for training. ``uphill`` False descends (a reversal), and
+    then best means lowest. For best and success, more steps or restarts never lower ``losses``.
+    """
+
+    threat: ThreatModel
+    steps: int
+    step_size: float
+    random_start: bool = False
+    restarts: int = 1
+    uphill: bool = True
+    goal: Goal = "best"
+
+    def __post_init__(self) -> None:
+        if self.steps < 0 or self.restarts < 1:
+            raise SpecError(
+                f"steps {self.steps}, restarts {self.restarts} are not allowed; give steps ≥ 0, restarts ≥ 1"
+            )
+        if not (math.isfinite(self.step_size) and self.step_size >= 0):
+            raise SpecError(f"step size {self.step_size} is not allowed; give a finite number of 0 or more")
+        if self.restarts > 1 and not self.random_start:
+            raise SpecError(f"{self.restarts} restarts without a random start repeat one run; set random_start")
+
+    def run(
+        self,
+        objective: Objective,
+        images: Tensor,
+        ids: Tensor,
+        streams: Streams,
+        search: Objective | None = None,
+        finish: float = 0.1,
+    ) -> Perturbed:
+        """Perturb images (B, C, H, W) in [0,1].
+
+        ``search`` is a cheaper, less precise form of the objective. It then drives all steps but the last share
+        ``finish`` of them: every success it reports is confirmed by ``objective``, and what it leaves standing, or
+        claimed wrongly, is finished with ``objective``'s own gradient. Raises NonFiniteError for a loss or gradient
+        that is NaN or infinite.
+        """
+        course = _Course(self, images)
+        for restart in range(self.restarts):
+            rows = course.standing()
+            if not len(rows):
+                break
+            origins, points = images[rows], images[rows]
+            if self.random_start:
+                points = self.threat.sample(origins, ids[rows], streams.named("start").at(restart))
+            self._climb(course, objective, search, self.steps - math.ceil(self.steps * finish), rows, origins, points)
+        return course.result()
+
+    def _climb(
+        self,
+        course: _Course,
+        objective: Objective,
+        search: Objective | None,
+        rough: int,
+        rows: Tensor,
+        origins: Tensor,
+        points: Tensor,
+    ) -> None:
+        claimed: list[tuple[Tensor, Tensor, Tensor]] = []
+        for step in range(self.steps):
+            if step == rough and claimed:
+                rows, origins, points = self._confirm(course, objective, claimed, rows, origins, points)
+            if not len(rows):
+                continue
+            use = search if search is not None and step < rough else objective
+            points, reading, gradient = course.gradient(use, points, rows)
+            if use is objective:
+                keep = course.record(rows, points, reading)
+            else:
+                keep = self._unclaimed(reading, claimed, rows, origins, points)
+            if keep is not None:
+                rows, origins, points, gradient = rows[keep], origins[keep], points[keep], gradient[keep]
+            if len(rows):
+                points = self._move(points, gradient, origins)
+        if claimed:
+            rows, origins, points = self._confirm(course, objective, claimed, rows, origins, points)
+        if self.goal == "unjudged":
+            course.best[rows] = points
+        elif len(rows):
+            with torch.no_grad():
+                course.record(rows, points, course.read(objective, points, rows))
+
+    def _move(self, points: Tensor, gradient: Tensor, origins: Tensor) -> Tensor:
+        direction = gradient if self.uphill else -gradient
+        moved = points + self.threat.steepest(direction, points, origins, self.step_size)
+        return self.threat.project(moved, origins)
+
+    def _unclaimed(
+        self,
+        reading: Reading,
+        claimed: list[tuple[Tensor, Tensor, Tensor]],
+        rows: Tensor,
+        origins: Tensor,
+        points: Tensor,
+    ) -> Tensor | None:
+        """Set aside what the search says is fooled; give the mask of the others, None if nobody leaves."""
+        if self.goal != "success" or reading.fooled is None or not reading.fooled.any():
+            return None
+        claimed.append((rows[reading.fooled], origins[reading.fooled], points[reading.fooled]))
+        return ~reading.fooled
+
+    def _confirm(
+        self,
+        course: _Course,
+        objective: Objective,
+        claimed: list[tuple[Tensor, Tensor, Tensor]],
+        rows: Tensor,
+        origins: Tensor,
+        points: Tensor,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Judge the search's successes by the objective; those that fail the test go back among the others."""
+        back, back_origins, back_points = (torch.cat(parts) for parts in zip(*claimed, strict=True))
+        claimed.clear()
+        with torch.no_grad():
+            keep = course.record(back, back_points, course.read(objective, back_points, back))
+        if keep is not None:
+            back, back_origins, back_points = back[keep], back_origins[keep], back_points[keep]
+        return torch.cat([rows, back]), torch.cat([origins, back_origins]), torch.cat([points, back_points])
+
+
+class _Course:
+    """What one run has found so far for each image of the batch."""
+
+    def __init__(self, settings: ProjectedGradient, images: Tensor):
+        count, device = len(images), images.device
+        self.settings = settings
+        self.best = images.clone()
+        self.losses = torch.full((count,), -math.inf, device=device)
+        self.best_losses = self.losses.clone()
+        self.fooled = torch.zeros(count, dtype=torch.bool, device=device)
+        self.flat = torch.full((count,), settings.steps > 0, device=device)
+        self.model_images = 0
+
+    def standing(self) -> Tensor:
+        """Rows that are still in play."""
+        if self.settings.goal == "success":
+            return (~self.fooled).nonzero().squeeze(1)
+        return torch.arange(len(self.best), device=self.best.device)
+
+    def read(self, objective: Objective, points: Tensor, rows: Tensor) -> Reading:
+        reading = objective(points, rows)
+        self.model_images += len(points)
+        if not torch.isfinite(reading.losses.detach()).all():
+            raise NonFiniteError(
+                "the model gave a NaN or infinite loss under attack; check its weights and its outputs"
+            )
+        return reading
+
+    def gradient(self, objective: Objective, points: Tensor, rows: Tensor) -> tuple[Tensor, Reading, Tensor]:
+        """The detached points, the reading there and the gradient by the image; never one by a parameter."""
+        with torch.enable_grad():
+            moving = points.detach().requires_grad_()
+            reading = self.read(objective, moving, rows)
+            gradient = None
+            if reading.losses.requires_grad:
+                (gradient,) = torch.autograd.grad(reading.losses.sum(), moving, allow_unused=True)
+        if gradient is None:
+            gradient = torch.zeros_like(points)
+        if not torch.isfinite(gradient).all():
+            raise NonFiniteError("the model gave a NaN or infinite gradient under attack; check its non-linearities")
+        self.flat[rows] &= ~gradient.flatten(1).any(1)
+        return moving.detach(), Reading(losses=reading.losses.detach(), fooled=reading.fooled), gradient
+
+    def record(self, rows: Tensor, points: Tensor, reading: Reading) -> Tensor | None:
+        """Note points that the objective itself has judged; give the mask of images that stay, None if all do."""
+        losses = reading.losses.detach().to(self.losses.dtype) * (1 if self.settings.uphill else -1)
+        fooled = torch.zeros_like(rows, dtype=torch.bool) if reading.fooled is None else reading.fooled
+        if self.settings.goal in ("last", "unjudged"):
+            better = torch.ones_like(fooled)
+            self.fooled[rows], self.losses[rows] = fooled, losses
+        else:
+            known = self.fooled[rows]
+            better = (fooled & ~known) | ((fooled == known) & (losses > self.best_losses[rows]))
+            self.fooled[rows] |= fooled
+            self.losses[rows] = torch.maximum(self.losses[rows], losses)
+        self.best_losses[rows] = torch.where(better, losses, self.best_losses[rows])
+        self.best[rows[better]] = points[better].to(self.best.dtype)
+        return ~fooled if self.settings.goal == "success" and fooled.any() else None
+
+    def result(self) -> Perturbed:
+        losses = self.losses if self.settings.uphill else -self.losses
+        return Perturbed(
+            images=self.best, losses=losses, fooled=self.fooled, flat=self.flat, model_images=self.model_images
+        )

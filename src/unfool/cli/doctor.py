@@ -1,0 +1,82 @@
+"""``unfool doctor``: what this machine offers, and which data sets can be had on it."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar
+
+from unfool.cli.options import DataDir, Json
+
+
+@dataclass(frozen=True, kw_only=True)
+class DoctorCommand:
+    """Show the device, threads, precision and versions, and which data sets are reachable.
+
+    Nothing is downloaded or changed; the hub is asked once whether it answers.
+    """
+
+    data_dir: DataDir = None
+    json: Json = False
+
+    examples: ClassVar[str] = """
+  unfool doctor
+  unfool doctor --data-dir ../data
+  unfool doctor --json
+"""
+
+    def run(self) -> None:
+        from unfool.cli.printing import print_json, print_lines
+        from unfool.data.catalog import catalog
+
+        sets = catalog(self.data_dir)
+        found = examine()
+        if self.json:
+            print_json({**found, "data": [asdict(entry) for entry in sets]})
+            return
+        lines = [f"{name.replace('_', ' '):<16} {_words(value)}" for name, value in found.items() if name != "advice"]
+        lines += ["", "data sets"]
+        for entry in sets:
+            mark = "yes" if entry.reachable else "no "
+            columns = f", labels {', '.join(entry.label_columns)}" if entry.label_columns else ""
+            lines.append(f"  {mark}  {entry.name:<16} {entry.where}{columns}")
+        print_lines([*lines, *(["", "advice"] if found["advice"] else []), *(f"  {text}" for text in found["advice"])])
+
+
+def examine() -> dict[str, Any]:
+    """The machine as JSON takes it; ``advice`` holds what could be done to make it faster."""
+    import torch
+
+    from unfool.studies.base import versions
+
+    gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+    capabilities = torch.cpu.get_capabilities()
+    fast_bf16 = bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+    cores, threads = os.cpu_count() or 1, torch.get_num_threads()
+    policy = os.environ.get("OMP_WAIT_POLICY", "")
+    advice = []
+    if policy.upper() != "PASSIVE":
+        advice.append("set OMP_WAIT_POLICY=PASSIVE: threads that spin while they wait slow a busy machine down")
+    if threads > cores:
+        advice.append(f"set OMP_NUM_THREADS={cores}: {threads} threads share {cores} cores")
+    if not gpus and not fast_bf16:
+        advice.append("keep --precision fp32: this processor has no instructions for bf16")
+    return {
+        "device": "cuda" if gpus else "cpu",
+        "gpus": gpus,
+        "processor": str(capabilities.get("cpu_name") or capabilities.get("architecture") or "unknown"),
+        "cores": cores,
+        "threads": threads,
+        "omp_wait_policy": policy,
+        "bf16": {"cpu": fast_bf16, "cuda": bool(gpus) and torch.cuda.is_bf16_supported()},
+        "versions": versions(),
+        "advice": advice,
+    }
+
+
+def _words(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_words(item)}" for name, item in value.items())
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or "none"
+    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)

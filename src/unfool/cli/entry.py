@@ -1,0 +1,88 @@
+"""From the arguments of a process to its exit code: what goes wrong becomes one line on stderr."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+import traceback
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from unfool.cli.usage import parse
+from unfool.core.errors import INTERRUPTED, UnfoolError, UnfoolWarning
+
+UNEXPECTED = 70
+"""Exit code for a fault of the program itself (EX_SOFTWARE of sysexits.h)."""
+BROKEN_PIPE = 141
+"""Exit code when the reader of the output went away, as shells report SIGPIPE."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command that ``argv`` (default: the process's own arguments) names, and return its exit code.
+
+    ``--debug`` anywhere, or UNFOOL_DEBUG=1, shows the traceback of what went wrong and all warnings.
+    """
+    given = list(sys.argv[1:] if argv is None else argv)
+    debug = "--debug" in given or os.environ.get("UNFOOL_DEBUG") == "1"
+    for stream in (sys.stdout, sys.stderr):
+        # A name that the terminal cannot show must not stop the work.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+    with _one_line_warnings(debug):
+        try:
+            command = parse([argument for argument in given if argument != "--debug"])
+            if command is not None:
+                command.run()
+            sys.stdout.flush()
+            return 0
+        except UnfoolError as error:
+            return _told(str(error), error.exit_code, debug)
+        except KeyboardInterrupt:
+            return _told("interrupted; run the same command again to resume", INTERRUPTED, debug)
+        except BrokenPipeError:
+            _close_output()
+            return BROKEN_PIPE
+        except Exception as error:
+            fault = f"unexpected {type(error).__name__}: {error}; please report it with what --debug shows"
+            return _told(fault, UNEXPECTED, debug)
+
+
+def _told(message: str, code: int, debug: bool) -> int:
+    if debug:
+        traceback.print_exc()
+    _tell(message)
+    return code
+
+
+def _tell(message: str) -> None:
+    """One line on stderr, without anything that would steer a terminal."""
+    shown = "".join(character if character.isprintable() else " " for character in message)
+    print(f"unfool: {' '.join(shown.split())}", file=sys.stderr, flush=True)
+
+
+@contextmanager
+def _one_line_warnings(debug: bool) -> Iterator[None]:
+    """Show the library's own warnings as one line each; those of other libraries only when debugging."""
+    with warnings.catch_warnings():
+        others = warnings.showwarning
+
+        def show(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
+            if issubclass(category, UnfoolWarning):
+                _tell(f"warning: {message}")
+            else:
+                others(message, category, *where, **more)
+
+        warnings.showwarning = show
+        if not debug:
+            warnings.simplefilter("ignore")
+        warnings.simplefilter("always", UnfoolWarning)
+        yield
+
+
+def _close_output() -> None:
+    """Let Python's own flush at exit find a place that takes everything."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,0 +1,49 @@
+"""What commands print: one JSON object, or text for a person; progress goes to stderr."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from unfool.core.files import atomic_path
+
+WIDTH = 100
+"""Columns for tables where the output is no terminal."""
+
+
+def print_json(value: Mapping[str, Any]) -> None:
+    """One JSON object on stdout, in ASCII so that every terminal and pipe takes it."""
+    print(json.dumps(value, allow_nan=False))
+
+
+def stdout() -> Console:
+    """The console for results; a terminal's own width, else wide enough for the tables."""
+    console = Console(file=sys.stdout, highlight=False)
+    return console if console.is_terminal else Console(file=sys.stdout, width=WIDTH, highlight=False)
+
+
+def stderr() -> Console:
+    """The console for progress."""
+    return Console(file=sys.stderr, highlight=False)
+
+
+def print_lines(lines: Iterable[str]) -> None:
+    """Lines as they are: neither wrapped nor read as markup, so that paths stay whole."""
+    for line in lines:
+        print(line)
+
+
+class _OnlyLookingError(Exception):
+    pass
+
+
+def check_writable(path: Path) -> None:
+    """Fail before the work and not after it: OutputError if ``path`` could not be written; leaves no file."""
+    with suppress(_OnlyLookingError), atomic_path(path):
+        raise _OnlyLookingError

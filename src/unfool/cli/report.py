@@ -1,0 +1,79 @@
+"""``unfool report``: show results again, and put them into a repository."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, ClassVar
+
+import tyro
+
+from unfool.cli.options import DataDir, Device, Json
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportCommand:
+    """Render the page of a finished study or of a results file, and publish the results.
+
+    A study's folder is opened again: nothing that is finished is computed twice, and its page gets its curves and
+    gallery. A lone results file (.json) gives a page with what the file holds.
+    """
+
+    results: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RESULTS")]
+    """A finished study's folder, or a results file (.json)."""
+    out: Annotated[
+        Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="(default: beside the results file)")
+    ] = None
+    """The page (.html), for a results file; a study's page is report.html in its folder."""
+    publish: Annotated[Path | None, tyro.conf.arg(metavar="DIR", help_behavior_hint="(default: not)")] = None
+    """Copy the results file to DIR/STUDY/SCALE.json."""
+    readme: Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="(default: not)")] = None
+    """Markdown file in which the table between the markers of this study and scale is replaced."""
+    data_dir: DataDir = None
+    device: Device = "auto"
+    json: Json = False
+
+    examples: ClassVar[str] = """
+  unfool report runs/contrastive-multitask-demo
+  unfool report results/contrastive-multitask/small.json --out small.html
+  unfool report runs/a-small --data-dir ../data --publish results --readme README.md
+"""
+
+    def run(self) -> None:
+        from unfool.cli.printing import print_json, print_lines
+        from unfool.report.publish import publish
+
+        path, page = self._study() if self.results.is_dir() else self._file()
+        written = publish(path, self.publish, self.readme)
+        if self.json:
+            print_json({"page": str(page), "results": str(path), "written": [str(item) for item in written]})
+        else:
+            print_lines([f"page: {page}", *(f"written: {item}" for item in written)])
+
+    def _study(self) -> tuple[Path, Path]:
+        """Reopen a finished study's folder; its results file and its page."""
+        from unfool.cli.printing import stderr
+        from unfool.cli.systems import choose_device
+        from unfool.core.errors import SpecError
+        from unfool.studies import reopen_study
+
+        if self.out is not None:
+            raise SpecError(f"--out is for a results file; the page of {self.results} is its report.html")
+        reopened = reopen_study(
+            self.results, data_dir=self.data_dir, device=choose_device(self.device), console=stderr()
+        )
+        return reopened, self.results / "report.html"
+
+    def _file(self) -> tuple[Path, Path]:
+        """Render a results file by itself."""
+        from unfool.report import Page, load_study, write_page
+        from unfool.studies import STUDIES
+
+        results: dict[str, Any] = load_study(self.results)
+        name = str(results.get("study", ""))
+        title, subtitle = "Results", str(results.get("system", ""))
+        if name in STUDIES:
+            study: Any = STUDIES[name]()
+            title, subtitle = study.title, study.subtitle
+        page = self.out or self.results.with_suffix(".html")
+        return self.results, write_page(page, Page(title=title, subtitle=subtitle, study=results))

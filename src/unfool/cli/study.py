@@ -1,0 +1,73 @@
+"""``unfool study``: repeat one of the source systems, from images to verdicts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, ClassVar
+
+import tyro
+
+from unfool.cli.options import DataDir, Device, Json
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyCommand:
+    """Repeat a source system: train its models, attack them, and judge its claims.
+
+    Prints the table and the verdicts, and writes a page. A study that was stopped goes on where it stopped.
+    """
+
+    name: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="NAME")]
+    """The study: contrastive-multitask."""
+    scale: Annotated[str, tyro.conf.arg(metavar="demo|small|full")] = "demo"
+    """demo: embedded digits, minutes; small: the real sets on two cores; full: the source's own values, on a GPU."""
+    out: Annotated[Path | None, tyro.conf.arg(metavar="DIR", help_behavior_hint="(default: runs/NAME-SCALE)")] = None
+    """Folder for everything the study makes."""
+    data_dir: DataDir = None
+    device: Device = "auto"
+    json: Json = False
+
+    examples: ClassVar[str] = """
+  unfool study contrastive-multitask --scale demo --out runs/demo
+  unfool study contrastive-multitask --scale small --data-dir ../data --out runs/a-small
+  unfool study contrastive-multitask --scale demo --json > results.json
+"""
+
+    def run(self) -> None:
+        from unfool.cli.printing import print_json, stderr
+        from unfool.cli.systems import choose_device
+        from unfool.studies import run_study
+
+        out = self.out or Path("runs") / f"{self.name}-{self.scale}"
+        result = run_study(
+            self.name,
+            self.scale,
+            out,
+            data_dir=self.data_dir,
+            device=choose_device(self.device),
+            console=stderr(),
+        )
+        page = out / "report.html"
+        if self.json:
+            print_json({**result, "page": str(page)})
+        else:
+            print_study(result, page)
+
+
+def print_study(result: dict[str, Any], page: Path) -> None:
+    """The tables, each claim with its verdict and evidence, and where the page lies."""
+    from rich.text import Text
+
+    from unfool.cli.printing import print_lines, stdout
+    from unfool.report.tables import evidence, rich_tables
+
+    console = stdout()
+    for table in rich_tables(result):
+        console.print(table)
+    styles = {"holds": "bold green", "fails": "bold red", "undecided": "bold yellow"}
+    for claim in result.get("claims", []):
+        console.print(Text(claim["verdict"].upper().ljust(10), styles[claim["verdict"]]) + Text(claim["text"]))
+        for sentence in evidence(claim):
+            console.print(Text(f"          {sentence}", "dim"))
+    print_lines([f"page: {page}"])

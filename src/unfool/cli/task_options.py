@@ -1,0 +1,32 @@
+"""``--task name:key=value,..`` as the tasks of a stage."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from unfool.core.config import build, parse_settings, to_plain
+from unfool.core.errors import SpecError
+from unfool.tasks import make_task
+from unfool.training import TaskConfig
+
+
+def read_tasks(texts: Iterable[str], label_column: str | None) -> dict[str, TaskConfig]:
+    """Tasks by head name; ``weight`` and ``as`` are the stage's own keys, all others are the task's settings.
+
+    A labels task without a column takes the set's primary one. Raises SpecError with the nearest name for an unknown
+    task or key, and for two tasks on one head.
+    """
+    tasks: dict[str, TaskConfig] = {}
+    for text in texts:
+        name, given = parse_settings(text)
+        own = {key: given.pop(key) for key in ("weight",) if key in given}
+        head = given.pop("as", name)
+        if name == "labels" and label_column is not None:
+            given.setdefault("column", label_column)
+        # Settings are kept as numbers and not as text, so that the same run is the same whoever wrote it down.
+        plain = to_plain(make_task(name, given).settings)
+        if head in tasks:
+            raise SpecError(f"two tasks share the head {head!r}; name one of them with as=NAME")
+        settings = {key: plain[key] for key in given}
+        tasks[head] = build(TaskConfig, {"task": name, "settings": settings, **own}, f"task {text!r}")
+    return tasks

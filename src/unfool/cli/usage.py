@@ -1,0 +1,131 @@
+"""Arguments to a command object (tyro underneath), and every misuse to one line that names what was meant."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import io
+import re
+from collections.abc import Sequence
+from contextlib import redirect_stderr
+from importlib.metadata import version
+from inspect import getdoc
+from typing import Annotated, Any, ClassVar, Protocol, Union
+
+import tyro
+
+from unfool.core.errors import SpecError
+from unfool.core.spec import unknown
+
+COMMANDS = {
+    "study": "unfool.cli.study:StudyCommand",
+    "train": "unfool.cli.train:TrainCommand",
+    "evaluate": "unfool.cli.evaluate:EvaluateCommand",
+    "attack": "unfool.cli.attack:AttackCommand",
+    "report": "unfool.cli.report:ReportCommand",
+    "doctor": "unfool.cli.doctor:DoctorCommand",
+}
+"""Where each command lives; only the one that is asked for is imported."""
+
+EPILOG = """\
+examples:
+  unfool doctor
+  unfool study contrastive-multitask --scale demo
+  unfool train --data digits --trunk convnet --epochs 8 --out runs/digits
+  unfool evaluate runs/digits --attack pgd-20 --threat linf:8/255
+
+`unfool COMMAND --help` shows a command's options and examples; `unfool --version` the version. With --debug, or
+UNFOOL_DEBUG=1, a failure shows its traceback. Data sets without network: --data-dir DIR, or UNFOOL_DATA_DIR.
+
+exit codes:
+  0  done
+  2  a command, option, name, number or threat model that is not understood
+  3  a data set, run or results file that is missing, unreadable or corrupt
+  4  images or labels that break the contract: float NCHW in [0,1], finite, not empty
+  5  a weights file that is malformed, unsafe or of another architecture
+  6  a folder or file that cannot be written, is in use, or belongs to another configuration
+  7  a loss or gradient that is not finite
+  8  a device or precision that this machine does not offer
+  70 a fault of unfool itself: please report it
+  130 interrupted; the same command resumes
+  141 the reader of the output went away"""
+
+_STYLE = (tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff)
+
+
+class Command(Protocol):
+    """A command: a frozen dataclass of its options, with examples for its help."""
+
+    examples: ClassVar[str]
+
+    def run(self) -> None:
+        """Do it, and print what came of it."""
+        ...
+
+
+def parse(given: Sequence[str]) -> Command | None:
+    """The command that the arguments describe; None if they asked for help or the version, which is then printed.
+
+    Raises SpecError for everything else that is no command.
+    """
+    if not given:
+        raise SpecError(f"no command was given; choose one of {', '.join(COMMANDS)}, or see unfool --help")
+    name, rest = given[0], list(given[1:])
+    if name in ("-h", "--help"):
+        return _overview()
+    if name == "--version":
+        print(f"unfool {version('unfool')}")
+        return None
+    if name not in COMMANDS:
+        raise unknown("command", name, COMMANDS)
+    return _parsed(_command(name), name, rest)
+
+
+def _command(name: str) -> Any:
+    module, _, cls = COMMANDS[name].partition(":")
+    return getattr(importlib.import_module(module), cls)
+
+
+def _overview() -> None:
+    commands = {name: _command(name) for name in COMMANDS}
+    listed = Union[  # noqa: UP007 - made from a tuple
+        tuple(
+            Annotated[cls, tyro.conf.subcommand(name, description=cls.__doc__.splitlines()[0])]
+            for name, cls in commands.items()
+        )
+    ]
+    description = "Make image classifiers hard to fool, and learn how hard they are."
+    try:
+        tyro.cli(listed, prog="unfool", description=description, args=["--help"])  # type: ignore[call-overload]
+    except SystemExit:
+        print(f"\n{EPILOG}")
+
+
+def _parsed(cls: Any, name: str, rest: list[str]) -> Command | None:
+    complaint = io.StringIO()
+    try:
+        with redirect_stderr(complaint):
+            command, strange = tyro.cli(
+                cls, prog=f"unfool {name}", args=rest, config=_STYLE, return_unknown_args=True, description=getdoc(cls)
+            )
+    except SystemExit as end:
+        if end.code:
+            raise SpecError(f"{_first_paragraph(complaint.getvalue())}; see unfool {name} --help") from None
+        if {"-h", "--help"} & set(rest):
+            print(f"\nexamples:\n{cls.examples.strip(chr(10))}")
+        return None
+    if strange:
+        option = next((token for token in strange if token.startswith("-")), None)
+        if option is None:
+            raise SpecError(f"unfool {name} does not understand {strange[0]!r}; see unfool {name} --help")
+        known = ["--" + field.name.replace("_", "-") for field in dataclasses.fields(cls)]
+        raise unknown(f"option of unfool {name}", option.partition("=")[0], known)
+    return command
+
+
+def _first_paragraph(box: str) -> str:
+    """What tyro says inside its box, down to the first rule, as one line."""
+    text = re.sub(r"\x1b\[[0-9;]*m", "", box)
+    inside = [line.strip(" │") for line in text.splitlines() if line.startswith("│")]
+    end = next((number for number, line in enumerate(inside) if line and set(line) == {"─"}), len(inside))
+    return " ".join(" ".join(inside[:end]).split()).rstrip(".") or "the arguments are not understood"

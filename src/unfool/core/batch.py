@@ -1,0 +1,104 @@
+"""What travels together: images, their ids and their label columns; and what a task makes of them.
+
+Legend: B images, V views of each, C channels, H×W pixels; N = V·B.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from unfool.core.errors import DataError, ImagesError
+from unfool.core.spec import unknown
+
+
+def check_images(images: Tensor) -> None:
+    """Refuse anything but finite floating NCHW images in [0,1]; raises ImagesError, changes nothing."""
+    rule = "unfool takes float NCHW images in [0,1]"
+    if not isinstance(images, Tensor):
+        raise ImagesError(f"images are a {type(images).__name__}; {rule}; convert them with torch.as_tensor")
+    if images.ndim != 4:
+        raise ImagesError(f"images have shape {tuple(images.shape)}; {rule}; add or drop a dimension")
+    if images.numel() == 0:
+        raise ImagesError(f"images have shape {tuple(images.shape)}, an empty batch; {rule}; give at least one image")
+    if not images.is_floating_point():
+        raise ImagesError(f"images are {images.dtype}; {rule}; divide by 255 with images.float() / 255")
+    if images.shape[1] > 4 and images.shape[3] in (1, 3, 4):
+        raise ImagesError(
+            f"images have shape {tuple(images.shape)}, which looks like NHWC; {rule}; use permute(0, 3, 1, 2)"
+        )
+    low, high = (float(value) for value in torch.aminmax(images.detach()))
+    if not (math.isfinite(low) and math.isfinite(high)):
+        raise ImagesError(f"images hold NaN or infinite values; {rule}; drop or repair those images")
+    if low < 0.0 or high > 1.0:
+        bytes_like = low >= 0.0 and high > 2.0
+        hint = "divide by 255" if bytes_like else "undo the normalisation (it belongs inside the network)"
+        raise ImagesError(f"images lie in [{low:.4g}, {high:.4g}]; {rule}; {hint}")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Batch:
+    """A batch: ``images`` (B, C, H, W) float32 in [0,1], ``ids`` (B,) int64, ``columns`` of (B,) int64 labels."""
+
+    images: Tensor
+    ids: Tensor
+    columns: dict[str, Tensor] = field(default_factory=dict)
+    _made: dict[Hashable, Tensor] = field(default_factory=dict, repr=False, compare=False)
+
+    def labels(self, column: str) -> Tensor:
+        """One label column; SpecError with the nearest name for an unknown one, DataError for no labels at all."""
+        if column not in self.columns:
+            if not self.columns:
+                raise DataError(f"column {column!r} was asked of a batch without labels; choose a task without labels")
+            raise unknown("label column", column, self.columns)
+        return self.columns[column]
+
+    def once(self, key: Hashable, make: Callable[[], Tensor]) -> Tensor:
+        """The tensor made for ``key``: tasks that ask for equal views get the same object, and share a trunk pass."""
+        if key not in self._made:
+            self._made[key] = make()
+        return self._made[key]
+
+    def replaced(self, images: Tensor) -> Batch:
+        """The same ids and labels with other images."""
+        return Batch(images=images, ids=self.ids, columns=self.columns)
+
+    def rows(self, index: Tensor) -> Batch:
+        """The chosen rows as a batch of their own."""
+        return Batch(
+            images=self.images[index], ids=self.ids[index], columns={k: v[index] for k, v in self.columns.items()}
+        )
+
+    def to(self, device: torch.device | str) -> Batch:
+        """The batch on a device."""
+        return Batch(
+            images=self.images.to(device),
+            ids=self.ids.to(device),
+            columns={k: v.to(device) for k, v in self.columns.items()},
+        )
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Views:
+    """What a task shows the network: ``images`` (V·B, C, H, W), view-major, differentiable in the batch's images.
+
+    ``count`` is V, ``targets`` whatever the task's loss needs (fixed before the network runs), ``stage`` the trunk
+    stage whose features the task reads.
+    """
+
+    images: Tensor
+    count: int = 1
+    targets: Any = None
+    stage: str = "last"
+
+    def with_images(self, images: Tensor) -> Views:
+        """The same views with moved pixels."""
+        return Views(images=images, count=self.count, targets=self.targets, stage=self.stage)

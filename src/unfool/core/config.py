@@ -1,0 +1,62 @@
+"""Configuration: frozen, keyword-only dataclasses that refuse what they do not know.
+
+``configured`` makes one (pydantic underneath, so text from YAML or the command line is converted and checked);
+``build`` fills one from a mapping and turns every complaint into a single line.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass as pydantic_dataclass
+from typing_extensions import dataclass_transform
+
+from unfool.core.errors import SpecError
+from unfool.core.spec import unknown
+
+Config = TypeVar("Config")
+
+
+@dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(Field,))
+def configured(cls: type[Config]) -> type[Config]:
+    """Make a class a frozen, keyword-only, validated dataclass whose unknown keys are errors."""
+    strict = ConfigDict(extra="forbid")
+    return pydantic_dataclass(frozen=True, kw_only=True, config=strict)(cls)  # type: ignore[return-value]
+
+
+def build(cls: type[Config], values: Mapping[str, Any], what: str) -> Config:
+    """Make ``cls`` from a mapping; SpecError names ``what``, the bad key (nearest known name offered) or bad value."""
+    known = [field.name for field in dataclasses.fields(cls) if field.init]  # type: ignore[arg-type]
+    for key in values:
+        if key not in known:
+            raise unknown(f"key of {what}", str(key), known)
+    try:
+        return cls(**values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or what
+        reason = first["msg"].removeprefix("Value error, ")
+        reason = reason[:1].lower() + reason[1:]
+        raise SpecError(f"{what}: {where}={first.get('input')!r} is not allowed: {reason}") from None
+
+
+def to_plain(config: Any) -> Any:
+    """A configuration as JSON-able values, tuples as lists."""
+    return TypeAdapter(type(config)).dump_python(config, mode="json")
+
+
+def parse_settings(text: str) -> tuple[str, dict[str, str]]:
+    """Split ``name:key=value,key=value`` into the name and a mapping; SpecError on anything else."""
+    name, _, rest = text.partition(":")
+    values: dict[str, str] = {}
+    for part in filter(None, rest.split(",")):
+        key, equals, value = part.partition("=")
+        if not equals or not key.strip() or key.strip() in values:
+            raise SpecError(
+                f"{text!r} is not understood at {part!r}; write name:key=value,key=value with each key once"
+            )
+        values[key.strip()] = value.strip()
+    return name.strip(), values

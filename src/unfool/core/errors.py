@@ -1,0 +1,62 @@
+"""Every error that unfool raises on purpose, and the exit code that the command line gives it.
+
+A message says in one line what was given, what is allowed and what to do.
+"""
+
+from __future__ import annotations
+
+
+class UnfoolError(Exception):
+    """Base of all errors of this library; ``exit_code`` is what the command line returns."""
+
+    exit_code = 1
+
+
+class SpecError(UnfoolError, ValueError):
+    """A name, key, number or threat model that is not understood (exit code 2)."""
+
+    exit_code = 2
+
+
+class DataError(UnfoolError):
+    """A data set that is missing, unreadable, corrupt or lacks what was asked of it (exit code 3)."""
+
+    exit_code = 3
+
+
+class ImagesError(UnfoolError, ValueError):
+    """Images or labels that break the contract: float NCHW in [0,1], finite, not empty (exit code 4)."""
+
+    exit_code = 4
+
+
+class WeightsError(UnfoolError):
+    """A weights file that is malformed, unsafe, of another architecture, or holds NaN (exit code 5)."""
+
+    exit_code = 5
+
+
+class OutputError(UnfoolError):
+    """A folder or file that cannot be written, is in use, or belongs to another configuration (exit code 6)."""
+
+    exit_code = 6
+
+
+class NonFiniteError(UnfoolError):
+    """A loss or gradient that is NaN or infinite, caught before it touches the weights (exit code 7)."""
+
+    exit_code = 7
+
+
+class DeviceError(UnfoolError):
+    """A device or precision that this machine does not offer (exit code 8)."""
+
+    exit_code = 8
+
+
+INTERRUPTED = 130
+"""Exit code after Ctrl-C, as shells expect it."""
+
+
+class UnfoolWarning(UserWarning):
+    """Something the user should know that does not stop the work."""

@@ -1,0 +1,111 @@
+"""Files that are either whole or absent: written to a temporary name beside the target, fsynced, renamed."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import re
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from unfool.core.errors import OutputError
+
+_DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS})
+"""A caller may read other files while it writes; these alone can be the target's fault."""
+
+
+@contextmanager
+def atomic_path(path: str | Path) -> Iterator[Path]:
+    """Give a temporary path in the target's folder; on success it replaces ``path``, on any failure it is removed.
+
+    What a killed process left of an earlier attempt is removed as well. Raises OutputError if the folder cannot be
+    written or the disk is full.
+    """
+    path = Path(path)
+    temporary = path.parent / f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.part"
+    with _writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _sweep(path)
+        temporary.touch(exist_ok=False)
+    try:
+        with _writing(path, only=_DISK):
+            yield temporary
+        with _writing(path):
+            with open(temporary, "rb+") as file:
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+            folder = os.open(path.parent, os.O_RDONLY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write a text file whole or not at all."""
+    with atomic_path(path) as temporary, _writing(Path(path)):
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: str | Path, value: Any) -> None:
+    """Write JSON (no NaN, keys in the order given) whole or not at all."""
+    write_text(path, json.dumps(value, indent=1, allow_nan=False, ensure_ascii=False) + "\n")
+
+
+@contextmanager
+def folder_lock(folder: str | Path) -> Iterator[None]:
+    """Hold a folder for one process; OutputError if another holds it. The lock dies with the process."""
+    folder = Path(folder)
+    lock = FileLock(folder / ".lock", timeout=0)
+    with _writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire()
+        except Timeout as error:
+            raise OutputError(
+                f"{folder} is in use by another unfool process; wait for it or choose another folder"
+            ) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def _writing(path: Path, only: frozenset[int] | None = None) -> Iterator[None]:
+    """Turn what the file system refuses into one line; ``only`` names the error numbers that are its fault."""
+    try:
+        yield
+    except OSError as error:
+        if only is not None and error.errno not in only:
+            raise
+        # filelock's Timeout is an OSError too, and is told apart above.
+        reason = error.strerror or error
+        raise OutputError(f"cannot write {path}: {reason}; free some space or choose a writable folder") from error
+
+
+def _sweep(path: Path) -> None:
+    """Remove the temporary files of processes that are no more."""
+    pattern = re.compile(re.escape(f".{path.name}.") + r"(\d+)\.[0-9a-f]{8}\.part")
+    for candidate in path.parent.iterdir():
+        match = pattern.fullmatch(candidate.name)
+        if match and not _alive(int(match[1])):
+            candidate.unlink(missing_ok=True)
+
+
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True

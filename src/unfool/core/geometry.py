@@ -1,0 +1,195 @@
+"""The geometry of three norms: exact projections, steepest directions, uniform draws and lengths.
+
+Legend: ``images``, ``origins``, ``gradient`` and displacements are (B, C, H, W); a ball is the set of images within
+``eps`` of their origins, the box is [0,1]; n = C·H·W. Nothing here loops over images. Results have the dtype of the
+origins and carry no gradient.
+
+A projection is computed in float64 (linf: float32) and rounded *towards the origin*, so that no dtype leaves the ball;
+an image that lies inside already comes back bit for bit.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor
+
+from unfool.core.streams import Streams
+
+_SLACK = 1e-9
+"""An image this little outside its ball counts as inside: above float64 rounding, far below what is promised (1e-6)."""
+
+_TURNS = 200
+"""More than bisection alone needs to exhaust float64; Newton's steps end it after about five."""
+
+L1_SHARE = 0.01
+"""Share of an image's values that one steepest L1 step moves: SLIDE's, and the strongest of 1/n to 0.5 when tried."""
+
+
+class Geometry(ABC):
+    """What a norm has to offer; ``eps`` and ``step`` are in pixel units, ``step`` a float or one per image (B,)."""
+
+    @abstractmethod
+    def project(self, images: Tensor, origins: Tensor, eps: float) -> Tensor:
+        """The images brought into ball ∩ box."""
+
+    @abstractmethod
+    def steepest(self, gradient: Tensor, images: Tensor, step: float | Tensor) -> Tensor:
+        """The displacement of length ``step`` along which the gradient promises most; zero for a zero gradient."""
+
+    @abstractmethod
+    def sample(self, ids: Tensor, shape: tuple[int, ...], streams: Streams) -> Tensor:
+        """Displacements (B, *shape) drawn uniformly in the unit ball, one per image id."""
+
+    @abstractmethod
+    def norm(self, delta: Tensor) -> Tensor:
+        """The lengths (B,) of ``delta`` (B, ...), in float64."""
+
+
+class Linf(Geometry):
+    """Each value moves by at most eps."""
+
+    def project(self, images: Tensor, origins: Tensor, eps: float) -> Tensor:
+        """The nearest images in ball ∩ box (one clamp per value, which is the Euclidean projection)."""
+        if origins.dtype in (torch.float16, torch.bfloat16):
+            wide = origins.float()
+            return _round_towards(self.project(images.float(), wide, eps), origins, wide)
+        low = (origins - eps).clamp_(min=0.0)
+        high = (origins + eps).clamp_(max=1.0)
+        return images.to(origins.dtype).clamp(low, high)
+
+    def steepest(self, gradient: Tensor, images: Tensor, step: float | Tensor) -> Tensor:
+        """``step`` times the gradient's sign (FGSM, Goodfellow et al. 2015, section 4)."""
+        return gradient.sign().mul_(_per_image(step, gradient)).to(images.dtype)
+
+    def sample(self, ids: Tensor, shape: tuple[int, ...], streams: Streams) -> Tensor:
+        """Each value uniform in [-1, 1)."""
+        return streams.uniform(ids, shape, -1.0, 1.0)
+
+    def norm(self, delta: Tensor) -> Tensor:
+        """The largest absolute value."""
+        return delta.flatten(1).abs().amax(1).double()
+
+
+class L2(Geometry):
+    """The Euclidean distance of all values together is at most eps."""
+
+    def project(self, images: Tensor, origins: Tensor, eps: float) -> Tensor:
+        """The nearest images in the ball, then clamped to the box: inside both, as the origins are in the box."""
+        wide = origins.double()
+        moved = images.double()
+        delta = moved - wide
+        length = _column(self.norm(delta), delta)
+        shorter = delta.mul_(eps / length.clamp(min=eps)).add_(wide)
+        return _round_towards(torch.where(length > eps + _SLACK, shorter, moved).clamp_(0.0, 1.0), origins, wide)
+
+    def steepest(self, gradient: Tensor, images: Tensor, step: float | Tensor) -> Tensor:
+        """``step`` times the unit gradient."""
+        wide = gradient.float() if gradient.dtype != torch.float64 else gradient
+        # Divided by the largest value first: the squares of a vanishing gradient would underflow to zero.
+        largest = wide.flatten(1).abs().amax(1)
+        unit = wide / _column(torch.where(largest > 0, largest, 1.0), wide)
+        length = unit.flatten(1).norm(dim=1).clamp_(min=1.0)
+        return unit.mul_(_per_image(step, wide) / _column(length, wide)).to(images.dtype)
+
+    def sample(self, ids: Tensor, shape: tuple[int, ...], streams: Streams) -> Tensor:
+        """A normal direction, and a radius whose n-th power is uniform."""
+        direction = streams.named("direction").normal(ids, shape).double()
+        radius = streams.named("radius").uniform(ids).double() ** (1.0 / math.prod(shape))
+        return direction.mul_(_column(radius / self.norm(direction).clamp(min=torch.finfo().tiny), direction))
+
+    def norm(self, delta: Tensor) -> Tensor:
+        """The root of the sum of squares."""
+        return torch.linalg.vector_norm(delta.flatten(1), dim=1, dtype=torch.float64)
+
+
+class L1(Geometry):
+    """The absolute moves of all values together sum to at most eps."""
+
+    def project(self, images: Tensor, origins: Tensor, eps: float) -> Tensor:
+        """The nearest images in ball ∩ box (Croce & Hein 2021, Proposition 2.1), not ball and box in turn."""
+        wide = origins.double()
+        delta = (images.double() - wide).flatten(1)
+        moved = images.double().clamp(0.0, 1.0)
+        room = torch.where(delta > 0, 1.0 - wide.flatten(1), wide.flatten(1))
+        outside = torch.minimum(delta.abs(), room).sum(1) > eps + _SLACK
+        rows = outside.nonzero().squeeze(1)
+        if len(rows):
+            shrunk = _shrink(delta[rows].abs(), room[rows], eps).copysign_(delta[rows])
+            moved[rows] = wide[rows] + shrunk.view_as(wide[rows])
+        return _round_towards(moved.clamp_(0.0, 1.0), origins, wide)
+
+    def steepest(self, gradient: Tensor, images: Tensor, step: float | Tensor) -> Tensor:
+        """``step`` spread evenly over the largest gradient values that the box still lets move (Tramèr & Boneh 2019).
+
+        One value alone would be the steepest of all, but saturates at once; SLIDE's top share climbs faster in sum.
+        """
+        slope = gradient.flatten(1)
+        pixels = images.flatten(1)
+        room = torch.where(slope > 0, pixels < 1.0, pixels > 0.0)
+        count = max(1, round(L1_SHARE * slope.shape[1]))
+        score, place = (slope.abs() * room).topk(count, dim=1, sorted=False)
+        chosen = score > 0
+        share = 1.0 / chosen.sum(1, keepdim=True).clamp(min=1)
+        signs = slope.gather(1, place).sign().mul_(chosen)
+        moves = torch.zeros_like(slope, dtype=share.dtype).scatter_(1, place, signs.to(share.dtype) * share)
+        return moves.view_as(gradient).mul_(_per_image(step, gradient)).to(images.dtype)
+
+    def sample(self, ids: Tensor, shape: tuple[int, ...], streams: Streams) -> Tensor:
+        """n + 1 exponentials divided by their sum are uniform on the simplex; n of them with random signs."""
+        size = math.prod(shape)
+        exponentials = streams.named("size").exponential(ids, (size + 1,)).double()
+        signs = streams.named("sign").integers(ids, 2, (size,)) * 2 - 1
+        return (signs * exponentials[:, :size] / exponentials.sum(1, keepdim=True)).reshape(len(ids), *shape)
+
+    def norm(self, delta: Tensor) -> Tensor:
+        """The sum of absolute values."""
+        return torch.linalg.vector_norm(delta.flatten(1), ord=1, dim=1, dtype=torch.float64)
+
+
+GEOMETRIES: dict[str, Geometry] = {"linf": Linf(), "l2": L2(), "l1": L1()}
+
+
+def _column(values: Tensor, like: Tensor) -> Tensor:
+    """(B,) as (B, 1, ..., 1)."""
+    return values.view(-1, *[1] * (like.ndim - 1))
+
+
+def _per_image(step: float | Tensor, like: Tensor) -> float | Tensor:
+    return _column(step.to(like.dtype), like) if isinstance(step, Tensor) else step
+
+
+def _round_towards(exact: Tensor, origins: Tensor, wide: Tensor) -> Tensor:
+    """``exact`` in the dtype of ``origins``, never farther from them than it was; ``wide`` are the origins, widened.
+
+    Rounding to nearest would add up to half a unit to every value: in L1, over n values, far more than 1e-6.
+    """
+    near = exact.to(origins.dtype)
+    farther = (near - wide).abs_() > (exact - wide).abs_()
+    return torch.where(farther, torch.nextafter(near, origins), near)
+
+
+def _shrink(size: Tensor, room: Tensor, eps: float) -> Tensor:
+    """clip(size - λ, 0, room) with each row's λ such that the row sums to ``eps``; all (R, n) float64.
+
+    The sum falls with λ and is linear between breakpoints, so Newton's step is exact once it starts in the right
+    piece. From the left it gets there in a few turns, unless many values stop at their room: then the sum is not
+    convex, and halving the bracket now and then keeps the worst case logarithmic.
+    """
+    low = torch.zeros_like(size[:, :1])
+    middle, high = low, size.amax(1, keepdim=True)
+    for turn in range(_TURNS):
+        rest = size - middle
+        free = ((rest > 0) & (rest < room)).sum(1, keepdim=True)
+        excess = torch.minimum(rest.clamp_(min=0.0), room).sum(1, keepdim=True) - eps
+        low = torch.where(excess > 0, middle, low)
+        high = torch.where(excess <= _SLACK / 10, middle, high)
+        done = excess.abs() <= _SLACK / 10
+        if bool(done.all()):
+            break
+        newton = middle + excess / free
+        usable = (newton > low) & (newton < high) if turn < 10 or turn % 3 != 2 else torch.zeros_like(done)
+        middle = torch.where(done, middle, torch.where(usable, newton, (low + high) / 2))
+    return torch.minimum((size - high).clamp_(min=0.0), room)

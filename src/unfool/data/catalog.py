@@ -1,0 +1,120 @@
+"""Names of image sets to tables: the data directory is searched first, then the set's own source."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from unfool.core.errors import DataError
+from unfool.core.spec import unknown
+from unfool.data.folder import folder_splits
+from unfool.data.hub import hub_reachable, hub_splits
+from unfool.data.parquet import hub_folders, parquet_splits
+from unfool.data.places import cache_folder, data_folder
+from unfool.data.sources import SETS, Source
+from unfool.data.store import LIMIT_BYTES, resident_table, stored_table
+from unfool.data.table import ImageTable
+
+_REPOSITORY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*")
+SPLITS = ("train", "test", "unlabelled")
+
+
+def open_table(
+    name: str,
+    split: str,
+    *,
+    data_dir: str | Path | None = None,
+    size: int | None = None,
+    limit: int = LIMIT_BYTES,
+) -> ImageTable:
+    """Open a split of a set as a table of uint8 RGB images.
+
+    ``name`` is one of the catalog's, a folder of the data directory, ``folder:PATH`` or ``hub:OWNER/NAME``. ``split``
+    is "train", "test" or "unlabelled"; "test" opens the validation split of a set that has no test split, and the
+    table says so. ``size`` (pixels) scales the shorter side and cuts out the centre; None keeps images as they are, and
+    needs them to be of one size. Above ``limit`` decoded bytes the images stay encoded and are decoded on access.
+
+    Raises SpecError for unknown names and splits, DataError for sets that cannot be had or read.
+    """
+    if split not in SPLITS:
+        raise unknown("split", split, SPLITS)
+    if size is not None and not 2 <= size <= 4096:
+        raise DataError(f"size {size} is not allowed; give 2 to 4096 pixels")
+    sources = _sources(name, data_folder(data_dir))
+    actual = _actual(name, split, sources)
+    source = sources[actual]
+    if source.resident:
+        return resident_table(name, actual, source.read(), size=size)
+    return stored_table(name, actual, source, size=size, cache=cache_folder(), limit=limit)
+
+
+def _sources(name: str, data_dir: Path | None) -> Mapping[str, Source]:
+    if name.startswith("folder:"):
+        return folder_splits(Path(name.removeprefix("folder:")).expanduser())
+    folders = hub_folders(data_dir)
+    if name.startswith("hub:"):
+        repository = name.removeprefix("hub:")
+        if not _REPOSITORY.fullmatch(repository):
+            raise unknown("data set", name, ("hub:OWNER/NAME",))
+        local = data_dir / repository if data_dir else None
+        return parquet_splits(local) if local and local.is_dir() else hub_splits(repository)
+    if name in folders:
+        return parquet_splits(folders[name])
+    if name not in SETS:
+        raise unknown("data set", name, [*SETS, *folders, "folder:PATH", "hub:OWNER/NAME"])
+    return SETS[name].splits(data_dir)
+
+
+def _actual(name: str, split: str, sources: Mapping[str, Source]) -> str:
+    """The split that is opened when ``split`` is asked for."""
+    wanted = ("test", "validation") if split == "test" else (split,)
+    actual = next((candidate for candidate in wanted if candidate in sources), None)
+    if actual is None:
+        raise DataError(
+            f"{name} has no {' or '.join(wanted)} split; it has {', '.join(sorted(sources)) or 'none at all'}"
+        )
+    return actual
+
+
+@dataclass(frozen=True, kw_only=True)
+class CatalogEntry:
+    """One set as ``unfool doctor`` shows it; ``reachable`` is False with ``where`` saying why."""
+
+    name: str
+    source: str
+    size: int | None
+    label_columns: tuple[str, ...]
+    reachable: bool
+    where: str
+
+
+def catalog(data_dir: str | Path | None = None) -> list[CatalogEntry]:
+    """Every set that can be named without a path, and whether it can be had now; asks the hub at most once."""
+    folder = data_folder(data_dir)
+    folders = hub_folders(folder)
+    names = [*SETS, *(name for name in folders if name not in SETS)]
+    on_hub = [name for name in SETS if name not in folders and SETS[name].source.startswith("hub:")]
+    reason = hub_reachable(SETS[on_hub[0]].source.removeprefix("hub:")) if on_hub else None
+    entries_known = {name: SETS[name] for name in SETS}
+    entries = []
+    for name in names:
+        known = entries_known.get(name)
+        if name in folders:
+            reachable, where = True, str(folders[name])
+        elif known is not None and known.source.startswith("hub:"):
+            reachable, where = reason is None, reason or "Hugging Face hub"
+        else:
+            reachable, where = known.available(folder) if known is not None else (True, "")
+        entries.append(
+            CatalogEntry(
+                name=name,
+                source=known.source if known else "data directory",
+                size=known.size if known else None,
+                label_columns=known.label_columns if known else (),
+                reachable=reachable,
+                where=where,
+            )
+        )
+    return entries

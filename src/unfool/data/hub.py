@@ -1,0 +1,130 @@
+"""Sets from the Hugging Face hub, through ``datasets``; without a network they fail at once, saying what to do."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from unfool.core.errors import DataError
+from unfool.core.files import write_json
+from unfool.data.parquet import image_column, is_label, label_columns
+from unfool.data.places import cache_folder
+from unfool.data.sources import Encoded, Rows, Source, split_of
+
+PROBE_SECONDS = 5.0
+"""How long the hub may take to answer before it counts as unreachable."""
+
+
+def hub_reachable(repository: str) -> str | None:
+    """None if the hub answers for this data set, else one line that says why it does not."""
+    from huggingface_hub import HfApi, constants
+    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
+
+    if constants.HF_HUB_OFFLINE:
+        return "HF_HUB_OFFLINE is set"
+    try:
+        HfApi().dataset_info(repository, timeout=PROBE_SECONDS)
+    except GatedRepoError:
+        return "it is gated; accept its terms on its page and log in with `hf auth login`"
+    except RepositoryNotFoundError:
+        return "the hub has no public data set of that name"
+    except Exception as error:  # whatever the HTTP client of the day raises without a network
+        return f"the hub cannot be reached ({type(error).__name__})"
+    return None
+
+
+def hub_splits(repository: str, names: Mapping[str, str] | None = None) -> Mapping[str, Source]:
+    """The splits of a hub set, read from the hub only where no store exists; ``names`` are its own names by ours.
+
+    Without ``names`` the hub is asked once and the answer kept, so that a finished store needs no network. A store
+    of a hub set is pinned: it holds what the hub had when it was built.
+    """
+    return {
+        ours: Source(fingerprint=f"hub:{repository}", read=lambda theirs=theirs: _read(repository, theirs))
+        for ours, theirs in (names or _split_names(repository)).items()
+    }
+
+
+def _split_names(repository: str) -> dict[str, str]:
+    import datasets
+
+    kept = cache_folder() / "hub" / f"{repository.replace('/', '--')}.json"
+    try:
+        return {str(ours): str(theirs) for ours, theirs in json.loads(kept.read_text(encoding="utf-8")).items()}
+    except (OSError, ValueError, AttributeError):
+        pass
+    _reachable(repository)
+    try:
+        theirs = datasets.get_dataset_split_names(repository)
+    except Exception as error:
+        raise _unreadable(repository, error) from error
+    names = {ours: name for name in theirs if (ours := split_of(name)) is not None}
+    write_json(kept, names)
+    return names
+
+
+def _reachable(repository: str) -> None:
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_OFFLINE:
+        return  # the user's own statement that the set lies in the Hugging Face cache; `datasets` then looks only there
+    if (reason := hub_reachable(repository)) is not None:
+        raise DataError(
+            f"cannot get {repository} from the Hugging Face hub: {reason}; put its parquet files into "
+            f"DIR/{repository.split('/')[-1]} and set UNFOOL_DATA_DIR=DIR or --data-dir DIR"
+        )
+
+
+def _unreadable(repository: str, error: Exception) -> DataError:
+    line = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+    return DataError(
+        f"cannot read {repository} from the Hugging Face hub: {line}; put its parquet files into "
+        f"DIR/{repository.split('/')[-1]} and set UNFOOL_DATA_DIR=DIR or --data-dir DIR"
+    )
+
+
+def _read(repository: str, split: str) -> Rows:
+    import datasets
+
+    _reachable(repository)
+    try:
+        loaded = datasets.load_dataset(repository, split=split)
+    except Exception as error:
+        raise _unreadable(repository, error) from error
+    if not isinstance(loaded, datasets.Dataset):
+        raise DataError(f"{repository} is not a plain data set; give one with a single configuration")
+    return rows_of(loaded, repository)
+
+
+def rows_of(dataset: Any, where: str) -> Rows:
+    """The rows of a ``datasets.Dataset`` with an image column."""
+    import datasets
+
+    features: Mapping[str, Any] = dataset.features
+    image = image_column(features, features.arrow_schema, where)  # type: ignore[attr-defined]
+    if type(features[image]).__name__ == "Image":
+        dataset = dataset.cast_column(image, datasets.Image(decode=False))
+    arrow = dataset.with_format("arrow")
+    names = [name for name in features if is_label(features[name], name)]
+    values = {name: _chunked(arrow.select_columns([name])[:].column(0)) for name in names}
+    columns, classes = label_columns(values, features)
+    return Rows(images=_encoded(arrow.select_columns([image])), count=len(dataset), columns=columns, classes=classes)
+
+
+def _chunked(column: Any) -> pa.ChunkedArray:
+    return column if isinstance(column, pa.ChunkedArray) else pa.chunked_array([column])
+
+
+def _encoded(arrow: Any) -> Iterator[Encoded]:
+    for batch in arrow.iter(batch_size=512):
+        for value in batch.column(0).to_pylist():
+            if not isinstance(value, dict):
+                yield value
+            elif value["bytes"] is None and value["path"] and Path(value["path"]).is_file():
+                yield Path(value["path"]).read_bytes()  # a file that `datasets` itself put into its cache
+            else:
+                yield value["bytes"]

@@ -1,0 +1,89 @@
+"""What a reader hands to the store: where rows come from, before anything is decoded."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from unfool.core.registry import Registry
+
+Encoded = bytes | np.ndarray | None
+"""One image as a reader gives it: an encoded file's bytes, uint8 pixels (H, W, 3), or None where it is missing."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rows:
+    """The rows of one split: ``count`` images in order, their labels (count,) int64 and their class names.
+
+    ``ids`` are row numbers in the whole set where the split is a part of it; ``names`` say where each image lies.
+    """
+
+    images: Iterable[Encoded]
+    count: int
+    columns: dict[str, np.ndarray] = field(default_factory=dict)
+    classes: dict[str, list[str]] = field(default_factory=dict)
+    ids: np.ndarray | None = None
+    names: Sequence[str] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """One split before it is read: ``read`` is called only when no store with this ``fingerprint`` exists.
+
+    ``resident`` rows are small and live in memory; they get no store.
+    """
+
+    fingerprint: str
+    read: Callable[[], Rows]
+    resident: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataSet:
+    """An entry of the catalog; ``splits(data_dir)`` gives what can be opened, by our names of splits.
+
+    ``available(data_dir)`` says, without fetching anything, whether it can be had and where (or why not).
+    """
+
+    name: str
+    source: str
+    size: int | None
+    label_columns: tuple[str, ...]
+    splits: Callable[[Path | None], Mapping[str, Source]]
+    available: Callable[[Path | None], tuple[bool, str]] = lambda data_dir: (True, "embedded")
+
+
+SETS: Registry[DataSet] = Registry("data set", "unfool.data.sets")
+"""The catalog: one file in ``unfool.data.sets`` files each entry here."""
+
+SPLIT_NAMES = {
+    "train": ("train", "training"),
+    "test": ("test", "testing"),
+    "validation": ("validation", "valid", "val", "dev"),
+    "unlabelled": ("unlabelled", "unlabeled", "unsupervised"),
+}
+"""Our names of splits, and what others call them, in the order in which they are looked for."""
+
+
+def split_of(name: str) -> str | None:
+    """Our name for a split that someone else named; None if it is none of the four."""
+    return next((ours for ours, theirs in SPLIT_NAMES.items() if name.lower() in theirs), None)
+
+
+def primary_column(columns: Iterable[str]) -> str | None:
+    """The column that classification uses: ``label``, else ``fine_label``, else the first; None without columns."""
+    names = list(columns)
+    return next((name for name in ("label", "fine_label", "labels") if name in names), names[0] if names else None)
+
+
+def fingerprint_files(root: Path, files: Iterable[Path]) -> str:
+    """A hash of the files' names, sizes and modification times: cheap, and different when a file is replaced."""
+    digest = hashlib.blake2b(digest_size=16)
+    for path in files:
+        status = path.stat()
+        digest.update(f"{path.relative_to(root)}\x1f{status.st_size}\x1f{status.st_mtime_ns}\x1e".encode())
+    return digest.hexdigest()

@@ -1,0 +1,58 @@
+"""Stratified choices of rows: every class keeps its share, and a row's luck depends on its id alone.
+
+Each row gets a random score that is a pure function of the streams and its id; a choice takes the lowest scores of
+each class. So a subset of a table makes the same choices as the whole, and a larger choice holds the smaller one.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from unfool.core.errors import DataError
+from unfool.core.streams import Streams
+
+
+def _ranks(scores: Tensor, labels: Tensor) -> Tensor:
+    """The place of each row among the rows of its own class, from 0, by ascending score; (N,) int64."""
+    by_score = torch.argsort(scores, stable=True)
+    order = by_score[torch.argsort(labels[by_score], stable=True)]
+    _, counts = torch.unique_consecutive(labels[order], return_counts=True)
+    starts = torch.repeat_interleave(torch.cumsum(counts, 0) - counts, counts)
+    ranks = torch.empty_like(order)
+    ranks[order] = torch.arange(len(order)) - starts
+    return ranks
+
+
+def scores(ids: Tensor, streams: Streams, purpose: str) -> Tensor:
+    """One random int64 per row, a pure function of the streams, the purpose and the id; (N,)."""
+    return streams.named(purpose).bits(ids)
+
+
+def exactly(labels: Tensor, ids: Tensor, count: int, streams: Streams, purpose: str) -> Tensor:
+    """A mask (N,) of ``count`` rows spread over the classes in proportion, by largest remainder.
+
+    Raises DataError unless 0 <= count <= N.
+    """
+    if not 0 <= count <= len(ids):
+        raise DataError(f"{count} rows were asked of {len(ids)}; allowed: 0 to {len(ids)}")
+    _, inverse, sizes = torch.unique(labels, return_inverse=True, return_counts=True)
+    quotas = sizes.numpy().astype(np.float64) * count / max(len(ids), 1)
+    taken = np.floor(quotas).astype(np.int64)
+    short = count - int(taken.sum())
+    largest = np.argsort(-(quotas - taken), kind="stable")[:short]
+    taken[largest] += 1
+    return _ranks(scores(ids, streams, purpose), inverse) < torch.from_numpy(taken)[inverse]
+
+
+def share_of_each(labels: Tensor, ids: Tensor, share: float, streams: Streams, purpose: str) -> Tensor:
+    """A mask (N,) of ``share`` of every class, at least one row each; a smaller share lies inside a larger one.
+
+    Raises DataError unless 0 < share <= 1.
+    """
+    if not 0.0 < share <= 1.0:
+        raise DataError(f"a share of {share} of the labels was asked for; allowed: above 0, up to 1 (0.1 is 10 %)")
+    _, inverse, sizes = torch.unique(labels, return_inverse=True, return_counts=True)
+    taken = torch.clamp(torch.round(sizes.double() * share).long(), min=1)
+    return _ranks(scores(ids, streams, purpose), inverse) < taken[inverse]

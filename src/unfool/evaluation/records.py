@@ -1,0 +1,139 @@
+"""What an evaluation leaves behind: one record per image, from which every figure is computed."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from unfool.core.errors import DataError
+from unfool.core.files import write_json
+from unfool.evaluation.seal import seal
+from unfool.evaluation.statistics import wilson
+
+SCHEMA_VERSION = 1
+CLEAN, WHITE_BOX, TRANSFER = "clean", "white-box", "transfer"
+NO_ATTACK = "none"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Records:
+    """Per image: ``ids``, ``correct``, ``losses`` (cross-entropy), ``distances`` (in the threat's norm); and the origin.
+
+    ``crafted_on`` and ``judged_on`` are identities, both None for clean images. The protocol is computed from them and
+    cannot be set: records whose hashes differ are transfer, whatever their maker calls them. ``settings`` are the
+    attack's. Raises DataError for parts that contradict each other.
+    """
+
+    attack: str
+    threat: str
+    data: str
+    split: str
+    seed: int
+    ids: list[int]
+    correct: list[bool]
+    losses: list[float]
+    distances: list[float]
+    crafted_on: str | None
+    judged_on: str | None
+    cpu_seconds: float
+    model_images: int
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    flat: int = 0
+    """Images on which the attacked model gave no gradient at all: their robustness means nothing."""
+
+    def __post_init__(self) -> None:
+        lengths = {len(self.ids), len(self.correct), len(self.losses), len(self.distances)}
+        if len(lengths) != 1 or not self.ids:
+            raise DataError(f"records of {sorted(lengths)} images do not fit together; give one record per image")
+        if not all(isinstance(value, bool) for value in self.correct):
+            raise DataError("records are correct or not; give true or false for every image")
+        if not all(math.isfinite(value) for value in (*self.losses, *self.distances)):
+            raise DataError("records hold losses or distances that are not finite; evaluate again")
+        hashes = (self.crafted_on, self.judged_on)
+        clean = self.attack == NO_ATTACK
+        if not all(value is None if clean else isinstance(value, str) and value for value in hashes):
+            raise DataError(
+                f"records under {self.attack!r} name the systems {hashes}; give none for clean ones, both for others"
+            )
+
+    @property
+    def protocol(self) -> str:
+        """clean, white-box or transfer."""
+        if self.crafted_on is None:
+            return CLEAN
+        return WHITE_BOX if self.crafted_on == self.judged_on else TRANSFER
+
+    @property
+    def count(self) -> int:
+        """Number of images."""
+        return len(self.ids)
+
+    @property
+    def accuracy(self) -> float:
+        """Share of images still classified correctly."""
+        return sum(self.correct) / self.count
+
+    def interval(self, confidence: float = 0.95) -> tuple[float, float]:
+        """Wilson interval of the accuracy."""
+        return wilson(sum(self.correct), self.count, confidence)
+
+    def row(
+        self,
+        model: str,
+        *,
+        seed: int | None = None,
+        settings: Mapping[str, Any] | None = None,
+        source_value: float | None = None,
+    ) -> dict[str, Any]:
+        """One row of a study's file; ``seed`` is the training seed (default: the attack's).
+
+        ``settings`` hold what else tells rows apart; the attack's own settings stay in the records.
+        """
+        low, high = self.interval()
+        return {
+            "model": model,
+            "seed": self.seed if seed is None else seed,
+            "data": self.data,
+            "split": self.split,
+            "attack": self.attack,
+            "threat": self.threat,
+            "protocol": self.protocol,
+            "defense": "none",
+            "settings": dict(settings or {}),
+            "accuracy": round(self.accuracy, 6),
+            "low": round(low, 6),
+            "high": round(high, 6),
+            "loss": round(sum(self.losses) / self.count, 6),
+            "n": self.count,
+            "crafted_on": self.crafted_on,
+            "judged_on": self.judged_on,
+            "source_value": source_value,
+            "cost": {"cpu_seconds": round(self.cpu_seconds, 2), "model_images": self.model_images},
+        }
+
+    def save(self, path: str | Path) -> None:
+        """Write the records as sealed JSON, whole or not at all."""
+        values = {**self.__dict__, "settings": dict(self.settings)}
+        write_json(path, {"schema_version": SCHEMA_VERSION, **values, "seal": seal(values)})
+
+    @classmethod
+    def load(cls, path: str | Path) -> Records:
+        """Read records; DataError if the file is missing, malformed, edited or of a newer schema."""
+        try:
+            values = json.loads(Path(path).read_text(encoding="utf-8"))
+            version = values.pop("schema_version")
+            if version > SCHEMA_VERSION:
+                raise DataError(
+                    f"{path} has schema version {version}; this unfool reads up to {SCHEMA_VERSION}: update unfool"
+                )
+            if values.pop("seal") != seal(values):
+                raise ValueError("its seal does not fit: it was changed after it was written")
+            return cls(**values)
+        except OSError as error:
+            raise DataError(f"cannot read {path}: {error.strerror}; give the JSON that an evaluation wrote") from error
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise DataError(f"{path} does not hold records of an evaluation ({error}); evaluate again") from error

@@ -1,0 +1,24 @@
+"""A checksum over what an evaluation wrote, so that an edited file is refused and not believed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def seal(values: Mapping[str, Any], tensors: Mapping[str, Tensor] | None = None) -> str:
+    """Thirty-two hex digits over JSON-able values and tensors (CPU), whatever the order of their names.
+
+    It guards against slips and careless edits. It is no signature: who means to forge a file can seal it anew.
+    """
+    digest = hashlib.blake2b(digest_size=16)
+    digest.update(json.dumps(values, sort_keys=True, ensure_ascii=True, allow_nan=False).encode())
+    for name, tensor in sorted((tensors or {}).items()):
+        digest.update(f"\n{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()

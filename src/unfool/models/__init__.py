@@ -1,0 +1,6 @@
+"""Networks: trunks with named stages, heads, `Network` (images in [0,1] → logits), weights files and fast copies.
+
+Normalisation lives inside a `Network`, so that any other tool can attack one without a wrapper; its weights are
+safetensors files that carry the architecture, and its initial weights come from `Streams`, never from the global
+random state.
+"""

@@ -1,0 +1,54 @@
+"""A narrow convolutional net for training on two cores, in the spirit of airbench (Jordan 2024, arXiv:2404.00498).
+
+It departs from airbench: no whitening and no frozen layer, batch norm with scale, a plain linear head outside.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from torch import nn
+
+from unfool.models.trunks import TRUNKS, Trunk, TrunkSpec
+
+
+def _block(inputs: int, outputs: int) -> nn.Sequential:
+    """Two 3×3 convolutions; the first halves the image.
+
+    Batch norm stands after the pooling, where training it costs a quarter; a fast copy folds it all the same.
+    """
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, 3, padding=1, bias=False),
+        nn.MaxPool2d(2),
+        nn.BatchNorm2d(outputs),
+        nn.GELU(),
+        nn.Conv2d(outputs, outputs, 3, padding=1, bias=False),
+        nn.BatchNorm2d(outputs),
+        nn.GELU(),
+    )
+
+
+@TRUNKS.add("convnet")
+class ConvNet(Trunk):
+    """Stages stem, block1 to block3, last (global max-pool, ``widths[2]`` features).
+
+    ``stem="dense"``: 2×2 without padding. ``stem="strided"``: 4×4 stride 2, a quarter of the cost, meant for
+    adversarial training. ``widths`` are those of the stem, the first block, and the other two blocks.
+    """
+
+    settings: ClassVar[dict[str, Any]] = {"stem": "dense", "widths": (24, 64, 128)}
+    stems: ClassVar[tuple[str, ...]] = ("dense", "strided")
+
+    def __init__(self, spec: TrunkSpec):
+        entry, first, rest = spec.widths or self.settings["widths"]
+        dense = spec.stem == "dense"
+        stem = nn.Conv2d(spec.channels, entry, 2) if dense else nn.Conv2d(spec.channels, entry, 4, stride=2, padding=1)
+        parts: dict[str, nn.Module] = {
+            "stem": nn.Sequential(stem, nn.GELU()),
+            "block1": _block(entry, first),
+            "block2": _block(first, rest),
+            "block3": _block(rest, rest),
+            "last": nn.Sequential(nn.AdaptiveMaxPool2d(1), nn.Flatten()),
+        }
+        channels = {"stem": entry, "block1": first, "block2": rest, "block3": rest, "last": rest}
+        super().__init__(spec, parts, channels, smallest=9 if dense else 16)

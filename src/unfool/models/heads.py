@@ -1,0 +1,81 @@
+"""Heads: what a task puts on the trunk's pooled features, each rebuilt from its own description."""
+
+from __future__ import annotations
+
+import reprlib
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import torch
+from torch import nn
+
+from unfool.core.errors import SpecError
+from unfool.core.registry import Registry
+from unfool.core.spec import unknown
+from unfool.core.streams import Streams
+from unfool.models.initial import initialise
+
+MAX_UNITS = 1 << 20
+
+
+class Head(nn.Sequential):
+    """Base of all heads, layers in a row; ``keys`` are the sizes that its constructor takes, by keyword."""
+
+    keys: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(self, description: dict[str, Any], *layers: nn.Module):
+        super().__init__(*layers)
+        self.description = description
+
+
+HEADS: Registry[type[Head]] = Registry("head", "unfool.models")
+
+
+@HEADS.add("linear")
+class LinearHead(Head):
+    """One linear layer, (B, inputs) → (B, outputs)."""
+
+    keys = ("inputs", "outputs")
+
+    def __init__(self, *, inputs: int, outputs: int):
+        super().__init__({"kind": "linear", "inputs": inputs, "outputs": outputs}, nn.Linear(inputs, outputs))
+
+
+@HEADS.add("mlp")
+class MlpHead(Head):
+    """The projection head of SimCLR (Chen et al. 2020, section 2.1): linear, ReLU, linear; to (B, outputs)."""
+
+    keys = ("inputs", "hidden", "outputs")
+
+    def __init__(self, *, inputs: int, hidden: int, outputs: int):
+        description = {"kind": "mlp", "inputs": inputs, "hidden": hidden, "outputs": outputs}
+        super().__init__(description, nn.Linear(inputs, hidden), nn.ReLU(), nn.Linear(hidden, outputs))
+
+
+def empty_head(description: Mapping[str, Any]) -> Head:
+    """The head of a description on the meta device, without weights; SpecError names a key that is wrong."""
+    if not isinstance(description, Mapping):
+        raise SpecError(f"a head is described by a mapping, not by a {type(description).__name__}; give kind and sizes")
+    kind = str(description.get("kind"))[:80]
+    head = HEADS[kind]
+    sizes = {key: value for key, value in description.items() if key != "kind"}
+    for key in sizes:
+        if key not in head.keys:
+            raise unknown(f"setting of head {kind!r}", str(key)[:80], head.keys)
+    for key in head.keys:
+        size = sizes.get(key)
+        if isinstance(size, bool) or not isinstance(size, int) or not 1 <= size <= MAX_UNITS:
+            raise SpecError(
+                f"{key} of head {kind!r} is {reprlib.repr(size)}; give a whole number from 1 to {MAX_UNITS}"
+            )
+    with torch.device("meta"):
+        return head(**sizes)
+
+
+def build_head(description: Mapping[str, Any], streams: Streams | None = None) -> Head:
+    """A head with fresh weights from ``streams`` (default: seed 0); SpecError for an unknown kind, key or size.
+
+    ``{"kind": "linear", "inputs": 512, "outputs": 10}`` or ``{"kind": "mlp", "inputs", "hidden", "outputs"}``.
+    Give each head its own streams (``streams.named("labels")``), or two of equal shape start equal.
+    """
+    return initialise(empty_head(description), (streams or Streams(0)).named("head"))

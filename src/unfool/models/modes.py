@@ -1,0 +1,50 @@
+"""Borrow a module for attacking it, and give it back exactly as it was."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+
+
+@contextmanager
+def untouched(module: nn.Module) -> Iterator[None]:
+    """Inside: eval mode and frozen parameters. After, also after an exception: everything as it was.
+
+    That is: every submodule's own mode (a frozen batch norm stays frozen), ``requires_grad`` flags, the very ``.grad``
+    tensors, buffers bit for bit, and the global random states of torch (CPU and CUDA).
+    """
+    modes = [(part, part.training) for part in module.modules()]
+    flags = [(parameter, parameter.requires_grad, parameter.grad) for parameter in module.parameters()]
+    buffers = [
+        (part, name, buffer, buffer.detach().clone())
+        for part in module.modules()
+        for name, buffer in part.named_buffers(recurse=False)
+    ]
+    cpu = torch.random.get_rng_state()
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None
+    try:
+        module.eval()
+        for parameter, _, _ in flags:
+            parameter.requires_grad_(False)
+            # Set aside, not cleared: an accumulation inside cannot reach the caller's tensor.
+            parameter.grad = None
+        yield
+    finally:
+        # Flags are set on each submodule by itself: train() would also reach a batch norm that was frozen on purpose.
+        for part, mode in modes:
+            part.training = mode
+        for parameter, flag, gradient in flags:
+            parameter.requires_grad_(flag)
+            parameter.grad = gradient
+        with torch.no_grad():
+            for part, name, buffer, saved in buffers:
+                setattr(part, name, buffer)
+                # Written only if it changed: a write would invalidate graphs of the caller that saved the buffer.
+                if not torch.equal(buffer, saved):
+                    buffer.copy_(saved)
+        torch.random.set_rng_state(cpu)
+        if cuda is not None:
+            torch.cuda.set_rng_state_all(cuda)

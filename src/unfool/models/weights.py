@@ -1,0 +1,178 @@
+"""Weights files: safetensors with the architecture in the header, written whole or not at all, read with suspicion."""
+
+from __future__ import annotations
+
+import json
+import reprlib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from unfool.core.errors import OutputError, SpecError, WeightsError
+from unfool.core.files import atomic_path
+from unfool.models.header import DTYPES, MAX_HEADER_BYTES, SCHEMA_VERSION, Header, read_header
+from unfool.models.network import Network
+
+_SPELLED = {dtype: word for word, dtype in DTYPES.items()}
+
+
+def _check_finite(tensors: Mapping[str, Tensor], where: str) -> None:
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise WeightsError(
+                f"{where}: tensor {name!r} holds NaN or infinite values; go back to an earlier checkpoint"
+            )
+
+
+def save_tensors(path: str | Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any] | None = None) -> None:
+    """Write named tensors and JSON-able metadata to a safetensors file, whole or not at all.
+
+    Any device and layout; written contiguous. Raises WeightsError for NaN or infinite values and for metadata that
+    JSON cannot hold or that `read_header` would refuse, OutputError if the file cannot be written.
+    """
+    _check_finite(tensors, f"cannot write {path}")
+    for name, tensor in tensors.items():
+        if tensor.dtype not in _SPELLED:
+            raise WeightsError(f"cannot write {path}: tensor {name!r} is {tensor.dtype}; allowed: {', '.join(DTYPES)}")
+    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    seen: set[int] = set()
+    for name, tensor in plain.items():
+        # The format has no shared storage: tied tensors and views of one buffer are written out each.
+        storage = tensor.untyped_storage().data_ptr()
+        plain[name] = tensor.clone() if storage in seen else tensor
+        seen.add(storage)
+    if "schema_version" in (metadata or {}):
+        raise WeightsError(f"cannot write {path}: metadata key 'schema_version' is unfool's own; choose another")
+    try:
+        texts = {key: json.dumps(value, allow_nan=False) for key, value in (metadata or {}).items()}
+    except (TypeError, ValueError) as error:
+        raise WeightsError(
+            f"cannot write {path}: metadata that JSON cannot hold ({error}); give plain values"
+        ) from error
+    # A quarter of the limit is left to the names and shapes of the tensors.
+    if sum(map(len, texts.values())) > MAX_HEADER_BYTES * 3 // 4:
+        raise WeightsError(
+            f"cannot write {path}: metadata are too long for a header; keep long logs in a file of their own"
+        )
+    with atomic_path(path) as temporary:
+        try:
+            save_file(plain, temporary, {**texts, "schema_version": str(SCHEMA_VERSION)})
+        except SafetensorError as error:
+            raise OutputError(f"cannot write {path}: {error}; free some space or choose another folder") from error
+
+
+def load_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The tensors (CPU, memory of their own) and the decoded metadata of a file that `save_tensors` wrote.
+
+    Raises WeightsError for every fault that `read_header` finds, and for NaN or infinite values.
+    """
+    header = read_header(path)
+    return _load(path, header), header.metadata
+
+
+def _load(path: str | Path, header: Header) -> dict[str, Tensor]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            # Cloned, because a mapped tensor dies with the file when another process shortens it.
+            tensors = {name: file.get_tensor(name).clone() for name in header.tensors}
+    except (SafetensorError, OSError) as error:
+        raise WeightsError(f"cannot read {path}: {error}; save it again with unfool") from error
+    _check_finite(tensors, str(path))
+    return tensors
+
+
+def save_network(network: Network, path: str | Path, metadata: Mapping[str, Any] | None = None) -> None:
+    """Write a network's weights and architecture; ``metadata`` may add what else belongs to them (JSON-able).
+
+    Raises what `save_tensors` raises, and SpecError for a head without description.
+    """
+    if "architecture" in (metadata or {}):
+        raise WeightsError(f"cannot write {path}: metadata key 'architecture' is unfool's own; choose another")
+    save_tensors(path, network.state_dict(), {"architecture": network.architecture, **(metadata or {})})
+
+
+def load_network(path: str | Path) -> Network:
+    """The network of a weights file, on the CPU and in eval mode, bit for bit as it was saved.
+
+    Raises WeightsError for every fault that `read_header` finds, for an architecture that is malformed or does not
+    fit the tensors (the first missing, unexpected or misshapen ones are named) and for NaN weights. No memory is
+    taken before all but the values has been checked.
+    """
+    header = read_header(path)
+    architecture = _architecture(path, header)
+    try:
+        network = Network.empty(architecture)
+    except SpecError as error:
+        raise WeightsError(f"{path} has an architecture that cannot be built: {error}") from error
+    network.load_state_dict(_fitting(path, header, network), strict=True, assign=True)
+    return network.eval()
+
+
+def load_into(network: Network, path: str | Path) -> None:
+    """Copy a file's weights into a network of the same architecture; on any error the network is unchanged.
+
+    Raises WeightsError as `load_network` does; for another architecture it names the first settings that differ.
+    """
+    header = read_header(path)
+    differing = _differences("", _architecture(path, header), network.architecture)
+    if differing:
+        raise WeightsError(
+            f"{path} holds another architecture: {_some(differing)}; build the network that it describes"
+        )
+    network.load_state_dict(_fitting(path, header, network), strict=True)
+
+
+def _architecture(path: str | Path, header: Header) -> dict[str, Any]:
+    architecture = header.metadata.get("architecture")
+    if not isinstance(architecture, dict):
+        raise WeightsError(f"{path} holds tensors but no architecture; save networks with save_network")
+    heads = architecture.get("heads")
+    # Building costs memory per head; an honest file has at least one tensor for each.
+    if isinstance(heads, dict) and len(heads) > len(header.tensors):
+        raise WeightsError(f"{path} names {len(heads)} heads but holds {len(header.tensors)} tensors; save it again")
+    return architecture
+
+
+def _fitting(path: str | Path, header: Header, network: Network) -> dict[str, Tensor]:
+    """The file's tensors, once their names, shapes and dtypes are known to be the network's, and its normalisation."""
+    wanted = {name: (_SPELLED[t.dtype], tuple(t.shape)) for name, t in network.state_dict().items()}
+    missing = [name for name in wanted if name not in header.tensors]
+    if missing:
+        raise WeightsError(f"{path} lacks {len(missing)} tensors of its architecture: {_some(missing)}; save it again")
+    excess = [name[:80] for name in header.tensors if name not in wanted]
+    if excess:
+        raise WeightsError(f"{path} holds {len(excess)} tensors that its architecture lacks: {_some(excess)}")
+    for name, (dtype, shape) in wanted.items():
+        if header.tensors[name] != (dtype, shape):
+            found = " ".join(map(str, header.tensors[name]))
+            raise WeightsError(f"{path}: tensor {name!r} is {found}; its architecture has {dtype} {shape}")
+    tensors = _load(path, header)
+    for name in ("mean", "std"):
+        if not torch.equal(tensors[name], getattr(network, name).cpu()):
+            raise WeightsError(
+                f"{path}: tensor {name!r} contradicts the normalisation in its architecture; save it again"
+            )
+    return tensors
+
+
+def _differences(key: str, file: Any, network: Any) -> list[str]:
+    """Every setting, by its dotted path, that two architectures do not share."""
+    if isinstance(file, dict) and isinstance(network, dict):
+        keys = [*network, *(name for name in file if name not in network)]
+        nested = (
+            _differences(f"{key}.{name}" if key else name[:80], file.get(name), network.get(name)) for name in keys
+        )
+        return [line for lines in nested for line in lines]
+    same = file == network and isinstance(file, bool) == isinstance(network, bool)
+    return [] if same else [f"{key} is {reprlib.repr(file)} in the file, {reprlib.repr(network)} in the network"]
+
+
+def _some(names: Iterable[str]) -> str:
+    """The first three, for a message of one line."""
+    names = list(names)
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

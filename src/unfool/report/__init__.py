@@ -1,0 +1,13 @@
+"""Results made readable: the tables of a study for page, README and terminal, its figures, and its one HTML page.
+
+Everything here is computed from the results file, the metrics of run folders and a few gallery images; nothing is
+judged again, and a transfer result is named transfer wherever it appears.
+"""
+
+from unfool.report.curves import Curve
+from unfool.report.gallery import GalleryItem
+from unfool.report.page import Page, write_page
+from unfool.report.study import load_study
+from unfool.report.tables import markdown, rich_tables, study_tables
+
+__all__ = ["Curve", "GalleryItem", "Page", "load_study", "markdown", "rich_tables", "study_tables", "write_page"]

@@ -1,0 +1,71 @@
+"""The gallery: a clean image, its adversarial one, and their difference magnified around grey."""
+
+from __future__ import annotations
+
+import base64
+import io
+from dataclasses import dataclass
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from unfool.core.batch import check_images
+from unfool.core.errors import ImagesError
+from unfool.core.spec import unknown
+from unfool.report.study import PROTOCOLS
+
+_SIDE = 192
+_GREY = 0.5
+
+
+@dataclass(frozen=True, eq=False)
+class GalleryItem:
+    """One fooled (or not fooled) image: tensors (C, H, W) in [0,1] with one or three channels, shares in [0,1].
+
+    ``label`` is the true class; a prediction is right when it equals the label. ``protocol`` (``white-box``,
+    ``adaptive`` or ``transfer``) puts the tables' tag on the item.
+    """
+
+    clean: Tensor
+    adversarial: Tensor
+    label: str
+    clean_prediction: str
+    clean_probability: float
+    adversarial_prediction: str
+    adversarial_probability: float
+    model: str
+    caption: str = ""
+    protocol: str = ""
+
+    def __post_init__(self) -> None:
+        for image in (self.clean, self.adversarial):
+            check_images(image[None] if isinstance(image, Tensor) else image)
+        if self.clean.shape != self.adversarial.shape or self.clean.shape[0] not in (1, 3):
+            shapes = f"{tuple(self.clean.shape)} and {tuple(self.adversarial.shape)}"
+            raise ImagesError(f"gallery images have shapes {shapes}; give two of equal shape with 1 or 3 channels")
+        if self.protocol and self.protocol not in PROTOCOLS:
+            raise unknown("protocol of a gallery item", self.protocol, PROTOCOLS)
+
+
+def magnified_difference(clean: Tensor, adversarial: Tensor) -> tuple[Tensor, int]:
+    """The difference times a whole factor around mid-grey, and that factor: the largest that clips nothing, at least 1.
+
+    Equal images give plain grey and the factor 1.
+    """
+    difference = adversarial.detach().float().cpu() - clean.detach().float().cpu()
+    largest = float(difference.abs().max())
+    # 8/255 read as a float is a hair above 8/255: without the slack the factor would be 14, not 15
+    factor = max(1, int(_GREY / largest + 1e-3)) if largest > 0.0 else 1
+    return (_GREY + factor * difference).clamp(0.0, 1.0), factor
+
+
+def image_uri(image: Tensor) -> tuple[str, int, int]:
+    """A (C, H, W) image in [0,1] as a PNG ``data:`` URI, enlarged by whole nearest-neighbour steps, with its size."""
+    pixels = (image.detach().float().cpu() * 255.0).round().clamp(0, 255).to(torch.uint8)
+    scale = max(1, -(-_SIDE // max(pixels.shape[1:])))
+    large = pixels.repeat_interleave(scale, dim=1).repeat_interleave(scale, dim=2).permute(1, 2, 0).contiguous().numpy()
+    file = io.BytesIO()
+    Image.fromarray(large[:, :, 0] if large.shape[2] == 1 else large).save(file, format="PNG", optimize=True)
+    uri = "data:image/png;base64," + base64.b64encode(file.getvalue()).decode("ascii")
+    return uri, large.shape[1], large.shape[0]

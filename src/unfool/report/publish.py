@@ -1,0 +1,62 @@
+"""Results into a repository: the file itself beside others of its kind, and its table into a README."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from unfool.core.errors import DataError
+from unfool.core.files import write_text
+from unfool.report.study import load_study
+from unfool.report.tables import markdown
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+def publish(results: Path, directory: Path | None, readme: Path | None) -> list[Path]:
+    """Copy a study's file to ``directory``/STUDY/SCALE.json, put its table into ``readme``; the files written.
+
+    Either may be None. Everything is read and checked before anything is written. Raises DataError for a file without
+    study and scale or a README without their markers, OutputError, and what ``load_study`` raises.
+    """
+    study = load_study(results)
+    files: dict[Path, str] = {}
+    if directory is not None:
+        name, scale = _names(study, results)
+        files[directory / name / f"{scale}.json"] = results.read_text(encoding="utf-8")
+    if readme is not None:
+        files[readme] = _replaced(_read(readme), study, results, readme)
+    for path, text in files.items():
+        write_text(path, text)
+    return list(files)
+
+
+def _names(study: dict[str, Any], results: Path) -> tuple[str, str]:
+    """Study and scale, which become part of a path and must be plain words."""
+    for key in ("study", "scale"):
+        value = study.get(key)
+        if not isinstance(value, str) or not _NAME.fullmatch(value):
+            raise DataError(f"{results} has {key} {value!r}, so it cannot be published; give a study's results file")
+    return study["study"], study["scale"]
+
+
+def _read(readme: Path) -> str:
+    try:
+        return readme.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise DataError(
+            f"cannot read {readme}: {reason}; give a Markdown file with the markers of the study"
+        ) from error
+
+
+def _replaced(text: str, study: dict[str, Any], results: Path, readme: Path) -> str:
+    """The README with the block of this study and scale made anew."""
+    name, scale = _names(study, results)
+    begin, end = f"<!-- unfool:results {name}/{scale} -->", "<!-- /unfool:results -->"
+    before, found, rest = text.partition(begin)
+    block, closed, after = rest.partition(end)
+    if not found or not closed or begin in rest or "<!-- unfool:results " in block:
+        raise DataError(f"{readme} needs one block from {begin} to {end}; write both where the table shall stand")
+    return f"{before}{begin}\n\n{markdown(study)}\n{end}{after}"

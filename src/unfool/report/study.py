@@ -1,0 +1,131 @@
+"""The results file of a study, read and judged before anything is shown from it."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NoReturn
+
+from unfool.core.errors import DataError, SpecError
+from unfool.core.spec import unknown
+
+SCHEMA_VERSION = 1
+"""The newest layout of a results file that this version reads."""
+
+PROTOCOLS = ("clean", "white-box", "adaptive", "transfer")
+"""How an accuracy came about, in the order in which tables list them."""
+
+VERDICTS = ("holds", "fails", "undecided")
+
+_TEXT = ("model", "data", "split", "attack", "protocol", "defense")
+_SHARES = ("accuracy", "low", "high")
+
+
+def load_study(path: str | Path) -> dict[str, Any]:
+    """Read a study's results file; DataError if it is missing or malformed, SpecError if its schema is newer."""
+    try:
+        study = json.loads(Path(path).read_text(encoding="utf-8"), parse_constant=_refuse_constant)
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror}; give the JSON file that a study wrote") from error
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path} is not valid JSON ({error}); run the study again or give its results file") from error
+    check_study(study, str(path))
+    return study
+
+
+def check_study(study: Any, where: str = "the study") -> None:
+    """Refuse results that a table could not be trusted to show; ``where`` names them in the error.
+
+    Raises SpecError for a newer ``schema_version``, DataError for anything missing, out of range, told twice, or whose
+    protocol contradicts its provenance: ``white-box`` needs equal hashes in ``crafted_on`` and ``judged_on``,
+    ``transfer`` different ones.
+    """
+    if not isinstance(study, Mapping) or "schema_version" not in study:
+        raise DataError(f"{where} holds no results (no schema_version); give the JSON file that a study wrote")
+    version = study["schema_version"]
+    if not isinstance(version, int) or isinstance(version, bool) or version < 1:
+        raise DataError(f"{where} has schema_version {version!r}; it must be a whole number from 1 to {SCHEMA_VERSION}")
+    if version > SCHEMA_VERSION:
+        raise SpecError(
+            f"{where} has schema_version {version}; this version reads up to {SCHEMA_VERSION}; upgrade unfool"
+        )
+    rows = _list(study, "rows", where)
+    for number, row in enumerate(rows):
+        _check_row(row, f"row {number} of {where}")
+    seen: dict[str, int] = {}
+    names = system_names(study)
+    for number, row in enumerate(rows):
+        identity = [row.get(name) for name in (*_TEXT, "seed", "threat", "settings")]
+        key = json.dumps([*identity, names.get(row.get("crafted_on"))], sort_keys=True, default=str)
+        if key in seen:
+            raise DataError(
+                f"rows {seen[key]} and {number} of {where} agree in all but their figures; tell them apart in settings"
+            )
+        seen[key] = number
+    for number, claim in enumerate(_list(study, "claims", where)):
+        if not isinstance(claim, Mapping) or not isinstance(claim.get("text"), str):
+            raise DataError(f"claim {number} of {where} has no text; a claim needs text, verdict and evidence")
+        if claim.get("verdict") not in VERDICTS:
+            raise unknown(f"verdict in claim {number} of {where}", str(claim.get("verdict")), VERDICTS)
+
+
+def system_names(study: Mapping[str, Any]) -> dict[str | None, str]:
+    """Who hides behind each hash: every ``judged_on`` with the model and defense that its row names."""
+    names: dict[str | None, str] = {}
+    for row in study.get("rows", []):
+        if row.get("judged_on"):
+            defense = "" if row["defense"] == "none" else f" with {row['defense']}"
+            names.setdefault(row["judged_on"], row["model"] + defense)
+    return names
+
+
+def _list(study: Mapping[str, Any], key: str, where: str) -> list[Any]:
+    found = study.get(key, [])
+    if not isinstance(found, list):
+        raise DataError(f"{key} of {where} is a {type(found).__name__}; it must be a list")
+    return found
+
+
+def _check_row(row: Any, where: str) -> None:
+    if not isinstance(row, Mapping):
+        raise DataError(f"{where} is a {type(row).__name__}; it must be an object")
+    for name in _TEXT:
+        if not isinstance(row.get(name), str):
+            raise DataError(f"{where} has {name} {row.get(name)!r}; it must be a text")
+    if row["protocol"] not in PROTOCOLS:
+        raise unknown(f"protocol in {where}", row["protocol"], PROTOCOLS)
+    for name in _SHARES:
+        if not _is_share(row.get(name)):
+            raise DataError(f"{where} has {name} {row.get(name)!r}; it must be a share in [0,1]")
+    if not row["low"] - 1e-9 <= row["accuracy"] <= row["high"] + 1e-9:  # an interval's end is itself rounded
+        raise DataError(f"{where} has accuracy {row['accuracy']} outside [{row['low']}, {row['high']}]; judge it again")
+    if row.get("source_value") is not None and not _is_share(row["source_value"]):
+        raise DataError(f"{where} has source_value {row['source_value']!r}; it must be a share in [0,1] or null")
+    if not isinstance(row.get("n"), int) or row["n"] < 1:
+        raise DataError(f"{where} has n {row.get('n')!r}; it must be the number of images, at least 1")
+    if not isinstance(row.get("settings", {}), Mapping):
+        raise DataError(f"{where} has settings {row['settings']!r}; they must be an object")
+    if not isinstance(row.get("cost") or {}, Mapping):
+        raise DataError(f"{where} has cost {row['cost']!r}; it must be an object")
+    if (row["attack"] == "none") != (row["protocol"] == "clean"):
+        raise DataError(f"{where} has attack {row['attack']!r} under protocol {row['protocol']!r}; only none is clean")
+    crafted, judged = row.get("crafted_on"), row.get("judged_on")
+    if row["protocol"] in ("white-box", "transfer"):
+        if not isinstance(crafted, str) or not isinstance(judged, str):
+            raise DataError(f"{where} does not say what its images were crafted and judged on; judge it again")
+        if (crafted == judged) != (row["protocol"] == "white-box"):
+            proven = "the same system" if crafted == judged else "different systems"
+            raise DataError(
+                f"{where} is called {row['protocol']}, but crafted_on and judged_on name {proven}; judge it again"
+            )
+
+
+def _is_share(value: Any) -> bool:
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return number and math.isfinite(value) and 0.0 <= value <= 1.0
+
+
+def _refuse_constant(text: str) -> NoReturn:
+    raise ValueError(f"{text} is not a number in JSON")

@@ -1,0 +1,79 @@
+"""From records of two models to a verdict on what a source claimed about them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from scipy.stats import t as student
+
+from unfool.core.errors import SpecError
+from unfool.evaluation import Records
+
+HOLDS, FAILS, UNDECIDED = "holds", "fails", "undecided"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gain:
+    """A difference of accuracies (shares) with a 95 % interval, over ``seeds`` pairs of trained networks."""
+
+    mean: float
+    low: float
+    high: float
+    seeds: int
+
+    def words(self) -> str:
+        """The gain in percentage points; a single pair of networks is called that."""
+        over = (
+            f"over {self.seeds} training seeds" if self.seeds > 1 else "between these two networks (one training seed)"
+        )
+        return f"{100 * self.mean:+.1f} points [{100 * self.low:+.1f}, {100 * self.high:+.1f}] {over}"
+
+
+def gain(better: Sequence[Records], base: Sequence[Records]) -> Gain:
+    """Mean accuracy of ``better`` minus that of ``base``, pair by pair (one pair a training seed, on the same images).
+
+    The interval adds two errors in quadrature: Student's t over the seeds' differences (none for one seed), and the
+    paired sampling error of the images. Raises SpecError for pairs judged on different images.
+    """
+    if not better or len(better) != len(base):
+        raise SpecError(f"{len(better)} and {len(base)} records cannot be paired; give one pair a training seed")
+    differences, sampling = [], 0.0
+    for ours, theirs in zip(better, base, strict=True):
+        if ours.ids != theirs.ids or (ours.data, ours.split) != (theirs.data, theirs.split):
+            raise SpecError("records of different images cannot be paired; judge both models on the same images")
+        paired = [float(a) - float(b) for a, b in zip(ours.correct, theirs.correct, strict=True)]
+        mean = sum(paired) / len(paired)
+        differences.append(mean)
+        sampling += sum((value - mean) ** 2 for value in paired) / len(paired) ** 2
+    seeds = len(differences)
+    centre = sum(differences) / seeds
+    # The same images serve every seed, so their error does not shrink with the number of seeds.
+    error = 1.96 * math.sqrt(sampling / seeds)
+    if seeds > 1:
+        spread = math.sqrt(sum((value - centre) ** 2 for value in differences) / (seeds - 1))
+        error = math.hypot(error, float(student.ppf(0.975, seeds - 1)) * spread / math.sqrt(seeds))
+    return Gain(mean=centre, low=max(-1.0, centre - error), high=min(1.0, centre + error), seeds=seeds)
+
+
+def difference(first: Gain, second: Gain) -> Gain:
+    """First gain minus second, their errors taken as independent."""
+    centre = first.mean - second.mean
+    below = math.hypot(first.mean - first.low, second.high - second.mean)
+    above = math.hypot(first.high - first.mean, second.mean - second.low)
+    return Gain(mean=centre, low=centre - below, high=centre + above, seeds=min(first.seeds, second.seeds))
+
+
+def at_least(found: Gain, bound: float) -> str:
+    """holds if the whole interval reaches ``bound``, fails if none of it does, undecided between."""
+    return HOLDS if found.low >= bound else FAILS if found.high < bound else UNDECIDED
+
+
+def claim(text: str, found: Gain, claimed: float, detail: str) -> dict[str, Any]:
+    """A claim of a gain of about ``claimed``: it holds where at least half of that is there; the rule is told."""
+    verdict = at_least(found, claimed / 2)
+    share = f"half of the claimed {100 * claimed:.0f} points"
+    rule = f"Rule: holds if the whole 95 % interval reaches {share}, fails if none of it does."
+    return {"text": text, "verdict": verdict, "evidence": f"{detail}: {found.words()}. {rule}"}

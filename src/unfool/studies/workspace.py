@@ -1,0 +1,106 @@
+"""The folder of a study: every trained network, adversarial set and judgement in it is made once and found again.
+
+So a study that was stopped goes on where it stopped, and asking for a finished one costs nothing.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.console import Console
+
+from unfool.attacks import Attack, Search
+from unfool.data.catalog import open_table
+from unfool.data.table import ImageTable
+from unfool.evaluation import AdversarialSet, Records, craft, judge, load_set, save_set
+from unfool.training import RunConfig, TrainedRun, train
+from unfool.training.progress import Advance, progress_bar
+
+
+class Workspace:
+    """Makes and finds the pieces of a study under ``out``; names are paths such as ``cifar10/single-task/0``."""
+
+    def __init__(self, out: Path, data_dir: Path | None, device: str, console: Console):
+        self.out, self.data_dir, self.device, self.console = out, data_dir, device, console
+        self._tables: dict[tuple[str, str], ImageTable] = {}
+
+    def table(self, data: str, split: str) -> ImageTable:
+        """A split of a data set, opened once."""
+        if (data, split) not in self._tables:
+            self._tables[data, split] = open_table(data, split, data_dir=self.data_dir)
+        return self._tables[data, split]
+
+    def run_folder(self, name: str) -> Path:
+        """Where the run of that name lies."""
+        return self.out / "models" / name
+
+    def trained(self, name: str, config: RunConfig) -> TrainedRun:
+        """The run of that name: trained, resumed or found."""
+        table = self.table(config.data, "train")
+        with self._bar(f"train {name}", self.run_folder(name) / "weights.safetensors") as advance:
+            return train(
+                config,
+                table,
+                self.run_folder(name),
+                device=self.device,
+                report=lambda words, done, total, loss: advance(done, total, f"loss {loss:.3f}"),
+            )
+
+    def clean(self, name: str, run: TrainedRun, table: ImageTable, threat: str) -> Records:
+        """The run judged on clean images."""
+        path = self._records(name, "clean")
+        if not path.is_file():
+            judge(run.network, table, threat=threat).save(path)
+        return Records.load(path)
+
+    def adversarial(
+        self,
+        name: str,
+        run: TrainedRun,
+        table: ImageTable,
+        attack: Attack,
+        *,
+        seed: int,
+        search: Search | None,
+        keep: bool,
+    ) -> AdversarialSet:
+        """Adversarial examples crafted on the run; ``keep`` stores them, for others to be judged on."""
+        path = self.out / "sets" / f"{name}-{attack.name}.safetensors"
+        if path.is_file():
+            return load_set(path)
+        with self._bar(f"{attack.name} on {name}") as advance:
+            made = craft(
+                run.network,
+                table,
+                attack,
+                seed=seed,
+                search=search,
+                report=lambda done, total: advance(done, total, ""),
+            )
+        if keep:
+            save_set(made, path)
+        return made
+
+    def judged(self, name: str, run: TrainedRun, on: Callable[[], AdversarialSet], key: str) -> Records:
+        """The run judged on adversarial examples, which are only made if no record of them is there."""
+        path = self._records(name, key)
+        if not path.is_file():
+            judge(run.network, on()).save(path)
+        return Records.load(path)
+
+    def _records(self, name: str, key: str) -> Path:
+        return self.out / "records" / name / f"{key}.json"
+
+    @contextmanager
+    def _bar(self, title: str, done: Path | None = None) -> Iterator[Advance]:
+        """A progress bar with the time left; where nobody watches, a line when it is over."""
+        if done is not None and done.is_file():
+            yield lambda done, total, note: None
+            return
+        started = time.monotonic()
+        with progress_bar(self.console, title) as advance:
+            yield advance
+        self.console.print(f"  {title}: {time.monotonic() - started:.0f} s", highlight=False)

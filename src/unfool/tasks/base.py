@@ -1,0 +1,71 @@
+"""What a task is, and the table of all tasks.
+
+Legend: B images, V views of each (N = V·B, view-major), D features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from torch import Tensor, nn
+
+from unfool.core.batch import Batch, Views
+from unfool.core.config import build
+from unfool.core.errors import SpecError
+from unfool.core.registry import Registry
+from unfool.core.streams import Streams
+from unfool.models.heads import build_head
+from unfool.models.network import Network
+
+TASKS: Registry[type[Task]] = Registry("task", "unfool.tasks")
+
+
+class Task(nn.Module):
+    """One loss per image on a shared network: views that make every random choice, losses that make none.
+
+    A subclass declares ``Settings`` (a ``configured`` dataclass), ``head_for`` and the two halves. ``settings`` then
+    holds its settings, and ``head`` its head, which lives in the network under the task's name.
+    """
+
+    Settings: ClassVar[type]
+    coupled: ClassVar[bool] = False
+    """True if an image's loss depends on its batch-mates; then no active set is possible."""
+
+    def __init__(self, settings: Any):
+        super().__init__()
+        self.settings = settings
+        self.head: nn.Module = nn.Identity()
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Label columns the task reads; empty for a pretext task, and only such a task can be reversed."""
+        return ()
+
+    def head_for(self, channels: Mapping[str, int], classes: Mapping[str, int]) -> dict[str, Any]:
+        """Describe the head (see models.heads) for a trunk's channels per stage and the classes per label column."""
+        raise SpecError(f"task {type(self).__name__} describes no head; define head_for")
+
+    def bind(self, network: Network, name: str, classes: Mapping[str, int], streams: Streams) -> None:
+        """Take the head called ``name`` of a network, adding it with weights from ``streams`` if there is none."""
+        if name not in network.heads:
+            network.heads[name] = build_head(self.head_for(network.trunk.channels, classes), streams.named(name))
+        self.head = network.heads[name]
+
+    def views(self, batch: Batch, streams: Streams | None) -> Views:
+        """What the network is shown; ``streams`` None asks for the canonical, deterministic views."""
+        raise SpecError(f"task {type(self).__name__} makes no views; define views")
+
+    def losses(self, outputs: Tensor, views: Views) -> Tensor:
+        """Losses (B,) from the trunk's features (V·B, ...) at ``views.stage``; higher is worse."""
+        raise SpecError(f"task {type(self).__name__} has no losses; define losses")
+
+    def scores(self, outputs: Tensor, views: Views) -> dict[str, Tensor]:
+        """Figures worth a training curve beside the loss, each (B,); none by default."""
+        return {}
+
+
+def make_task(name: str, settings: Mapping[str, Any] | None = None) -> Task:
+    """Make a registered task; SpecError with the nearest name for an unknown task or key."""
+    cls = TASKS[name]
+    return cls(build(cls.Settings, dict(settings or {}), f"task {name!r}"))

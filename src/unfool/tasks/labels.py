@@ -1,0 +1,63 @@
+"""Classification: cross-entropy on one label column."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor
+
+from unfool.core.batch import Batch, Views
+from unfool.core.config import configured
+from unfool.core.spec import unknown
+from unfool.core.streams import Streams
+from unfool.data.augment import augmented
+from unfool.tasks.base import TASKS, Task
+
+
+@TASKS.add("labels")
+class Labels(Task):
+    """Classify every view of an image; the loss is the mean cross-entropy over its views.
+
+    The classes are those of ``column``; ``hidden`` units make the head a two-layer one (0: linear). The canonical view
+    is the image itself.
+    """
+
+    @configured
+    class Settings:
+        """Label column, augmentation and number of views, width of the head's hidden layer (0: none)."""
+
+        column: str = "label"
+        augmentation: str = "crop-flip"
+        views: int = Field(default=1, ge=1)
+        hidden: int = Field(default=0, ge=0)
+
+    settings: Settings
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        return (self.settings.column,)
+
+    def head_for(self, channels: Mapping[str, int], classes: Mapping[str, int]) -> dict[str, Any]:
+        if self.settings.column not in classes:
+            raise unknown("label column", self.settings.column, classes)
+        inputs, outputs, hidden = channels["last"], classes[self.settings.column], self.settings.hidden
+        if hidden:
+            return {"kind": "mlp", "inputs": inputs, "hidden": hidden, "outputs": outputs}
+        return {"kind": "linear", "inputs": inputs, "outputs": outputs}
+
+    def views(self, batch: Batch, streams: Streams | None) -> Views:
+        count = self.settings.views if streams is not None else 1
+        images = augmented(batch, self.settings.augmentation, count, streams)
+        return Views(images=images, count=count, targets=batch.labels(self.settings.column))
+
+    def losses(self, outputs: Tensor, views: Views) -> Tensor:
+        logits = self.head(outputs).float()
+        targets = views.targets.repeat(views.count)
+        return F.cross_entropy(logits, targets, reduction="none").unflatten(0, (views.count, -1)).mean(0)
+
+    def scores(self, outputs: Tensor, views: Views) -> dict[str, Tensor]:
+        right = self.head(outputs).argmax(1) == views.targets.repeat(views.count)
+        return {"accuracy": right.float().unflatten(0, (views.count, -1)).mean(0)}

@@ -1,0 +1,7 @@
+"""Training: a sequence of stages, each some weighted tasks on a shared network; killed and resumed, bit for bit."""
+
+from unfool.training.config import RunConfig, StageConfig, TaskConfig, read_config, run_config
+from unfool.training.folder import TrainedRun, open_run
+from unfool.training.run import train
+
+__all__ = ["RunConfig", "StageConfig", "TaskConfig", "TrainedRun", "open_run", "read_config", "run_config", "train"]

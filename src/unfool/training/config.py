@@ -1,0 +1,186 @@
+"""What a run trains: the data, the trunk, and its stages. Written as ``config.yaml`` into the run folder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import Field, ValidationInfo, field_validator
+
+from unfool.attacks import make_attack
+from unfool.core.config import build, configured, to_plain
+from unfool.core.errors import DataError, SpecError
+from unfool.core.spec import unknown
+from unfool.models.network import NORMALISATIONS
+from unfool.models.trunks import TrunkSpec
+from unfool.tasks import TASKS, make_task
+
+SCHEMA_VERSION = 1
+CLASSIFIER = "labels"
+
+
+@configured
+class TaskConfig:
+    """One task of a stage: its registered name, its weight in the loss and its settings."""
+
+    task: str
+    weight: float = Field(default=1.0, gt=0, allow_inf_nan=False)
+    settings: dict[str, Any] = Field(default_factory=dict, validate_default=True)
+
+    @field_validator("task")
+    @classmethod
+    def _known(cls, task: str) -> str:
+        TASKS[task]
+        return task
+
+    @field_validator("settings")
+    @classmethod
+    def _understood(cls, settings: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+        if "task" in info.data:
+            make_task(info.data["task"], settings)
+        return settings
+
+
+@configured
+class StageConfig:
+    """One stage: tasks by head name, how long, with which optimizer, under which perturbation, moving which parameters.
+
+    ``schedule`` shapes the learning rate over the stage: ``constant``, ``cosine`` (to 0), or ``triangle`` (up over the
+    first fifth, then down to 0). ``moves`` is ``all`` parameters or the ``heads`` alone (the trunk's parameters and
+    batch-norm statistics then stay fixed). ``perturb`` is an attack such as ``pgd-7`` that moves the views uphill on
+    the stage's own loss inside ``threat``, crafted in eval mode. ``precision`` bf16 computes the trunk in bfloat16
+    under autocast; weights, heads and losses stay fp32.
+    """
+
+    tasks: dict[str, TaskConfig]
+    epochs: int = Field(default=1, ge=1)
+    batch_size: int = Field(default=256, ge=1)
+    optimizer: Literal["adam", "sgd"] = "adam"
+    learning_rate: float = Field(default=3e-4, gt=0, allow_inf_nan=False)
+    weight_decay: float = Field(default=1e-4, ge=0, allow_inf_nan=False)
+    momentum: float = Field(default=0.9, ge=0, lt=1)
+    schedule: Literal["constant", "cosine", "triangle"] = "constant"
+    moves: Literal["all", "heads"] = "all"
+    precision: Literal["fp32", "bf16"] = "fp32"
+    perturb: str | None = None
+    threat: str = "linf:8/255"
+
+    @field_validator("tasks")
+    @classmethod
+    def _some(cls, tasks: dict[str, TaskConfig]) -> dict[str, TaskConfig]:
+        if not tasks:
+            raise ValueError("a stage needs at least one task")
+        return tasks
+
+    @field_validator("perturb")
+    @classmethod
+    def _known(cls, perturb: str | None) -> str | None:
+        if perturb is not None:
+            make_attack(perturb, "linf:8/255")
+        return perturb
+
+    @field_validator("threat")
+    @classmethod
+    def _readable(cls, threat: str) -> str:
+        make_attack("fgsm", threat)
+        return threat
+
+
+@configured
+class RunConfig:
+    """A run: data set by catalog name (``size`` in pixels a side, 0: its own), trunk, stages, seed.
+
+    ``classifier`` names the head that gives the network's logits (a run without a task of the default name has none);
+    ``normalisation`` is one of models.network's.
+    """
+
+    data: str
+    stages: tuple[StageConfig, ...] = Field(min_length=1)
+    size: int = Field(default=0, ge=0)
+    trunk: dict[str, Any] = Field(default_factory=lambda: {"name": "resnet18"})
+    normalisation: str = "cifar10"
+    classifier: str = CLASSIFIER
+    seed: int = Field(default=0, ge=0)
+    schema_version: int = SCHEMA_VERSION
+
+    @field_validator("trunk")
+    @classmethod
+    def _buildable(cls, trunk: dict[str, Any]) -> dict[str, Any]:
+        TrunkSpec.from_dict(trunk)
+        return trunk
+
+    @field_validator("normalisation")
+    @classmethod
+    def _named(cls, normalisation: str) -> str:
+        if normalisation not in NORMALISATIONS:
+            raise unknown("normalisation", normalisation, NORMALISATIONS)
+        return normalisation
+
+    @field_validator("classifier")
+    @classmethod
+    def _trained(cls, classifier: str, info: ValidationInfo) -> str:
+        heads = {name for stage in info.data.get("stages", ()) for name in stage.tasks}
+        if heads and classifier not in heads | {CLASSIFIER}:
+            raise unknown("task of any stage", classifier, heads)
+        return classifier
+
+    @field_validator("schema_version")
+    @classmethod
+    def _readable(cls, version: int) -> int:
+        if not 1 <= version <= SCHEMA_VERSION:
+            raise ValueError(f"this unfool reads schema versions up to {SCHEMA_VERSION}: update unfool")
+        return version
+
+    @property
+    def trunk_spec(self) -> TrunkSpec:
+        """The trunk's description, checked."""
+        return TrunkSpec.from_dict(self.trunk)
+
+    def to_yaml(self) -> str:
+        """The configuration as YAML."""
+        return yaml.safe_dump(to_plain(self), sort_keys=False)
+
+
+def run_config(values: Mapping[str, Any], what: str) -> RunConfig:
+    """A run from nested mappings; SpecError names ``what`` and, for a wrong key, the nearest known one."""
+    version = values.get("schema_version", SCHEMA_VERSION)
+    # First, since a newer file may well hold keys that this program does not know.
+    if isinstance(version, int) and version > SCHEMA_VERSION:
+        raise SpecError(
+            f"{what} has schema version {version!r}; this unfool reads up to {SCHEMA_VERSION}: update unfool"
+        )
+    stages = values.get("stages")
+    if isinstance(stages, (list, tuple)):
+        built = [_stage(stage, f"{what}, stage {number}") for number, stage in enumerate(stages, 1)]
+        values = {**values, "stages": built}
+    return build(RunConfig, values, what)
+
+
+def _stage(values: Any, what: str) -> Any:
+    """One stage built from mappings; anything else is left for RunConfig to complain about."""
+    if not isinstance(values, Mapping):
+        return values
+    tasks = values.get("tasks")
+    if isinstance(tasks, Mapping):
+        built = {
+            name: build(TaskConfig, task, f"{what}, task {name!r}") if isinstance(task, Mapping) else task
+            for name, task in tasks.items()
+        }
+        values = {**values, "tasks": built}
+    return build(StageConfig, values, what)
+
+
+def read_config(path: str | Path) -> RunConfig:
+    """Read a run's YAML; DataError if there is no such file, SpecError for YAML or keys that are not understood."""
+    try:
+        values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror}; give a run folder or its config.yaml") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        reason = " ".join(str(error).split())
+        raise SpecError(f"{path} is not YAML: {reason}; write key: value lines") from error
+    if not isinstance(values, Mapping):
+        raise SpecError(f"{path} holds a {type(values).__name__}; write key: value lines")
+    return run_config(values, str(path))

@@ -1,0 +1,89 @@
+"""A run's folder: whose it is, and what a finished one holds.
+
+``config.yaml``, ``metrics.csv``, ``checkpoint/`` while it runs and ``weights.safetensors`` when done.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from unfool.core.errors import DataError, OutputError, WeightsError
+from unfool.core.files import write_text
+from unfool.data.table import ImageTable
+from unfool.models.header import read_header
+from unfool.models.network import Network
+from unfool.models.weights import load_network
+from unfool.training.config import RunConfig, read_config
+
+CONFIG, METRICS, WEIGHTS, CHECKPOINT = "config.yaml", "metrics.csv", "weights.safetensors", "checkpoint"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainedRun:
+    """A finished run: its network (on the CPU, eval mode), its configuration, and what training it cost."""
+
+    folder: Path
+    config: RunConfig
+    network: Network
+    cpu_seconds: float
+    model_images: int
+
+
+def open_run(folder: str | Path) -> TrainedRun:
+    """Read a finished run; DataError if there is none, WeightsError if its weights cannot be trusted."""
+    folder = Path(folder)
+    weights = folder / WEIGHTS
+    if not weights.is_file():
+        state = "is not finished: resume it with unfool train" if (folder / CONFIG).is_file() else "holds no run"
+        raise DataError(f"{folder} {state}; give the folder of a finished run (it has a {WEIGHTS})")
+    metadata = read_header(weights).metadata
+    try:
+        cost = float(metadata.get("cpu_seconds", 0.0)), int(metadata.get("model_images", 0))
+    except (TypeError, ValueError) as error:
+        raise WeightsError(f"{weights} has a cost that is no number ({error}); train the run again") from error
+    return TrainedRun(
+        folder=folder,
+        config=read_config(folder / CONFIG),
+        network=load_network(weights),
+        cpu_seconds=cost[0],
+        model_images=cost[1],
+    )
+
+
+def claim_folder(folder: Path, config: RunConfig) -> None:
+    """Write the configuration; OutputError, showing the difference, if another one is there."""
+    path, text = folder / CONFIG, config.to_yaml()
+    if not path.is_file():
+        write_text(path, text)
+        return
+    before = read_config(path).to_yaml()
+    if before != text:
+        lines = difflib.unified_diff(before.splitlines(), text.splitlines(), lineterm="", n=0)
+        changed = [line for line in lines if line[0] in "+-" and not line.startswith(("+++", "---"))]
+        raise OutputError(
+            f"{folder} belongs to another configuration ({'; '.join(' '.join(line.split()) for line in changed)}); "
+            "choose another folder or delete this one"
+        )
+
+
+def table_fingerprint(table: ImageTable) -> str:
+    """What a run was trained on, in a few digits: the set's name, split and size, which of its images, which labels."""
+    digest = hashlib.blake2b(digest_size=8)
+    digest.update(repr((table.name, table.split, table.shape, sorted(table.columns))).encode())
+    for values in (table.ids, *(table.columns[name] for name in sorted(table.columns))):
+        digest.update(values.contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def check_table(where: Path, metadata: dict[str, Any], fingerprint: str) -> None:
+    """OutputError if a checkpoint or finished run was trained on other images or labels than these."""
+    before = metadata.get("table", fingerprint)
+    if before != fingerprint:
+        raise OutputError(
+            f"{where} was trained on other images or labels (fingerprint {before}, these have {fingerprint}); "
+            "choose another folder or delete this one"
+        )

@@ -1,0 +1,63 @@
+"""The training log ``metrics.csv``: a line every few steps, with nothing in it that two equal runs could not share."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from unfool.core.errors import OutputError
+from unfool.core.files import write_text
+
+
+class Metrics:
+    """Appends lines to a CSV file; on resumption, lines after the checkpoint's count are cut off again."""
+
+    def __init__(self, path: Path, columns: Sequence[str], keep: int):
+        self.path = path
+        self.columns = list(columns)
+        self.lines = keep
+        kept = self._existing(keep) if keep else []
+        write_text(path, "".join([self._line(self.columns), *kept]))
+
+    def _existing(self, keep: int) -> list[str]:
+        try:
+            lines = self.path.read_text(encoding="utf-8").splitlines(keepends=True)[1 : keep + 1]
+        except (OSError, UnicodeDecodeError) as error:
+            raise OutputError(f"cannot read {self.path}: {error}; delete the run folder to start again") from error
+        if len(lines) < keep:
+            raise OutputError(
+                f"{self.path} has {len(lines)} lines, the checkpoint {keep}; delete the run folder to start again"
+            )
+        return lines
+
+    @staticmethod
+    def _line(values: Sequence[object]) -> str:
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerow(values)
+        return text.getvalue()
+
+    def add(self, row: dict[str, float | int]) -> None:
+        """Append one line; columns that the row lacks stay empty. OutputError if the file cannot be written."""
+        line = self._line([repr(row[name]) if name in row else "" for name in self.columns])
+        try:
+            with open(self.path, "a", encoding="utf-8") as file:
+                file.write(line)
+        except OSError as error:
+            raise self._failed(error) from error
+        self.lines += 1
+
+    def sync(self) -> None:
+        """Bring the lines to the disk: a checkpoint that counts them must not outlive them."""
+        try:
+            with open(self.path, "rb+") as file:
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise self._failed(error) from error
+
+    def _failed(self, error: OSError) -> OutputError:
+        return OutputError(
+            f"cannot write {self.path}: {error.strerror}; free some space or choose a writable folder, then resume"
+        )

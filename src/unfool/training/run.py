@@ -1,0 +1,197 @@
+"""A run: trains its stages one after the other in a folder of its own, and picks up where it was stopped."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from unfool.core.errors import DataError, NonFiniteError
+from unfool.core.files import folder_lock
+from unfool.core.streams import Streams
+from unfool.data.table import ImageTable
+from unfool.models.header import read_header
+from unfool.models.network import Network
+from unfool.models.weights import save_network
+from unfool.training.checkpoint import Progress, read_checkpoint, restore, save_checkpoint
+from unfool.training.config import RunConfig
+from unfool.training.folder import (
+    CHECKPOINT,
+    METRICS,
+    WEIGHTS,
+    TrainedRun,
+    check_table,
+    claim_folder,
+    open_run,
+    table_fingerprint,
+)
+from unfool.training.metrics import Metrics
+from unfool.training.processes import make_accelerator, training_device
+from unfool.training.schedule import learning_rate, make_optimizer
+from unfool.training.stage import Stage
+
+LOG_EVERY = 10
+"""Steps between two lines of metrics.csv."""
+
+Report = Callable[[str, int, int, float], None]
+"""Told after each step: the stage's words, steps done, steps in all, the loss."""
+
+
+def train(
+    config: RunConfig,
+    table: ImageTable,
+    folder: str | Path,
+    *,
+    device: str = "cpu",
+    report: Report | None = None,
+    checkpoint_seconds: float = 30.0,
+) -> TrainedRun:
+    """Train a run in its folder, or finish one that was stopped there; a finished one is only opened.
+
+    The result is a function of the configuration and the table: killing and resuming changes no bit of the CPU's
+    weights or log (same machine, threads). Raises OutputError if the folder is in use, cannot be written or belongs to
+    another configuration or table, NonFiniteError for a loss or gradient that is not finite, DataError for a table
+    that is empty or not the configuration's, DeviceError for a device that this machine lacks, SpecError for tasks
+    that do not fit the data; the last three before anything is written.
+    """
+    folder = Path(folder)
+    weights = folder / WEIGHTS
+    if table.name != config.data:
+        raise DataError(f"the configuration names the data {config.data!r}, the table is {table.name!r}; give one set")
+    run = None if weights.is_file() else _Run(config, table, folder, device, report, checkpoint_seconds)
+    with folder_lock(folder):
+        claim_folder(folder, config)
+        if run is not None and not weights.is_file():
+            run.finish()
+        check_table(folder, read_header(weights).metadata, table_fingerprint(table))
+        # A run killed between its last two acts leaves this behind.
+        shutil.rmtree(folder / CHECKPOINT, ignore_errors=True)
+        return open_run(folder)
+
+
+class _Run:
+    def __init__(
+        self,
+        config: RunConfig,
+        table: ImageTable,
+        folder: Path,
+        device: str,
+        report: Report | None,
+        checkpoint_seconds: float,
+    ):
+        if not len(table):
+            raise DataError(f"{table.name} has no images to train on; give a larger set or label fraction")
+        self.device = training_device(device)
+        self.accelerator = make_accelerator(self.device)
+        self.config, self.table, self.folder = config, table, folder
+        self.report, self.checkpoint_seconds = report, checkpoint_seconds
+        self.checkpoint = folder / CHECKPOINT / "state.safetensors"
+        self.fingerprint = table_fingerprint(table)
+        self.streams = Streams(config.seed)
+        classes = {column: len(names) for column, names in table.classes.items()}
+        norm = config.normalisation
+        self.network = Network.build(config.trunk_spec, {}, normalisation=norm, streams=self.streams)
+        # Heads of all stages exist from the start, so that the order of stages changes no initial weight.
+        self.stages = [Stage(item, self.network, classes, self.streams) for item in config.stages]
+        self.network.classifier = config.classifier if config.classifier in self.network.heads else None
+        self.network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def finish(self) -> None:
+        saved = read_checkpoint(self.checkpoint) if self.checkpoint.is_file() else None
+        if saved is not None:
+            check_table(self.folder, saved.metadata, self.fingerprint)
+        progress = saved.progress if saved is not None else Progress()
+        started = time.process_time() - progress.cpu_seconds
+        metrics = Metrics(self.folder / METRICS, self._columns(), progress.lines)
+        for index in range(progress.stage, len(self.stages)):
+            stage = self.stages[index].to(self.device)
+            stage.choose_moving()
+            optimizer = make_optimizer(stage.config, stage.parameters())
+            if saved is not None:
+                restore(saved, stage, optimizer)
+                saved = None
+            self._stage(index, stage, optimizer, progress, metrics, started)
+            progress.stage, progress.step = index + 1, 0
+        cost = {"cpu_seconds": time.process_time() - started, "model_images": progress.model_images}
+        self.network.requires_grad_(True)
+        metadata = {**cost, "table": self.fingerprint}
+        save_network(self.network.to("cpu").eval(), self.folder / WEIGHTS, metadata)
+
+    def _columns(self) -> list[str]:
+        names = list(dict.fromkeys(name for stage in self.stages for name in stage.tasks))
+        fixed = ["stage", "step", "epoch", "images_seen", "learning_rate", "loss"]
+        return fixed + [f"loss/{name}" for name in names] + [f"accuracy/{name}" for name in names]
+
+    def _stage(
+        self,
+        index: int,
+        stage: Stage,
+        optimizer: torch.optim.Optimizer,
+        progress: Progress,
+        metrics: Metrics,
+        started: float,
+    ) -> None:
+        config = stage.config
+        size = min(config.batch_size, len(self.table))
+        per_epoch = len(self.table) // size
+        steps = per_epoch * config.epochs
+        wrapped, prepared = self.accelerator.prepare(stage, optimizer)
+        stage.train()
+        streams = self.streams.named(f"stage {index}")
+        words = f"stage {index + 1}/{len(self.stages)}: {' + '.join(stage.tasks)}"
+        counted = progress.model_images - stage.model_images
+        order, last_saved = torch.empty(0, dtype=torch.int64), time.monotonic()
+        for step in range(progress.step, steps):
+            epoch, place = divmod(step, per_epoch)
+            if place == 0 or not len(order):
+                order = torch.argsort(streams.named("order").at(epoch).bits(self.table.ids), stable=True)
+            batch = self.table.batch(order[place * size : (place + 1) * size], self.device)
+            rate = learning_rate(config, step, steps)
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            losses, scores = wrapped(batch, streams.at(epoch))
+            total = stage.total(losses)
+            self._step(stage, prepared, total, losses, step)
+            if step % LOG_EVERY == 0 or step + 1 == steps:
+                row = {"stage": index, "step": step + 1, "epoch": (step + 1) / per_epoch}
+                row |= {"images_seen": (step + 1) * size, "learning_rate": rate, "loss": float(total.detach())}
+                row |= {f"loss/{name}": float(values.detach().mean()) for name, values in losses.items()}
+                metrics.add(row | {name: float(values.mean()) for name, values in scores.items()})
+            progress.model_images = counted + stage.model_images
+            if time.monotonic() - last_saved >= self.checkpoint_seconds and step + 1 < steps:
+                progress.step, progress.lines = step + 1, metrics.lines
+                progress.cpu_seconds = time.process_time() - started
+                metrics.sync()
+                save_checkpoint(self.checkpoint, stage, optimizer, progress, self.fingerprint)
+                last_saved = time.monotonic()
+            if self.report is not None:
+                self.report(words, step + 1, steps, float(total.detach()))
+
+    def _step(
+        self,
+        stage: Stage,
+        optimizer: torch.optim.Optimizer,
+        total: Tensor,
+        losses: dict[str, Tensor],
+        step: int,
+    ) -> None:
+        """Backward and update, unless the loss or the gradient is not finite: then the weights stay as they are."""
+        if not torch.isfinite(total.detach()):
+            bad = [name for name, values in losses.items() if not torch.isfinite(values.detach()).all()]
+            raise NonFiniteError(
+                f"the loss of {', '.join(bad) or 'the stage'} is not finite at step {step + 1}; "
+                "lower the learning rate or raise the temperature (the weights of the last checkpoint are intact)"
+            )
+        optimizer.zero_grad()
+        self.accelerator.backward(total)
+        gradients = [parameter.grad for parameter in stage.parameters() if parameter.grad is not None]
+        if not torch.isfinite(torch.nn.utils.get_total_norm(gradients)):
+            raise NonFiniteError(
+                f"the gradient is not finite at step {step + 1}; lower the learning rate "
+                "(the weights of the last checkpoint are intact)"
+            )
+        optimizer.step()

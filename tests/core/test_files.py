@@ -1,0 +1,156 @@
+"""Files are whole or absent, whatever happens while they are written; a folder has one holder."""
+
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from unfool.core.errors import OutputError
+from unfool.core.files import atomic_path, folder_lock, write_json, write_text
+
+
+def names(folder):
+    return sorted(entry.name for entry in folder.iterdir())
+
+
+def write_half(target, failure):
+    with atomic_path(target) as temporary:
+        temporary.write_text("half of the n")
+        raise failure
+
+
+def test_a_write_replaces_the_file_and_leaves_nothing_beside_it(tmp_path):
+    target = tmp_path / "deep" / "weights.bin"
+    for content in ("old", "new"):
+        with atomic_path(target) as temporary:
+            assert temporary.parent == target.parent
+            temporary.write_text(content)
+        assert target.read_text() == content
+    assert names(target.parent) == ["weights.bin"]
+
+
+def test_a_reader_of_the_old_file_goes_on_reading_it_whole(tmp_path):
+    target = tmp_path / "weights.bin"
+    target.write_text("old")
+    with open(target) as reader:
+        write_text(target, "new and longer")
+        assert reader.read() == "old"
+
+
+@pytest.mark.parametrize("failure", [ValueError, KeyboardInterrupt, SystemExit])
+def test_a_failure_leaves_the_old_file_whole_and_no_litter(tmp_path, failure):
+    target = tmp_path / "metrics.csv"
+    target.write_text("old")
+    with pytest.raises(failure):
+        write_half(target, failure())
+    assert target.read_text() == "old"
+    assert names(tmp_path) == ["metrics.csv"]
+
+
+def test_a_full_disk_is_an_output_error_and_leaves_the_old_file(tmp_path):
+    target = tmp_path / "metrics.csv"
+    target.write_text("old")
+    with pytest.raises(OutputError, match="No space left"):
+        write_half(target, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
+    assert target.read_text() == "old"
+    assert names(tmp_path) == ["metrics.csv"]
+
+
+def test_a_failing_rename_is_an_output_error_without_litter(tmp_path):
+    (tmp_path / "target").mkdir()
+    with pytest.raises(OutputError):
+        write_text(tmp_path / "target", "text")
+    assert names(tmp_path) == ["target"]
+
+
+KILLED = """
+import os, signal, sys
+from unfool.core.files import atomic_path
+with atomic_path(sys.argv[1]) as temporary:
+    with open(temporary, "w") as file:
+        file.write("half of the n")
+        file.flush()
+        os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def killed_while_writing(target):
+    target.write_text("old")
+    done = subprocess.run([sys.executable, "-c", KILLED, str(target)], check=False, capture_output=True, text=True)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+
+
+def test_kill_9_while_writing_leaves_the_old_file_whole(tmp_path):
+    killed_while_writing(tmp_path / "weights.bin")
+    assert (tmp_path / "weights.bin").read_text() == "old"
+
+
+def test_the_next_write_clears_what_a_killed_one_left(tmp_path):
+    target = tmp_path / "weights.bin"
+    killed_while_writing(target)
+    write_text(target, "new")
+    assert target.read_text() == "new"
+    assert names(tmp_path) == ["weights.bin"]
+
+
+@pytest.mark.parametrize("folder", ["/proc/unfool", "a-file/below", "a-file"])
+def test_an_unwritable_folder_is_one_clear_line(tmp_path, folder):
+    (tmp_path / "a-file").write_text("in the way")
+    for write in (
+        lambda: write_text(tmp_path / folder / "x.json", "{}"),
+        lambda: folder_lock(tmp_path / folder).__enter__(),
+    ):
+        with pytest.raises(OutputError, match="cannot write") as caught:
+            write()
+        assert "\n" not in str(caught.value)
+    assert names(tmp_path) == ["a-file"]
+
+
+def test_json_is_strict_and_readable(tmp_path):
+    target = tmp_path / "rows.json"
+    write_json(target, {"b": 1, "a": ["ü", None]})
+    assert target.read_text(encoding="utf-8").endswith("\n")
+    assert list(json.loads(target.read_text(encoding="utf-8"))) == ["b", "a"]
+    with pytest.raises(ValueError, match="JSON"):
+        write_json(target, {"loss": float("nan")})
+    assert json.loads(target.read_text(encoding="utf-8"))["b"] == 1
+    assert names(tmp_path) == ["rows.json"]
+
+
+def test_a_second_holder_of_a_folder_is_refused_until_the_first_lets_go(tmp_path):
+    folder = tmp_path / "run"
+    with folder_lock(folder), pytest.raises(OutputError, match="in use"), folder_lock(folder):
+        pytest.fail("two holders")
+    with folder_lock(folder):
+        pass
+    with pytest.raises(ValueError, match="inside"), folder_lock(folder):
+        raise ValueError("inside")
+    with folder_lock(folder):
+        pass
+
+
+HOLDER = """
+import sys
+from unfool.core.files import folder_lock
+with folder_lock(sys.argv[1]):
+    print("held", flush=True)
+    sys.stdin.readline()
+"""
+
+
+def test_another_process_is_refused_and_a_killed_holder_does_not_block(tmp_path):
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        with pytest.raises(OutputError, match="another unfool process"), folder_lock(tmp_path):
+            pytest.fail("two holders")
+        holder.kill()
+        holder.wait()
+        with folder_lock(tmp_path):
+            pass

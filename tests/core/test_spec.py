@@ -1,0 +1,176 @@
+"""Numbers, names, the registry and the image contract: what is read and what is refused."""
+
+import sys
+import textwrap
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from unfool.core import errors
+from unfool.core.batch import Batch, Views, check_images
+from unfool.core.errors import DataError, ImagesError, SpecError, UnfoolError
+from unfool.core.registry import Registry
+from unfool.core.spec import parse_number, unknown
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("0", 0.0), ("0.5", 0.5), (".5", 0.5), ("5.", 5.0), ("8/255", 8 / 255), (" 8 / 255 ", 8 / 255), ("1e-3", 1e-3)],
+)
+def test_numbers_that_are_read(text, value):
+    assert parse_number(text, "eps") == value
+
+
+@pytest.mark.parametrize(
+    "text", ["", "-1", "+1", "nan", "inf", "1/0", "1/0.0", "1e999", "1//2", "1/2/3", "2**3", "0x10", "1_000", "abs(1)"]
+)
+def test_numbers_that_are_refused(text):
+    with pytest.raises(SpecError, match="eps") as caught:
+        parse_number(text, "eps")
+    assert "\n" not in str(caught.value)
+
+
+@given(st.floats(0, 1e300))
+def test_every_non_negative_float_round_trips(value):
+    assert parse_number(repr(value), "eps") == value
+
+
+def test_unknown_offers_the_nearest_name_and_lists_the_rest():
+    assert "did you mean 'rotation'? allowed: contrast, rotation" in str(
+        unknown("task", "rotatoin", ["rotation", "contrast"])
+    )
+    assert "did you mean" not in str(unknown("task", "zzz", ["rotation", "contrast"]))
+
+
+def test_exit_codes_are_distinct_and_documented():
+    kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, UnfoolError)]
+    codes = [kind.exit_code for kind in kinds]
+    assert len(set(codes)) == len(codes)
+    assert errors.INTERRUPTED not in codes
+    assert 0 not in codes
+
+
+@pytest.fixture
+def package(tmp_path, monkeypatch):
+    """A throw-away package whose modules register themselves."""
+    folder = tmp_path / "rooms_for_test"
+    folder.mkdir()
+    (folder / "__init__.py").write_text(
+        "from unfool.core.registry import Registry\nTHINGS = Registry('thing', 'rooms_for_test')\n"
+    )
+    for name in ("lamp", "chair"):
+        (folder / f"{name}_file.py").write_text(
+            textwrap.dedent(f"""
+            from rooms_for_test import THINGS
+            @THINGS.add("{name}")
+            class Thing: ...
+            """)
+        )
+    monkeypatch.syspath_prepend(tmp_path)
+    yield folder
+    for name in [name for name in sys.modules if name.startswith("rooms_for_test")]:
+        del sys.modules[name]
+
+
+def test_a_registry_fills_itself_on_the_first_look_up(package):
+    import rooms_for_test  # pyright: ignore[reportMissingImports]
+
+    assert "rooms_for_test.lamp_file" not in sys.modules
+    assert list(rooms_for_test.THINGS) == ["chair", "lamp"]
+    assert rooms_for_test.THINGS["lamp"].__name__ == "Thing"
+    assert "lamp" in rooms_for_test.THINGS
+    assert "lmap" not in rooms_for_test.THINGS
+    with pytest.raises(SpecError, match="unknown thing 'lmap'; did you mean 'lamp'"):
+        rooms_for_test.THINGS["lmap"]
+
+
+def test_a_second_item_of_one_name_is_refused(package):
+    registry = Registry("thing", "rooms_for_test")
+    registry.add("lamp")(object())
+    with pytest.raises(SpecError, match="thing 'lamp' is registered twice"):
+        registry.add("lamp")(object())
+
+
+def test_a_module_that_fails_to_import_is_not_forgotten(package):
+    (package / "broken_file.py").write_text("raise RuntimeError('broken on purpose')\n")
+    import rooms_for_test  # pyright: ignore[reportMissingImports]
+
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match="broken on purpose"):
+            rooms_for_test.THINGS["lamp"]
+
+
+GOOD = torch.rand(2, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_good_images_pass_and_stay_as_they_are(dtype):
+    images = GOOD.to(dtype).requires_grad_()
+    before = images.detach().clone()
+    check_images(images)
+    assert torch.equal(images, before)
+    check_images(torch.tensor([0.0, 1.0, -0.0, 0.5]).view(1, 1, 2, 2))
+
+
+@pytest.mark.parametrize(
+    ("images", "words"),
+    [
+        (GOOD * 255, "divide by 255"),
+        ((GOOD * 255).to(torch.uint8), "divide by 255"),
+        (GOOD * 2 - 1, "undo the normalisation"),
+        (GOOD.permute(0, 2, 3, 1).repeat(1, 2, 2, 1), "NHWC"),
+        (GOOD[0], "shape"),
+        (GOOD[:0], "empty"),
+        (GOOD.where(GOOD < 0.9, torch.nan), "NaN"),
+        (GOOD.where(GOOD < 0.9, torch.inf), "infinite"),
+        (GOOD.where(GOOD < 0.9, -torch.inf), "infinite"),
+        (GOOD.numpy(), "ndarray"),
+        (None, "NoneType"),
+    ],
+)
+def test_bad_images_are_refused_in_one_line_with_a_remedy(images, words):
+    with pytest.raises(ImagesError, match=words) as caught:
+        check_images(images)
+    assert "\n" not in str(caught.value)
+    assert "[0,1]" in str(caught.value)
+
+
+def make_batch():
+    return Batch(images=GOOD, ids=torch.tensor([4, 9]), columns={"fine": torch.tensor([1, 0])})
+
+
+def test_a_batch_hands_out_labels_rows_and_replacements():
+    batch = make_batch()
+    assert len(batch) == 2
+    assert torch.equal(batch.labels("fine"), torch.tensor([1, 0]))
+    with pytest.raises(SpecError, match="did you mean 'fine'"):
+        batch.labels("fin")
+    with pytest.raises(DataError, match="without labels"):
+        Batch(images=GOOD, ids=batch.ids).labels("fine")
+    row = batch.rows(torch.tensor([1]))
+    assert (row.ids.tolist(), row.labels("fine").tolist()) == ([9], [0])
+    assert torch.equal(batch.replaced(GOOD / 2).images, GOOD / 2)
+    assert batch.replaced(GOOD / 2).ids is batch.ids
+    assert batch.to("cpu").columns.keys() == {"fine"}
+
+
+def test_what_was_made_once_is_shared_but_not_carried_to_other_images():
+    batch, calls = make_batch(), []
+
+    def make():
+        calls.append(1)
+        return GOOD * 1
+
+    assert batch.once(("crop", 2), make) is batch.once(("crop", 2), make)
+    assert len(calls) == 1
+    batch.replaced(GOOD / 2).once(("crop", 2), make)
+    assert len(calls) == 2
+
+
+def test_views_with_moved_pixels_keep_the_rest():
+    views = Views(images=GOOD, count=2, targets="turns", stage="layer3")
+    moved = views.with_images(GOOD / 2)
+    assert (moved.count, moved.targets, moved.stage) == (2, "turns", "layer3")
+    assert torch.equal(moved.images, GOOD / 2)

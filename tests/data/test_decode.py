@@ -1,0 +1,107 @@
+"""One image: what is converted, what is corrupt, and what is refused."""
+
+import io
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from small_sets import encoded, pictures
+from PIL import Image
+
+from unfool.core.errors import DataError
+from unfool.data import decode as module
+from unfool.data.decode import CorruptImageError, decode
+
+
+def png_header_of(width: int, height: int) -> bytes:
+    """A PNG of a few bytes that claims a size."""
+    chunks = [b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0), b"IDAT" + zlib.compress(bytes(99))]
+    framed = [struct.pack(">I", len(c) - 4) + c + struct.pack(">I", zlib.crc32(c)) for c in chunks]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(framed)
+
+
+@pytest.mark.parametrize("format", ["PNG", "BMP", "PPM", "TIFF"])
+def test_lossless_files_keep_every_pixel(format):
+    pixels = pictures(1, 5, 7)[0]
+    decoded, mode = decode(encoded(pixels, format), None)
+    np.testing.assert_array_equal(decoded, pixels.transpose(2, 0, 1))
+    assert mode == "RGB"
+
+
+@pytest.mark.parametrize("mode", ["L", "P", "RGBA", "LA", "1"])
+def test_every_mode_becomes_rgb(mode):
+    decoded, told = decode(encoded(pictures(1)[0], mode=mode), None)
+    assert decoded.shape == (3, 8, 8)
+    assert told == mode
+
+
+def test_greyscale_keeps_its_values_in_every_channel():
+    grey = pictures(1)[0][:, :, 0]
+    decoded, _ = decode(encoded(grey), None)
+    np.testing.assert_array_equal(decoded, np.stack([grey] * 3))
+
+
+def test_sixteen_bit_greys_are_scaled_and_not_clipped():
+    buffer = io.BytesIO()
+    Image.fromarray(np.array([[0, 0x8000], [0xFFFF, 0x1234]], dtype=np.uint16)).save(buffer, format="PNG")
+    assert decode(buffer.getvalue(), None)[0][0].tolist() == [[0, 0x80], [0xFF, 0x12]]
+
+
+def test_cmyk_becomes_the_colour_it_means():
+    red = np.zeros((8, 8, 3), dtype=np.uint8)
+    red[..., 0] = 255
+    decoded, mode = decode(encoded(red, "TIFF", "CMYK"), None)
+    assert mode == "CMYK"
+    np.testing.assert_array_equal(decoded, red.transpose(2, 0, 1))
+
+
+def test_orientation_tags_are_obeyed():
+    pixels = pictures(1, 4, 6)[0]
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turned by a quarter
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, format="PNG", exif=exif)
+    np.testing.assert_array_equal(decode(buffer.getvalue(), None)[0], np.rot90(pixels, -1).transpose(2, 0, 1))
+
+
+def test_the_shorter_side_is_scaled_and_the_centre_cut_out():
+    pixels = np.zeros((20, 60, 3), dtype=np.uint8)
+    pixels[:, 20:40, 0] = 255  # the centre third is red
+    decoded, _ = decode(encoded(pixels), 10)
+    assert decoded.shape == (3, 10, 10)
+    assert decoded[0, :, 1:-1].min() == 255
+    assert decoded[1:].max() == 0
+    assert decode(encoded(pixels.transpose(1, 0, 2)), 10)[0].shape == (3, 10, 10)
+
+
+@pytest.mark.parametrize("side", [3, 8, 17])
+def test_any_size_can_be_asked_of_any_shape(side):
+    for shape in [(2, 9), (9, 2), (8, 8), (31, 30)]:
+        assert decode(encoded(pictures(1, *shape)[0]), side)[0].shape == (3, side, side)
+
+
+def test_what_cannot_be_read_is_corrupt():
+    whole = encoded(pictures(1, 32, 32)[0])
+    jpeg = encoded(pictures(1, 32, 32)[0], "JPEG")
+    for damaged in (None, b"", b"no image at all", whole[: len(whole) // 2], whole[:20], jpeg[: len(jpeg) // 2]):
+        with pytest.raises(CorruptImageError):
+            decode(damaged, None)
+
+
+def test_a_single_pixel_is_corrupt():
+    with pytest.raises(CorruptImageError, match="1×1"):
+        decode(encoded(pictures(1, 1, 1)[0]), 8)
+
+
+@pytest.mark.parametrize("side", [9_000, 60_000])
+def test_a_decompression_bomb_is_an_error(side):
+    with pytest.raises(DataError, match="bomb"):
+        decode(png_header_of(side, side), None)
+
+
+def test_only_raster_formats_are_opened():
+    script = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\nshowpage\n%%EOF\n"
+    with pytest.raises(CorruptImageError):
+        decode(script, None)
+    assert not set(module.FORMATS) & {"EPS", "PSD", "WMF", "ICNS"}

@@ -1,0 +1,201 @@
+"""Search copies: the same logits, nothing shared, nothing folded that is not certainly adjacent."""
+
+import copy
+import pickle
+
+import pytest
+import torch
+from torch import nn
+
+from unfool.core.errors import SpecError
+from unfool.models.fast import search_copy
+from unfool.models.network import Network
+from unfool.models.trunks import TrunkSpec
+
+SPECS = [
+    TrunkSpec(name="resnet18", width=0.125),
+    TrunkSpec(name="resnet18", stem="imagenet", width=0.125),
+    TrunkSpec(name="convnet", widths=(4, 6, 8)),
+    TrunkSpec(name="convnet", stem="strided", widths=(4, 6, 8)),
+]
+HEADS = {"labels": {"kind": "linear", "outputs": 5}}
+
+
+def make_images(count=8):
+    return torch.rand(count, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+
+
+def unsettle(module):
+    """Random statistics, scales and biases in every batch norm, as after training."""
+    generator = torch.Generator().manual_seed(2)
+    for part in module.modules():
+        if isinstance(part, nn.BatchNorm2d):
+            part.running_mean.copy_(torch.randn(part.num_features, generator=generator) * 0.3)
+            part.running_var.copy_(torch.rand(part.num_features, generator=generator) + 0.5)
+            if part.affine:
+                part.weight.data.copy_(torch.rand(part.num_features, generator=generator) + 0.5)
+                part.bias.data.copy_(torch.randn(part.num_features, generator=generator) * 0.3)
+    return module
+
+
+def make_network(spec):
+    return unsettle(Network.build(spec, HEADS, classifier="labels")).eval()
+
+
+def largest(left, right):
+    return float((left - right).detach().abs().max())
+
+
+def count_norms(module):
+    return sum(isinstance(part, nn.BatchNorm2d) for part in module.modules())
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+@pytest.mark.parametrize("spec", SPECS)
+def test_folded_fp32_copies_give_the_same_logits(spec, channels_last):
+    network = make_network(spec)
+    twin = search_copy(network, channels_last=channels_last)
+    images = make_images()
+    assert count_norms(network) > 0
+    assert count_norms(twin) == 0
+    assert largest(twin(images), network(images)) <= 1e-4
+    assert torch.equal(twin(images).argmax(1), network(images).argmax(1))
+    for stage in network.trunk.stages:
+        torch.testing.assert_close(twin.features(images, stage), network.features(images, stage), atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("spec", SPECS)
+def test_bf16_copies_are_close_and_speak_fp32(spec):
+    network = make_network(spec)
+    twin = search_copy(network, dtype="bf16")
+    images = make_images().requires_grad_(True)
+    logits = twin(images)
+    expected = network(images)
+    assert twin.trunk.parts["stem"][0].weight.dtype == torch.bfloat16
+    assert logits.dtype == twin.features(images).dtype == torch.float32
+    spread = largest(expected, expected.mean(1, keepdim=True))
+    assert largest(logits, expected) <= 0.05 * spread
+    gradients = [torch.autograd.grad(out.logsumexp(1).sum(), images)[0] for out in (logits, expected)]
+    assert gradients[0].dtype == torch.float32
+    assert float(torch.nn.functional.cosine_similarity(*(g.flatten() for g in gradients), dim=0)) > 0.9
+
+
+@pytest.mark.parametrize("dtype", ["fp32", "bf16"])
+def test_the_original_is_neither_changed_nor_shared(dtype):
+    network = make_network(SPECS[2]).train()
+    network(make_images()).sum().backward()
+    before = copy.deepcopy(network.state_dict())
+    gradients = {name: parameter.grad.clone() for name, parameter in network.named_parameters()}
+    twin = search_copy(network, dtype=dtype)
+    assert not any(part.training for part in twin.modules())
+    assert not any(parameter.requires_grad or parameter.grad is not None for parameter in twin.parameters())
+    own = {tensor.untyped_storage().data_ptr() for tensor in network.state_dict().values()}
+    assert not own & {tensor.untyped_storage().data_ptr() for tensor in twin.state_dict().values()}
+    for tensor in twin.state_dict().values():
+        tensor.zero_()
+    assert network.training
+    assert all(parameter.requires_grad for parameter in network.parameters())
+    after = network.state_dict()
+    assert all(torch.equal(before[name], after[name]) and before[name].dtype == after[name].dtype for name in before)
+    assert all(torch.equal(gradients[name], parameter.grad) for name, parameter in network.named_parameters())
+    assert not any(part._forward_hooks or part._forward_pre_hooks for part in network.modules())
+
+
+def test_bf16_copies_survive_pickling():
+    twin = search_copy(make_network(SPECS[2]), dtype="bf16")
+    assert torch.equal(pickle.loads(pickle.dumps(twin))(make_images()), twin(make_images()))
+
+
+class Swapped(nn.Sequential):
+    """Runs its children in reverse: its neighbours are not what they seem."""
+
+    def forward(self, images):
+        for part in reversed(self):
+            images = part(images)
+        return images
+
+
+def shared_norm():
+    norm = nn.BatchNorm2d(3)
+    return nn.Sequential(nn.Conv2d(3, 3, 3), norm, nn.ReLU(), nn.Conv2d(3, 3, 3), norm)
+
+
+def hooked():
+    module = nn.Sequential(nn.Conv2d(3, 3, 3), nn.BatchNorm2d(3))
+    module[0].register_forward_hook(lambda _, __, output: output * 2)
+    return module
+
+
+def pooled(scale):
+    module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.MaxPool2d(3, stride=2, padding=1), nn.BatchNorm2d(4))
+    module[2].weight.data[1] = scale
+    return module
+
+
+@pytest.mark.parametrize("scale", [-0.5, 0.0, 0.5])
+def test_folding_across_a_max_pool_needs_increasing_maps(scale):
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        module = pooled(scale).eval()
+    twin = search_copy(module)
+    assert count_norms(twin) == (0 if scale > 0 else 1)
+    torch.testing.assert_close(twin(make_images()), module(make_images()), atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("make", "left"),
+    [
+        (lambda: nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU()), 0),
+        (lambda: nn.Sequential(nn.Conv2d(3, 6, 3, groups=3, padding=1), nn.BatchNorm2d(6, affine=False)), 0),
+        (lambda: nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.BatchNorm2d(4)), 1),
+        (lambda: nn.Sequential(nn.BatchNorm2d(3), nn.Conv2d(3, 4, 3)), 1),
+        (lambda: nn.Sequential(nn.ConvTranspose2d(3, 4, 3), nn.BatchNorm2d(4)), 1),
+        (lambda: nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4, track_running_stats=False)), 1),
+        (lambda: Swapped(nn.Conv2d(3, 3, 3), nn.BatchNorm2d(3)), 1),
+        (lambda: nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Conv2d(3, 4, 3)), nn.BatchNorm2d(4)), 1),
+        (lambda: nn.Sequential(nn.Conv2d(3, 4, 3), nn.AvgPool2d(2), nn.BatchNorm2d(4)), 1),
+        (lambda: nn.Sequential(nn.Conv2d(3, 4, 3), nn.MaxPool2d(2)), 0),
+        (shared_norm, 1),
+        (hooked, 1),
+    ],
+)
+def test_foreign_modules_fold_only_where_that_is_certain(make, left):
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        module = make()
+    for part in module.modules():
+        if isinstance(part, nn.BatchNorm2d) and part.running_mean is not None:
+            unsettle(part)
+    twin = search_copy(module)
+    assert count_norms(twin) == left
+    torch.testing.assert_close(twin(make_images()), module.eval()(make_images()), atol=1e-4, rtol=1e-4)
+
+
+def test_foreign_bf16_copies_keep_the_digits_of_batch_norms_and_speak_fp32():
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        layers = nn.Conv2d(3, 4, 3), nn.ReLU(), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(3600, 5)
+    module = unsettle(nn.Sequential(*layers))
+    twin = search_copy(module, dtype="bf16")
+    logits, expected = twin(make_images()), module.eval()(make_images())
+    assert twin[2].running_mean.dtype == torch.float32
+    assert twin[0].weight.dtype == torch.bfloat16
+    assert logits.dtype == torch.float32
+    assert largest(logits, expected) < 0.05
+
+
+def test_a_network_inside_a_foreign_module_keeps_its_heads_in_fp32():
+    network = make_network(SPECS[2])
+    twin = search_copy(nn.Sequential(nn.Identity(), network), dtype="bf16")
+    assert twin[1].mean.dtype == twin[1].heads["labels"][0].weight.dtype == torch.float32
+    assert torch.equal(twin(make_images()), search_copy(network, dtype="bf16")(make_images()))
+
+
+def test_options_do_what_they_say():
+    network = make_network(SPECS[0])
+    assert count_norms(search_copy(network, fold=False)) == count_norms(network)
+    weight = search_copy(network).trunk.parts["layer1"][0].residual[0].weight
+    assert weight.is_contiguous(memory_format=torch.channels_last)
+    assert search_copy(network, channels_last=False).trunk.parts["layer1"][0].residual[0].weight.is_contiguous()
+    with pytest.raises(SpecError, match="did you mean 'bf16'"):
+        search_copy(network, dtype="fb16")

@@ -1,0 +1,182 @@
+"""The pivot, its Markdown and its terminal form, against figures worked out by hand."""
+
+import io
+
+import pytest
+from made_up_study import ATTACKS, make_row, make_rows
+from rich.console import Console
+
+from unfool.core.errors import DataError
+from unfool.report.pivot import strength
+from unfool.report.tables import markdown, rich_tables, study_tables
+
+
+def with_rows(study, rows):
+    return {**study, "rows": rows, "claims": []}
+
+
+def test_layout_of_the_source(study):
+    first, second = study_tables(study)
+    assert (first.data, second.data) == ("cifar10", "cifar100")
+    assert [column.title for column in first.columns] == ["natural", "FGSM", "PGD-7", "PGD-20", "PGD-50"]
+    assert [(row.model, row.protocol, row.crafted_by) for row in first.rows] == [
+        ("single-task", "white-box", ""),
+        ("simclr multitask", "white-box", ""),
+        ("simclr multitask", "transfer", "single-task"),
+    ]
+    assert first.threat == "linf:8/255"
+    assert first.settings == "stem imagenet"
+    assert all(row.variant == "" and row.threat == "" for row in first.rows)
+    assert first.source_decimals == 2
+
+
+def test_every_row_of_the_study_is_shown_once_with_its_own_numbers(study):
+    cells = {}
+    for table in study_tables(study):
+        for row in table.rows:
+            for attack, cell in row.cells.items():
+                key = (table.data, row.model, "clean" if attack == "none" else row.protocol, attack)
+                cells[key] = (cell.accuracy, cell.low, cell.high, cell.source_value, cell.images)
+    expected = {
+        (r["data"], r["model"], r["protocol"], r["attack"]): (
+            *(r[name] for name in ("accuracy", "low", "high", "source_value", "n")),
+        )
+        for r in study["rows"]
+    }
+    assert cells == expected
+
+
+def test_attacks_are_ordered_by_strength():
+    shuffled = ["autoattack", "pgd-100", "fgsm", "square", "pgd-20", "new-attack", "none", "apgd-ce", "pgd-7"]
+    assert sorted(shuffled, key=strength) == [
+        *("none", "fgsm", "pgd-7", "pgd-20", "pgd-100", "apgd-ce", "square", "autoattack", "new-attack"),
+    ]
+
+
+def test_seeds_are_averaged_with_their_range_and_told_as_such(study):
+    shares = {0: 0.30, 1: 0.36, 2: 0.33}
+    rows = [make_row("m", "digits", "none", 0.9, seed=seed) for seed in shares]
+    rows += [make_row("m", "digits", "pgd-7", share, seed=seed) for seed, share in shares.items()]
+    rows += [make_row("m", "digits", "fgsm", 0.5, seed=0)]
+    (table,) = study_tables(with_rows(study, rows))
+    (row,) = table.rows
+    cell = row.cells["pgd-7"]
+    assert (cell.accuracy, cell.low, cell.high, cell.seeds) == (pytest.approx(0.33), 0.30, 0.36, 3)
+    assert cell.cpu_seconds == 12.5
+    alone = row.cells["fgsm"]
+    assert (alone.low, alone.high, alone.seeds) == (rows[-1]["low"], rows[-1]["high"], 1)
+    text = markdown(with_rows(study, rows))
+    assert "33.0 [30.0, 36.0] over 3 seeds" in text
+    assert "over" not in text.split("50.0 [")[1].split("|")[0]
+    assert "lowest seed, highest seed" in text
+
+
+def test_transfer_is_matched_to_its_source_model_within_each_seed(study):
+    (first, _) = study_tables(with_rows(study, make_rows(0) + make_rows(1, 0.01)))
+    assert [row.provenance for row in first.rows] == ["white-box", "white-box", "transfer from single-task"]
+    assert all(cell.seeds == 2 for row in first.rows for cell in row.cells.values())
+
+
+def test_a_source_that_the_study_does_not_judge_is_still_transfer(study):
+    row = make_row("m", "digits", "pgd-7", 0.4, protocol="transfer", source_model="unlisted")
+    (table,) = study_tables(with_rows(study, [row]))
+    assert table.rows[0].provenance == f"transfer from another system ({row['crafted_on'][:8]})"
+
+
+def test_what_sets_rows_apart_is_named(study):
+    probe = {"stem": "imagenet", "stage": "pool-2"}
+    rows = [
+        make_row("m", "digits", "none", 0.9),
+        make_row("m", "digits", "none", 0.99, split="train"),
+        make_row("m", "digits", "none", 0.8, settings=probe),
+        make_row("m", "digits", "none", 0.85, defense="reverse:contrast"),
+        make_row("m", "digits", "pgd-7", 0.4),
+        make_row("m", "digits", "pgd-7", 0.3, threat="l2:0.5"),
+        make_row("m", "digits", "pgd-7", 0.2, settings=probe),
+    ]
+    (table,) = study_tables(with_rows(study, rows))
+    assert {(row.variant, row.provenance, row.cells["none"].accuracy) for row in table.rows} == {
+        ("", "white-box, linf:8/255", 0.9),
+        ("", "white-box, l2:0.5", 0.9),
+        ("stage pool-2", "white-box, linf:8/255", 0.8),
+        ("with reverse:contrast", "clean", 0.85),
+        ("on the train split", "clean", 0.99),
+    }
+    assert table.rows[-1].variant == "on the train split"
+
+
+def test_settings_that_only_attacks_carry_do_not_lose_the_natural_accuracy(study):
+    settings = {"stem": "imagenet", "step": "2/255"}
+    rows = [make_row("m", "digits", "none", 0.9), make_row("m", "digits", "pgd-7", 0.4, settings=settings)]
+    (table,) = study_tables(with_rows(study, rows))
+    (row,) = table.rows
+    assert (row.cells["none"].accuracy, row.variant, table.settings) == (0.9, "", "stem imagenet, step 2/255")
+
+
+def test_seeds_must_cite_one_source_value(study):
+    rows = [make_row("m", "digits", "none", 0.9, seed=seed, source_value=0.8 + seed / 10) for seed in (0, 1)]
+    with pytest.raises(DataError, match="different source values"):
+        study_tables(with_rows(study, rows))
+
+
+def test_markdown_word_for_word(study):
+    rows = [
+        make_row("single-task", "digits", "none", 0.8, source_value=0.8246),
+        make_row("single-task", "digits", "pgd-7", 0.0, source_value=0.0004),
+        make_row("a|b<i>", "digits", "none", 0.7),
+        make_row("a|b<i>", "digits", "pgd-7", 0.5, protocol="transfer", source_value=0.6062),
+    ]
+    claim = {"text": "It holds.", "verdict": "fails", "evidence": "0.0 % < 60 %"}
+    assert markdown({**study, "rows": rows, "claims": [claim]}) == (
+        "**digits.** Accuracy in % on 10,000 clean and 500 attacked images of the test split; attacks within "
+        "linf:8/255; all rows: stem imagenet; \\[95 % interval\\].\n"
+        "\n"
+        "| model | natural | protocol | PGD-7 |\n"
+        "|---|--:|---|--:|\n"
+        "| single-task | 80.0 [79.2, 80.8]<br>source 82.46 | white-box | 0.0 [0.0, 0.8]<br>source 0.04 |\n"
+        "| a\\|b&lt;i&gt; | 70.0 [69.1, 70.9] | **transfer** from single-task "
+        "| *transfer* 50.0 [45.6, 54.4]<br>source 60.62 |\n"
+        "\n"
+        "- **fails**: It holds. *0.0 % &lt; 60 %*\n"
+    )
+
+
+def test_every_transfer_cell_says_so_in_markdown(study):
+    for line in markdown(study).splitlines():
+        if "**transfer**" in line:
+            assert all(part.strip().startswith("*transfer*") for part in line.split("|")[4:-1])
+        elif line.startswith("|"):
+            assert "transfer" not in line
+
+
+def shown(study):
+    console = Console(file=io.StringIO(), width=200, color_system=None)
+    for table in rich_tables(study):
+        console.print(table)
+    return console.file.getvalue()
+
+
+def test_terminal_tables_fit_100_columns_and_lose_no_figure(study):
+    extra = [make_row("single-task", "cifar10", f"apgd-{name}", 1.0) for name in ("ce", "t", "dlr")]
+    study["rows"] += [*extra, make_row("a model with a very long name " * 5, "cifar10", "none", 0.123)]
+    text = shown(study)
+    assert max(len(line.rstrip()) for line in text.splitlines()) <= 100
+    assert "…" not in text
+    for row in study["rows"]:
+        assert f"{100 * row['accuracy']:.1f}" in text
+        assert f"[{100 * row['low']:.1f}, {100 * row['high']:.1f}]" in text
+    assert "cifar10 (continued)" in text
+    assert text.count("transfer from") == 3
+    assert sum(line.split().count("transfer") for line in text.splitlines()) == 3 * (1 + len(ATTACKS))
+
+
+def test_names_are_no_markup_in_the_terminal(study):
+    study["rows"].append(make_row("[red]x[/red]", "[bold]digits", "none", 0.5))
+    text = shown(study)
+    assert "[red]x[/red]" in text
+    assert "[bold]digits" in text
+
+
+def test_a_study_without_rows_has_no_tables(study):
+    assert study_tables(with_rows(study, [])) == []
+    assert markdown(with_rows(study, [])).strip() == ""

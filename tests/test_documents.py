@@ -1,0 +1,77 @@
+"""The examples of README and CONTRIBUTING do what they say."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+from unfool.core.batch import Batch
+from unfool.core.streams import Streams
+from unfool.models.network import Network
+from unfool.models.trunks import TrunkSpec
+from unfool.tasks import TASKS, make_task
+from unfool.training.config import StageConfig, TaskConfig
+from unfool.training.stage import Stage
+
+ROOT = Path(__file__).parents[1]
+
+
+def python_block(document: str) -> str:
+    (block,) = re.findall(r"```python\n(.*?)```", (ROOT / document).read_text(encoding="utf-8"), re.DOTALL)
+    return block
+
+
+def test_the_readme_example_runs_and_prints_a_white_box_accuracy(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    block = python_block("README.md")
+    assert len([line for line in block.splitlines() if line.strip()]) <= 10
+    namespace: dict[str, object] = {}
+    exec(compile(block, "README.md", "exec"), namespace)
+    protocol, accuracy, low, high = re.fullmatch(
+        r"(\S+) ([\d.]+) \(([\d.]+), ([\d.]+)\)\n", capsys.readouterr().out
+    ).groups()
+    assert protocol == "white-box"
+    assert 0 <= float(low) <= float(accuracy) <= float(high) <= 1
+    assert (tmp_path / "runs/example/weights.safetensors").is_file()
+
+
+@pytest.fixture
+def mirror():
+    """The task of CONTRIBUTING, registered for one test."""
+    name = "mirror"
+    list(TASKS)
+    block = python_block("CONTRIBUTING.md")
+    exec(compile(block, "CONTRIBUTING.md", "exec"), {"__name__": "contributed"})
+    yield name
+    TASKS._items.pop(name)
+
+
+def test_the_contributed_task_has_forty_lines_and_learns(mirror):
+    assert len(python_block("CONTRIBUTING.md").splitlines()) <= 50
+    network = Network.build(TrunkSpec(name="convnet", widths=(4, 8, 8)), {})
+    config = StageConfig(tasks={mirror: TaskConfig(task=mirror)})
+    stage = Stage(config, network, {}, Streams(0))
+    # Bright above, dark below: upright and turned images are told apart at a glance.
+    images = torch.linspace(1, 0, 32)[None, None, :, None].expand(64, 3, 32, 32).contiguous()
+    batch = Batch(images=images, ids=torch.arange(64))
+    optimizer = torch.optim.Adam(stage.parameters(), lr=0.01)
+    losses = []
+    for step in range(30):
+        found, _ = stage(batch, Streams(0).at(step))
+        losses.append(float(stage.total(found)))
+        optimizer.zero_grad()
+        stage.total(found).backward()
+        optimizer.step()
+    assert losses[-1] < 0.1 < losses[0]
+    assert make_task(mirror).views(batch, None).images.equal(images)
+
+
+def test_the_readme_names_every_command_and_the_make_targets_exist():
+    readme, makefile = (ROOT / "README.md").read_text(), (ROOT / "Makefile").read_text()
+    for command in ("study", "train", "evaluate", "attack", "report", "doctor"):
+        assert f"unfool {command}" in readme
+    for target in re.findall(r"^make (\w+)", readme, re.MULTILINE):
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE)
