@@ -6,8 +6,8 @@ import zlib
 
 import numpy as np
 import pytest
-from small_sets import encoded, pictures
 from PIL import Image
+from small_sets import encoded, pictures
 
 from unfool.core.errors import DataError
 from unfool.data import decode as module

@@ -61,11 +61,12 @@ def test_a_batch_is_a_copy_and_never_writes_into_the_table():
 
 def test_a_subset_of_a_subset_keeps_ids_pixels_and_labels():
     table = table_of([0, 1, 2, 3, 4, 5])
-    inner = table.subset(torch.tensor([5, 3, 1])).subset(torch.tensor([False, True, True]))
-    assert inner.ids.tolist() == [33, 13]
-    assert torch.equal(inner.images, table.images[[3, 1]])
-    assert torch.equal(inner.batch(torch.tensor([1])).images, table.batch(torch.tensor([1])).images)
-    assert inner.labels().tolist() == [3, 1]
+    inner = table.subset(torch.tensor([5, 3, 2])).subset(torch.tensor([False, True, True]))
+    assert inner.ids.tolist() == [33, 23]
+    assert torch.equal(inner.images, table.images[[3, 2]])
+    assert torch.equal(inner.batch().images, table.batch(torch.tensor([3, 2])).images)
+    assert torch.equal(inner.batch(torch.tensor([1])).images, table.batch(torch.tensor([2])).images)
+    assert inner.labels().tolist() == [3, 2]
     assert len(inner) == 2
 
 

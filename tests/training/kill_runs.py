@@ -10,10 +10,14 @@ import time
 from pathlib import Path
 
 import torch
+import torch._dynamo  # an optimizer's first step would import it, in every child anew
 from tiny_runs import KILLED, make_table
 
 from unfool.training import train
 from unfool.training.processes import make_accelerator
+
+MOMENTS = 12
+"""Deaths at odd moments, at most."""
 
 
 def child(config, folder, die_after=None):
@@ -49,8 +53,7 @@ def died(process):
 
 def main(out):
     torch.set_num_threads(1)
-    assert make_accelerator is not None
-    import accelerate  # noqa: F401 - so that no child pays for it
+    make_accelerator(torch.device("cpu"))
 
     for number, (name, config) in enumerate(KILLED.items()):
         started = time.monotonic()
@@ -62,14 +65,14 @@ def main(out):
         assert not died(child(config, out / name / "at steps"))
         assert deaths >= 3, f"{name}: only {deaths} deaths at chosen steps"
         moments = 0
-        for attempt in range(40):
+        for attempt in range(MOMENTS):
             process = child(config, out / name / "at moments")
             time.sleep(whole * (0.15 + 0.07 * ((attempt * 7 + number) % 10)))
             os.kill(process, signal.SIGKILL)
             if not died(process):
                 break
             moments += 1
-        if moments == 40:
+        if moments == MOMENTS:
             assert not died(child(config, out / name / "at moments"))
         print(f"{name}: {deaths} + {moments} deaths")
 

@@ -120,7 +120,7 @@ def test_the_cost_of_a_stopped_run_is_that_of_the_whole_one(tmp_path):
 @pytest.mark.parametrize(
     ("changed", "shown"),
     [
-        (run(seed=1), ["- seed: 0", "+ seed: 1"]),
+        (run(seed=1), ["-seed: 0", "+seed: 1"]),
         (run(stage(learning_rate=0.02)), ["learning_rate: 0.01", "learning_rate: 0.02"]),
         (run(stage({"labels": labels(), "contrast": contrast()})), ["contrast:"]),
     ],

@@ -18,9 +18,7 @@ def make_table(count=48, seed=0, side=16):
     pixels = ((noise * 0.4 + labels[:, None, None, None] * 0.2) * 255).to(torch.uint8)
     classes = {"label": ["a", "b", "c", "d"], "parity": ["even", "odd"]}
     columns = {"label": labels, "parity": labels % 2}
-    return ImageTable(
-        DecodedPixels(pixels), ids, columns, classes, label_column="label", name="made-up", split="train"
-    )
+    return ImageTable(DecodedPixels(pixels), ids, columns, classes, label_column="label", name="made-up", split="train")
 
 
 def labels(**settings):
@@ -37,7 +35,7 @@ def stage(tasks=None, **settings):
 
 
 def run(*stages, **settings):
-    return RunConfig(data="made-up", trunk=TRUNK, stages=stages or (stage(),), **settings)
+    return RunConfig(**{"data": "made-up", "trunk": TRUNK, "stages": stages or (stage(),), **settings})
 
 
 KILLED = {

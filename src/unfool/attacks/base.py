@@ -112,9 +112,15 @@ class Attack:
         if labels.shape != images.shape[:1] or labels.dtype != torch.int64:
             given = f"{labels.dtype} of shape {tuple(labels.shape)}"
             raise ImagesError(f"labels are {given}; give one int64 class per image, shape ({len(images)},)")
+        if int(labels.min()) < 0:
+            raise ImagesError(f"label {int(labels.min())} is no class; count classes from 0")
+        if ids is not None and (ids.shape != labels.shape or ids.dtype != torch.int64):
+            given = f"{ids.dtype} of shape {tuple(ids.shape)}"
+            raise ImagesError(f"ids are {given}; give one int64 number per image, shape ({len(images)},)")
         ids = torch.arange(len(images), device=images.device) if ids is None else ids
         streams = Streams(0) if streams is None else streams
-        with untouched(model):
+        # A caller's inference mode would forbid the gradient by the image.
+        with torch.inference_mode(False), untouched(model):
             if search is not None and twin is None:
                 twin = search.copy(model)
             found = self.engine.run(
@@ -129,7 +135,8 @@ class Attack:
 
     def _checked(self, found: Perturbed, images: Tensor) -> Attacked:
         """Recompute distance and box from the images themselves: an engine's word is not enough."""
-        distances = self.threat.norm(found.images - images)
+        # Subtracted in float64: the rounding of a half-precision difference is a thousand times the tolerance.
+        distances = self.threat.norm(found.images.double() - images.double())
         inside = (
             (distances <= self.threat.eps + TOLERANCE).all() and (found.images >= 0).all() and (found.images <= 1).all()
         )

@@ -78,7 +78,7 @@ class EvaluateCommand:
                 rows.append(found.row(system.name, settings=parse_settings(text)[1]) | {"flat": found.flat})
         for path, examples in sets.items():
             found = judge(system.network, examples)
-            rows.append(found.row(system.name, settings={"on": path.name}) | {"flat": found.flat})
+            rows.append(found.row(system.name, settings={"on": str(path)}) | {"flat": found.flat})
         results = {"schema_version": 1, "system": system.name, "rows": rows, "claims": []}
         if self.out is not None:
             write_json(self.out, results)

@@ -43,15 +43,16 @@ class ReportCommand:
         from unfool.cli.printing import print_json, print_lines
         from unfool.report.publish import publish
 
-        path, page = self._study() if self.results.is_dir() else self._file()
+        path = self._reopened() if self.results.is_dir() else self.results
         written = publish(path, self.publish, self.readme)
+        page = self.results / "report.html" if self.results.is_dir() else self._rendered()
         if self.json:
             print_json({"page": str(page), "results": str(path), "written": [str(item) for item in written]})
         else:
             print_lines([f"page: {page}", *(f"written: {item}" for item in written)])
 
-    def _study(self) -> tuple[Path, Path]:
-        """Reopen a finished study's folder; its results file and its page."""
+    def _reopened(self) -> Path:
+        """The results file of a finished study, whose page and file are made again."""
         from unfool.cli.printing import stderr
         from unfool.cli.systems import choose_device
         from unfool.core.errors import SpecError
@@ -59,13 +60,11 @@ class ReportCommand:
 
         if self.out is not None:
             raise SpecError(f"--out is for a results file; the page of {self.results} is its report.html")
-        reopened = reopen_study(
-            self.results, data_dir=self.data_dir, device=choose_device(self.device), console=stderr()
-        )
-        return reopened, self.results / "report.html"
+        device = choose_device(self.device)
+        return reopen_study(self.results, data_dir=self.data_dir, device=device, console=stderr())
 
-    def _file(self) -> tuple[Path, Path]:
-        """Render a results file by itself."""
+    def _rendered(self) -> Path:
+        """The page of a results file by itself."""
         from unfool.report import Page, load_study, write_page
         from unfool.studies import STUDIES
 
@@ -76,4 +75,4 @@ class ReportCommand:
             study: Any = STUDIES[name]()
             title, subtitle = study.title, study.subtitle
         page = self.out or self.results.with_suffix(".html")
-        return self.results, write_page(page, Page(title=title, subtitle=subtitle, study=results))
+        return write_page(page, Page(title=title, subtitle=subtitle, study=results))

@@ -57,6 +57,7 @@ class StudyCommand:
 
 def print_study(result: dict[str, Any], page: Path) -> None:
     """The tables, each claim with its verdict and evidence, and where the page lies."""
+    from rich.table import Table
     from rich.text import Text
 
     from unfool.cli.printing import print_lines, stdout
@@ -66,8 +67,10 @@ def print_study(result: dict[str, Any], page: Path) -> None:
     for table in rich_tables(result):
         console.print(table)
     styles = {"holds": "bold green", "fails": "bold red", "undecided": "bold yellow"}
+    claims = Table.grid(padding=(0, 2))
     for claim in result.get("claims", []):
-        console.print(Text(claim["verdict"].upper().ljust(10), styles[claim["verdict"]]) + Text(claim["text"]))
+        claims.add_row(Text(claim["verdict"].upper(), styles[claim["verdict"]]), Text(claim["text"]))
         for sentence in evidence(claim):
-            console.print(Text(f"          {sentence}", "dim"))
+            claims.add_row("", Text(sentence, "dim"))
+    console.print(claims)
     print_lines([f"page: {page}"])

@@ -124,8 +124,13 @@ def _parsed(cls: Any, name: str, rest: list[str]) -> Command | None:
 
 
 def _first_paragraph(box: str) -> str:
-    """What tyro says inside its box, down to the first rule, as one line."""
+    """What tyro says inside its box, from below the title down to the first rule, as one line."""
     text = re.sub(r"\x1b\[[0-9;]*m", "", box)
-    inside = [line.strip(" │") for line in text.splitlines() if line.startswith("│")]
-    end = next((number for number, line in enumerate(inside) if line and set(line) == {"─"}), len(inside))
-    return " ".join(" ".join(inside[:end]).split()).rstrip(".") or "the arguments are not understood"
+    lines = [line.strip(" │") for line in text.strip("\n").splitlines()]
+    # Where stdout takes no box-drawing characters, the title stands above a rule instead of in the frame.
+    below = lines[1:] if lines and lines[0].startswith("╭") else lines[2:]
+    rules = (
+        number for number, line in enumerate(below) if line.startswith(("╰", "──", "--")) and not line.strip("╰─╯-")
+    )
+    said = " ".join(" ".join(below[: next(rules, len(below))]).split())
+    return said.rstrip(".") or "the arguments are not understood"

@@ -162,7 +162,7 @@ AUGMENTATIONS: dict[str, Augmentation] = {
 def augmented(batch: Batch, name: str, count: int, streams: Streams | None) -> Tensor:
     """``count`` views of a batch, (count·B, C, H, W), view-major, made once per batch and shared by all who ask alike.
 
-    Equal names, counts and streams get the same tensor, so that tasks share a trunk pass; redrawn streams get new views.
+    Equal names, counts and streams get the same tensor, so that tasks share a trunk pass; others get new views.
     Without streams the views are the images as they are. Raises SpecError for an unknown name.
     """
     if name not in AUGMENTATIONS:

@@ -4,7 +4,7 @@ A store is a folder ``NAME-SPLIT-SIZE-HASH`` with
 
 * ``pixels.bin``: uint8 (N, 3, H, W), or ``encoded.bin`` with ``offsets.npy`` (N + 1) above the size limit;
 * ``ids.npy`` (N,) and one ``column-K.npy`` (N,) per label column;
-* ``manifest.json``: shapes, class names, counts of corrupt and converted images, and a checksum for every 64 MiB.
+* ``manifest.json``: shapes, class names, counts of corrupt and converted images, a checksum for every 64 MiB, its own.
 
 It is built under a lock in a folder beside it and renamed, so it is whole or absent; one that fails its check is
 built again. The key holds set, split, size, crop, the source's fingerprint and the layout's version.
@@ -119,6 +119,9 @@ def _decoded(rows: Rows, size: int | None) -> Iterator[tuple[int, Encoded, Any]]
             for encoded, outcome in zip(chunk, pool.map(attempt, chunk), strict=True):
                 yield row, encoded, outcome
                 row += 1
+    lengths = {row, rows.count, *(len(values) for values in rows.columns.values())}
+    if len(lengths) > 1:
+        raise DataError(f"{row} images came for {rows.count} rows of labels; fetch the set again")
 
 
 class _Shards:
@@ -146,7 +149,8 @@ def _build(folder: Path, what: str, rows: Rows, size: int | None, limit: int) ->
     building.mkdir()
     try:
         manifest = _write(building, what, rows, size, limit)
-        (building / "manifest.json").write_text(json.dumps(manifest, indent=1), encoding="utf-8")
+        manifest["checksum"] = _checksum(manifest)
+        (building / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
         for path in building.iterdir():
             with open(path, "rb+") as file:
                 os.fsync(file.fileno())
@@ -212,12 +216,18 @@ def _write(building: Path, what: str, rows: Rows, size: int | None, limit: int) 
     }
 
 
+def _checksum(manifest: dict[str, Any]) -> int:
+    return zlib.crc32(json.dumps({key: manifest[key] for key in manifest if key != "checksum"}).encode())
+
+
 def checked_manifest(folder: Path) -> dict[str, Any] | None:
     """The manifest of a store that is whole; None for one that is missing, truncated or altered."""
     try:
         manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+        if manifest["schema_version"] != SCHEMA_VERSION or manifest["checksum"] != _checksum(manifest):
+            return None
         path = folder / f"{manifest['kind']}.bin"
-        if manifest["schema_version"] != SCHEMA_VERSION or path.stat().st_size != manifest["bytes"]:
+        if path.stat().st_size != manifest["bytes"]:
             return None
         if any(zlib.crc32((folder / n).read_bytes()) != crc for n, crc in manifest["small_files"].items()):
             return None

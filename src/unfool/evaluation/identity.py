@@ -40,6 +40,8 @@ def identity(system: nn.Module) -> str:
 def _module(name: str, part: nn.Module, described: bool, above: AbstractSet[int]) -> Iterator[bytes]:
     """One module and all below it; ``described``: an architecture above it has already named its settings."""
     yield f"\n{name}:{_class(part)}".encode()
+    if id(part) in above:
+        return
     above = above | {id(part)}
     architecture = _architecture(part)
     if architecture is not None:
@@ -88,6 +90,8 @@ def _value(value: Any, above: AbstractSet[int]) -> Iterator[bytes]:
         yield value.tobytes()
     elif isinstance(value, torch.device) or id(value) in above:
         yield b";"
+    elif isinstance(value, nn.Module):
+        yield from _module("", value, False, above)
     else:
         yield f"{_class(value)}(".encode()
         yield from _compound(value, above | {id(value)})
@@ -95,9 +99,7 @@ def _value(value: Any, above: AbstractSet[int]) -> Iterator[bytes]:
 
 
 def _compound(value: Any, above: AbstractSet[int]) -> Iterator[bytes]:
-    if isinstance(value, nn.Module):
-        yield from _module("", value, False, above)
-    elif isinstance(value, Mapping):
+    if isinstance(value, Mapping):
         for key, item in sorted(value.items(), key=lambda entry: repr(entry[0])):
             yield f"{key!r}:".encode()
             yield from _value(item, above)

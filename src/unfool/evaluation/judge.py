@@ -57,14 +57,10 @@ def craft(
     started = time.process_time()
     streams = Streams(seed).named("attack")
     device = _device(model)
-    spans = list(_spans(len(table), batch_size))
-    # One image tells whether model and labels go together; inside the attack the same fault would be a device's.
-    with untouched(model), torch.no_grad():
-        _logits(model, table.batch(torch.arange(1), device).images, labels)
     twin = search.copy(model) if search is not None else None
     parts: dict[str, list[Tensor]] = {"images": [], "distances": [], "flat": []}
-    model_images = 1
-    for span in spans:
+    model_images = 0
+    for span in _spans(len(table), batch_size):
         rows = torch.arange(len(table))[span]
         batch = table.batch(rows, device)
         found = attack(

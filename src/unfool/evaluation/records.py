@@ -21,7 +21,7 @@ NO_ATTACK = "none"
 
 @dataclass(frozen=True, kw_only=True)
 class Records:
-    """Per image: ``ids``, ``correct``, ``losses`` (cross-entropy), ``distances`` (in the threat's norm); and the origin.
+    """Per image ``ids``, ``correct``, cross-entropy ``losses`` and ``distances`` (in the threat's norm); and whose.
 
     ``crafted_on`` and ``judged_on`` are identities, both None for clean images. The protocol is computed from them and
     cannot be set: records whose hashes differ are transfer, whatever their maker calls them. ``settings`` are the

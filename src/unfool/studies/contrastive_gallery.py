@@ -59,7 +59,8 @@ def gallery(networks: Sequence[Trained], work: Workspace, settings: Scale) -> li
 
 @torch.no_grad()
 def _probabilities(network: Network, images: Tensor) -> Tensor:
-    return torch.cat([network(part).softmax(1) for part in images.split(250)])
+    device = network.mean.device
+    return torch.cat([network(part.to(device)).softmax(1).cpu() for part in images.split(250)])
 
 
 def _top(probabilities: Tensor, names: Sequence[str]) -> tuple[str, float]:

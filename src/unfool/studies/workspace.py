@@ -41,13 +41,15 @@ class Workspace:
         """The run of that name: trained, resumed or found."""
         table = self.table(config.data, "train")
         with self._bar(f"train {name}", self.run_folder(name) / "weights.safetensors") as advance:
-            return train(
+            run = train(
                 config,
                 table,
                 self.run_folder(name),
                 device=self.device,
                 report=lambda words, done, total, loss: advance(done, total, f"loss {loss:.3f}"),
             )
+        run.network.to(self.device)
+        return run
 
     def clean(self, name: str, run: TrainedRun, table: ImageTable, threat: str) -> Records:
         """The run judged on clean images."""

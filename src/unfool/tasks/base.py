@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor, nn
 
 from unfool.core.batch import Batch, Views
@@ -63,6 +64,11 @@ class Task(nn.Module):
     def scores(self, outputs: Tensor, views: Views) -> dict[str, Tensor]:
         """Figures worth a training curve beside the loss, each (B,); none by default."""
         return {}
+
+
+def at_least_fp32(outputs: Tensor) -> Tensor:
+    """Half-precision outputs as fp32, others as they are: a loss computed in bf16 would lose tenths of a nat."""
+    return outputs if outputs.dtype.itemsize >= torch.float32.itemsize else outputs.float()
 
 
 def make_task(name: str, settings: Mapping[str, Any] | None = None) -> Task:

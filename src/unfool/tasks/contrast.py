@@ -22,7 +22,7 @@ from unfool.core.config import configured
 from unfool.core.errors import ImagesError
 from unfool.core.streams import Streams
 from unfool.data.augment import augmented
-from unfool.tasks.base import TASKS, Task
+from unfool.tasks.base import TASKS, Task, at_least_fp32
 
 
 def nt_xent(z_ND: Tensor, count: int, temperature: float) -> Tensor:
@@ -86,5 +86,4 @@ class Contrast(Task):
         return Views(images=images, count=self.settings.views)
 
     def losses(self, outputs: Tensor, views: Views) -> Tensor:
-        # Similarities over a small temperature need float32: bf16 would round away differences of 0.1 nats.
-        return nt_xent(self.head(outputs).float(), views.count, self.settings.temperature)
+        return nt_xent(at_least_fp32(self.head(outputs)), views.count, self.settings.temperature)

@@ -14,7 +14,7 @@ from unfool.core.config import configured
 from unfool.core.spec import unknown
 from unfool.core.streams import Streams
 from unfool.data.augment import augmented
-from unfool.tasks.base import TASKS, Task
+from unfool.tasks.base import TASKS, Task, at_least_fp32
 
 
 @TASKS.add("labels")
@@ -54,7 +54,7 @@ class Labels(Task):
         return Views(images=images, count=count, targets=batch.labels(self.settings.column))
 
     def losses(self, outputs: Tensor, views: Views) -> Tensor:
-        logits = self.head(outputs).float()
+        logits = at_least_fp32(self.head(outputs))
         targets = views.targets.repeat(views.count)
         return F.cross_entropy(logits, targets, reduction="none").unflatten(0, (views.count, -1)).mean(0)
 

@@ -27,20 +27,13 @@ class TaskConfig:
 
     task: str
     weight: float = Field(default=1.0, gt=0, allow_inf_nan=False)
-    settings: dict[str, Any] = Field(default_factory=dict, validate_default=True)
+    settings: dict[str, Any] = Field(default_factory=dict)
 
     @field_validator("task")
     @classmethod
     def _known(cls, task: str) -> str:
         TASKS[task]
         return task
-
-    @field_validator("settings")
-    @classmethod
-    def _understood(cls, settings: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
-        if "task" in info.data:
-            make_task(info.data["task"], settings)
-        return settings
 
 
 @configured
@@ -164,12 +157,19 @@ def _stage(values: Any, what: str) -> Any:
         return values
     tasks = values.get("tasks")
     if isinstance(tasks, Mapping):
-        built = {
-            name: build(TaskConfig, task, f"{what}, task {name!r}") if isinstance(task, Mapping) else task
-            for name, task in tasks.items()
-        }
-        values = {**values, "tasks": built}
+        values = {**values, "tasks": {name: _task(task, f"{what}, task {name!r}") for name, task in tasks.items()}}
     return build(StageConfig, values, what)
+
+
+def _task(values: Any, what: str) -> Any:
+    if not isinstance(values, Mapping):
+        return values
+    config = build(TaskConfig, values, what)
+    try:
+        make_task(config.task, config.settings)
+    except SpecError as error:
+        raise SpecError(f"{what}: {error}") from error
+    return config
 
 
 def read_config(path: str | Path) -> RunConfig:

@@ -45,10 +45,17 @@ def open_run(folder: str | Path) -> TrainedRun:
         cost = float(metadata.get("cpu_seconds", 0.0)), int(metadata.get("model_images", 0))
     except (TypeError, ValueError) as error:
         raise WeightsError(f"{weights} has a cost that is no number ({error}); train the run again") from error
+    config, network = read_config(folder / CONFIG), load_network(weights)
+    theirs, ours = network.trunk.spec.to_dict(), config.trunk_spec.to_dict()
+    if theirs != ours:
+        raise WeightsError(
+            f"{weights} holds another architecture ({theirs}) than {CONFIG} beside it ({ours}); "
+            "put the run's own weights back"
+        )
     return TrainedRun(
         folder=folder,
-        config=read_config(folder / CONFIG),
-        network=load_network(weights),
+        config=config,
+        network=network,
         cpu_seconds=cost[0],
         model_images=cost[1],
     )

@@ -97,6 +97,8 @@ class _Run:
         self.network = Network.build(config.trunk_spec, {}, normalisation=norm, streams=self.streams)
         # Heads of all stages exist from the start, so that the order of stages changes no initial weight.
         self.stages = [Stage(item, self.network, classes, self.streams) for item in config.stages]
+        for stage in self.stages:
+            stage.check_batch(min(stage.config.batch_size, len(table)))
         self.network.classifier = config.classifier if config.classifier in self.network.heads else None
         self.network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 

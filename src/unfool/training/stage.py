@@ -16,7 +16,7 @@ from unfool.attacks import make_attack
 from unfool.attacks.objective import Reading
 from unfool.attacks.projected_gradient import ProjectedGradient
 from unfool.core.batch import Batch, Views
-from unfool.core.errors import SpecError
+from unfool.core.errors import ImagesError, SpecError
 from unfool.core.streams import Streams
 from unfool.models.modes import untouched
 from unfool.models.network import Network
@@ -78,6 +78,14 @@ class Stage(nn.Module):
                     found = self._task(name).scores(outputs[views.stage].detach(), views)
                 scores.update({f"{score}/{name}": values for score, values in found.items()})
         return losses, scores
+
+    def check_batch(self, size: int) -> None:
+        """ImagesError if a task needs batch-mates and ``size`` images a step give none."""
+        coupled = [name for name in self.tasks if self._task(name).coupled]
+        if coupled and size < 2:
+            raise ImagesError(
+                f"task {coupled[0]!r} compares the images of a batch with each other, and got {size}; give at least 2"
+            )
 
     def total(self, losses: Mapping[str, Tensor]) -> Tensor:
         """The weighted sum of the tasks' mean losses."""

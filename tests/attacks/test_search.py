@@ -1,0 +1,118 @@
+"""Fast twins look for adversarial examples; only the model itself decides what counts."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from small_models import CLASSES, make_batch, make_network
+from torch import nn
+
+from unfool.attacks import Search, make_attack
+from unfool.core.errors import SpecError
+
+THREAT = "linf:0.008"
+SEARCHES = [Search(), Search(fold=False), Search(channels_last=False), Search(dtype="bf16")]
+GOALS = ["last", "best", "success"]
+
+
+def judged(model, found, labels):
+    with torch.no_grad():
+        return model(found.images).argmax(1) != labels
+
+
+@pytest.mark.parametrize("goal", GOALS)
+@pytest.mark.parametrize("search", SEARCHES, ids=str)
+def test_every_success_is_the_models_own(search, goal):
+    network = make_network(widths=(6, 8, 12))
+    images, labels, ids = make_batch(network, 64)
+    attack = make_attack(f"pgd-10:goal={goal}", THREAT)
+    found = attack(network, images, labels, ids=ids, search=search)
+    plain = attack(network, images, labels, ids=ids)
+    assert torch.equal(found.fooled, judged(network, found, labels))
+    assert 5 < int(plain.fooled.sum()) < 60
+    assert abs(int(found.fooled.sum()) - int(plain.fooled.sum())) <= 2
+    assert (found.fooled == plain.fooled).float().mean() > 0.9
+
+
+class Liar(nn.Module):
+    """A twin that calls every image fooled, or none, from the first step on; its gradient is worthless."""
+
+    def __init__(self, model, fooled):
+        super().__init__()
+        self.model = model
+        self.fooled = fooled
+
+    def forward(self, images):
+        with torch.no_grad():
+            right = F.one_hot(self.model(images).argmax(1), CLASSES).to(images.dtype)
+        wave = torch.sin(images.flatten(1).sum(1, keepdim=True) * 50)
+        return (right * -9 if self.fooled else right * 9) + wave * torch.arange(CLASSES)
+
+
+@pytest.mark.parametrize("goal", GOALS)
+@pytest.mark.parametrize("fooled", [True, False])
+@pytest.mark.parametrize("search", [Search(), Search(dtype="bf16")], ids=str)
+def test_a_twin_that_lies_is_not_believed(search, fooled, goal):
+    network = make_network()
+    images, labels, ids = make_batch(network, 64)
+    attack = make_attack(f"pgd-10:goal={goal},random_start=false", "linf:0.004")
+    found = attack(network, images, labels, ids=ids, search=search, twin=Liar(network, fooled))
+    assert torch.equal(found.fooled, judged(network, found, labels))
+    assert not found.fooled.all()
+    if search.finish:
+        # What the twin claims wrongly or leaves standing gets the model's own gradient for the last step.
+        with torch.no_grad():
+            before = F.cross_entropy(network(images), labels, reduction="none")
+        assert found.fooled.any()
+        assert float((found.losses - before).mean()) > 0.05
+
+
+@pytest.mark.parametrize("goal", GOALS)
+def test_the_model_takes_the_last_step_of_a_bf16_search_and_judges_the_result(goal):
+    network = make_network()
+    images, labels, ids = make_batch(network, 16)
+
+    class Watched(nn.Module):
+        def __init__(self, model):
+            super().__init__()
+            self.model, self.passes = model, []
+
+        def forward(self, images):
+            self.passes.append((len(images), images.requires_grad))
+            return self.model(images)
+
+    watched = Watched(network)
+    search = Search(dtype="bf16")
+    attack = make_attack(f"pgd-20:goal={goal}", "linf:0.0001")
+    found = attack(watched, images, labels, ids=ids, search=search, twin=search.copy(network))
+    # In bf16 an image may look fooled for a moment; confirming it costs the model one pass more.
+    confirmed = [count for count, gradient in watched.passes[:-1] if not gradient]
+    assert [step for step in watched.passes if step[1]] == [(16, True), (16, True)]
+    assert watched.passes[-1] == (16, False)
+    assert sum(confirmed) < 4
+    assert not found.fooled.any()
+
+
+def test_an_image_that_leaves_early_is_confirmed_once():
+    network = make_network()
+    images, labels, ids = make_batch(network, 32)
+    attack = make_attack("pgd-10", "linf:0.1")
+    found = attack(network, images, labels, ids=ids, search=Search(dtype="bf16"))
+    assert found.fooled.all()
+    assert found.model_images < 5 * 32
+
+
+def test_a_twin_leaves_the_model_alone():
+    network = make_network().train()
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    images, labels, ids = make_batch(network.eval(), 8)
+    network.train()
+    make_attack("pgd-3", THREAT)(network, images, labels, ids=ids, search=Search(dtype="bf16"))
+    assert network.training
+    assert all(parameter.requires_grad and parameter.dtype == torch.float32 for parameter in network.parameters())
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+
+
+def test_an_unknown_precision_is_refused():
+    images, labels, ids = make_batch(make_network(), 4)
+    with pytest.raises(SpecError, match="did you mean 'bf16'"):
+        make_attack("pgd-3", THREAT)(make_network(), images, labels, ids=ids, search=Search(dtype="bf61"))

@@ -1,0 +1,181 @@
+"""Arguments, help and the shape of every failure."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from unfool.cli.usage import COMMANDS
+
+EXIT_CODES = ("0", "2", "3", "4", "5", "6", "7", "8", "70", "130", "141")
+
+
+def python(code, **environment):
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        env={**os.environ, **environment},
+        check=True,
+    ).stdout
+
+
+def test_the_overview_names_every_command_and_every_exit_code(cli):
+    told = cli("--help")
+    assert told.code == 0
+    assert told.err == ""
+    for name in COMMANDS:
+        assert f"• {name} " in told.out
+    listed = told.out.partition("exit codes:")[2].splitlines()
+    assert tuple(line.split()[0] for line in listed if line.strip()) == EXIT_CODES
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_each_command_helps_with_examples_that_it_understands_itself(cli, name, monkeypatch):
+    told = cli(name, "--help")
+    assert told.code == 0
+    assert told.err == ""
+    examples = [line.strip() for line in told.out.partition("\nexamples:\n")[2].splitlines() if line.strip()]
+    assert len(examples) >= 2
+    ran = []
+    for example in examples:
+        words = example.partition(" >")[0].split()
+        assert words[:2] == ["unfool", name]
+        monkeypatch.setattr(command_class(name), "run", lambda self: ran.append(self))
+        assert cli(*words[1:]).code == 0, example
+    assert len(ran) == len(examples)
+
+
+def command_class(name):
+    import importlib
+
+    module, _, cls = COMMANDS[name].partition(":")
+    return getattr(importlib.import_module(module), cls)
+
+
+def test_the_options_of_train_start_from_the_librarys_own_values(monkeypatch):
+    import dataclasses
+
+    from unfool.cli.train import TrainCommand
+    from unfool.training import RunConfig, StageConfig
+
+    ours = {field.name: field.default for field in dataclasses.fields(TrainCommand)}
+    theirs = {f.name: f.default for cls in (StageConfig, RunConfig) for f in dataclasses.fields(cls)}
+    shared = {name for name in ours if name in theirs} - {"data", "trunk", "classifier"}
+    assert len(shared) >= 12
+    assert {name: ours[name] for name in shared} == {
+        name: getattr(theirs[name], "default", theirs[name]) for name in shared
+    }
+
+
+def test_version(cli):
+    assert cli("--version").out.startswith("unfool 0.")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "pieces"),
+    [
+        ([], ["no command", "study", "--help"]),
+        (["stduy"], ["'stduy'", "did you mean 'study'?"]),
+        (["--jsn"], ["'--jsn'"]),
+        (["train", "--data", "digits", "--out", "x", "--epoch", "3"], ["'--epoch'", "did you mean '--epochs'?"]),
+        (["doctor", "--jsno=3"], ["'--jsno'", "did you mean '--json'?"]),
+        (["doctor", "now"], ["'now'", "unfool doctor --help"]),
+        (["train", "--data", "digits"], ["--out", "required", "unfool train --help"]),
+        (["evaluate"], ["SYSTEM", "unfool evaluate --help"]),
+        (["train", "--data", "digits", "--out", "x", "--epochs", "two"], ["--epochs", "'two'"]),
+        (["train", "--data", "digits", "--out"], ["--out", "unfool train --help"]),
+        (["doctor", "--json", "--data-dir"], ["--data-dir"]),
+        (["study", "x", "--device", "gpu"], ["'gpu'", "cpu", "cuda"]),
+    ],
+)
+def test_misuse_is_one_line_with_what_was_meant(cli, arguments, pieces):
+    told = cli(*arguments)
+    assert told.code == 2
+    complaint = told.complaint()
+    for piece in pieces:
+        assert piece in complaint
+
+
+def test_a_fault_of_the_program_is_one_line_and_a_traceback_only_on_demand(cli, monkeypatch):
+    def broken():
+        raise RuntimeError("first\nsecond")
+
+    monkeypatch.setattr("unfool.cli.doctor.examine", broken)
+    monkeypatch.setattr("unfool.data.catalog.hub_reachable", lambda name: None)
+    told = cli("doctor")
+    assert told.code == 70
+    assert "unexpected RuntimeError: first second; please report" in told.complaint()
+    for more, environment in ((["--debug"], {}), ([], {"UNFOOL_DEBUG": "1"})):
+        with monkeypatch.context() as patch:
+            for name, value in environment.items():
+                patch.setenv(name, value)
+            told = cli("doctor", *more)
+        assert told.code == 70
+        assert "Traceback" in told.err
+        assert "in broken" in told.err
+
+
+def test_a_message_cannot_steer_the_terminal(cli):
+    assert "\x1b" not in cli("\x1b[2Jstudy\r").complaint()
+
+
+def test_help_needs_no_torch():
+    code = "import sys; from unfool.cli import main; main(['--help']); main(['train', '--help']); print(*sys.modules)"
+    loaded = python(code).splitlines()[-1].split()
+    assert "tyro" in loaded
+    assert not {"torch", "numpy", "scipy", "pydantic", "matplotlib", "datasets", "sklearn"} & set(loaded)
+
+
+@pytest.mark.parametrize(("set_by_user", "seen"), [({}, "PASSIVE"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE")])
+def test_threads_wait_passively_unless_the_user_says_otherwise(set_by_user, seen, monkeypatch):
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    code = "import os, unfool.cli; print(os.environ['OMP_WAIT_POLICY'])"
+    assert python(code, **set_by_user).strip() == seen
+
+
+def test_the_librarys_front_door_opens_late_and_wide():
+    code = "import sys, unfool; assert 'torch' not in sys.modules; [getattr(unfool, n) for n in unfool.__all__]"
+    python(code + "; assert 'torch' in sys.modules; assert set(unfool.__all__) <= set(dir(unfool))")
+    import unfool
+
+    with pytest.raises(AttributeError, match="no attribute 'open_tabel'"):
+        _ = unfool.open_tabel
+
+
+def test_a_reader_that_went_away_is_no_failure():
+    process = subprocess.Popen(
+        [sys.executable, "-m", "unfool", "--help"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    process.stdout.close()
+    assert process.stderr is not None
+    assert process.stderr.read() == ""
+    assert process.wait() == 141
+
+
+def test_doctor_reads_as_json(cli, monkeypatch, tmp_path):
+    monkeypatch.setattr("unfool.data.catalog.hub_reachable", lambda name: "asked for by a test")
+    told = cli("doctor", "--json", "--data-dir", tmp_path)
+    assert (told.code, told.err) == (0, "")
+    found = json.loads(told.out)
+    assert set(found) == {
+        *("device", "gpus", "processor", "cores", "threads", "omp_wait_policy", "bf16", "versions", "advice", "data")
+    }
+    assert found["omp_wait_policy"] == os.environ["OMP_WAIT_POLICY"]
+    sets = {entry["name"]: entry for entry in found["data"]}
+    assert sets["digits"]["reachable"] is True
+    assert sets["cifar10"]["reachable"] is False
+    assert sets["cifar10"]["where"] == "asked for by a test"
+
+
+def test_doctor_advises_against_spinning_threads(cli, monkeypatch):
+    monkeypatch.setattr("unfool.data.catalog.hub_reachable", lambda name: None)
+    monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
+    told = cli("doctor")
+    assert told.code == 0
+    assert "set OMP_WAIT_POLICY=PASSIVE" in told.out
+    monkeypatch.setenv("OMP_WAIT_POLICY", "passive")
+    assert "OMP_WAIT_POLICY=PASSIVE" not in cli("doctor").out

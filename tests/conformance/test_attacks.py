@@ -1,0 +1,242 @@
+"""What every registered attack owes its caller; a new attack is tested here as soon as it is registered."""
+
+import copy
+import random
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from unfool.attacks import ATTACKS, make_attack
+from unfool.core.errors import ImagesError, NonFiniteError, SpecError
+from unfool.core.streams import Streams
+from unfool.core.threat import ThreatModel
+from unfool.models.network import Network
+from unfool.models.trunks import TrunkSpec
+
+NAMES = tuple(ATTACKS)
+THREATS = ("linf:8/255", "l2:0.5", "l1:4")
+EPS = {"linf": 0.2, "l2": 2.0, "l1": 20.0}
+CLASSES = 4
+
+
+def make_network(channels=3, dtype=torch.float32):
+    network = Network.build(
+        TrunkSpec(name="convnet", channels=channels, widths=(3, 4, 6)),
+        {"labels": {"kind": "linear", "outputs": CLASSES}},
+        classifier="labels",
+        normalisation="none",
+    )
+    return network.to(dtype).eval()
+
+
+def make_images(count=4, shape=(3, 12, 12), seed=0, dtype=torch.float32):
+    """Images of which some pixels lie on the edge of the box."""
+    images = Streams(seed).named("images").uniform(torch.arange(count), shape, -0.2, 1.2).clamp(0.0, 1.0)
+    return images.to(dtype), Streams(seed).named("labels").integers(torch.arange(count), CLASSES)
+
+
+def assert_inside(found, images, threat):
+    assert found.images.shape == images.shape
+    assert found.images.dtype == images.dtype
+    assert torch.isfinite(found.images).all()
+    assert float(found.images.min()) >= 0.0
+    assert float(found.images.max()) <= 1.0
+    lengths = threat.norm(found.images.double() - images.double())
+    assert float(lengths.max()) <= threat.eps + 1e-6
+    assert torch.allclose(found.distances, lengths)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("shape", [(3, 12, 12), (1, 9, 14), (4, 10, 9)])
+@pytest.mark.parametrize("norm", EPS)
+@pytest.mark.parametrize("name", NAMES)
+@settings(max_examples=3, deadline=None)
+@given(share=st.sampled_from([0.01, 0.3, 1.0]), seed=st.integers(0, 99), count=st.integers(1, 4))
+def test_images_stay_inside_ball_and_box(name, norm, shape, dtype, share, seed, count):
+    threat = ThreatModel(norm, EPS[norm] * share)
+    images, labels = make_images(count, shape, seed, dtype)
+    kept = images.clone()
+    network = make_network(shape[0], dtype)
+    for options in ({}, {"goal": "best"}) if name in ("fgsm", "pgd") else ({},):
+        found = make_attack(name, threat, options)(network, images, labels, streams=Streams(seed))
+        assert torch.equal(images, kept)
+        assert_inside(found, images, threat)
+        assert found.fooled.shape == found.flat.shape == found.losses.shape == (count,)
+        assert found.model_images >= count
+
+
+@pytest.mark.parametrize("threat", THREATS)
+@pytest.mark.parametrize("name", NAMES)
+def test_an_attack_does_harm_and_tells_the_truth(name, threat):
+    images, labels = make_images(16)
+    network = make_network()
+    with torch.no_grad():
+        labels = network(images).argmax(1)  # every image is right before
+    found = make_attack(name, ThreatModel.parse(threat))(network, images, labels)
+    with torch.no_grad():
+        logits = network(found.images)
+        before = torch.nn.functional.cross_entropy(network(images), labels)
+    assert torch.equal(found.fooled, logits.argmax(1) != labels)
+    assert float(torch.nn.functional.cross_entropy(logits, labels)) > float(before)
+    assert float(found.distances.min()) > 0
+
+
+@pytest.mark.parametrize("norm", EPS)
+@pytest.mark.parametrize("name", NAMES)
+def test_zero_budget_returns_the_images_bit_for_bit(name, norm):
+    images, labels = make_images()
+    found = make_attack(name, ThreatModel(norm, 0.0))(make_network(), images, labels)
+    assert torch.equal(found.images, images)
+    assert found.images is not images
+    assert torch.equal(found.distances, torch.zeros(4, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_same_seed_gives_the_same_bits_and_the_global_state_is_left_alone(name):
+    images, labels = make_images()
+    attack = make_attack(name, "linf:8/255")
+    torch.manual_seed(1)
+    states = torch.get_rng_state(), np.random.get_state()[1].copy(), random.getstate()
+    first = attack(make_network(), images, labels, streams=Streams(3))
+    assert torch.equal(torch.get_rng_state(), states[0])
+    assert np.array_equal(np.random.get_state()[1], states[1])
+    assert random.getstate() == states[2]
+    torch.manual_seed(2)
+    second = attack(make_network(), images, labels, streams=Streams(3))
+    assert torch.equal(first.images, second.images)
+    assert torch.equal(first.losses, second.losses)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_splitting_and_permuting_a_batch_change_nothing(name):
+    images, labels = make_images(6, dtype=torch.float64)
+    ids = torch.tensor([5, 9, 2, 7, 0, 11])
+    network = make_network(dtype=torch.float64)
+    attack = make_attack(name, "linf:0.1")
+    whole = attack(network, images, labels, ids=ids)
+    for rows in (torch.tensor([3, 0, 5, 1, 4, 2]), torch.tensor([4]), torch.tensor([1, 2])):
+        part = attack(network, images[rows], labels[rows], ids=ids[rows])
+        # Convolutions sum in another order for another batch size, hence the tolerance; a lost draw moves every pixel.
+        assert torch.allclose(part.images, whole.images[rows], atol=1e-9)
+        assert torch.allclose(part.losses, whole.losses[rows], atol=1e-5)
+        assert torch.equal(part.fooled, whole.fooled[rows])
+
+
+class FailsMidway(torch.nn.Module):
+    """Raises on its second pass, after it has disturbed what it can reach; hard to fool, so that there is a second."""
+
+    def __init__(self, network):
+        super().__init__()
+        self.network = network
+        self.passes = 0
+
+    def forward(self, images):
+        self.passes += 1
+        torch.rand(1)
+        self.network.mean.add_(0.5)
+        self.network.trunk.train()
+        if self.passes == 2:
+            raise ZeroDivisionError
+        return self.network(images) + torch.tensor([10.0, 0.0, 0.0, 0.0])
+
+
+@pytest.mark.parametrize("fails", [False, True])
+@pytest.mark.parametrize("name", NAMES)
+def test_a_model_is_given_back_as_it_was(name, fails):
+    images, labels = make_images()[0], torch.zeros(4, dtype=torch.int64)
+    network = make_network().train()
+    network.trunk.parts["block1"][1].eval()  # a batch norm frozen on purpose
+    first = next(network.parameters())
+    first.requires_grad_(False)
+    network.heads["labels"][0].weight.grad = gradient = torch.ones(CLASSES, 6)
+    before = copy.deepcopy(network.state_dict())
+    modes = [part.training for part in network.modules()]
+    flags = [parameter.requires_grad for parameter in network.parameters()]
+    kept, state = images.clone(), torch.get_rng_state()
+    attack = make_attack(name, "linf:0.1")
+    if fails:
+        with pytest.raises(ZeroDivisionError):
+            attack(FailsMidway(network), images, labels)
+    else:
+        attack(network, images, labels)
+    assert [part.training for part in network.modules()] == modes
+    assert [parameter.requires_grad for parameter in network.parameters()] == flags
+    assert network.heads["labels"][0].weight.grad is gradient
+    assert torch.equal(gradient, torch.ones(CLASSES, 6))
+    assert sum(parameter.grad is not None for parameter in network.parameters()) == 1
+    assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
+    assert torch.equal(images, kept)
+    assert images.grad is None
+    assert not images.requires_grad
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+class Constant(torch.nn.Module):
+    """Logits that do not depend on the image; ``connected`` ones have a gradient, of zeros."""
+
+    def __init__(self, connected):
+        super().__init__()
+        self.connected = connected
+
+    def forward(self, images):
+        logits = torch.tensor([1.0, 0.0, 0.0, 0.0]).repeat(len(images), 1)
+        return logits + 0 * images.flatten(1).sum(1, keepdim=True) if self.connected else logits
+
+
+@pytest.mark.parametrize("connected", [False, True])
+@pytest.mark.parametrize("threat", THREATS)
+@pytest.mark.parametrize("name", NAMES)
+def test_a_constant_network_is_flagged_and_gives_no_nan(name, threat, connected):
+    images, _ = make_images()
+    found = make_attack(name, threat)(Constant(connected), images, torch.zeros(4, dtype=torch.int64))
+    assert found.flat.all()
+    assert not found.fooled.any()
+    assert torch.isfinite(found.losses).all()
+    assert_inside(found, images, ThreatModel.parse(threat))
+    trained = make_attack(name, threat)(make_network(), images, torch.zeros(4, dtype=torch.int64))
+    assert not trained.flat.any()
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("name", NAMES)
+def test_logits_that_are_not_finite_are_an_error(name, value):
+    network = make_network()
+    with torch.no_grad():
+        network.heads["labels"][0].bias[1] = value
+    images, labels = make_images()
+    with pytest.raises(NonFiniteError, match="NaN or infinite"):
+        make_attack(name, "linf:8/255")(network, images, labels)
+
+
+def bad_images():
+    images, _ = make_images()
+    broken = images.clone()
+    broken[1, 0, 3, 3] = float("nan")
+    return {
+        "0 to 255": (images * 255, "divide by 255"),
+        "NaN": (broken, "NaN"),
+        "uint8": ((images * 255).to(torch.uint8), "uint8"),
+        "NHWC": (images.permute(0, 2, 3, 1), "NHWC"),
+        "empty": (images[:0], "empty"),
+        "one image": (images[0], "shape"),
+        "channels": (torch.cat([images, images[:, :1]], 1), "3"),
+    }
+
+
+@pytest.mark.parametrize("fault", bad_images())
+@pytest.mark.parametrize("name", NAMES)
+def test_bad_images_are_refused(name, fault):
+    images, words = bad_images()[fault]
+    labels = torch.zeros(len(images), dtype=torch.int64)
+    with pytest.raises(ImagesError, match=words):
+        make_attack(name, "linf:8/255")(make_network(), images, labels)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_unknown_setting_is_refused_with_the_nearest(name):
+    known = next(iter(make_attack(name, "linf:8/255").settings))
+    with pytest.raises(SpecError, match=f"did you mean '{known}'"):
+        make_attack(name, "linf:8/255", {known + "x": 1})

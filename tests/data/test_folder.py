@@ -1,0 +1,77 @@
+"""Folders of images with one directory per class."""
+
+import pytest
+from small_sets import encoded, pictures
+
+from unfool.core.errors import DataError, UnfoolWarning
+from unfool.data.catalog import open_table
+
+
+def write(root, counts, seed=0):
+    for number, (name, count) in enumerate(counts.items()):
+        (root / name).mkdir(parents=True)
+        for index, image in enumerate(pictures(count, seed=100 * seed + number)):
+            (root / name / f"{index:03d}.png").write_bytes(encoded(image))
+
+
+def test_a_plain_folder_gets_a_fixed_stratified_split(tmp_path):
+    write(tmp_path / "set", {"cat": 20, "dog": 10, "rare": 1})
+    train = open_table(f"folder:{tmp_path / 'set'}", "train")
+    test = open_table(f"folder:{tmp_path / 'set'}", "test")
+    assert train.classes["label"] == ["cat", "dog", "rare"]
+    assert train.labels().bincount().tolist() == [16, 8, 1]
+    assert test.labels().bincount(minlength=3).tolist() == [4, 2, 0]
+    assert sorted(train.ids.tolist() + test.ids.tolist()) == list(range(31))
+    shown = {image.numpy().tobytes() for image in train.images}
+    assert not shown & {image.numpy().tobytes() for image in test.images}
+    assert open_table(f"folder:{tmp_path / 'set'}", "test").ids.tolist() == test.ids.tolist()
+
+
+@pytest.mark.parametrize(("held", "split"), [("test", "test"), ("val", "validation")])
+def test_its_own_splits_are_used(tmp_path, held, split):
+    write(tmp_path / "train", {"cat": 3, "dog": 2})
+    write(tmp_path / held, {"cat": 1, "dog": 4}, seed=1)
+    test = open_table(f"folder:{tmp_path}", "test")
+    assert test.split == split
+    assert test.labels().tolist() == [0, 1, 1, 1, 1]
+    assert open_table(f"folder:{tmp_path}", "train").labels().tolist() == [0, 0, 0, 1, 1]
+
+
+def test_unlabelled_images_have_no_labels(tmp_path):
+    write(tmp_path / "train", {"cat": 2})
+    write(tmp_path / "unlabelled", {"anything": 3})
+    table = open_table(f"folder:{tmp_path}", "unlabelled")
+    assert len(table) == 3
+    assert table.columns == {}
+
+
+def test_damaged_files_are_named(tmp_path):
+    write(tmp_path, {"cat": 3})
+    (tmp_path / "cat" / "bad.jpg").write_bytes(b"not a picture")
+    (tmp_path / "cat" / "notes.txt").write_text("not an image, and not meant as one")
+    (tmp_path / "train").mkdir()
+    (tmp_path / "cat").rename(tmp_path / "train" / "cat")
+    with pytest.warns(UnfoolWarning, match=r"1 of 4 images are corrupt and left out, first: train/cat/bad.jpg \(not"):
+        table = open_table(f"folder:{tmp_path}", "train")
+    assert len(table) == 3
+
+
+def test_a_new_file_is_noticed(tmp_path):
+    write(tmp_path / "train", {"cat": 2})
+    assert len(open_table(f"folder:{tmp_path}", "train")) == 2
+    (tmp_path / "train" / "cat" / "new.png").write_bytes(encoded(pictures(1, seed=9)[0]))
+    assert len(open_table(f"folder:{tmp_path}", "train")) == 3
+
+
+def test_what_is_no_folder_of_classes_is_refused(tmp_path):
+    with pytest.raises(DataError, match="not a directory"):
+        open_table(f"folder:{tmp_path / 'none'}", "train")
+    with pytest.raises(DataError, match="no directories"):
+        open_table(f"folder:{tmp_path}", "train")
+    (tmp_path / "cat").mkdir()
+    with pytest.raises(DataError, match="no images"):
+        open_table(f"folder:{tmp_path}", "train")
+    write(tmp_path / "set" / "train", {"cat": 2})
+    write(tmp_path / "set" / "test", {"cow": 2})
+    with pytest.raises(DataError, match="the class 'cow', which train lacks"):
+        open_table(f"folder:{tmp_path / 'set'}", "test")

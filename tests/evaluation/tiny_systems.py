@@ -1,0 +1,50 @@
+"""Small networks and tables for evaluations."""
+
+import torch
+from torch import nn
+
+from unfool.core.streams import Streams
+from unfool.data.table import DecodedPixels, ImageTable
+from unfool.models.network import Network
+from unfool.models.trunks import TrunkSpec
+
+HEADS = {"labels": {"kind": "linear", "outputs": 4}, "other": {"kind": "linear", "outputs": 4}}
+
+
+def make_network(seed=0, *, widths=(4, 8, 8), normalisation="cifar10", classifier="labels", heads=HEADS):
+    spec = TrunkSpec(name="convnet", widths=widths)
+    built = Network.build(spec, heads, classifier=classifier, normalisation=normalisation, streams=Streams(seed))
+    return built.eval()
+
+
+def make_table(count=20, *, side=16, split="test", classes=4):
+    ids = torch.arange(count) * 3 + 1
+    streams = Streams(5).named("table")
+    columns = {"label": streams.integers(ids, classes), "parity": streams.named("parity").integers(ids, 2)}
+    names = {"label": [str(label) for label in range(classes)], "parity": ["even", "odd"]}
+    pixels = streams.named("pixels").integers(ids, 256, (3, side, side)).to(torch.uint8)
+    return ImageTable(DecodedPixels(pixels), ids, columns, names, label_column="label", name="made-up", split=split)
+
+
+class Defended(nn.Module):
+    """A stand-in for a defense: a wrapper with settings that no parameter shows."""
+
+    def __init__(self, network, steps=3, strength=0.0):
+        super().__init__()
+        self.network = network
+        self.steps = steps
+        self._strength = strength
+
+    def forward(self, images):
+        return self.network((images + self._strength * self.steps).clamp(0, 1))
+
+
+class Gives(nn.Module):
+    """A model that gives whatever it was told to."""
+
+    def __init__(self, give):
+        super().__init__()
+        self.give = give
+
+    def forward(self, images):
+        return self.give(images)

@@ -1,0 +1,158 @@
+"""Verdicts against examples computed by hand."""
+
+import dataclasses
+import math
+from types import SimpleNamespace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from unfool.core.errors import SpecError
+from unfool.evaluation import Records
+from unfool.studies.claims import Gain, at_least, claim, difference, gain
+from unfool.studies.contrastive_claims import judge_claims
+
+
+def records(right, wrong, *, attack="pgd-7", crafted_on="a", judged_on="a", data="cifar10", start=0):
+    """The first ``right`` images are classified correctly, the next ``wrong`` ones not."""
+    count = right + wrong
+    return Records(
+        attack=attack,
+        threat="linf:8/255",
+        data=data,
+        split="test",
+        seed=0,
+        ids=list(range(start, start + count)),
+        correct=[True] * right + [False] * wrong,
+        losses=[1.0] * count,
+        distances=[0.0] * count,
+        crafted_on=crafted_on,
+        judged_on=judged_on,
+        cpu_seconds=0.0,
+        model_images=count,
+    )
+
+
+def test_the_gain_of_one_pair_has_the_paired_error_of_its_images():
+    """70 against 40 of 100, nested: 30 images gained, none lost. Variance of the mean: (0.3 - 0.09) / 100."""
+    found = gain([records(70, 30)], [records(40, 60)])
+    error = 1.96 * math.sqrt(0.21 / 100)
+    assert (found.mean, found.seeds) == (pytest.approx(0.30), 1)
+    assert (found.low, found.high) == (pytest.approx(0.30 - error), pytest.approx(0.30 + error))
+    assert "these two networks (one training seed)" in found.words()
+    assert found.words().startswith("+30.0 points [+21.0, +39.0]")
+
+
+def test_images_that_change_sides_widen_the_interval():
+    """Half right each, on opposite halves: no gain, every image differs by one. Variance of the mean: 1 / 100."""
+    ours, theirs = records(50, 50), records(50, 50)
+    theirs = dataclasses.replace(theirs, correct=theirs.correct[::-1])
+    found = gain([ours], [theirs])
+    assert found.mean == 0.0
+    assert found.high == pytest.approx(1.96 / 10)
+
+
+def test_several_seeds_add_student_s_t_of_their_spread():
+    """Gains 0.2, 0.3, 0.4: mean 0.3, spread 0.1; t(2) = 4.302653; image variances 0.16, 0.21, 0.24 over 100 each."""
+    better = [records(60, 40), records(70, 30), records(80, 20)]
+    found = gain(better, [records(40, 60)] * 3)
+    images = 1.96 * math.sqrt((0.16 + 0.21 + 0.24) / 3 / 100)
+    seeds = 4.302653 * 0.1 / math.sqrt(3)
+    assert (found.mean, found.seeds) == (pytest.approx(0.30), 3)
+    assert found.high - found.mean == pytest.approx(math.hypot(images, seeds), rel=1e-5)
+    assert "over 3 training seeds" in found.words()
+
+
+def test_what_cannot_be_paired_is_refused():
+    with pytest.raises(SpecError, match="paired"):
+        gain([], [])
+    with pytest.raises(SpecError, match="paired"):
+        gain([records(1, 1)], [records(1, 1)] * 2)
+    with pytest.raises(SpecError, match="different images"):
+        gain([records(1, 1)], [records(1, 1, start=1)])
+    with pytest.raises(SpecError, match="different images"):
+        gain([records(1, 1)], [records(1, 1, data="cifar100")])
+
+
+def test_the_difference_of_two_gains_adds_their_errors_in_quadrature():
+    found = difference(Gain(mean=0.5, low=0.2, high=0.6, seeds=3), Gain(mean=0.1, low=0.0, high=0.5, seeds=2))
+    assert found.mean == pytest.approx(0.4)
+    assert found.low == pytest.approx(0.4 - math.hypot(0.3, 0.4))
+    assert found.high == pytest.approx(0.4 + math.hypot(0.1, 0.1))
+    assert found.seeds == 2
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "verdict"),
+    [
+        (0.31, 0.5, "holds"),
+        (0.30, 0.5, "holds"),
+        (0.29, 0.5, "undecided"),
+        (0.1, 0.30, "undecided"),
+        (0.1, 0.29, "fails"),
+        (-1.0, 1.0, "undecided"),
+        (-0.2, -0.1, "fails"),
+    ],
+)
+def test_verdicts_follow_from_the_interval_alone(low, high, verdict):
+    found = Gain(mean=(low + high) / 2, low=low, high=high, seeds=1)
+    assert at_least(found, 0.30) == verdict
+    stated = claim("it helps", found, 0.60, "a minus b")
+    assert (stated["text"], stated["verdict"]) == ("it helps", verdict)
+    assert stated["evidence"].startswith("a minus b: ")
+    assert "half of the claimed 60 points" in stated["evidence"]
+
+
+@given(st.integers(0, 50), st.integers(0, 50))
+def test_gains_are_antisymmetric_and_lie_in_their_intervals(ours, theirs):
+    one, two = records(ours, 50 - ours), records(theirs, 50 - theirs)
+    found, turned = gain([one], [two]), gain([two], [one])
+    assert found.mean == pytest.approx(-turned.mean)
+    assert found.low == pytest.approx(-turned.high)
+    assert -1 <= found.low <= found.mean <= found.high <= 1
+
+
+def judged(model, right, *, attack, crafted_on, judged_on, data="cifar10", seed=0, comparable=True):
+    trained = SimpleNamespace(data=data, model=model, seed=seed, comparable=comparable)
+    made = records(right, 200 - right, attack=attack, crafted_on=crafted_on, judged_on=judged_on, data=data)
+    return SimpleNamespace(trained=trained, records=made)
+
+
+def everything(transfer, own, data="cifar10", model="simclr multitask"):
+    """Judged networks: the single task keeps nothing, the other ``transfer`` and ``own`` of 200 images."""
+    found = []
+    for attack in ("fgsm", "pgd-7", "pgd-20", "pgd-50"):
+        found.append(judged("single-task", 0, attack=attack, crafted_on="a", judged_on="a", data=data))
+        found.append(judged(model, transfer, attack=attack, crafted_on="a", judged_on="b", data=data))
+        found.append(judged(model, own, attack=attack, crafted_on="b", judged_on="b", data=data))
+    return found
+
+
+def test_each_claim_is_judged_as_the_source_did_and_white_box():
+    by_transfer, white_box = judge_claims(everything(120, 2))
+    assert by_transfer["verdict"] == "holds"
+    assert "as the source measured it" in by_transfer["text"]
+    assert "pgd-7, transfer" in by_transfer["evidence"]
+    assert "+60.0 points" in by_transfer["evidence"]
+    assert white_box["verdict"] == "fails"
+    assert "attacked itself" in white_box["text"]
+    assert "pgd-50, white-box" in white_box["evidence"]
+    assert [item["verdict"] for item in judge_claims(everything(60, 62))] == ["undecided", "undecided"]
+
+
+def test_the_comparison_of_auxiliaries_is_judged_where_there_are_two():
+    found = everything(90, 1, "cifar100") + everything(50, 1, "cifar100", "supervised multitask")[1:]
+    texts = {item["text"]: item["verdict"] for item in judge_claims(found) if "as the source" in item["text"]}
+    assert len(texts) == 3
+    assert [verdict for text, verdict in texts.items() if "far better" in text] == ["holds"]
+    assert [v for text, v in texts.items() if "supervised auxiliary adds about 25" in text] == ["holds"]
+    assert [v for text, v in texts.items() if "contrast adds about 42" in text] == ["holds"]
+
+
+def test_networks_beside_the_source_s_protocol_judge_no_claim():
+    beside = [
+        SimpleNamespace(trained=SimpleNamespace(**{**vars(item.trained), "comparable": False}), records=item.records)
+        for item in everything(120, 2)
+    ]
+    assert judge_claims(beside) == []

@@ -1,0 +1,127 @@
+"""System A as data: the source's table and values, written out again here as literal numbers."""
+
+import pytest
+
+from unfool.studies.contrastive_multitask import ContrastiveMultitask
+from unfool.studies.contrastive_networks import networks_of
+from unfool.studies.contrastive_scales import ATTACKS, SOURCE, STEP_SIZE, THREAT
+from unfool.training import TrainedRun
+
+TABLE = """
+cifar10   single-task           82.46  2.89  0.04  0.00  0.00
+cifar10   simclr multitask      73.16 58.61 60.62 59.95 59.89
+cifar100  single-task           48.99  2.77  0.37  0.18  0.13
+cifar100  supervised multitask  50.47 23.20 25.64 23.59 23.49
+cifar100  simclr multitask      44.37 32.49 42.62 33.92 33.53
+"""
+
+
+class Planned:
+    """A workspace that trains nothing and notes what it was asked for."""
+
+    def __init__(self):
+        self.configs = {}
+
+    def trained(self, path, config):
+        assert path not in self.configs
+        self.configs[path] = config
+        return TrainedRun(folder=None, config=config, network=None, cpu_seconds=0.0, model_images=0)
+
+
+@pytest.fixture(params=["demo", "small", "full"])
+def planned(request):
+    settings, work = ContrastiveMultitask.scales[request.param], Planned()
+    return request.param, settings, [item for data in settings.data for item in networks_of(settings, data, work)]
+
+
+@pytest.fixture
+def full():
+    settings = ContrastiveMultitask.scales["full"]
+    return settings, [item for data in settings.data for item in networks_of(settings, data, Planned())]
+
+
+def test_the_table_is_the_source_s():
+    expected = {}
+    for line in TABLE.strip().splitlines():
+        data, rest = line.split(maxsplit=1)
+        *words, natural, fgsm, pgd7, pgd20, pgd50 = rest.split()
+        expected.setdefault(data, {})[" ".join(words)] = tuple(map(float, (natural, fgsm, pgd7, pgd20, pgd50)))
+    assert expected == SOURCE
+
+
+def test_attacks_are_the_source_s():
+    assert ATTACKS == ("fgsm", "pgd-7", "pgd-20", "pgd-50")
+    assert (THREAT, STEP_SIZE) == ("linf:8/255", "2/255")
+
+
+def test_full_is_the_source_s_values(full):
+    settings, planned = full
+    assert settings.data == {"cifar10": ("label", None), "cifar100": ("fine_label", "coarse_label")}
+    assert settings.precision == "fp32"
+    assert settings.attacked == 10_000
+    for item in planned:
+        config = item.run.config
+        (stage,) = config.stages
+        values = (stage.optimizer, stage.learning_rate, stage.weight_decay, stage.batch_size, stage.epochs)
+        assert values == ("adam", 3e-4, 1e-4, 256, 100)
+        assert (stage.schedule, stage.moves, stage.perturb) == ("constant", "all", None)
+        assert config.trunk["name"] == "resnet18"
+        assert "width" not in config.trunk
+        assert config.trunk["stem"] == ("imagenet" if item.variant.main else "cifar")
+        assert stage.precision == "fp32" or not item.variant.main
+        tasks = {name: (task.task, task.weight, task.settings) for name, task in stage.tasks.items()}
+        column = "label" if item.data == "cifar10" else "fine_label"
+        assert tasks["labels"][2]["column"] == column
+        assert all(settings["hidden"] == 512 for kind, _, settings in tasks.values() if kind == "labels")
+        if item.model == "single-task":
+            assert list(tasks) == ["labels"]
+            assert tasks["labels"][1] == 1.0
+        elif item.model == "supervised multitask":
+            assert item.data == "cifar100"
+            assert tasks["coarse"][2]["column"] == "coarse_label"
+            assert (tasks["labels"][1], tasks["coarse"][1]) == (1.0, 1.0)
+        else:
+            assert (tasks["labels"][2]["views"], tasks["labels"][2]["augmentation"]) == (2, "simclr")
+            assert tasks["contrast"][2]["temperature"] == 0.07
+            assert (tasks["labels"][1], tasks["contrast"][1]) == (0.5, 0.5 if "meant" in item.loss else 1.0)
+
+
+def test_full_has_both_stems_both_losses_and_several_seeds(full):
+    _, planned = full
+    found = {(item.data, item.variant.words, item.model, item.seed, item.loss) for item in planned}
+    assert len(found) == len(planned)
+    main = "ResNet-18, ImageNet stem"
+    written, meant = "as written: 0.5 labels + 1 contrast", "as meant: 0.5 labels + 0.5 contrast"
+    for data in ("cifar10", "cifar100"):
+        for seed in (0, 1, 2):
+            assert (data, main, "single-task", seed, None) in found
+            assert (data, main, "simclr multitask", seed, written) in found
+            assert (data, main, "simclr multitask", seed, meant) in found
+        assert (data, "ResNet-18, CIFAR stem", "single-task", 0, None) in found
+        assert (data, "ResNet-18, CIFAR stem", "simclr multitask", 0, written) in found
+    assert ("cifar100", main, "supervised multitask", 2, None) in found
+    assert not any(model == "supervised multitask" and data == "cifar10" for data, _, model, _, _ in found)
+
+
+def test_every_scale_trains_the_single_task_network_before_those_that_need_its_examples(planned):
+    _, _, networks = planned
+    ready = set()
+    for item in networks:
+        key = (item.data, item.variant.words, item.seed)
+        if item.model == "single-task":
+            ready.add(key)
+        assert key in ready
+    assert len({item.path for item in networks}) == len(networks)
+
+
+def test_every_scale_is_faithful_in_temperature_losses_and_budgets(planned):
+    scale, settings, networks = planned
+    assert {variant.temperature for variant in settings.variants} == {0.07}
+    assert settings.attacked >= (500 if scale != "demo" else 100)
+    for item in networks:
+        if item.model == "simclr multitask":
+            tasks = item.run.config.stages[0].tasks
+            assert tasks["labels"].weight == 0.5
+            assert tasks["contrast"].weight == (1.0 if item.loss.startswith("as written") else 0.5)
+    if scale == "small":
+        assert len({item.seed for item in networks if item.variant.main}) >= 2

@@ -1,0 +1,232 @@
+"""A miniature of system A, from images to verdict: it can be stopped anywhere, and its rows keep the contract."""
+
+import dataclasses
+import hashlib
+import io
+import json
+
+import pytest
+from rich.console import Console
+
+import unfool.studies.workspace as workspace_module
+from unfool.core.errors import OutputError, SpecError
+from unfool.evaluation import Records
+from unfool.studies import STUDIES, run_study
+from unfool.studies.contrastive_multitask import ContrastiveMultitask
+from unfool.studies.contrastive_scales import AS_MEANT, Scale, Variant
+
+NAME = "contrastive-multitask"
+TINY = Scale(
+    data={"digits": ("label", "parity")},
+    variants=(
+        Variant(
+            words="convnet 4-8-8",
+            trunk={"name": "convnet", "stem": "strided", "widths": [4, 8, 8]},
+            stage={"epochs": 1, "batch_size": 128, "optimizer": "sgd", "learning_rate": 0.1},
+            meant=("digits",),
+        ),
+    ),
+    attacked=20,
+)
+OTHER = dataclasses.replace(TINY, attacked=21)
+MODELS = {"single-task", "simclr multitask", "supervised multitask"}
+
+
+class Stopped(BaseException):
+    """Stands for Ctrl-C."""
+
+
+@pytest.fixture(autouse=True)
+def scales(monkeypatch):
+    scales = {**ContrastiveMultitask.scales, "tiny": TINY, "other": OTHER}
+    monkeypatch.setattr(ContrastiveMultitask, "scales", scales)
+
+
+def study(out, scale="tiny"):
+    return run_study(NAME, scale, out, console=Console(file=io.StringIO()))
+
+
+def pieces(out):
+    """Every file below the models, sets and records with its hash and time."""
+    return {
+        path.relative_to(out): (hashlib.sha256(path.read_bytes()).hexdigest(), path.stat().st_mtime_ns)
+        for folder in ("models", "sets", "records")
+        for path in (out / folder).rglob("*")
+        if path.is_file() and path.name != ".lock"
+    }
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    out = tmp_path_factory.mktemp("study")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ContrastiveMultitask, "scales", {"tiny": TINY})
+        return out, study(out)
+
+
+def test_it_writes_its_json_and_its_page(finished):
+    out, result = finished
+    written = json.loads((out / "results" / NAME / "tiny.json").read_text())
+    assert written == result
+    assert list(result)[:6] == ["schema_version", "study", "scale", "data", "seconds", "versions"]
+    assert (result["schema_version"], result["study"], result["scale"]) == (1, NAME, "tiny")
+    assert result["data"] == {"digits": {"train": 1400, "test": 397, "attacked": 20}}
+    page = (out / "report.html").read_text()
+    assert page.lstrip().lower().startswith("<!doctype html>")
+    assert "single-task" in page
+    assert "http://" not in page.replace("http://www.w3.org", "")
+
+
+def test_rows_keep_the_contract(finished):
+    _, result = finished
+    rows = result["rows"]
+    identities = [
+        json.dumps(
+            [
+                row[key]
+                for key in ("model", "seed", "data", "split", "attack", "threat", "protocol", "defense", "settings")
+            ]
+        )
+        for row in rows
+    ]
+    assert len(set(identities)) == len(rows)
+    assert {row["model"] for row in rows} == MODELS
+    # four networks; each clean, white-box under four attacks, and three of them by transfer as well
+    assert len(rows) == 4 * (1 + 4) + 3 * 4
+    for row in rows:
+        clean = row["attack"] == "none"
+        assert (row["protocol"] == "clean") == clean
+        assert row["n"] == (397 if clean else 20)
+        assert 0 <= row["low"] <= row["accuracy"] <= row["high"] <= 1
+        assert row["threat"] == "linf:8/255"
+        assert row["defense"] == "none"
+        assert row["source_value"] is None
+        if clean:
+            assert (row["crafted_on"], row["judged_on"]) == (None, None)
+        else:
+            assert (row["crafted_on"] == row["judged_on"]) == (row["protocol"] == "white-box")
+    assert {row["attack"] for row in rows} == {"none", "fgsm", "pgd-7", "pgd-20", "pgd-50"}
+
+
+def test_transfer_rows_are_of_the_single_task_network_s_examples(finished):
+    _, result = finished
+    attacked = [row for row in result["rows"] if row["attack"] != "none"]
+    (source,) = {row["judged_on"] for row in attacked if row["model"] == "single-task"}
+    assert all(row["protocol"] == "white-box" for row in attacked if row["model"] == "single-task")
+    assert {row["crafted_on"] for row in attacked if row["protocol"] == "transfer"} == {source}
+    assert all(row["model"] != "single-task" for row in attacked if row["protocol"] == "transfer")
+    assert len({row["judged_on"] for row in attacked}) == 4
+
+
+def test_figures_are_those_of_the_records(finished):
+    out, result = finished
+    found = sorted((out / "records").rglob("*.json"))
+    assert len(found) == len(result["rows"])
+    accuracies = sorted((row["attack"], row["protocol"], row["accuracy"]) for row in result["rows"])
+    records = [Records.load(path) for path in found]
+    assert accuracies == sorted((item.attack, item.protocol, round(item.accuracy, 6)) for item in records)
+    assert all(item.ids == records[0].ids for item in records if item.count == records[0].count)
+
+
+def test_claims_say_which_networks_they_are_about(finished):
+    _, result = finished
+    assert len(result["claims"]) == 6
+    for claim in result["claims"]:
+        assert list(claim) == ["text", "verdict", "evidence"]
+        assert claim["verdict"] in ("holds", "fails", "undecided")
+        assert "these two networks" in claim["evidence"]
+    assert sum("examples of another network" in claim["text"] for claim in result["claims"]) == 3
+    assert all(AS_MEANT not in claim["text"] for claim in result["claims"])
+
+
+def test_reopening_it_makes_nothing_again(finished, monkeypatch):
+    out, result = finished
+    before = pieces(out)
+
+    def never(*_, **__):
+        raise AssertionError("a finished piece was made again")
+
+    monkeypatch.setattr(workspace_module, "craft", never)
+    monkeypatch.setattr(workspace_module, "judge", never)
+    again = study(out)
+    assert (again["rows"], again["claims"]) == (result["rows"], result["claims"])
+    assert pieces(out) == before
+
+
+def test_it_can_be_stopped_between_any_two_pieces(finished, tmp_path, monkeypatch):
+    out, result = finished
+    left = {"train": 2, "craft": 3, "judge": 5}
+    for name, count in left.items():
+        own = getattr(workspace_module, name)
+        calls = []
+
+        def until(*arguments, own=own, calls=calls, count=count, **settings):
+            if len(calls) == count:
+                raise Stopped
+            calls.append(1)
+            return own(*arguments, **settings)
+
+        before = pieces(tmp_path) if tmp_path.joinpath("study.json").exists() else {}
+        with monkeypatch.context() as patch:
+            patch.setattr(workspace_module, name, until)
+            with pytest.raises(Stopped):
+                study(tmp_path)
+        assert not (tmp_path / "results").exists()
+        after = pieces(tmp_path)
+        assert {path: after[path] for path in before} == before
+        assert len(after) > len(before)
+    again = study(tmp_path)
+    figures = ("model", "attack", "protocol", "settings", "accuracy", "loss", "crafted_on", "judged_on")
+    assert [[row[key] for key in figures] for row in again["rows"]] == [
+        [row[key] for key in figures] for row in result["rows"]
+    ]
+    assert again["claims"] == result["claims"]
+    assert pieces(tmp_path).keys() == pieces(out).keys()
+
+
+def test_a_folder_belongs_to_one_scale_and_one_run(finished):
+    out, _ = finished
+    before = pieces(out)
+    with pytest.raises(OutputError, match="another scale"):
+        study(out, "other")
+    settings = json.loads((out / "study.json").read_text())
+    settings["settings"]["attacked"] = 19
+    text = (out / "study.json").read_text()
+    (out / "study.json").write_text(json.dumps(settings))
+    with pytest.raises(OutputError, match="another settings"):
+        study(out)
+    (out / "study.json").write_text(text)
+    assert pieces(out) == before
+
+
+def test_two_processes_cannot_share_a_folder(finished):
+    from unfool.core.files import folder_lock
+
+    out, _ = finished
+    with folder_lock(out), pytest.raises(OutputError, match="in use"):
+        study(out)
+
+
+def test_unknown_names_are_refused_before_anything_is_made(tmp_path):
+    with pytest.raises(SpecError, match="did you mean 'tiny'"):
+        run_study(NAME, "tinny", tmp_path / "out")
+    with pytest.raises(SpecError, match="did you mean 'contrastive-multitask'"):
+        run_study("contrastive-multitsk", "demo", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    assert NAME in STUDIES
+
+
+def test_a_tampered_piece_stops_the_study_instead_of_entering_its_table(finished, tmp_path):
+    import shutil
+
+    from unfool.core.errors import DataError
+
+    out, _ = finished
+    copied = tmp_path / "copy"
+    shutil.copytree(out, copied)
+    record = next(path for path in (copied / "records").rglob("pgd-7-transfer.json"))
+    values = json.loads(record.read_text())
+    values["crafted_on"] = values["judged_on"]
+    record.write_text(json.dumps(values))
+    with pytest.raises(DataError, match="evaluate again"):
+        study(copied)
