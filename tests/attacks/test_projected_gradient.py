@@ -253,7 +253,7 @@ def test_a_gradient_that_is_not_finite_is_an_error():
 
     images, _, _ = make_batch(NETWORK, 4)
     with pytest.raises(NonFiniteError, match="gradient"):
-        make_attack("pgd-2", "linf:0.1")(Root(), images, torch.zeros(4, dtype=torch.int64))
+        make_attack("pgd-2", "linf:0.1")(Root(), images, torch.ones(4, dtype=torch.int64))
 
 
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])

@@ -148,7 +148,8 @@ class FailsMidway(torch.nn.Module):
 def test_a_model_is_given_back_as_it_was(name, fails):
     images, labels = make_images()[0], torch.zeros(4, dtype=torch.int64)
     network = make_network().train()
-    network.trunk.parts["block1"][1].eval()  # a batch norm frozen on purpose
+    # A batch norm that was frozen on purpose.
+    next(part for part in network.modules() if isinstance(part, torch.nn.BatchNorm2d)).eval()
     first = next(network.parameters())
     first.requires_grad_(False)
     network.heads["labels"][0].weight.grad = gradient = torch.ones(CLASSES, 6)

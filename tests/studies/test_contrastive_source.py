@@ -2,7 +2,8 @@
 
 import pytest
 
-from unfool.studies.contrastive_multitask import ContrastiveMultitask
+from unfool.evaluation import Records
+from unfool.studies.contrastive_multitask import ContrastiveMultitask, Judged
 from unfool.studies.contrastive_networks import networks_of
 from unfool.studies.contrastive_scales import ATTACKS, SOURCE, STEP_SIZE, THREAT
 from unfool.training import TrainedRun
@@ -101,6 +102,41 @@ def test_full_has_both_stems_both_losses_and_several_seeds(full):
         assert (data, "ResNet-18, CIFAR stem", "simclr multitask", 0, written) in found
     assert ("cifar100", main, "supervised multitask", 2, None) in found
     assert not any(model == "supervised multitask" and data == "cifar10" for data, _, model, _, _ in found)
+
+
+def test_the_source_s_figures_stand_beside_rows_of_its_own_protocol_only(full):
+    """Its second and third model were judged by transfer, its first white-box; the loss as meant was never run."""
+    _, planned = full
+    main = [item for item in planned if item.variant.main and item.seed == 0]
+
+    def value(data, model, attack, protocol, loss=None):
+        (trained,) = [i for i in main if (i.data, i.model) == (data, model) and (loss is None or loss in i.loss)]
+        hashes = {"clean": (None, None), "white-box": ("a", "a"), "transfer": ("a", "b")}[protocol]
+        one = {"ids": [0], "correct": [True], "losses": [0.0], "distances": [0.0], "cpu_seconds": 0.0}
+        found = Records(
+            **one,
+            attack=attack,
+            threat="linf:8/255",
+            data=data,
+            split="test",
+            seed=0,
+            model_images=1,
+            crafted_on=hashes[0],
+            judged_on=hashes[1],
+        )
+        row = Judged(trained=trained, records=found).row()
+        assert row["protocol"] == protocol
+        return row["source_value"]
+
+    assert value("cifar10", "single-task", "none", "clean") == 0.8246
+    assert value("cifar10", "single-task", "pgd-7", "white-box") == 0.0004
+    assert value("cifar10", "simclr multitask", "none", "clean", "written") == 0.7316
+    assert value("cifar10", "simclr multitask", "pgd-7", "transfer", "written") == 0.6062
+    assert value("cifar10", "simclr multitask", "pgd-7", "white-box", "written") is None
+    assert value("cifar10", "simclr multitask", "pgd-7", "transfer", "meant") is None
+    assert value("cifar10", "simclr multitask", "none", "clean", "meant") is None
+    assert value("cifar100", "supervised multitask", "pgd-50", "transfer") == 0.2349
+    assert value("cifar100", "supervised multitask", "pgd-50", "white-box") is None
 
 
 def test_every_scale_trains_the_single_task_network_before_those_that_need_its_examples(planned):

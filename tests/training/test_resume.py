@@ -46,7 +46,7 @@ def same_run(left, right):
 def killed(tmp_path_factory):
     out = tmp_path_factory.mktemp("killed")
     program = Path(__file__).with_name("kill_runs.py")
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(program.parent)}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
         [sys.executable, str(program), str(out)], capture_output=True, text=True, env=environment, timeout=300
     )

@@ -218,6 +218,24 @@ def test_a_disk_that_fills_up_under_the_log_is_told_in_one_line(tmp_path):
     assert metrics.lines == 0
 
 
+def test_a_resumed_log_keeps_the_checkpoint_s_lines_and_no_other(tmp_path):
+    path = tmp_path / "metrics.csv"
+    metrics = Metrics(path, ["step", "loss", "accuracy/labels"], 0)
+    for step in range(3):
+        metrics.add({"step": step, "loss": step / 3})
+    with open(path, "a") as file:
+        file.write("3,0.9")
+    again = Metrics(path, ["step", "loss", "accuracy/labels"], 2)
+    again.add({"step": 2, "accuracy/labels": 0.5})
+    assert path.read_text() == f"step,loss,accuracy/labels\n0,0.0,\n1,{1 / 3!r},\n2,,0.5\n"
+    assert again.lines == 3
+    with pytest.raises(OutputError, match="has 3 lines, the checkpoint 4"):
+        Metrics(path, ["step"], 4)
+    path.unlink()
+    with pytest.raises(OutputError, match="cannot read"):
+        Metrics(path, ["step"], 4)
+
+
 def test_a_folder_that_cannot_be_written_is_told_and_left_alone(tmp_path):
     (tmp_path / "file").write_text("here first")
     with pytest.raises(OutputError, match="cannot write"):

@@ -66,8 +66,8 @@ class Search:
 @dataclass(frozen=True, kw_only=True)
 class Attacked:
     """``images`` (B, C, H, W), each inside ball and box; ``losses`` the highest seen, ``fooled`` whether the model
-    errs on the image, ``flat`` whether it never gave a gradient, ``distances`` in the threat's norm, all (B,);
-    ``model_images`` how many images went through the model or its twin."""
+    errs on the image, ``flat`` whether it stands but never gave a gradient, ``distances`` in the threat's norm, all
+    (B,); ``model_images`` how many images went through the model or its twin."""
 
     images: Tensor
     losses: Tensor

@@ -21,13 +21,16 @@ from unfool.core.threat import ThreatModel
 
 Goal = Literal["last", "best", "success", "unjudged"]
 
+AGAIN = 0.5
+"""Share of a step's images that stay, below which a pass for them alone costs less than a backward pass for all."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Perturbed:
     """``images`` (B, C, H, W) inside ball and box; ``losses`` (B,) the highest loss that was seen for each image
     ("last": its loss at the image given; downhill: the lowest); ``fooled`` (B,) whether any point that was confirmed
-    fooled the objective ("last": whether the image given does); ``flat`` (B,) no gradient at any step;
-    ``model_images`` how many images went through the objective."""
+    fooled the objective ("last": whether the image given does); ``flat`` (B,) not fooled, and no gradient at any
+    step; ``model_images`` how many images went through the objective."""
 
     images: Tensor
     losses: Tensor
@@ -108,15 +111,19 @@ class ProjectedGradient:
             if not len(rows):
                 continue
             use = search if search is not None and step < rough else objective
-            points, reading, gradient = course.gradient(use, points, rows)
+            moving, reading = course.look(use, points, rows)
             if use is objective:
                 keep = course.record(rows, points, reading)
             else:
                 keep = self._unclaimed(reading, claimed, rows, origins, points)
             if keep is not None:
-                rows, origins, points, gradient = rows[keep], origins[keep], points[keep], gradient[keep]
+                rows, origins, points = rows[keep], origins[keep], points[keep]
+                if len(rows) < AGAIN * len(keep):
+                    keep = None
+                    if len(rows):
+                        moving, reading = course.look(use, points, rows)
             if len(rows):
-                points = self._move(points, gradient, origins)
+                points = self._move(points, course.gradient(moving, reading, keep, rows), origins)
         if claimed:
             rows, origins, points = self._confirm(course, objective, claimed, rows, origins, points)
         if self.goal == "unjudged":
@@ -191,20 +198,26 @@ class _Course:
             )
         return reading
 
-    def gradient(self, objective: Objective, points: Tensor, rows: Tensor) -> tuple[Tensor, Reading, Tensor]:
-        """The detached points, the reading there and the gradient by the image; never one by a parameter."""
+    def look(self, objective: Objective, points: Tensor, rows: Tensor) -> tuple[Tensor, Reading]:
+        """Points that a gradient can be taken by, and the reading there."""
         with torch.enable_grad():
             moving = points.detach().requires_grad_()
-            reading = self.read(objective, moving, rows)
-            gradient = None
-            if reading.losses.requires_grad:
-                (gradient,) = torch.autograd.grad(reading.losses.sum(), moving, allow_unused=True)
+            return moving, self.read(objective, moving, rows)
+
+    def gradient(self, moving: Tensor, reading: Reading, keep: Tensor | None, rows: Tensor) -> Tensor:
+        """The gradient by the images ``rows``, those in the mask ``keep``; never one by a parameter."""
+        losses, gradient = reading.losses, None
+        if losses.requires_grad:
+            weights = torch.ones_like(losses) if keep is None else keep.to(losses.dtype)
+            (gradient,) = torch.autograd.grad(losses, moving, weights, allow_unused=True)
         if gradient is None:
-            gradient = torch.zeros_like(points)
+            gradient = torch.zeros_like(moving)
+        if keep is not None:
+            gradient = gradient[keep]
         if not torch.isfinite(gradient).all():
             raise NonFiniteError("the model gave a NaN or infinite gradient under attack; check its non-linearities")
         self.flat[rows] &= ~gradient.flatten(1).any(1)
-        return moving.detach(), Reading(losses=reading.losses.detach(), fooled=reading.fooled), gradient
+        return gradient.detach()
 
     def record(self, rows: Tensor, points: Tensor, reading: Reading) -> Tensor | None:
         """Note points that the objective itself has judged; give the mask of images that stay, None if all do."""
@@ -225,5 +238,9 @@ class _Course:
     def result(self) -> Perturbed:
         losses = self.losses if self.settings.uphill else -self.losses
         return Perturbed(
-            images=self.best, losses=losses, fooled=self.fooled, flat=self.flat, model_images=self.model_images
+            images=self.best,
+            losses=losses,
+            fooled=self.fooled,
+            flat=self.flat & ~self.fooled,
+            model_images=self.model_images,
         )

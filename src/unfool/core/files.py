@@ -33,12 +33,15 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         _sweep(path)
         temporary.touch(exist_ok=False)
+        mode = temporary.stat().st_mode
     try:
         with _writing(path, only=_DISK):
             yield temporary
         with _writing(path):
             with open(temporary, "rb+") as file:
                 os.fsync(file.fileno())
+            # A writer may have put a private file in its place; the caller's umask decides, as for any other file.
+            os.chmod(temporary, mode)
             os.replace(temporary, path)
             folder = os.open(path.parent, os.O_RDONLY)
             try:

@@ -24,7 +24,7 @@ class AdversarialSet:
     """``images`` (N, C, H, W) float32 in [0,1], ``labels``, ``ids`` (N,) int64, ``distances`` (N,), and their origin.
 
     ``crafted_on`` is the identity of the attacked system; judged on any other, the result is transfer. ``flat`` marks
-    images on which that system gave no gradient, ``cpu_seconds`` and ``model_images`` say what crafting cost;
+    images that stood because that system gave no gradient, ``cpu_seconds`` and ``model_images`` say what crafting cost;
     ``settings`` are the attack's own (steps, step size, restarts). Raises DataError for parts that do not fit together.
     """
 

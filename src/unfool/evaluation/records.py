@@ -43,7 +43,7 @@ class Records:
     model_images: int
     settings: Mapping[str, Any] = field(default_factory=dict)
     flat: int = 0
-    """Images on which the attacked model gave no gradient at all: their robustness means nothing."""
+    """Images that stood because the attacked model gave no gradient at all: their robustness means nothing."""
 
     def __post_init__(self) -> None:
         lengths = {len(self.ids), len(self.correct), len(self.losses), len(self.distances)}

@@ -58,7 +58,7 @@ _SOURCE_STAGE = {"epochs": 100, "batch_size": 256, "optimizer": "adam", "learnin
 _QUICK_STAGE = {
     "batch_size": 256,
     "optimizer": "sgd",
-    "learning_rate": 0.2,
+    "learning_rate": 0.25,
     "weight_decay": 5e-4,
     "schedule": "triangle",
     "precision": "bf16",
@@ -71,7 +71,7 @@ DEMO = Scale(
         Variant(
             words="convnet 16-32-64",
             trunk={"name": "convnet", "widths": [16, 32, 64]},
-            stage={**_QUICK_STAGE, "batch_size": 128, "epochs": 8},
+            stage={**_QUICK_STAGE, "learning_rate": 0.1, "batch_size": 128, "epochs": 8},
         ),
     ),
     attacked=200,
@@ -80,15 +80,15 @@ SMALL = Scale(
     data=CIFAR,
     variants=(
         Variant(
-            words="convnet 24-64-128",
-            trunk={"name": "convnet", "widths": [24, 64, 128]},
+            words="convnet 16-48-96",
+            trunk={"name": "convnet", "widths": [16, 48, 96]},
             stage={**_QUICK_STAGE, "epochs": 3},
             seeds=(0, 1),
             meant=("cifar10",),
         ),
         Variant(
-            words="ResNet-18, ImageNet stem",
-            trunk={"name": "resnet18", "stem": "imagenet"},
+            words="half-width ResNet-18, ImageNet stem",
+            trunk={"name": "resnet18", "stem": "imagenet", "width": 0.5},
             stage={**_QUICK_STAGE, "epochs": 3},
             sets=("cifar10",),
             main=False,

@@ -1,0 +1,52 @@
+"""Who was attacked and who is judged decide what a result is called; nobody can call it otherwise."""
+
+import dataclasses
+
+import pytest
+import torch
+
+from unfool.attacks import Search, make_attack
+from unfool.core.streams import Streams
+from unfool.data.table import DecodedPixels, ImageTable
+from unfool.evaluation.judge import craft, judge
+from unfool.models.network import Network
+from unfool.models.trunks import TrunkSpec
+
+
+def make_network(seed):
+    return Network.build(
+        TrunkSpec(name="convnet", widths=(3, 4, 6)),
+        {"labels": {"kind": "linear", "outputs": 3}},
+        classifier="labels",
+        normalisation="none",
+        streams=Streams(seed),
+    )
+
+
+def make_table(count=12):
+    ids = torch.arange(count) + 40
+    pixels = (Streams(0).uniform(ids, (3, 12, 12)) * 255).to(torch.uint8)
+    labels, names = {"label": ids % 3}, {"label": ["a", "b", "c"]}
+    return ImageTable(DecodedPixels(pixels), ids, labels, names, label_column="label", name="noise", split="test")
+
+
+@pytest.mark.parametrize("search", [None, Search(dtype="bf16")])
+def test_only_the_system_that_was_attacked_is_judged_white_box(search):
+    source, other, table = make_network(0), make_network(1), make_table()
+    examples = craft(source, table, make_attack("pgd-2", "linf:8/255"), search=search)
+    assert judge(source, examples).protocol == "white-box"
+    assert judge(source, examples).row("model")["protocol"] == "white-box"
+    assert judge(other, examples).protocol == "transfer"
+    assert judge(other, examples).row("model")["protocol"] == "transfer"
+    assert judge(source, table).protocol == "clean"
+
+
+def test_one_changed_number_makes_it_transfer():
+    network, table = make_network(0), make_table()
+    examples = craft(network, table, make_attack("fgsm", "linf:8/255"))
+    with torch.no_grad():
+        next(buffer for name, buffer in network.named_buffers() if name.endswith("running_var"))[0] += 1e-6
+    records = judge(network, examples)
+    assert records.protocol == "transfer"
+    with pytest.raises((AttributeError, TypeError)):
+        dataclasses.replace(records, protocol="white-box")
