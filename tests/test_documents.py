@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import sys
+import types
 from pathlib import Path
 
 import pytest
@@ -39,12 +41,14 @@ def test_the_readme_example_runs_and_prints_a_white_box_accuracy(tmp_path, monke
 
 
 @pytest.fixture
-def mirror():
+def mirror(monkeypatch):
     """The task of CONTRIBUTING, registered for one test."""
     name = "mirror"
     list(TASKS)
     block = python_block("CONTRIBUTING.md")
-    exec(compile(block, "CONTRIBUTING.md", "exec"), {"__name__": "contributed"})
+    module = types.ModuleType("contributed")
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    exec(compile(block, "CONTRIBUTING.md", "exec"), module.__dict__)
     yield name
     TASKS._items.pop(name)
 

@@ -7,7 +7,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+import functools
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
@@ -18,23 +19,35 @@ from unfool.core.errors import SpecError
 from unfool.core.spec import unknown
 
 Config = TypeVar("Config")
+Filled = TypeVar("Filled")
 
 
 @dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(Field,))
 def configured(cls: type[Config]) -> type[Config]:
-    """Make a class a frozen, keyword-only, validated dataclass whose unknown keys are errors."""
-    strict = ConfigDict(extra="forbid")
-    return pydantic_dataclass(frozen=True, kw_only=True, config=strict)(cls)  # type: ignore[return-value]
+    """Make a class a frozen, keyword-only, validated dataclass; what it refuses is a SpecError of one line."""
+    made: Any = pydantic_dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))(cls)
+    validated = made.__init__
+
+    @functools.wraps(validated)
+    def init(self: Any, **values: Any) -> None:
+        _filled(made, values, made.__name__, lambda: validated(self, **values))
+
+    made.__init__ = init
+    return made
 
 
 def build(cls: type[Config], values: Mapping[str, Any], what: str) -> Config:
     """Make ``cls`` from a mapping; SpecError names ``what``, the bad key (nearest known name offered) or bad value."""
-    known = [field.name for field in dataclasses.fields(cls) if field.init]  # type: ignore[arg-type]
+    return _filled(cls, values, what, lambda: TypeAdapter(cls).validate_python(dict(values)))
+
+
+def _filled(cls: Any, values: Mapping[str, Any], what: str, fill: Callable[[], Filled]) -> Filled:
+    known = [field.name for field in dataclasses.fields(cls) if field.init]
     for key in values:
         if key not in known:
             raise unknown(f"key of {what}", str(key), known)
     try:
-        return cls(**values)
+        return fill()
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or what

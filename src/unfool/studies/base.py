@@ -84,7 +84,11 @@ def run_study(
             outcome = study.run(scale, work)
         finally:
             seconds = before + time.monotonic() - started
-            write_text(out / "seconds", f"{seconds:.1f}\n")
+            if (out / "models").is_dir():
+                write_text(out / "seconds", f"{seconds:.1f}\n")
+            else:
+                # Nothing was made, so the folder is free for another study.
+                (out / "study.json").unlink(missing_ok=True)
         result = {
             "schema_version": SCHEMA_VERSION,
             "study": name,

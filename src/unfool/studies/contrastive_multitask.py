@@ -9,7 +9,7 @@ it is attacked itself.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 from unfool.evaluation import Records
@@ -78,7 +78,7 @@ class ContrastiveMultitask(Study):
             rows=[item.row() for item in judged],
             claims=judge_claims(judged),
             data=_described(settings, work),
-            notes=_notes(scale, settings),
+            notes=_notes(scale, settings, judged),
             curves=[
                 Curve(f"{item.data} · {item.model}", work.run_folder(item.path) / "metrics.csv")
                 for item in networks
@@ -123,7 +123,7 @@ def _described(settings: Scale, work: Workspace) -> dict[str, Any]:
     return described
 
 
-def _notes(scale: str, settings: Scale) -> list[str]:
+def _notes(scale: str, settings: Scale, judged: Sequence[Judged]) -> list[str]:
     """Every deviation from the source, in words."""
     notes = [
         "The source's figures for its second and third model are transfer accuracies: their examples were crafted on "
@@ -144,5 +144,10 @@ def _notes(scale: str, settings: Scale) -> list[str]:
         notes.append(
             "Attacks search in bf16; each success counted was confirmed in fp32, and what bf16 left standing was "
             "finished in fp32."
+        )
+    flat = sum(item.records.flat > 0 for item in judged)
+    if flat:
+        notes.append(
+            f"In {flat} rows the attacked network gave no gradient on some image that stood: perhaps masked, not robust"
         )
     return notes

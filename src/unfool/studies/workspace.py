@@ -15,7 +15,7 @@ from rich.console import Console
 from unfool.attacks import Attack, Search
 from unfool.data.catalog import open_table
 from unfool.data.table import ImageTable
-from unfool.evaluation import AdversarialSet, Records, craft, judge, load_set, save_set
+from unfool.evaluation import AdversarialSet, Records, craft, identity, judge, load_set, save_set
 from unfool.training import RunConfig, TrainedRun, train
 from unfool.training.progress import Advance, progress_bar
 
@@ -72,7 +72,9 @@ class Workspace:
         """Adversarial examples crafted on the run; ``keep`` stores them, for others to be judged on."""
         path = self.out / "sets" / f"{name}-{attack.name}.safetensors"
         if path.is_file():
-            return load_set(path)
+            found = load_set(path)
+            if found.crafted_on == identity(run.network):
+                return found
         with self._bar(f"{attack.name} on {name}") as advance:
             made = craft(
                 run.network,
@@ -89,9 +91,14 @@ class Workspace:
     def judged(self, name: str, run: TrainedRun, on: Callable[[], AdversarialSet], key: str) -> Records:
         """The run judged on adversarial examples, which are only made if no record of them is there."""
         path = self._records(name, key)
-        if not path.is_file():
-            judge(run.network, on()).save(path)
-        return Records.load(path)
+        if path.is_file():
+            found = Records.load(path)
+            # Weights that were trained again are another system: what is known of the old ones says nothing of them.
+            if found.judged_on == identity(run.network):
+                return found
+        made = judge(run.network, on())
+        made.save(path)
+        return made
 
     def _records(self, name: str, key: str) -> Path:
         return self.out / "records" / name / f"{key}.json"

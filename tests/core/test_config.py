@@ -1,0 +1,63 @@
+"""Configurations refuse what they do not know, in one line, however they are made."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+from pydantic import Field
+
+from unfool.core.config import build, configured, parse_settings, to_plain
+from unfool.core.errors import SpecError
+
+
+@configured
+class Engine:
+    power: int = Field(default=1, ge=0)
+
+
+@configured
+class Car:
+    """Two plain fields and a nested one."""
+
+    wheels: int = 4
+    engine: Engine = Engine()
+    names: tuple[str, ...] = ()
+
+
+def test_text_is_converted_and_the_result_is_frozen():
+    car = build(Car, {"wheels": "3", "engine": {"power": "7"}, "names": ["a", "b"]}, "car")
+    assert (car.wheels, car.engine, car.names) == (3, Engine(power=7), ("a", "b"))
+    assert to_plain(car) == {"wheels": 3, "engine": {"power": 7}, "names": ["a", "b"]}
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        car.wheels = 5
+
+
+@pytest.mark.parametrize("make", [lambda **values: build(Car, values, "car"), Car], ids=["build", "class"])
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"weels": 3}, "did you mean 'wheels'?"),
+        ({"wheels": "many"}, "wheels='many' is not allowed"),
+        ({"engine": {"power": -1}}, "engine.power=-1 is not allowed: input should be greater"),
+        ({"engine": {"pwer": 1}}, "engine.pwer=1 is not allowed"),
+    ],
+)
+def test_bad_values_are_one_line_that_names_the_key(make, values, words):
+    with pytest.raises(SpecError) as caught:
+        make(**values)
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_positions_are_refused():
+    with pytest.raises(TypeError):
+        Car(4)  # type: ignore[misc]
+
+
+def test_settings_are_split_once_each():
+    assert parse_settings("pgd-20:restarts=5, step_size=2/255") == ("pgd-20", {"restarts": "5", "step_size": "2/255"})
+    assert parse_settings("fgsm") == ("fgsm", {})
+    for text in ("a:b", "a:b=1,b=2", "a:=1"):
+        with pytest.raises(SpecError, match="write name:key=value"):
+            parse_settings(text)
