@@ -1,0 +1,14 @@
+"""For all tests: one thread a process, so that parallel workers do not trample on each other, and no deadlines."""
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+import torch
+from hypothesis import settings
+
+torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+# A shared machine stalls now and then; slowness is measured in benchmarks, not here.
+settings.register_profile("unfool", deadline=None)
+settings.load_profile("unfool")
