@@ -139,6 +139,34 @@ def test_what_is_returned_is_the_iterate_that_the_goal_names(goal):
         assert goal == "success" or math.isclose(float(found.losses[row]), float(seen), rel_tol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("losses", "fooled", "best"),
+    [
+        ([1.0, 3.0, 2.0], [False, False, False], 1),
+        ([9.0, 3.0, 2.0], [False, True, False], 1),
+        ([1.0, 3.0, 2.0], [True, False, True], 2),
+        ([2.0, 3.0, 9.0], [True, True, False], 1),
+    ],
+)
+def test_best_prefers_a_fooled_image_to_a_higher_loss(losses, fooled, best):
+    seen = []
+
+    def objective(images, rows):
+        turn = len(seen)
+        seen.append(images.detach().clone())
+        slope = (images - images.detach()).sum((1, 2, 3))  # worth 0, but climbed
+        return Reading(losses=slope + losses[turn], fooled=torch.tensor([fooled[turn]]))
+
+    images = torch.full((1, 3, 2, 2), 0.5)
+    engine = ProjectedGradient(threat=ThreatModel("linf", 0.1), steps=2, step_size=0.02)
+    found = engine.run(objective, images, torch.arange(1), Streams(0))
+    assert not torch.equal(seen[0], seen[1])
+    assert not torch.equal(seen[1], seen[2])
+    assert torch.equal(found.images, seen[best])
+    assert float(found.losses) == max(losses)
+    assert bool(found.fooled) == any(fooled)
+
+
 def test_dropping_fooled_images_changes_no_verdict_and_saves_passes():
     network = make_network(dtype=torch.float64)
     images, labels, ids = make_batch(network, 40, dtype=torch.float64)
@@ -254,6 +282,17 @@ def test_a_gradient_that_is_not_finite_is_an_error():
     images, _, _ = make_batch(NETWORK, 4)
     with pytest.raises(NonFiniteError, match="gradient"):
         make_attack("pgd-2", "linf:0.1")(Root(), images, torch.ones(4, dtype=torch.int64))
+
+
+@pytest.mark.parametrize("goal", ["last", "best", "success"])
+def test_a_loss_that_is_not_finite_is_an_error_without_any_step(goal):
+    class Bottomless(nn.Module):
+        def forward(self, images):
+            return images.flatten(1)[:, :4] - 1e39
+
+    images, labels, _ = make_batch(NETWORK, 4)
+    with pytest.raises(NonFiniteError, match="loss"):
+        make_attack(f"pgd-0:goal={goal},random_start=false", "linf:0.1")(Bottomless(), images, labels)
 
 
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])

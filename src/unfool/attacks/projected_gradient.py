@@ -80,7 +80,8 @@ class ProjectedGradient:
 
         ``search`` is a cheaper, less precise form of the objective. It then drives all steps but the last share
         ``finish`` of them: every success it reports is confirmed by ``objective``, and what it leaves standing, or
-        claimed wrongly, is finished with ``objective``'s own gradient. Raises NonFiniteError for a loss or gradient
+        claimed wrongly, is finished with ``objective``'s own gradient. For ``best``, ``objective`` judges what the
+        search likes best beside its own iterates. Raises NonFiniteError for a loss or gradient
         that is NaN or infinite.
         """
         course = _Course(self, images)
@@ -105,6 +106,7 @@ class ProjectedGradient:
         points: Tensor,
     ) -> None:
         claimed: list[tuple[Tensor, Tensor, Tensor]] = []
+        scout = _Course(self, course.best) if search is not None and rough > 0 and self.goal == "best" else None
         for step in range(self.steps):
             if step == rough and claimed:
                 rows, origins, points = self._confirm(course, objective, claimed, rows, origins, points)
@@ -114,6 +116,8 @@ class ProjectedGradient:
             moving, reading = course.look(use, points, rows)
             if use is objective:
                 keep = course.record(rows, points, reading)
+            elif scout is not None:
+                keep = scout.record(rows, points, reading)
             else:
                 keep = self._unclaimed(reading, claimed, rows, origins, points)
             if keep is not None:
@@ -131,6 +135,8 @@ class ProjectedGradient:
         elif len(rows):
             with torch.no_grad():
                 course.record(rows, points, course.read(objective, points, rows))
+                if scout is not None:
+                    course.record(rows, scout.best[rows], course.read(objective, scout.best[rows], rows))
 
     def _move(self, points: Tensor, gradient: Tensor, origins: Tensor) -> Tensor:
         direction = gradient if self.uphill else -gradient
