@@ -86,13 +86,6 @@ SMALL = Scale(
             seeds=(0, 1),
             meant=("cifar10",),
         ),
-        Variant(
-            words="half-width ResNet-18, ImageNet stem",
-            trunk={"name": "resnet18", "stem": "imagenet", "width": 0.5},
-            stage={**_QUICK_STAGE, "epochs": 3},
-            sets=("cifar10",),
-            main=False,
-        ),
     ),
     attacked=1000,
 )
