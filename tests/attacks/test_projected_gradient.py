@@ -310,3 +310,18 @@ def test_bad_engine_settings_are_refused(bad):
     values = {"threat": ThreatModel("linf", 0.1), "steps": 2, "step_size": 0.1, "random_start": True, **bad}
     with pytest.raises(SpecError, match="not allowed"):
         ProjectedGradient(**values)
+
+
+def test_a_foreign_model_gets_its_images_in_the_usual_memory_order():
+    class Views(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.convolution = nn.Conv2d(3, 4, 11)
+
+        def forward(self, images):
+            return self.convolution(images).view(len(images), -1)
+
+    images, labels, ids = make_batch(NETWORK, 6)
+    found = make_attack("pgd-3", "linf:0.01")(Views(), images, labels, ids=ids)
+    assert found.images.is_contiguous()
+    assert make_attack("pgd-3", "linf:0.01")(NETWORK, images, labels, ids=ids).images.is_contiguous()
