@@ -65,7 +65,7 @@ def test_the_contributed_task_has_forty_lines_and_learns(mirror):
     losses = []
     for step in range(30):
         found, _ = stage(batch, Streams(0).at(step))
-        losses.append(float(stage.total(found)))
+        losses.append(float(stage.total(found).detach()))
         optimizer.zero_grad()
         stage.total(found).backward()
         optimizer.step()

@@ -82,13 +82,15 @@ def run_study(
         work = Workspace(out, data_dir, device, console)
         try:
             outcome = study.run(scale, work)
-        finally:
-            seconds = before + time.monotonic() - started
-            if (out / "models").is_dir():
-                write_text(out / "seconds", f"{seconds:.1f}\n")
-            else:
+        except BaseException:
+            if not (out / "models").is_dir():
                 # Nothing was made, so the folder is free for another study.
                 (out / "study.json").unlink(missing_ok=True)
+            raise
+        finally:
+            seconds = before + time.monotonic() - started
+            if (out / "study.json").is_file():
+                write_text(out / "seconds", f"{seconds:.1f}\n")
         result = {
             "schema_version": SCHEMA_VERSION,
             "study": name,
