@@ -144,9 +144,12 @@ def test_a_network_without_gradient_is_not_to_be_believed(cli, tmp_path):
     told = cli("evaluate", *arguments)
     assert told.code == 0
     assert "not to be believed" in told.out
-    assert "no gradient on 20 of 20" in told.out
+    # Images of the one class that such a network answers stand; the others were wrong before any attack.
+    standing = round(20 * rows(cli, *arguments)[-1]["accuracy"])
+    assert standing > 0
+    assert f"no gradient on {standing} of 20" in told.out
     clean, attacked = rows(cli, *arguments)
-    assert (clean["flat"], attacked["flat"]) == (0, 20)
+    assert (clean["flat"], attacked["flat"]) == (0, standing)
     told = cli("attack", *arguments, "--out", tmp_path / "set.safetensors")
     assert "not to be believed" in told.out
 
