@@ -31,7 +31,6 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -39,20 +38,16 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import foolbox
 import torch
 import torch.nn.functional as F
+from networks import KINDS, Material, material, trained
 from torch import Tensor
 
 from unfool.attacks import Search, make_attack
-from unfool.core.streams import Streams
 from unfool.core.threat import ThreatModel
-from unfool.data.catalog import open_table
-from unfool.data.parquet import hub_folders
-from unfool.data.places import data_folder
-from unfool.data.table import ImageTable
 from unfool.models.network import Network
-from unfool.training import RunConfig, StageConfig, TaskConfig, train
 
 CIFAR_IMAGES = {"standard": 40_000, "robust": 24_000}
 """How many images the two networks are trained on: as many as ten CPU minutes allow."""
+TRUNK = {"name": "resnet18", "stem": "cifar", "width": 0.5}
 
 CHUNK = 128
 STEPS = 10
@@ -68,69 +63,6 @@ LIMITS = {
     "active_over_full_robust": 0.85,
     "agreement_points": 0.2,
 }
-
-
-@dataclass(frozen=True, kw_only=True)
-class Material:
-    """What is trained and measured on: a set, its threat model, the length of training."""
-
-    name: str
-    training: dict[str, ImageTable]
-    judged: ImageTable
-    threat: str
-    epochs: dict[str, int]
-    batch_size: int = 64
-
-
-def material(data_dir: str | None, images: int) -> Material:
-    """CIFAR-10 of the data directory, else the digits; ``images`` of them to attack, none of which is trained on."""
-    folder = data_folder(data_dir)
-    if "cifar10" in hub_folders(folder):
-        train_table = open_table("cifar10", "train", data_dir=folder)
-        return Material(
-            name="cifar10",
-            training={name: train_table.sample(count, Streams(0)) for name, count in CIFAR_IMAGES.items()},
-            judged=open_table("cifar10", "test", data_dir=folder).sample(images, Streams(0)),
-            threat="linf:8/255",
-            epochs={"standard": 2, "robust": 2},
-        )
-    rest, held_out = open_table("digits", "train").cut(1024, Streams(0))
-    return Material(
-        name="digits",
-        training={"standard": rest, "robust": rest},
-        judged=held_out.sample(min(images, len(held_out)), Streams(0)),
-        threat="linf:0.2",
-        epochs={"standard": 20, "robust": 40},
-        batch_size=32,
-    )
-
-
-def trained(kind: str, given: Material, folder: Path) -> Network:
-    """The ``standard`` or ``robust`` network, trained in its folder or read from there."""
-    eps = ThreatModel.parse(given.threat).eps
-    stage = StageConfig(
-        tasks={"labels": TaskConfig(task="labels")},
-        epochs=given.epochs[kind],
-        batch_size=given.batch_size,
-        optimizer="sgd",
-        learning_rate=0.1,
-        weight_decay=5e-4,
-        schedule="triangle",
-        precision="bf16",
-        perturb=f"fgsm:random_start=true,step_size={1.25 * eps}" if kind == "robust" else None,
-        threat=given.threat,
-    )
-    config = RunConfig(
-        data=given.name, stages=(stage,), trunk={"name": "resnet18", "stem": "cifar", "width": 0.5}, classifier="labels"
-    )
-
-    def tell(words: str, step: int, steps: int, loss: float) -> None:
-        if step % 20 == 0 or step == steps:
-            print(f"\rtraining the {kind} network: step {step}/{steps}, loss {loss:.3f} ", end="", file=sys.stderr)
-
-    run = train(config, given.training[kind], folder / f"attacks-{given.name}-{kind}", report=tell)
-    print(f"\r{kind} network: trained in {run.cpu_seconds:.0f} CPU seconds".ljust(70), file=sys.stderr)
-    return run.network.eval()
 
 
 class Watched(foolbox.attacks.LinfPGD):
@@ -211,7 +143,7 @@ class Measured:
 
 def measured(network: Network, given: Material, kind: str) -> Measured:
     """Attack all images, a chunk at a time, with every variant; the warm-up is not counted."""
-    runs = variants(network, ThreatModel.parse(given.threat))
+    runs = variants(network, ThreatModel.parse(given.attacked[kind]))
     batch = given.judged.batch()
     labels = batch.labels("label")
 
@@ -247,9 +179,8 @@ def main() -> int:
     if arguments.images % CHUNK or not 5 * CHUNK <= arguments.images <= 1024:
         parser.error(f"--images {arguments.images} is not allowed; give a multiple of {CHUNK} from 640 to 1024")
     torch.set_num_threads(1)
-    given = material(arguments.data_dir, arguments.images)
-    folder = Path(__file__).resolve().parent.parent / "runs" / "benchmarks"
-    results = {kind: measured(trained(kind, given, folder), given, kind) for kind in ("standard", "robust")}
+    given = material(arguments.data_dir, arguments.images, CIFAR_IMAGES, dict.fromkeys(KINDS, 2))
+    results = {kind: measured(trained("attacks", kind, given, TRUNK, learning_rate=0.1), given, kind) for kind in KINDS}
     robust = results["robust"]
     figures: dict[str, object] = {
         "pgd10_over_floor": robust.ratio("pgd10", "floor"),
@@ -263,11 +194,11 @@ def main() -> int:
     }
     figures = {name: round(value, 4) if isinstance(value, float) else value for name, value in figures.items()}
     figures["robust_accuracy"] = {kind: result.accuracies for kind, result in results.items()}
-    figures |= {"data": given.name, "threat": given.threat, "images": len(given.judged)}
+    figures |= {"data": given.name, "threat": dict(given.attacked), "images": len(given.judged)}
     if arguments.json:
         print(json.dumps(figures))
         return 0
-    print(f"PGD-10 on {given.name} at {given.threat}, {len(given.judged)} images, one thread, CPU time, medians")
+    print(f"PGD-10 on {given.name}, {len(given.judged)} images, one thread, CPU time, medians")
     for name, limit in LIMITS.items():
         value = figures[name]
         state = "met" if isinstance(value, float) and value <= limit else "MISSED"

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from unfool.data.catalog import open_table
     from unfool.data.table import ImageTable
     from unfool.evaluation import AdversarialSet, Records, craft, identity, judge, load_set, save_set
+    from unfool.evaluation.evaluate import evaluate
+    from unfool.evaluation.outcome import Evaluation
+    from unfool.models.foreign import adapt
     from unfool.models.network import Network
     from unfool.models.trunks import TrunkSpec
     from unfool.models.weights import load_network, save_network
@@ -28,6 +31,7 @@ __all__ = [
     "AdversarialSet",
     "Attack",
     "Batch",
+    "Evaluation",
     "ImageTable",
     "Network",
     "Records",
@@ -41,7 +45,9 @@ __all__ = [
     "TrunkSpec",
     "UnfoolError",
     "UnfoolWarning",
+    "adapt",
     "craft",
+    "evaluate",
     "identity",
     "judge",
     "load_network",
@@ -65,6 +71,9 @@ _ROOMS = {
     "unfool.data.catalog": ("open_table",),
     "unfool.data.table": ("ImageTable",),
     "unfool.evaluation": ("AdversarialSet", "Records", "craft", "identity", "judge", "load_set", "save_set"),
+    "unfool.evaluation.evaluate": ("evaluate",),
+    "unfool.evaluation.outcome": ("Evaluation",),
+    "unfool.models.foreign": ("adapt",),
     "unfool.models.network": ("Network",),
     "unfool.models.trunks": ("TrunkSpec",),
     "unfool.models.weights": ("load_network", "save_network"),

@@ -1,5 +1,6 @@
-"""Ctrl-C while training: one line, exit code 130, and the same command goes on."""
+"""Ctrl-C and worse: one line where there is time for it, and the same command goes on where it was stopped."""
 
+import json
 import os
 import signal
 import subprocess
@@ -41,3 +42,40 @@ def test_ctrl_c_while_training_and_resume(cli, tiny, tmp_path):
     load_network(out / "weights.safetensors")
     assert not list(tmp_path.rglob("*.part"))
     assert not (out / "checkpoint").exists()
+
+
+def test_kill_while_evaluating_and_resume(cli, run, tmp_path):
+    attacks = ("--attacks", "pgd-60:restarts=3", "--attacks", "apgd-ce:steps=30")
+    same = (
+        "evaluate",
+        run,
+        *attacks,
+        "--threat",
+        "linf:2/255",
+        "--images",
+        "40",
+        "--batch-size",
+        "4",
+        "--no-reliability",
+    )
+    out, state = tmp_path / "killed.json", tmp_path / "killed.state"
+    process = started(*same, "--out", out)
+    deadline = time.monotonic() + 300
+    while len(list(state.rglob("batch-*.safetensors"))) < 2:
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.kill()
+    process.communicate(timeout=60)
+    assert not out.exists()
+    kept = {path: path.stat().st_mtime_ns for path in state.rglob("batch-*.safetensors")}
+    assert len(kept) < 16
+    resumed = cli(*same, "--out", out, "--state", state)
+    assert resumed.code == 0, resumed.err
+    assert all(path.stat().st_mtime_ns == written for path, written in kept.items())
+    assert cli(*same, "--out", tmp_path / "whole.json").code == 0
+    assert not (tmp_path / "whole.state").exists()
+    first, second = (json.loads(path.read_text())["rows"] for path in (out, tmp_path / "whole.json"))
+    for row in (*first, *second):
+        row["cost"].pop("cpu_seconds")
+    assert first == second

@@ -9,7 +9,7 @@ import pytest
 
 from unfool.cli.usage import COMMANDS
 
-EXIT_CODES = ("0", "2", "3", "4", "5", "6", "7", "8", "70", "130", "141")
+EXIT_CODES = ("0", "2", "3", "4", "5", "6", "7", "8", "9", "70", "130", "141")
 
 
 def python(code, **environment):
@@ -84,11 +84,15 @@ def test_version(cli):
         (["doctor", "--jsno=3"], ["'--jsno'", "did you mean '--json'?"]),
         (["doctor", "now"], ["'now'", "unfool doctor --help"]),
         (["train", "--data", "digits"], ["--out", "required", "unfool train --help"]),
-        (["evaluate"], ["SYSTEM", "unfool evaluate --help"]),
+        (["evaluate"], ["no SYSTEM", "--model", "--help"]),
         (["train", "--data", "digits", "--out", "x", "--epochs", "two"], ["--epochs", "'two'"]),
         (["train", "--data", "digits", "--out"], ["--out", "unfool train --help"]),
         (["doctor", "--json", "--data-dir"], ["--data-dir"]),
         (["study", "x", "--device", "gpu"], ["'gpu'", "cpu", "cuda"]),
+        (["attack", "x", "--attack", "fgsm", "--out", "x", "--norm", "l3"], ["'l3'", "linf", "l2", "l1", "all"]),
+        (["evaluate", "x", "--attaks", "fgsm"], ["'--attaks'", "did you mean '--attacks'?"]),
+        (["evaluate", "x", "--no-reliabilty"], ["'--no-reliabilty'", "did you mean '--no-reliability'?"]),
+        (["convert", "a.pt"], ["OUT", "unfool convert --help"]),
     ],
 )
 def test_misuse_is_one_line_with_what_was_meant(cli, arguments, pieces):

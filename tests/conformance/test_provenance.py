@@ -8,7 +8,7 @@ import torch
 from unfool.attacks import Search, make_attack
 from unfool.core.streams import Streams
 from unfool.data.table import DecodedPixels, ImageTable
-from unfool.evaluation.judge import craft, judge
+from unfool.evaluation import craft, judge
 from unfool.models.network import Network
 from unfool.models.trunks import TrunkSpec
 

@@ -230,7 +230,7 @@ CHANGES = {
     "one more key": {"protocol": "white-box"},
     "no seal": {"seal": ...},
     "no mark": {"adversarial_set": ...},
-    "newer": {"adversarial_set": 2},
+    "newer": {"adversarial_set": 3},
 }
 
 

@@ -1,14 +1,17 @@
-"""Wilson's interval against the formula as he wrote it, and against the coin."""
+"""Wilson's interval against the formula as he wrote it and against the coin; two models on the same images."""
 
 import math
 
+import numpy as np
 import pytest
-from hypothesis import given
+import scipy.stats
+from hypothesis import example, given
 from hypothesis import strategies as st
 from scipy.stats import binom
 
 from unfool.core.errors import SpecError
 from unfool.evaluation import wilson
+from unfool.evaluation.statistics import mcnemar, paired_bootstrap
 
 Z = 1.959963984540054
 
@@ -38,16 +41,33 @@ def test_published_values():
     assert wilson(1, 29) == pytest.approx((0.0061, 0.1718), abs=5e-5)
 
 
-def test_coverage_is_about_what_it_says():
-    for total in (20, 200, 1000):
-        intervals = [wilson(correct, total) for correct in range(total + 1)]
-        shares = [step / 200 for step in range(4, 197)]
-        covered = [
-            sum(binom.pmf(k, total, share) for k, (low, high) in enumerate(intervals) if low <= share <= high)
-            for share in shares[::8]
-        ]
-        assert 0.94 < sum(covered) / len(covered) < 0.97
-        assert min(covered) > 0.83
+def coverage(total, shares, confidence):
+    """The exact probability, for each share, that the interval of a binomial count holds it."""
+    low, high = np.array([wilson(correct, total, confidence) for correct in range(total + 1)]).T[..., None]
+    return (binom.pmf(np.arange(total + 1)[:, None], total, shares) * ((low <= shares) & (shares <= high))).sum(0)
+
+
+@pytest.mark.parametrize("confidence", [0.9, 0.95, 0.99])
+@pytest.mark.parametrize("total", [10, 20, 50, 200, 1000])
+def test_average_coverage_is_within_a_point_of_nominal(total, confidence):
+    covered = coverage(total, np.linspace(0.05, 0.95, 1801), confidence)
+    assert abs(covered.mean() - confidence) < 0.01
+    assert covered.min() > confidence - 0.13
+
+
+def test_coverage_in_simulation():
+    random = np.random.default_rng(3)
+    shares = random.uniform(0.05, 0.95, 40_000)
+    intervals = np.array([wilson(correct, 100) for correct in range(101)])
+    low, high = intervals[random.binomial(100, shares)].T
+    assert np.mean((low <= shares) & (shares <= high)) == pytest.approx(0.95, abs=0.01)
+
+
+@given(st.integers(1, 100_000), st.floats(0.01, 0.9999))
+def test_no_interval_is_empty_where_all_or_none_are_correct(total, confidence):
+    none, every = wilson(0, total, confidence), wilson(total, total, confidence)
+    assert none[0] == 0.0 < none[1] <= 1.0
+    assert every[1] == 1.0 > every[0] >= 0.0
 
 
 def test_more_confidence_or_fewer_images_widen_it():
@@ -63,3 +83,95 @@ def test_more_confidence_or_fewer_images_widen_it():
 def test_what_is_no_share_or_no_confidence_is_refused(arguments):
     with pytest.raises(SpecError):
         wilson(*arguments)
+
+
+# Two models on the same images
+
+
+@example(0, 0)
+@example(5, 5)
+@given(st.integers(0, 300), st.integers(0, 300))
+def test_mcnemar_is_the_exact_binomial_test(only_first, only_second):
+    discordant = only_first + only_second
+    expected = scipy.stats.binomtest(only_first, discordant, 0.5).pvalue if discordant else 1.0
+    assert mcnemar(only_first, only_second) == pytest.approx(expected, rel=1e-9)
+
+
+def test_mcnemar_by_hand():
+    """Of six images on which two models disagree one gets all: 2 / 2^6; of eight one gets seven: 2 (1 + 8) / 2^8."""
+    assert mcnemar(6, 0) == mcnemar(0, 6) == 2 / 64
+    assert mcnemar(1, 7) == 18 / 256
+
+
+def outcomes(both, ahead, behind, neither):
+    """Correct or not under two models, (N,) each, from the four cells of their table."""
+    return np.repeat([(1, 1), (1, 0), (0, 1), (0, 0)], [both, ahead, behind, neither], axis=0).astype(bool).T
+
+
+CELLS = [(90, 30, 10, 70), (20, 1, 0, 19), (480, 8, 7, 5), (0, 25, 35, 0)]
+
+
+@pytest.mark.parametrize("cells", CELLS)
+def test_the_bootstrap_s_ends_are_those_of_its_exact_distribution(cells):
+    """Literally: the distribution of the sum of N draws of -1, 0 or 1, by N convolutions."""
+    first, second = outcomes(*cells)
+    count = len(first)
+    one, pmf = np.array([cells[2], cells[0] + cells[3], cells[1]]) / count, np.ones(1)
+    for _ in range(count):
+        pmf = np.convolve(pmf, one)
+    sums = np.arange(-count, count + 1)
+    spread = math.sqrt((pmf * sums**2).sum() - (pmf * sums).sum() ** 2)
+    for confidence in (0.8, 0.95):
+        difference, low, high = paired_bootstrap(first, second, confidence)
+        assert difference == pytest.approx((cells[1] - cells[2]) / count)
+        tails = [(1 - confidence) / 2, (1 + confidence) / 2]
+        exact = sums[np.searchsorted(pmf.cumsum(), tails)]
+        # The 10,000 resamples place a quantile within about a tenth of the spread, and sums are whole.
+        assert np.array([low, high]) * count == pytest.approx(exact, abs=0.12 * spread + 1)
+
+
+def test_the_bootstrap_agrees_with_scipy_s():
+    first, second = outcomes(90, 30, 10, 70)
+    found = scipy.stats.bootstrap(
+        (first, second),
+        lambda a, b, axis: a.mean(axis) - b.mean(axis),
+        paired=True,
+        method="percentile",
+        n_resamples=4000,
+        rng=np.random.default_rng(1),
+    ).confidence_interval
+    assert paired_bootstrap(first, second)[1:] == pytest.approx((found.low, found.high), abs=0.01)
+
+
+def test_the_bootstrap_is_a_function_of_its_seed_and_turns_with_its_arguments():
+    first, second = outcomes(*CELLS[0])
+    assert paired_bootstrap(first, second) == paired_bootstrap(first.tolist(), second.tolist(), seed=0)
+    assert paired_bootstrap(first, second, resamples=50) != paired_bootstrap(first, second, resamples=50, seed=1)
+    difference, low, high = paired_bootstrap(second, first)
+    assert -difference == paired_bootstrap(first, second)[0]
+    assert (-high, -low) == pytest.approx(paired_bootstrap(first, second)[1:], abs=0.01)
+
+
+@pytest.mark.parametrize("count", [1, 20, 500])
+def test_models_that_always_or_never_agree_get_an_interval_that_is_not_empty(count):
+    every, none = np.ones(count, dtype=bool), np.zeros(count, dtype=bool)
+    other = wilson(0, count)[1]
+    assert paired_bootstrap(every, every) == paired_bootstrap(none, none) == (0.0, -other, other)
+    assert paired_bootstrap(every, none) == (1.0, pytest.approx(1 - 2 * other), 1.0)
+    assert paired_bootstrap(none, every) == (-1.0, -1.0, pytest.approx(2 * other - 1))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda: mcnemar(-1, 3),
+        lambda: paired_bootstrap([True], [True, False]),
+        lambda: paired_bootstrap([], []),
+        lambda: paired_bootstrap([[True]], [[True]]),
+        lambda: paired_bootstrap([True], [False], confidence=1.0),
+        lambda: paired_bootstrap([True], [False], resamples=0),
+    ],
+)
+def test_what_cannot_be_paired_is_refused(wrong):
+    with pytest.raises(SpecError):
+        wrong()

@@ -1,7 +1,7 @@
 """FGSM and PGD in any norm, as settings of the projected-gradient engine.
 
 FGSM: Goodfellow et al., ICLR 2015. PGD: Madry et al., ICLR 2018. FGSM with a random start and a longer step:
-Wong et al., "Fast is better than free", ICLR 2020.
+Wong et al., "Fast is better than free", ICLR 2020. The margin loss under PGD: Carlini & Wagner, S&P 2017.
 """
 
 from __future__ import annotations
@@ -13,7 +13,9 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field
 
 from unfool.attacks.base import ATTACKS, Attack
-from unfool.attacks.projected_gradient import Goal, ProjectedGradient
+from unfool.attacks.course import Goal
+from unfool.attacks.ensemble import Part
+from unfool.attacks.projected_gradient import ProjectedGradient
 from unfool.core.config import build, configured
 from unfool.core.spec import parse_number
 from unfool.core.threat import ThreatModel
@@ -46,11 +48,12 @@ class _Pgd:
     goal: Goal = "success"
 
 
-def _attack(name: str, threat: ThreatModel, settings: Any, share: float, **fixed: Any) -> Attack:
+def _attack(name: str, threat: ThreatModel, settings: Any, share: float, loss: str = "ce", **fixed: Any) -> Attack:
     values = dataclasses.asdict(settings)
     if values["step_size"] is None:
         values["step_size"] = threat.eps * share
-    return Attack(name=name, engine=ProjectedGradient(threat=threat, **values, **fixed), settings={**values, **fixed})
+    engine = ProjectedGradient(threat=threat, **values, **fixed)
+    return Attack(name=name, parts=(Part(name=name, engine=engine, loss=loss),), settings={**values, **fixed})
 
 
 @ATTACKS.add("fgsm")
@@ -61,5 +64,11 @@ def fgsm(name: str, threat: ThreatModel, values: Mapping[str, Any]) -> Attack:
 
 @ATTACKS.add("pgd")
 def pgd(name: str, threat: ThreatModel, values: Mapping[str, Any]) -> Attack:
-    """Projected gradient descent: ``pgd-20`` takes 20 steps."""
+    """Projected gradient descent: ``pgd-20`` takes 20 steps, ``pgd-20:restarts=5`` from five random starts."""
     return _attack(name, threat, build(_Pgd, values, f"attack {name!r}"), 0.25)
+
+
+@ATTACKS.add("cw-pgd")
+def cw_pgd(name: str, threat: ThreatModel, values: Mapping[str, Any]) -> Attack:
+    """The same on the margin of the logits, which saturated probabilities do not hide."""
+    return _attack(name, threat, build(_Pgd, values, f"attack {name!r}"), 0.25, loss="margin")

@@ -9,44 +9,26 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor
 
+from unfool.attacks.course import Course, Goal, Perturbed
 from unfool.attacks.objective import Objective, Reading
-from unfool.core.errors import NonFiniteError, SpecError
+from unfool.core.errors import SpecError
 from unfool.core.streams import Streams
 from unfool.core.threat import ThreatModel
-
-Goal = Literal["last", "best", "success", "unjudged"]
 
 AGAIN = 0.5
 """Share of a step's images that stay, below which a pass for them alone costs less than a backward pass for all."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Perturbed:
-    """``images`` (B, C, H, W) inside ball and box; ``losses`` (B,) the highest loss that was seen for each image
-    ("last": its loss at the image given; downhill: the lowest); ``fooled`` (B,) whether any point that was confirmed
-    fooled the objective ("last": whether the image given does); ``flat`` (B,) not fooled, and no gradient at any
-    step; ``model_images`` how many images went through the objective."""
-
-    images: Tensor
-    losses: Tensor
-    fooled: Tensor
-    flat: Tensor
-    model_images: int
-
-
-@dataclass(frozen=True, kw_only=True)
 class ProjectedGradient:
     """Settings of the engine.
 
-    ``goal`` is what to return: the ``last`` iterate, the ``best`` (a fooled one before any other, then the highest
-    loss), ``success``: as best, but an image that is fooled leaves the batch at once, or ``unjudged``: the last
-    iterate without the forward pass that would judge it, for training. ``uphill`` False descends (a reversal), and
-    then best means lowest. For best and success, more steps or restarts never lower ``losses``.
+    ``goal`` is what to return. ``uphill`` False descends (a reversal), and then best means lowest. For best and
+    success, more steps or restarts never lower ``losses``.
     """
 
     threat: ThreatModel
@@ -75,8 +57,9 @@ class ProjectedGradient:
         streams: Streams,
         search: Objective | None = None,
         finish: float = 0.1,
+        starts: Tensor | None = None,
     ) -> Perturbed:
-        """Perturb images (B, C, H, W) in [0,1].
+        """Perturb images (B, C, H, W) in [0,1], from ``starts`` instead of themselves if given.
 
         ``search`` is a cheaper, less precise form of the objective. It then drives all steps but the last share
         ``finish`` of them: every success it reports is confirmed by ``objective``, and what it leaves standing, or
@@ -84,20 +67,20 @@ class ProjectedGradient:
         search likes best beside its own iterates. Raises NonFiniteError for a loss or gradient
         that is NaN or infinite.
         """
-        course = _Course(self, images)
+        course = Course(images, self.goal, uphill=self.uphill, gradients=self.steps > 0)
         for restart in range(self.restarts):
             rows = course.standing()
             if not len(rows):
                 break
-            origins, points = images[rows], images[rows]
-            if self.random_start:
+            origins, points = images[rows], (images if starts is None else starts)[rows]
+            if self.random_start and starts is None:
                 points = self.threat.sample(origins, ids[rows], streams.named("start").at(restart))
             self._climb(course, objective, search, self.steps - math.ceil(self.steps * finish), rows, origins, points)
         return course.result()
 
     def _climb(
         self,
-        course: _Course,
+        course: Course,
         objective: Objective,
         search: Objective | None,
         rough: int,
@@ -106,7 +89,11 @@ class ProjectedGradient:
         points: Tensor,
     ) -> None:
         claimed: list[tuple[Tensor, Tensor, Tensor]] = []
-        scout = _Course(self, course.best) if search is not None and rough > 0 and self.goal == "best" else None
+        scout = (
+            Course(course.best, "best", uphill=self.uphill)
+            if search is not None and rough > 0 and self.goal == "best"
+            else None
+        )
         for step in range(self.steps):
             if step == rough and claimed:
                 rows, origins, points = self._confirm(course, objective, claimed, rows, origins, points)
@@ -159,7 +146,7 @@ class ProjectedGradient:
 
     def _confirm(
         self,
-        course: _Course,
+        course: Course,
         objective: Objective,
         claimed: list[tuple[Tensor, Tensor, Tensor]],
         rows: Tensor,
@@ -174,79 +161,3 @@ class ProjectedGradient:
         if keep is not None:
             back, back_origins, back_points = back[keep], back_origins[keep], back_points[keep]
         return torch.cat([rows, back]), torch.cat([origins, back_origins]), torch.cat([points, back_points])
-
-
-class _Course:
-    """What one run has found so far for each image of the batch."""
-
-    def __init__(self, settings: ProjectedGradient, images: Tensor):
-        count, device = len(images), images.device
-        self.settings = settings
-        self.best = images.clone()
-        self.losses = torch.full((count,), -math.inf, device=device)
-        self.best_losses = self.losses.clone()
-        self.fooled = torch.zeros(count, dtype=torch.bool, device=device)
-        self.flat = torch.full((count,), settings.steps > 0, device=device)
-        self.model_images = 0
-
-    def standing(self) -> Tensor:
-        """Rows that are still in play."""
-        if self.settings.goal == "success":
-            return (~self.fooled).nonzero().squeeze(1)
-        return torch.arange(len(self.best), device=self.best.device)
-
-    def read(self, objective: Objective, points: Tensor, rows: Tensor) -> Reading:
-        reading = objective(points, rows)
-        self.model_images += len(points)
-        if not torch.isfinite(reading.losses.detach()).all():
-            raise NonFiniteError(
-                "the model gave a NaN or infinite loss under attack; check its weights and its outputs"
-            )
-        return reading
-
-    def look(self, objective: Objective, points: Tensor, rows: Tensor) -> tuple[Tensor, Reading]:
-        """Points that a gradient can be taken by, and the reading there."""
-        with torch.enable_grad():
-            moving = points.detach().requires_grad_()
-            return moving, self.read(objective, moving, rows)
-
-    def gradient(self, moving: Tensor, reading: Reading, keep: Tensor | None, rows: Tensor) -> Tensor:
-        """The gradient by the images ``rows``, those in the mask ``keep``; never one by a parameter."""
-        losses, gradient = reading.losses, None
-        if losses.requires_grad:
-            weights = torch.ones_like(losses) if keep is None else keep.to(losses.dtype)
-            (gradient,) = torch.autograd.grad(losses, moving, weights, allow_unused=True)
-        if gradient is None:
-            gradient = torch.zeros_like(moving)
-        if keep is not None:
-            gradient = gradient[keep]
-        if not torch.isfinite(gradient).all():
-            raise NonFiniteError("the model gave a NaN or infinite gradient under attack; check its non-linearities")
-        self.flat[rows] &= ~gradient.flatten(1).any(1)
-        return gradient.detach()
-
-    def record(self, rows: Tensor, points: Tensor, reading: Reading) -> Tensor | None:
-        """Note points that the objective itself has judged; give the mask of images that stay, None if all do."""
-        losses = reading.losses.detach().to(self.losses.dtype) * (1 if self.settings.uphill else -1)
-        fooled = torch.zeros_like(rows, dtype=torch.bool) if reading.fooled is None else reading.fooled
-        if self.settings.goal in ("last", "unjudged"):
-            better = torch.ones_like(fooled)
-            self.fooled[rows], self.losses[rows] = fooled, losses
-        else:
-            known = self.fooled[rows]
-            better = (fooled & ~known) | ((fooled == known) & (losses > self.best_losses[rows]))
-            self.fooled[rows] |= fooled
-            self.losses[rows] = torch.maximum(self.losses[rows], losses)
-        self.best_losses[rows] = torch.where(better, losses, self.best_losses[rows])
-        self.best[rows[better]] = points[better].to(self.best.dtype)
-        return ~fooled if self.settings.goal == "success" and fooled.any() else None
-
-    def result(self) -> Perturbed:
-        losses = self.losses if self.settings.uphill else -self.losses
-        return Perturbed(
-            images=self.best,
-            losses=losses,
-            fooled=self.fooled,
-            flat=self.flat & ~self.fooled,
-            model_images=self.model_images,
-        )

@@ -4,74 +4,101 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 import tyro
 
-from unfool.cli.options import Column, Data, DataDir, Device, Images, Json, Precision, Seed, System, Threat
+from unfool.cli.options import BatchSize, Json, Precision, Seed, SystemOptions
 
 
 @dataclass(frozen=True, kw_only=True)
-class AttackCommand:
-    """Craft adversarial examples on a network and keep them, to judge other networks on.
+class AttackCommand(SystemOptions):
+    """Craft adversarial examples on a classifier and keep them, to judge others on.
 
-    The file holds images, labels, distances and the identity of the attacked network: judged on any other
-    (`unfool evaluate --on`), the result is named TRANSFER.
+    The file holds images, labels, distances and the identity of the attacked system: judged on any other
+    (`unfool evaluate --on`), the result is named TRANSFER. Until it is done, FILE.state keeps what is: the same command
+    goes on where it was stopped.
     """
 
-    system: tyro.conf.Positional[System]
     attack: Annotated[str, tyro.conf.arg(metavar="NAME[:KEY=VALUE,..]")]
-    """fgsm, pgd-20, or with settings; pgd-20:goal=last gives last iterates, the usual choice for transfer."""
+    """fgsm, pgd-20, autoattack, or with settings; pgd-20:goal=last gives last iterates, usual for transfer."""
     out: Annotated[Path, tyro.conf.arg(metavar="FILE")]
     """Where to write the set (.safetensors)."""
-    threat: Threat = "linf:8/255"
-    data: Data = None
-    column: Column = None
-    images: Images = 1000
+    threat: Annotated[str | None, tyro.conf.arg(metavar="NORM:EPS", help_behavior_hint="(default: linf:8/255)")] = None
+    """Threat model: linf:8/255, l2:0.5 or l1:12, in pixel units."""
+    norm: Annotated[Literal["linf", "l2", "l1", "all"] | None, tyro.conf.arg(help_behavior_hint="(default: none)")] = (
+        None
+    )
+    """Instead of --threat: linf:8/255, l2:0.5, l1:12; all: the three, into FILE with -linf, -l2, -l1 in its name."""
     precision: Precision = "fp32"
     seed: Seed = 0
-    data_dir: DataDir = None
-    device: Device = "auto"
+    batch_size: BatchSize = None
     json: Json = False
 
     examples: ClassVar[str] = """
   unfool attack runs/digits --attack pgd-20 --threat linf:8/255 --images 200 --out pgd.safetensors
   unfool attack runs/a --attack pgd-50:goal=last,step_size=2/255 --threat linf:8/255 --out transfer.safetensors
   unfool attack weights.safetensors --data cifar10 --attack fgsm --threat l2:0.5 --out fgsm.safetensors --json
+  unfool attack --model mine.py:build --data cifar10 --attack autoattack --norm all --out aa.safetensors
 """
 
     def run(self) -> None:
-        from unfool.attacks import Search, make_attack
+        from unfool.cli.printing import shared
+
+        with shared():
+            self._run()
+
+    def _run(self) -> None:
+        from unfool.attacks import make_attack
         from unfool.cli.printing import check_writable, print_json, print_lines, stderr
-        from unfool.cli.systems import choose_device, open_system
+        from unfool.cli.systems import open_system, read_threats
         from unfool.evaluation import craft, judge, save_set
+        from unfool.evaluation.evaluate import search_for
+        from unfool.evaluation.state import forget, kept_in
         from unfool.training.progress import progress_bar
 
-        attack = make_attack(self.attack, self.threat)
-        system = open_system(self.system, choose_device(self.device))
-        table, column = system.images(self.data, self.column, self.images, self.data_dir)
-        check_writable(self.out)
-        with progress_bar(stderr(), self.attack) as advance:
-            examples = craft(
-                system.network,
-                table,
-                attack,
-                column=column,
-                seed=self.seed,
-                search=Search(dtype=self.precision),
-                report=lambda done, total: advance(done, total, ""),
-            )
-        save_set(examples, self.out)
-        row = judge(system.network, examples).row(system.name)
-        flat = int(examples.flat.sum())
+        attacks = [make_attack(self.attack, threat) for threat in read_threats(self.threat, self.norm)]
+        paths = [self._path(attack.threat.norm_name) for attack in attacks]
+        system = open_system(self)
+        table, column = system.images(self)
+        for path in paths:
+            check_writable(path)
+        search = search_for(system.network, self.precision)
+        found: list[dict[str, Any]] = []
+        for attack, path in zip(attacks, paths, strict=True):
+            with progress_bar(stderr(), f"{self.attack} at {attack.threat}") as advance:
+                examples = craft(
+                    system.network,
+                    table,
+                    attack,
+                    column=column,
+                    seed=self.seed,
+                    search=search,
+                    batch_size=self.batch_size,
+                    folder=kept_in(path.with_suffix(".state"), self.attack, attack),
+                    report=lambda done, total, advance=advance: advance(done, total, ""),
+                )
+            save_set(examples, path)
+            forget(path.with_suffix(".state"), [self.attack], str(attack.threat))
+            row = judge(system.network, examples).row(system.name)
+            found.append({"set": str(path), **row, "flat": int(examples.flat.sum())})
         if self.json:
-            print_json({"set": str(self.out), **row, "flat": flat})
-            return
-        lines = [
-            f"{self.out}: {row['n']} {row['data']} {row['split']} images under {row['attack']} at {row['threat']}",
-            f"{system.name} keeps {100 * row['accuracy']:.1f} % of them "
-            f"[{100 * row['low']:.1f}, {100 * row['high']:.1f}]; crafted in {row['cost']['cpu_seconds']:.1f} s of CPU",
-        ]
-        if flat:
-            lines.append(f"not to be believed: the network gave no gradient on {flat} of {row['n']} images")
-        print_lines(lines)
+            print_json({"sets": found} if self.norm == "all" else found[0])
+        else:
+            print_lines(line for row in found for line in _lines(row))
+
+    def _path(self, norm: str) -> Path:
+        """Where the set of one norm goes."""
+        return self.out.with_name(f"{self.out.stem}-{norm}{self.out.suffix}") if self.norm == "all" else self.out
+
+
+def _lines(row: dict[str, Any]) -> list[str]:
+    """What was written, how many images still stand, and whether that can be believed."""
+    lines = [
+        f"{row['set']}: {row['n']} {row['data']} {row['split']} images under {row['attack']} at {row['threat']}",
+        f"{row['model']} keeps {100 * row['accuracy']:.1f} % of them "
+        f"[{100 * row['low']:.1f}, {100 * row['high']:.1f}]; crafted in {row['cost']['cpu_seconds']:.1f} s of CPU",
+    ]
+    if row["flat"]:
+        lines.append(f"not to be believed: the network gave no gradient on {row['flat']} of {row['n']} images")
+    return lines

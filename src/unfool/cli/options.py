@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -19,9 +20,6 @@ Device = Annotated[
     Literal["auto", "cpu", "cuda"], tyro.conf.arg(help="Where to compute; auto takes a GPU if there is one.")
 ]
 Json = Annotated[bool, tyro.conf.arg(help="Print one JSON object on stdout.", help_behavior_hint="")]
-System = Annotated[
-    Path, tyro.conf.arg(metavar="SYSTEM", help="A finished run's folder, or a weights file (.safetensors).")
-]
 Threat = Annotated[
     str, tyro.conf.arg(metavar="NORM:EPS", help="Threat model: linf:8/255, l2:0.5 or l1:12, in pixel units.")
 ]
@@ -49,3 +47,65 @@ Precision = Annotated[
     tyro.conf.arg(help="Precision in which attacks search; every success is confirmed in fp32."),
 ]
 Seed = Annotated[int, tyro.conf.arg(metavar="N", help="Seed of all random draws.")]
+BatchSize = Annotated[
+    int | None,
+    tyro.conf.arg(metavar="N", help="Images at a time.", help_behavior_hint="(default: as many as memory allows)"),
+]
+
+_NONE = "(default: none)"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SystemOptions:
+    """What is judged or attacked, and the images for it: a network of unfool's own, or any classifier."""
+
+    system: tyro.conf.Positional[
+        Annotated[
+            Path | None,
+            tyro.conf.arg(
+                metavar="SYSTEM",
+                help="A finished run's folder, or a weights file (.safetensors); or else --model.",
+                help_behavior_hint="",
+            ),
+        ]
+    ] = None
+    model: Annotated[
+        str | None,
+        tyro.conf.arg(
+            metavar="FILE.py:NAME",
+            help="Any classifier: a function of this file that returns an nn.Module, or the module itself.",
+            help_behavior_hint=_NONE,
+        ),
+    ] = None
+    weights: Annotated[
+        Path | None,
+        tyro.conf.arg(
+            metavar="FILE",
+            help="State dict of --model: .safetensors, or a checkpoint (unfool convert).",
+            help_behavior_hint="(default: as built)",
+        ),
+    ] = None
+    mean: Annotated[
+        str | None,
+        tyro.conf.arg(
+            metavar="NUMBERS",
+            help="Mean that --model wants subtracted from images in [0,1]: 0.49,0.48,0.45, or cifar10, cifar100, "
+            "imagenet.",
+            help_behavior_hint=_NONE,
+        ),
+    ] = None
+    std: Annotated[
+        str | None,
+        tyro.conf.arg(metavar="NUMBERS", help="Deviation it wants them divided by, alike.", help_behavior_hint=_NONE),
+    ] = None
+    features: Annotated[
+        str | None,
+        tyro.conf.arg(
+            metavar="MODULE.PATH", help="Submodule of --model that gives its representation.", help_behavior_hint=_NONE
+        ),
+    ] = None
+    data: Data = None
+    column: Column = None
+    images: Images = 1000
+    data_dir: DataDir = None
+    device: Device = "auto"

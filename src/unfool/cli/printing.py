@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import json
+import os
 import sys
-from collections.abc import Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext, redirect_stdout, suppress
 from pathlib import Path
 from typing import Any
 
@@ -29,14 +31,23 @@ def stdout() -> Console:
 
 
 def stderr() -> Console:
-    """The console for progress."""
-    return Console(file=sys.stderr, highlight=False)
+    """The console for progress; of several processes only the first shows any."""
+    return Console(file=sys.stderr, highlight=False, quiet=os.environ.get("RANK", "0") != "0")
 
 
 def print_lines(lines: Iterable[str]) -> None:
     """Lines as they are: neither wrapped nor read as markup, so that paths stay whole."""
     for line in lines:
         print(line)
+
+
+@contextmanager
+def shared() -> Iterator[None]:
+    """Work in the group of processes that torchrun or accelerate started, if any; only the first of them prints."""
+    from unfool.evaluation.processes import joined
+
+    with joined() as first, nullcontext() if first else redirect_stdout(io.StringIO()):
+        yield
 
 
 class _OnlyLookingError(Exception):

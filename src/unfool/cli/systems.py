@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
+from torch import Tensor, nn
 
+from unfool.cli.options import SystemOptions
 from unfool.core.errors import DeviceError, SpecError
 from unfool.core.streams import Streams
+from unfool.core.threat import ThreatModel
 from unfool.data.catalog import open_table
 from unfool.data.table import ImageTable
-from unfool.models.network import Network
+from unfool.models.foreign import check_classifier, load_classifier
 from unfool.models.weights import load_network
 from unfool.tasks import make_task
 from unfool.training import RunConfig, open_run
@@ -24,28 +26,54 @@ def choose_device(word: str) -> str:
     return ("cuda" if torch.cuda.is_available() else "cpu") if word == "auto" else word
 
 
+BUDGETS = {"linf": "linf:8/255", "l2": "l2:0.5", "l1": "l1:12"}
+"""What the field usually allows an attacker on 32-pixel images, by norm."""
+_PROBE = 8
+"""Images that a foreign classifier is looked at with before it is believed."""
+
+
+def read_threats(threat: str | None, norm: str | None) -> list[ThreatModel]:
+    """The threat models that --threat or --norm names (default: linf:8/255); SpecError for both."""
+    if threat is not None and norm is not None:
+        raise SpecError(f"--threat {threat} and --norm {norm} were given; give one of them")
+    if norm == "all":
+        return [ThreatModel.parse(text) for text in BUDGETS.values()]
+    return [ThreatModel.parse(threat or BUDGETS[norm or "linf"])]
+
+
 @dataclass(frozen=True, kw_only=True)
 class OpenedSystem:
-    """A network on its device, under the name that the user gave it; ``config`` is its run's, None for a lone file."""
+    """A classifier on its device, under the name that the user gave it; ``config`` is its run's, if it has one.
+
+    A ``foreign`` one is unknown, and left in the mode it came in until `check` has looked at it.
+    """
 
     name: str
-    network: Network
+    network: nn.Module
     config: RunConfig | None
+    foreign: bool = False
 
-    def images(
-        self, data: str | None, column: str | None, count: int, data_dir: Path | None
-    ) -> tuple[ImageTable, str | None]:
-        """``count`` test images of a set (default: the run's), drawn as the studies draw them, and the label column."""
-        own = self.config is not None and data in (None, self.config.data)
-        name = self.config.data if self.config is not None and data is None else data
+    def images(self, options: SystemOptions) -> tuple[ImageTable, str | None]:
+        """Test images of a set (default: the run's), drawn as the studies draw them, and the label column."""
+        config, data = self.config, options.data
+        own = config is not None and data in (None, config.data)
+        name = config.data if config is not None and data is None else data
         if name is None:
-            raise SpecError(f"{self.name} is a lone weights file and does not say what it was trained on; give --data")
-        if count < 1:
-            raise SpecError(f"--images {count} is not allowed; give at least 1")
-        size = (self.config.size or None) if self.config is not None else None
-        table = open_table(name, "test", data_dir=data_dir, size=size)
-        chosen = table.sample(min(count, len(table)), Streams(0).named("attacked images"))
-        return chosen, column or (_classified(self.config) if own and self.config is not None else None)
+            raise SpecError(f"{self.name} does not say what it was trained on; give --data")
+        if options.images < 1:
+            raise SpecError(f"--images {options.images} is not allowed; give at least 1")
+        size = (config.size or None) if config is not None else None
+        table = open_table(name, "test", data_dir=options.data_dir, size=size)
+        chosen = table.sample(min(options.images, len(table)), Streams(0).named("attacked images"))
+        self.check(chosen.batch(torch.arange(min(_PROBE, len(chosen)))).images)
+        return chosen, options.column or (_classified(config) if own and config is not None else None)
+
+    def check(self, images: Tensor) -> None:
+        """Look at what a foreign classifier makes of a few images; raises as `check_classifier` does."""
+        if self.foreign:
+            device = next((tensor.device for tensor in (*self.network.parameters(), *self.network.buffers())), None)
+            check_classifier(self.network, images[:_PROBE].to(device))
+            self.network.eval()
 
 
 def _classified(config: RunConfig) -> str | None:
@@ -55,8 +83,19 @@ def _classified(config: RunConfig) -> str | None:
     return columns[-1] if columns else None
 
 
-def open_system(path: Path, device: str) -> OpenedSystem:
-    """Open a run folder or a weights file; raises as ``open_run`` and ``load_network`` do."""
+def open_system(options: SystemOptions) -> OpenedSystem:
+    """Open a run folder, a weights file or a foreign model; raises as their readers do, SpecError for none or two."""
+    device, path = choose_device(options.device), options.system
+    if options.model is not None:
+        if path is not None:
+            raise SpecError(f"two systems were given, {path} and --model {options.model}; give one of them")
+        network = load_classifier(options.model, options.weights, options.mean, options.std, options.features)
+        return OpenedSystem(name=options.model, network=network.to(device), config=None, foreign=True)
+    if path is None:
+        raise SpecError("no SYSTEM was given; give a run's folder, a weights file or --model; see the command's --help")
+    for name in ("weights", "mean", "std", "features"):
+        if getattr(options, name) is not None:
+            raise SpecError(f"--{name} belongs to --model FILE.py:NAME; {path} brings its own")
     if path.suffix != ".safetensors" and not path.is_file():
         run = open_run(path)
         return OpenedSystem(name=str(path), network=run.network.to(device), config=run.config)

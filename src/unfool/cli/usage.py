@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from contextlib import redirect_stderr
 from importlib.metadata import version
 from inspect import getdoc
-from typing import Annotated, Any, ClassVar, Protocol, Union
+from typing import Annotated, Any, ClassVar, Protocol, Union, get_args, get_type_hints
 
 import tyro
 
@@ -22,6 +22,7 @@ COMMANDS = {
     "train": "unfool.cli.train:TrainCommand",
     "evaluate": "unfool.cli.evaluate:EvaluateCommand",
     "attack": "unfool.cli.attack:AttackCommand",
+    "convert": "unfool.cli.convert:ConvertCommand",
     "report": "unfool.cli.report:ReportCommand",
     "doctor": "unfool.cli.doctor:DoctorCommand",
 }
@@ -39,13 +40,14 @@ UNFOOL_DEBUG=1, a failure shows its traceback. Data sets without network: --data
 
 exit codes:
   0  done
-  2  a command, option, name, number or threat model that is not understood
+  2  a command, option, name, number, threat model or model file that is not understood
   3  a data set, run or results file that is missing, unreadable or corrupt
   4  images or labels that break the contract: float NCHW in [0,1], finite, not empty
   5  a weights file that is malformed, unsafe or of another architecture
   6  a folder or file that cannot be written, is in use, or belongs to another configuration
   7  a loss or gradient that is not finite
   8  a device or precision that this machine does not offer
+  9  a result that is not to be believed, under --strict
   70 a fault of unfool itself: please report it
   130 interrupted; the same command resumes
   141 the reader of the output went away"""
@@ -118,9 +120,18 @@ def _parsed(cls: Any, name: str, rest: list[str]) -> Command | None:
         option = next((token for token in strange if token.startswith("-")), None)
         if option is None:
             raise SpecError(f"unfool {name} does not understand {strange[0]!r}; see unfool {name} --help")
-        known = ["--" + field.name.replace("_", "-") for field in dataclasses.fields(cls)]
-        raise unknown(f"option of unfool {name}", option.partition("=")[0], known)
+        raise unknown(f"option of unfool {name}", option.partition("=")[0], _options(cls))
     return command
+
+
+def _options(cls: Any) -> list[str]:
+    """The options of a command, with their other names; what is on by default can only be turned off."""
+    known: list[str] = []
+    hints = get_type_hints(cls, include_extras=True)
+    for field in dataclasses.fields(cls):
+        known.append(("--no-" if field.default is True else "--") + field.name.replace("_", "-"))
+        known += [alias for note in get_args(hints[field.name])[1:] for alias in getattr(note, "aliases", None) or ()]
+    return known
 
 
 def _first_paragraph(box: str) -> str:

@@ -54,6 +54,12 @@ class DeviceError(UnfoolError):
     exit_code = 8
 
 
+class ReliabilityError(UnfoolError):
+    """An accuracy that is not to be believed, where the caller asked to be strict (exit code 9)."""
+
+    exit_code = 9
+
+
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells expect it."""
 

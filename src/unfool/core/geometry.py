@@ -36,8 +36,11 @@ class Geometry(ABC):
         """The images brought into ball ∩ box."""
 
     @abstractmethod
-    def steepest(self, gradient: Tensor, images: Tensor, step: float | Tensor) -> Tensor:
-        """The displacement of length ``step`` along which the gradient promises most; zero for a zero gradient."""
+    def steepest(self, gradient: Tensor, images: Tensor, step: float | Tensor, share: Tensor | None = None) -> Tensor:
+        """The displacement of length ``step`` along which the gradient promises most; zero for a zero gradient.
+
+        ``share`` (B,) is the part of each image's values that may move, where the norm's steps are sparse (L1).
+        """
 
     @abstractmethod
     def sample(self, ids: Tensor, shape: tuple[int, ...], streams: Streams) -> Tensor:
@@ -60,7 +63,7 @@ class Linf(Geometry):
         high = (origins + eps).clamp_(max=1.0)
         return images.to(origins.dtype).clamp(low, high)
 
-    def steepest(self, gradient: Tensor, images: Tensor, step: float | Tensor) -> Tensor:
+    def steepest(self, gradient: Tensor, images: Tensor, step: float | Tensor, share: Tensor | None = None) -> Tensor:
         """``step`` times the gradient's sign (FGSM, Goodfellow et al. 2015, section 4)."""
         return gradient.sign().mul_(_per_image(step, gradient)).to(images.dtype)
 
@@ -85,7 +88,7 @@ class L2(Geometry):
         shorter = delta.mul_(eps / length.clamp(min=eps)).add_(wide)
         return _round_towards(torch.where(length > eps + _SLACK, shorter, moved).clamp_(0.0, 1.0), origins, wide)
 
-    def steepest(self, gradient: Tensor, images: Tensor, step: float | Tensor) -> Tensor:
+    def steepest(self, gradient: Tensor, images: Tensor, step: float | Tensor, share: Tensor | None = None) -> Tensor:
         """``step`` times the unit gradient."""
         wide = gradient.float() if gradient.dtype != torch.float64 else gradient
         # Divided by the largest value first: the squares of a vanishing gradient would underflow to zero.
@@ -121,20 +124,27 @@ class L1(Geometry):
             moved[rows] = wide[rows] + shrunk.view_as(wide[rows])
         return _round_towards(moved.clamp_(0.0, 1.0), origins, wide)
 
-    def steepest(self, gradient: Tensor, images: Tensor, step: float | Tensor) -> Tensor:
+    def steepest(self, gradient: Tensor, images: Tensor, step: float | Tensor, share: Tensor | None = None) -> Tensor:
         """``step`` spread evenly over the largest gradient values that the box still lets move (Tramèr & Boneh 2019).
 
-        One value alone would be the steepest of all, but saturates at once; SLIDE's top share climbs faster in sum.
+        One value alone would be the steepest of all, but saturates at once; a share of them climbs faster in sum: by
+        default SLIDE's, or each image's own ``share`` (APGD in L1, Croce & Hein 2021).
         """
         slope = gradient.flatten(1)
         pixels = images.flatten(1)
+        size = slope.shape[1]
         room = torch.where(slope > 0, pixels < 1.0, pixels > 0.0)
-        count = max(1, round(L1_SHARE * slope.shape[1]))
-        score, place = (slope.abs() * room).topk(count, dim=1, sorted=False)
-        chosen = score > 0
-        share = 1.0 / chosen.sum(1, keepdim=True).clamp(min=1)
+        if share is None:
+            score, place = (slope.abs() * room).topk(max(1, round(L1_SHARE * size)), dim=1, sorted=False)
+            chosen = score > 0
+        else:
+            counts = (share * size).ceil().clamp(1, size)
+            score, place = (slope.abs() * room).topk(int(counts.max()), dim=1)
+            ranks = torch.arange(score.shape[1], device=slope.device)
+            chosen = (score > 0) & (ranks < counts[:, None])
+        each = 1.0 / chosen.sum(1, keepdim=True).clamp(min=1)
         signs = slope.gather(1, place).sign().mul_(chosen)
-        moves = torch.zeros_like(slope, dtype=share.dtype).scatter_(1, place, signs.to(share.dtype) * share)
+        moves = torch.zeros_like(slope, dtype=each.dtype).scatter_(1, place, signs.to(each.dtype) * each)
         return moves.view_as(gradient).mul_(_per_image(step, gradient)).to(images.dtype)
 
     def sample(self, ids: Tensor, shape: tuple[int, ...], streams: Streams) -> Tensor:

@@ -66,14 +66,22 @@ class ThreatModel:
         return GEOMETRIES[self.norm_name].project(images, origins, self.eps)
 
     @torch.no_grad()
-    def steepest(self, gradient: Tensor, images: Tensor, origins: Tensor, step: float | Tensor) -> Tensor:
+    def steepest(
+        self,
+        gradient: Tensor,
+        images: Tensor,
+        origins: Tensor,
+        step: float | Tensor,
+        share: Tensor | None = None,
+    ) -> Tensor:
         """The displacement of length ``step`` (a float, or one per image (B,)) that climbs most; 0 for gradient 0.
 
-        linf: the sign; l2: the unit gradient; l1: evenly over the steepest values that the box lets move.
+        linf: the sign; l2: the unit gradient; l1: evenly over the steepest values that the box lets move, of which
+        ``share`` (B,) says how many (default 1 %).
         """
         self._check(gradient, origins)
         self._check(images, origins)
-        return GEOMETRIES[self.norm_name].steepest(gradient, images, step)
+        return GEOMETRIES[self.norm_name].steepest(gradient, images, step, share)
 
     @torch.no_grad()
     def sample(self, origins: Tensor, ids: Tensor, streams: Streams) -> Tensor:

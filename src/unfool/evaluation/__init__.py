@@ -1,8 +1,9 @@
 """Evaluation: one record per image and attack, accuracies with intervals, and whose adversarial examples they were."""
 
 from unfool.evaluation.adversarial import AdversarialSet, load_set, save_set
+from unfool.evaluation.craft import craft
 from unfool.evaluation.identity import identity
-from unfool.evaluation.judge import craft, judge
+from unfool.evaluation.judge import judge
 from unfool.evaluation.records import Records
 from unfool.evaluation.statistics import wilson
 

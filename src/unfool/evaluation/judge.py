@@ -1,92 +1,23 @@
-"""Craft adversarial examples on one system, and judge any system on images: two acts, kept apart on purpose."""
+"""Judge any system on images, whoever crafted them: who did is kept apart on purpose."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from unfool.attacks import Attack, Search
 from unfool.core.batch import Batch, check_images
-from unfool.core.errors import DataError, ImagesError, NonFiniteError, SpecError
-from unfool.core.streams import Streams
+from unfool.core.errors import DataError, ImagesError, NonFiniteError
 from unfool.core.threat import ThreatModel
 from unfool.data.table import ImageTable
 from unfool.evaluation.adversarial import AdversarialSet
+from unfool.evaluation.batches import BATCH_SIZE, device_of, spans
 from unfool.evaluation.identity import identity
 from unfool.evaluation.records import NO_ATTACK, Records
 from unfool.models.modes import untouched
-
-BATCH_SIZE = 250
-"""Images at a time; results do not depend on it, only "same bits" does."""
-
-Report = Callable[[int, int], None]
-"""Told after each batch: images done, images in all."""
-
-
-def _spans(count: int, size: int) -> Iterator[slice]:
-    if size < 1:
-        raise SpecError(f"batch size {size} is not allowed; give 1 or more")
-    if not count:
-        raise DataError("there are no images to evaluate on; give a table with at least one")
-    return (slice(start, min(start + size, count)) for start in range(0, count, size))
-
-
-def craft(
-    model: nn.Module,
-    table: ImageTable,
-    attack: Attack,
-    *,
-    column: str | None = None,
-    seed: int = 0,
-    search: Search | None = None,
-    batch_size: int = BATCH_SIZE,
-    report: Report | None = None,
-) -> AdversarialSet:
-    """Attack ``model`` (images in [0,1] → logits) on every image of a table and keep what came out, with provenance.
-
-    ``column`` names the labels (default: the table's primary column). ``search`` turns on a fast twin. Raises
-    DataError for a table without images or labels, ImagesError for labels that the model's logits do not cover,
-    NonFiniteError for NaN logits.
-    """
-    labels = table.labels(column)
-    started = time.process_time()
-    streams = Streams(seed).named("attack")
-    device = _device(model)
-    twin = search.copy(model) if search is not None else None
-    parts: dict[str, list[Tensor]] = {"images": [], "distances": [], "flat": []}
-    model_images = 0
-    for span in _spans(len(table), batch_size):
-        rows = torch.arange(len(table))[span]
-        batch = table.batch(rows, device)
-        found = attack(
-            model, batch.images, labels[rows].to(device), ids=batch.ids, streams=streams, twin=twin, search=search
-        )
-        for name, values in parts.items():
-            values.append(getattr(found, name).cpu())
-        model_images += found.model_images
-        if report is not None:
-            report(span.stop, len(table))
-    joined = {name: torch.cat(values) for name, values in parts.items()}
-    return AdversarialSet(
-        **joined,
-        labels=labels.clone(),
-        ids=table.ids.clone(),
-        attack=attack.name,
-        threat=str(attack.threat),
-        data=table.name,
-        split=table.split,
-        column=column or table.label_column or "",
-        seed=seed,
-        crafted_on=identity(model),
-        settings=dict(attack.settings),
-        cpu_seconds=time.process_time() - started,
-        model_images=model_images,
-    )
 
 
 def judge(
@@ -105,16 +36,16 @@ def judge(
     NaN logits.
     """
     started = time.process_time()
-    device = _device(model)
+    device = device_of(model)
     labels = _labels(on, column)
     correct: list[Tensor] = []
     losses: list[Tensor] = []
     with untouched(model), torch.no_grad():
-        for span in _spans(len(on), batch_size):
+        for span in spans(len(on), batch_size):
             batch = _batch(on, span).to(device)
             check_images(batch.images)
             target = labels[span].to(device)
-            logits = _logits(model, batch.images, target)
+            logits = checked_logits(model, batch.images, target)
             correct.append((logits.argmax(1) == target).cpu())
             losses.append(F.cross_entropy(logits, target, reduction="none").cpu())
     seconds = time.process_time() - started
@@ -123,6 +54,7 @@ def judge(
         "ids": on.ids.tolist(),
         "correct": torch.cat(correct).tolist(),
         "losses": [round(value, 6) for value in torch.cat(losses).tolist()],
+        "labels": labels.tolist(),
     }
     if not isinstance(on, AdversarialSet):
         return Records(
@@ -150,6 +82,7 @@ def judge(
         model_images=len(on) + on.model_images,
         settings=on.settings,
         flat=int(on.flat.sum()),
+        fooled_by=on.wins,
     )
 
 
@@ -167,11 +100,7 @@ def _batch(on: AdversarialSet | ImageTable, span: slice) -> Batch:
     return on.batch(torch.arange(len(on))[span])
 
 
-def _device(model: nn.Module) -> torch.device:
-    return next((tensor.device for tensor in (*model.parameters(), *model.buffers())), torch.device("cpu"))
-
-
-def _logits(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
+def checked_logits(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
     """The model's logits in float32, once they are known to be some, and to cover the labels."""
     logits = model(images)
     rule = "give a model that maps images (B, C, H, W) to logits (B, classes)"

@@ -44,9 +44,14 @@ class Records:
     settings: Mapping[str, Any] = field(default_factory=dict)
     flat: int = 0
     """Images that stood because the attacked model gave no gradient at all: their robustness means nothing."""
+    labels: list[int] = field(default_factory=list)
+    """The class of each image, for results by class."""
+    fooled_by: Mapping[str, int] = field(default_factory=dict)
+    """How many images each part of an ensemble fooled, when it was crafted."""
 
     def __post_init__(self) -> None:
         lengths = {len(self.ids), len(self.correct), len(self.losses), len(self.distances)}
+        lengths |= {len(self.labels)} if self.labels else set()
         if len(lengths) != 1 or not self.ids:
             raise DataError(f"records of {sorted(lengths)} images do not fit together; give one record per image")
         if not all(isinstance(value, bool) for value in self.correct):
@@ -117,7 +122,7 @@ class Records:
 
     def save(self, path: str | Path) -> None:
         """Write the records as sealed JSON, whole or not at all."""
-        values = {**self.__dict__, "settings": dict(self.settings)}
+        values = {**self.__dict__, "settings": dict(self.settings), "fooled_by": dict(self.fooled_by)}
         write_json(path, {"schema_version": SCHEMA_VERSION, **values, "seal": seal(values)})
 
     @classmethod

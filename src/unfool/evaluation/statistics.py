@@ -1,19 +1,25 @@
-"""Intervals for accuracies."""
+"""Intervals for accuracies, and tests for the difference of two on the same images."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from statistics import NormalDist
+
+import numpy as np
+from scipy.special import bdtr
 
 from unfool.core.errors import SpecError
 
 
 def wilson(correct: int, total: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Wilson's score interval (Wilson 1927) for a share of ``correct`` among ``total`` images; shares in [0,1]."""
+    """Wilson's score interval (Wilson 1927) for a share of ``correct`` among ``total`` images; shares in [0,1].
+
+    It holds for a number of images fixed beforehand, not for one that the outcomes decided (see ``sequential``).
+    """
     if not 0 <= correct <= total or total < 1:
         raise SpecError(f"{correct} correct of {total} images is no share; give 0 ≤ correct ≤ total and total ≥ 1")
-    if not 0 < confidence < 1:
-        raise SpecError(f"confidence {confidence} is not allowed; give a number between 0 and 1, such as 0.95")
+    check_confidence(confidence)
     z = NormalDist().inv_cdf(0.5 + confidence / 2)
     share = correct / total
     centre = share + z * z / (2 * total)
@@ -22,3 +28,56 @@ def wilson(correct: int, total: int, confidence: float = 0.95) -> tuple[float, f
     low, high = (centre - half) / scale, (centre + half) / scale
     # Rounding must not leave an end point a hair inside what was observed.
     return (0.0 if correct == 0 else max(0.0, low)), (1.0 if correct == total else min(1.0, high))
+
+
+def check_confidence(confidence: float) -> None:
+    """Refuse a confidence outside (0,1); raises SpecError."""
+    if not 0 < confidence < 1:
+        raise SpecError(f"confidence {confidence} is not allowed; give a number between 0 and 1, such as 0.95")
+
+
+def mcnemar(only_first: int, only_second: int) -> float:
+    """McNemar's two-sided p-value that two models are equally accurate, from the images that one alone gets right.
+
+    McNemar 1947 in its exact form: of the images on which the two disagree, each is the first's with probability 1/2,
+    so that the smaller count is binomial. Raises SpecError for negative counts.
+    """
+    if min(only_first, only_second) < 0:
+        raise SpecError(f"{only_first} and {only_second} are no counts of images; give whole numbers of 0 or more")
+    return min(1.0, 2.0 * float(bdtr(min(only_first, only_second), only_first + only_second, 0.5)))
+
+
+def paired_bootstrap(
+    first: Sequence[bool] | np.ndarray,
+    second: Sequence[bool] | np.ndarray,
+    confidence: float = 0.95,
+    resamples: int = 10_000,
+    seed: int = 0,
+) -> tuple[float, float, float]:
+    """Accuracy of ``first`` minus that of ``second`` (N,), correct or not on the same images, with its interval.
+
+    The percentile interval of the paired bootstrap (Efron & Tibshirani 1993, chapter 13). An image adds +1, 0 or -1
+    to the difference, so drawing N images with replacement is exactly one multinomial draw of how many of each kind
+    there are: no image is touched. Where all N are of one kind no resample can differ; the ends then follow from
+    Wilson's interval for 0 of N images of another kind. Raises SpecError for outcomes that cannot be paired.
+    """
+    ours, theirs = np.asarray(first, dtype=bool), np.asarray(second, dtype=bool)
+    if ours.ndim != 1 or ours.shape != theirs.shape or not len(ours):
+        raise SpecError(
+            f"outcomes of {ours.shape} and {theirs.shape} cannot be paired; give one per image, (N,), N ≥ 1"
+        )
+    check_confidence(confidence)
+    if resamples < 1:
+        raise SpecError(f"{resamples} resamples are not allowed; give 1 or more, such as 10000")
+    count = len(ours)
+    ahead, behind = int((ours & ~theirs).sum()), int((theirs & ~ours).sum())
+    difference = (ahead - behind) / count
+    kinds = (ahead, behind, count - ahead - behind)
+    if count in kinds:
+        # An image of another kind moves the difference by 1 where the models agree on all, by 2 where they never do.
+        reach = wilson(0, count, confidence)[1] * (1 if difference == 0 else 2)
+        return difference, max(-1.0, difference - reach), min(1.0, difference + reach)
+    drawn = np.random.default_rng(seed).multinomial(count, np.array(kinds) / count, size=resamples)
+    tail = (1 - confidence) / 2
+    low, high = np.quantile((drawn[:, 0] - drawn[:, 1]) / count, [tail, 1 - tail])
+    return difference, float(low), float(high)

@@ -24,6 +24,7 @@ DTYPES = {
     "I32": torch.int32, "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8, "BOOL": torch.bool,
 }  # fmt: skip
 _REMEDY = "save it again with unfool, or convert it to safetensors"
+_FOREIGN = "give the code that it belongs to: --model FILE.py:NAME --weights FILE"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,10 +35,11 @@ class Header:
     metadata: dict[str, Any]
 
 
-def read_header(path: str | Path) -> Header:
+def read_header(path: str | Path, *, foreign: bool = False) -> Header:
     """Read and check the header of a weights file; never loads a tensor, never unpickles.
 
-    Raises WeightsError: missing or not a regular file, a pickle, a header that is oversized, not JSON or does not
+    ``foreign``: another program may have written it; then its metadata are neither asked for nor given. Raises
+    WeightsError: missing or not a regular file, a pickle, a header that is oversized, not JSON or does not
     describe the file's bytes exactly (gap, overlap, truncation, wrong size for dtype and shape), no schema version,
     or a newer one.
     """
@@ -56,7 +58,8 @@ def read_header(path: str | Path) -> Header:
         raise WeightsError(f"cannot read {path}: {error.strerror}; check the path and its permissions") from error
     entries = _parse(path, text)
     metadata = entries.pop("__metadata__", {})
-    return Header(tensors=_check_entries(path, entries, size - 8 - length), metadata=_decode(path, metadata))
+    tensors = _check_entries(path, entries, size - 8 - length)
+    return Header(tensors=tensors, metadata={} if foreign else _decode(path, metadata))
 
 
 def _header_length(path: Path, start: bytes, size: int) -> int:
@@ -67,7 +70,7 @@ def _header_length(path: Path, start: bytes, size: int) -> int:
     # Only now, because these bytes also begin honest lengths such as 640 (pickle) or 19,280 (zip).
     if start[:2] == b"PK" or (start[:1] == b"\x80" and start[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05")):
         message = f"{path} is a pickle (torch.save) file, which can run code when loaded; unfool reads only safetensors"
-        raise WeightsError(f"{message}; {_REMEDY}")
+        raise WeightsError(f"{message}; make one of it with unfool convert")
     if len(start) == 8 and length <= size - 8:
         raise WeightsError(f"{path} has a header of {length} bytes; at most {MAX_HEADER_BYTES} are read; {_REMEDY}")
     raise WeightsError(f"{path} is no whole safetensors file: its {size} bytes end before its header does; {_REMEDY}")
@@ -136,7 +139,7 @@ def _decode(path: Path, metadata: Any) -> dict[str, Any]:
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
         raise WeightsError(f"{path} has metadata that are not texts; {_REMEDY}")
     if "schema_version" not in metadata:
-        raise WeightsError(f"{path} has no schema_version, so unfool did not write it; {_REMEDY}")
+        raise WeightsError(f"{path} has no schema_version, so unfool did not write it; {_FOREIGN}")
     decoded: dict[str, Any] = {}
     for key, value in metadata.items():
         try:

@@ -21,7 +21,8 @@ from unfool.models.network import Network
 _SPELLED = {dtype: word for word, dtype in DTYPES.items()}
 
 
-def _check_finite(tensors: Mapping[str, Tensor], where: str) -> None:
+def check_finite(tensors: Mapping[str, Tensor], where: str) -> None:
+    """Refuse NaN and infinite values; WeightsError names the first tensor that holds some."""
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             raise WeightsError(
@@ -35,7 +36,7 @@ def save_tensors(path: str | Path, tensors: Mapping[str, Tensor], metadata: Mapp
     Any device and layout; written contiguous. Raises WeightsError for NaN or infinite values and for metadata that
     JSON cannot hold or that `read_header` would refuse, OutputError if the file cannot be written.
     """
-    _check_finite(tensors, f"cannot write {path}")
+    check_finite(tensors, f"cannot write {path}")
     for name, tensor in tensors.items():
         if tensor.dtype not in _SPELLED:
             raise WeightsError(f"cannot write {path}: tensor {name!r} is {tensor.dtype}; allowed: {', '.join(DTYPES)}")
@@ -66,12 +67,13 @@ def save_tensors(path: str | Path, tensors: Mapping[str, Tensor], metadata: Mapp
             raise OutputError(f"cannot write {path}: {error}; free some space or choose another folder") from error
 
 
-def load_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def load_tensors(path: str | Path, *, foreign: bool = False) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """The tensors (CPU, memory of their own) and the decoded metadata of a file that `save_tensors` wrote.
 
-    Raises WeightsError for every fault that `read_header` finds, and for NaN or infinite values.
+    ``foreign``: any program may have written the safetensors file; its metadata are then left out. Raises WeightsError
+    for every fault that `read_header` finds, and for NaN or infinite values.
     """
-    header = read_header(path)
+    header = read_header(path, foreign=foreign)
     return _load(path, header), header.metadata
 
 
@@ -82,7 +84,7 @@ def _load(path: str | Path, header: Header) -> dict[str, Tensor]:
             tensors = {name: file.get_tensor(name).clone() for name in header.tensors}
     except (SafetensorError, OSError) as error:
         raise WeightsError(f"cannot read {path}: {error}; save it again with unfool") from error
-    _check_finite(tensors, str(path))
+    check_finite(tensors, str(path))
     return tensors
 
 
@@ -122,7 +124,7 @@ def load_into(network: Network, path: str | Path) -> None:
     differing = _differences("", _architecture(path, header), network.architecture)
     if differing:
         raise WeightsError(
-            f"{path} holds another architecture: {_some(differing)}; build the network that it describes"
+            f"{path} holds another architecture: {first_of(differing)}; build the network that it describes"
         )
     network.load_state_dict(_fitting(path, header, network), strict=True)
 
@@ -130,7 +132,10 @@ def load_into(network: Network, path: str | Path) -> None:
 def _architecture(path: str | Path, header: Header) -> dict[str, Any]:
     architecture = header.metadata.get("architecture")
     if not isinstance(architecture, dict):
-        raise WeightsError(f"{path} holds tensors but no architecture; save networks with save_network")
+        raise WeightsError(
+            f"{path} holds tensors but no architecture; save networks with save_network, "
+            "or give the code that they belong to: --model FILE.py:NAME --weights FILE"
+        )
     heads = architecture.get("heads")
     # Building costs memory per head; an honest file has at least one tensor for each.
     if isinstance(heads, dict) and len(heads) > len(header.tensors):
@@ -143,10 +148,12 @@ def _fitting(path: str | Path, header: Header, network: Network) -> dict[str, Te
     wanted = {name: (_SPELLED[t.dtype], tuple(t.shape)) for name, t in network.state_dict().items()}
     missing = [name for name in wanted if name not in header.tensors]
     if missing:
-        raise WeightsError(f"{path} lacks {len(missing)} tensors of its architecture: {_some(missing)}; save it again")
+        raise WeightsError(
+            f"{path} lacks {len(missing)} tensors of its architecture: {first_of(missing)}; save it again"
+        )
     excess = [name[:80] for name in header.tensors if name not in wanted]
     if excess:
-        raise WeightsError(f"{path} holds {len(excess)} tensors that its architecture lacks: {_some(excess)}")
+        raise WeightsError(f"{path} holds {len(excess)} tensors that its architecture lacks: {first_of(excess)}")
     for name, (dtype, shape) in wanted.items():
         if header.tensors[name] != (dtype, shape):
             found = " ".join(map(str, header.tensors[name]))
@@ -172,7 +179,7 @@ def _differences(key: str, file: Any, network: Any) -> list[str]:
     return [] if same else [f"{key} is {reprlib.repr(file)} in the file, {reprlib.repr(network)} in the network"]
 
 
-def _some(names: Iterable[str]) -> str:
+def first_of(names: Iterable[str]) -> str:
     """The first three, for a message of one line."""
     names = list(names)
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

@@ -17,10 +17,11 @@ from markupsafe import Markup
 from unfool.core.errors import DataError
 from unfool.core.files import write_text
 from unfool.report.curves import Curve
+from unfool.report.evaluation import grids, trust
 from unfool.report.figures import curve_picture, model_colours, step_picture
 from unfool.report.gallery import GalleryItem, image_uri, magnified_difference
 from unfool.report.study import VERDICTS
-from unfool.report.tables import Row, Table, caption, evidence, interval, percent, study_tables
+from unfool.report.tables import Row, Table, attack_title, caption, evidence, interval, percent, study_tables
 
 
 @dataclass(frozen=True)
@@ -60,13 +61,17 @@ def render(page: Page) -> str:
     environment = Environment(
         loader=PackageLoader("unfool", "report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
-    environment.filters.update(percent=percent, interval=interval, caption=caption, amount=_amount, count=_count)
+    environment.filters.update(
+        percent=percent, interval=interval, caption=caption, amount=_amount, count=_count, attack_title=attack_title
+    )
     return environment.get_template("page.html").render(
         page=page,
         style=Markup(style),  # the package's own file; its hash is what the page's policy admits
         digest=digest,
         facts=_facts(study),
         claims=claims,
+        trust=trust(study),
+        grids=grids(study),
         tally=[(verdict, sum(claim["verdict"] == verdict for claim in claims)) for verdict in VERDICTS],
         tables=[(table, _groups(table)) for table in tables],
         protocols={row.protocol for table in tables for row in table.rows},
@@ -101,7 +106,7 @@ def _facts(study: Mapping[str, Any]) -> list[tuple[str, list[str]]]:
         ("study", _words(study.get("study"))),
         ("scale", _words(study.get("scale"))),
         ("data", _words(study.get("data"))),
-        ("training seeds", [", ".join(seeds)] if seeds else []),
+        ("training seeds" if study.get("study") else "seed", [", ".join(seeds)] if seeds else []),
         ("time", [_duration(study["seconds"])] if isinstance(study.get("seconds"), (int, float)) else []),
         ("versions", [" · ".join(_words(study.get("versions")))] if study.get("versions") else []),
     ]

@@ -1,0 +1,181 @@
+"""How APGD moves, and when it changes its pace: halved steps in linf and l2, growing sparsity in l1.
+
+Legend: n images in play, all tensors in their order; N values in an image.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor
+
+from unfool.core.streams import Streams
+from unfool.core.threat import ThreatModel
+
+MOMENTUM = 0.75
+"""Weight of the new step; the rest goes to the last one (2020, section 3.1: alpha)."""
+RISES = 0.75
+"""Least share of steps that must have raised the loss since the last check (2020, section 3.1: rho)."""
+SPARSER = 1.5
+"""Divides the share of values that move, and the step size, at a check in L1 (2021, algorithm 1)."""
+
+
+class Pace(ABC):
+    """Images underway: ``rows`` (n,) in the batch, ``origins``, ``points``, and the best points so far with theirs."""
+
+    first: float
+    """Step size at the start, in eps."""
+
+    def __init__(self, threat: ThreatModel, steps: int, rows: Tensor, origins: Tensor, points: Tensor):
+        self.threat = threat
+        self.steps = steps
+        self.rows, self.origins, self.points = rows, origins, points
+        self.best, self.best_gradient = points, torch.zeros_like(points)
+        self.gradient = self.best_gradient
+        self.best_losses = torch.full((len(rows),), -torch.inf, device=points.device)
+        self.losses = self.best_losses
+        self.size = torch.full_like(self.best_losses, self.first * threat.eps)
+        self.since = 0
+        self.held = ["rows", "origins", "points", "best", "best_gradient", "gradient", "best_losses", "losses", "size"]
+
+    @staticmethod
+    def start(threat: ThreatModel, origins: Tensor, ids: Tensor, draws: Streams) -> Tensor:
+        """Where to begin, (n, C, H, W): drawn in the ball."""
+        return threat.sample(origins, ids, draws)
+
+    def leave(self, keep: Tensor) -> None:
+        """Let go of the images outside the mask (n,)."""
+        for name in self.held:
+            setattr(self, name, getattr(self, name)[keep])
+
+    def seen(self, losses: Tensor, gradient: Tensor | None) -> None:
+        """Take note of the loss (n,) and the gradient at the points; no gradient at the very end."""
+        losses = losses.to(self.best_losses.dtype)
+        better = losses > self.best_losses
+        wide = better.view(-1, *[1] * (self.points.ndim - 1))
+        self.best = torch.where(wide, self.points, self.best)
+        self.best_losses = torch.where(better, losses, self.best_losses)
+        if gradient is not None:
+            self.gradient = gradient
+            self.best_gradient = torch.where(wide, gradient, self.best_gradient)
+        self._rose((losses > self.losses) & torch.isfinite(self.losses))
+        self.losses = losses
+
+    @abstractmethod
+    def _rose(self, rose: Tensor) -> None:
+        """Whether each loss is higher than a step ago."""
+
+    def check(self, step: int) -> None:
+        """After ``step`` steps: change the pace where it is time."""
+        if step == 0:
+            return
+        self.since += 1
+        if self.since == self._period():
+            self.since = 0
+            self._change()
+
+    def _back(self, which: Tensor) -> None:
+        """Put images back to their best points."""
+        wide = which.view(-1, *[1] * (self.points.ndim - 1))
+        self.points = torch.where(wide, self.best, self.points)
+        self.gradient = torch.where(wide, self.best_gradient, self.gradient)
+
+    @abstractmethod
+    def _period(self) -> int:
+        """Steps between the last check and the next."""
+
+    @abstractmethod
+    def _change(self) -> None:
+        """Set the pace anew."""
+
+    @abstractmethod
+    def move(self) -> None:
+        """One step along the gradient."""
+
+
+class Halving(Pace):
+    """Steps with momentum, halved where they no longer help (2020, algorithm 1)."""
+
+    first = 2.0
+
+    def __init__(self, threat: ThreatModel, steps: int, rows: Tensor, origins: Tensor, points: Tensor):
+        super().__init__(threat, steps, rows, origins, points)
+        self.period = max(int(0.22 * steps), 1)
+        self.previous = points
+        self.rises = torch.zeros_like(self.size)
+        self.halved = torch.ones_like(self.size, dtype=torch.bool)
+        self.checked = self.best_losses
+        self.weight = 1.0
+        self.held += ["previous", "rises", "halved", "checked"]
+
+    def _rose(self, rose: Tensor) -> None:
+        self.rises = self.rises + rose
+
+    def _period(self) -> int:
+        return self.period
+
+    def _change(self) -> None:
+        slow = self.rises <= RISES * self.period
+        stuck = ~self.halved & (self.checked >= self.best_losses)
+        self.halved = slow | stuck
+        self.size = torch.where(self.halved, self.size / 2, self.size)
+        self._back(self.halved)
+        self.checked = self.best_losses
+        self.rises = torch.zeros_like(self.rises)
+        self.period = max(self.period - max(int(0.03 * self.steps), 1), max(int(0.06 * self.steps), 1))
+
+    def move(self) -> None:
+        """A projected step, mixed with the last one and projected again (2020, equation 3)."""
+        ahead = self.points + self.threat.steepest(self.gradient, self.points, self.origins, self.size)
+        ahead = self.threat.project(ahead, self.origins)
+        drift = self.points - self.previous
+        self.previous = self.points
+        if self.weight == 1.0:
+            self.weight, self.points = MOMENTUM, ahead
+            return
+        mixed = self.points + (ahead - self.points) * self.weight + drift * (1 - self.weight)
+        self.points = self.threat.project(mixed, self.origins)
+
+
+class Sparsifying(Pace):
+    """Steps on the steepest values, fewer of them as the perturbation grows sparse (2021, algorithm 1)."""
+
+    first = 1.0
+
+    def __init__(self, threat: ThreatModel, steps: int, rows: Tensor, origins: Tensor, points: Tensor):
+        super().__init__(threat, steps, rows, origins, points)
+        self.period = max(int(0.04 * steps), 1)
+        self.values = points[0].numel() if len(points) else 1
+        self.moved = self._count(points)
+        self.share = self.moved / self.values / SPARSER
+        self.held += ["moved", "share"]
+
+    @staticmethod
+    def start(threat: ThreatModel, origins: Tensor, ids: Tensor, draws: Streams) -> Tensor:
+        """Normal noise projected onto the ball, which leaves few values moved: a sparse point to grow from."""
+        noise = draws.normal(ids, tuple(origins.shape[1:])).to(origins.dtype)
+        return threat.project(origins + noise, origins)
+
+    def _rose(self, rose: Tensor) -> None:
+        pass
+
+    def _count(self, points: Tensor) -> Tensor:
+        return (points != self.origins).flatten(1).sum(1).to(self.size.dtype)
+
+    def _period(self) -> int:
+        return self.period
+
+    def _change(self) -> None:
+        moved = self._count(self.best)
+        sparser = moved < 0.95 * self.moved
+        self.share = moved / self.values / SPARSER
+        full = self.first * self.threat.eps
+        self.size = torch.where(sparser, torch.full_like(self.size, full), (self.size / SPARSER).clamp(min=full / 10))
+        self.moved = moved
+        self._back(sparser)
+
+    def move(self) -> None:
+        """A step of the size on the share of values, projected onto ball and box at once."""
+        ahead = self.points + self.threat.steepest(self.gradient, self.points, self.origins, self.size, self.share)
+        self.points = self.threat.project(ahead, self.origins)

@@ -1,0 +1,65 @@
+"""Run as a program: crafts once whole, and again under kill -9 at odd moments until it is done; compares the bits."""
+
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+import torch
+from tiny_systems import make_network, make_table
+
+from unfool.attacks import Search, make_attack
+from unfool.evaluation import craft, load_set, save_set
+
+DEATHS = 5
+ATTACK = "autoattack:steps=12,queries=250"
+TENSORS = ("images", "labels", "ids", "distances", "flat", "by")
+
+
+def crafted(folder):
+    network, table = make_network(), make_table(24)
+    return craft(
+        network, table, make_attack(ATTACK, "linf:8/255"), folder=folder, search=Search(dtype="bf16"), batch_size=10
+    )
+
+
+def child(folder, out):
+    """Fork a process that crafts and saves."""
+    process = os.fork()
+    if process:
+        return process
+    try:
+        save_set(crafted(folder), out)
+        os._exit(0)
+    finally:
+        os._exit(1)
+
+
+def main(out):
+    torch.set_num_threads(1)
+    started = time.monotonic()
+    process = child(out / "whole", out / "whole.safetensors")
+    assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == 0
+    whole = time.monotonic() - started
+    deaths, turn = 0, 0
+    while True:
+        process = child(out / "killed", out / "killed.safetensors")
+        if deaths < DEATHS:
+            time.sleep(whole * (0.15 + 0.13 * (turn % 3)))
+            os.kill(process, signal.SIGKILL)
+        _, status = os.waitpid(process, 0)
+        turn += 1
+        if not os.WIFSIGNALED(status):
+            assert os.waitstatus_to_exitcode(status) == 0
+            break
+        deaths += 1
+    first, second = load_set(out / "whole.safetensors"), load_set(out / "killed.safetensors")
+    for name in TENSORS:
+        assert torch.equal(getattr(first, name), getattr(second, name)), name
+    assert first.model_images == second.model_images
+    print(f"{deaths} deaths, {int((first.by >= 0).sum())} fooled of {len(first)}")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,136 @@
+"""Crafting that is stopped goes on to the bit; several processes make what one makes; batches fit the memory."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import torch.distributed
+import torch.multiprocessing
+from tiny_systems import make_network, make_table
+from torch import nn
+
+from unfool.attacks import make_attack
+from unfool.core.errors import OutputError
+from unfool.evaluation import batches, craft, judge
+from unfool.evaluation.batches import fitting, spans
+
+HERE = Path(__file__).parent
+THREAT = "linf:2/255"
+
+
+def test_killed_five_times_at_odd_moments_and_resumed_it_gives_the_same_bits(tmp_path):
+    program = [sys.executable, str(HERE / "kill_crafting.py"), str(tmp_path)]
+    done = subprocess.run(program, capture_output=True, text=True, timeout=300, cwd=HERE)
+    assert done.returncode == 0, done.stderr[-2000:]
+    words = done.stdout.split()
+    assert int(words[0]) == 5, "deaths"
+    assert int(words[2]) > 0, "fooled"
+
+
+def test_a_finished_folder_is_read_and_not_crafted_again(tmp_path):
+    network, table, attack = make_network(), make_table(12), make_attack("pgd-3", THREAT)
+    first = craft(network, table, attack, folder=tmp_path / "kept", batch_size=5)
+
+    def fails(module, inputs):
+        raise AssertionError("the model was run again")
+
+    told = []
+    handle = network.trunk.register_forward_pre_hook(fails)
+    try:
+        with pytest.raises(OutputError, match="crafted_on"):
+            craft(network, table, attack, folder=tmp_path / "kept", batch_size=5)
+    finally:
+        handle.remove()
+    again = craft(network, table, attack, folder=tmp_path / "kept", report=lambda *done: told.append(done))
+    assert torch.equal(first.images, again.images)
+    assert first.cpu_seconds == again.cpu_seconds
+    assert told == [(5, 12), (10, 12), (12, 12)]
+
+
+@pytest.mark.parametrize(
+    ("changed", "named"),
+    [({"seed": 1}, "seed"), ({"attack": "pgd-4"}, "attack"), ({"batch_size": 6}, "batch_size"), ({"count": 11}, "ids")],
+)
+def test_a_folder_of_another_crafting_is_refused(tmp_path, changed, named):
+    def crafted(attack="pgd-3", seed=0, batch_size=5, count=12):
+        table = make_table(12).subset(torch.arange(count))
+        return craft(
+            make_network(), table, make_attack(attack, THREAT), seed=seed, batch_size=batch_size, folder=tmp_path
+        )
+
+    crafted()
+    with pytest.raises(OutputError, match=named):
+        crafted(**changed)
+
+
+def _share(rank, home, folder):
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group("gloo", init_method=f"file://{home}/meet", rank=rank, world_size=2)
+    found = craft(
+        make_network(),
+        make_table(24),
+        make_attack("autoattack:steps=5,queries=20", "linf:8/255"),
+        batch_size=5,
+        folder=folder,
+    )
+    torch.save(found.__dict__, f"{home}/{rank}.pt")
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.parametrize("resumable", [False, True])
+def test_two_processes_make_the_very_set_that_one_makes(tmp_path, resumable):
+    attack = make_attack("autoattack:steps=5,queries=20", "linf:8/255")
+    whole = craft(make_network(), make_table(24), attack, batch_size=5)
+    folder = str(tmp_path / "kept") if resumable else None
+    torch.multiprocessing.start_processes(_share, (str(tmp_path), folder), nprocs=2, start_method="spawn")
+    for rank in (0, 1):
+        found = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
+        for name, value in whole.__dict__.items():
+            if isinstance(value, torch.Tensor):
+                assert torch.equal(found[name], value), name
+            elif name != "cpu_seconds":
+                assert found[name] == value, name
+    assert 0 < int((whole.by >= 0).sum()) < len(whole)
+
+
+def test_records_say_which_part_fooled_how_many(tmp_path):
+    network, table = make_network(), make_table(24)
+    examples = craft(network, table, make_attack("autoattack:steps=5,queries=20", "linf:8/255"))
+    found = judge(network, examples)
+    assert found.fooled_by == examples.wins
+    assert list(found.fooled_by) == ["apgd-ce", "apgd-t", "fab-t", "square", "finish"]
+    clean = judge(network, table)
+    assert sum(found.fooled_by.values()) == sum(clean.correct) - sum(found.correct)
+    assert found.labels == table.labels(None).tolist()
+
+
+class Wide(nn.Module):
+    """Keeps so many numbers per image for the gradient."""
+
+    def __init__(self, size):
+        super().__init__()
+        self.first = nn.Linear(12, size)
+        self.last = nn.Linear(size, 2)
+
+    def forward(self, images):
+        return self.last(torch.tanh(self.first(images.flatten(1))))
+
+
+def test_a_batch_is_as_large_as_memory_allows(monkeypatch):
+    image = torch.zeros(1, 3, 2, 2)
+    monkeypatch.setattr(batches, "_free", lambda device: 100 * 2**20)
+    assert fitting(Wide(8), image) == batches.BATCH_SIZE
+    large = fitting(Wide(2**16), image)
+    # Twice what one image keeps (tanh's output, at least once) fits into half of the free memory.
+    assert 8 <= large <= 100 * 2**20 / 2 / (2 * 2**16 * 4)
+    assert fitting(Wide(2**15), image) >= 1.5 * large
+    model = Wide(4).train()
+    fitting(model, image)
+    assert model.training
+    assert model.first.weight.grad is None
+
+
+def test_spans_cover_all_images_once():
+    assert [list(range(10)[span]) for span in spans(10, 4)] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]

@@ -1,0 +1,125 @@
+"""Curves: each point is the worst case of the attacks up to it, and only images that still stand are attacked."""
+
+import itertools
+
+import pytest
+import torch
+from tiny_systems import make_network, make_table
+
+from unfool.attacks import make_attack
+from unfool.core.errors import SpecError
+from unfool.evaluation import craft, judge
+from unfool.evaluation.comparison import worst_case
+from unfool.evaluation.curves import curve_over_eps, curve_over_steps
+
+EPSILONS = ["0", "4/255", "8/255", "16/255", "0.2", "0.5"]
+
+
+@pytest.fixture(scope="module")
+def network():
+    return make_network()
+
+
+@pytest.fixture(scope="module")
+def table(network):
+    """The network's own classes as labels: all correct until attacked."""
+    made = make_table(40)
+    with torch.no_grad():
+        made.columns["label"] = network(made.batch().images).argmax(1)
+    return made
+
+
+def whole(network, table, text, threat):
+    """The attack on every image, whatever is known of it."""
+    return judge(network, craft(network, table, make_attack(text, threat)))
+
+
+@pytest.fixture(scope="module")
+def over_eps(network, table):
+    return curve_over_eps(network, table, "pgd-10", "linf", EPSILONS)
+
+
+def test_accuracy_over_eps_is_the_worst_case_up_to_it(network, table, over_eps):
+    full = [whole(network, table, "pgd-10", f"linf:{eps}") for eps in EPSILONS]
+    stands = torch.ones(len(table), dtype=torch.bool)
+    for eps, point, one in zip(EPSILONS, over_eps, full, strict=True):
+        stands &= torch.tensor(one.correct)
+        assert point.correct == stands.tolist()
+        assert (point.attack, point.threat, point.protocol) == ("pgd-10", f"linf:{eps}", "white-box")
+        assert point.ids == table.ids.tolist()
+        assert point.labels == table.columns["label"].tolist()
+        assert sum(point.fooled_by.values()) == point.correct.count(False)
+        low, high = point.interval()
+        assert low <= point.accuracy <= high
+    accuracies = [point.accuracy for point in over_eps]
+    assert accuracies[0] == 1.0
+    assert accuracies[-1] == 0.0
+    assert len(set(accuracies)) >= 4, "a curve with few steps shows little"
+
+
+def test_images_that_fell_are_carried_and_those_that_stood_are_attacked_again(network, table, over_eps):
+    for before, point in itertools.pairwise(over_eps):
+        standing = torch.tensor(before.correct)
+        for place in (~standing).nonzero().flatten().tolist():
+            assert not point.correct[place]
+            assert (point.losses[place], point.distances[place]) == (before.losses[place], before.distances[place])
+        if standing.any():
+            one = whole(network, table.subset(standing), "pgd-10", point.threat)
+            places = standing.nonzero().flatten().tolist()
+            assert [point.losses[place] for place in places] == pytest.approx(one.losses, abs=1e-5)
+            assert [point.distances[place] for place in places] == pytest.approx(one.distances, abs=1e-6)
+
+
+def test_a_point_costs_what_its_standing_images_cost(network, table, over_eps):
+    for before, point in itertools.pairwise(over_eps):
+        standing = torch.tensor(before.correct)
+        if standing.any():
+            assert point.model_images == whole(network, table.subset(standing), "pgd-10", point.threat).model_images
+        else:
+            assert (point.model_images, point.cpu_seconds) == (0, 0.0)
+    assert not any(over_eps[-2].correct), "the last point was meant to find no image standing"
+    full = sum(whole(network, table, "pgd-10", f"linf:{eps}").model_images for eps in EPSILONS)
+    assert sum(point.model_images for point in over_eps) < 0.8 * full
+
+
+def test_accuracy_over_steps(network, table):
+    steps = [1, 3, 10]
+    points = curve_over_steps(network, table, "pgd:random_start=false", steps, "linf:8/255")
+    full = [whole(network, table, f"pgd-{count}:random_start=false", "linf:8/255") for count in steps]
+    for place, (count, point) in enumerate(zip(steps, points, strict=True)):
+        assert (point.attack, point.settings["steps"], point.settings["random_start"]) == (f"pgd-{count}", count, False)
+        assert point.correct == worst_case(full[: place + 1]).correct
+    assert points[0].accuracy > points[-1].accuracy
+    assert sum(point.model_images for point in points) < sum(one.model_images for one in full)
+
+
+def test_options_are_passed_on_and_points_are_reported(network, table):
+    reported = []
+    points = curve_over_eps(
+        network,
+        table,
+        "fgsm",
+        "l2",
+        ["0.1", "0.2"],
+        column="parity",
+        seed=6,
+        report=lambda *told: reported.append(told),
+    )
+    assert reported == [(1, 2), (2, 2)]
+    assert {point.seed for point in points} == {6}
+    assert points[0].labels == table.columns["parity"].tolist()
+    assert [point.threat for point in points] == ["l2:0.1", "l2:0.2"]
+
+
+@pytest.mark.parametrize("epsilons", [[], ["0.2", "0.1"], ["0.1", "0.1"], ["1/255", "8"], ["a"]])
+def test_epsilons_that_do_not_ascend_are_refused(network, table, epsilons):
+    with pytest.raises(SpecError):
+        curve_over_eps(network, table, "fgsm", "linf", epsilons)
+
+
+@pytest.mark.parametrize(
+    ("family", "steps"), [("pgd", []), ("pgd", [5, 2]), ("pgd", [2, 2]), ("pdg", [1]), ("pgd:steps=3", [1])]
+)
+def test_steps_that_do_not_ascend_and_families_without_steps_are_refused(network, table, family, steps):
+    with pytest.raises(SpecError):
+        curve_over_steps(network, table, family, steps, "linf:8/255")

@@ -1,0 +1,227 @@
+"""The one call: every figure is the one that its parts give alone, and every doubt reaches the result."""
+
+import json
+
+import pytest
+import torch
+from tiny_systems import Gives, make_network, make_table
+
+from unfool import adapt, craft, evaluate, judge, make_attack
+from unfool.core.errors import SpecError, UnfoolWarning
+from unfool.evaluation.sequential import evaluate_claim
+from unfool.evaluation.state import forget, kept_in
+from unfool.report.study import check_study
+
+ATTACKS = ["fgsm", "pgd-3:restarts=2"]
+
+
+@pytest.fixture(scope="module")
+def network():
+    return make_network()
+
+
+@pytest.fixture(scope="module")
+def table():
+    return make_table(24)
+
+
+def plain(rows):
+    """Rows without what depends on the clock."""
+    return [{**row, "cost": row["cost"]["model_images"]} for row in rows]
+
+
+def test_rows_are_what_crafting_and_judging_give(network, table):
+    found = evaluate(network, table, ATTACKS, name="ours", threat="l2:0.5", seed=4, reliability=False)
+    wanted = [judge(network, table).row("ours")]
+    correct = torch.ones(24, dtype=torch.bool)
+    for text in ATTACKS:
+        records = judge(network, craft(network, table, make_attack(text, "l2:0.5"), seed=4))
+        correct &= torch.tensor(records.correct)
+        wanted.append(records.row("ours", settings={"restarts": "2"} if "restarts" in text else {}))
+    *rows, worst = plain(found.rows)
+    for row, other in zip(rows, plain(wanted), strict=True):
+        assert {key: row[key] for key in other if key not in ("threat", "cost")} == {
+            key: other[key] for key in other if key not in ("threat", "cost")
+        }
+    assert (worst["attack"], worst["accuracy"]) == (
+        "worst-case",
+        pytest.approx(float(correct.float().mean()), abs=1e-6),
+    )
+    assert [records.protocol for records in found.records] == ["clean", "white-box", "white-box", "white-box"]
+    assert found.reliability is None
+    by_class = found.to_json()["classes"]
+    assert sum(one["n"] * one["accuracy"] for one in by_class["worst-case"]) == pytest.approx(24 * worst["accuracy"])
+    assert sum(one["n"] for one in by_class["none"]) == 24
+
+
+def test_the_same_call_gives_the_same_rows(network, table):
+    first, second = (evaluate(network, table, ["pgd-3"], reliability=False) for _ in range(2))
+    assert plain(first.rows) == plain(second.rows)
+
+
+def test_stored_sets_join_the_worst_case_where_they_fit(network, table):
+    other = make_network(seed=1)
+    fitting = craft(other, table, make_attack("pgd-5:goal=last", "linf:8/255"))
+    elsewhere = craft(other, table, make_attack("fgsm", "linf:4/255"))
+    stored = {"a": fitting, "b": elsewhere}
+    found = evaluate(network, table, ["fgsm"], on=stored, reliability=False)
+    assert [(row["attack"], row["protocol"], row["settings"].get("on")) for row in found.rows] == [
+        ("none", "clean", None),
+        ("fgsm", "white-box", None),
+        ("pgd-5", "transfer", "a"),
+        ("fgsm", "transfer", "b"),
+        ("worst-case", "white-box", None),
+    ]
+    assert [one["attack"] for one in found.records[-1].settings["attacks"]] == ["fgsm", "pgd-5"]
+    alone = evaluate(network, None, on=stored)
+    assert [row["protocol"] for row in alone.rows] == ["transfer", "transfer"]
+    check_study(found.to_json())
+    check_study(alone.to_json())
+
+
+def test_reliability_sees_what_was_evaluated(network, table):
+    found = evaluate(network, table, ["fgsm:step_size=1/255"], on={"a": craft(make_network(1), table, _last())})
+    assert found.reliability is not None
+    flags = {flag.name for flag in found.reliability.flags}
+    assert "short-steps" in flags
+    assert "transfer-wins" in found.reliability.checked or "not-checked" in flags
+    assert any(text.startswith("short-steps: fgsm") for text in found.doubts)
+    assert found.to_json()["doubts"] == found.doubts
+
+
+def _last():
+    return make_attack("pgd-5:goal=last", "linf:8/255")
+
+
+def test_doubts_name_flat_rows_and_failed_strength_tests(table):
+    labels = table.labels()
+    constant = Gives(lambda images: torch.nn.functional.one_hot(torch.zeros(len(images), dtype=torch.int64), 4) * 1.0)
+    found = evaluate(constant, table, ["pgd-2"], reliability=False)
+    standing = int((labels == 0).sum())
+    assert standing > 1
+    assert found.doubts == [f"pgd-2: the attacked network gave no gradient on {standing} of 24 images"]
+    assert evaluate(make_network(), table, ["pgd-2"], reliability=False).doubts == []
+    weak = evaluate(make_network(), table, ["pgd-1:step_size=0"], strength=True, reliability=False)
+    assert len(weak.doubts) == 1
+    assert "FAILED" in weak.doubts[0]
+
+
+def test_a_claim_stops_the_attack(network, table):
+    alone = evaluate_claim(network, table, make_attack("fgsm", "linf:8/255"), "<0.999")
+    found = evaluate(network, table, ["fgsm"], claim="<0.999", reliability=False)
+    assert found.claim is not None
+    assert found.claim.verdict == alone.verdict == "holds"
+    assert [row["attack"] for row in found.rows] == ["none", "fgsm"]
+    assert (found.rows[1]["low"], found.rows[1]["high"]) == (round(alone.low, 6), round(alone.high, 6))
+    (claim,) = found.to_json()["claims"]
+    assert (claim["verdict"], claim["evidence"]) == ("holds", alone.words())
+    check_study(found.to_json())
+
+
+@pytest.mark.parametrize(
+    ("curve", "attack", "points"),
+    [
+        ("eps=0, 2/255,8/255", "pgd-2", [("pgd-2", "linf:0"), ("pgd-2", "linf:2/255"), ("pgd-2", "linf:8/255")]),
+        ("steps=1,3", "pgd-2:restarts=2", [("pgd-1", "linf:8/255"), ("pgd-3", "linf:8/255")]),
+    ],
+)
+def test_curves_become_rows_of_their_own(network, table, curve, attack, points):
+    found = evaluate(network, table, [attack], curve=curve, reliability=False)
+    rows = [row for row in found.rows if "curve" in row["settings"]]
+    assert [(row["attack"], row["threat"]) for row in rows] == points
+    shares = [row["accuracy"] for row in rows]
+    assert shares == sorted(shares, reverse=True)
+    assert shares[-1] < found.rows[0]["accuracy"]
+    check_study(found.to_json())
+
+
+def test_corruptions_are_summed_up(network, table):
+    found = evaluate(network, table, corruptions=True, severities=(5, 1, 5), reliability=False).to_json()["corruptions"]
+    shares = {(one["corruption"], one["severity"]): one["accuracy"] for one in found["under"]}
+    assert len(shares) == 30
+    assert found["accuracy"] == pytest.approx(sum(shares.values()) / 30, abs=1e-5)
+    assert found["low"] <= found["accuracy"] <= found["high"]
+    assert json.dumps(found)
+
+
+def test_an_interrupted_evaluation_goes_on(network, table, tmp_path, monkeypatch):
+    whole = evaluate(network, table, ATTACKS, reliability=False)
+
+    def stopped(what, done, total):
+        if what == ATTACKS[1]:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(network, table, ATTACKS, folder=tmp_path / "state", report=stopped, reliability=False)
+    first = kept_in(tmp_path / "state", ATTACKS[0], make_attack(ATTACKS[0], "linf:8/255"))
+    assert first is not None
+    assert list(first.glob("batch-*"))
+    seen = []
+    attack = type(make_attack("fgsm", "linf:8/255"))
+    against = attack.__call__
+    monkeypatch.setattr(attack, "__call__", lambda self, *a, **k: seen.append(self.name) or against(self, *a, **k))
+    resumed = evaluate(network, table, ATTACKS, folder=tmp_path / "state", reliability=False)
+    assert seen == ["pgd-3"]
+    assert plain(resumed.rows) == plain(whole.rows)
+    assert [(one.correct, one.losses, one.distances) for one in resumed.records] == [
+        (one.correct, one.losses, one.distances) for one in whole.records
+    ]
+    (tmp_path / "state" / "mine.txt").write_text("the user's own")
+    forget(tmp_path / "state", ATTACKS, "linf:8/255")
+    assert [path.name for path in (tmp_path / "state").iterdir()] == ["mine.txt"]
+
+
+@pytest.mark.parametrize(
+    ("attacks", "settings", "piece"),
+    [
+        (["fgms"], {}, "did you mean 'fgsm'"),
+        ([], {"thraet": "l2:1"}, "did you mean 'threat'"),
+        ([], {"precision": "fp8"}, "precision"),
+        (["fgsm", "pgd-2"], {"claim": ">0.5"}, "exactly one"),
+        ([], {"curve": "steps=3"}, "exactly one"),
+        (["pgd-2"], {"curve": "steps=3,x"}, "'x'"),
+        (["pgd-2"], {"curve": "eps"}, "eps=2/255"),
+        (["pgd-2"], {"claim": "0.5"}, "claim '0.5'"),
+        (["pgd-2"], {"alpha": 0.0}, "alpha"),
+        ([], {"severities": (0,)}, "severities"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused_before_any_work(table, attacks, settings, piece):
+    def untouchable(images):
+        pytest.fail("looked at an image")
+
+    with pytest.raises(SpecError) as caught:
+        evaluate(Gives(untouchable), table, attacks, **settings)
+    assert piece in str(caught.value)
+
+
+def test_there_must_be_something_to_judge_on(network):
+    for attacks, stored in ((["fgsm"], {}), ([], {})):
+        with pytest.raises(SpecError, match="give a table"):
+            evaluate(network, None, attacks, on=stored)
+
+
+def test_five_lines_for_a_foreign_module(table):
+    module = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(2), torch.nn.Flatten(), torch.nn.Linear(12, 4)).eval()
+    found = evaluate(adapt(module, mean="0.5", std="0.25"), table, ["pgd-2"], reliability=False)
+    assert [row["protocol"] for row in found.rows] == ["clean", "white-box"]
+
+
+class Uncopied(torch.nn.Module):
+    """A module that holds a tensor with a history, as old weight normalisation does."""
+
+    def __init__(self, network):
+        super().__init__()
+        self.network = network
+        self.scale = 2 * torch.ones(1, requires_grad=True)
+
+    def forward(self, images):
+        return self.network(images) * self.scale
+
+
+def test_a_module_that_cannot_be_copied_is_attacked_itself(network, table):
+    with pytest.warns(UnfoolWarning, match="Uncopied cannot be copied"):
+        found = evaluate(Uncopied(network), table, ["pgd-2"], reliability=False)
+    assert [row["protocol"] for row in found.rows] == ["clean", "white-box"]
+    with pytest.raises(SpecError, match="Uncopied cannot be copied"):
+        evaluate(Uncopied(network), table, ["pgd-2"], precision="bf16", reliability=False)

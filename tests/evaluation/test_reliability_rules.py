@@ -1,0 +1,115 @@
+"""The rules of the reliability report, on models that nobody had to train."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from planted_defenses import TwoBasins
+from scipy.stats import binomtest
+from tiny_systems import make_network, make_table
+
+from unfool.attacks import make_attack
+from unfool.core.errors import SpecError
+from unfool.core.streams import Streams
+from unfool.core.threat import ThreatModel
+from unfool.data.table import DecodedPixels, ImageTable
+from unfool.evaluation import craft, judge
+from unfool.evaluation.checks_attack import huge
+from unfool.evaluation.flags import ATTACK_CHECKS, CHANCE, SHARE, Flag, more_than_chance, too_many
+from unfool.evaluation.reliability import reliability
+
+THREAT = "linf:0.15"
+
+
+def names(found):
+    return {flag.name for flag in found.flags}
+
+
+def flag_of(found, name):
+    return next(flag for flag in found.flags if flag.name == name)
+
+
+def one_pixel(count=64):
+    """Images that TwoBasins classifies as 0."""
+    ids = torch.arange(count)
+    pixels = Streams(0).integers(ids, 256, (1, 4, 4)).to(torch.uint8)
+    pixels[:, 0, 0, 0] = 128
+    columns = {"label": torch.zeros(count, dtype=torch.int64)}
+    return ImageTable(
+        DecodedPixels(pixels), ids, columns, {"label": ["a", "b"]}, label_column="label", name="made-up", split="test"
+    )
+
+
+def test_what_only_noise_other_starts_or_square_find_is_flagged_and_listed():
+    found = reliability(TwoBasins().eval(), one_pixel(), threat="linf:0.1", attacks=[make_attack("pgd-20", "linf:0.1")])
+    assert names(found) == {"square-wins", "noise-wins", "more-restarts-win"}
+    restarts = flag_of(found, "more-restarts-win")
+    # A start leads up with probability 1/4: of 64 images 48 stand after one, and 27 after three.
+    assert 10 < len(restarts.images) < 32
+    assert restarts.share == len(restarts.images) / 64
+    assert set(found.wins) == {"square-200", "noise, 20 draws"}
+    assert flag_of(found, "square-wins").images == found.wins["square-200"]
+    assert flag_of(found, "noise-wins").images == found.wins["noise, 20 draws"]
+
+
+def test_images_fooled_before_are_no_wins_of_square():
+    table = one_pixel()
+    model = TwoBasins().eval()
+    examples = craft(model, table, make_attack("pgd-20:restarts=40", "linf:0.1"))
+    pgd = make_attack("pgd-20", "linf:0.1")
+    found = reliability(model, table, threat="linf:0.1", attacks=[pgd], records=[judge(model, examples)])
+    assert found.flags == []
+    assert found.wins == {}
+
+
+def test_few_classes_are_told_with_the_attacks_that_lose_their_loss():
+    table = make_table(20, classes=3)
+    model = make_network(heads={"labels": {"kind": "linear", "outputs": 3}}, normalisation="none")
+
+    def flags(*texts):
+        attacks = [make_attack(text, THREAT) for text in texts]
+        return [flag.text for flag in reliability(model, table, threat=THREAT, attacks=attacks).flags]
+
+    told = [text for text in flags("apgd-dlr", "apgd-t") if "3 classes" in text]
+    assert len(told) == 1
+    assert "apgd-t" in told[0]
+    assert "apgd-dlr" not in told[0]
+    # Cross-entropy needs no third class.
+    assert not [text for text in flags("pgd-20") if "3 classes" in text]
+
+
+def test_what_cannot_be_computed_is_said():
+    table, model = make_table(24), make_network(normalisation="none")
+    correct = sum(judge(model, table).correct)
+    assert correct < 16
+    found = reliability(model, table, threat=THREAT)
+    assert names(found) == {"not-checked"}
+    assert f"only {correct} of 24" in found.flags[0].text
+    assert all(name in found.flags[0].text for name in ATTACK_CHECKS)
+    few = reliability(model, table.subset(torch.arange(3)), threat=THREAT)
+    assert "missing-normalisation" in flag_of(few, "not-checked").text
+
+
+@given(st.integers(1, 1000).flatmap(lambda total: st.tuples(st.integers(0, min(total, 60)), st.just(total))))
+def test_more_than_chance_is_the_exact_binomial_test(case):
+    count, total = case
+    assert more_than_chance(count, total) == (binomtest(count, total, SHARE, alternative="greater").pvalue < CHANCE)
+
+
+def test_one_image_is_never_too_many_and_one_percent_is_allowed():
+    assert [too_many(count, 64) for count in (0, 1, 2)] == [False, False, True]
+    assert [too_many(count, 1000) for count in (10, 11)] == [False, True]
+    assert [more_than_chance(count, 64) for count in (3, 4)] == [False, True]
+
+
+def test_a_huge_ball_holds_grey_images():
+    images = Streams(0).uniform(torch.arange(20), (3, 4, 4))
+    for text in ("linf:0.01", "l2:0.1", "l1:1"):
+        wide = huge(ThreatModel.parse(text), (3, 4, 4))
+        assert float(wide.norm(images - 0.5).max()) <= wide.eps
+    assert huge(ThreatModel.parse("linf:0.01"), (3, 4, 4)).eps == 0.5
+
+
+def test_a_flag_has_a_known_name():
+    with pytest.raises(SpecError, match="did you mean 'noise-wins'"):
+        Flag(name="noise-win", text="")

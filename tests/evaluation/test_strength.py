@@ -1,0 +1,308 @@
+"""The attack strength test: sound attacks pass it, weak and broken ones fail, and what it plants is really there."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import torch
+from tiny_systems import make_network, make_table
+from torch import nn
+
+from unfool.attacks import Attack, make_attack
+from unfool.attacks.course import Perturbed
+from unfool.attacks.ensemble import Part
+from unfool.attacks.objective import LabelLoss
+from unfool.core.errors import DataError, SpecError
+from unfool.core.streams import Streams
+from unfool.core.threat import ThreatModel
+from unfool.data.catalog import open_table
+from unfool.evaluation import planted
+from unfool.evaluation import strength as tested
+from unfool.evaluation.planted import plant, representation
+from unfool.evaluation.strength import strength
+from unfool.models.modes import untouched
+from unfool.training import RunConfig, StageConfig, TaskConfig, train
+
+LINF, L2, L1 = "linf:0.1", "l2:1", "l1:12"
+IMAGES = 40
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("UNFOOL_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
+        patch.delenv("UNFOOL_DATA_DIR", raising=False)
+        return open_table("digits", "train"), open_table("digits", "test")
+
+
+def trained(table, folder, perturb):
+    stage = StageConfig(
+        tasks={"labels": TaskConfig(task="labels")},
+        epochs=2,
+        batch_size=50,
+        optimizer="sgd",
+        schedule="triangle",
+        learning_rate=0.1,
+        precision="bf16",
+        perturb=perturb,
+        threat=LINF,
+    )
+    trunk = {"name": "convnet", "stem": "strided", "widths": [12, 24, 48]}
+    return train(RunConfig(data="digits", stages=(stage,), trunk=trunk), table, folder).network.eval()
+
+
+@pytest.fixture(scope="module")
+def network(digits, tmp_path_factory):
+    """A small network trained on the digits."""
+    return trained(digits[0], tmp_path_factory.mktemp("normal") / "run", None)
+
+
+@pytest.fixture(scope="module")
+def robust(digits, tmp_path_factory):
+    """The same, trained on perturbed digits."""
+    perturb = "fgsm:random_start=true,step_size=0.125"
+    return trained(digits[0], tmp_path_factory.mktemp("robust") / "run", perturb)
+
+
+def run(network, digits, attack, threat=LINF):
+    attack = make_attack(attack, threat) if isinstance(attack, str) else attack
+    return strength(network, digits[1], attack, images=IMAGES, inner=50)
+
+
+CASES = [("network", LINF), ("robust", LINF), ("network", L2), ("robust", L1)]
+
+
+@pytest.mark.parametrize("attack", ["pgd-50", "apgd-ce"])
+@pytest.mark.parametrize(("which", "threat"), CASES)
+def test_strong_attacks_pass(request, digits, which, threat, attack):
+    result = run(request.getfixturevalue(which), digits, attack, threat)
+    assert result.passed, result.text
+    assert result.success >= 0.95
+    assert (result.images, result.dropped) == (IMAGES, 0)
+    assert result.random_success == 0
+    assert "passed" in result.text
+
+
+@pytest.mark.parametrize(("which", "threat"), CASES)
+def test_fgsm_fails(request, digits, which, threat):
+    result = run(request.getfixturevalue(which), digits, "fgsm", threat)
+    assert not result.passed
+    assert result.high < 0.95
+    assert "FAILED" in result.text
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Around:
+    """Runs an engine on an objective that was tampered with, and claims a threat model for it."""
+
+    engine: object
+    threat: ThreatModel
+    change: object
+
+    def run(self, objective, *arguments, **settings):
+        return self.engine.run(self.change(objective), *arguments, **settings)
+
+
+def attack_with(engine):
+    return Attack(name="broken", parts=(Part(name="broken", engine=engine),), settings={})
+
+
+def broken(threat=LINF, change=lambda objective: objective, uphill=True, ball=None):
+    """PGD-50, but for what is said; ``ball`` is what it projects to."""
+    sound = make_attack("pgd-50", threat)
+    engine = dataclasses.replace(sound.engine, uphill=uphill, threat=ThreatModel.parse(ball or threat))
+    return attack_with(Around(engine=engine, threat=sound.threat, change=change))
+
+
+def relabelled(objective):
+    return LabelLoss(objective.model, 1 - objective.labels, by_row=True)
+
+
+@pytest.mark.parametrize(
+    ("attack", "told"),
+    [
+        (broken(uphill=False), "found 0 of"),
+        (broken(change=relabelled), "found 0 of"),
+        (broken(), "passed"),
+    ],
+    ids=["wrong sign", "wrong labels", "sound"],
+)
+def test_broken_attacks_fail(network, digits, attack, told):
+    result = run(network, digits, attack)
+    assert told in result.text
+    assert result.passed == (told == "passed")
+
+
+def test_an_attack_that_does_not_project_fails_and_is_told_so(network, digits):
+    result = run(network, digits, broken(ball="linf:1"))
+    assert not result.passed
+    assert result.success == 0
+    assert f"left {LINF} or the box" in result.text
+
+
+class Claims:
+    """An engine that claims success everywhere and gives what it was told to."""
+
+    def __init__(self, threat, give):
+        self.threat = ThreatModel.parse(threat)
+        self.give = give
+
+    def run(self, objective, images, ids, streams, search=None, finish=0.1, starts=None):
+        everywhere = torch.ones(len(images), dtype=torch.bool)
+        return Perturbed(
+            images=self.give(images), losses=everywhere.float(), fooled=everywhere, flat=~everywhere, model_images=1
+        )
+
+
+def test_the_attacks_own_word_counts_for_nothing():
+    result = strength(make_network(), make_table(12), attack_with(Claims(LINF, torch.clone)), inner=10)
+    assert (result.success, result.images) == (0, 12)
+
+
+def near_and_far(features, threat, batch, streams, inner):
+    heads, passes = plant(features, threat, batch.images, batch.ids, streams, inner)
+    ball = ThreatModel(threat.norm_name, 0.95 * threat.eps)
+    draws = [ball.sample(heads.images, heads.ids, streams.named("inner").at(draw)) for draw in range(inner)]
+    return heads, passes, torch.stack([heads.images, *draws])
+
+
+def scores(heads, network, images):
+    """Which side of its boundary an image lies on, in NumPy's float64 from the network's own features."""
+    with torch.no_grad():
+        features = network.features(images).numpy().astype(np.float64)
+    centres, weights, offsets = (getattr(heads, name).numpy() for name in ("centres", "weights", "offsets"))
+    return np.array(
+        [
+            np.dot(feature - centre, weight) - offset
+            for feature, centre, weight, offset in zip(features, centres, weights, offsets, strict=True)
+        ]
+    )
+
+
+@pytest.mark.parametrize("text", [LINF, L2, L1])
+def test_the_planted_point_lies_in_ball_and_box_and_fools_its_head(network, digits, text):
+    threat = ThreatModel.parse(text)
+    batch = digits[1].sample(24, Streams(1)).batch()
+    order = {"linf": np.inf, "l2": 2, "l1": 1}[threat.norm_name]
+    with untouched(network):
+        heads, passes, near = near_and_far(representation(network), threat, batch, Streams(3), 20)
+    assert len(heads.ids) == 24
+    assert torch.equal(heads.images, batch.images)
+    points = heads.points.numpy().astype(np.float64)
+    moved = (points - batch.images.numpy()).reshape(24, -1)
+    assert (np.linalg.norm(moved, order, axis=1) <= threat.eps + 1e-6).all()
+    assert points.min() >= 0
+    assert points.max() <= 1
+    assert (scores(heads, network, heads.points) > (1 - planted.CLOSENESS) / 2).all()
+    assert max(scores(heads, network, points).max() for points in near) < -0.5
+    assert passes == 24 * (1 + 20 + 1 + planted.CLIMB_STEPS + 1 + 1 + 2)
+
+
+def test_the_discriminant_is_the_one_of_the_book():
+    """(S + r·I)⁻¹ (far - mean), image by image in NumPy; r in units of S's mean eigenvalue; far scores 1."""
+    ids = torch.arange(3)
+    for count, size in ((30, 5), (6, 12)):
+        near = Streams(0).normal(ids, (count, size)).double() * torch.linspace(0.1, 3, size)
+        far = Streams(1).normal(ids, (size,)).double() * 4
+        centres, weights = planted._discriminants(near, far)
+        for row in range(3):
+            points = near[row].numpy()
+            scatter = np.cov(points.T, bias=True) * count
+            ridge = planted.RIDGE * np.trace(scatter) / min(count - 1, size) * np.eye(size)
+            away = far[row].numpy() - points.mean(0)
+            expected = np.linalg.solve(scatter + ridge, away)
+            np.testing.assert_allclose(centres[row], points.mean(0), rtol=1e-9)
+            np.testing.assert_allclose(weights[row], expected / (expected @ away), rtol=1e-6)
+
+
+class Features(nn.Module):
+    """A foreign classifier that names its features."""
+
+    def __init__(self, features):
+        super().__init__()
+        self.features = features
+
+    def forward(self, images):
+        return self.features(images).flatten(1)[:, :4]
+
+
+def test_a_foreign_classifier_needs_no_more_than_features():
+    network = Features(nn.Sequential(nn.Conv2d(3, 4, 3, stride=4), nn.Tanh()))
+    result = strength(network, make_table(8), make_attack("pgd-50", LINF), inner=20)
+    assert result.passed
+    assert result.images == 8
+
+
+def test_a_model_without_features_is_refused():
+    model = nn.Sequential(nn.Flatten(), nn.LazyLinear(4))
+    with pytest.raises(SpecError, match=r"--features MODULE\.PATH"):
+        strength(model, make_table(4), make_attack("fgsm", LINF))
+
+
+def test_what_random_search_solves_says_nothing():
+    one_pixel = Features(lambda images: images[:, :1, 8, 8])
+    result = strength(one_pixel, make_table(20), make_attack("pgd-50", LINF), inner=20)
+    assert result.random_success > 0.9
+    assert not result.passed
+    assert "void: random search" in result.text
+
+
+def test_features_that_do_not_vary_separate_nothing():
+    constant = Features(lambda images: images.flatten(1)[:, :3] * 0 + 1)
+    result = strength(constant, make_table(6), make_attack("pgd-50", LINF), inner=5)
+    assert (result.images, result.dropped, result.passed) == (0, 6, False)
+    assert "void: no head separates" in result.text
+    for threat in (LINF, L2):
+        still = make_attack("fgsm", ThreatModel(threat.partition(":")[0], 0.0))
+        assert strength(make_network(), make_table(6), still, inner=5).dropped == 6
+
+
+def test_an_attack_on_shattered_gradients_is_too_weak(network, digits):
+    """The examples are there, as the test above shows; without a gradient nothing leads to them."""
+    shattered = Features(lambda images: network.features((images * 63).round() / 63))
+    result = run(shattered, digits, "pgd-50")
+    assert result.images > IMAGES / 2
+    assert result.success < 0.2
+    assert not result.passed
+
+
+def test_nothing_depends_on_batch_mates(network, digits, monkeypatch):
+    whole = run(network, digits, "pgd-3")
+    monkeypatch.setattr(tested, "BATCH_SIZE", 7)
+    done = []
+    table = digits[1]
+    split = strength(
+        network, table, make_attack("pgd-3", LINF), images=IMAGES, inner=50, report=lambda *at: done.append(at)
+    )
+    assert done == [(count, IMAGES) for count in (7, 14, 21, 28, 35, 40)]
+    assert abs(split.success - whole.success) * IMAGES <= 1
+    assert split.cost["model_images"] == pytest.approx(whole.cost["model_images"], rel=0.01)
+
+
+def test_the_model_is_given_back_as_it_was():
+    network = make_network().train()
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    state = torch.random.get_rng_state()
+    strength(network, make_table(6), make_attack("pgd-3", LINF), inner=5)
+    assert network.training
+    assert all(parameter.requires_grad and parameter.grad is None for parameter in network.parameters())
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+    assert torch.equal(torch.random.get_rng_state(), state)
+
+
+def test_the_result_is_json():
+    result = strength(make_network(), make_table(9), make_attack("fgsm", LINF), images=7, inner=5)
+    told = json.loads(json.dumps(result.to_json(), allow_nan=False))
+    assert told["images"] + told["dropped"] == 7
+    assert told["low"] <= told["success"] <= told["high"]
+    assert set(told) == {field.name for field in dataclasses.fields(result)}
+    assert told["cost"]["model_images"] > 7 * 5
+
+
+def test_bad_counts_and_empty_tables_are_refused():
+    attack = make_attack("fgsm", LINF)
+    with pytest.raises(SpecError, match="inner 0 are not allowed"):
+        strength(make_network(), make_table(4), attack, inner=0)
+    with pytest.raises(DataError, match="no images"):
+        strength(make_network(), make_table(4).subset(torch.arange(0)), attack)

@@ -1,0 +1,192 @@
+"""Weights of other programs: no code in them runs, nothing is loaded by halves, and every guess is told."""
+
+import collections
+import re
+import warnings
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from unfool.core.errors import UnfoolWarning, WeightsError
+from unfool.models.checkpoint_reader import load_state, read_state
+
+STATE = {"weight": torch.arange(6.0).view(3, 2), "bias": torch.ones(3)}
+PICKLE = "read with weights_only=True"
+
+
+def written(path, value, **options):
+    torch.save(value, path, **options)
+    return path
+
+
+def read(path, *pieces):
+    """The state, and nothing told but these pieces in this order."""
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        state = read_state(path)
+    assert len(told) == len(pieces), [str(one.message) for one in told]
+    assert all(
+        piece in str(one.message) and one.category is UnfoolWarning for piece, one in zip(pieces, told, strict=True)
+    )
+    return state
+
+
+def equal(ours, theirs):
+    return ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+@pytest.mark.parametrize("metadata", [None, {"format": "pt"}, {"schema_version": "99"}])
+def test_safetensors_of_any_program(tmp_path, metadata):
+    save_file(STATE, tmp_path / "a.safetensors", metadata)
+    assert equal(read(tmp_path / "a.safetensors"), STATE)
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize(
+    ("wrap", "keys"),
+    [
+        (lambda state: state, None),
+        (lambda state: collections.OrderedDict(state), None),
+        (lambda state: {"state_dict": state, "epoch": 3, "optimizer": {"lr": 0.1}}, "state_dict"),
+        (lambda state: {"model": {"state_dict": state}}, "model.state_dict"),
+        (lambda state: {"net": state, "acc": 94.1}, "net"),
+        (lambda state: {"model_state_dict": state}, "model_state_dict"),
+    ],
+)
+def test_checkpoints_are_unwrapped_and_it_is_told(tmp_path, wrap, keys, zipped):
+    path = written(tmp_path / "a.pt", wrap(STATE), _use_new_zipfile_serialization=zipped)
+    assert equal(read(path, PICKLE, *([f"taken from {keys!r}"] if keys else [])), STATE)
+
+
+def test_parameters_are_read_as_plain_tensors(tmp_path):
+    found = read(written(tmp_path / "a.pth", dict(nn.Linear(2, 3).named_parameters())), PICKLE)
+    assert not any(tensor.requires_grad for tensor in found.values())
+
+
+class Trap:
+    def __reduce__(self):
+        return (open, ("sprung", "w"))
+
+
+@pytest.mark.parametrize("override", ["0", "1"])
+@pytest.mark.parametrize("value", [Trap(), {"state_dict": STATE, "args": Trap()}, {"model": nn.Linear(2, 3)}])
+def test_a_pickle_with_more_than_values_is_refused_and_never_run(tmp_path, monkeypatch, value, override):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", override)
+    written("a.pt", value)
+    tries = []
+    load = torch.load
+    monkeypatch.setattr(torch, "load", lambda *given, **more: tries.append(more) or load(*given, **more))
+    with pytest.raises(WeightsError, match=r"a\.pt is refused: it asks for (io.open|torch.nn.*Linear).*state_dict"):
+        read_state("a.pt")
+    assert [more["weights_only"] for more in tries] == [True]
+    assert [path.name for path in tmp_path.iterdir()] == ["a.pt"]
+
+
+CYCLE: dict = {}
+CYCLE["state_dict"] = CYCLE
+
+
+@pytest.mark.parametrize(
+    ("value", "piece"),
+    [
+        (torch.ones(3), "holds a Tensor, not a state dict"),
+        ({}, "an empty mapping"),
+        ({"epoch": 3, **STATE}, "a int under 'epoch'"),
+        ({3: torch.ones(2)}, "under '3'"),
+        (CYCLE, "under 'state_dict'"),
+        ({"a": torch.ones(1).expand(1_000_000)}, "claims to be larger"),
+        ({"a": torch.ones(2, device="meta")}, "without values"),
+        ({"a": torch.eye(2).to_sparse()}, "sparse"),
+        ({"a": torch.tensor([1.0, torch.nan])}, "NaN"),
+    ],
+)
+def test_what_is_no_state_dict(tmp_path, value, piece):
+    path = written(tmp_path / "a.pt", value)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UnfoolWarning)
+        with pytest.raises(WeightsError, match=re.escape(piece)) as caught:
+            read_state(path)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04", b"\x80\x02", b"no checkpoint at all", b"\x80\x04\x95\x00."])
+def test_malformed_checkpoints(tmp_path, content):
+    (tmp_path / "a.pt").write_bytes(content)
+    with pytest.raises(WeightsError, match=r"a\.pt is refused") as caught:
+        read_state(tmp_path / "a.pt")
+    assert "\n" not in str(caught.value)
+    # PyTorch's own message advises to load the file without protection.
+    assert "False" not in str(caught.value)
+
+
+def test_files_that_are_not_there_or_not_what_they_are_called(tmp_path):
+    with pytest.raises(WeightsError, match="no weights file"):
+        read_state(tmp_path / "a.pt")
+    written(tmp_path / "a.safetensors", STATE)
+    with pytest.raises(WeightsError, match=r"is a pickle.*unfool convert"):
+        read_state(tmp_path / "a.safetensors")
+
+
+def loaded(state, module=None):
+    module = nn.Linear(2, 3) if module is None else module
+    return load_state(module, state, Path("w.pt")), module
+
+
+def test_a_fitting_state_is_copied():
+    used, module = loaded({name: tensor.half() for name, tensor in STATE.items()})
+    assert equal(module.state_dict(), STATE)
+    assert used.keys() == STATE.keys()
+
+
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "_orig_mod.module.", "module._orig_mod."])
+def test_a_prefix_of_all_names_is_left_out_and_told(prefix):
+    with pytest.warns(UnfoolWarning, match=f"prefix '{prefix}'"):
+        used, module = loaded({prefix + name: tensor for name, tensor in STATE.items()})
+    assert equal(module.state_dict(), STATE)
+    assert equal(used, STATE)
+
+
+def test_a_prefix_that_the_module_itself_has_is_kept():
+    wrapped = nn.Module()
+    wrapped.module = nn.Linear(2, 3)
+    used, module = loaded({f"module.{name}": tensor for name, tensor in STATE.items()}, wrapped)
+    assert equal(module.module.state_dict(), STATE)
+    assert list(used) == ["module.weight", "module.bias"]
+
+
+@pytest.mark.parametrize(
+    ("change", "pieces"),
+    [
+        (lambda s: s.pop("bias"), ["lacks 1: bias"]),
+        (lambda s: s.update(scale=s.pop("bias")), ["lacks 1: bias", "has 1 unexpected: scale"]),
+        (lambda s: s.update({f"block.{n}": torch.ones(1) for n in range(9)}), ["9 unexpected", "block.0", "6 more"]),
+        (lambda s: s.update({"module.weight": s.pop("weight")}), ["lacks 1: weight", "module.weight"]),
+        (lambda s: s.update(weight=torch.ones(2, 3)), ["'weight'", "(2, 3)", "(3, 2)"]),
+        (lambda s: s.update(bias=torch.ones(3, dtype=torch.int64)), ["'bias'", "torch.int64", "torch.float32"]),
+        (lambda s: s.clear(), ["lacks 2: weight, bias"]),
+    ],
+)
+def test_a_state_that_does_not_fit_is_refused_whole(change, pieces):
+    state, module = dict(STATE), nn.Linear(2, 3)
+    before = {name: tensor.clone() for name, tensor in module.state_dict().items()}
+    change(state)
+    with pytest.raises(WeightsError) as caught:
+        loaded(state, module)
+    assert all(piece in str(caught.value) for piece in ["w.pt", *pieces]), caught.value
+    assert equal(module.state_dict(), before)
+
+
+def test_a_module_with_loading_code_of_its_own():
+    class Own(nn.Linear):
+        def set_extra_state(self, state):
+            raise RuntimeError("never")
+
+        def get_extra_state(self):
+            return {"epoch": 3}
+
+    with pytest.raises(WeightsError, match="cannot be loaded into the model"):
+        loaded(STATE, Own(2, 3))

@@ -1,0 +1,207 @@
+"""Classifiers that were not made here: the adapter keeps the contract, and a look tells what does not."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from unfool import adapt, identity
+from unfool.core.errors import ImagesError, NonFiniteError, SpecError, UnfoolError, UnfoolWarning
+from unfool.models.fast import search_copy
+from unfool.models.foreign import check_classifier
+from unfool.models.network import NORMALISATIONS
+
+IMAGES = torch.rand(5, 3, 8, 8, generator=torch.Generator().manual_seed(3))
+
+
+class Small(nn.Module):
+    """A third party's classifier: two convolutions with a batch norm, pooling and a linear layer."""
+
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 6, 3))
+        self.head = nn.Linear(6, 10)
+        generator = torch.Generator().manual_seed(7)
+        with torch.no_grad():
+            for weight in self.parameters():
+                weight.copy_(0.4 * torch.randn(weight.shape, generator=generator))
+
+    def forward(self, images):
+        return self.head(self.body(images).mean((2, 3)))
+
+
+class Gives(nn.Module):
+    """A model that does with images what it was told."""
+
+    def __init__(self, act):
+        super().__init__()
+        self.act = act
+
+    def forward(self, images):
+        return self.act(images)
+
+
+@pytest.fixture
+def small():
+    return Small().eval()
+
+
+def test_without_statistics_the_module_sees_the_images_themselves(small):
+    assert torch.equal(adapt(small)(IMAGES), small(IMAGES))
+
+
+@pytest.mark.parametrize(
+    ("mean", "std", "numbers"),
+    [
+        ("cifar10", "cifar10", NORMALISATIONS["cifar10"]),
+        ("none", "none", ((0.0,), (1.0,))),
+        ("0.1,0.2,0.3", "1/4, 0.5,2", ((0.1, 0.2, 0.3), (0.25, 0.5, 2.0))),
+        ([0.1, 0.2, 0.3], (0.5,), ((0.1, 0.2, 0.3), (0.5,))),
+        ("0.5", "imagenet", ((0.5,), NORMALISATIONS["imagenet"][1])),
+    ],
+)
+def test_images_are_normalised(small, mean, std, numbers):
+    centre, spread = (torch.tensor(n, dtype=torch.float64).view(1, -1, 1, 1) for n in numbers)
+    wanted = copy.deepcopy(small).double()((IMAGES.double() - centre) / spread)
+    torch.testing.assert_close(adapt(small, mean, std)(IMAGES).double(), wanted, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("mean", "std", "pieces"),
+    [
+        ("cifar10", None, ["together"]),
+        (None, (0.5,), ["together"]),
+        ("cifra10", "cifar10", ["mean 'cifra10'", "did you mean 'cifar10'?"]),
+        ("0.5;0.5", "0.5", ["0.5;0.5", "not a number"]),
+        ("0.5", "0,1,1", ["std", "above 0"]),
+        ([0.5, float("nan")], [1.0], ["mean", "finite"]),
+        ([], [1.0], ["mean"]),
+        ([0.5, 0.5], [1.0, 1.0, 1.0], ["2", "3"]),
+        (3.0, [1.0], ["mean 3.0"]),
+    ],
+)
+def test_statistics_that_make_no_sense(small, mean, std, pieces):
+    with pytest.raises(SpecError) as caught:
+        adapt(small, mean, std)
+    assert all(piece in str(caught.value) for piece in pieces), caught.value
+
+
+def test_statistics_of_other_channels_are_refused_and_not_broadcast(small):
+    with pytest.raises(ImagesError, match=r"\(B, 3, H, W\)"):
+        adapt(small, "cifar10", "cifar10")(IMAGES[:, :1])
+
+
+def test_only_modules_are_adapted():
+    with pytest.raises(SpecError, match="function"):
+        adapt(lambda images: images)  # type: ignore[arg-type]
+
+
+def test_features_are_what_the_named_submodule_gives(small):
+    model = adapt(small, "cifar10", "cifar10", features="body.3")
+    normal = adapt(small.body, "cifar10", "cifar10")(IMAGES)
+    torch.testing.assert_close(model.features(IMAGES), normal.mean((2, 3)))
+    logits = adapt(small, features="head").features(IMAGES)
+    assert torch.equal(logits, small(IMAGES))
+    assert not small.head._forward_hooks
+    assert not small.body[3]._forward_hooks
+
+
+def test_features_pass_their_gradient(small):
+    images = IMAGES.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(adapt(small, features="body").features(images).sum(), images)
+    assert gradient.abs().sum() > 0
+
+
+def test_without_features_the_refusal_says_what_to_do(small):
+    with pytest.raises(UnfoolError, match=r"defenses and strength tests that need a representation.*--features"):
+        adapt(small).features(IMAGES)
+
+
+def test_features_that_are_none(small):
+    with pytest.raises(SpecError, match=r"features path 'boody'; did you mean 'body'"):
+        adapt(small, features="boody")
+    with pytest.raises(SpecError, match="stage"):
+        adapt(small, features="body").features(IMAGES, "stem")
+    twice = nn.Sequential(small.body[:3], small.body[2], nn.Flatten(), nn.LazyLinear(3))
+    twice(IMAGES)
+    with pytest.raises(SpecError, match="2 outputs"):
+        adapt(twice, features="0.2").features(IMAGES)
+    flat = Gives(lambda images: images.flatten())
+    with pytest.raises(SpecError, match=r"\(960,\)"):
+        adapt(nn.Sequential(flat, nn.Identity()), features="0").features(IMAGES)
+    broken = nn.Sequential(nn.Identity(), Gives(lambda images: 1 / 0))
+    with pytest.raises(ZeroDivisionError):
+        adapt(broken, features="0").features(IMAGES)
+    assert not broken[0]._forward_hooks
+
+
+def test_the_identity_covers_weights_and_normalisation(small):
+    first = identity(adapt(small, "cifar10", "cifar10"))
+    assert identity(adapt(copy.deepcopy(small), "cifar10", "cifar10")) == first
+    assert identity(adapt(small, "cifar100", "cifar100")) != first
+    assert identity(adapt(small)) != first
+    with torch.no_grad():
+        small.head.bias[0] += 1e-3
+    assert identity(adapt(small, "cifar10", "cifar10")) != first
+
+
+@pytest.mark.parametrize("dtype", ["fp32", "bf16"])
+def test_a_fast_twin_can_be_made(small, dtype):
+    model = adapt(small, "cifar10", "cifar10", features="body")
+    model.features(IMAGES)
+    twin = search_copy(model, dtype=dtype)
+    wanted = model(IMAGES).detach()
+    torch.testing.assert_close(
+        twin(IMAGES), wanted, rtol=0, atol=1e-4 if dtype == "fp32" else 0.05 * float(wanted.abs().max())
+    )
+
+
+def test_the_mode_is_the_modules_own(small):
+    assert not adapt(small).training
+    small.train()
+    model = adapt(small)
+    assert model.training
+    assert not model.eval().module.training
+
+
+@pytest.mark.parametrize(
+    ("act", "error", "pieces"),
+    [
+        (lambda images: images, ImagesError, ["(5, 3, 8, 8)", "5 images"]),
+        (lambda images: images.flatten(1)[:3], ImagesError, ["(3, 192)"]),
+        (lambda images: images.flatten(1)[:, :1], ImagesError, ["(5, 1)"]),
+        (lambda images: images.flatten(1).argmax(1), ImagesError, ["torch.int64"]),
+        (lambda images: (images.flatten(1),), ImagesError, ["tuple"]),
+        (lambda images: images.flatten(1) * torch.nan, NonFiniteError, ["NaN"]),
+        (lambda images: images.sub_(0.5).flatten(1), ImagesError, ["overwrites"]),
+        (lambda images: images.view(7, 7), SpecError, ["Gives", "test_foreign.py:", "RuntimeError"]),
+    ],
+)
+def test_outputs_that_are_no_logits(act, error, pieces):
+    with pytest.raises(error) as caught:
+        check_classifier(Gives(act).eval(), IMAGES.clone())
+    assert all(piece in str(caught.value) for piece in pieces), caught.value
+    assert "\n" not in str(caught.value)
+
+
+def test_an_honest_classifier_passes_without_a_word_and_untouched(small):
+    state = torch.random.get_rng_state()
+    check_classifier(adapt(small), IMAGES)
+    assert torch.equal(torch.random.get_rng_state(), state)
+    assert all(parameter.requires_grad for parameter in small.parameters())
+
+
+@pytest.mark.parametrize(
+    ("model", "piece"),
+    [
+        (Small(), "Small is in train mode"),
+        (Gives(lambda images: images.flatten(1) + torch.rand(192)).eval(), "other outputs each time"),
+        (Gives(lambda images: images.flatten(1).softmax(1)).eval(), "gives probabilities"),
+    ],
+)
+def test_what_makes_a_result_doubtful_is_told(model, piece):
+    modes = [part.training for part in model.modules()]
+    with pytest.warns(UnfoolWarning, match=piece):
+        check_classifier(adapt(model), IMAGES)
+    assert [part.training for part in model.modules()] == modes
