@@ -198,6 +198,26 @@ def test_the_twin_answers_and_the_model_confirms(norm):
     assert 0.15 < sum(asked[0]) / (sum(asked[0]) + sum(asked[1])) < 0.45
 
 
+def test_the_model_does_not_take_over_the_losses_that_a_twin_told():
+    images, labels, ids = make_batch(NETWORK, 8)
+    model = LabelLoss(NETWORK, labels, "margin")
+
+    def higher(images, rows):
+        reading = model(images, rows)
+        return Reading(losses=reading.losses + 100, fooled=reading.fooled)
+
+    engine = Square(threat=ThreatModel("linf", 0.002), steps=80)
+    plain = engine.run(model, images, ids, Streams(0))
+    found = engine.run(model, images, ids, Streams(0), higher, finish=0.5)
+    assert torch.allclose(found.losses, plain.losses, atol=1e-5)
+
+
+def test_restarts_go_other_ways_and_pay():
+    images, labels, ids = make_batch(NETWORK, 8)
+    one, three = (attacked("square-30", "linf:0.002", images, labels, ids, restarts=count) for count in (1, 3))
+    assert (three.losses > one.losses + 1e-3).sum() >= 3
+
+
 def test_starts_take_the_place_of_the_stripes():
     seen = []
 

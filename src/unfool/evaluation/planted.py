@@ -6,7 +6,7 @@ Legend: B images, N inner points of each, D features, n images in play.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -31,8 +31,9 @@ rugged that PGD's random start decides; three times as much, so smooth that FGSM
 CLIMB_STEPS, CLIMB_STEP = 50, 0.25
 """How the planted point is carried up its head's score: steps, and their size as a share of eps; PGD-50's own."""
 
-CLOSENESS = 0.9
-"""Where the boundary lies between the highest inner point (0) and the planted one (1)."""
+CLOSENESS = 0.92
+"""Where the boundary lies between the highest inner point (0) and the level to reach (1). On networks for CIFAR-10 and
+digits, robust or not, in the three norms, PGD-50 gets there on 98 to 100 % of the images, and FGSM on 0 to 56 %."""
 
 
 def representation(model: nn.Module) -> Callable[[Tensor], Tensor]:
@@ -110,9 +111,11 @@ def plant(
 ) -> tuple[PlantedHeads, int]:
     """Heads that separate each image, and ``inner`` points near it, from one point on the edge of its ball.
 
-    A head's direction is the ridge discriminant of the inner points against a random point of the sphere; the point is
-    then carried up that direction, and the boundary put close below it. Images whose head does not separate the two in
-    float32 are left out. Gives the heads of the others, and how many images went through the features.
+    A head's direction is the ridge discriminant of the inner points against a random point of the sphere. That point is
+    carried up the direction by projected gradient, once more from another start; the boundary lies close below the
+    lower of the two, so that no lucky start is asked for, and never above what gradients are not needed to find. Images
+    whose head does not separate the point from the image in float32 are left out. Gives the heads of the others, and
+    how many images went through the features.
     """
     with torch.no_grad():
         near = _features_near(features, threat, images, ids, streams.named("inner"), inner)
@@ -129,19 +132,16 @@ def plant(
         offsets=torch.zeros_like(top, dtype=torch.float32),
     )
     climb = ProjectedGradient(threat=threat, steps=CLIMB_STEPS, step_size=CLIMB_STEP * threat.eps)
-    climbed = climb.run(heads.climbed, images, ids, streams.named("climb"), starts=start)
-    heads = heads.moved(*_boundary(heads, climbed.images, top.float()))
-    separated = heads.fooled(heads.points) & ~heads.fooled(images)
-    return heads.on(separated.nonzero().squeeze(1)), climbed.model_images + (inner + 5) * len(images)
-
-
-def _boundary(heads: PlantedHeads, points: Tensor, top: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Points, boundaries and scales such that ``top`` has the margin -CLOSENESS and the point 1 - CLOSENESS."""
-    with torch.no_grad():
-        reached = heads.climbed(points, torch.arange(len(points), device=points.device)).losses
-    gap = reached - top
+    planted = climb.run(heads.climbed, images, ids, streams.named("climb"), starts=start)
+    again = replace(climb, random_start=True).run(heads.climbed, images, ids, streams.named("again"))
+    # The start has the score 1: where no gradient leads up it is the planted point, and the level to reach.
+    level = torch.minimum(planted.losses, again.losses.clamp(min=1.0))
+    gap = level - top.float()
     # No gap, no scale: a margin of 0 is class 0, so the head separates nothing and is left out.
-    return points, top + CLOSENESS * gap, torch.where(gap > 0, 1 / gap, 0.0)
+    heads = heads.moved(planted.images, top.float() + CLOSENESS * gap, torch.where(gap > 0, 1 / gap, 0.0))
+    separated = heads.fooled(planted.images) & ~heads.fooled(images)
+    passes = planted.model_images + again.model_images + (inner + 4) * len(images)
+    return heads.on(separated.nonzero().squeeze(1)), passes
 
 
 def _features_near(
