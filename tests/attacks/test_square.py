@@ -213,9 +213,10 @@ def test_the_model_does_not_take_over_the_losses_that_a_twin_told():
 
 
 def test_restarts_go_other_ways_and_pay():
-    images, labels, ids = make_batch(NETWORK, 8)
+    images, labels, ids = make_batch(NETWORK, 24)
     one, three = (attacked("square-30", "linf:0.002", images, labels, ids, restarts=count) for count in (1, 3))
-    assert (three.losses > one.losses + 1e-3).sum() >= 3
+    assert (three.losses >= one.losses).all()
+    assert (three.losses > one.losses + 1e-3).any()
 
 
 def test_starts_take_the_place_of_the_stripes():

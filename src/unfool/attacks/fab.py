@@ -71,6 +71,7 @@ class _EveryBoundary:
         self.draws = objective.draws
 
     def __call__(self, images: Tensor, rows: Tensor) -> Reading:
+        vars(self).pop("each", None)  # its graph goes before another is made
         logits = self.objective.logits(images, rows)
         labels = self.objective.labels[rows][:, None]
         others = (labels + torch.arange(1, logits.shape[1], device=labels.device)) % logits.shape[1]
@@ -238,7 +239,9 @@ class Fab:
         settled = stays & ~across
         # Taken out of the caller's hands: two graphs at once would be the most memory of the whole attack.
         moving, reading = looked.pop()
-        if int(settled.sum()) < AGAIN * len(settled):
+        # To every boundary there is a backward pass, beside which a forward pass costs little: waste none of them.
+        least = 1.0 if isinstance(judge, _EveryBoundary) else AGAIN
+        if int(settled.sum()) < least * len(settled):
             del moving, reading
             moving, reading = course.look(judge, front.points, front.rows)
             return self._plane(course, judge, moving, reading, None, front.rows)
@@ -257,22 +260,24 @@ class Fab:
         self, course: Course, judge: Objective, moving: Tensor, reading: Reading, keep: Tensor | None, rows: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Value and gradient of the boundary that a trial aims at, or that seems nearest."""
-        if isinstance(judge, _EveryBoundary):
-            reading = Reading(losses=self._nearest(judge.each, moving))
-        normals = course.gradient(moving, reading, keep, rows)
         values = reading.losses.detach()
+        if isinstance(judge, _EveryBoundary) and judge.each.requires_grad:
+            values, normals = self._nearest(judge.each, moving)
+            reading = Reading(losses=(moving * normals).flatten(1).sum(1))  # whose gradient they are
+        normals = course.gradient(moving, reading, keep, rows)
         return (values if keep is None else values[keep]), normals
 
-    def _nearest(self, each: Tensor, moving: Tensor) -> Tensor:
-        """Of the differences (n, K - 1) that whose linearised boundary is nearest, (n,)."""
-        if each.shape[1] == 1 or not each.requires_grad:
-            return each.amax(1)
-        distances = []
+    def _nearest(self, each: Tensor, moving: Tensor) -> tuple[Tensor, Tensor]:
+        """Of the differences (n, K - 1) that whose linearised boundary is nearest, (n,), and its gradient."""
+        values, normals = each.detach()[:, 0].clone(), torch.zeros_like(moving)
+        least = torch.full_like(values, math.inf)
         for difference in each.unbind(1):
             (gradient,) = torch.autograd.grad(difference.sum(), moving, retain_graph=True)
-            distances.append(plane_distances(difference.detach(), gradient.flatten(1), self.threat.norm_name))
-        nearest = torch.stack(distances, 1).argmin(1, keepdim=True)
-        return each.gather(1, nearest).squeeze(1)
+            distances = plane_distances(difference.detach(), gradient.flatten(1), self.threat.norm_name)
+            nearer = (distances < least) | distances.isnan()  # nothing is nearer than NaN, so that it comes to light
+            least[nearer], values[nearer] = distances[nearer].to(least.dtype), difference.detach()[nearer]
+            normals[nearer] = gradient[nearer]
+        return values, normals
 
 
 def _aimed(objective: LabelLoss, trials: Tensor, targets: Tensor | None) -> Objective:

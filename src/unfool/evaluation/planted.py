@@ -85,20 +85,7 @@ class PlantedHeads:
 
     def on(self, rows: Tensor) -> PlantedHeads:
         """The heads of some rows, which count from 0."""
-        kept = {name: value[rows] for name, value in vars(self).items() if isinstance(value, Tensor)}
-        return PlantedHeads(features=self.features, **kept)
-
-    def moved(self, points: Tensor, offsets: Tensor, scale: Tensor) -> PlantedHeads:
-        """Other points, and boundaries ``offsets`` (B,) higher; then all margins times ``scale`` (B,)."""
-        return PlantedHeads(
-            features=self.features,
-            images=self.images,
-            ids=self.ids,
-            points=points,
-            centres=self.centres,
-            weights=self.weights * scale[:, None],
-            offsets=(self.offsets + offsets) * scale,
-        )
+        return replace(self, **{name: value[rows] for name, value in vars(self).items() if isinstance(value, Tensor)})
 
 
 def plant(
@@ -113,9 +100,12 @@ def plant(
 
     A head's direction is the ridge discriminant of the inner points against a random point of the sphere. That point is
     carried up the direction by projected gradient, once more from another start; the boundary lies close below the
-    lower of the two, so that no lucky start is asked for, and never above what gradients are not needed to find. Images
-    whose head does not separate the point from the image in float32 are left out. Gives the heads of the others, and
-    how many images went through the features.
+    lower of the two, so that no lucky start is asked for, but not lower than the random point's own score asks: where
+    gradients mislead, that point is still to be found. Images whose head does not separate the two in float32 are left
+    out. Gives the heads of the others, and how many images went through the features.
+
+    Departs from the paper, which fits a logistic regression, draws inner points from the inside of the ball alone, and
+    leaves the point where it was drawn: FGSM finds such a point on every network that is locally linear.
     """
     with torch.no_grad():
         near = _features_near(features, threat, images, ids, streams.named("inner"), inner)
@@ -138,7 +128,13 @@ def plant(
     level = torch.minimum(planted.losses, again.losses.clamp(min=1.0))
     gap = level - top.float()
     # No gap, no scale: a margin of 0 is class 0, so the head separates nothing and is left out.
-    heads = heads.moved(planted.images, top.float() + CLOSENESS * gap, torch.where(gap > 0, 1 / gap, 0.0))
+    scale = torch.where(gap > 0, 1 / gap, 0.0)
+    heads = replace(
+        heads,
+        points=planted.images,
+        weights=heads.weights * scale[:, None],
+        offsets=(top.float() + CLOSENESS * gap) * scale,
+    )
     separated = heads.fooled(planted.images) & ~heads.fooled(images)
     passes = planted.model_images + again.model_images + (inner + 4) * len(images)
     return heads.on(separated.nonzero().squeeze(1)), passes

@@ -73,11 +73,10 @@ def strength(
 
     For each of ``images`` images a two-class head is fitted on the frozen ``model.features``: class 0 for the image
     and ``inner`` points around it, class 1 for one point of the ball (see `planted.plant`). The attack passes if it
-    finds class 1 for 95 % of the images, while random search does for at most 5 %; what it returns is judged here, and
-    an image outside ball or box is no success. Labels play no part. Departs from the paper in that the planted point
-    starts at random, as there, and is then carried uphill: a random point alone is found by FGSM on any network that
-    is locally linear. Losses that need more classes fall back on their two-class form. Raises SpecError for a model
-    without features, DataError for a table without images.
+    finds class 1 for 95 % of the images, while random search does for at most 5 %, or the test is void; what it returns
+    is judged here, and an image outside ball or box is no success. Labels play no part. Losses that need more classes
+    fall back on their two-class form. Raises SpecError for a model without features, DataError for a table without
+    images.
     """
     features = representation(model)
     if images < 1 or inner < 1:
