@@ -22,7 +22,7 @@ def started(*arguments, **environment):
 
 def test_ctrl_c_while_training_and_resume(cli, tiny, tmp_path):
     out = tmp_path / "run"
-    long = [*tiny, "--epochs", "20", "--out", out]
+    long = [*tiny, "--epochs", "60", "--out", out]
     process = started(*long)
     deadline = time.monotonic() + 120
     log = out / "metrics.csv"
