@@ -12,7 +12,7 @@ and ours with a bf16 search. Keys, for each of ``{linf|l2|l1}_{standard|robust}`
 * ``…_image_ratio``: images through the network over theirs (fp32), all chunks;
 * ``…_memory_ratio``: the rise of resident memory at its peak over theirs, the highest of the chunks after the first,
   the higher of fp32 and bf16; null where the system does not tell;
-* ``…_loss_gain``: mean over images of the final cross-entropy of our APGD-CE minus theirs, at equal steps, and
+* ``…_loss_gain``: mean over images of the highest cross-entropy of our APGD-CE minus theirs, at equal steps, and
   ``…_loss_gain_error`` its standard error: met unless it is below zero by more than 1.96 of them;
 * ``…_disagreements``: every image on which the verdicts differ, with the margin of the returned image for each.
 
@@ -147,10 +147,11 @@ def loss_gain(network: Network, threat: ThreatModel, batch: Batch, labels: Tenso
     for seed in range(SEEDS):
         theirs = APGDAttack(network, norm=name, eps=threat.eps, n_iter=100, seed=seed, device="cpu")
         ours = make_attack("apgd-ce:goal=best,wide=false", threat)
-        found = ours(network, batch.images, labels, ids=batch.ids, streams=Streams(seed)).images
-        for sign, points in ((1, found), (-1, theirs.perturb(batch.images, labels, best_loss=True))):
-            with torch.no_grad():
-                gains += sign * F.cross_entropy(network(points).double(), labels, reduction="none") / SEEDS
+        # The highest loss of each: of theirs the image has it, ours gives a fooled image before one of higher loss.
+        found = ours(network, batch.images, labels, ids=batch.ids, streams=Streams(seed)).losses
+        points = theirs.perturb(batch.images, labels, best_loss=True)
+        with torch.no_grad():
+            gains += (found - F.cross_entropy(network(points), labels, reduction="none")).double() / SEEDS
     return float(gains.mean()), float(gains.std() / len(gains) ** 0.5)
 
 

@@ -16,8 +16,11 @@ if TYPE_CHECKING:
     from unfool.core.threat import ThreatModel
     from unfool.data.catalog import open_table
     from unfool.data.table import ImageTable
+    from unfool.defenses import Defense, make_defense
     from unfool.evaluation import AdversarialSet, Records, craft, identity, judge, load_set, save_set
+    from unfool.evaluation.audit import audit
     from unfool.evaluation.evaluate import evaluate
+    from unfool.evaluation.ladder import Ladder, ladder
     from unfool.evaluation.outcome import Evaluation
     from unfool.models.foreign import adapt
     from unfool.models.network import Network
@@ -31,8 +34,10 @@ __all__ = [
     "AdversarialSet",
     "Attack",
     "Batch",
+    "Defense",
     "Evaluation",
     "ImageTable",
+    "Ladder",
     "Network",
     "Records",
     "RunConfig",
@@ -46,13 +51,16 @@ __all__ = [
     "UnfoolError",
     "UnfoolWarning",
     "adapt",
+    "audit",
     "craft",
     "evaluate",
     "identity",
     "judge",
+    "ladder",
     "load_network",
     "load_set",
     "make_attack",
+    "make_defense",
     "make_task",
     "open_run",
     "open_table",
@@ -71,7 +79,10 @@ _ROOMS = {
     "unfool.data.catalog": ("open_table",),
     "unfool.data.table": ("ImageTable",),
     "unfool.evaluation": ("AdversarialSet", "Records", "craft", "identity", "judge", "load_set", "save_set"),
+    "unfool.defenses": ("Defense", "make_defense"),
+    "unfool.evaluation.audit": ("audit",),
     "unfool.evaluation.evaluate": ("evaluate",),
+    "unfool.evaluation.ladder": ("Ladder", "ladder"),
     "unfool.evaluation.outcome": ("Evaluation",),
     "unfool.models.foreign": ("adapt",),
     "unfool.models.network": ("Network",),

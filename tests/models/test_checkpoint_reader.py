@@ -142,7 +142,7 @@ def test_a_fitting_state_is_copied():
     assert used.keys() == STATE.keys()
 
 
-@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "_orig_mod.module.", "module._orig_mod."])
+@pytest.mark.parametrize("prefix", ["module.", "model.", "_orig_mod.module.", "module._orig_mod.", "module.model."])
 def test_a_prefix_of_all_names_is_left_out_and_told(prefix):
     with pytest.warns(UnfoolWarning, match=f"prefix '{prefix}'"):
         used, module = loaded({prefix + name: tensor for name, tensor in STATE.items()})

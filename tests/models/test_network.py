@@ -17,6 +17,7 @@ from unfool.models.trunks import TrunkSpec, build_trunk
 CONVNET = TrunkSpec(name="convnet", widths=(4, 6, 8))
 RESNET = TrunkSpec(name="resnet18", width=0.125)
 HEADS = {"labels": {"kind": "linear", "outputs": 5}, "contrast": {"kind": "mlp", "hidden": 7, "outputs": 3}}
+MLP = {"kind": "mlp", "inputs": 8, "hidden": 7, "outputs": 3}
 
 
 def make_network(spec=CONVNET, **options):
@@ -119,6 +120,9 @@ def test_images_that_do_not_fit_are_refused(images, message):
         ({"heads": {"labels": {"kind": "linear", "inputs": 8, "outputs": 2, "hiden": 3}}}, "hiden"),
         ({"heads": {"labels": {"kind": "linear", "inputs": 9, "outputs": 2}}}, "takes 9 inputs"),
         ({"heads": {"labels": 3}}, "mapping"),
+        ({"heads": {"mlp": {**MLP, "norm": "bach"}}}, "unknown norm of head 'mlp' 'bach'; did you mean 'batch'"),
+        ({"heads": {"mlp": {**MLP, "norm": None}}}, "unknown norm of head 'mlp' 'None'"),
+        ({"heads": {"labels": {"kind": "linear", "inputs": 8, "outputs": 2, "norm": "batch"}}}, "setting of head"),
         ({"classifier": "lables"}, "did you mean 'labels'"),
         ({"classifier": {}}, "name of a head"),
         ({"trunk": 3}, "mapping"),
@@ -159,3 +163,29 @@ def test_two_heads_of_equal_shape_start_apart_and_mlp_is_linear_relu_linear():
     expected = (features @ head[0].weight.T + head[0].bias).clamp_min(0) @ head[2].weight.T + head[2].bias
     torch.testing.assert_close(head(features), expected)
     assert float(head[0].weight.detach().abs().max()) <= 0.5
+
+
+def test_a_normed_mlp_has_a_batch_norm_before_its_activation_and_says_so():
+    network = Network.build(CONVNET, {"contrast": {"kind": "mlp", "hidden": 6, "outputs": 2, "norm": "batch"}})
+    head = network.heads["contrast"]
+    description = {"kind": "mlp", "inputs": 8, "hidden": 6, "outputs": 2, "norm": "batch"}
+    assert network.architecture["heads"]["contrast"] == description
+    rebuilt = Network.from_architecture(network.architecture)
+    own = network.state_dict()
+    assert all(torch.equal(own[name], tensor) for name, tensor in rebuilt.state_dict().items())
+    features = torch.randn(5, 8, generator=torch.Generator().manual_seed(0))
+    state = {name: tensor.double() for name, tensor in head.state_dict().items()}
+    hidden = features.double() @ state["0.weight"].T + state["0.bias"]
+    centred = (hidden - hidden.mean(0)) / (hidden.var(0, unbiased=False) + 1e-5).sqrt()
+    expected = centred.clamp_min(0) @ state["3.weight"].T + state["3.bias"]
+    torch.testing.assert_close(head(features).double(), expected, atol=1e-4, rtol=1e-4)
+    # One pass in train mode has moved the statistics a tenth of the way.
+    moved = (hidden - 0.1 * hidden.mean(0)) / (0.9 + 0.1 * hidden.var(0) + 1e-5).sqrt()
+    alone = torch.cat([head.eval()(features[row : row + 1]) for row in range(5)]).double()
+    torch.testing.assert_close(alone, moved.clamp_min(0) @ state["3.weight"].T + state["3.bias"], atol=1e-4, rtol=1e-4)
+
+
+def test_the_description_of_a_plain_mlp_is_what_it_was():
+    # Weights files and configurations that were written before the norm was a setting stay valid and equal.
+    assert build_head(MLP).description == MLP
+    assert list(build_head(MLP).state_dict()) == ["0.weight", "0.bias", "2.weight", "2.bias"]

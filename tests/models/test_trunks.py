@@ -16,6 +16,9 @@ IMAGENET = TrunkSpec(name="resnet18", stem="imagenet", width=0.125)
 DENSE = TrunkSpec(name="convnet", widths=(4, 6, 8))
 STRIDED = TrunkSpec(name="convnet", stem="strided", widths=(4, 6, 8))
 RESNET_CHANNELS = {"stem": 8, "layer1": 8, "layer2": 16, "layer3": 32, "layer4": 64, "last": 64}
+WIDE = TrunkSpec(name="wide-resnet", depth=16, width=0.5)
+PREACT = TrunkSpec(name="preact-resnet18", width=0.125)
+WIDE_CHANNELS = {"stem": 16, "block1": 8, "block2": 16, "block3": 32, "last": 32}
 CONVNET_CHANNELS = {"stem": 4, "block1": 6, "block2": 8, "block3": 8, "last": 8}
 # Sides of every stage but "last", worked out by hand from the published layouts.
 CASES = [
@@ -23,6 +26,8 @@ CASES = [
     (IMAGENET, RESNET_CHANNELS, {32: [8, 8, 4, 2, 1], 64: [16, 16, 8, 4, 2]}),
     (DENSE, CONVNET_CHANNELS, {32: [31, 15, 7, 3], 64: [63, 31, 15, 7]}),
     (STRIDED, CONVNET_CHANNELS, {32: [16, 8, 4, 2], 64: [32, 16, 8, 4]}),
+    (WIDE, WIDE_CHANNELS, {32: [32, 32, 16, 8], 64: [64, 64, 32, 16]}),
+    (PREACT, RESNET_CHANNELS, {32: [32, 32, 16, 8, 4], 64: [64, 64, 32, 16, 8]}),
 ]
 
 
@@ -38,7 +43,7 @@ def test_every_stage_has_its_published_shape(spec, channels, sides):
         assert trunk(images).shape == (2, channels["last"])
 
 
-@pytest.mark.parametrize("spec", [CIFAR, DENSE])
+@pytest.mark.parametrize("spec", [CIFAR, DENSE, WIDE, PREACT])
 def test_a_stage_is_the_prefix_of_the_trunk_and_later_stages_do_not_run(spec):
     trunk = build_trunk(spec).eval()
     images = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
@@ -101,6 +106,15 @@ def test_the_last_stage_pools_by_mean_in_resnet_and_by_maximum_in_convnet():
         ({"name": "convnet", "widths": (4, 8, 0)}, "3 whole numbers"),
         ({"name": "convnet", "widths": "abc"}, "3 whole numbers"),
         ({"channels": 0}, "from 1 to 1024"),
+        ({"depth": 28}, "no setting 'depth'"),
+        ({"name": "wide-resnt"}, "did you mean 'wide-resnet'"),
+        ({"name": "wide-resnet", "depth": 29}, "give one of 10, 16, 22 and so on up to 202"),
+        ({"name": "wide-resnet", "depth": 4}, "depth 4"),
+        ({"name": "wide-resnet", "depth": 28.0}, "depth 28.0"),
+        ({"name": "wide-resnet", "depth": "28"}, "depth '28'"),
+        ({"name": "wide-resnet", "depth": 60004}, "depth 60004"),
+        ({"name": "wide-resnet", "stem": "cifar"}, "no setting 'stem'"),
+        ({"name": "preact-resnet18", "depth": 18}, "no setting 'depth'"),
     ],
 )
 def test_wrong_settings_are_refused_with_a_hint(settings, message):
@@ -108,7 +122,7 @@ def test_wrong_settings_are_refused_with_a_hint(settings, message):
         TrunkSpec.from_dict(settings)
 
 
-@pytest.mark.parametrize("spec", [CIFAR, IMAGENET, DENSE, STRIDED, TrunkSpec(), TrunkSpec(name="convnet", channels=1)])
+@pytest.mark.parametrize("spec", [spec for spec, *_ in CASES] + [TrunkSpec(), TrunkSpec(name="convnet", channels=1)])
 def test_a_spec_survives_its_description(spec):
     assert TrunkSpec.from_dict(spec.to_dict()) == spec
     assert hash(TrunkSpec.from_dict(spec.to_dict())) == hash(spec)
@@ -147,7 +161,7 @@ def test_convolutions_start_with_the_spread_of_he_et_al():
             assert abs(float(weight.mean())) < expected / 20
 
 
-@pytest.mark.parametrize("spec", [CIFAR, DENSE])
+@pytest.mark.parametrize("spec", [CIFAR, DENSE, WIDE])
 def test_trunks_survive_copying_and_pickling(spec):
     trunk = build_trunk(spec).eval()
     images = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))

@@ -180,3 +180,8 @@ def test_names_are_no_markup_in_the_terminal(study):
 def test_a_study_without_rows_has_no_tables(study):
     assert study_tables(with_rows(study, [])) == []
     assert markdown(with_rows(study, [])).strip() == ""
+
+
+def test_a_row_of_another_panel_is_not_told_twice(study):
+    rows = [*study["rows"], {**study["rows"][0], "settings": {"loss": "margin"}, "panel": "charts"}]
+    assert study_tables({**study, "rows": rows}) == study_tables(study)

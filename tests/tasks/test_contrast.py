@@ -14,7 +14,7 @@ from unfool.core.streams import Streams
 from unfool.models.network import Network
 from unfool.models.trunks import TrunkSpec
 from unfool.tasks import make_task
-from unfool.tasks.contrast import nt_xent
+from unfool.tasks.contrast_losses import nt_xent
 
 
 def cosine(left, right):

@@ -48,5 +48,21 @@ KILLED = {
         stage({"labels": labels(augmentation="simclr", views=2), "contrast": contrast()}, perturb="pgd-2", epochs=1),
         stage(perturb="fgsm", epochs=1),
     ),
+    "trades at perturbed weights, averaged, the best kept": run(
+        stage(
+            perturb="pgd-2",
+            adversarial="trades",
+            awp=0.01,
+            ema=0.8,
+            held_out=12,
+            stop_attack="pgd-1",
+            optimizer="sgd",
+            epochs=3,
+        )
+    ),
+    "fgsm with the best kept, then mart averaged": run(
+        stage(perturb="fgsm:random_start=true,step_size=10/255", held_out=24, stop_attack="pgd-2", awp=0.01),
+        stage(perturb="pgd-1", adversarial="mart", beta=5, ema=0.9, precision="bf16"),
+    ),
 }
-"""Runs of 8 or 12 steps, by what is special about them."""
+"""Runs of 8 to 12 steps, by what is special about them."""

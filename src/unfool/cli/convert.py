@@ -16,6 +16,7 @@ class ConvertCommand:
     """Write a state dict that `torch.save` made as safetensors, which can be read without trusting anybody.
 
     The checkpoint is read with weights_only=True: a file that holds more than tensors and plain values is refused.
+    A published robust classifier of a known layout becomes a weights file that every command takes without its code.
     """
 
     checkpoint: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="IN")]
@@ -26,30 +27,50 @@ class ConvertCommand:
         str | None, tyro.conf.arg(metavar="FILE.py:NAME", help_behavior_hint="(default: names stay as they are)")
     ] = None
     """The model they belong to: its names and shapes are checked, and a prefix such as module. is left out."""
+    layout: Annotated[
+        str | None, tyro.conf.arg(metavar="NAME", help_behavior_hint="(default: told from the tensors' names)")
+    ] = None
+    """carmon2019 (WRN-28-10 and other wide resnets as TRADES names them), or none: names stay as they are."""
     json: Json = False
 
     examples: ClassVar[str] = """
   unfool convert checkpoint.pt weights.safetensors
   unfool convert checkpoint.pth weights.safetensors --model mine.py:build --json
+  unfool convert wrn-28-10.pt robust.safetensors --layout carmon2019
 """
 
     def run(self) -> None:
         from unfool.cli.printing import check_writable, print_json, print_lines
         from unfool.core.errors import SpecError
+        from unfool.core.spec import unknown
         from unfool.models.checkpoint_reader import load_state, read_state
+        from unfool.models.published import LAYOUTS, detect_layout
         from unfool.models.user_code import load_module
-        from unfool.models.weights import save_tensors
+        from unfool.models.weights import save_network, save_tensors
 
         if self.out.suffix != ".safetensors":
             raise SpecError(f"{self.out} does not end in .safetensors; choose such a name")
+        if self.model is not None and self.layout is not None:
+            raise SpecError(f"--model {self.model} and --layout {self.layout} were given; give one of them")
+        if self.layout not in (None, "none", *LAYOUTS):
+            raise unknown("layout", self.layout, ["none", *LAYOUTS])
         module = load_module(self.model) if self.model is not None else None
         tensors = read_state(self.checkpoint)
+        layout = self.layout or (detect_layout(tensors) if module is None else None)
+        network = LAYOUTS[layout](tensors, self.checkpoint) if layout in LAYOUTS else None
         if module is not None:
             tensors = load_state(module, tensors, self.checkpoint)
+        if network is not None:
+            tensors = network.state_dict()
         check_writable(self.out)
-        save_tensors(self.out, tensors)
-        numbers = sum(tensor.numel() for tensor in tensors.values())
-        if self.json:
-            print_json({"weights": str(self.out), "tensors": len(tensors), "numbers": numbers})
+        if network is not None:
+            save_network(network, self.out)
         else:
-            print_lines([f"{self.out}: {len(tensors)} tensors, {numbers:,} numbers"])
+            save_tensors(self.out, tensors)
+        numbers = sum(tensor.numel() for tensor in tensors.values())
+        known = {"layout": layout, "trunk": network.trunk.spec.to_dict()} if network is not None else {}
+        if self.json:
+            print_json({"weights": str(self.out), "tensors": len(tensors), "numbers": numbers, **known})
+        else:
+            read = f", read as layout {layout}" if network is not None else ""
+            print_lines([f"{self.out}: {len(tensors)} tensors, {numbers:,} numbers{read}"])

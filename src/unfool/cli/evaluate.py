@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, ClassVar
 
@@ -33,6 +34,10 @@ class EvaluateCommand(SystemOptions):
         tyro.conf.arg(metavar="SET", help_behavior_hint="(repeatable)"),
     ] = ()
     """A set that `unfool attack` wrote, to be judged on as it is."""
+    defense: Annotated[str | None, tyro.conf.arg(metavar="NAME[:KEY=VALUE,..]", help_behavior_hint=_NONE)] = None
+    """Put a defense before the classifier: reverse:task=contrast,steps=10, or gate:rate=0.05,task=contrast."""
+    adaptive: Flag = False
+    """Climb the adaptive ladder: attack --defense knowing it, beside the classifier by itself under --attack."""
     strict: Flag = False
     """End with exit code 9 if there is any reason not to believe the figures."""
     reliability: Flag = True
@@ -71,19 +76,23 @@ class EvaluateCommand(SystemOptions):
   unfool evaluate runs/a --attack autoattack --claim '>=0.45' --alpha 0.01
   unfool evaluate runs/a --attack pgd-20 --curve eps=2/255,4/255,8/255 --corruptions --severity 3
   unfool evaluate runs/b --on pgd-on-a.safetensors --json
+  unfool evaluate runs/b --defense reverse:task=contrast,steps=10 --on pgd-on-b.safetensors --no-reliability
+  unfool evaluate runs/b --defense reverse:task=contrast,steps=10 --adaptive --images 100 --out ladder.json
 """
 
     def run(self) -> None:
         from unfool.cli.printing import shared
 
         with shared():
-            self._run()
+            if self.adaptive:
+                self._climb()
+            else:
+                self._evaluate()
 
-    def _run(self) -> None:
+    def _evaluate(self) -> None:
         from unfool.cli.print_evaluation import print_evaluation
         from unfool.cli.printing import check_writable, print_json, stderr
         from unfool.cli.systems import open_system
-        from unfool.core.errors import ReliabilityError
         from unfool.core.files import write_json
         from unfool.evaluation import load_set
         from unfool.evaluation.evaluate import check_evaluation, evaluate
@@ -113,10 +122,15 @@ class EvaluateCommand(SystemOptions):
             table, column = system.images(self)
         for examples in sets.values():
             system.check(examples.images)
+        judged = system.network
+        if self.defense is not None:
+            from unfool.cli.defended import open_defense, training_images
+
+            judged = open_defense(self.defense, system, training_images(system, self.data, self.data_dir), self.seed)
         state = self.state or (self.out.with_suffix(".state") if self.out is not None else None)
         with progress_bar(stderr(), system.name) as advance:
             found = evaluate(
-                system.network,
+                judged,
                 table,
                 self.attack,
                 name=system.name,
@@ -126,6 +140,8 @@ class EvaluateCommand(SystemOptions):
                 report=lambda what, done, total: advance(done, total, what),
                 **settings,
             )
+        if self.defense is not None:
+            found = replace(found, rows=[row | {"defense": self.defense} for row in found.rows])
         if self.out is not None:
             write_json(self.out, found.to_json())
         if state is not None and self.state is None:
@@ -134,6 +150,69 @@ class EvaluateCommand(SystemOptions):
             print_json(found.to_json())
         else:
             print_evaluation(found)
-        if self.strict and found.doubts:
-            more = f" (and {len(found.doubts) - 1} more)" if len(found.doubts) > 1 else ""
-            raise ReliabilityError(f"not to be believed, {found.doubts[0]}{more}")
+        self._believe(found.doubts)
+
+    def _climb(self) -> None:
+        from unfool.attacks import make_attack
+        from unfool.cli.defended import open_defense, training_images
+        from unfool.cli.print_evaluation import print_ladder
+        from unfool.cli.printing import check_writable, print_json, stderr
+        from unfool.cli.systems import open_system
+        from unfool.core.files import write_json
+        from unfool.evaluation.ladder import forget_ladder, ladder
+        from unfool.training.progress import progress_bar
+
+        attack = self._yardstick()
+        make_attack(attack, self.threat)
+        system = open_system(self)
+        if self.out is not None:
+            check_writable(self.out)
+        table, column = system.images(self)
+        text = self.defense or ""
+        defense = open_defense(text, system, training_images(system, self.data, self.data_dir), self.seed)
+        state = self.state or (self.out.with_suffix(".state") if self.out is not None else None)
+        with progress_bar(stderr(), system.name) as advance:
+            found = ladder(
+                defense,
+                table,
+                threat=self.threat,
+                attack=attack,
+                name=system.name,
+                defended=text,
+                column=column,
+                precision=self.precision,
+                batch_size=self.batch_size,
+                seed=self.seed,
+                folder=state,
+                report=lambda what, done, total: advance(done, total, what),
+            )
+        if self.out is not None:
+            write_json(self.out, found.to_json())
+        if state is not None and self.state is None:
+            forget_ladder(state)
+        if self.json:
+            print_json(found.to_json())
+        else:
+            print_ladder(found)
+        self._believe(found.doubts)
+
+    def _yardstick(self) -> str:
+        """The attack of rung (a); SpecError for options that say nothing about a ladder."""
+        from unfool.core.errors import SpecError
+
+        if self.defense is None:
+            raise SpecError("--adaptive attacks a defense; give --defense reverse:task=contrast or another one")
+        if len(self.attack) > 1:
+            raise SpecError(f"--adaptive compares with one attack, not {len(self.attack)}; give one --attack or none")
+        for name in ("on", "strength", "claim", "curve", "corruptions", "severity"):
+            if getattr(self, name):
+                raise SpecError(f"--{name} and --adaptive cannot be combined; run unfool evaluate once for each")
+        return self.attack[0] if self.attack else "autoattack"
+
+    def _believe(self, doubts: Sequence[str]) -> None:
+        """Under --strict, fail if there is a doubt."""
+        from unfool.core.errors import ReliabilityError
+
+        if self.strict and doubts:
+            more = f" (and {len(doubts) - 1} more)" if len(doubts) > 1 else ""
+            raise ReliabilityError(f"not to be believed, {doubts[0]}{more}")

@@ -12,7 +12,9 @@ from rich.table import Table
 from unfool.cli.printing import WIDTH, stdout
 
 if TYPE_CHECKING:
+    from unfool.evaluation.ladder import Ladder
     from unfool.evaluation.outcome import Evaluation
+    from unfool.evaluation.records import Records
 
 
 def print_evaluation(found: Evaluation) -> None:
@@ -41,6 +43,46 @@ def print_evaluation(found: Evaluation) -> None:
     if found.reliability is not None and found.reliability.trustworthy:
         checks, images = len(found.reliability.checked), found.reliability.images
         console.print(f"[dim]{checks} checks on {images} images gave no reason for doubt.[/dim]")
+
+
+def print_ladder(found: Ladder) -> None:
+    """The rungs as one table, the verdict and its sentences, and a line for each rung that does not apply."""
+    section = found.section()
+    console = stdout()
+    table = Table(box=box.SIMPLE_HEAD, title=escape(f"{found.defense} before {found.model}"), title_justify="left")
+    table.add_column("rung", overflow="fold")
+    for title in ("protocol", "accuracy %", "95 % interval", "n", "on common", "cost: CPU s", "images"):
+        table.add_column(title, justify="left" if title == "protocol" else "right", no_wrap=True)
+    for name, records in zip(("network", "defense"), found.clean, strict=True):
+        table.add_row(f"clean, {name}", "clean", *_figures(records), "", *_cost(records))
+    for rung in section["rungs"]:
+        letter = f"({rung['rung']}) " if len(rung["rung"]) == 1 else ""
+        records = found.worst if rung["rung"] == "worst" else found.rungs[rung["rung"]]
+        table.add_row(
+            escape(f"{letter}{rung['title']}\n  {rung['attack']} at {section['threat']}"),
+            "[yellow]TRANSFER[/yellow]" if rung["protocol"] == "transfer" else rung["protocol"],
+            *_figures(records),
+            f"{100 * rung['common']['accuracy']:.1f}",
+            *_cost(records),
+        )
+    console.print(table)
+    colour = {"helps": "green", "fails": "red", "undecided": "yellow"}[section["verdict"]]
+    console.print(f"[bold {colour}]{section['verdict'].upper()}[/bold {colour}]")
+    for text in [*section["sentences"], *section["notes"]]:
+        console.print(escape(text))
+    for letter, reason in section["absent"].items():
+        console.print(f"[dim]({letter}) was not run: {escape(reason)}.[/dim]")
+    for doubt in found.doubts:
+        console.print(f"  [red]![/red] {escape(doubt)}")
+
+
+def _figures(records: Records) -> tuple[str, str, str]:
+    low, high = records.interval()
+    return f"{100 * records.accuracy:.1f}", f"[{100 * low:.1f}, {100 * high:.1f}]", str(records.count)
+
+
+def _cost(records: Records) -> tuple[str, str]:
+    return f"{records.cpu_seconds:.1f}", f"{records.model_images:,}"
 
 
 def _table(name: str, rows: Sequence[dict[str, Any]], doubted: bool) -> Table:

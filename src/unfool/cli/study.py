@@ -19,7 +19,7 @@ class StudyCommand:
     """
 
     name: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="NAME")]
-    """The study: contrastive-multitask."""
+    """The study: contrastive-multitask (system A), reverse-attack (system B) or adversarial-training."""
     scale: Annotated[str, tyro.conf.arg(metavar="demo|small|full")] = "demo"
     """demo: embedded digits, minutes; small: the real sets on two cores; full: the source's own values, on a GPU."""
     out: Annotated[Path | None, tyro.conf.arg(metavar="DIR", help_behavior_hint="(default: runs/NAME-SCALE)")] = None
@@ -31,7 +31,8 @@ class StudyCommand:
     examples: ClassVar[str] = """
   unfool study contrastive-multitask --scale demo --out runs/demo
   unfool study contrastive-multitask --scale small --data-dir ../data --out runs/a-small
-  unfool study contrastive-multitask --scale demo --json > results.json
+  unfool study reverse-attack --scale small --data-dir ../data --out runs/b-small
+  unfool study adversarial-training --scale demo --json > results.json
 """
 
     def run(self) -> None:

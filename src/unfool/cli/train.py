@@ -14,7 +14,10 @@ if TYPE_CHECKING:
     from unfool.data.table import ImageTable
     from unfool.training import RunConfig
 
-_STAGE = ("epochs", "batch_size", "optimizer", "learning_rate", "weight_decay", "momentum", "schedule", "precision")
+_STAGE = (
+    *("epochs", "batch_size", "optimizer", "learning_rate", "weight_decay", "momentum", "schedule", "moves"),
+    *("precision", "perturb", "threat", "adversarial", "beta", "awp", "ema", "held_out", "stop_attack"),
+)
 _BESIDE_CONFIG = ("config", "out", "data_dir", "device", "json")
 
 
@@ -34,17 +37,21 @@ class TrainCommand:
     """Data set: a name that `unfool doctor` lists, folder:PATH or hub:OWNER/NAME."""
     size: Annotated[int, tyro.conf.arg(metavar="PIXELS")] = 0
     """Scale and crop images to this side; 0 keeps their own."""
-    trunk: Annotated[str, tyro.conf.arg(metavar="NAME")] = "resnet18"
-    """resnet18, or convnet: narrow and fast, for two cores."""
+    start: Annotated[str | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="(default: fresh weights)")] = None
+    """Weights (.safetensors) to start from; trunk, normalisation and heads are then the file's."""
+    trunk: Annotated[str | None, tyro.conf.arg(metavar="NAME", help_behavior_hint="(default: resnet18)")] = None
+    """resnet18, preact-resnet18 or wide-resnet; or convnet: narrow and fast, for two cores."""
     stem: Annotated[str | None, tyro.conf.arg(metavar="NAME", help_behavior_hint="(default: the trunk's)")] = None
     """The trunk's entry: cifar or imagenet (resnet18), dense or strided (convnet)."""
-    width: Annotated[float | None, tyro.conf.arg(metavar="X", help_behavior_hint="(default: 1)")] = None
-    """Multiplier of all widths (resnet18)."""
+    width: Annotated[float | None, tyro.conf.arg(metavar="X", help_behavior_hint="(default: the trunk's)")] = None
+    """Multiplier of the widths (all but convnet)."""
+    depth: Annotated[int | None, tyro.conf.arg(metavar="N", help_behavior_hint="(default: 28)")] = None
+    """Layers (wide-resnet)."""
     widths: Annotated[
         tuple[int, int, int] | None, tyro.conf.arg(metavar="A B C", help_behavior_hint="(default: 24 64 128)")
     ] = None
     """Widths of the stem, the first block and the others (convnet)."""
-    normalisation: Annotated[str, tyro.conf.arg(metavar="NAME")] = "cifar10"
+    normalisation: Annotated[str | None, tyro.conf.arg(metavar="NAME", help_behavior_hint="(default: cifar10)")] = None
     """Mean and deviation inside the network: none, cifar10, cifar100 or imagenet."""
     task: Annotated[
         tyro.conf.UseAppendAction[tuple[str, ...]],
@@ -58,7 +65,21 @@ class TrainCommand:
     perturb: Annotated[str | None, tyro.conf.arg(metavar="ATTACK", help_behavior_hint="(default: none)")] = None
     """Train on images that this attack moved, such as pgd-7."""
     threat: Annotated[str, tyro.conf.arg(metavar="NORM:EPS")] = "linf:8/255"
-    """Threat model of --perturb."""
+    """Threat model of --perturb and --stop-attack."""
+    adversarial: Literal["plain", "trades", "mart"] = "plain"
+    """Learn from the moved images alone, or by TRADES or MART from both."""
+    beta: float = 6.0
+    """Weight of the divergence in TRADES and MART."""
+    awp: Annotated[float, tyro.conf.arg(metavar="GAMMA")] = 0.0
+    """Size of the adversarial weight perturbation, such as 0.005; 0 for none."""
+    ema: Annotated[float, tyro.conf.arg(metavar="DECAY")] = 0.0
+    """End with a running average of the weights, such as 0.995; 0 for the last ones."""
+    held_out: Annotated[int, tyro.conf.arg(metavar="N")] = 0
+    """Cut so many images from train, and end with the weights most robust on them."""
+    stop_attack: Annotated[str, tyro.conf.arg(metavar="ATTACK")] = "pgd-10"
+    """Attack that --held-out images are judged under."""
+    moves: Literal["all", "heads"] = "all"
+    """What learns: everything, or the heads on a frozen trunk."""
     epochs: int = 1
     """Passes over the training images."""
     batch_size: int = 256
@@ -85,6 +106,8 @@ class TrainCommand:
   unfool train --data cifar10 --stem cifar --task labels:weight=0.5 --task contrast:temperature=0.1 --out runs/multi
   unfool train --data cifar100 --task labels --task labels:column=coarse_label,as=coarse --out runs/coarse
   unfool train --data cifar10 --trunk convnet --stem strided --perturb pgd-7 --threat linf:8/255 --out runs/robust
+  unfool train --data cifar10 --trunk convnet --perturb pgd-10 --adversarial trades --held-out 1000 --out runs/trades
+  unfool train --data cifar10 --start runs/trades/weights.safetensors --moves heads --task contrast --out runs/head
   unfool train --config runs/multi/config.yaml --out runs/again
 """
 
@@ -137,12 +160,12 @@ class TrainCommand:
 
         if self.data is None:
             raise SpecError("no data set was given; give --data NAME (unfool doctor lists them) or --config FILE")
-        trunk = {"name": self.trunk, "stem": self.stem, "width": self.width, "widths": self.widths}
-        described = TrunkSpec.from_dict({key: value for key, value in trunk.items() if value is not None}).to_dict()
+        trunk = {name: getattr(self, name) for name in ("stem", "width", "widths", "depth")} | {"name": self.trunk}
+        trunk = {key: value for key, value in trunk.items() if value is not None}
+        described = TrunkSpec.from_dict(trunk).to_dict() if trunk or self.start is None else None
         # Read before the data, which may take minutes to fetch, and again with the data's own label column.
         read_tasks(self.task or ("labels",), None)
         stage: dict[str, Any] = {name: getattr(self, name) for name in _STAGE}
-        stage |= {"perturb": self.perturb, "threat": self.threat}
         table = self._table(self.data, self.size)
         tasks = read_tasks(self.task or ("labels",), table.label_column)
         heads = [name for name, task in tasks.items() if task.task == "labels"]
@@ -150,6 +173,7 @@ class TrainCommand:
             "data": self.data,
             "stages": (build(StageConfig, {"tasks": tasks, **stage}, "the run"),),
             "size": self.size,
+            "start": self.start,
             "trunk": described,
             "normalisation": self.normalisation,
             "classifier": self.classifier or next(iter(heads), "labels"),

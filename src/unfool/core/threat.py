@@ -89,7 +89,7 @@ class ThreatModel:
         if self.eps == 0:
             return origins.clone()
         moves = GEOMETRIES[self.norm_name].sample(ids, tuple(origins.shape[1:]), streams)
-        return self.project(moves.mul_(self.eps).add_(origins), origins)
+        return self.project(origins + moves.mul_(self.eps), origins)
 
     @torch.no_grad()
     def norm(self, delta: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,8 @@ from unfool.models.weights import check_finite, first_of, load_tensors
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "net")
 """Keys under which training programs file the weights, beside epochs and optimizer states."""
 _DEEPEST = 4
-_PREFIXES = ("module.", "_orig_mod.")
-"""What `DataParallel` and `torch.compile` put before every name."""
+PREFIXES = ("module.", "_orig_mod.", "model.")
+"""What `DataParallel`, `torch.compile` and the usual wrappers put before every name."""
 _REMEDY = "save model.state_dict() with the program that wrote it"
 
 
@@ -51,22 +51,12 @@ def read_state(path: str | Path) -> dict[str, Tensor]:
 def load_state(module: nn.Module, tensors: Mapping[str, Tensor], where: str | Path) -> dict[str, Tensor]:
     """Copy a state dict into a module, every name and shape as the module has it; the tensors by the module's names.
 
-    A leading ``module.`` or ``_orig_mod.`` before all names is left out, which is told as an UnfoolWarning. Raises
-    WeightsError that names what is missing, unexpected or of another shape or kind; then the module is unchanged.
+    One of `PREFIXES` before all names is left out, which is told as an UnfoolWarning. Raises WeightsError that names
+    what is missing, unexpected or of another shape or kind; then the module is unchanged.
     """
     wanted = {name: value for name, value in module.state_dict().items() if isinstance(value, Tensor)}
-    tensors = _stripped(tensors, wanted, where)
-    missing = [name[:80] for name in wanted if name not in tensors]
-    excess = [name[:80] for name in tensors if name not in wanted]
-    if missing or excess:
-        faults = [f"lacks {len(missing)}: {first_of(missing)}"] if missing else []
-        faults += [f"has {len(excess)} unexpected: {first_of(excess)}"] if excess else []
-        raise WeightsError(f"{where} does not fit the model, it {' and '.join(faults)}; give the weights of this model")
-    for name, tensor in wanted.items():
-        given = tensors[name]
-        if given.shape != tensor.shape or given.is_floating_point() != tensor.is_floating_point():
-            kinds = [f"{value.dtype} {tuple(value.shape)}" for value in (given, tensor)]
-            raise WeightsError(f"{where}: tensor {name[:80]!r} is {kinds[0]}; the model has {kinds[1]}")
+    tensors = stripped(tensors, wanted, where)
+    check_fit(tensors, wanted, where, "the model", "give the weights of this model")
     try:
         module.load_state_dict(tensors, strict=True)
     except Exception as error:  # A module may have loading code of its own.
@@ -75,6 +65,23 @@ def load_state(module: nn.Module, tensors: Mapping[str, Tensor], where: str | Pa
             f"{where} cannot be loaded into the model ({said}); give the weights of this model"
         ) from error
     return tensors
+
+
+def check_fit(
+    tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor], where: str | Path, what: str, remedy: str
+) -> None:
+    """Raise WeightsError that names what is missing, unexpected or of another shape or kind than ``what`` wants it."""
+    missing = [name[:80] for name in wanted if name not in tensors]
+    excess = [name[:80] for name in tensors if name not in wanted]
+    if missing or excess:
+        faults = [f"lacks {len(missing)}: {first_of(missing)}"] if missing else []
+        faults += [f"has {len(excess)} unexpected: {first_of(excess)}"] if excess else []
+        raise WeightsError(f"{where} does not fit {what}, it {' and '.join(faults)}; {remedy}")
+    for name, tensor in wanted.items():
+        given = tensors[name]
+        if given.shape != tensor.shape or given.is_floating_point() != tensor.is_floating_point():
+            kinds = [f"{value.dtype} {tuple(value.shape)}" for value in (given, tensor)]
+            raise WeightsError(f"{where}: tensor {name[:80]!r} is {kinds[0]}; {what} has {kinds[1]}; {remedy}")
 
 
 def _refusal(error: Exception) -> str:
@@ -114,11 +121,11 @@ def _check_plain(path: Path, name: Any, tensor: Any) -> None:
         raise WeightsError(f"{path}: {shown!r} claims to be larger than what is stored of it; {_REMEDY}")
 
 
-def _stripped(tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor], where: str | Path) -> dict[str, Tensor]:
-    """The same tensors without the prefixes that all names share, unless the module itself has such names."""
+def stripped(tensors: Mapping[str, Tensor], wanted: Collection[str], where: str | Path) -> dict[str, Tensor]:
+    """The same tensors without the prefixes that all names share, until one is wanted; told as an UnfoolWarning."""
     found, gone = dict(tensors), ""
-    while found and not wanted.keys() & found.keys():
-        prefix = next((p for p in _PREFIXES if all(name.startswith(p) for name in found)), None)
+    while found and not any(name in found for name in wanted):
+        prefix = next((p for p in PREFIXES if all(name.startswith(p) for name in found)), None)
         if prefix is None:
             break
         found, gone = {name.removeprefix(prefix): tensor for name, tensor in found.items()}, gone + prefix

@@ -19,9 +19,13 @@ MAX_UNITS = 1 << 20
 
 
 class Head(nn.Sequential):
-    """Base of all heads, layers in a row; ``keys`` are the sizes that its constructor takes, by keyword."""
+    """Base of all heads, layers in a row.
+
+    ``keys`` are the sizes that its constructor takes, by keyword; ``words`` what may be given beside, and its values.
+    """
 
     keys: ClassVar[tuple[str, ...]] = ()
+    words: ClassVar[Mapping[str, tuple[str, ...]]] = {}
 
     def __init__(self, description: dict[str, Any], *layers: nn.Module):
         super().__init__(*layers)
@@ -43,13 +47,21 @@ class LinearHead(Head):
 
 @HEADS.add("mlp")
 class MlpHead(Head):
-    """The projection head of SimCLR (Chen et al. 2020, section 2.1): linear, ReLU, linear; to (B, outputs)."""
+    """The projection head of SimCLR (Chen et al. 2020, section 2.1): linear, ReLU, linear; to (B, outputs).
+
+    ``norm="batch"`` puts a batch norm before the ReLU, as the reverse attack's head has it (Mao et al. 2021): in train
+    mode its outputs depend on batch-mates, in eval mode they do not.
+    """
 
     keys = ("inputs", "hidden", "outputs")
+    words: ClassVar[Mapping[str, tuple[str, ...]]] = {"norm": ("batch",)}
 
-    def __init__(self, *, inputs: int, hidden: int, outputs: int):
-        description = {"kind": "mlp", "inputs": inputs, "hidden": hidden, "outputs": outputs}
-        super().__init__(description, nn.Linear(inputs, hidden), nn.ReLU(), nn.Linear(hidden, outputs))
+    def __init__(self, *, inputs: int, hidden: int, outputs: int, norm: str | None = None):
+        description: dict[str, Any] = {"kind": "mlp", "inputs": inputs, "hidden": hidden, "outputs": outputs}
+        # Written only where it is used: files of heads without it stay what they were.
+        norms = [] if norm is None else [nn.BatchNorm1d(hidden)]
+        description |= {} if norm is None else {"norm": norm}
+        super().__init__(description, nn.Linear(inputs, hidden), *norms, nn.ReLU(), nn.Linear(hidden, outputs))
 
 
 def empty_head(description: Mapping[str, Any]) -> Head:
@@ -58,24 +70,27 @@ def empty_head(description: Mapping[str, Any]) -> Head:
         raise SpecError(f"a head is described by a mapping, not by a {type(description).__name__}; give kind and sizes")
     kind = str(description.get("kind"))[:80]
     head = HEADS[kind]
-    sizes = {key: value for key, value in description.items() if key != "kind"}
-    for key in sizes:
-        if key not in head.keys:
-            raise unknown(f"setting of head {kind!r}", str(key)[:80], head.keys)
+    given = {key: value for key, value in description.items() if key != "kind"}
+    for key, value in given.items():
+        if key not in head.keys and key not in head.words:
+            raise unknown(f"setting of head {kind!r}", str(key)[:80], [*head.keys, *head.words])
+        if key in head.words and value not in head.words[key]:
+            raise unknown(f"{key} of head {kind!r}", str(value)[:80], head.words[key])
     for key in head.keys:
-        size = sizes.get(key)
+        size = given.get(key)
         if isinstance(size, bool) or not isinstance(size, int) or not 1 <= size <= MAX_UNITS:
             raise SpecError(
                 f"{key} of head {kind!r} is {reprlib.repr(size)}; give a whole number from 1 to {MAX_UNITS}"
             )
     with torch.device("meta"):
-        return head(**sizes)
+        return head(**given)
 
 
 def build_head(description: Mapping[str, Any], streams: Streams | None = None) -> Head:
     """A head with fresh weights from ``streams`` (default: seed 0); SpecError for an unknown kind, key or size.
 
-    ``{"kind": "linear", "inputs": 512, "outputs": 10}`` or ``{"kind": "mlp", "inputs", "hidden", "outputs"}``.
-    Give each head its own streams (``streams.named("labels")``), or two of equal shape start equal.
+    ``{"kind": "linear", "inputs": 512, "outputs": 10}`` or ``{"kind": "mlp", "inputs", "hidden", "outputs"}``, the
+    latter also with ``"norm": "batch"``. Give each head its own streams (``streams.named("labels")``), or two of equal
+    shape start equal.
     """
     return initialise(empty_head(description), (streams or Streams(0)).named("head"))

@@ -39,7 +39,7 @@ def initialise(module: Module, streams: Streams) -> Module:
                 for key, parameter in part.named_parameters(recurse=False):
                     ids, shape = _rows(parameter)
                     parameter.copy_(draws.named(key).uniform(ids, shape, -bound, bound))
-            elif isinstance(part, nn.BatchNorm2d):
+            elif isinstance(part, (nn.BatchNorm1d, nn.BatchNorm2d)):
                 part.reset_parameters()
             elif any(True for _ in part.parameters(recurse=False)) or any(True for _ in part.buffers(recurse=False)):
                 raise SpecError(

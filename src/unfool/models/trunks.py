@@ -28,7 +28,8 @@ class TrunkSpec:
     """Which trunk to build; a setting left at None takes the trunk's default, one it does not have is a SpecError.
 
     ``name`` is one of `TRUNKS`, ``channels`` those of the images, ``stem`` the trunk's entry, ``width`` a multiplier
-    of all widths (resnet18), ``widths`` the widths themselves (convnet). Two equal specs build equal trunks.
+    of the widths (residual nets), ``widths`` the widths themselves (convnet), ``depth`` the number of layers as papers
+    count them (wide-resnet). Two equal specs build equal trunks.
     """
 
     name: str = "resnet18"
@@ -36,6 +37,7 @@ class TrunkSpec:
     stem: str | None = None
     width: float | None = None
     widths: tuple[int, ...] | None = None
+    depth: int | None = None
 
     def __post_init__(self) -> None:
         kind = TRUNKS[self.name]
@@ -70,6 +72,10 @@ class TrunkSpec:
                 rule = f"give {count} whole numbers from 1 to {MAX_WIDTH}"
                 raise SpecError(f"widths {reprlib.repr(self.widths)} of trunk {self.name!r} are not allowed; {rule}")
             object.__setattr__(self, "widths", widths)
+        if self.depth is not None and (not isinstance(self.depth, int) or self.depth not in kind.depths):
+            first, second, third, *_, last = kind.depths
+            rule = f"give one of {first}, {second}, {third} and so on up to {last}"
+            raise SpecError(f"depth {reprlib.repr(self.depth)} of trunk {self.name!r} is not allowed; {rule}")
 
     def to_dict(self) -> dict[str, Any]:
         """The settings that this trunk has, as JSON takes them."""
@@ -90,7 +96,7 @@ class TrunkSpec:
         return cls(**{**settings, "name": settings.get("name", cls.name)[:80]})
 
 
-_SETTINGS = ("stem", "width", "widths")
+_SETTINGS = ("stem", "width", "widths", "depth")
 
 
 class Trunk(nn.Module):
@@ -101,6 +107,7 @@ class Trunk(nn.Module):
 
     settings: ClassVar[dict[str, Any]] = {}
     stems: ClassVar[tuple[str, ...]] = ()
+    depths: ClassVar[range] = range(0)
 
     def __init__(self, spec: TrunkSpec, parts: dict[str, nn.Module], channels: dict[str, int], smallest: int = 1):
         super().__init__()

@@ -1,72 +1,26 @@
-"""The figures of a page, drawn by matplotlib's Agg-side machinery without pyplot, as self-contained SVG data URIs.
-
-Every name is drawn as plain text: ``$`` starts no formula, and unprintable characters are replaced.
-"""
+"""The figures that every study's page has: accuracy against attack steps, and training curves."""
 
 from __future__ import annotations
 
-import base64
-import io
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
-import matplotlib
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import EngFormatter, FixedLocator, MaxNLocator, NullLocator, PercentFormatter
 
 from unfool.report.curves import Curve, series, shared_axis
+from unfool.report.drawing import COLOURS, Picture, drawable, legend, panels, picture, style
 from unfool.report.pivot import Row, Table, pgd_steps, study_tables
 
-# Okabe and Ito's colours, told apart by every kind of colour vision, in an order that also differs in lightness.
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#8C6D1F", "#444444", "#E69F00")
 _DASHES = {"white-box": "-", "adaptive": "-.", "transfer": (0, (4, 2))}
 _MARKERS = {"white-box": "o", "adaptive": "D", "transfer": "s"}
-_STYLE: dict[str, Any] = {
-    "font.family": ["DejaVu Sans"],
-    "font.size": 9,
-    "axes.titlesize": 10,
-    "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
-    "axes.labelcolor": "#444444",
-    "axes.edgecolor": "#999999",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "grid.color": "#e6e6e6",
-    "grid.linewidth": 0.8,
-    "xtick.color": "#555555",
-    "ytick.color": "#555555",
-    "legend.frameon": False,
-    "legend.fontsize": 9,
-    "lines.linewidth": 1.8,
-    "text.parse_math": False,
-    "svg.fonttype": "path",
-    "svg.hashsalt": "unfool",
-}
-_WIDTH = 11.4
-_INCH = 96
-
-
-@dataclass(frozen=True, kw_only=True)
-class Picture:
-    """An image of the page: a ``data:`` URI, what it shows in words, and its size in CSS pixels."""
-
-    uri: str
-    alt: str
-    caption: str
-    width: int
-    height: int
 
 
 def system_colours(tables: Sequence[Table]) -> dict[str, str]:
     """One colour for each system of a study by its label, the same in all panels."""
     labels = dict.fromkeys(row.label for table in tables for row in table.rows)
-    return {label: _COLOURS[number % len(_COLOURS)] for number, label in enumerate(labels)}
+    return {label: COLOURS[number % len(COLOURS)] for number, label in enumerate(labels)}
 
 
 def model_colours(tables: Sequence[Table]) -> dict[str, str]:
@@ -79,33 +33,33 @@ def model_colours(tables: Sequence[Table]) -> dict[str, str]:
 def step_picture(study: dict[str, Any]) -> Picture | None:
     """Accuracy against the number of PGD steps, one panel per data set and threat; None without two step counts."""
     tables = study_tables(study)
-    panels = [(table, threat, rows) for table in tables for threat, rows in _by_threat(table)]
-    if not panels:
+    found = [(table, threat, rows) for table in tables for threat, rows in _by_threat(table)]
+    if not found:
         return None
     colours = system_colours(tables)
-    shown = {row.label for _, _, rows in panels for row in rows}
+    shown = {row.label for _, _, rows in found for row in rows}
     labels = [label for label in colours if label in shown]
-    with _style():
-        figure, axes = _grid(len(panels), across=3 if len(panels) == 3 else 2)
-        for number, (axis, (table, threat, rows)) in enumerate(zip(axes, panels, strict=True)):
+    with style():
+        figure, axes = panels(len(found), across=3 if len(found) == 3 else 2)
+        for number, (axis, (table, threat, rows)) in enumerate(zip(axes, found, strict=True)):
             _draw_steps(axis, rows, colours)
-            axis.set_title(_drawable(f"{table.data}, {threat}" if threat else table.data))
+            axis.set_title(drawable(f"{table.data}, {threat}" if threat else table.data))
             axis.set_xlabel("PGD steps (diamonds at 1: FGSM)" if any("fgsm" in r.cells for r in rows) else "PGD steps")
             if number == 0:
                 axis.set_ylabel("accuracy")
-        protocols = list(dict.fromkeys(row.protocol for _, _, rows in panels for row in rows))
+        protocols = list(dict.fromkeys(row.protocol for _, _, rows in found for row in rows))
         handles = [Line2D([], [], color=colours[label], linewidth=3) for label in labels]
         handles += [Line2D([], [], color="#444", linestyle=_DASHES[p], **_marker(p, "#444")) for p in protocols]
         words = [p if p == "transfer" else f"{p} attack" for p in protocols]
-        _legend(figure, handles, [*labels, *("transfer (crafted elsewhere)" if w == "transfer" else w for w in words)])
-    alt = "Accuracy against PGD steps. " + " ".join(_in_words(table, row) for table, _, rows in panels for row in rows)
+        legend(figure, handles, [*labels, *("transfer (crafted elsewhere)" if w == "transfer" else w for w in words)])
+    alt = "Accuracy against PGD steps. " + " ".join(_in_words(table, row) for table, _, rows in found for row in rows)
     text = (
         "Solid lines with filled dots: white-box, attacks crafted on the very model judged. Dashed lines with open "
         "squares: transfer, the images of an attack on another model, merely replayed. Step 0 is the natural accuracy; "
         "diamonds at one step are FGSM, one step of full size, open where they are transfer. Bands and bars: 95 % "
         "intervals, or lowest to highest seed where several were trained."
     )
-    return _picture(figure, alt, text)
+    return picture(figure, alt, text)
 
 
 def curve_picture(curves: Sequence[Curve], colours: Mapping[str, str] | None = None) -> Picture | None:
@@ -127,29 +81,29 @@ def curve_picture(curves: Sequence[Curve], colours: Mapping[str, str] | None = N
         return None
     shown = list(dict.fromkeys(run for lines in drawn.values() for run, _, _ in lines))
     looks = _run_looks(shown, colours or {})
-    with _style():
-        figure, axes = _grid(len(drawn), across=3)
+    with style():
+        figure, axes = panels(len(drawn), across=3)
         for axis, (name, lines) in zip(axes, drawn.items(), strict=True):
             for run, x, y in lines:
                 axis.plot(x, y, marker="o" if len(x) < 12 else None, markersize=4, **looks[run])
-            axis.set_title(_drawable(_panel_title(name)))
+            axis.set_title(drawable(_panel_title(name)))
             axis.set_xlabel(along.replace("_", " "))
             axis.xaxis.set_major_locator(MaxNLocator(6, integer=max(x[-1] for _, x, _ in lines) >= 2))
             if along != "epoch":
                 axis.xaxis.set_major_formatter(EngFormatter(sep=""))
             if name.startswith("accuracy/"):
                 axis.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-        _legend(figure, [Line2D([], [], **looks[run]) for run in shown], shown)
+        legend(figure, [Line2D([], [], **looks[run]) for run in shown], shown)
     ends = [
         f"{run} ends with {_panel_title(name)} {y[-1]:.3g}." for name, lines in drawn.items() for run, _, y in lines
     ]
     alt = f"Training curves along the {along.replace('_', ' ')}. " + " ".join(ends)
-    return _picture(figure, alt, "Read from the metrics of each run; long runs are averaged in at most 100 bins.")
+    return picture(figure, alt, "Read from the metrics of each run; long runs are averaged in at most 100 bins.")
 
 
 def _run_looks(runs: Sequence[str], colours: Mapping[str, str]) -> dict[str, dict[str, Any]]:
     """Colour by the longest model name that a run's name holds, else a free one; runs of one colour differ in dots."""
-    free = [colour for colour in _COLOURS if colour not in colours.values()] or list(_COLOURS)
+    free = [colour for colour in COLOURS if colour not in colours.values()] or list(COLOURS)
     dots = ("-", (0, (1, 1.2)), (0, (6, 1, 1, 1)))  # not the dashes that mean transfer
     looks: dict[str, dict[str, Any]] = {}
     for number, run in enumerate(runs):
@@ -220,46 +174,3 @@ def _in_words(table: Table, row: Row) -> str:
 def _panel_title(name: str) -> str:
     kind, _, part = name.partition("/")
     return f"{kind}, {part}" if part else "loss"
-
-
-def _grid(count: int, across: int) -> tuple[Figure, list[Axes]]:
-    if count == 1:
-        figure = Figure(figsize=(8.4, 3.6), layout="constrained")
-        return figure, [figure.subplots()]
-    across = min(count, across)
-    down = -(-count // across)
-    figure = Figure(figsize=(_WIDTH, 3.1 * down + 0.5), layout="constrained")
-    return figure, [figure.add_subplot(down, across, number + 1) for number in range(count)]
-
-
-def _legend(figure: Figure, handles: Sequence[Line2D], names: Sequence[str]) -> None:
-    beside = len(figure.axes) == 1
-    place = "outside right upper" if beside else "outside lower center"
-    # a leading underscore would hide the entry
-    labels = [_drawable(f" {name}" if name.startswith("_") else name) for name in names]
-    across = max(1, int(190 / (10 + max(len(label) for label in labels))))
-    across = 1 if beside else min(len(handles), across, 5)
-    if not beside:
-        figure.set_figheight(figure.get_figheight() + 0.19 * (-(-len(handles) // across) - 1))
-    figure.legend(handles, labels, loc=place, ncols=across, handlelength=2.8)
-
-
-def _drawable(text: str) -> str:
-    text = "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
-    return text if len(text) <= 72 else f"{text[:71]}…"
-
-
-@contextmanager
-def _style() -> Iterator[None]:
-    with matplotlib.rc_context(cast(Any, _STYLE)), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
-        yield
-
-
-def _picture(figure: Figure, alt: str, caption: str) -> Picture:
-    file = io.BytesIO()
-    with _style():
-        figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None}, facecolor="white")
-    width, height = figure.get_size_inches()
-    uri = "data:image/svg+xml;base64," + base64.b64encode(file.getvalue()).decode("ascii")
-    return Picture(uri=uri, alt=alt, caption=caption, width=round(width * _INCH), height=round(height * _INCH))

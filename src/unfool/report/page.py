@@ -16,10 +16,12 @@ from markupsafe import Markup
 
 from unfool.core.errors import DataError
 from unfool.core.files import write_text
+from unfool.report.charts import chart_pictures
 from unfool.report.curves import Curve
 from unfool.report.evaluation import grids, trust
 from unfool.report.figures import curve_picture, model_colours, step_picture
 from unfool.report.gallery import GalleryItem, image_uri, magnified_difference
+from unfool.report.ladder import ladders
 from unfool.report.study import VERDICTS
 from unfool.report.tables import Row, Table, attack_title, caption, evidence, interval, percent, study_tables
 
@@ -71,12 +73,14 @@ def render(page: Page) -> str:
         facts=_facts(study),
         claims=claims,
         trust=trust(study),
+        ladders=ladders(study),
         grids=grids(study),
         tally=[(verdict, sum(claim["verdict"] == verdict for claim in claims)) for verdict in VERDICTS],
         tables=[(table, _groups(table)) for table in tables],
         protocols={row.protocol for table in tables for row in table.rows},
         has_source=any(column.has_source for table in tables for column in table.columns),
         steps=step_picture(study),
+        charts=chart_pictures(study),
         curves=curve_picture(curves, model_colours(tables)),
         gallery=[_card(item) for item in page.gallery],
         costs=_costs(tables),

@@ -125,9 +125,12 @@ def _value(value: Any) -> str:
 
 
 def study_tables(study: dict[str, Any]) -> list[Table]:
-    """One table per data set, in the order of the rows; raises as ``check_study`` does."""
+    """One table per data set, in the order of the rows; raises as ``check_study`` does.
+
+    A row that names a ``panel`` (``ladder``, ``charts``) is shown there, and not here again.
+    """
     check_study(study)
-    rows = study.get("rows", [])
+    rows = [row for row in study.get("rows", []) if not row.get("panel")]
     names = system_names(study)
     everywhere = _shared_settings(rows, [])
     return [

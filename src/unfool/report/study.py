@@ -19,6 +19,9 @@ PROTOCOLS = ("clean", "white-box", "adaptive", "transfer")
 
 VERDICTS = ("holds", "fails", "undecided")
 
+CHARTS = ("line", "bars", "steps")
+"""Kinds of charts; the last is a histogram's outline."""
+
 _TEXT = ("model", "data", "split", "attack", "protocol", "defense")
 _SHARES = ("accuracy", "low", "high")
 
@@ -69,6 +72,32 @@ def check_study(study: Any, where: str = "the study") -> None:
             raise DataError(f"claim {number} of {where} has no text; a claim needs text, verdict and evidence")
         if claim.get("verdict") not in VERDICTS:
             raise unknown(f"verdict in claim {number} of {where}", str(claim.get("verdict")), VERDICTS)
+
+    for number, chart in enumerate(_list(study, "charts", where)):
+        _check_chart(chart, f"chart {number} of {where}")
+
+
+def _check_chart(chart: Any, where: str) -> None:
+    """Refuse a chart that could not be drawn, or that shows what is no number."""
+    if not isinstance(chart, Mapping) or not all(isinstance(chart.get(key), str) for key in ("title", "x", "y")):
+        raise DataError(f"{where} lacks title, x or y; they must be texts")
+    if chart.get("kind") not in CHARTS:
+        raise unknown(f"kind of {where}", str(chart.get("kind")), CHARTS)
+    series = _list(chart, "series", where)
+    if not series or not all(isinstance(one, Mapping) and isinstance(one.get("name"), str) for one in series):
+        raise DataError(f"{where} has no series, or one without a name; give at least one, with name and points")
+    for one in series:
+        points = _list(one, "points", where)
+        if not points or not all(_is_point(point, chart["kind"] == "bars") for point in points):
+            raise DataError(f"{where} has a point of {one['name']!r} that is not [x, y] or [x, y, low, high]")
+
+
+def _is_point(point: Any, named: bool) -> bool:
+    """A place and a height, perhaps with an interval; the places of bars are words."""
+    if not isinstance(point, (list, tuple)) or len(point) not in (2, 4) or (named and not isinstance(point[0], str)):
+        return False
+    numbers = point[1:] if named else point
+    return all(isinstance(n, (int, float)) and not isinstance(n, bool) and math.isfinite(n) for n in numbers)
 
 
 def system_names(study: Mapping[str, Any]) -> dict[str | None, str]:

@@ -7,7 +7,7 @@ import platform
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, ClassVar
@@ -31,7 +31,7 @@ SCHEMA_VERSION = 1
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What a study found: rows and claims as its JSON file carries them, and what only the page shows."""
+    """What a study found: what its JSON file carries, and the curves and gallery that only the page shows."""
 
     rows: list[dict[str, Any]]
     claims: list[dict[str, Any]]
@@ -39,6 +39,8 @@ class Outcome:
     notes: list[str]
     curves: list[Curve]
     gallery: list[GalleryItem]
+    charts: list[dict[str, Any]] = field(default_factory=list)
+    ladders: list[dict[str, Any]] = field(default_factory=list)
 
 
 class Study(ABC):
@@ -102,6 +104,8 @@ def run_study(
             "rows": outcome.rows,
             "claims": outcome.claims,
         }
+        extras = {"ladder": outcome.ladders, "charts": outcome.charts}
+        result |= {key: values for key, values in extras.items() if values}
         write_json(results_path(out, name, scale), result)
         page = Page(
             title=study.title,

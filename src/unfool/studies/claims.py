@@ -74,6 +74,6 @@ def at_least(found: Gain, bound: float) -> str:
 def claim(text: str, found: Gain, claimed: float, detail: str) -> dict[str, Any]:
     """A claim of a gain of about ``claimed``: it holds where at least half of that is there; the rule is told."""
     verdict = at_least(found, claimed / 2)
-    share = f"half of the claimed {100 * claimed:.0f} points"
+    share = f"half of the claimed {100 * claimed:.3g} points"
     rule = f"Rule: holds if the whole 95 % interval reaches {share}, fails if none of it does."
     return {"text": text, "verdict": verdict, "evidence": f"{detail}: {found.words()}. {rule}"}

@@ -91,7 +91,7 @@ class ContrastiveMultitask(Study):
 def _judged(settings: Scale, trained: Trained, networks: list[Trained], work: Workspace) -> Iterator[Judged]:
     """Clean, then each attack: with the single-task network's examples, as in the source, and on the network."""
     yield Judged(
-        trained=trained, records=work.clean(trained.path, trained.run, work.table(trained.data, "test"), THREAT)
+        trained=trained, records=work.clean(trained.path, trained.run.network, work.table(trained.data, "test"), THREAT)
     )
     for name in ATTACKS:
         if trained.model != SINGLE:
@@ -103,13 +103,16 @@ def _judged(settings: Scale, trained: Trained, networks: list[Trained], work: Wo
             )
             transferred = work.judged(
                 trained.path,
-                trained.run,
+                trained.run.network,
                 lambda name=name, by=crafter: crafted(settings, by, name, work),
                 f"{name}-transfer",
             )
             yield Judged(trained=trained, records=transferred)
         own = work.judged(
-            trained.path, trained.run, lambda name=name: crafted(settings, trained, name, work), f"{name}-white-box"
+            trained.path,
+            trained.run.network,
+            lambda name=name: crafted(settings, trained, name, work),
+            f"{name}-white-box",
         )
         yield Judged(trained=trained, records=own)
 

@@ -6,16 +6,20 @@ So a study that was stopped goes on where it stopped, and asking for a finished 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from rich.console import Console
+from torch import nn
 
 from unfool.attacks import Attack, Search
 from unfool.data.catalog import open_table
+from unfool.data.corruptions import CORRUPTIONS
 from unfool.data.table import ImageTable
 from unfool.evaluation import AdversarialSet, Records, craft, identity, judge, load_set, save_set
+from unfool.evaluation.corrupted import judge_corrupted
+from unfool.studies.side_by_side import Place, in_worker, make_all, told_to_parent, workers_for
 from unfool.training import RunConfig, TrainedRun, train
 from unfool.training.progress import Advance, progress_bar
 
@@ -33,14 +37,24 @@ class Workspace:
             self._tables[data, split] = open_table(data, split, data_dir=self.data_dir)
         return self._tables[data, split]
 
+    def together(self, jobs: Sequence[Callable[[Workspace], object]]) -> None:
+        """Make pieces side by side: each job (picklable) is called with this workspace, in a process of its own.
+
+        What they make is kept here; ask for it afterwards. On one core, or a device other than the CPU, it is left to
+        whoever asks.
+        """
+        workers = workers_for(self.device, len(jobs))
+        if workers > 1 and not in_worker():
+            make_all(jobs, Place(out=self.out, data_dir=self.data_dir, device=self.device), self.console, workers)
+
     def run_folder(self, name: str) -> Path:
         """Where the run of that name lies."""
         return self.out / "models" / name
 
-    def trained(self, name: str, config: RunConfig) -> TrainedRun:
-        """The run of that name: trained, resumed or found."""
-        table = self.table(config.data, "train")
-        with self._bar(f"train {name}", self.run_folder(name) / "weights.safetensors") as advance:
+    def trained(self, name: str, config: RunConfig, table: ImageTable | None = None) -> TrainedRun:
+        """The run of that name: trained (on ``table``, by default the whole training set), resumed or found."""
+        table = table or self.table(config.data, "train")
+        with self.bar(f"train {name}", self.run_folder(name) / "weights.safetensors") as advance:
             run = train(
                 config,
                 table,
@@ -51,12 +65,28 @@ class Workspace:
         run.network.to(self.device)
         return run
 
-    def clean(self, name: str, run: TrainedRun, table: ImageTable, threat: str) -> Records:
-        """The run judged on clean images."""
-        path = self._records(name, "clean")
+    def clean(self, name: str, system: nn.Module, table: ImageTable, threat: str, key: str = "clean") -> Records:
+        """A system judged on clean images."""
+        path = self._records(name, key)
         if not path.is_file():
-            judge(run.network, table, threat=threat).save(path)
+            judge(system, table, threat=threat).save(path)
         return Records.load(path)
+
+    def corrupted(self, name: str, system: nn.Module, table: ImageTable, severities: Sequence[int]) -> list[Records]:
+        """A system judged under each common corruption at each severity."""
+        paths = {
+            (kind, severity): self._records(name, f"{kind}-{severity}")
+            for kind in CORRUPTIONS
+            for severity in severities
+        }
+        if not all(path.is_file() for path in paths.values()):
+            with self.bar(f"corruptions on {name}") as advance:
+                made = judge_corrupted(
+                    system, table, severities=severities, report=lambda done, total: advance(done, total, "")
+                )
+            for records in made:
+                records.save(paths[records.settings["corruption"], records.settings["severity"]])
+        return [Records.load(path) for path in paths.values()]
 
     def adversarial(
         self,
@@ -75,7 +105,7 @@ class Workspace:
             found = load_set(path)
             if found.crafted_on == identity(run.network):
                 return found
-        with self._bar(f"{attack.name} on {name}") as advance:
+        with self.bar(f"{attack.name} on {name}") as advance:
             made = craft(
                 run.network,
                 table,
@@ -88,15 +118,15 @@ class Workspace:
             save_set(made, path)
         return made
 
-    def judged(self, name: str, run: TrainedRun, on: Callable[[], AdversarialSet], key: str) -> Records:
-        """The run judged on adversarial examples, which are only made if no record of them is there."""
+    def judged(self, name: str, system: nn.Module, on: Callable[[], AdversarialSet], key: str) -> Records:
+        """A system judged on adversarial examples, which are only made if no record of them is there."""
         path = self._records(name, key)
         if path.is_file():
             found = Records.load(path)
             # Weights that were trained again are another system: what is known of the old ones says nothing of them.
-            if found.judged_on == identity(run.network):
+            if found.judged_on == identity(system):
                 return found
-        made = judge(run.network, on())
+        made = judge(system, on())
         made.save(path)
         return made
 
@@ -104,10 +134,14 @@ class Workspace:
         return self.out / "records" / name / f"{key}.json"
 
     @contextmanager
-    def _bar(self, title: str, done: Path | None = None) -> Iterator[Advance]:
+    def bar(self, title: str, done: Path | None = None) -> Iterator[Advance]:
         """A progress bar with the time left; where nobody watches, a line when it is over."""
         if done is not None and done.is_file():
             yield lambda done, total, note: None
+            return
+        if in_worker():
+            with told_to_parent(title) as advance:
+                yield advance
             return
         started = time.monotonic()
         with progress_bar(self.console, title) as advance:

@@ -16,6 +16,7 @@ from unfool.core.config import build
 from unfool.core.errors import SpecError
 from unfool.core.registry import Registry
 from unfool.core.streams import Streams
+from unfool.data.table import ImageTable
 from unfool.models.heads import build_head
 from unfool.models.network import Network
 
@@ -30,8 +31,8 @@ class Task(nn.Module):
     """
 
     Settings: ClassVar[type]
-    coupled: ClassVar[bool] = False
-    """True if an image's loss depends on its batch-mates; then no active set is possible."""
+    reversal: ClassVar[Mapping[str, Any]] = {}
+    """Settings that a reversal takes unless it is told others."""
 
     def __init__(self, settings: Any):
         super().__init__()
@@ -43,6 +44,16 @@ class Task(nn.Module):
         """Label columns the task reads; empty for a pretext task, and only such a task can be reversed."""
         return ()
 
+    @property
+    def coupled(self) -> bool:
+        """True if an image's loss depends on its batch-mates; then no active set is possible."""
+        return False
+
+    @classmethod
+    def settings_of(cls, head: Mapping[str, Any]) -> dict[str, Any]:
+        """The settings that a head's description tells, so that a defense need not be told them again; none here."""
+        return {}
+
     def head_for(self, channels: Mapping[str, int], classes: Mapping[str, int]) -> dict[str, Any]:
         """Describe the head (see models.heads) for a trunk's channels per stage and the classes per label column."""
         raise SpecError(f"task {type(self).__name__} describes no head; define head_for")
@@ -52,6 +63,12 @@ class Task(nn.Module):
         if name not in network.heads:
             network.heads[name] = build_head(self.head_for(network.trunk.channels, classes), streams.named(name))
         self.head = network.heads[name]
+
+    def calibrate(self, network: Network, table: ImageTable, streams: Streams) -> None:
+        """Learn what the losses need beside the weights, a bank of negatives say, from images; by default nothing.
+
+        No label is read, and nothing of the network changes. What is learnt is a buffer of the task.
+        """
 
     def views(self, batch: Batch, streams: Streams | None) -> Views:
         """What the network is shown; ``streams`` None asks for the canonical, deterministic views."""

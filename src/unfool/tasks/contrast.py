@@ -1,16 +1,16 @@
-"""Contrast: the views of an image attract each other and repel those of its batch-mates.
+"""Contrast: the views of an image attract each other and repel those of other images.
 
-NT-Xent (Chen et al., "A Simple Framework for Contrastive Learning of Visual Representations", ICML 2020, equation 1).
-For more than two views every other view of the image is a positive in a term of its own, and the further positives
-stay out of that term's denominator; for two views this is the paper's loss exactly.
+The losses stand in ``contrast_losses``; this is the task around them, with its negatives: the batch-mates, or a fixed
+bank of projections of other images, of which every image draws some rows of its own. With the bank an image's loss
+depends on its own views and rows alone.
 
-Legend: B images, V views of each (N = V·B, view-major), D dimensions of the projection.
+Legend: B images, V views of each (N = V·B, view-major), D dimensions of the projection, M rows of the bank, K drawn.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -19,71 +19,112 @@ from torch import Tensor
 
 from unfool.core.batch import Batch, Views
 from unfool.core.config import configured
-from unfool.core.errors import ImagesError
+from unfool.core.errors import DataError, SpecError
 from unfool.core.streams import Streams
 from unfool.data.augment import augmented
+from unfool.data.table import ImageTable
+from unfool.models.modes import untouched
+from unfool.models.network import Network
 from unfool.tasks.base import TASKS, Task, at_least_fp32
+from unfool.tasks.contrast_losses import CONTRAST_LOSSES
 
-
-def nt_xent(z_ND: Tensor, count: int, temperature: float) -> Tensor:
-    """NT-Xent losses (B,), each the mean over an image's V anchors and V-1 positives.
-
-    ``z_ND`` is (V·B, D), view-major and not yet normalised; ``count`` is V ≥ 2; B ≥ 2, or ImagesError: an image needs
-    a batch-mate to be told apart from.
-    """
-    images = len(z_ND) // count
-    if images < 2:
-        raise ImagesError(
-            f"contrast got a batch of {images} image; its negatives are batch-mates: give at least 2 images"
-        )
-    z_ND = F.normalize(z_ND, dim=1)
-    similarity_NN = z_ND @ z_ND.T / temperature
-    similarity_VBVB = similarity_NN.unflatten(1, (count, images)).unflatten(0, (count, images))
-    same_BVV = similarity_VBVB.diagonal(dim1=1, dim2=3).permute(2, 0, 1)
-    # One masked fill leaves only other images in the denominators; gathering by booleans costs about three times that.
-    mates_BB = torch.eye(images, dtype=torch.bool, device=z_ND.device)
-    negatives_BV = (
-        similarity_VBVB.masked_fill(mates_BB[None, :, None, :], float("-inf")).flatten(2).logsumexp(2).permute(1, 0)
-    )
-    terms_BVV = F.softplus(negatives_BV[:, :, None] - same_BVV)
-    self_VV = torch.eye(count, dtype=torch.bool, device=z_ND.device)
-    return terms_BVV.masked_fill(self_VV, 0.0).sum((1, 2)) / (count * (count - 1))
+_CHUNK = 256
+"""Images a pass while the bank is filled."""
 
 
 @TASKS.add("contrast")
 class Contrast(Task):
-    """SimCLR's contrastive task: a two-layer projection head and NT-Xent over the batch.
+    """SimCLR's contrastive task: a two-layer projection head, and a loss over views and negatives.
 
     The canonical views are those of a fixed seed: contrast needs two different views of an image.
     """
 
-    coupled = True
+    reversal: ClassVar[Mapping[str, Any]] = {"negatives": "bank"}
+    bank: Tensor
 
     @configured
     class Settings:
-        """Temperature, projection size, hidden width (0: that of the features), augmentation and number of views."""
+        """Temperature, projection size, hidden width (0: that of the features), augmentation and number of views.
+
+        ``head_norm="batch"`` puts a batch norm into the head, as Mao et al. (ICCV 2021) have it.
+
+        ``loss`` is one of `CONTRAST_LOSSES`. ``negatives`` are the batch-mates' views, or ``drawn`` rows for each image
+        out of a ``bank`` of so many rows, which `calibrate` fills.
+        """
 
         temperature: float = Field(default=0.07, gt=0, allow_inf_nan=False)
         size: int = Field(default=128, ge=1)
         hidden: int = Field(default=0, ge=0)
+        head_norm: Literal["none", "batch"] = "none"
         augmentation: str = "simclr"
         views: int = Field(default=2, ge=2)
+        loss: Literal["nt-xent", "first-positive", "multi-positive", "margin", "cosine"] = "nt-xent"
+        negatives: Literal["batch", "bank"] = "batch"
+        bank: int = Field(default=512, ge=1)
+        drawn: int = Field(default=256, ge=1)
 
     settings: Settings
 
+    def __init__(self, settings: Settings):
+        super().__init__(settings)
+        if settings.drawn > settings.bank:
+            raise SpecError(f"drawn={settings.drawn} is more than the bank={settings.bank} has; give at most that")
+        rows = settings.bank if self._banked else 0
+        self.register_buffer("bank", torch.zeros(rows, settings.size))
+
+    @property
+    def coupled(self) -> bool:
+        """Only in-batch negatives look at batch-mates."""
+        return self.settings.loss != "cosine" and self.settings.negatives == "batch"
+
+    @property
+    def _banked(self) -> bool:
+        return self.settings.loss != "cosine" and self.settings.negatives == "bank"
+
+    @classmethod
+    def settings_of(cls, head: Mapping[str, Any]) -> dict[str, Any]:
+        """A projection head tells its size, its hidden width and its norm."""
+        return {"size": head["outputs"], "hidden": head["hidden"], "head_norm": head.get("norm", "none")}
+
     def head_for(self, channels: Mapping[str, int], classes: Mapping[str, int]) -> dict[str, Any]:
-        inputs = channels["last"]
-        return {
-            "kind": "mlp",
-            "inputs": inputs,
-            "hidden": self.settings.hidden or inputs,
-            "outputs": self.settings.size,
-        }
+        inputs, settings = channels["last"], self.settings
+        head = {"kind": "mlp", "inputs": inputs, "hidden": settings.hidden or inputs, "outputs": settings.size}
+        return head if settings.head_norm == "none" else {**head, "norm": settings.head_norm}
+
+    def calibrate(self, network: Network, table: ImageTable, streams: Streams) -> None:
+        """Fill the bank with normalised projections of one view each of images drawn from a table; labels play no part.
+
+        Does nothing without a bank. Raises DataError if the table has fewer images than the bank rows.
+        """
+        if not self._banked:
+            return
+        rows = self.settings.bank
+        if len(table) < rows:
+            raise DataError(
+                f"a bank of {rows} negatives was asked of {table!r}; give more images, or bank={len(table)} or fewer"
+            )
+        draws, chosen = streams.named("bank"), table.sample(rows, streams.named("bank"))
+        device = next(network.parameters()).device
+        found = []
+        with torch.no_grad(), untouched(network), untouched(self):
+            for start in range(0, rows, _CHUNK):
+                batch = chosen.batch(torch.arange(start, min(start + _CHUNK, rows)), device)
+                views = augmented(batch, self.settings.augmentation, 1, draws)
+                features = network.features(views.to(next(network.parameters()).dtype))
+                found.append(F.normalize(at_least_fp32(self.head(features)), dim=1))
+        self.bank = torch.cat(found)
 
     def views(self, batch: Batch, streams: Streams | None) -> Views:
         streams = Streams(0).named("canonical") if streams is None else streams
         images = augmented(batch, self.settings.augmentation, self.settings.views, streams)
-        return Views(images=images, count=self.settings.views)
+        rows = None
+        if self._banked:
+            if not self.bank[0].any():
+                raise SpecError("contrast's bank of negatives is empty; call calibrate first, or set negatives=batch")
+            rows = streams.named("negatives").permutation(batch.ids, len(self.bank))[:, : self.settings.drawn]
+        return Views(images=images, count=self.settings.views, targets=rows)
 
     def losses(self, outputs: Tensor, views: Views) -> Tensor:
-        return nt_xent(at_least_fp32(self.head(outputs)), views.count, self.settings.temperature)
+        z_ND = at_least_fp32(self.head(outputs))
+        negatives = None if views.targets is None else self.bank[views.targets].to(z_ND)
+        return CONTRAST_LOSSES[self.settings.loss](z_ND, views.count, self.settings.temperature, negatives)

@@ -2,6 +2,17 @@
 
 from unfool.training.config import RunConfig, StageConfig, TaskConfig, read_config, run_config
 from unfool.training.folder import TrainedRun, open_run
+from unfool.training.held_out import cut_held_out
 from unfool.training.run import train
 
-__all__ = ["RunConfig", "StageConfig", "TaskConfig", "TrainedRun", "open_run", "read_config", "run_config", "train"]
+__all__ = [
+    "RunConfig",
+    "StageConfig",
+    "TaskConfig",
+    "TrainedRun",
+    "cut_held_out",
+    "open_run",
+    "read_config",
+    "run_config",
+    "train",
+]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -34,9 +35,17 @@ class Checkpoint:
     progress: Progress
 
 
-def save_checkpoint(path: Path, stage: Stage, optimizer: torch.optim.Optimizer, progress: Progress, table: str) -> None:
-    """Write weights, task state, optimizer state and progress, whole or not at all."""
+def save_checkpoint(
+    path: Path,
+    stage: Stage,
+    optimizer: torch.optim.Optimizer,
+    progress: Progress,
+    table: str,
+    ending: Mapping[str, Tensor],
+) -> None:
+    """Write weights, task state, optimizer state, progress and what the stage will end with, whole or not at all."""
     tensors = {f"model/{name}": value for name, value in _own(stage).items()}
+    tensors |= {f"ending/{name}": value for name, value in ending.items()}
     scalars: dict[str, Any] = {}
     for index, slots in optimizer.state_dict()["state"].items():
         for slot, value in slots.items():
@@ -65,12 +74,14 @@ def read_checkpoint(path: Path) -> Checkpoint:
         ) from error
 
 
-def restore(saved: Checkpoint, stage: Stage, optimizer: torch.optim.Optimizer) -> None:
+def restore(saved: Checkpoint, stage: Stage, optimizer: torch.optim.Optimizer, ending: Mapping[str, Tensor]) -> None:
     """Put a checkpoint's tensors back in place; WeightsError if one is missing or does not fit."""
     try:
         with torch.no_grad():
             for name, value in _own(stage).items():
                 value.copy_(_fitting(saved.tensors[f"model/{name}"], value))
+            for name, value in ending.items():
+                value.copy_(_fitting(saved.tensors[f"ending/{name}"], value))
         optimizer.load_state_dict(
             {"state": _slots(saved, optimizer), "param_groups": optimizer.state_dict()["param_groups"]}
         )
@@ -85,7 +96,7 @@ def _slots(saved: Checkpoint, optimizer: torch.optim.Optimizer) -> dict[int, dic
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     state: dict[int, dict[str, Any]] = {}
     for key, value in {**saved.tensors, **saved.metadata["scalars"]}.items():
-        if key.startswith("model/"):
+        if key.startswith(("model/", "ending/")):
             continue
         number, slot = key.removeprefix("optimizer/").split("/")
         parameter = parameters[int(number)]

@@ -42,9 +42,17 @@ class StageConfig:
 
     ``schedule`` shapes the learning rate over the stage: ``constant``, ``cosine`` (to 0), or ``triangle`` (up over the
     first fifth, then down to 0). ``moves`` is ``all`` parameters or the ``heads`` alone (the trunk's parameters and
-    batch-norm statistics then stay fixed). ``perturb`` is an attack such as ``pgd-7`` that moves the views uphill on
-    the stage's own loss inside ``threat``, crafted in eval mode. ``precision`` bf16 computes the trunk in bfloat16
-    under autocast; weights, heads and losses stay fp32.
+    batch-norm statistics then stay fixed). ``precision`` bf16 computes the trunk in bfloat16 under autocast; weights,
+    heads and losses stay fp32.
+
+    ``perturb`` is an attack such as ``pgd-7`` that moves the views uphill on the stage's own loss inside ``threat``,
+    crafted in eval mode; ``adversarial`` is what labels tasks learn then: ``plain``, from the moved views alone;
+    ``trades`` (which climbs the divergence from the clean predictions) or ``mart``, with ``beta`` for the divergence.
+    ``awp`` is γ of the adversarial weight perturbation (Wu et al. 2020; 0: none). ``ema`` is the decay a step of the
+    running average that the stage ends with (0: its last weights). ``held_out`` images are cut from the training set
+    (no stage of the run learns from them); after each epoch ``stop_attack`` inside ``threat`` judges the classifier on
+    them, the stage ends with the best weights, and catastrophic overfitting is told. Without held-out images nothing
+    watches for it: give some to a stage that takes single steps.
     """
 
     tasks: dict[str, TaskConfig]
@@ -59,6 +67,12 @@ class StageConfig:
     precision: Literal["fp32", "bf16"] = "fp32"
     perturb: str | None = None
     threat: str = "linf:8/255"
+    adversarial: Literal["plain", "trades", "mart"] = "plain"
+    beta: float = Field(default=6.0, ge=0, allow_inf_nan=False)
+    awp: float = Field(default=0.0, ge=0, lt=1)
+    ema: float = Field(default=0.0, ge=0, lt=1)
+    held_out: int = Field(default=0, ge=0)
+    stop_attack: str = "pgd-10"
 
     @field_validator("tasks")
     @classmethod
@@ -67,12 +81,12 @@ class StageConfig:
             raise ValueError("a stage needs at least one task")
         return tasks
 
-    @field_validator("perturb")
+    @field_validator("perturb", "stop_attack")
     @classmethod
-    def _known(cls, perturb: str | None) -> str | None:
-        if perturb is not None:
-            make_attack(perturb, "linf:8/255")
-        return perturb
+    def _known(cls, attack: str | None) -> str | None:
+        if attack is not None:
+            make_attack(attack, "linf:8/255")
+        return attack
 
     @field_validator("threat")
     @classmethod
@@ -80,33 +94,56 @@ class StageConfig:
         make_attack("fgsm", threat)
         return threat
 
+    @field_validator("adversarial")
+    @classmethod
+    def _has_examples(cls, adversarial: str, info: ValidationInfo) -> str:
+        if adversarial != "plain" and info.data.get("perturb", "refused") is None:
+            raise ValueError("it learns from adversarial examples: set perturb, such as pgd-10")
+        return adversarial
+
 
 @configured
 class RunConfig:
     """A run: data set by catalog name (``size`` in pixels a side, 0: its own), trunk, stages, seed.
 
-    ``classifier`` names the head that gives the network's logits (a run without a task of the default name has none);
-    ``normalisation`` is one of models.network's.
+    ``classifier`` names the head that gives the network's logits (a run without a task of the default name has none,
+    or that of ``start``). ``normalisation`` is one of models.network's (default: cifar10). ``start`` is a weights file
+    to begin from: its trunk, normalisation and heads are taken over, so leave the first two out; ``start_identity``
+    is filled in as the run begins, and a file that holds other weights is then refused.
     """
 
     data: str
     stages: tuple[StageConfig, ...] = Field(min_length=1)
     size: int = Field(default=0, ge=0)
-    trunk: dict[str, Any] = Field(default_factory=lambda: {"name": "resnet18"})
-    normalisation: str = "cifar10"
+    # Fields made by Field() are checked before all others, in order, and these four are checked against each other.
+    start: str | None = Field(default=None)
+    start_identity: str | None = Field(default=None)
+    trunk: dict[str, Any] | None = Field(default=None, validate_default=True)
+    normalisation: str | None = Field(default=None, validate_default=True)
     classifier: str = CLASSIFIER
     seed: int = Field(default=0, ge=0)
     schema_version: int = SCHEMA_VERSION
 
+    @field_validator("start_identity")
+    @classmethod
+    def _of_a_file(cls, identity: str | None, info: ValidationInfo) -> str | None:
+        if identity is not None and info.data.get("start") is None:
+            raise ValueError("it names the weights of start: set start as well, or leave it out")
+        return identity
+
     @field_validator("trunk")
     @classmethod
-    def _buildable(cls, trunk: dict[str, Any]) -> dict[str, Any]:
+    def _buildable(cls, trunk: dict[str, Any] | None, info: ValidationInfo) -> dict[str, Any] | None:
+        if trunk is None:
+            return {"name": "resnet18"} if info.data.get("start") is None else None
         TrunkSpec.from_dict(trunk)
         return trunk
 
     @field_validator("normalisation")
     @classmethod
-    def _named(cls, normalisation: str) -> str:
+    def _named(cls, normalisation: str | None, info: ValidationInfo) -> str | None:
+        if normalisation is None:
+            return "cifar10" if info.data.get("start") is None else None
         if normalisation not in NORMALISATIONS:
             raise unknown("normalisation", normalisation, NORMALISATIONS)
         return normalisation
@@ -128,7 +165,9 @@ class RunConfig:
 
     @property
     def trunk_spec(self) -> TrunkSpec:
-        """The trunk's description, checked."""
+        """The trunk's description, checked; SpecError where only the start file knows it."""
+        if self.trunk is None:
+            raise SpecError(f"the trunk is that of {self.start}, which is not read here; give trunk")
         return TrunkSpec.from_dict(self.trunk)
 
     def to_yaml(self) -> str:

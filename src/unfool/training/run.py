@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import torch
@@ -15,10 +16,11 @@ from unfool.core.files import folder_lock
 from unfool.core.streams import Streams
 from unfool.data.table import ImageTable
 from unfool.models.header import read_header
-from unfool.models.network import Network
 from unfool.models.weights import save_network
 from unfool.training.checkpoint import Progress, read_checkpoint, restore, save_checkpoint
 from unfool.training.config import RunConfig
+from unfool.training.early_stopping import COLUMNS, judged_column
+from unfool.training.ending import Ending
 from unfool.training.folder import (
     CHECKPOINT,
     METRICS,
@@ -29,10 +31,12 @@ from unfool.training.folder import (
     open_run,
     table_fingerprint,
 )
+from unfool.training.held_out import cut_held_out
 from unfool.training.metrics import Metrics
 from unfool.training.processes import make_accelerator, training_device
 from unfool.training.schedule import learning_rate, make_optimizer
 from unfool.training.stage import Stage
+from unfool.training.start import begin, resolved
 
 LOG_EVERY = 10
 """Steps between two lines of metrics.csv."""
@@ -55,15 +59,19 @@ def train(
     The result is a function of the configuration and the table: killing and resuming changes no bit of the CPU's
     weights or log (same machine, threads). Raises OutputError if the folder is in use, cannot be written or belongs to
     another configuration or table, NonFiniteError for a loss or gradient that is not finite, DataError for a table
-    that is empty or not the configuration's, DeviceError for a device that this machine lacks, SpecError for tasks
-    that do not fit the data; the last three before anything is written.
+    that is empty, too small to hold images out, or not the configuration's, DeviceError for a device that this machine
+    lacks, SpecError for tasks that do not fit the data or the settings, WeightsError for a ``start`` that cannot be
+    read; the last four before anything is written.
     """
     folder = Path(folder)
     weights = folder / WEIGHTS
+    config = resolved(config)
     if table.name != config.data:
         raise DataError(f"the configuration names the data {config.data!r}, the table is {table.name!r}; give one set")
     run = None if weights.is_file() else _Run(config, table, folder, device, report, checkpoint_seconds)
-    with folder_lock(folder):
+    finished = weights.is_file() and not (folder / CHECKPOINT).exists()
+    # A finished run is only read, by as many as want it at once.
+    with nullcontext() if finished else folder_lock(folder):
         claim_folder(folder, config)
         if run is not None and not weights.is_file():
             run.finish()
@@ -87,19 +95,22 @@ class _Run:
             raise DataError(f"{table.name} has no images to train on; give a larger set or label fraction")
         self.device = training_device(device)
         self.accelerator = make_accelerator(self.device)
-        self.config, self.table, self.folder = config, table, folder
+        self.config, self.folder = config, folder
         self.report, self.checkpoint_seconds = report, checkpoint_seconds
         self.checkpoint = folder / CHECKPOINT / "state.safetensors"
         self.fingerprint = table_fingerprint(table)
         self.streams = Streams(config.seed)
+        self.table, self.held_out = cut_held_out(config, table)
         classes = {column: len(names) for column, names in table.classes.items()}
-        norm = config.normalisation
-        self.network = Network.build(config.trunk_spec, {}, normalisation=norm, streams=self.streams)
+        self.network = begin(config, self.streams)
         # Heads of all stages exist from the start, so that the order of stages changes no initial weight.
         self.stages = [Stage(item, self.network, classes, self.streams) for item in config.stages]
+        if config.classifier in self.network.heads:
+            self.network.classifier = config.classifier
         for stage in self.stages:
-            stage.check_batch(min(stage.config.batch_size, len(table)))
-        self.network.classifier = config.classifier if config.classifier in self.network.heads else None
+            stage.check_batch(min(stage.config.batch_size, len(self.table)))
+            if stage.config.held_out:
+                judged_column(stage)
         self.network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def finish(self) -> None:
@@ -113,10 +124,12 @@ class _Run:
             stage = self.stages[index].to(self.device)
             stage.choose_moving()
             optimizer = make_optimizer(stage.config, stage.parameters())
+            ending = Ending(stage, self.held_out, self.streams, self.device)
             if saved is not None:
-                restore(saved, stage, optimizer)
+                restore(saved, stage, optimizer, ending.state())
                 saved = None
-            self._stage(index, stage, optimizer, progress, metrics, started)
+            self._stage(index, stage, optimizer, ending, progress, metrics, started)
+            ending.finish()
             progress.stage, progress.step = index + 1, 0
         cost = {"cpu_seconds": time.process_time() - started, "model_images": progress.model_images}
         self.network.requires_grad_(True)
@@ -126,13 +139,15 @@ class _Run:
     def _columns(self) -> list[str]:
         names = list(dict.fromkeys(name for stage in self.stages for name in stage.tasks))
         fixed = ["stage", "step", "epoch", "images_seen", "learning_rate", "loss"]
-        return fixed + [f"loss/{name}" for name in names] + [f"accuracy/{name}" for name in names]
+        judged = COLUMNS if self.held_out is not None else ()
+        return fixed + [f"loss/{name}" for name in names] + [f"accuracy/{name}" for name in names] + list(judged)
 
     def _stage(
         self,
         index: int,
         stage: Stage,
         optimizer: torch.optim.Optimizer,
+        ending: Ending,
         progress: Progress,
         metrics: Metrics,
         started: float,
@@ -155,25 +170,31 @@ class _Run:
             rate = learning_rate(config, step, steps)
             for group in optimizer.param_groups:
                 group["lr"] = rate
-            losses, scores = wrapped(batch, streams.at(epoch))
-            total = stage.total(losses)
-            self._step(stage, prepared, total, losses, step)
-            if step % LOG_EVERY == 0 or step + 1 == steps:
+            try:
+                losses, scores = wrapped(batch, streams.at(epoch))
+                total = stage.total(losses)
+                self._backward(stage, prepared, total, losses, step)
+            finally:
+                stage.weight_perturbation.undo()
+            prepared.step()
+            ending.after_step(step)
+            judged = ending.after_epoch(epoch + 1) if place + 1 == per_epoch else {}
+            if step % LOG_EVERY == 0 or step + 1 == steps or judged:
                 row = {"stage": index, "step": step + 1, "epoch": (step + 1) / per_epoch}
                 row |= {"images_seen": (step + 1) * size, "learning_rate": rate, "loss": float(total.detach())}
                 row |= {f"loss/{name}": float(values.detach().mean()) for name, values in losses.items()}
-                metrics.add(row | {name: float(values.mean()) for name, values in scores.items()})
+                metrics.add(row | {name: float(values.mean()) for name, values in scores.items()} | judged)
             progress.model_images = counted + stage.model_images
             if time.monotonic() - last_saved >= self.checkpoint_seconds and step + 1 < steps:
                 progress.step, progress.lines = step + 1, metrics.lines
                 progress.cpu_seconds = time.process_time() - started
                 metrics.sync()
-                save_checkpoint(self.checkpoint, stage, optimizer, progress, self.fingerprint)
+                save_checkpoint(self.checkpoint, stage, optimizer, progress, self.fingerprint, ending.state())
                 last_saved = time.monotonic()
             if self.report is not None:
                 self.report(words, step + 1, steps, float(total.detach()))
 
-    def _step(
+    def _backward(
         self,
         stage: Stage,
         optimizer: torch.optim.Optimizer,
@@ -181,7 +202,7 @@ class _Run:
         losses: dict[str, Tensor],
         step: int,
     ) -> None:
-        """Backward and update, unless the loss or the gradient is not finite: then the weights stay as they are."""
+        """The gradients of a step, unless the loss or they are not finite: then the weights stay as they are."""
         if not torch.isfinite(total.detach()):
             bad = [name for name, values in losses.items() if not torch.isfinite(values.detach()).all()]
             raise NonFiniteError(
@@ -196,4 +217,3 @@ class _Run:
                 f"the gradient is not finite at step {step + 1}; lower the learning rate "
                 "(the weights of the last checkpoint are intact)"
             )
-        optimizer.step()

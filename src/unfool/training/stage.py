@@ -1,34 +1,33 @@
 """A stage at work: views collected from its tasks, perturbed if asked, and one trunk pass for each set of them.
 
-Legend: B images, V views of each (N = V·B, view-major).
+Legend: B images.
 """
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor, nn
 
-from unfool.attacks import make_attack
-from unfool.attacks.objective import Reading
-from unfool.attacks.projected_gradient import ProjectedGradient
 from unfool.core.batch import Batch, Views
 from unfool.core.errors import ImagesError, SpecError
 from unfool.core.streams import Streams
 from unfool.models.modes import untouched
 from unfool.models.network import Network
 from unfool.tasks import Task, make_task
+from unfool.training.adversarial import Adversary, Shown
 from unfool.training.config import StageConfig
+from unfool.training.perturbed_weights import WeightPerturbation
 
 
 class Stage(nn.Module):
     """Several weighted tasks in parallel on one trunk; the one module that is wrapped for several processes.
 
     ``forward`` gives the losses (B,) of every task and, beside them, its scores. Tasks whose views are the same tensor
-    share a trunk pass. ``model_images`` counts the images that went through the network, perturbation included.
+    share a trunk pass. ``model_images`` counts the images that went through the network, perturbation included. With
+    ``awp`` the losses are those at perturbed weights: call ``weight_perturbation.undo()`` after the backward pass.
     """
 
     def __init__(self, config: StageConfig, network: Network, classes: Mapping[str, int], streams: Streams):
@@ -43,7 +42,8 @@ class Stage(nn.Module):
             _check_head(name, task, network, classes)
             self.tasks[name] = task
             self.weights[name] = item.weight
-        self.engine = _engine(config)
+        self.adversary = Adversary(config, {name: self._task(name) for name in self.tasks}, self.weights)
+        self.weight_perturbation = WeightPerturbation(config.awp)
         self.model_images = 0
         self.choose_moving()
 
@@ -61,21 +61,36 @@ class Stage(nn.Module):
         return self
 
     def forward(self, batch: Batch, streams: Streams) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        shown = {name: self._task(name).views(batch, streams) for name in self.tasks}
+        shown: Iterable[Shown] = self._shown(batch, streams)
+        if self.config.awp:
+            # Everything is crafted on the weights as they are, and shown again to the perturbed ones.
+            shown = every = list(shown)
+            self.weight_perturbation.climb(self, lambda: self.total(self._read(every)[0]))
+        return self._read(shown)
+
+    def _shown(self, batch: Batch, streams: Streams) -> Iterator[Shown]:
+        """Sets of views one after the other, each moved when it is asked for."""
+        made = {name: self._task(name).views(batch, streams) for name in self.tasks}
         sets: dict[int, list[str]] = {}
-        for name, views in shown.items():
+        for name, views in made.items():
             sets.setdefault(id(views.images), []).append(name)
+        for names in sets.values():
+            moved = clean = {name: made[name] for name in names}
+            if self.adversary.engine is not None:
+                with untouched(self):
+                    moved = self.adversary.moved(self.adversary.engine, clean, self._outputs, batch.ids, streams)
+            yield Shown(clean=clean, moved=moved)
+
+    def _read(self, shown: Iterable[Shown]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         losses: dict[str, Tensor] = {}
         scores: dict[str, Tensor] = {}
-        for names in sets.values():
-            group = {name: shown[name] for name in names}
-            if self.engine is not None:
-                group = self._perturbed(group, batch, streams)
-            outputs = self._outputs(group)
-            for name, views in group.items():
-                losses[name] = self._task(name).losses(outputs[views.stage], views)
+        for group in shown:
+            clean = self._outputs(group.clean) if self.adversary.paired else None
+            moved = self._outputs(group.moved)
+            for name, views in group.moved.items():
+                losses[name] = self.adversary.losses(name, clean, moved, views)
                 with torch.no_grad():
-                    found = self._task(name).scores(outputs[views.stage].detach(), views)
+                    found = self._task(name).scores(moved[views.stage].detach(), views)
                 scores.update({f"{score}/{name}": values for score, values in found.items()})
         return losses, scores
 
@@ -110,30 +125,6 @@ class Stage(nn.Module):
     def _precision(self, device: str) -> AbstractContextManager[object]:
         return torch.autocast(device, torch.bfloat16) if self.config.precision == "bf16" else nullcontext()
 
-    def _perturbed(self, group: dict[str, Views], batch: Batch, streams: Streams) -> dict[str, Views]:
-        """The group's views moved uphill on its own weighted loss, crafted on eval-mode batch norm."""
-        first = next(iter(group.values()))
-        count = first.count
-
-        def objective(images: Tensor, rows: Tensor) -> Reading:
-            moved = {name: views.with_images(images) for name, views in group.items()}
-            outputs = self._outputs(moved)
-            parts = [
-                self.weights[name] * self._task(name).losses(outputs[views.stage], views)
-                for name, views in moved.items()
-            ]
-            # Each view carries its share of the image's loss, so that the sum over views is the image's.
-            return Reading(losses=torch.stack(parts).sum(0).repeat(count) / count)
-
-        if self.engine is None:
-            return group
-        # Views of one image draw apart: V views of id i are ids i·V .. i·V + V-1.
-        ids = (batch.ids[None, :] * count + torch.arange(count, device=batch.ids.device)[:, None]).reshape(-1)
-        draws = streams.named("perturb").named(" + ".join(group))
-        with untouched(self):
-            found = self.engine.run(objective, first.images.detach(), ids, draws)
-        return {name: views.with_images(found.images) for name, views in group.items()}
-
 
 def _check_head(name: str, task: Task, network: Network, classes: Mapping[str, int]) -> None:
     """SpecError if a head of that name is there already, from an earlier stage, and is not the one this task needs."""
@@ -142,13 +133,3 @@ def _check_head(name: str, task: Task, network: Network, classes: Mapping[str, i
         raise SpecError(
             f"two stages have a task {name!r} with different heads, {there} and {wanted}; give them different names"
         )
-
-
-def _engine(config: StageConfig) -> ProjectedGradient | None:
-    """The stage's perturbation: an attack's engine whose last iterate is taken without a further look."""
-    if config.perturb is None:
-        return None
-    engine = make_attack(config.perturb, config.threat).engine
-    if not isinstance(engine, ProjectedGradient):
-        raise SpecError(f"a stage cannot be perturbed by {config.perturb!r}; choose fgsm or pgd")
-    return dataclasses.replace(engine, goal="unjudged")

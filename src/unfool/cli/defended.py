@@ -1,0 +1,81 @@
+"""A defense that the user wrote as text, around the network that was opened for a command."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+from torch import nn
+
+from unfool.cli.systems import OpenedSystem
+from unfool.core.config import parse_settings
+from unfool.core.errors import SpecError, UnfoolWarning
+from unfool.core.streams import Streams
+from unfool.data.catalog import open_table
+from unfool.data.table import ImageTable
+from unfool.defenses import make_defense
+from unfool.models.network import Network
+from unfool.tasks import make_task
+from unfool.training import cut_held_out
+
+
+def training_images(system: OpenedSystem, data: str | None, data_dir: Path | None) -> ImageTable:
+    """The training split of a set (default: the run's), which a defense is calibrated on; SpecError without a set."""
+    config = system.config
+    name = data if data is not None or config is None else config.data
+    if name is None:
+        raise SpecError(
+            f"{system.name} does not say what it was trained on, and a defense is calibrated on it; give --data"
+        )
+    return open_table(name, "train", data_dir=data_dir, size=(config.size or None) if config is not None else None)
+
+
+def open_defense(text: str, system: OpenedSystem, table: ImageTable, seed: int) -> nn.Module:
+    """The defense of a text around a system, calibrated on training images without their labels.
+
+    A gate is calibrated on what the run held out, if it held out anything; if not, a warning says what that means.
+    Raises SpecError for a classifier that has no trunk to put a pretext task on, and what `make_defense` raises.
+    """
+    if not isinstance(system.network, Network):
+        raise SpecError(
+            f"a defense needs the features of a network of unfool's own, and {system.name} is a "
+            f"{type(system.network).__name__}; give a run's folder or a weights file"
+        )
+    classes = {column: len(names) for column, names in table.classes.items()}
+    if parse_settings(text)[0] == "gate":
+        table = _fresh(system, table)
+    return make_defense(text, system.network, classes, data=table, streams=Streams(seed).named("defense"))
+
+
+def _fresh(system: OpenedSystem, table: ImageTable) -> ImageTable:
+    """The images that a run held out, as its training cut them; all of them, with a warning, if it held out none."""
+    config = system.config
+    held_out = cut_held_out(config, table)[1] if config is not None else None
+    if held_out is not None:
+        return held_out
+    warnings.warn(
+        "the gate's threshold is set on images that the network may have been trained on, so that more fresh images "
+        "than stated may trigger it; train with held_out for images that it has not seen",
+        UnfoolWarning,
+        stacklevel=3,
+    )
+    return table
+
+
+def own_reversal(system: OpenedSystem) -> str:
+    """The reversal along the pretext task that a run was trained on last; SpecError if it has none."""
+    stages = system.config.stages if system.config is not None else ()
+    pretext = [
+        (name, item)
+        for stage in stages
+        for name, item in stage.tasks.items()
+        if not make_task(item.task, item.settings).needs
+    ]
+    if not pretext:
+        raise SpecError(
+            f"{system.name} was trained on no pretext task, so there is no loss to reverse along; "
+            "train it with --task contrast beside labels, or say which head to use with --defense"
+        )
+    head, item = pretext[-1]
+    settings = {"task": item.task, "head": head, **item.settings}
+    return "reverse:" + ",".join(f"{key}={value}" for key, value in settings.items())

@@ -1,0 +1,141 @@
+"""``unfool reverse``: purify image files, and see what a classifier says of them before and after."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+
+import tyro
+
+from unfool.cli.options import DataDir, Device, Json, Seed
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from unfool.evaluation.purification import Purification
+
+_BATCH = 64
+"""Images reversed at a time; no prediction depends on it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReverseCommand:
+    """Move image files down a pretext loss (the reverse attack), and show the prediction before and after.
+
+    Each image is scaled to the size that the run was trained on, and its purified form is written as a PNG beside it,
+    or into --out. Whether a reversal makes a classifier harder to fool is another question: `unfool evaluate
+    --defense ... --adaptive` asks it.
+    """
+
+    system: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
+    """A finished run with a pretext head."""
+    images: Annotated[
+        tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="IMAGES", help_behavior_hint="")
+    ] = ()
+    """PNG, JPEG or other image files."""
+    defense: Annotated[
+        str | None,
+        tyro.conf.arg(metavar="reverse:KEY=VALUE,..", help_behavior_hint="(default: along the run's pretext task)"),
+    ] = None
+    """The reversal: task, steps, step_size, eps and others; or a gate."""
+    out: Annotated[Path | None, tyro.conf.arg(metavar="DIR", help_behavior_hint="(default: beside each image)")] = None
+    """Folder for the purified images."""
+    seed: Seed = 0
+    data_dir: DataDir = None
+    device: Device = "auto"
+    json: Json = False
+
+    examples: ClassVar[str] = """
+  unfool reverse runs/robust cat.png dog.jpg
+  unfool reverse runs/robust cat.png --defense reverse:task=contrast,steps=10,eps=16/255 --out purified
+  unfool reverse runs/robust cat.png --json
+"""
+
+    def run(self) -> None:
+        import torch
+
+        from unfool.cli.defended import open_defense, own_reversal, training_images
+        from unfool.cli.options import SystemOptions
+        from unfool.cli.printing import check_writable, print_json, print_lines
+        from unfool.cli.systems import open_system
+        from unfool.core.files import atomic_path
+        from unfool.evaluation.purification import png, purification
+
+        targets = self._targets()
+        options = SystemOptions(system=self.system, images=1, data_dir=self.data_dir, device=self.device)
+        system = open_system(options)
+        text = self.defense or own_reversal(system)
+        table = training_images(system, None, self.data_dir)
+        loaded = torch.stack([read_image(path, table.shape) for path in self.images])
+        for target in targets:
+            check_writable(target)
+        column = system.images(options)[1] or table.label_column or ""
+        defense = open_defense(text, system, table, self.seed)
+        found: list[dict[str, Any]] = []
+        for images in loaded.split(_BATCH):
+            done = purification(defense, images)
+            for place in range(len(images)):
+                target = targets[len(found)]
+                with atomic_path(target) as temporary:
+                    temporary.write_bytes(png(done.images[place]))
+                told = {"image": str(self.images[len(found)]), "written": str(target)}
+                found.append(told | _seen(done, place, table.classes[column]))
+        if self.json:
+            print_json({"defense": text, "images": found})
+        else:
+            print_lines(_line(one) for one in found)
+
+    def _targets(self) -> list[Path]:
+        """Where the purified images go; SpecError for no images, or two that would become one file."""
+        from unfool.core.errors import SpecError
+
+        if not self.images:
+            raise SpecError("no IMAGES were given; name one or more image files after the run")
+        targets = [(self.out or path.parent) / f"{path.stem}-reversed.png" for path in self.images]
+        for target in targets:
+            if targets.count(target) > 1:
+                raise SpecError(f"two images would both be written to {target}; reverse them one by one, or rename one")
+        return targets
+
+
+def read_image(path: Path, shape: tuple[int, int, int]) -> Tensor:
+    """An image file as float32 (C, H, W) in [0,1], scaled to a square of the shape that the run was trained on.
+
+    Raises DataError for a file that is missing, no image, damaged, or of another shape where that is no square.
+    """
+    import torch
+
+    from unfool.core.errors import DataError
+    from unfool.data.decode import CorruptImageError, decode
+
+    try:
+        pixels, _ = decode(path.read_bytes(), shape[1] if shape[1] == shape[2] else None)
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror}; give an image file") from error
+    except CorruptImageError as error:
+        raise DataError(f"{path} is no image that can be read ({error}); give a PNG or JPEG file") from error
+    if pixels.shape != shape:
+        raise DataError(f"{path} has shape {pixels.shape} and the run takes {shape}; scale it to that")
+    return torch.from_numpy(pixels).float() / 255
+
+
+def _seen(done: Purification, place: int, names: Sequence[str]) -> dict[str, Any]:
+    """One image's prediction and pretext loss, before and after."""
+    from unfool.evaluation.purification import likeliest
+
+    found = {"before": likeliest(done.before[place], names)[0], "after": likeliest(done.after[place], names)[0]}
+    if done.losses is not None:
+        for key, losses in zip(found, done.losses, strict=True):
+            found[key]["pretext_loss"] = round(float(losses[place]), 4)
+    return found
+
+
+def _line(one: dict[str, Any]) -> str:
+    told = [
+        f"{when['name']} ({100 * when['probability']:.1f} %)"
+        + (f", pretext loss {when['pretext_loss']:.3f}" if "pretext_loss" in when else "")
+        for when in (one["before"], one["after"])
+    ]
+    return f"{one['image']}: {told[0]} -> {told[1]}; written to {one['written']}"

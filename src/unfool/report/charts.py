@@ -1,0 +1,95 @@
+"""Charts that a study brings along in its results file: lines, bars with intervals, and histograms.
+
+A chart in the file is ``{title, x, y, kind, series: [{name, points}], caption}``. ``kind`` is ``line``, ``bars`` or
+``steps`` (a histogram's outline). A point is ``[x, y]`` or ``[x, y, low, high]``; the x of bars are words.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator, PercentFormatter
+
+from unfool.report.drawing import COLOURS, Picture, drawable, legend, panels, picture, style
+
+
+def chart_pictures(study: Mapping[str, Any]) -> list[tuple[str, Picture]]:
+    """Every chart of a study that `check_study` let through, as its title and a picture."""
+    return [(chart["title"], _drawn(chart)) for chart in study.get("charts", [])]
+
+
+def _drawn(chart: Mapping[str, Any]) -> Picture:
+    series = chart["series"]
+    with style():
+        figure, (axis,) = panels(1, across=1)
+        {"line": _lines, "bars": _bars, "steps": _steps}[chart["kind"]](axis, series)
+        axis.set_xlabel(drawable(chart["x"]))
+        axis.set_ylabel(drawable(chart["y"]))
+        if "accuracy" in chart["y"]:
+            axis.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+        if len(series) > 1:
+            handles = [Line2D([], [], color=_colour(number), linewidth=3) for number in range(len(series))]
+            legend(figure, handles, [one["name"] for one in series])
+    told = [f"{one['name']}: {', '.join(_words(point) for point in one['points'])}." for one in series]
+    alt = f"{chart['title']}. {chart['y']} against {chart['x']}. " + (
+        " ".join(told) if chart["kind"] != "steps" else "Histograms."
+    )
+    return picture(figure, alt, str(chart.get("caption", "")))
+
+
+def _words(point: Sequence[Any]) -> str:
+    return f"{point[1]:.3g} at {point[0] if isinstance(point[0], str) else format(point[0], 'g')}"
+
+
+def _colour(number: int) -> str:
+    return COLOURS[number % len(COLOURS)]
+
+
+def _lines(axis: Axes, series: Sequence[Mapping[str, Any]]) -> None:
+    ticks = sorted({point[0] for one in series for point in one["points"]})
+    wide = len(ticks) > 2 and ticks[0] > 0 and ticks[-1] / ticks[0] >= 16
+    for number, one in enumerate(series):
+        points = sorted(one["points"], key=lambda point: point[0])
+        x, y = [point[0] for point in points], [point[1] for point in points]
+        dots = "o" if len(points) <= 12 else None
+        axis.plot(x, y, color=_colour(number), marker=dots, markersize=5)
+        if all(len(point) == 4 for point in points):
+            low, high = [point[2] for point in points], [point[3] for point in points]
+            axis.fill_between(x, low, high, color=_colour(number), alpha=0.15, linewidth=0)
+    if wide:
+        axis.set_xscale("log", base=2)
+    if len(ticks) <= 12:
+        axis.xaxis.set_major_locator(FixedLocator(ticks))
+        axis.xaxis.set_minor_locator(NullLocator())
+        axis.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    else:
+        axis.xaxis.set_major_locator(MaxNLocator(8))
+
+
+def _bars(axis: Axes, series: Sequence[Mapping[str, Any]]) -> None:
+    """Bars side by side, with whiskers; no bar starts anywhere but at zero."""
+    names = list(dict.fromkeys(point[0] for one in series for point in one["points"]))
+    width = 0.8 / len(series)
+    for number, one in enumerate(series):
+        for point in one["points"]:
+            place = names.index(point[0]) + (number - (len(series) - 1) / 2) * width
+            axis.bar(place, point[1], width * 0.94, color=_colour(number), alpha=0.85)
+            if len(point) == 4:
+                axis.vlines(place, point[2], point[3], color="#222222", linewidth=1.2)
+    axis.set_xticks(range(len(names)), [drawable(name) for name in names])
+    if sum(len(name) for name in names) > 70:
+        axis.tick_params("x", rotation=30)
+        for label in axis.get_xticklabels():
+            label.set_horizontalalignment("right")
+    axis.grid(visible=False, axis="x")
+
+
+def _steps(axis: Axes, series: Sequence[Mapping[str, Any]]) -> None:
+    """Outlines of histograms: each point is the left edge of a bin and its height; the last one closes it."""
+    for number, one in enumerate(series):
+        x, y = [point[0] for point in one["points"]], [point[1] for point in one["points"]]
+        axis.stairs(y[:-1], x, color=_colour(number), linewidth=1.8, fill=False)
+        axis.stairs(y[:-1], x, color=_colour(number), alpha=0.12, fill=True)

@@ -1,0 +1,130 @@
+"""Pieces of a study made side by side: one process with one thread for each core, all in the same workspace.
+
+Small networks gain next to nothing from a second thread, and everything from a second process. A piece is found again
+by whoever asks for it next, so nothing but progress comes back.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, wait
+from dataclasses import dataclass
+from multiprocessing.queues import Queue
+from pathlib import Path
+from queue import Empty
+from typing import Any
+
+import torch
+from rich.console import Console
+
+from unfool.training.progress import Advance, progress_bars
+
+Told = tuple[str, int, int, str]
+"""Title of a piece, how much of it is done, of how much, and a note."""
+
+EVERY = 0.2
+"""Seconds between two words of progress."""
+
+OVER = 1 << 40
+"""Stands for how much is done when all of a piece is."""
+
+_queue: Queue[Told] | None = None
+"""In a worker: where its progress goes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """What a worker needs to open the workspace."""
+
+    out: Path
+    data_dir: Path | None
+    device: str
+
+
+def workers_for(device: str, jobs: int) -> int:
+    """How many processes share the jobs: one a core on the CPU, and one in all on any other device."""
+    return min(jobs, len(os.sched_getaffinity(0))) if device == "cpu" else 1
+
+
+def make_all(jobs: Sequence[Callable[[Any], object]], place: Place, console: Console, workers: int) -> None:
+    """Call every job with a workspace at ``place``, ``workers`` at a time; jobs must be picklable.
+
+    The first error ends the others, as far as they have not begun, and is raised here. Workers end with this process,
+    even if it is killed.
+    """
+    context = multiprocessing.get_context("spawn")
+    queue: Queue[Told] = context.Queue()
+    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_begin, initargs=(queue,))
+    try:
+        futures = [pool.submit(_make, job, place) for job in jobs]
+        _show(futures, queue, console)
+        for future in futures:
+            future.result()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _show(futures: Sequence[Future[None]], queue: Queue[Told], console: Console) -> None:
+    """Show the workers' progress until all are done or one has failed."""
+    with progress_bars(console) as bars:
+
+        def drain(seconds: float) -> None:
+            with contextlib.suppress(Empty):
+                while True:
+                    title, count, total, note = queue.get(timeout=seconds)
+                    bars(title, count, total, note)
+                    if count == OVER:
+                        console.print(f"  {title}: {note}", highlight=False)
+
+        pending = set(futures)
+        while pending:
+            done, pending = wait(pending, timeout=EVERY)
+            drain(0.01)
+            if any(future.exception() is not None for future in done):
+                for future in pending:
+                    future.cancel()
+                return
+        drain(EVERY)
+
+
+def _begin(queue: Queue[Told]) -> None:
+    global _queue
+    _queue = queue
+    torch.set_num_threads(1)
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        # A worker that outlived its study would keep the run folder locked against the study's next call.
+        threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
+
+
+def _make(job: Callable[[Any], object], place: Place) -> None:
+    from unfool.studies.workspace import Workspace
+
+    job(Workspace(place.out, place.data_dir, place.device, Console(quiet=True)))
+
+
+@contextlib.contextmanager
+def told_to_parent(title: str) -> Iterator[Advance]:
+    """In a worker: progress of a piece for the parent to show, a few times a second, and a line when it is over."""
+    started, last = time.monotonic(), -1.0
+
+    def advance(done: int, total: int, note: str) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if _queue is not None and (now - last > EVERY or done >= total):
+            _queue.put((title, done, total, note))
+            last = now
+
+    yield advance
+    if _queue is not None:
+        _queue.put((title, OVER, OVER, f"{time.monotonic() - started:.0f} s"))
+
+
+def in_worker() -> bool:
+    """Whether this process makes pieces for another one."""
+    return _queue is not None

@@ -1,0 +1,25 @@
+"""The images that a run cuts from its training set: none of its stages learns from them."""
+
+from __future__ import annotations
+
+from unfool.core.errors import DataError, SpecError
+from unfool.core.streams import Streams
+from unfool.data.table import ImageTable
+from unfool.training.config import RunConfig
+
+
+def cut_held_out(config: RunConfig, table: ImageTable) -> tuple[ImageTable, ImageTable | None]:
+    """What the stages of a run learn from, and what they are judged on (None if no stage holds anything out).
+
+    ``table`` is the run's whole training set. Raises SpecError for stages that hold out different numbers, DataError
+    for as many images as there are.
+    """
+    count = max(stage.held_out for stage in config.stages)
+    different = {stage.held_out for stage in config.stages} - {0, count}
+    if different:
+        raise SpecError(f"stages hold out {count} and {different.pop()} images; give one number for the run")
+    if count >= len(table):
+        raise DataError(
+            f"held_out={count} leaves none of the {len(table)} images of {table.name} to train on; hold out fewer"
+        )
+    return table.cut(count, Streams(config.seed).named("held out")) if count else (table, None)

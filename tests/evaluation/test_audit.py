@@ -1,0 +1,110 @@
+"""The audit tells a pretext loss that sees attacks from a blind one, and charges every rival the same."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from tiny_systems import make_network, make_table
+
+from unfool.attacks import make_attack
+from unfool.core.errors import DataError, SpecError
+from unfool.core.streams import Streams
+from unfool.defenses import make_defense
+from unfool.defenses.gate import Gate
+from unfool.evaluation import craft, judge
+from unfool.evaluation.audit import DEFENSE, LOOKS, NETWORK, NOISE, VIEWS, audit
+
+HEADS = {"labels": {"kind": "linear", "outputs": 4}, "contrast": {"kind": "mlp", "outputs": 8, "hidden": 8}}
+REVERSE = "reverse:task=contrast,bank=16,drawn=8,steps=3,eps=8/255,temperature=0.2"
+
+
+@pytest.fixture(scope="module")
+def defense():
+    return make_defense(REVERSE, make_network(heads=HEADS), {"label": 4}, data=make_table(20, split="train"))
+
+
+@pytest.fixture(scope="module")
+def table():
+    return make_table(16)
+
+
+@pytest.fixture(scope="module")
+def examples(defense, table):
+    return craft(defense.network, table, make_attack("pgd-5:goal=best", "linf:8/255"))
+
+
+@pytest.fixture(scope="module")
+def found(defense, table, examples):
+    return audit(defense, table, examples)
+
+
+def losses(defense, images):
+    """Written out: the task on its own views, one draw after another."""
+    streams, ids = Streams(0).named("audit").named("looks"), torch.zeros(len(images), dtype=torch.int64)
+    objective = defense.objective(ids, streams)
+    rows = torch.arange(len(images))
+    return sum(objective.losses(images, rows, call) for call in range(LOOKS)) / LOOKS
+
+
+def test_auroc_is_the_share_of_pairs_in_the_right_order(found, defense, table, examples):
+    with torch.no_grad():
+        clean, attacked = losses(defense, table.batch().images), losses(defense, examples.images)
+    pairs = attacked[:, None] - clean[None]
+    assert found.auroc == pytest.approx(float(((pairs > 0).double() + (pairs == 0) / 2).mean()), abs=0.01)
+    assert found.means["clean"] == pytest.approx(float(clean.mean()), rel=1e-4)
+    assert found.means["attacked"] == pytest.approx(float(attacked.mean()), rel=1e-4)
+    assert found.means["purified"] < found.means["attacked"]
+
+
+def test_the_histogram_holds_every_image(found):
+    assert {sum(counts) for counts in found.counts.values()} == {16}
+    assert list(found.counts) == ["clean", "attacked", "purified"]
+    assert all(len(counts) == len(found.edges) - 1 for counts in found.counts.values())
+
+
+def test_the_cosine_is_that_of_the_two_gradients(found, defense, examples):
+    images = examples.images.clone().requires_grad_()
+    (ours,) = torch.autograd.grad(losses(defense, images).sum(), images)
+    (theirs,) = torch.autograd.grad(F.cross_entropy(defense.network(images), examples.labels, reduction="sum"), images)
+    one, other = ours.flatten(1).double().numpy(), theirs.flatten(1).double().numpy()
+    wanted = (one * other).sum(1) / np.linalg.norm(one, axis=1) / np.linalg.norm(other, axis=1)
+    assert found.cosines == pytest.approx(wanted.tolist(), abs=1e-3)
+    mean, low, high = found.cosine
+    assert low < mean < high
+    assert mean == pytest.approx(wanted.mean(), abs=1e-3)
+
+
+def test_every_way_is_judged_on_the_same_images_at_a_stated_cost(found, defense, examples):
+    price = defense.images_per_prediction
+    assert {name: gain.images for name, gain in found.gains.items()} == {
+        NETWORK: 1,
+        DEFENSE: price,
+        NOISE: price,
+        VIEWS: price,
+    }
+    for name, system in ((NETWORK, defense.network), (DEFENSE, defense)):
+        assert found.gains[name].accuracy == judge(system, examples).accuracy
+    assert found.gains[NETWORK].difference == 0
+    gain = found.gains[DEFENSE]
+    assert gain.difference == pytest.approx(gain.accuracy - found.gains[NETWORK].accuracy)
+    assert gain.least <= gain.difference <= gain.most
+    assert all(f"{name} keeps" in text for name, text in zip(found.gains, found.sentences()[2:], strict=True))
+    assert json.loads(json.dumps(found.to_json(), allow_nan=False))["gains"][NOISE]["images"] == price
+
+
+def test_batches_do_not_matter_and_a_gate_is_looked_behind(found, defense, table, examples):
+    small = audit(defense, table, examples, batch_size=5)
+    assert small.cosines == pytest.approx(found.cosines, abs=1e-3)
+    assert small.means == pytest.approx(found.means, rel=1e-3)
+    gated = audit(Gate(defense, 0.0), table, examples)
+    assert gated.auroc == pytest.approx(found.auroc)
+    assert gated.gains[NOISE].images == Gate(defense, 0.0).images_per_prediction
+
+
+def test_what_cannot_be_audited_is_refused(defense, table, examples):
+    with pytest.raises(SpecError, match="no pretext loss"):
+        audit(defense.network, table, examples)
+    with pytest.raises(DataError, match="lacks image 46"):
+        audit(defense, make_table(15), examples)
