@@ -20,6 +20,8 @@ NAMES = tuple(TASKS)
 BANK = {"negatives": "bank", "bank": 12, "drawn": 5}
 VARIANTS = {
     "contrast": [{"loss": loss, **rest} for loss in CONTRAST_LOSSES for rest in ({}, {"views": 3}, BANK)],
+    "jigsaw": [{"grid": 3, "count": 30}, {"permutations": "original", "count": 9, "augmentation": "simclr"}],
+    "rotation": [{"turns": "one"}],
 }
 """Settings under which a task is tested beside its default ones."""
 CASES = [(name, values) for name in NAMES for values in ({}, *VARIANTS.get(name, []))]

@@ -9,7 +9,7 @@ from torch import nn
 
 from unfool.core.errors import ImagesError, SpecError
 from unfool.core.streams import Streams
-from unfool.models.trunks import TRUNKS, TrunkSpec, build_trunk
+from unfool.models.trunks import TRUNKS, TrunkSpec, build_trunk, empty_trunk
 
 CIFAR = TrunkSpec(name="resnet18", stem="cifar", width=0.125)
 IMAGENET = TrunkSpec(name="resnet18", stem="imagenet", width=0.125)
@@ -20,6 +20,11 @@ WIDE = TrunkSpec(name="wide-resnet", depth=16, width=0.5)
 PREACT = TrunkSpec(name="preact-resnet18", width=0.125)
 WIDE_CHANNELS = {"stem": 16, "block1": 8, "block2": 16, "block3": 32, "last": 32}
 CONVNET_CHANNELS = {"stem": 4, "block1": 6, "block2": 8, "block3": 8, "last": 8}
+RESNET50 = TrunkSpec(name="resnet50", width=0.125)
+RESNET50_IMAGENET = TrunkSpec(name="resnet50", stem="imagenet", width=0.125)
+RESNET50_CHANNELS = {"stem": 8, "layer1": 32, "layer2": 64, "layer3": 128, "layer4": 256, "last": 256}
+VGG = TrunkSpec(name="vgg16", width=0.125)
+VGG_CHANNELS = {"pool1": 8, "pool2": 16, "pool3": 32, "pool4": 64, "pool5": 64, "last": 64}
 # Sides of every stage but "last", worked out by hand from the published layouts.
 CASES = [
     (CIFAR, RESNET_CHANNELS, {32: [32, 32, 16, 8, 4], 64: [64, 64, 32, 16, 8]}),
@@ -28,6 +33,9 @@ CASES = [
     (STRIDED, CONVNET_CHANNELS, {32: [16, 8, 4, 2], 64: [32, 16, 8, 4]}),
     (WIDE, WIDE_CHANNELS, {32: [32, 32, 16, 8], 64: [64, 64, 32, 16]}),
     (PREACT, RESNET_CHANNELS, {32: [32, 32, 16, 8, 4], 64: [64, 64, 32, 16, 8]}),
+    (RESNET50, RESNET50_CHANNELS, {32: [32, 32, 16, 8, 4], 64: [64, 64, 32, 16, 8]}),
+    (RESNET50_IMAGENET, RESNET50_CHANNELS, {32: [8, 8, 4, 2, 1], 64: [16, 16, 8, 4, 2]}),
+    (VGG, VGG_CHANNELS, {32: [16, 8, 4, 2, 1], 64: [32, 16, 8, 4, 2], 96: [48, 24, 12, 6, 3]}),
 ]
 
 
@@ -43,7 +51,7 @@ def test_every_stage_has_its_published_shape(spec, channels, sides):
         assert trunk(images).shape == (2, channels["last"])
 
 
-@pytest.mark.parametrize("spec", [CIFAR, DENSE, WIDE, PREACT])
+@pytest.mark.parametrize("spec", [CIFAR, DENSE, WIDE, PREACT, RESNET50, VGG])
 def test_a_stage_is_the_prefix_of_the_trunk_and_later_stages_do_not_run(spec):
     trunk = build_trunk(spec).eval()
     images = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
@@ -83,6 +91,17 @@ def test_resnet18_has_the_published_number_of_parameters(stem, count):
     assert sum(parameter.numel() for parameter in trunk.parameters()) == count
 
 
+@pytest.mark.parametrize("name", sorted(set(TRUNKS) - {"convnet"}))
+def test_every_trunk_can_be_built_at_half_width(name):
+    """Half the channels after every stage, about a quarter of the parameters; a wide ResNet's stem has one width."""
+    full = empty_trunk(TrunkSpec(name=name))
+    half = empty_trunk(TrunkSpec(name=name, width=full.spec.width / 2))
+    fixed = {"stem"} if name == "wide-resnet" else set()
+    assert half.channels == {key: count if key in fixed else count / 2 for key, count in full.channels.items()}
+    counts = [sum(parameter.numel() for parameter in trunk.parameters()) for trunk in (half, full)]
+    assert 0.25 < counts[0] / counts[1] < 0.26
+
+
 def test_the_last_stage_pools_by_mean_in_resnet_and_by_maximum_in_convnet():
     images = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     resnet, convnet = build_trunk(CIFAR).eval(), build_trunk(DENSE).eval()
@@ -115,6 +134,8 @@ def test_the_last_stage_pools_by_mean_in_resnet_and_by_maximum_in_convnet():
         ({"name": "wide-resnet", "depth": 60004}, "depth 60004"),
         ({"name": "wide-resnet", "stem": "cifar"}, "no setting 'stem'"),
         ({"name": "preact-resnet18", "depth": 18}, "no setting 'depth'"),
+        ({"name": "vgg16", "stem": "cifar"}, "no setting 'stem'; allowed: channels, width"),
+        ({"name": "resnet50", "stem": "dense"}, "allowed: cifar, imagenet"),
     ],
 )
 def test_wrong_settings_are_refused_with_a_hint(settings, message):

@@ -40,9 +40,9 @@ class TrainCommand:
     start: Annotated[str | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="(default: fresh weights)")] = None
     """Weights (.safetensors) to start from; trunk, normalisation and heads are then the file's."""
     trunk: Annotated[str | None, tyro.conf.arg(metavar="NAME", help_behavior_hint="(default: resnet18)")] = None
-    """resnet18, preact-resnet18 or wide-resnet; or convnet: narrow and fast, for two cores."""
+    """resnet18, resnet50, preact-resnet18, wide-resnet or vgg16; or convnet: narrow and fast, for two cores."""
     stem: Annotated[str | None, tyro.conf.arg(metavar="NAME", help_behavior_hint="(default: the trunk's)")] = None
-    """The trunk's entry: cifar or imagenet (resnet18), dense or strided (convnet)."""
+    """The trunk's entry: cifar or imagenet (resnet18, resnet50), dense or strided (convnet)."""
     width: Annotated[float | None, tyro.conf.arg(metavar="X", help_behavior_hint="(default: the trunk's)")] = None
     """Multiplier of the widths (all but convnet)."""
     depth: Annotated[int | None, tyro.conf.arg(metavar="N", help_behavior_hint="(default: 28)")] = None
@@ -57,7 +57,7 @@ class TrainCommand:
         tyro.conf.UseAppendAction[tuple[str, ...]],
         tyro.conf.arg(metavar="NAME[:KEY=VALUE,..]", help_behavior_hint="(repeatable, default: labels)"),
     ] = ()
-    """labels or contrast, with settings; weight=W weighs it in the loss, as=HEAD names its head."""
+    """labels, contrast, rotation or jigsaw, with settings; weight=W weighs it in the loss, as=HEAD names its head."""
     classifier: Annotated[
         str | None, tyro.conf.arg(metavar="HEAD", help_behavior_hint="(default: the first labels task's)")
     ] = None

@@ -28,8 +28,8 @@ class TrunkSpec:
     """Which trunk to build; a setting left at None takes the trunk's default, one it does not have is a SpecError.
 
     ``name`` is one of `TRUNKS`, ``channels`` those of the images, ``stem`` the trunk's entry, ``width`` a multiplier
-    of the widths (residual nets), ``widths`` the widths themselves (convnet), ``depth`` the number of layers as papers
-    count them (wide-resnet). Two equal specs build equal trunks.
+    of the widths (all but convnet), ``widths`` the widths themselves (convnet), ``depth`` the number of layers as
+    papers count them (wide-resnet). Two equal specs build equal trunks.
     """
 
     name: str = "resnet18"
@@ -108,6 +108,8 @@ class Trunk(nn.Module):
     settings: ClassVar[dict[str, Any]] = {}
     stems: ClassVar[tuple[str, ...]] = ()
     depths: ClassVar[range] = range(0)
+    probe_sizes: ClassVar[Mapping[str, int]] = {}
+    """Side h = w to which a published linear probe averages a stage; it then reads channels · side² numbers."""
 
     def __init__(self, spec: TrunkSpec, parts: dict[str, nn.Module], channels: dict[str, int], smallest: int = 1):
         super().__init__()
