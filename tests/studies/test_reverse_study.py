@@ -25,10 +25,10 @@ TINY = dataclasses.replace(
     attacked=16,
     corrupted=4,
     yardstick="pgd-3",
-    rungs={"c": 8, "d": 4, "f": 4, "g": 4},
+    laddered=8,
     ladder={"steps": 2, "draws": 2, "lambdas": (1.0,)},
     negatives=(2, 8),
-    strong="pgd-4",
+    strong="pgd-50",
 )
 
 
@@ -86,7 +86,7 @@ def test_costs_count_the_reversal(finished):
     assert ours["cost"]["model_images"] - plain["cost"]["model_images"] == 16 * 2 * 2
 
 
-@pytest.mark.parametrize(("words", "letters"), [("reversal alone", "abce"), ("gated", "abcdefg")])
+@pytest.mark.parametrize(("words", "letters"), [("reversal alone", "abcdef"), ("gated", "abcdefg")])
 def test_the_ladder_s_worst_case_is_above_none_of_its_rungs(finished, words, letters):
     _, result = finished
     rows = [row for row in result["rows"] if row["settings"].get("ladder") == words]

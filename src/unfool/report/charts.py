@@ -85,6 +85,7 @@ def _bars(axis: Axes, series: Sequence[Mapping[str, Any]]) -> None:
         for label in axis.get_xticklabels():
             label.set_horizontalalignment("right")
     axis.grid(visible=False, axis="x")
+    axis.set_axisbelow(True)
 
 
 def _steps(axis: Axes, series: Sequence[Mapping[str, Any]]) -> None:

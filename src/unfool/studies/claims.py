@@ -24,11 +24,9 @@ class Gain:
     high: float
     seeds: int
 
-    def words(self) -> str:
-        """The gain in percentage points; a single pair of networks is called that."""
-        over = (
-            f"over {self.seeds} training seeds" if self.seeds > 1 else "between these two networks (one training seed)"
-        )
+    def words(self, pair: str = "between these two networks") -> str:
+        """The gain in percentage points; a single ``pair`` is called that."""
+        over = f"over {self.seeds} training seeds" if self.seeds > 1 else f"{pair} (one training seed)"
         return f"{100 * self.mean:+.1f} points [{100 * self.low:+.1f}, {100 * self.high:+.1f}] {over}"
 
 
@@ -71,9 +69,11 @@ def at_least(found: Gain, bound: float) -> str:
     return HOLDS if found.low >= bound else FAILS if found.high < bound else UNDECIDED
 
 
-def claim(text: str, found: Gain, claimed: float, detail: str) -> dict[str, Any]:
+def claim(
+    text: str, found: Gain, claimed: float, detail: str, pair: str = "between these two networks"
+) -> dict[str, Any]:
     """A claim of a gain of about ``claimed``: it holds where at least half of that is there; the rule is told."""
     verdict = at_least(found, claimed / 2)
     share = f"half of the claimed {100 * claimed:.3g} points"
     rule = f"Rule: holds if the whole 95 % interval reaches {share}, fails if none of it does."
-    return {"text": text, "verdict": verdict, "evidence": f"{detail}: {found.words()}. {rule}"}
+    return {"text": text, "verdict": verdict, "evidence": f"{detail}: {found.words(pair)}. {rule}"}

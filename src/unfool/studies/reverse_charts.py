@@ -42,11 +42,19 @@ def _point(place: Any, records: Records) -> list[Any]:
 def _rungs(title: str, found: Mapping[str, Any]) -> dict[str, Any]:
     rungs = found["ladder"]["rungs"]
     points = [
-        [item["rung"] if item["rung"] == "worst" else f"({item['rung']})", item["accuracy"], item["low"], item["high"]]
+        [item["rung"] if item["rung"] == "worst" else f"({item['rung']})"]
+        + [item["common"][key] for key in ("accuracy", "low", "high")]
         for item in rungs
     ]
     legend = "; ".join(f"{item['rung']}: {TITLES[item['rung']]}" for item in rungs)
-    return _chart(title, "rung", "accuracy", "bars", {"accuracy": points}, f"With 95 % intervals. {legend}.")
+    return _chart(
+        title,
+        "rung",
+        "accuracy",
+        "bars",
+        {"accuracy": points},
+        f"On {rungs[-1]['n']} images, with 95 % intervals. {legend}.",
+    )
 
 
 def _loss(robust: Sequence[Measured], threat: str) -> dict[str, Any]:

@@ -71,11 +71,11 @@ def _brought_back(measured: Sequence[Measured], steps: int) -> dict[str, Any]:
     )
     detail = f"{ROBUST}, with the reversal minus without"
     if claimed > 0:
-        return claim(text, gain([ours], [bare]), claimed, detail)
+        return claim(text, gain([ours], [bare]), claimed, detail, _SAME)
     found = gain([ours], [bare])
     verdict = HOLDS if found.high < 0 else FAILS if found.low > 0 else UNDECIDED
     rule = "Rule: holds if the whole 95 % interval is below 0, fails if all of it is above."
-    return {"text": text, "verdict": verdict, "evidence": f"{detail}: {found.words()}. {rule}"}
+    return {"text": text, "verdict": verdict, "evidence": f"{detail}: {found.words(_SAME)}. {rule}"}
 
 
 def _corrupted(base: str, found: Mapping[str, Sequence[Records]]) -> dict[str, Any]:
@@ -89,9 +89,11 @@ def _corrupted(base: str, found: Mapping[str, Sequence[Records]]) -> dict[str, A
         "text": f"The reversal makes the {base} classifier more accurate on corrupted images",
         "verdict": _above_zero(change.low, change.high),
         "evidence": f"Mean over {len(found['none'])} corruptions of {len(differences)} images, with the reversal minus "
-        f"without: {change.words()}. {_RULE}",
+        f"without: {change.words(_SAME)}. {_RULE}",
     }
 
+
+_SAME = "on the same network"
 
 LEAST_KEPT = 0.92
 """Share of resamples that must stay within the stated rate: 95 % is what the Beta law gives for the true one."""

@@ -18,7 +18,7 @@ from unfool.defenses.gate import calibrate_threshold
 from unfool.evaluation import Records
 from unfool.evaluation.audit import audit
 from unfool.evaluation.corrupted import mean_corruption_accuracy
-from unfool.evaluation.ladder import ladder
+from unfool.evaluation.ladder import RUNGS, ladder
 from unfool.studies.reverse_networks import attacked_images, crafted, path_of, reversal, trained
 from unfool.studies.reverse_scales import (
     NORMS,
@@ -154,7 +154,8 @@ def by_strength(settings: Scale, base: str, work: Workspace) -> Iterator[Measure
         ),
         settings.strong,
     )
-    yield Measured(base=base, records=records)
+    # The stored sets are last iterates, as the source's are; here an image counts as fooled if any step fooled it.
+    yield Measured(base=base, records=records, settings={"fooled": "at any step"})
 
 
 def by_corruption(settings: Scale, base: str, work: Workspace) -> dict[str, list[Records]]:
@@ -238,8 +239,8 @@ def climbed(settings: Scale, base: str, work: Workspace, gate: bool) -> dict[str
                 attacked_images(settings, work),
                 threat=settings.threats["linf"],
                 attack=settings.yardstick,
-                rungs="abcdefg" if gate else "abce",
-                images={key: count for key, count in settings.rungs.items() if gate or key in "abce"},
+                rungs="abcdefg" if gate else "abcdef",
+                images=dict.fromkeys(RUNGS, min(settings.laddered, settings.attacked)),
                 name=base,
                 defended=GATED if gate else REVERSE,
                 precision=settings.precision,

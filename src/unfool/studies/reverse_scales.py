@@ -30,8 +30,8 @@ class Scale:
 
     ``head`` are the contrast task's settings, ``threats`` the budget of each norm; a reversal has twice that, as in the
     source, and ``reversal`` holds its other settings. ``attacked`` test images are attacked, ``corrupted`` of them
-    judged under the common corruptions at ``severity``. ``rungs`` gives the ladder's rungs their images, ``ladder`` its
-    other settings, ``yardstick`` is the attack of its rung (a). ``negatives`` are the numbers of bank rows that an
+    judged under the common corruptions at ``severity``, ``laddered`` of them on every rung of the ladder; ``ladder``
+    holds its settings, ``yardstick`` is the attack of its rung (a). ``negatives`` are the numbers of bank rows that an
     image draws in the graph over negatives.
     """
 
@@ -48,7 +48,7 @@ class Scale:
     corrupted: int = Field(ge=1)
     severity: int = Field(default=3, ge=1, le=5)
     yardstick: str = "autoattack"
-    rungs: dict[str, int]
+    laddered: int = Field(ge=1)
     ladder: dict[str, Any]
     negatives: tuple[int, ...]
     strong: str = "pgd-50"
@@ -87,7 +87,7 @@ DEMO = Scale(
     attacked=100,
     corrupted=40,
     yardstick="apgd-t:steps=20",
-    rungs={"c": 40, "d": 20, "f": 20, "g": 20},
+    laddered=40,
     ladder={"steps": 6, "draws": 2, "lambdas": (1.0, 10.0)},
     negatives=(4, 16, 64),
     strong="pgd-20",
@@ -104,7 +104,7 @@ SMALL = Scale(
     reversal={"steps": 10, "views": 2},
     attacked=500,
     corrupted=200,
-    rungs={"a": 200, "b": 200, "c": 200, "d": 100, "e": 200, "f": 100, "g": 100},
+    laddered=200,
     ladder={"steps": 20, "draws": 4, "lambdas": (0.1, 1.0, 10.0)},
     negatives=(16, 64, 256, 512),
 )
@@ -139,7 +139,7 @@ FULL = Scale(
     reversal={"steps": 40, "views": 4},
     attacked=10_000,
     corrupted=1_000,
-    rungs={"a": 1000, "b": 1000, "c": 1000, "d": 500, "e": 1000, "f": 500, "g": 500},
+    laddered=1_000,
     ladder={"steps": 50, "draws": 8, "lambdas": (0.1, 1.0, 10.0)},
     negatives=(16, 64, 256, 512),
     precision="fp32",
