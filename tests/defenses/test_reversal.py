@@ -1,20 +1,24 @@
 """The reverse attack against its algorithm written out; what it costs, and who can change its predictions."""
 
+import ast
 import gc
 import warnings
+from pathlib import Path
 
 import pytest
 import torch
 from small_defenses import CLASSES, SMALL, make_images, make_network, make_reverse, make_table
 
+from unfool import defenses
 from unfool.core.batch import Batch
 from unfool.core.errors import ImagesError, SpecError, UnfoolWarning
 from unfool.core.streams import Streams
 from unfool.core.threat import ThreatModel
 from unfool.defenses import Defense, make_defense
-from unfool.defenses.reverse import PRESETS, Reverse
+from unfool.defenses.reverse import Reverse
 from unfool.defenses.twin import _TWINS
-from unfool.tasks import make_task
+from unfool.models.heads import build_head
+from unfool.tasks import TASKS, make_task
 
 
 def literal_reversal(defense, images, ids, draw=0):
@@ -193,7 +197,6 @@ def test_the_preset_has_the_settings_of_the_source():
     assert (changed.steps, changed.task.settings.views, changed.task.settings.temperature) == (3, 2, 0.5)
     with pytest.raises(SpecError, match="mao2021"):
         make_reverse("preset=mao2012")
-    assert set(PRESETS) == {"mao2021"}
 
 
 def test_the_bank_is_the_default_and_must_be_filled():
@@ -268,3 +271,22 @@ def test_an_aware_attacker_pays_for_what_the_task_notices():
         chosen = torch.tensor([4, 1])
         part = defense.aware(labels, 10.0).on(chosen)(images[chosen], torch.arange(2))
         assert torch.allclose(part.losses, (plain - 10 * noticed)[chosen], atol=1e-4)
+
+
+def test_the_task_is_the_only_one_there_is_unless_it_is_named():
+    network = make_network()
+    assert type(make_defense("reverse:steps=2", network, CLASSES).task).__name__ == "Contrast"
+    network.heads["rotation"] = build_head({"kind": "linear", "inputs": network.trunk.channels["last"], "outputs": 4})
+    assert type(make_defense("reverse:steps=2,task=rotation", network, CLASSES).task).__name__ == "Rotation"
+    with pytest.raises(SpecError, match="contrast, rotation"):
+        make_defense("reverse:steps=2", network, CLASSES)
+    del network.heads["rotation"], network.heads["contrast"]
+    with pytest.raises(SpecError, match="heads for 0 tasks"):
+        make_defense("reverse:steps=2", network, CLASSES)
+
+
+def test_no_defense_names_a_task():
+    for path in Path(defenses.__file__).parent.glob("*.py"):
+        code = ast.parse(path.read_text(encoding="utf-8"))
+        texts = {node.value for node in ast.walk(code) if isinstance(node, ast.Constant)}
+        assert not texts & set(TASKS), path

@@ -3,9 +3,9 @@
 import pytest
 
 from unfool.core.threat import ThreatModel
-from unfool.defenses.reverse import PRESETS
 from unfool.studies.reverse_networks import run_config
 from unfool.studies.reverse_scales import BASES, DEMO, FULL, NORMAL, ROBUST, SMALL, SOURCE_NORMS, SOURCE_STEPS, STEPS
+from unfool.tasks.contrast import Contrast
 
 
 def test_figures_are_the_source_s():
@@ -15,7 +15,7 @@ def test_figures_are_the_source_s():
 
 
 def test_the_preset_is_the_reference_s():
-    preset = PRESETS["mao2021"]
+    preset = Contrast.presets["mao2021"]
     assert (preset["norm"], preset["eps"], preset["steps"], preset["step_size"]) == ("linf", "16/255", 40, "2/255")
     assert (preset["views"], preset["temperature"], preset["negatives"]) == (4, 0.2, "batch")
     assert preset["start"] == "random"

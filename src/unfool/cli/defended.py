@@ -19,6 +19,14 @@ from unfool.tasks import make_task
 from unfool.training import cut_held_out
 
 
+def with_preset(defense: str | None, preset: str | None) -> str | None:
+    """The defense's text with a preset written into it; a preset alone is one of a reversal."""
+    if preset is None:
+        return defense
+    text = defense or "reverse"
+    return f"{text}{',' if ':' in text else ':'}preset={preset}"
+
+
 def training_images(system: OpenedSystem, data: str | None, data_dir: Path | None) -> ImageTable:
     """The training split of a set (default: the run's), which a defense is calibrated on; SpecError without a set."""
     config = system.config
@@ -28,6 +36,11 @@ def training_images(system: OpenedSystem, data: str | None, data_dir: Path | Non
             f"{system.name} does not say what it was trained on, and a defense is calibrated on it; give --data"
         )
     return open_table(name, "train", data_dir=data_dir, size=(config.size or None) if config is not None else None)
+
+
+def default_reversal(defense: str | None, preset: str | None, system: OpenedSystem) -> str:
+    """The defense's text, or that of a preset, or of the run's own reversal."""
+    return with_preset(defense, preset) or own_reversal(system)
 
 
 def open_defense(text: str, system: OpenedSystem, table: ImageTable, seed: int) -> nn.Module:

@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar
 
 import tyro
 
-from unfool.cli.options import BatchSize, Json, Precision, Seed, SystemOptions, Threat
+from unfool.cli.options import BatchSize, Json, Precision, Preset, Seed, SystemOptions, Threat
 
 _NONE = "(default: none)"
 Flag = Annotated[bool, tyro.conf.arg(help_behavior_hint="")]
@@ -36,6 +36,7 @@ class EvaluateCommand(SystemOptions):
     """A set that `unfool attack` wrote, to be judged on as it is."""
     defense: Annotated[str | None, tyro.conf.arg(metavar="NAME[:KEY=VALUE,..]", help_behavior_hint=_NONE)] = None
     """Put a defense before the classifier: reverse:task=contrast,steps=10, or gate:rate=0.05,task=contrast."""
+    preset: Preset = None
     adaptive: Flag = False
     """Climb the adaptive ladder: attack --defense knowing it, beside the classifier by itself under --attack."""
     strict: Flag = False
@@ -89,6 +90,12 @@ class EvaluateCommand(SystemOptions):
             else:
                 self._evaluate()
 
+    @property
+    def _defense(self) -> str | None:
+        from unfool.cli.defended import with_preset
+
+        return with_preset(self.defense, self.preset)
+
     def _evaluate(self) -> None:
         from unfool.cli.print_evaluation import print_evaluation
         from unfool.cli.printing import check_writable, print_json, stderr
@@ -123,10 +130,10 @@ class EvaluateCommand(SystemOptions):
         for examples in sets.values():
             system.check(examples.images)
         judged = system.network
-        if self.defense is not None:
+        if self._defense is not None:
             from unfool.cli.defended import open_defense, training_images
 
-            judged = open_defense(self.defense, system, training_images(system, self.data, self.data_dir), self.seed)
+            judged = open_defense(self._defense, system, training_images(system, self.data, self.data_dir), self.seed)
         state = self.state or (self.out.with_suffix(".state") if self.out is not None else None)
         with progress_bar(stderr(), system.name) as advance:
             found = evaluate(
@@ -140,8 +147,8 @@ class EvaluateCommand(SystemOptions):
                 report=lambda what, done, total: advance(done, total, what),
                 **settings,
             )
-        if self.defense is not None:
-            found = replace(found, rows=[row | {"defense": self.defense} for row in found.rows])
+        if self._defense is not None:
+            found = replace(found, rows=[row | {"defense": self._defense} for row in found.rows])
         if self.out is not None:
             write_json(self.out, found.to_json())
         if state is not None and self.state is None:
@@ -168,7 +175,7 @@ class EvaluateCommand(SystemOptions):
         if self.out is not None:
             check_writable(self.out)
         table, column = system.images(self)
-        text = self.defense or ""
+        text = self._defense or ""
         defense = open_defense(text, system, training_images(system, self.data, self.data_dir), self.seed)
         state = self.state or (self.out.with_suffix(".state") if self.out is not None else None)
         with progress_bar(stderr(), system.name) as advance:
@@ -200,7 +207,7 @@ class EvaluateCommand(SystemOptions):
         """The attack of rung (a); SpecError for options that say nothing about a ladder."""
         from unfool.core.errors import SpecError
 
-        if self.defense is None:
+        if self._defense is None:
             raise SpecError("--adaptive attacks a defense; give --defense reverse:task=contrast or another one")
         if len(self.attack) > 1:
             raise SpecError(f"--adaptive compares with one attack, not {len(self.attack)}; give one --attack or none")

@@ -53,6 +53,14 @@ BatchSize = Annotated[
 ]
 
 _NONE = "(default: none)"
+Preset = Annotated[
+    str | None,
+    tyro.conf.arg(
+        metavar="NAME",
+        help="Settings of a published reversal: mao2021. Those in --defense go first.",
+        help_behavior_hint=_NONE,
+    ),
+]
 
 
 @dataclass(frozen=True, kw_only=True)

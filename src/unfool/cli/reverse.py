@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import tyro
 
-from unfool.cli.options import DataDir, Device, Json, Seed
+from unfool.cli.options import DataDir, Device, Json, Preset, Seed
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -40,6 +40,7 @@ class ReverseCommand:
         tyro.conf.arg(metavar="reverse:KEY=VALUE,..", help_behavior_hint="(default: along the run's pretext task)"),
     ] = None
     """The reversal: task, steps, step_size, eps and others; or a gate."""
+    preset: Preset = None
     out: Annotated[Path | None, tyro.conf.arg(metavar="DIR", help_behavior_hint="(default: beside each image)")] = None
     """Folder for the purified images."""
     seed: Seed = 0
@@ -56,7 +57,7 @@ class ReverseCommand:
     def run(self) -> None:
         import torch
 
-        from unfool.cli.defended import open_defense, own_reversal, training_images
+        from unfool.cli.defended import default_reversal, open_defense, training_images
         from unfool.cli.options import SystemOptions
         from unfool.cli.printing import check_writable, print_json, print_lines
         from unfool.cli.systems import open_system
@@ -66,7 +67,7 @@ class ReverseCommand:
         targets = self._targets()
         options = SystemOptions(system=self.system, images=1, data_dir=self.data_dir, device=self.device)
         system = open_system(options)
-        text = self.defense or own_reversal(system)
+        text = default_reversal(self.defense, self.preset, system)
         table = training_images(system, None, self.data_dir)
         loaded = torch.stack([read_image(path, table.shape) for path in self.images])
         for target in targets:

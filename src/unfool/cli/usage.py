@@ -22,6 +22,7 @@ COMMANDS = {
     "train": "unfool.cli.train:TrainCommand",
     "evaluate": "unfool.cli.evaluate:EvaluateCommand",
     "attack": "unfool.cli.attack:AttackCommand",
+    "audit": "unfool.cli.audit:AuditCommand",
     "reverse": "unfool.cli.reverse:ReverseCommand",
     "convert": "unfool.cli.convert:ConvertCommand",
     "report": "unfool.cli.report:ReportCommand",

@@ -1,9 +1,8 @@
 """The reverse attack: move an image down a self-supervised loss, and classify what comes out.
 
-Mao et al., "Adversarial Attacks are Reversible with Natural Supervision", ICCV 2021, algorithm 1; the preset
-``mao2021`` has the settings of their code. Departures: negatives come from a fixed bank unless in-batch ones are asked
-for (then a prediction depends on batch-mates), the draws belong to the defense and, where the caller names the images,
-to each image, and one pass carries all views of all images.
+Mao et al., "Adversarial Attacks are Reversible with Natural Supervision", ICCV 2021, algorithm 1. Departures: negatives
+come from a fixed bank unless in-batch ones are asked for (then a prediction depends on batch-mates), the draws belong
+to the defense and, where the caller names the images, to each image, and one pass carries all views of all images.
 
 Legend: B images, V views, D reversals of each.
 """
@@ -27,7 +26,7 @@ from unfool.core.threat import ThreatModel
 from unfool.data.table import ImageTable
 from unfool.defenses.base import DEFENSES, Defense, checked_ids
 from unfool.defenses.objective import DefenseAware, TaskObjective
-from unfool.defenses.reverse_settings import Keep, Start, bound_task, split_settings
+from unfool.defenses.reverse_settings import Keep, Start, bound_task, split_settings, with_preset
 from unfool.defenses.twin import twin_of
 from unfool.defenses.unroll import unrolled
 from unfool.models.fast import PRECISIONS
@@ -184,26 +183,6 @@ class Reverse(Defense):
         return Purified(images=torch.cat(points), losses=torch.cat(paths, 1), model_images=count)
 
 
-PRESETS: dict[str, dict[str, Any]] = {
-    "mao2021": {
-        "norm": "linf",
-        "eps": "16/255",
-        "steps": 40,
-        "step_size": "2/255",
-        "start": "random",
-        "keep": "last",
-        "redraw": True,
-        "task": "contrast",
-        "views": 4,
-        "temperature": 0.2,
-        "loss": "first-positive",
-        "negatives": "batch",
-        "augmentation": "mao2021",
-    }
-}
-"""Settings by name. ``mao2021``: the code of Mao et al. (ICCV 2021), batches of 512 there, in-batch negatives."""
-
-
 def reverse(
     name: str,
     network: nn.Module,
@@ -213,11 +192,7 @@ def reverse(
     streams: Streams,
 ) -> Reverse:
     """The reverse attack with a task whose head the network carries."""
-    preset = values.get("preset")
-    if preset is not None and preset not in PRESETS:
-        raise unknown("preset", str(preset), PRESETS)
-    filled = PRESETS[str(preset)] if preset is not None else {}
-    own, others = split_settings(f"defense {name!r}", {**filled, **values})
+    own, others = split_settings(f"defense {name!r}", with_preset(values, network))
     task = bound_task(own, others, network, classes, streams)
     if data is not None:
         task.calibrate(network, data, streams)  # type: ignore[arg-type]

@@ -29,12 +29,14 @@ def _number(value: Any) -> Any:
 
 @configured
 class ReverseSettings:
-    """Task and head (default: the one named like the task), and what `Reverse` takes.
+    """Task (default: the only one that the network has a head for) and head (default: the one named like the task),
+    and what `Reverse` takes.
 
-    ``eps`` belongs to ``norm``; ``step_size`` is an eighth of it by default. ``preset`` fills in what is not given.
+    ``eps`` belongs to ``norm``; ``step_size`` is an eighth of it by default. ``preset`` is one of those that the tasks
+    declare, and fills in what is not given.
     """
 
-    task: str = "contrast"
+    task: str
     head: str | None = None
     norm: str = "linf"
     eps: str | float | None = None
@@ -58,10 +60,32 @@ class ReverseSettings:
         return ThreatModel.parse(f"{self.norm}:{eps}")
 
 
+def with_preset(values: Mapping[str, Any], network: nn.Module) -> dict[str, Any]:
+    """The values, filled up by their preset; a task is among them. SpecError if no preset or task can be meant."""
+    filled = dict(values)
+    if "preset" in values:
+        presets = {name: {"task": task, **found} for task in TASKS for name, found in TASKS[task].presets.items()}
+        if values["preset"] not in presets:
+            raise unknown("preset", str(values["preset"]), presets)
+        filled = presets[values["preset"]] | filled
+    return filled if "task" in filled else {"task": _only_task(network), **filled}
+
+
+def _only_task(network: nn.Module) -> str:
+    heads = list(getattr(network, "heads", {}))
+    found = [name for name in heads if name in TASKS and not make_task(name).needs]
+    if len(found) != 1:
+        raise SpecError(
+            f"the network has heads for {len(found)} tasks without labels ({', '.join(found) or 'none'}), and no task "
+            "was named; say which to reverse with task=NAME, or train a head for one in a stage that moves the heads"
+        )
+    return found[0]
+
+
 def split_settings(what: str, values: Mapping[str, Any]) -> tuple[ReverseSettings, dict[str, Any]]:
     """What is the reversal's and what its task's; SpecError for what is neither's."""
     own = {field.name for field in dataclasses.fields(ReverseSettings)}  # type: ignore[arg-type]
-    known = own | {field.name for field in dataclasses.fields(TASKS[values.get("task", "contrast")].Settings)}
+    known = own | {field.name for field in dataclasses.fields(TASKS[values["task"]].Settings)}
     for key in values:
         if key not in known:
             raise unknown(f"key of {what}", str(key), known)

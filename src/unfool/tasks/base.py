@@ -33,6 +33,8 @@ class Task(nn.Module):
     Settings: ClassVar[type]
     reversal: ClassVar[Mapping[str, Any]] = {}
     """Settings that a reversal takes unless it is told others."""
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    """Settings of published reversals by name, the task's own and the reversal's together."""
 
     def __init__(self, settings: Any):
         super().__init__()

@@ -40,6 +40,23 @@ class Contrast(Task):
     """
 
     reversal: ClassVar[Mapping[str, Any]] = {"negatives": "bank"}
+    # The code of Mao et al. (ICCV 2021), which has batches of 512.
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "mao2021": {
+            "norm": "linf",
+            "eps": "16/255",
+            "steps": 40,
+            "step_size": "2/255",
+            "start": "random",
+            "keep": "last",
+            "redraw": True,
+            "views": 4,
+            "temperature": 0.2,
+            "loss": "first-positive",
+            "negatives": "batch",
+            "augmentation": "mao2021",
+        }
+    }
     bank: Tensor
 
     @configured
