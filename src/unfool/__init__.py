@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from unfool.models.weights import load_network, save_network
     from unfool.studies import run_study
     from unfool.tasks import make_task
-    from unfool.training import RunConfig, StageConfig, TaskConfig, TrainedRun, open_run, train
+    from unfool.training import ProbeSettings, RunConfig, StageConfig, TaskConfig, TrainedRun, open_run, probe, train
 
 __all__ = [
     "AdversarialSet",
@@ -39,6 +39,7 @@ __all__ = [
     "ImageTable",
     "Ladder",
     "Network",
+    "ProbeSettings",
     "Records",
     "RunConfig",
     "Search",
@@ -64,6 +65,7 @@ __all__ = [
     "make_task",
     "open_run",
     "open_table",
+    "probe",
     "run_study",
     "save_network",
     "save_set",
@@ -90,7 +92,16 @@ _ROOMS = {
     "unfool.models.weights": ("load_network", "save_network"),
     "unfool.studies": ("run_study",),
     "unfool.tasks": ("make_task",),
-    "unfool.training": ("RunConfig", "StageConfig", "TaskConfig", "TrainedRun", "open_run", "train"),
+    "unfool.training": (
+        "ProbeSettings",
+        "RunConfig",
+        "StageConfig",
+        "TaskConfig",
+        "TrainedRun",
+        "open_run",
+        "probe",
+        "train",
+    ),
 }
 _HOMES = {name: room for room, names in _ROOMS.items() for name in names}
 

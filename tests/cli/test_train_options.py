@@ -1,5 +1,6 @@
 """The options of ``unfool train`` for robust training and for starting from a file reach the configuration."""
 
+import pytest
 import torch
 
 from unfool.models.weights import load_network
@@ -11,6 +12,7 @@ def test_robust_training_is_configured(cli, tiny, tmp_path):
     ended = ("--ema", "0.9", "--held-out", "640", "--stop-attack", "fgsm")
     told = cli(*tiny, *crafted, *ended, "--out", tmp_path / "run")
     assert (told.code, told.err) == (0, "")
+    assert f"next: unfool evaluate {tmp_path / 'run'}" in told.out
     made = open_run(tmp_path / "run").config.stages[0]
     assert (made.adversarial, made.beta, made.awp, made.ema) == ("trades", 3.0, 0.01, 0.9)
     assert (made.held_out, made.stop_attack) == (640, "fgsm")
@@ -26,6 +28,54 @@ def test_a_head_on_a_run_s_frozen_trunk(cli, run, tmp_path):
     assert all(torch.equal(ours[name], value) for name, value in theirs.items())
     assert made.network.classifier == "labels"
     assert made.config.trunk_spec == open_run(run).config.trunk_spec
+
+
+def test_few_labels_on_part_of_a_trunk(cli, run, tmp_path):
+    start = ("train", "--data", "digits", "--start", run / "weights.safetensors")
+    more = ("--fraction", "0.05", "--steps", "3", "--moves", "from:block3", "--batch-size", "16")
+    assert cli(*start, *more, "--out", tmp_path / "few").code == 0
+    made = open_run(tmp_path / "few")
+    assert (made.config.fraction, made.config.stages[0].steps, made.config.stages[0].epochs) == (0.05, 3, 1)
+    assert made.model_images == 3 * 16
+    theirs, ours = load_network(run / "weights.safetensors").state_dict(), made.network.state_dict()
+    changed = {name.split(".")[2] for name in ours if not torch.equal(ours[name], theirs[name]) and "trunk" in name}
+    assert changed == {"block3"}
+
+
+def test_two_streams_with_statistics_of_their_own_are_configured(cli, tiny, tmp_path):
+    more = (
+        "--task",
+        "contrast:size=8",
+        "--perturb",
+        "pgd-1",
+        "--adversarial",
+        "dual-stream",
+        "--statistics",
+        "separate",
+    )
+    told = cli(*tiny, *more, "--steps", "1", "--out", tmp_path / "run")
+    assert told.code == 0, told.err
+    # A network without a classifier cannot be attacked, but probed.
+    assert f"next: unfool probe {tmp_path / 'run'}" in told.out
+    made = open_run(tmp_path / "run").config.stages[0]
+    assert (made.adversarial, made.statistics, made.steps) == ("dual-stream", "separate", 1)
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        (("--steps", "3", "--epochs", "2"), "give one of the two"),
+        (("--moves", "from:layer9"), "allowed: block1, block2, block3, last, stem"),
+        (("--moves", "after:7"), "it has 7 layers"),
+        (("--moves", "half"), "write all, heads"),
+        (("--fraction", "2"), "fraction=2"),
+    ],
+)
+def test_what_cannot_be_trained_is_told_before_anything_is_written(cli, tiny, tmp_path, more, words):
+    told = cli(*tiny, *more, "--out", tmp_path / "run")
+    assert told.code == 2
+    assert words in told.complaint()
+    assert not (tmp_path / "run").exists()
 
 
 def test_options_that_contradict_the_start_are_refused_in_one_line(cli, run, tmp_path):

@@ -19,7 +19,10 @@ from unfool.tasks.contrast_losses import CONTRAST_LOSSES
 NAMES = tuple(TASKS)
 BANK = {"negatives": "bank", "bank": 12, "drawn": 5}
 VARIANTS = {
-    "contrast": [{"loss": loss, **rest} for loss in CONTRAST_LOSSES for rest in ({}, {"views": 3}, BANK)],
+    "contrast": [
+        *({"loss": loss, **rest} for loss in CONTRAST_LOSSES for rest in ({}, {"views": 3}, BANK)),
+        {"negatives": "queue", "bank": 12, "decay": 4},
+    ],
     "jigsaw": [{"grid": 3, "count": 30}, {"permutations": "original", "count": 9, "augmentation": "simclr"}],
     "rotation": [{"turns": "one"}],
 }

@@ -37,6 +37,16 @@ def test_steps_are_drawn_in_words_and_lines(study):
     assert "stroke-dasharray" not in svg_of(alone)
 
 
+def test_more_systems_than_can_be_told_apart_are_not_drawn(study):
+    def of(count):
+        names = [f"network {number}" for number in range(count)]
+        rows = [make_row(name, "cifar10", attack, 0.5) for name in names for attack in ("none", "pgd-7")]
+        return step_picture({**study, "rows": rows})
+
+    assert of(24) is not None
+    assert of(25) is None
+
+
 def test_the_same_results_give_the_same_bytes_and_no_setting_stays(study):
     before = dict(matplotlib.rcParams)
     first, second = step_picture(study), step_picture(study)

@@ -48,7 +48,7 @@ def unit(vector):
     return vector / math.sqrt(float(vector @ vector))
 
 
-def literal(loss, z, count, temperature, negatives=None):
+def literal(loss, z, count, temperature, negatives=None, queue=()):
     """Losses per image of view-major z: for every anchor its similarities to its positives and its negatives."""
     images = len(z) // count
     result = []
@@ -60,7 +60,7 @@ def literal(loss, z, count, temperature, negatives=None):
                 float(anchor @ unit(z[other * images + image])) / temperature for other in range(count) if other != view
             ]
             if negatives is None:
-                pool = [z[row] for row in range(len(z)) if row % images != image]
+                pool = [z[row] for row in range(len(z)) if row % images != image] + list(queue)
             else:
                 pool = negatives if negatives.ndim == 2 else negatives[image]
             others = [float(anchor @ unit(row)) / temperature for row in pool]
@@ -76,6 +76,10 @@ def make_z(seed, *shape):
     return np.random.default_rng(seed).normal(size=shape)
 
 
+def unit_rows(rows):
+    return torch.from_numpy(rows / np.linalg.norm(rows, axis=-1, keepdims=True))
+
+
 def test_every_loss_has_an_oracle():
     assert set(CONTRAST_LOSSES) == {*ORACLES, "cosine"}
 
@@ -86,26 +90,45 @@ def test_every_loss_has_an_oracle():
     images=st.integers(1, 5),
     count=st.integers(2, 4),
     temperature=st.sampled_from([0.1, 0.5, 2.0]),
-    kind=st.sampled_from(["batch", "shared", "own"]),
+    kind=st.sampled_from(["batch", "queue", "shared", "own"]),
     seed=st.integers(0, 999),
 )
 def test_losses_are_their_formulas(loss, images, count, temperature, kind, seed):
-    images += kind == "batch"
+    images += kind in ("batch", "queue")
     z = make_z(seed, count * images, 4)
-    shape = {"batch": None, "shared": (6, 4), "own": (images, 6, 4)}[kind]
-    negatives = None if shape is None else make_z(seed + 1, *shape)
-    given_negatives = None
-    if negatives is not None:
-        given_negatives = torch.from_numpy(negatives / np.linalg.norm(negatives, axis=-1, keepdims=True))
+    shape = {"batch": None, "queue": (6, 4), "shared": (6, 4), "own": (images, 6, 4)}[kind]
+    others = {}
+    if shape is not None:
+        others["queue" if kind == "queue" else "negatives"] = make_z(seed + 1, *shape)
     tensor = torch.from_numpy(z).requires_grad_()
-    losses = CONTRAST_LOSSES[loss](tensor, count, temperature, given_negatives)
+    losses = CONTRAST_LOSSES[loss](
+        tensor, count, temperature, **{name: unit_rows(rows) for name, rows in others.items()}
+    )
     assert losses.shape == (images,)
-    assert np.allclose(losses.detach().numpy(), literal(loss, z, count, temperature, negatives), rtol=1e-9, atol=1e-12)
+    assert np.allclose(losses.detach().numpy(), literal(loss, z, count, temperature, **others), rtol=1e-9, atol=1e-12)
     (gradient,) = torch.autograd.grad(losses.sum(), tensor)
     direction, step = make_z(seed + 2, *z.shape), 1e-6
-    ends = [literal(loss, z + sign * step * direction, count, temperature, negatives).sum() for sign in (1, -1)]
+    ends = [literal(loss, z + sign * step * direction, count, temperature, **others).sum() for sign in (1, -1)]
     slope = (ends[0] - ends[1]) / (2 * step)
     assert math.isclose(float((gradient.numpy() * direction).sum()), slope, rel_tol=1e-4, abs_tol=1e-6)
+
+
+@pytest.mark.parametrize("loss", ["nt-xent", "multi-positive"])
+@pytest.mark.parametrize("queued", [False, True])
+@pytest.mark.parametrize("count", [2, 3])
+def test_every_number_of_the_gradient_is_that_of_the_loops(loss, queued, count):
+    images, temperature, step = 3, 0.2, 1e-5
+    z, queue = make_z(7, count * images, 4), make_z(8, 5, 4) if queued else ()
+    tensor = torch.from_numpy(z).requires_grad_()
+    rows = unit_rows(queue) if queued else None
+    (gradient,) = torch.autograd.grad(CONTRAST_LOSSES[loss](tensor, count, temperature, queue=rows).sum(), tensor)
+    expected = np.empty_like(z)
+    for place in np.ndindex(*z.shape):
+        moved = np.zeros_like(z)
+        moved[place] = step
+        ends = [literal(loss, z + sign * moved, count, temperature, queue=queue).sum() for sign in (1, -1)]
+        expected[place] = (ends[0] - ends[1]) / (2 * step)
+    np.testing.assert_allclose(gradient.numpy(), expected, rtol=1e-6, atol=1e-6)
 
 
 def test_with_two_views_the_logistic_losses_agree():
@@ -187,6 +210,8 @@ def test_every_image_draws_rows_of_its_own():
 def test_only_in_batch_negatives_couple():
     assert make_task("contrast").coupled
     assert make_task("contrast", {"loss": "margin"}).coupled
+    assert make_task("contrast", {"negatives": "queue"}).coupled
+    assert not make_task("contrast", {"negatives": "queue", "loss": "cosine"}).coupled
     assert not make_task("contrast", {"negatives": "bank"}).coupled
     assert not make_task("contrast", {"loss": "cosine"}).coupled
 

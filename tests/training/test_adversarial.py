@@ -68,10 +68,10 @@ def test_trades_is_the_literal_loop(beta):
 
 
 def test_mart_is_the_literal_loop():
-    config = stage(PLAIN, perturb="pgd-3:random_start=false", adversarial="mart", beta=5.0)
+    config = stage(PLAIN, perturb="pgd-4:random_start=false", adversarial="mart", beta=5.0)
     made, batch, network = in_double(config)
     images, targets = batch.images, batch.labels("label")
-    moved = climbed(network, images, images, lambda logits: F.cross_entropy(logits, targets, reduction="none"), steps=3)
+    moved = climbed(network, images, images, lambda logits: F.cross_entropy(logits, targets, reduction="none"), steps=4)
     before, after = network(images).softmax(1), network(moved).softmax(1)
     own = F.one_hot(targets, 4).bool()
     wrong = after.masked_fill(own, 0).amax(1)

@@ -30,7 +30,7 @@ def contrast(**settings):
 
 
 def stage(tasks=None, **settings):
-    values = {"epochs": 2, "batch_size": 12, "learning_rate": 0.01, **settings}
+    values = {"epochs": 1 if "steps" in settings else 2, "batch_size": 12, "learning_rate": 0.01, **settings}
     return StageConfig(tasks=tasks or {"labels": labels()}, **values)
 
 
@@ -48,6 +48,9 @@ KILLED = {
         stage({"labels": labels(augmentation="simclr", views=2), "contrast": contrast()}, perturb="pgd-2", epochs=1),
         stage(perturb="fgsm", epochs=1),
     ),
+    "half of the labels for so many steps, from a stage on": run(
+        stage(steps=9, moves="from:block3", batch_size=8), stage(steps=2, moves="after:3"), fraction=0.5
+    ),
     "trades at perturbed weights, averaged, the best kept": run(
         stage(
             perturb="pgd-2",
@@ -63,6 +66,18 @@ KILLED = {
     "fgsm with the best kept, then mart averaged": run(
         stage(perturb="fgsm:random_start=true,step_size=10/255", held_out=24, stop_attack="pgd-2", awp=0.01),
         stage(perturb="pgd-1", adversarial="mart", beta=5, ema=0.9, precision="bf16"),
+    ),
+    "contrast with a queue, one view moved, then a dual stream that decays": run(
+        stage(
+            {"contrast": contrast(negatives="queue", bank=50)},
+            perturb="pgd-1",
+            adversarial="one-view",
+            statistics="separate",
+            epochs=1,
+        ),
+        stage(
+            {"contrast": contrast(decay=3)}, perturb="pgd-1", adversarial="dual-stream", statistics="separate", epochs=1
+        ),
     ),
 }
 """Runs of 8 to 12 steps, by what is special about them."""

@@ -32,6 +32,8 @@ class StudyCommand:
   unfool study contrastive-multitask --scale demo --out runs/demo
   unfool study contrastive-multitask --scale small --data-dir ../data --out runs/a-small
   unfool study reverse-attack --scale small --data-dir ../data --out runs/b-small
+  unfool study transfer --scale small --data-dir ../data --out runs/c-small
+  unfool study noisy-rotation --scale small --data-dir ../data --out runs/e-small
   unfool study adversarial-training --scale demo --json > results.json
 """
 

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from unfool.training import RunConfig
 
 _STAGE = (
-    *("epochs", "batch_size", "optimizer", "learning_rate", "weight_decay", "momentum", "schedule", "moves"),
-    *("precision", "perturb", "threat", "adversarial", "beta", "awp", "ema", "held_out", "stop_attack"),
+    *("epochs", "steps", "batch_size", "optimizer", "learning_rate", "weight_decay", "momentum", "schedule", "moves"),
+    *("precision", "perturb", "threat", "adversarial", "statistics", "beta", "awp", "ema", "held_out", "stop_attack"),
 )
 _BESIDE_CONFIG = ("config", "out", "data_dir", "device", "json")
 
@@ -26,7 +26,9 @@ class TrainCommand:
     """Train a network on one or several tasks at once, clean or perturbed.
 
     A run that was stopped is resumed by the same command, to the same weights. Several stages, one after the other,
-    are written in a YAML file (--config); a finished run's config.yaml is an example of one.
+    are written in a YAML file (--config); a finished run's config.yaml is an example of one. Several
+    processes share every batch, to the weights that one would get:
+    `torchrun --nproc-per-node 2 -m unfool train ...`, or accelerate launch.
     """
 
     out: Annotated[Path, tyro.conf.arg(metavar="DIR")]
@@ -37,6 +39,8 @@ class TrainCommand:
     """Data set: a name that `unfool doctor` lists, folder:PATH or hub:OWNER/NAME."""
     size: Annotated[int, tyro.conf.arg(metavar="PIXELS")] = 0
     """Scale and crop images to this side; 0 keeps their own."""
+    fraction: Annotated[float, tyro.conf.arg(metavar="SHARE")] = 1.0
+    """Share of every class that the run has, such as 0.01, drawn by the seed; 1 for all images."""
     start: Annotated[str | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="(default: fresh weights)")] = None
     """Weights (.safetensors) to start from; trunk, normalisation and heads are then the file's."""
     trunk: Annotated[str | None, tyro.conf.arg(metavar="NAME", help_behavior_hint="(default: resnet18)")] = None
@@ -66,8 +70,10 @@ class TrainCommand:
     """Train on images that this attack moved, such as pgd-7."""
     threat: Annotated[str, tyro.conf.arg(metavar="NORM:EPS")] = "linf:8/255"
     """Threat model of --perturb and --stop-attack."""
-    adversarial: Literal["plain", "trades", "mart"] = "plain"
-    """Learn from the moved images alone, or by TRADES or MART from both."""
+    adversarial: Literal["plain", "one-view", "dual-stream", "trades", "mart"] = "plain"
+    """Learn from moved views alone, from one moved view and clean ones, from both in streams, or by TRADES or MART."""
+    statistics: Literal["shared", "separate"] = "shared"
+    """Batch norm of clean views beside moved ones: shared, or one of their own (one-view, dual-stream)."""
     beta: float = 6.0
     """Weight of the divergence in TRADES and MART."""
     awp: Annotated[float, tyro.conf.arg(metavar="GAMMA")] = 0.0
@@ -78,10 +84,12 @@ class TrainCommand:
     """Cut so many images from train, and end with the weights most robust on them."""
     stop_attack: Annotated[str, tyro.conf.arg(metavar="ATTACK")] = "pgd-10"
     """Attack that --held-out images are judged under."""
-    moves: Literal["all", "heads"] = "all"
-    """What learns: everything, or the heads on a frozen trunk."""
+    moves: Annotated[str, tyro.conf.arg(metavar="PART")] = "all"
+    """What learns: all, heads alone, the trunk from:STAGE on, or after:N (all but its first N layers)."""
     epochs: int = 1
     """Passes over the training images."""
+    steps: Annotated[int, tyro.conf.arg(metavar="N")] = 0
+    """Train for exactly so many steps instead of epochs; 0 for epochs."""
     batch_size: int = 256
     """Images a step."""
     optimizer: Literal["adam", "sgd"] = "adam"
@@ -108,10 +116,18 @@ class TrainCommand:
   unfool train --data cifar10 --trunk convnet --stem strided --perturb pgd-7 --threat linf:8/255 --out runs/robust
   unfool train --data cifar10 --trunk convnet --perturb pgd-10 --adversarial trades --held-out 1000 --out runs/trades
   unfool train --data cifar10 --start runs/trades/weights.safetensors --moves heads --task contrast --out runs/head
+  unfool train --data cifar100 --task contrast --task rotation --task jigsaw --epochs 10 --out runs/pretext
+  unfool train --data cifar10 --start runs/pretext/weights.safetensors --fraction 0.01 --moves heads --out runs/few
   unfool train --config runs/multi/config.yaml --out runs/again
 """
 
     def run(self) -> None:
+        from unfool.cli.printing import shared
+
+        with shared():
+            self._train()
+
+    def _train(self) -> None:
         from unfool.cli.printing import print_json, print_lines, stderr
         from unfool.cli.systems import choose_device
         from unfool.training import train
@@ -131,10 +147,12 @@ class TrainCommand:
         if self.json:
             print_json({"run": str(self.out), "weights": str(self.out / "weights.safetensors"), "cost": cost})
         else:
+            # Without a head for labels there is nothing to attack yet.
+            judged = f"evaluate {self.out} --attack pgd-20 --threat linf:8/255"
             print_lines(
                 [
                     f"{self.out}: trained in {run.cpu_seconds:.0f} s of CPU, {run.model_images:,} model images",
-                    f"next: unfool evaluate {self.out} --attack pgd-20 --threat linf:8/255",
+                    "next: unfool " + (judged if run.network.classifier is not None else f"probe {self.out}"),
                 ]
             )
 
@@ -173,6 +191,7 @@ class TrainCommand:
             "data": self.data,
             "stages": (build(StageConfig, {"tasks": tasks, **stage}, "the run"),),
             "size": self.size,
+            "fraction": self.fraction,
             "start": self.start,
             "trunk": described,
             "normalisation": self.normalisation,

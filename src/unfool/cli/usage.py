@@ -20,6 +20,7 @@ from unfool.core.spec import unknown
 COMMANDS = {
     "study": "unfool.cli.study:StudyCommand",
     "train": "unfool.cli.train:TrainCommand",
+    "probe": "unfool.cli.probe:ProbeCommand",
     "evaluate": "unfool.cli.evaluate:EvaluateCommand",
     "attack": "unfool.cli.attack:AttackCommand",
     "audit": "unfool.cli.audit:AuditCommand",

@@ -10,7 +10,7 @@ Legend: B images, C channels, H×W pixels; K numbers drawn per image.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 
 import torch
 from torch import Tensor
@@ -79,6 +79,28 @@ class Augmentation:
             raise SpecError(
                 f"blur_kernel {self.blur_kernel}, blur_sigma {self.blur_sigma} are not allowed; give positive"
             )
+
+    def weakened(self, strength: float) -> Augmentation:
+        """The same recipe at a share ``strength`` of its strength: 1 is the recipe itself, 0 leaves flips and padding.
+
+        DynACL (Luo et al., "Rethinking the Effect of Data Augmentation in Adversarial Contrastive Learning", ICLR
+        2023), as its code has it: the least area of a crop goes to 1 - s·(1 - low), the jitter's probability and
+        factors and the probability of grey are multiplied by s, flips stay. Its recipe has no blur and no padding;
+        here blur's probability goes as grey's and padding stays as flips do. Raises SpecError outside 0 to 1.
+        """
+        if not 0.0 <= strength <= 1.0:
+            raise SpecError(f"strength {strength} of an augmentation is not allowed; give 0 to 1")
+        if strength == 1.0:
+            return self
+        low, high = (1.0 - strength * (1.0 - area) for area in self.crop_scale or (1.0, 1.0))
+        return replace(
+            self,
+            crop_scale=None if self.crop_scale is None else (low, high),
+            jitter=strength * self.jitter,
+            strengths=ColourJitter(**{name: strength * value for name, value in asdict(self.strengths).items()}),
+            grey=strength * self.grey,
+            blur=strength * self.blur,
+        )
 
     def __call__(self, images: Tensor, ids: Tensor, streams: Streams) -> Tensor:
         """Change images (B, C, H, W) in [0,1], differentiably; the result has their shape and lies in [0,1].
@@ -161,15 +183,16 @@ AUGMENTATIONS: dict[str, Augmentation] = {
 ``mao2021`` is the reverse attack's (Mao et al., ICCV 2021): it jitters every view and blurs none."""
 
 
-def augmented(batch: Batch, name: str, count: int, streams: Streams | None) -> Tensor:
+def augmented(batch: Batch, name: str, count: int, streams: Streams | None, strength: float = 1.0) -> Tensor:
     """``count`` views of a batch, (count·B, C, H, W), view-major, made once per batch and shared by all who ask alike.
 
-    Equal names, counts and streams get the same tensor, so that tasks share a trunk pass; others get new views.
-    Without streams the views are the images as they are. Raises SpecError for an unknown name.
+    Equal names, counts, streams and strengths (`Augmentation.weakened`) get the same tensor, so that tasks share a
+    trunk pass; others get new views. Without streams the views are the images as they are. Raises SpecError for an
+    unknown name.
     """
     if name not in AUGMENTATIONS:
         raise unknown("augmentation", name, AUGMENTATIONS)
-    augmentation = AUGMENTATIONS[name]
+    augmentation = AUGMENTATIONS[name].weakened(strength)
 
     def make() -> Tensor:
         if streams is None or augmentation == Augmentation():
@@ -177,4 +200,4 @@ def augmented(batch: Batch, name: str, count: int, streams: Streams | None) -> T
         views = [augmentation(batch.images, batch.ids, streams.named("view").at(view)) for view in range(count)]
         return views[0] if count == 1 else torch.cat(views)
 
-    return batch.once(("augmented", name, count, None if streams is None else streams.key), make)
+    return batch.once(("augmented", name, count, None if streams is None else streams.key, strength), make)

@@ -11,13 +11,14 @@ from torch import Tensor, nn
 
 from unfool.attacks import Attack, Search
 from unfool.core.files import folder_lock
+from unfool.core.processes import place
 from unfool.core.streams import Streams
 from unfool.data.table import ImageTable
 from unfool.evaluation.adversarial import AdversarialSet
 from unfool.evaluation.batches import Report, device_of, fitting, spans
 from unfool.evaluation.crafting import Kept, Underway, kept_size
 from unfool.evaluation.identity import identity
-from unfool.evaluation.processes import gathered, place
+from unfool.evaluation.processes import gathered
 from unfool.evaluation.seal import seal
 
 _PER_IMAGE = ("images", "distances", "flat", "by")

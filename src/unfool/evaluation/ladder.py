@@ -20,6 +20,7 @@ from torch import nn
 from unfool.attacks import Attack, Search, make_attack
 from unfool.core.config import build
 from unfool.core.errors import SpecError
+from unfool.core.processes import place
 from unfool.core.spec import unknown
 from unfool.core.streams import Streams
 from unfool.core.threat import ThreatModel
@@ -34,7 +35,6 @@ from unfool.evaluation.ladder_engines import Starts, taken
 from unfool.evaluation.ladder_examples import pictured
 from unfool.evaluation.ladder_outcome import Ladder, restricted
 from unfool.evaluation.ladder_rungs import NAMES, LadderSettings, make_rung, remarks, unfit
-from unfool.evaluation.processes import place
 from unfool.evaluation.records import TRANSFER, Records
 
 RUNGS = ("a", "b", *NAMES)

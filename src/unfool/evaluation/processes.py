@@ -13,16 +13,10 @@ from typing import TypeVar
 import torch.distributed
 
 from unfool.core.errors import DeviceError
+from unfool.core.processes import place
 
 Key = TypeVar("Key")
 Value = TypeVar("Value")
-
-
-def place() -> tuple[int, int]:
-    """This process's number in its group, and how many there are; (0, 1) without a group."""
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        return torch.distributed.get_rank(), torch.distributed.get_world_size()
-    return 0, 1
 
 
 def gathered(own: dict[Key, Value]) -> dict[Key, Value]:
@@ -45,8 +39,8 @@ def joined() -> Iterator[bool]:
         yield place()[0] == 0
         return
     try:
-        # Results are exchanged on the CPU, whatever the device that they were made on.
-        torch.distributed.init_process_group("gloo")
+        # Without a name the group has gloo, which exchanges results, and, for training on GPUs, nccl.
+        torch.distributed.init_process_group()
     except (RuntimeError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise DeviceError(f"the group of processes cannot be joined ({reason}); start them with torchrun") from error

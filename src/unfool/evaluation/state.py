@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from unfool.attacks import Attack, make_attack
-from unfool.evaluation.processes import place
+from unfool.core.processes import place
 
 
 def kept_in(folder: Path | None, text: str, attack: Attack) -> Path | None:

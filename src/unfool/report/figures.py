@@ -15,6 +15,8 @@ from unfool.report.pivot import Row, Table, pgd_steps, study_tables
 
 _DASHES = {"white-box": "-", "adaptive": "-.", "transfer": (0, (4, 2))}
 _MARKERS = {"white-box": "o", "adaptive": "D", "transfer": "s"}
+_MOST = 24
+"""Systems that one picture can show: beyond it no line can be told from the others."""
 
 
 def system_colours(tables: Sequence[Table]) -> dict[str, str]:
@@ -31,7 +33,10 @@ def model_colours(tables: Sequence[Table]) -> dict[str, str]:
 
 
 def step_picture(study: dict[str, Any]) -> Picture | None:
-    """Accuracy against the number of PGD steps, one panel per data set and threat; None without two step counts."""
+    """Accuracy against the number of PGD steps, one panel per data set and threat.
+
+    None without two step counts, and for more systems than a picture can show.
+    """
     tables = study_tables(study)
     found = [(table, threat, rows) for table in tables for threat, rows in _by_threat(table)]
     if not found:
@@ -39,6 +44,8 @@ def step_picture(study: dict[str, Any]) -> Picture | None:
     colours = system_colours(tables)
     shown = {row.label for _, _, rows in found for row in rows}
     labels = [label for label in colours if label in shown]
+    if len(labels) > _MOST:
+        return None
     with style():
         figure, axes = panels(len(found), across=3 if len(found) == 3 else 2)
         for number, (axis, (table, threat, rows)) in enumerate(zip(axes, found, strict=True)):

@@ -49,11 +49,18 @@ def gain(better: Sequence[Records], base: Sequence[Records]) -> Gain:
     seeds = len(differences)
     centre = sum(differences) / seeds
     # The same images serve every seed, so their error does not shrink with the number of seeds.
-    error = 1.96 * math.sqrt(sampling / seeds)
-    if seeds > 1:
-        spread = math.sqrt(sum((value - centre) ** 2 for value in differences) / (seeds - 1))
-        error = math.hypot(error, float(student.ppf(0.975, seeds - 1)) * spread / math.sqrt(seeds))
+    error = math.hypot(1.96 * math.sqrt(sampling / seeds), seed_error(differences))
     return Gain(mean=centre, low=max(-1.0, centre - error), high=min(1.0, centre + error), seeds=seeds)
+
+
+def seed_error(values: Sequence[float]) -> float:
+    """Half of the 95 % interval of the mean of one value a seed, by Student's t; 0 for a single seed."""
+    seeds = len(values)
+    if seeds == 1:
+        return 0.0
+    centre = sum(values) / seeds
+    spread = math.sqrt(sum((value - centre) ** 2 for value in values) / (seeds - 1))
+    return float(student.ppf(0.975, seeds - 1)) * spread / math.sqrt(seeds)
 
 
 def difference(first: Gain, second: Gain) -> Gain:

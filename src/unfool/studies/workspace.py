@@ -29,13 +29,14 @@ class Workspace:
 
     def __init__(self, out: Path, data_dir: Path | None, device: str, console: Console):
         self.out, self.data_dir, self.device, self.console = out, data_dir, device, console
-        self._tables: dict[tuple[str, str], ImageTable] = {}
+        self._tables: dict[tuple[str, str, int], ImageTable] = {}
 
-    def table(self, data: str, split: str) -> ImageTable:
-        """A split of a data set, opened once."""
-        if (data, split) not in self._tables:
-            self._tables[data, split] = open_table(data, split, data_dir=self.data_dir)
-        return self._tables[data, split]
+    def table(self, data: str, split: str, size: int = 0) -> ImageTable:
+        """A split of a data set, opened once; ``size`` in pixels a side, 0 for the set's own."""
+        key = (data, split, size)
+        if key not in self._tables:
+            self._tables[key] = open_table(data, split, data_dir=self.data_dir, size=size or None)
+        return self._tables[key]
 
     def together(self, jobs: Sequence[Callable[[Workspace], object]]) -> None:
         """Make pieces side by side: each job (picklable) is called with this workspace, in a process of its own.
@@ -65,11 +66,19 @@ class Workspace:
         run.network.to(self.device)
         return run
 
-    def clean(self, name: str, system: nn.Module, table: ImageTable, threat: str, key: str = "clean") -> Records:
-        """A system judged on clean images."""
+    def clean(
+        self,
+        name: str,
+        system: nn.Module,
+        table: ImageTable,
+        threat: str,
+        key: str = "clean",
+        column: str | None = None,
+    ) -> Records:
+        """A system judged on clean images; ``column`` names the labels (default: the table's primary ones)."""
         path = self._records(name, key)
         if not path.is_file():
-            judge(system, table, threat=threat).save(path)
+            judge(system, table, column=column, threat=threat).save(path)
         return Records.load(path)
 
     def corrupted(self, name: str, system: nn.Module, table: ImageTable, severities: Sequence[int]) -> list[Records]:
@@ -98,6 +107,7 @@ class Workspace:
         seed: int,
         search: Search | None,
         keep: bool,
+        column: str | None = None,
     ) -> AdversarialSet:
         """Adversarial examples crafted on the run; ``keep`` stores them, for others to be judged on."""
         path = self.out / "sets" / f"{name}-{attack.name}.safetensors"
@@ -110,6 +120,7 @@ class Workspace:
                 run.network,
                 table,
                 attack,
+                column=column,
                 seed=seed,
                 search=search,
                 report=lambda done, total: advance(done, total, ""),

@@ -40,6 +40,8 @@ class Task(nn.Module):
         super().__init__()
         self.settings = settings
         self.head: nn.Module = nn.Identity()
+        self.strength = 1.0
+        """Share of its full strength that the augmentation has at present, 0 to 1; `at` may change it."""
 
     @property
     def needs(self) -> tuple[str, ...]:
@@ -70,6 +72,16 @@ class Task(nn.Module):
         """Learn what the losses need beside the weights, a bank of negatives say, from images; by default nothing.
 
         No label is read, and nothing of the network changes. What is learnt is a buffer of the task.
+        """
+
+    def at(self, done: float) -> None:
+        """Called before each training step with the share of the stage that is done, 0 ≤ done < 1; a task whose
+        difficulty follows a schedule sets it here, from this share alone."""
+
+    def after_step(self) -> None:
+        """Called once in each training step, after the losses that are learnt from; never while examples are crafted.
+
+        What a task keeps of a step, a queue of negatives say, is a buffer of it, and is replaced, never written into.
         """
 
     def views(self, batch: Batch, streams: Streams | None) -> Views:

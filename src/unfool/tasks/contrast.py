@@ -1,14 +1,20 @@
 """Contrast: the views of an image attract each other and repel those of other images.
 
-The losses stand in ``contrast_losses``; this is the task around them, with its negatives: the batch-mates, or a fixed
-bank of projections of other images, of which every image draws some rows of its own. With the bank an image's loss
-depends on its own views and rows alone.
+The losses stand in ``contrast_losses``; this is the task around them, with its negatives: the batch-mates, these and a
+queue of projections of earlier batches, or a fixed bank of projections of other images, of which every image draws some
+rows of its own. With the bank an image's loss depends on its own views and rows alone.
+
+The queue is the cross-batch memory of Wang et al. ("Cross-Batch Memory for Embedding Learning", CVPR 2020, algorithm
+1), whose projections come from the same network a few steps ago: there is no momentum encoder as in MoCo. It departs
+from the paper in that a batch joins the queue after its own step, since in-batch negatives are there beside it, and in
+that it is used from the first step on.
 
 Legend: B images, V views of each (N = V·B, view-major), D dimensions of the projection, M rows of the bank, K drawn.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
@@ -27,9 +33,13 @@ from unfool.models.modes import untouched
 from unfool.models.network import Network
 from unfool.tasks.base import TASKS, Task, at_least_fp32
 from unfool.tasks.contrast_losses import CONTRAST_LOSSES
+from unfool.tasks.gather import gathered, own_rows
 
 _CHUNK = 256
 """Images a pass while the bank is filled."""
+
+_ROUNDING = 1e-9
+"""0.29 · 100 is 28.999999999999996, and a step of the decay would come late."""
 
 
 @TASKS.add("contrast")
@@ -65,8 +75,12 @@ class Contrast(Task):
 
         ``head_norm="batch"`` puts a batch norm into the head, as Mao et al. (ICCV 2021) have it.
 
-        ``loss`` is one of `CONTRAST_LOSSES`. ``negatives`` are the batch-mates' views, or ``drawn`` rows for each image
-        out of a ``bank`` of so many rows, which `calibrate` fills.
+        ``loss`` is one of `CONTRAST_LOSSES`. ``negatives`` are the batch-mates' views (``batch``), these and the
+        ``bank`` most recent projections of earlier training steps (``queue``), or ``drawn`` rows for each image out of
+        a ``bank`` of so many rows, which `calibrate` fills (``bank``).
+
+        ``decay`` weakens the augmentation over a stage in so many equal steps, the first at full strength and the last
+        at 1 / ``decay`` of it (DynACL, Luo et al., ICLR 2023: 20 steps; 0: it stays).
         """
 
         temperature: float = Field(default=0.07, gt=0, allow_inf_nan=False)
@@ -76,27 +90,34 @@ class Contrast(Task):
         augmentation: str = "simclr"
         views: int = Field(default=2, ge=2)
         loss: Literal["nt-xent", "first-positive", "multi-positive", "margin", "cosine"] = "nt-xent"
-        negatives: Literal["batch", "bank"] = "batch"
+        negatives: Literal["batch", "queue", "bank"] = "batch"
         bank: int = Field(default=512, ge=1)
         drawn: int = Field(default=256, ge=1)
+        decay: int = Field(default=0, ge=0)
 
     settings: Settings
 
     def __init__(self, settings: Settings):
         super().__init__(settings)
-        if settings.drawn > settings.bank:
+        if settings.negatives == "bank" and settings.drawn > settings.bank:
             raise SpecError(f"drawn={settings.drawn} is more than the bank={settings.bank} has; give at most that")
-        rows = settings.bank if self._banked else 0
+        rows = settings.bank if self._banked or self._queued else 0
+        # Of a queue: the newest first, and zeros where nothing has been pushed yet.
         self.register_buffer("bank", torch.zeros(rows, settings.size))
+        self._latest: Tensor | None = None
 
     @property
     def coupled(self) -> bool:
-        """Only in-batch negatives look at batch-mates."""
-        return self.settings.loss != "cosine" and self.settings.negatives == "batch"
+        """Only in-batch negatives, with a queue or without, look at batch-mates."""
+        return self.settings.loss != "cosine" and self.settings.negatives != "bank"
 
     @property
     def _banked(self) -> bool:
         return self.settings.loss != "cosine" and self.settings.negatives == "bank"
+
+    @property
+    def _queued(self) -> bool:
+        return self.settings.loss != "cosine" and self.settings.negatives == "queue"
 
     @classmethod
     def settings_of(cls, head: Mapping[str, Any]) -> dict[str, Any]:
@@ -131,9 +152,21 @@ class Contrast(Task):
                 found.append(F.normalize(at_least_fp32(self.head(features)), dim=1))
         self.bank = torch.cat(found)
 
+    def at(self, done: float) -> None:
+        steps = self.settings.decay
+        if steps:
+            self.strength = 1.0 - math.floor(done * steps + _ROUNDING) / steps
+
+    def after_step(self) -> None:
+        """Push the projections of the step's losses into the queue, detached."""
+        if self._latest is not None:
+            fresh = F.normalize(self._latest, dim=1)[: len(self.bank)].to(self.bank)
+            self.bank = torch.cat([fresh, self.bank[: len(self.bank) - len(fresh)]])
+            self._latest = None
+
     def views(self, batch: Batch, streams: Streams | None) -> Views:
         streams = Streams(0).named("canonical") if streams is None else streams
-        images = augmented(batch, self.settings.augmentation, self.settings.views, streams)
+        images = augmented(batch, self.settings.augmentation, self.settings.views, streams, self.strength)
         rows = None
         if self._banked:
             if not self.bank[0].any():
@@ -143,5 +176,14 @@ class Contrast(Task):
 
     def losses(self, outputs: Tensor, views: Views) -> Tensor:
         z_ND = at_least_fp32(self.head(outputs))
-        negatives = None if views.targets is None else self.bank[views.targets].to(z_ND)
-        return CONTRAST_LOSSES[self.settings.loss](z_ND, views.count, self.settings.temperature, negatives)
+        loss, count, temperature = CONTRAST_LOSSES[self.settings.loss], views.count, self.settings.temperature
+        if not self.coupled:
+            negatives = None if views.targets is None else self.bank[views.targets].to(z_ND)
+            return loss(z_ND, count, temperature, negatives)
+        z_ND, queue = gathered(z_ND, count), None
+        if self._queued:
+            # Crafting is in eval mode: of a training step only what is learnt from is remembered.
+            if self.training:
+                self._latest = z_ND.detach()
+            queue = self.bank[self.bank.any(1)].to(z_ND)
+        return own_rows(loss(z_ND, count, temperature, queue=queue))

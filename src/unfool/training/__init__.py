@@ -3,15 +3,22 @@
 from unfool.training.config import RunConfig, StageConfig, TaskConfig, read_config, run_config
 from unfool.training.folder import TrainedRun, open_run
 from unfool.training.held_out import cut_held_out
+from unfool.training.probe_settings import ProbeSettings
+from unfool.training.probes import ProbeResult, StageClassifier, StageProbe, probe
 from unfool.training.run import train
 
 __all__ = [
+    "ProbeResult",
+    "ProbeSettings",
     "RunConfig",
+    "StageClassifier",
     "StageConfig",
+    "StageProbe",
     "TaskConfig",
     "TrainedRun",
     "cut_held_out",
     "open_run",
+    "probe",
     "read_config",
     "run_config",
     "train",

@@ -16,6 +16,7 @@ from unfool.core.spec import unknown
 from unfool.models.network import NORMALISATIONS
 from unfool.models.trunks import TrunkSpec
 from unfool.tasks import TASKS, make_task
+from unfool.training.moving import check_moves
 
 SCHEMA_VERSION = 1
 CLASSIFIER = "labels"
@@ -40,14 +41,19 @@ class TaskConfig:
 class StageConfig:
     """One stage: tasks by head name, how long, with which optimizer, under which perturbation, moving which parameters.
 
-    ``schedule`` shapes the learning rate over the stage: ``constant``, ``cosine`` (to 0), or ``triangle`` (up over the
-    first fifth, then down to 0). ``moves`` is ``all`` parameters or the ``heads`` alone (the trunk's parameters and
-    batch-norm statistics then stay fixed). ``precision`` bf16 computes the trunk in bfloat16 under autocast; weights,
-    heads and losses stay fp32.
+    A stage lasts so many ``epochs`` or, if ``steps`` is not 0, exactly so many steps. ``schedule`` shapes the learning
+    rate over the stage: ``constant``, ``cosine`` (to 0), or ``triangle`` (up over the first fifth, then down to 0).
+    ``moves`` is ``all`` parameters, the ``heads`` alone, the trunk ``from:STAGE`` on or ``after:N`` layers (see
+    `training.moving`); what does not move keeps its batch-norm statistics too. ``precision`` bf16 computes the trunk in
+    bfloat16 under autocast; weights, heads and losses stay fp32.
 
     ``perturb`` is an attack such as ``pgd-7`` that moves the views uphill on the stage's own loss inside ``threat``,
-    crafted in eval mode; ``adversarial`` is what labels tasks learn then: ``plain``, from the moved views alone;
-    ``trades`` (which climbs the divergence from the clean predictions) or ``mart``, with ``beta`` for the divergence.
+    crafted in eval mode; ``adversarial`` is what is learnt from then: ``plain``, the moved views alone; ``one-view``,
+    the first view of an image moved and its others clean; ``dual-stream``, the mean of the loss on clean and on moved
+    views; and for labels tasks ``trades`` (which climbs the divergence from the clean predictions) or ``mart``, with
+    ``beta`` for the divergence. ``statistics`` are those of batch norm: ``separate`` ones, for one-view and
+    dual-stream, give clean views batch norms of their own, which end with the stage; the network's own are then those
+    of the moved views.
     ``awp`` is γ of the adversarial weight perturbation (Wu et al. 2020; 0: none). ``ema`` is the decay a step of the
     running average that the stage ends with (0: its last weights). ``held_out`` images are cut from the training set
     (no stage of the run learns from them); after each epoch ``stop_attack`` inside ``threat`` judges the classifier on
@@ -57,17 +63,19 @@ class StageConfig:
 
     tasks: dict[str, TaskConfig]
     epochs: int = Field(default=1, ge=1)
+    steps: int = Field(default=0, ge=0)
     batch_size: int = Field(default=256, ge=1)
     optimizer: Literal["adam", "sgd"] = "adam"
     learning_rate: float = Field(default=3e-4, gt=0, allow_inf_nan=False)
     weight_decay: float = Field(default=1e-4, ge=0, allow_inf_nan=False)
     momentum: float = Field(default=0.9, ge=0, lt=1)
     schedule: Literal["constant", "cosine", "triangle"] = "constant"
-    moves: Literal["all", "heads"] = "all"
+    moves: str = "all"
     precision: Literal["fp32", "bf16"] = "fp32"
     perturb: str | None = None
     threat: str = "linf:8/255"
-    adversarial: Literal["plain", "trades", "mart"] = "plain"
+    adversarial: Literal["plain", "one-view", "dual-stream", "trades", "mart"] = "plain"
+    statistics: Literal["shared", "separate"] = "shared"
     beta: float = Field(default=6.0, ge=0, allow_inf_nan=False)
     awp: float = Field(default=0.0, ge=0, lt=1)
     ema: float = Field(default=0.0, ge=0, lt=1)
@@ -80,6 +88,19 @@ class StageConfig:
         if not tasks:
             raise ValueError("a stage needs at least one task")
         return tasks
+
+    @field_validator("steps")
+    @classmethod
+    def _alone(cls, steps: int, info: ValidationInfo) -> int:
+        if steps and info.data.get("epochs", 1) != 1:
+            raise ValueError(f"epochs={info.data['epochs']} is given too: give one of the two")
+        return steps
+
+    @field_validator("moves")
+    @classmethod
+    def _described(cls, moves: str) -> str:
+        check_moves(moves)
+        return moves
 
     @field_validator("perturb", "stop_attack")
     @classmethod
@@ -101,6 +122,14 @@ class StageConfig:
             raise ValueError("it learns from adversarial examples: set perturb, such as pgd-10")
         return adversarial
 
+    @field_validator("statistics")
+    @classmethod
+    def _of_both(cls, statistics: str, info: ValidationInfo) -> str:
+        kinds = ("one-view", "dual-stream")
+        if statistics == "separate" and info.data.get("adversarial", kinds[0]) not in kinds:
+            raise ValueError(f"it sets clean views apart from moved ones: set adversarial to {' or '.join(kinds)}")
+        return statistics
+
 
 @configured
 class RunConfig:
@@ -109,7 +138,9 @@ class RunConfig:
     ``classifier`` names the head that gives the network's logits (a run without a task of the default name has none,
     or that of ``start``). ``normalisation`` is one of models.network's (default: cifar10). ``start`` is a weights file
     to begin from: its trunk, normalisation and heads are taken over, so leave the first two out; ``start_identity``
-    is filled in as the run begins, and a file that holds other weights is then refused.
+    is filled in as the run begins, and a file that holds other weights is then refused. ``fraction`` is the share of
+    the labels that the run has: it sees that part of every class and nothing else, drawn by the seed after held-out
+    images are cut, and 1 % lies inside 10 %.
     """
 
     data: str
@@ -120,6 +151,7 @@ class RunConfig:
     start_identity: str | None = Field(default=None)
     trunk: dict[str, Any] | None = Field(default=None, validate_default=True)
     normalisation: str | None = Field(default=None, validate_default=True)
+    fraction: float = Field(default=1.0, gt=0, le=1)
     classifier: str = CLASSIFIER
     seed: int = Field(default=0, ge=0)
     schema_version: int = SCHEMA_VERSION

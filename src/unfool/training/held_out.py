@@ -11,8 +11,8 @@ from unfool.training.config import RunConfig
 def cut_held_out(config: RunConfig, table: ImageTable) -> tuple[ImageTable, ImageTable | None]:
     """What the stages of a run learn from, and what they are judged on (None if no stage holds anything out).
 
-    ``table`` is the run's whole training set. Raises SpecError for stages that hold out different numbers, DataError
-    for as many images as there are.
+    ``table`` is the run's whole training set; its fraction of the labels is drawn from what is left of it. Raises
+    SpecError for stages that hold out different numbers, DataError for as many images as there are.
     """
     count = max(stage.held_out for stage in config.stages)
     different = {stage.held_out for stage in config.stages} - {0, count}
@@ -22,4 +22,6 @@ def cut_held_out(config: RunConfig, table: ImageTable) -> tuple[ImageTable, Imag
         raise DataError(
             f"held_out={count} leaves none of the {len(table)} images of {table.name} to train on; hold out fewer"
         )
-    return table.cut(count, Streams(config.seed).named("held out")) if count else (table, None)
+    streams = Streams(config.seed)
+    rest, held_out = table.cut(count, streams.named("held out")) if count else (table, None)
+    return rest if config.fraction == 1.0 else rest.fraction(config.fraction, streams), held_out

@@ -14,6 +14,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from unfool.tasks.gather import joint_place, summed
+
 _TINY = 1e-20
 """Keeps the direction of a weight without a gradient finite."""
 
@@ -36,6 +38,7 @@ class WeightPerturbation:
             for weight, gradient in zip(weights, gradients, strict=True):
                 # None where another stage's head takes no part in this one's loss.
                 if gradient is not None:
+                    gradient = summed(gradient) / joint_place()[1]
                     self._kept.append((weight, weight.detach().clone()))
                     weight.add_(gradient * (self.gamma * weight.norm() / (gradient.norm() + _TINY)))
 

@@ -17,6 +17,7 @@ from unfool.core.streams import Streams
 from unfool.data.table import ImageTable
 from unfool.models.header import read_header
 from unfool.models.weights import save_network
+from unfool.tasks.gather import joint_batch, summed
 from unfool.training.checkpoint import Progress, read_checkpoint, restore, save_checkpoint
 from unfool.training.config import RunConfig
 from unfool.training.early_stopping import COLUMNS, judged_column
@@ -32,8 +33,9 @@ from unfool.training.folder import (
     table_fingerprint,
 )
 from unfool.training.held_out import cut_held_out
+from unfool.training.joint_norm import share_statistics
 from unfool.training.metrics import Metrics
-from unfool.training.processes import make_accelerator, training_device
+from unfool.training.processes import joint_means, make_accelerator, share_of, training_device
 from unfool.training.schedule import learning_rate, make_optimizer
 from unfool.training.stage import Stage
 from unfool.training.start import begin, resolved
@@ -57,11 +59,12 @@ def train(
     """Train a run in its folder, or finish one that was stopped there; a finished one is only opened.
 
     The result is a function of the configuration and the table: killing and resuming changes no bit of the CPU's
-    weights or log (same machine, threads). Raises OutputError if the folder is in use, cannot be written or belongs to
-    another configuration or table, NonFiniteError for a loss or gradient that is not finite, DataError for a table
-    that is empty, too small to hold images out, or not the configuration's, DeviceError for a device that this machine
-    lacks, SpecError for tasks that do not fit the data or the settings, WeightsError for a ``start`` that cannot be
-    read; the last four before anything is written.
+    weights or log (same machine, threads). Several processes that a launcher started train it together, to the same
+    weights up to rounding (see `training.processes`). Raises OutputError if the folder is in use, cannot be written or
+    belongs to another configuration or table, NonFiniteError for a loss or gradient that is not finite, DataError for
+    a table that is empty, too small to hold images out, or not the configuration's, DeviceError for a device that this
+    machine lacks or a batch that the processes cannot share, SpecError for tasks that do not fit the data or the
+    settings, WeightsError for a ``start`` that cannot be read; the last four before anything is written.
     """
     folder = Path(folder)
     weights = folder / WEIGHTS
@@ -70,15 +73,20 @@ def train(
         raise DataError(f"the configuration names the data {config.data!r}, the table is {table.name!r}; give one set")
     run = None if weights.is_file() else _Run(config, table, folder, device, report, checkpoint_seconds)
     finished = weights.is_file() and not (folder / CHECKPOINT).exists()
-    # A finished run is only read, by as many as want it at once.
-    with nullcontext() if finished else folder_lock(folder):
-        claim_folder(folder, config)
-        if run is not None and not weights.is_file():
-            run.finish()
-        check_table(folder, read_header(weights).metadata, table_fingerprint(table))
-        # A run killed between its last two acts leaves this behind.
-        shutil.rmtree(folder / CHECKPOINT, ignore_errors=True)
-        return open_run(folder)
+    if run is not None and not run.first:
+        run.finish()
+    else:
+        # A finished run is only read, by as many as want it at once.
+        with nullcontext() if finished else folder_lock(folder):
+            claim_folder(folder, config)
+            if run is not None and not weights.is_file():
+                run.finish()
+            check_table(folder, read_header(weights).metadata, table_fingerprint(table))
+            # A run killed between its last two acts leaves this behind.
+            shutil.rmtree(folder / CHECKPOINT, ignore_errors=True)
+    if run is not None:
+        run.accelerator.wait_for_everyone()
+    return open_run(folder)
 
 
 class _Run:
@@ -95,6 +103,10 @@ class _Run:
             raise DataError(f"{table.name} has no images to train on; give a larger set or label fraction")
         self.device = training_device(device)
         self.accelerator = make_accelerator(self.device)
+        self.number, self.processes = self.accelerator.process_index, self.accelerator.num_processes
+        self.first = self.number == 0
+        if self.processes > 1 and self.device.type != "cpu":
+            self.device = self.accelerator.device
         self.config, self.folder = config, folder
         self.report, self.checkpoint_seconds = report, checkpoint_seconds
         self.checkpoint = folder / CHECKPOINT / "state.safetensors"
@@ -108,33 +120,43 @@ class _Run:
         if config.classifier in self.network.heads:
             self.network.classifier = config.classifier
         for stage in self.stages:
-            stage.check_batch(min(stage.config.batch_size, len(self.table)))
+            size = min(stage.config.batch_size, len(self.table))
+            stage.check_batch(size)
+            share_of(size, self.processes)
             if stage.config.held_out:
                 judged_column(stage)
+        if self.processes > 1:
+            share_statistics(self.network)
         self.network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def finish(self) -> None:
+        # All read the same checkpoint: the first may still be writing it for a run that the others know has stopped.
+        self.accelerator.wait_for_everyone()
         saved = read_checkpoint(self.checkpoint) if self.checkpoint.is_file() else None
         if saved is not None:
             check_table(self.folder, saved.metadata, self.fingerprint)
         progress = saved.progress if saved is not None else Progress()
-        started = time.process_time() - progress.cpu_seconds
-        metrics = Metrics(self.folder / METRICS, self._columns(), progress.lines)
+        started = time.process_time() - progress.cpu_seconds / self.processes
+        metrics = Metrics(self.folder / METRICS, self._columns(), progress.lines) if self.first else None
         for index in range(progress.stage, len(self.stages)):
             stage = self.stages[index].to(self.device)
             stage.choose_moving()
             optimizer = make_optimizer(stage.config, stage.parameters())
-            ending = Ending(stage, self.held_out, self.streams, self.device)
+            # The others need no copy of the best weights: the next stage begins with the first process's.
+            ending = Ending(stage, self.held_out if self.first else None, self.streams, self.device)
             if saved is not None:
                 restore(saved, stage, optimizer, ending.state())
                 saved = None
             self._stage(index, stage, optimizer, ending, progress, metrics, started)
             ending.finish()
             progress.stage, progress.step = index + 1, 0
-        cost = {"cpu_seconds": time.process_time() - started, "model_images": progress.model_images}
+        with joint_batch():
+            seconds = summed(torch.tensor(time.process_time() - started, device=self.device))
+        cost = {"cpu_seconds": float(seconds), "model_images": progress.model_images}
         self.network.requires_grad_(True)
         metadata = {**cost, "table": self.fingerprint}
-        save_network(self.network.to("cpu").eval(), self.folder / WEIGHTS, metadata)
+        if self.first:
+            save_network(self.network.to("cpu").eval(), self.folder / WEIGHTS, metadata)
 
     def _columns(self) -> list[str]:
         names = list(dict.fromkeys(name for stage in self.stages for name in stage.tasks))
@@ -149,13 +171,14 @@ class _Run:
         optimizer: torch.optim.Optimizer,
         ending: Ending,
         progress: Progress,
-        metrics: Metrics,
+        metrics: Metrics | None,
         started: float,
     ) -> None:
         config = stage.config
         size = min(config.batch_size, len(self.table))
+        share = share_of(size, self.processes)
         per_epoch = len(self.table) // size
-        steps = per_epoch * config.epochs
+        steps = config.steps or per_epoch * config.epochs
         wrapped, prepared = self.accelerator.prepare(stage, optimizer)
         stage.train()
         streams = self.streams.named(f"stage {index}")
@@ -166,45 +189,51 @@ class _Run:
             epoch, place = divmod(step, per_epoch)
             if place == 0 or not len(order):
                 order = torch.argsort(streams.named("order").at(epoch).bits(self.table.ids), stable=True)
-            batch = self.table.batch(order[place * size : (place + 1) * size], self.device)
+            own = place * size + self.number * share
+            batch = self.table.batch(order[own : own + share], self.device)
             rate = learning_rate(config, step, steps)
             for group in optimizer.param_groups:
                 group["lr"] = rate
+            stage.at(step / steps)
             try:
-                losses, scores = wrapped(batch, streams.at(epoch))
-                total = stage.total(losses)
-                self._backward(stage, prepared, total, losses, step)
+                with joint_batch():
+                    losses, scores = wrapped(batch, streams.at(epoch))
+                    total = stage.total(losses)
+                    named = {f"loss/{name}": values for name, values in losses.items()}
+                    means = joint_means({"loss": total, **named, **scores})
+                self._backward(stage, prepared, total, means, step)
             finally:
                 stage.weight_perturbation.undo()
             prepared.step()
             ending.after_step(step)
-            judged = ending.after_epoch(epoch + 1) if place + 1 == per_epoch else {}
-            if step % LOG_EVERY == 0 or step + 1 == steps or judged:
+            last = step + 1 == steps
+            judged = ending.after_epoch(epoch + 1) if place + 1 == per_epoch or last else {}
+            if metrics is not None and (step % LOG_EVERY == 0 or last or judged):
                 row = {"stage": index, "step": step + 1, "epoch": (step + 1) / per_epoch}
-                row |= {"images_seen": (step + 1) * size, "learning_rate": rate, "loss": float(total.detach())}
-                row |= {f"loss/{name}": float(values.detach().mean()) for name, values in losses.items()}
-                metrics.add(row | {name: float(values.mean()) for name, values in scores.items()} | judged)
+                row |= {"images_seen": (step + 1) * size, "learning_rate": rate}
+                metrics.add(row | {name: float(value) for name, value in means.items()} | judged)
             progress.model_images = counted + stage.model_images
-            if time.monotonic() - last_saved >= self.checkpoint_seconds and step + 1 < steps:
+            if metrics is not None and time.monotonic() - last_saved >= self.checkpoint_seconds and not last:
                 progress.step, progress.lines = step + 1, metrics.lines
-                progress.cpu_seconds = time.process_time() - started
+                # What the other processes have spent is told at the end; until then each counts as much as the first.
+                progress.cpu_seconds = (time.process_time() - started) * self.processes
                 metrics.sync()
                 save_checkpoint(self.checkpoint, stage, optimizer, progress, self.fingerprint, ending.state())
                 last_saved = time.monotonic()
             if self.report is not None:
-                self.report(words, step + 1, steps, float(total.detach()))
+                self.report(words, step + 1, steps, float(means["loss"]))
 
     def _backward(
         self,
         stage: Stage,
         optimizer: torch.optim.Optimizer,
         total: Tensor,
-        losses: dict[str, Tensor],
+        means: dict[str, Tensor],
         step: int,
     ) -> None:
         """The gradients of a step, unless the loss or they are not finite: then the weights stay as they are."""
-        if not torch.isfinite(total.detach()):
-            bad = [name for name, values in losses.items() if not torch.isfinite(values.detach()).all()]
+        if not torch.isfinite(means["loss"]):
+            bad = [name for name in stage.tasks if not torch.isfinite(means[f"loss/{name}"])]
             raise NonFiniteError(
                 f"the loss of {', '.join(bad) or 'the stage'} is not finite at step {step + 1}; "
                 "lower the learning rate or raise the temperature (the weights of the last checkpoint are intact)"

@@ -5,20 +5,23 @@ Legend: B images.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Set
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor, nn
 
-from unfool.core.batch import Batch, Views
+from unfool.core.batch import Batch
 from unfool.core.errors import ImagesError, SpecError
 from unfool.core.streams import Streams
 from unfool.models.modes import untouched
 from unfool.models.network import Network
 from unfool.tasks import Task, make_task
+from unfool.tasks.gather import joint_place
 from unfool.training.adversarial import Adversary, Shown
+from unfool.training.clean_norms import CleanNorms
 from unfool.training.config import StageConfig
+from unfool.training.moving import frozen_parts
 from unfool.training.perturbed_weights import WeightPerturbation
 
 
@@ -26,14 +29,17 @@ class Stage(nn.Module):
     """Several weighted tasks in parallel on one trunk; the one module that is wrapped for several processes.
 
     ``forward`` gives the losses (B,) of every task and, beside them, its scores. Tasks whose views are the same tensor
-    share a trunk pass. ``model_images`` counts the images that went through the network, perturbation included. With
-    ``awp`` the losses are those at perturbed weights: call ``weight_perturbation.undo()`` after the backward pass.
+    share a trunk pass. ``model_images`` counts the images that went through the network, perturbation included and in
+    all processes of a joint batch. With ``awp`` the losses are those at perturbed weights: call
+    ``weight_perturbation.undo()`` after the backward pass.
     """
 
     def __init__(self, config: StageConfig, network: Network, classes: Mapping[str, int], streams: Streams):
         super().__init__()
         self.config = config
         self.network = network
+        # A tuple, so that nothing is registered twice.
+        self.frozen = tuple(frozen_parts(network.trunk, config.moves))
         self.tasks = nn.ModuleDict()
         self.weights: dict[str, float] = {}
         for name, item in config.tasks.items():
@@ -44,21 +50,33 @@ class Stage(nn.Module):
             self.weights[name] = item.weight
         self.adversary = Adversary(config, {name: self._task(name) for name in self.tasks}, self.weights)
         self.weight_perturbation = WeightPerturbation(config.awp)
+        self.clean_norms = CleanNorms(network) if config.statistics == "separate" else None
         self.model_images = 0
         self.choose_moving()
 
     def choose_moving(self) -> None:
-        """Let the parameters move that this stage moves, and forget gradients of an earlier stage."""
+        """Let the parameters move that this stage moves, and forget gradients of an earlier stage.
+
+        Clean norms, where there are any, begin as the network's own are now.
+        """
         self.network.requires_grad_(True)
-        self.network.trunk.requires_grad_(self.config.moves == "all")
+        for part in self.frozen:
+            part.requires_grad_(False)
         self.network.zero_grad(set_to_none=True)
+        if self.clean_norms is not None:
+            self.clean_norms.begin(self.network)
 
     def train(self, mode: bool = True) -> Stage:
-        """Training mode; a trunk that does not move keeps its batch-norm statistics too."""
+        """Training mode; what does not move of the trunk keeps its batch-norm statistics too."""
         super().train(mode)
-        if self.config.moves == "heads":
-            self.network.trunk.eval()
+        for part in self.frozen:
+            part.eval()
         return self
+
+    def at(self, done: float) -> None:
+        """Tell the tasks which share of the stage is done, 0 ≤ done < 1; call it before each step."""
+        for name in self.tasks:
+            self._task(name).at(done)
 
     def forward(self, batch: Batch, streams: Streams) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         shown: Iterable[Shown] = self._shown(batch, streams)
@@ -66,7 +84,10 @@ class Stage(nn.Module):
             # Everything is crafted on the weights as they are, and shown again to the perturbed ones.
             shown = every = list(shown)
             self.weight_perturbation.climb(self, lambda: self.total(self._read(every)[0]))
-        return self._read(shown)
+        found = self._read(shown)
+        for name in self.tasks:
+            self._task(name).after_step()
+        return found
 
     def _shown(self, batch: Batch, streams: Streams) -> Iterator[Shown]:
         """Sets of views one after the other, each moved when it is asked for."""
@@ -85,8 +106,7 @@ class Stage(nn.Module):
         losses: dict[str, Tensor] = {}
         scores: dict[str, Tensor] = {}
         for group in shown:
-            clean = self._outputs(group.clean) if self.adversary.paired else None
-            moved = self._outputs(group.moved)
+            clean, moved = self.adversary.features(group, self._outputs)
             for name, views in group.moved.items():
                 losses[name] = self.adversary.losses(name, clean, moved, views)
                 with torch.no_grad():
@@ -112,15 +132,15 @@ class Stage(nn.Module):
             raise SpecError(f"{name!r} is a {type(task).__name__}, not a task; register it with TASKS.add")
         return task
 
-    def _outputs(self, group: Mapping[str, Views]) -> dict[str, Tensor]:
-        """Features at every stage that the group reads, in one pass over its common images."""
-        images = next(iter(group.values())).images
-        self.model_images += len(images)
-        memory = torch.channels_last
-        wanted = {views.stage for views in group.values()}
+    def _outputs(self, images: Tensor, stages: Set[str], *, clean: bool = False) -> dict[str, Tensor]:
+        """Features at some trunk stages, in one pass; ``clean`` images take the clean norms, where there are any."""
+        self.model_images += len(images) * joint_place()[1]
+        images = images.contiguous(memory_format=torch.channels_last)
         # The trunk alone: a loss under autocast would be multiplied out in bf16 however often it asks for float32.
         with self._precision(images.device.type):
-            return self.network.features_at(images.contiguous(memory_format=memory), wanted)
+            if clean and self.clean_norms is not None:
+                return self.clean_norms.features_at(self.network, images, stages)
+            return self.network.features_at(images, stages)
 
     def _precision(self, device: str) -> AbstractContextManager[object]:
         return torch.autocast(device, torch.bfloat16) if self.config.precision == "bf16" else nullcontext()

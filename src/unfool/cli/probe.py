@@ -1,0 +1,160 @@
+"""``unfool probe``: how much each stage of a run's trunk knows about the classes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+
+import tyro
+
+from unfool.cli.options import Data, DataDir, Device, Json
+
+if TYPE_CHECKING:
+    from unfool.data.table import ImageTable
+    from unfool.models.network import Network
+    from unfool.training import RunConfig
+
+_SETTINGS = (
+    *("epochs", "batch_size", "learning_rate", "drop_every", "weight_decay"),
+    *("standardise", "seeds", "precision", "memory"),
+)
+_NEIGHBOURS = 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProbeCommand:
+    """Train a linear classifier on each stage of a run's frozen trunk, and show its accuracies.
+
+    All stages are probed from one pass over the images. The defaults are those of the noisy-rotation source. The
+    results go to results/probe.json in the run's folder, with the curves of every stage; `unfool report` draws them.
+    """
+
+    run_folder: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
+    """A finished run's folder."""
+    stages: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME ..", help_behavior_hint="(default: all)")] = ()
+    """Stages of the trunk, such as pool1 pool5."""
+    knn: Annotated[bool, tyro.conf.arg(help_behavior_hint="")] = False
+    """Also let the 20 nearest training images vote, by cosine."""
+    random: Annotated[bool, tyro.conf.arg(help_behavior_hint="")] = False
+    """Probe the same trunk with random weights, as a control (results/probe-random.json)."""
+    data: Data = None
+    column: Annotated[
+        str | None, tyro.conf.arg(metavar="NAME", help_behavior_hint="(default: the set's primary column)")
+    ] = None
+    """Label column to read."""
+    fraction: Annotated[float, tyro.conf.arg(metavar="SHARE")] = 1.0
+    """Share of the training labels to learn from, such as 0.1."""
+    epochs: int = 120
+    """Passes over the training features."""
+    batch_size: int = 64
+    """Images a step."""
+    learning_rate: float = 0.1
+    """Of SGD with momentum 0.9."""
+    drop_every: Annotated[int, tyro.conf.arg(metavar="EPOCHS")] = 30
+    """Divide the learning rate by 10 after so many epochs, each time."""
+    weight_decay: float = 5e-4
+    """L2 penalty."""
+    standardise: Annotated[bool, tyro.conf.arg(help_behavior_hint="")] = False
+    """Bring each feature to mean 0 and deviation 1 first."""
+    seeds: Annotated[tuple[int, ...], tyro.conf.arg(metavar="N ..")] = (0,)
+    """Seeds of initial weights and order, one probe each."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """Precision of the trunk."""
+    memory: Annotated[float, tyro.conf.arg(metavar="GIB")] = 4.0
+    """The most that features may take."""
+    data_dir: DataDir = None
+    device: Device = "auto"
+    json: Json = False
+
+    examples: ClassVar[str] = """
+  unfool probe runs/rotation
+  unfool probe runs/rotation --stages pool3 pool5 --knn --epochs 30 --drop-every 8
+  unfool probe runs/rotation --data cifar100 --column coarse_label --fraction 0.1
+  unfool probe runs/rotation --random
+"""
+
+    def run(self) -> None:
+        from unfool.cli.printing import check_writable, print_json, stderr
+        from unfool.cli.systems import choose_device
+        from unfool.core.config import build
+        from unfool.core.files import write_json
+        from unfool.evaluation.probed import probe_results
+        from unfool.training import ProbeSettings, open_run, probe
+        from unfool.training.probe_features import probed_stages
+        from unfool.training.progress import progress_bar
+
+        values: dict[str, Any] = {name: getattr(self, name) for name in _SETTINGS}
+        settings = build(ProbeSettings, values | {"neighbours": _NEIGHBOURS * self.knn}, "the probe")
+        device = choose_device(self.device)
+        run = open_run(self.run_folder)
+        stages = probed_stages(run.network.trunk, self.stages or None)
+        path = run.folder / "results" / ("probe-random.json" if self.random else "probe.json")
+        check_writable(path)
+        train, test = (self._table(run.config, split) for split in ("train", "test"))
+        with progress_bar(stderr(), str(run.folder)) as advance:
+            found = probe(
+                self._network(run.network, run.config) if self.random else run.network,
+                self._labelled(train, run.config),
+                test,
+                stages=stages,
+                settings=settings,
+                column=self.column,
+                device=device,
+                report=lambda what, done, total: advance(done, total, what),
+            )
+        results = probe_results(found, f"{run.folder}, random weights" if self.random else str(run.folder))
+        write_json(path, results)
+        if self.json:
+            print_json(results)
+        else:
+            _print(results, path)
+
+    def _table(self, config: RunConfig, split: str) -> ImageTable:
+        from unfool.data.catalog import open_table
+
+        return open_table(self.data or config.data, split, data_dir=self.data_dir, size=config.size or None)
+
+    def _labelled(self, table: ImageTable, config: RunConfig) -> ImageTable:
+        from unfool.core.streams import Streams
+
+        return table.fraction(self.fraction, Streams(config.seed), self.column) if self.fraction != 1 else table
+
+    @staticmethod
+    def _network(network: Network, config: RunConfig) -> Network:
+        """The run's network before it had learned anything."""
+        from unfool.core.streams import Streams
+        from unfool.models.network import Network
+
+        return Network.from_architecture(network.architecture, Streams(config.seed))
+
+
+def _print(results: dict[str, Any], path: Path) -> None:
+    """A line for each stage and seed."""
+    from rich import box
+    from rich.markup import escape
+    from rich.table import Table
+
+    from unfool.cli.printing import print_lines, stdout
+
+    rows = results["rows"]
+    several = len({row["seed"] for row in rows}) > 1
+    title = f"{results['system']}, probed with {rows[0]['data']}"
+    table = Table(box=box.SIMPLE_HEAD, title=escape(title), title_justify="left")
+    for name in ("stage", "probe"):
+        table.add_column(name)
+    for name in ("train %", "95 % interval", "n", "test %", "95 % interval", "n"):
+        table.add_column(name, justify="right", no_wrap=True)
+    lines: dict[tuple[str, str, int], list[str]] = {}
+    for row in rows:
+        key = row["settings"]["stage"], row["settings"]["probe"], row["seed"]
+        cells = lines.setdefault(key, [])
+        if row["split"] != "train" and not cells:
+            cells += ["", "", ""]
+        low, high = 100 * row["low"], 100 * row["high"]
+        cells += [f"{100 * row['accuracy']:.1f}", f"[{low:.1f}, {high:.1f}]", str(row["n"])]
+    for (stage, probe, seed), cells in lines.items():
+        table.add_row(stage, f"{probe}, seed {seed}" if several and probe == "linear" else probe, *cells)
+    stdout().print(table)
+    cost = rows[0]["cost"]
+    print_lines([f"cost: {cost['cpu_seconds']:.1f} s of CPU, {cost['model_images']:,} model images; written to {path}"])

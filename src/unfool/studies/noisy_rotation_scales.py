@@ -1,0 +1,153 @@
+"""System E as data: the source's figures, the pretrainings that are probed, and the scales at which they are made."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import Field
+
+from unfool.core.config import configured
+
+STAGES = ("pool1", "pool2", "pool3", "pool4", "pool5")
+"""The stages of VGG-16 that are probed."""
+
+SOURCE: dict[str, tuple[float, ...]] = {
+    "rotation": (48.7, 60.9, 60.3, 59.9, 47.9),
+    "rotation + adversarial noise": (48.5, 60.1, 64.6, 66.5, 54.9),
+}
+"""Test accuracy in % of the source's probes on its five stages, on STL-10."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pretraining:
+    """One way to make an extractor: ``task`` (None: none, the weights stay random) under ``noise`` (a key of
+    `Scale.noises`, None: clean), with ``half`` the channels or all, for longer or not; ``attacked``: is its best
+    classifier attacked?"""
+
+    name: str
+    task: str | None = "rotation"
+    noise: str | None = None
+    half: bool = False
+    longer: bool = False
+    attacked: bool = True
+
+    @property
+    def path(self) -> str:
+        """The name as a part of a path."""
+        return self.name.replace(" + ", "-").replace(", ", "-").replace(" ", "-")
+
+
+AS_WRITTEN, REACHING, LABELS_NOISE = "as written", "reaching eps", "labels"
+
+ROTATION = Pretraining(name="rotation")
+NOISE = Pretraining(name="rotation + adversarial noise", noise=AS_WRITTEN)
+REACHES = Pretraining(name="rotation + noise that reaches eps", noise=REACHING)
+LONGER = Pretraining(name="rotation, for longer", longer=True, attacked=False)
+HALF = Pretraining(name="half width, rotation + noise", noise=AS_WRITTEN, half=True, attacked=False)
+LABELS = Pretraining(name="labels", task="labels")
+ROBUST_LABELS = Pretraining(name="labels + noise", task="labels", noise=LABELS_NOISE)
+RANDOM = Pretraining(name="random weights", task=None, attacked=False)
+PRETRAININGS = (ROTATION, NOISE, REACHES, LONGER, HALF, LABELS, ROBUST_LABELS, RANDOM)
+"""All that are probed; the first two are the source's."""
+
+
+@configured
+class Scale:
+    """One scale: the set that is probed (``data``, its labels), the split of it that rotation learns from, the set and
+    label column that supervised pretraining learns from; ``size`` in pixels a side (0: the set's own).
+
+    ``trunk`` and ``half`` are the extractors (``words`` in the notes). ``pretrain`` are the stages of every
+    pretraining, ``times`` how many times as long `LONGER` takes, ``noises`` the attacks that make the noise, inside
+    ``threat``. ``probe`` holds the probe's settings, ``seeds`` its seeds; it learns from ``labelled`` training images,
+    and on ``held_out`` others the best stage is chosen. ``attacked`` test images are attacked by ``attack`` inside
+    ``threats``, searching in ``precision``.
+    """
+
+    data: str
+    split: str = "train"
+    labels: tuple[str, str]
+    size: int = Field(default=0, ge=0)
+    words: str
+    trunk: dict[str, Any]
+    half: dict[str, Any]
+    pretrain: tuple[dict[str, Any], ...]
+    times: int = Field(default=4, ge=1)
+    noises: dict[str, str]
+    threat: str = "linf:0.01"
+    probe: dict[str, Any]
+    seeds: tuple[int, ...] = (0, 1, 2)
+    labelled: int = Field(ge=1)
+    held_out: int = Field(ge=1)
+    attacked: int = Field(ge=1)
+    attack: str = "autoattack"
+    threats: tuple[str, ...] = ("linf:0.01", "linf:8/255")
+    precision: str = "bf16"
+
+
+_WRITTEN = "pgd-5:random_start=false,step_size=0.001"
+_NOISES = {
+    AS_WRITTEN: _WRITTEN,
+    REACHING: "pgd-5:random_start=true,step_size=0.0025",
+    LABELS_NOISE: "fgsm:random_start=true,step_size=0.0125",
+}
+_QUICK_STAGE = {
+    "batch_size": 128,
+    "optimizer": "sgd",
+    "learning_rate": 0.1,
+    "weight_decay": 1e-4,
+    "schedule": "triangle",
+    "precision": "bf16",
+}
+_SOURCE_STAGE = {"batch_size": 128, "optimizer": "sgd", "momentum": 0.9, "weight_decay": 1e-4, "schedule": "constant"}
+_SOURCE_PROBE = {"batch_size": 64, "learning_rate": 0.1, "momentum": 0.9, "weight_decay": 5e-4}
+
+DEMO = Scale(
+    data="digits",
+    labels=("digits", "parity"),
+    words="VGG-16 of an eighth of the width",
+    trunk={"name": "vgg16", "width": 0.125},
+    half={"name": "vgg16", "width": 0.0625},
+    pretrain=({**_QUICK_STAGE, "epochs": 2},),
+    times=3,
+    noises=_NOISES,
+    probe={**_SOURCE_PROBE, "epochs": 12, "drop_every": 3},
+    labelled=600,
+    held_out=200,
+    attacked=24,
+    attack="apgd-ce:steps=10",
+)
+SMALL = Scale(
+    data="cifar10",
+    labels=("cifar100", "fine_label"),
+    words="VGG-16 of a quarter of the width",
+    trunk={"name": "vgg16", "width": 0.25},
+    half={"name": "vgg16", "width": 0.125},
+    pretrain=({**_QUICK_STAGE, "epochs": 3},),
+    noises=_NOISES,
+    probe={**_SOURCE_PROBE, "epochs": 12, "drop_every": 3, "precision": "bf16"},
+    labelled=48_000,
+    held_out=2000,
+    attacked=200,
+)
+FULL = Scale(
+    data="stl10",
+    split="unlabelled",
+    labels=("tiny-imagenet", "label"),
+    size=64,
+    words="VGG-16",
+    trunk={"name": "vgg16", "width": 1.0},
+    half={"name": "vgg16", "width": 0.5},
+    # The source divides the learning rate by 10 every 25 epochs: a stage each.
+    pretrain=(
+        {**_SOURCE_STAGE, "learning_rate": 0.1, "epochs": 25},
+        {**_SOURCE_STAGE, "learning_rate": 0.01, "epochs": 25},
+        {**_SOURCE_STAGE, "learning_rate": 0.001, "epochs": 10},
+    ),
+    noises={**_NOISES, LABELS_NOISE: _NOISES[REACHING]},
+    probe={**_SOURCE_PROBE, "epochs": 120, "drop_every": 30},
+    labelled=4500,
+    held_out=500,
+    attacked=1000,
+    precision="fp32",
+)

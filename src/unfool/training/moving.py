@@ -1,0 +1,58 @@
+"""What a stage moves: ``all`` parameters, the ``heads`` alone, the trunk ``from:STAGE`` on, or ``after:N`` layers.
+
+``after:10`` leaves the first ten convolutions and linear layers of the trunk as they are, in forward order and with
+the norms behind them. Layers are counted as papers count them: the convolution of a shortcut is not one, and moves if
+its block ends in a layer that moves.
+"""
+
+from __future__ import annotations
+
+import re
+
+from torch import nn
+
+from unfool.core.errors import SpecError
+from unfool.core.spec import unknown
+from unfool.models.trunks import Trunk
+
+_PART = re.compile(r"all|heads|from:\w+|after:[1-9]\d*", re.ASCII)
+
+
+def check_moves(moves: str) -> None:
+    """SpecError for words that say nothing; whether a trunk has that stage or layer is told by `frozen_parts`."""
+    if not _PART.fullmatch(moves):
+        raise SpecError(
+            f"moves {moves!r} is not understood; write all, heads, from:STAGE (of the trunk) or after:N (layers)"
+        )
+
+
+def frozen_parts(trunk: Trunk, moves: str) -> list[nn.Module]:
+    """The innermost modules of a trunk that do not move; SpecError for a stage or a layer that it lacks."""
+    check_moves(moves)
+    kind, _, which = moves.partition(":")
+    if kind == "all":
+        return []
+    if kind == "heads":
+        return _innermost(trunk)
+    if kind == "from":
+        if which not in trunk.stages:
+            raise unknown(f"stage of trunk {trunk.spec.name!r}", which, trunk.stages)
+        before = trunk.stages[: trunk.stages.index(which)]
+        return [module for stage in before for module in _innermost(trunk.parts[stage])]
+    counted = [
+        module
+        for name, module in trunk.named_modules()
+        if isinstance(module, (nn.Conv2d, nn.Linear)) and "shortcut" not in name.split(".")
+    ]
+    if int(which) >= len(counted):
+        raise SpecError(
+            f"moves {moves!r} leaves nothing of trunk {trunk.spec.name!r} to move; it has {len(counted)} layers: "
+            "name a smaller number, or heads"
+        )
+    modules = _innermost(trunk)
+    # Modules are registered in forward order, a block's shortcut behind its last layer.
+    return modules[: next(place for place, module in enumerate(modules) if module is counted[int(which)])]
+
+
+def _innermost(module: nn.Module) -> list[nn.Module]:
+    return [part for part in module.modules() if not list(part.children())]

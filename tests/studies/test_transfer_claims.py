@@ -1,0 +1,124 @@
+"""The verdicts of system C on made-up networks whose accuracies are known."""
+
+import dataclasses
+from types import SimpleNamespace
+
+import pytest
+
+from unfool.evaluation import Records
+from unfool.studies.transfer_claims import judge_claims
+from unfool.studies.transfer_measures import FGSM, NATURAL, PGD, STRONG, Measured
+from unfool.studies.transfer_networks import Plan, plans
+from unfool.studies.transfer_scales import DEMO, PRETRAININGS
+
+COUNTS = {NATURAL: 400, FGSM: 200, PGD: 200, STRONG: 100}
+NAMES = {NATURAL: "none", FGSM: "fgsm", PGD: "pgd-20", STRONG: "autoattack"}
+CLEAN = "clean images"
+
+
+def records(attack, share):
+    """The first images are right; the strong attack has seen every second one of the others' images."""
+    count, step = COUNTS[attack], 2 if attack == STRONG else 1
+    right = round(share * count)
+    mark = None if attack == NATURAL else "net"
+    return Records(
+        attack=NAMES[attack],
+        threat="linf:8/255",
+        data="cifar10",
+        split="test",
+        seed=0,
+        ids=list(range(0, step * count, step)),
+        correct=[place < right for place in range(count)],
+        losses=[1.0] * count,
+        distances=[0.0] * count,
+        crafted_on=mark,
+        judged_on=mark,
+        cpu_seconds=0.0,
+        model_images=count,
+        labels=[0] * count,
+    )
+
+
+def judged(shares=None, probes=None, workflow=(700, 300), control=2000):
+    """Claims by the beginning of their text; ``shares`` are (plan, attack): accuracy, 0.4 where nothing is said."""
+    found = {}
+    for plan, seeds in plans(dataclasses.replace(DEMO, seeds=3)).items():
+        told = {attack: (shares or {}).get((plan, attack), 0.4) for attack in COUNTS}
+        made = {attack: records(attack, share) for attack, share in told.items()}
+        found[plan] = [
+            Measured(plan=plan, seed=seed, records=made, cpu_seconds=1.0, model_images=control) for seed in range(seeds)
+        ]
+    shares_read = dict.fromkeys((*PRETRAININGS, "random weights"), 0.5) | (probes or {})
+    ways = "features as they are", "features standardised"
+    read = {(name, how): [records(NATURAL, share)] * 3 for how in ways for name, share in shares_read.items()}
+    cost = tuple(SimpleNamespace(model_images=count, cpu_seconds=1.0) for count in workflow)
+    return judge_claims(found, read, cost)
+
+
+def verdict(claims, *words):
+    found = [claim for claim in claims if all(word in claim["text"] for word in words)]
+    assert len(found) == 1, (words, [claim["text"] for claim in found])
+    return found[0]["verdict"]
+
+
+def test_what_makes_no_difference_holds_nowhere_it_must():
+    claims = judged()
+    assert verdict(claims, "100% of the labels", "clean images", "fgsm") == "fails"
+    assert verdict(claims, "costs clean accuracy only marginally", "FGSM examples") == "holds"
+    assert verdict(claims, "Adversarial contrastive pretraining is enough") == "holds"
+    assert verdict(claims, "overstates") == "fails"
+    assert verdict(claims, "linear probe", "standardised") == "fails"
+
+
+@pytest.mark.parametrize(
+    ("learnt", "share", "attack", "claimed"),
+    [(CLEAN, 1.0, FGSM, 12), (CLEAN, 0.3, STRONG, 10), ("FGSM examples", 1.0, FGSM, 4), (CLEAN, 0.01, FGSM, 3)],
+)
+def test_the_first_table_is_claimed_as_the_source_has_it(learnt, share, attack, claimed):
+    """Half of the claim is enough; what is gained is the mean over three seeds."""
+    words = (f"{share:.0%} of the labels", f"({learnt}, {NAMES[attack]})")
+    more = judged({(Plan(model="simclr", share=share, learnt=learnt), attack): 0.4 + claimed / 100 + 0.05})
+    assert verdict(more, *words) in ("holds", "undecided")
+    less = judged({(Plan(model="simclr", share=share, learnt=learnt), attack): 0.3})
+    assert verdict(less, *words) == "fails"
+    evidence = next(claim["evidence"] for claim in more if all(word in claim["text"] for word in words))
+    assert f"half of the claimed {claimed} points" in evidence
+    assert f"+{claimed + 5}.0 points" in evidence
+    assert "over 3 training seeds" in evidence
+
+
+def test_tasks_are_compared_at_30_percent():
+    shares = {(Plan(model=name, share=0.3), FGSM): share for name, share in (("simclr", 0.6), ("jigsaw", 0.4))}
+    claims = judged({**shares, (Plan(model="rotation", share=0.3), FGSM): 0.2})
+    assert verdict(claims, "SimCLR pretraining is more robust than jigsaw", "fgsm") == "holds"
+    assert verdict(claims, "Jigsaw pretraining is more robust than rotation", "fgsm") == "holds"
+    assert verdict(claims, "SimCLR pretraining is more robust than jigsaw", "autoattack") == "fails"
+
+
+def test_the_workflow_s_cost_is_the_sum_of_its_runs():
+    assert verdict(judged(workflow=(700, 300), control=1001), "cost less") == "holds"
+    assert verdict(judged(workflow=(700, 300), control=1000), "cost less") == "fails"
+
+
+def test_nothing_is_as_robust_as_what_keeps_nothing():
+    control = Plan(model="no pretraining", moves="all")
+    plan = Plan(model="adversarial contrast", share=0.3, learnt=CLEAN)
+    fallen = judged({(control, STRONG): 0.0, (plan, STRONG): 0.0})
+    assert verdict(fallen, "Adversarial contrastive pretraining is enough") == "undecided"
+    below = judged({(control, STRONG): 0.4, (plan, STRONG): 0.1})
+    assert verdict(below, "Adversarial contrastive pretraining is enough") == "fails"
+
+
+def test_fgsm_and_the_strong_attack_are_compared_on_the_same_images():
+    """FGSM leaves the first 80 of 200 images, of which the strong attack saw every second: 40 of its 100."""
+    claims = judged({(Plan(model="simclr", share=0.3), STRONG): 0.1})
+    claim = next(claim for claim in claims if "overstates" in claim["text"])
+    assert claim["verdict"] == "holds"
+    assert "+30.0 points" in claim["evidence"]
+    assert "on 100 images" in claim["evidence"]
+
+
+@pytest.mark.parametrize(("share", "word"), [(0.75, "holds"), (0.66, "undecided"), (0.55, "fails")])
+def test_pretraining_is_real_if_the_whole_interval_is_15_points_above_random_weights(share, word):
+    claims = judged(probes={"simclr": share, "random weights": 0.5})
+    assert verdict(claims, "linear probe", "as they are") == word

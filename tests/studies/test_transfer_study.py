@@ -1,0 +1,218 @@
+"""A miniature of system C, from images without labels to verdicts; its rows keep the contract."""
+
+import dataclasses
+import io
+import json
+
+import pytest
+from rich.console import Console
+
+import unfool.studies.workspace as workspace_module
+from unfool.core.streams import Streams
+from unfool.data.catalog import open_table
+from unfool.models.weights import load_network
+from unfool.report.study import check_study
+from unfool.studies import base, run_study, transfer_measures, transfer_networks
+from unfool.studies.transfer import Transfer
+from unfool.studies.transfer_scales import DEMO, PRETRAININGS
+
+CLEAN, FGSM = "clean images", "FGSM examples"
+CONTROL, QUARTER = "no pretraining", "adversarial training, a quarter of the cost"
+
+TINY = dataclasses.replace(
+    DEMO,
+    trunk={"name": "convnet", "stem": "strided", "widths": [4, 8, 8]},
+    pretrain={name: ({**stage, "epochs": 1},) for name, (stage,) in DEMO.pretrain.items()},
+    head={**DEMO.head, "steps": 2},
+    whole={**DEMO.whole, "steps": 2},
+    policies=("after:4", "all"),
+    attacked=12,
+    pgd="pgd-2",
+    judged=6,
+    strong="apgd-ce:steps=3",
+    probe={"epochs": 2, "seeds": (0, 1)},
+)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    out = tmp_path_factory.mktemp("study")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Transfer, "scales", {"tiny": TINY})
+        patch.setattr(workspace_module, "workers_for", lambda device, jobs: 1)
+        return out, run_study("transfer", "tiny", out, console=Console(file=io.StringIO()))
+
+
+def only(rows, settings, **wanted):
+    found = [row for row in rows if row["settings"] == settings and all(row[key] == wanted[key] for key in wanted)]
+    assert len(found) == 1, (settings, wanted, len(found))
+    return found[0]
+
+
+def told(share, learnt, moved="the added layer"):
+    return {"labels": share, "fine_tuned_on": learnt, "moved": moved}
+
+
+def test_rows_keep_the_contract(finished):
+    out, result = finished
+    check_study(result)
+    assert json.loads((out / "results" / "transfer" / "tiny.json").read_text()) == result
+    for name in PRETRAININGS:
+        for share in ("1 %", "10 %", "30 %", "100 %"):
+            for learnt in (CLEAN, FGSM):
+                clean = only(result["rows"], told(share, learnt), model=name, attack="none")
+                assert (clean["n"], clean["protocol"], clean["split"]) == (397, "clean", "test")
+                for attack in ("fgsm", "pgd-2"):
+                    row = only(result["rows"], told(share, learnt), model=name, attack=attack)
+                    assert (row["n"], row["protocol"], row["threat"]) == (12, "white-box", "linf:0.1")
+                strong = [
+                    row
+                    for row in result["rows"]
+                    if row["settings"] == told(share, learnt) and (row["model"], row["attack"]) == (name, "apgd-ce")
+                ]
+                expected = share == "30 %" or (name, share, learnt) == ("simclr", "100 %", FGSM)
+                assert [row["n"] for row in strong] == ([6] if expected else [])
+
+
+def test_source_figures_stand_where_the_source_has_them(finished):
+    _, result = finished
+    rows = result["rows"]
+    assert only(rows, told("10 %", FGSM), model="simclr", attack="fgsm")["source_value"] == 0.36
+    assert only(rows, told("100 %", CLEAN, "all layers"), model=CONTROL, attack="none")["source_value"] == 0.68
+    assert only(rows, told("30 %", FGSM), model="jigsaw", attack="fgsm")["source_value"] == 0.29
+    assert sum(row["source_value"] is not None for row in rows) == 4 * 5 + 2
+
+
+def test_fine_tuning_starts_from_the_pretraining_and_moves_what_it_says(finished):
+    out, _ = finished
+    began = load_network(out / "models" / "pretrained" / "simclr" / "weights.safetensors").state_dict()
+    moved = {}
+    for folder in ("FGSM-examples-heads", "FGSM-examples-after-4", "FGSM-examples-all"):
+        path = out / "models" / "simclr" / "30-percent" / folder / "0" / "weights.safetensors"
+        ended = load_network(path).state_dict()
+        moved[folder] = {
+            name for name, value in began.items() if name.startswith("trunk") and (value != ended[name]).any()
+        }
+    assert moved["FGSM-examples-heads"] == set()
+    assert 0 < len(moved["FGSM-examples-after-4"]) < len(moved["FGSM-examples-all"])
+    assert not any("stem" in name or "block1" in name for name in moved["FGSM-examples-after-4"])
+
+
+def test_a_share_of_the_labels_is_drawn_from_the_training_images(finished):
+    """1 % of 1,400 digits, at least one of each class: one step of a batch that is smaller than asked."""
+    _, result = finished
+    share = len(open_table("digits", "train").fraction(0.01, Streams(0)))
+    row = only(result["rows"], told("1 %", CLEAN), model="simclr", attack="none")
+    assert row["cost"]["model_images"] == 2 * share
+    assert only(result["rows"], told("100 %", CLEAN), model="simclr", attack="none")["cost"]["model_images"] == 2 * 64
+    # crafting one step and learning from it: two passes for every image
+    assert only(result["rows"], told("100 %", FGSM), model="simclr", attack="none")["cost"]["model_images"] == 4 * 64
+
+
+def test_the_cost_of_supervised_training_follows_from_that_of_the_workflow(finished):
+    _, result = finished
+    (row,) = [row for row in result["rows"] if row["model"] == QUARTER and row["attack"] == "none"]
+    # ten batches of 128, two views each; then two steps of 64, crafted and learnt from
+    pretraining, tuning = 10 * 128 * 2, 2 * 64 * 2
+    assert row["cost"]["model_images"] == pytest.approx((pretraining + tuning) / 4, abs=64)
+    claim = next(claim for claim in result["claims"] if "cost less than" in claim["text"])
+    assert claim["verdict"] == "fails"
+    assert "2,560 in pretraining and 256 in fine-tuning, against 256" in claim["evidence"]
+
+
+def test_the_second_data_set_has_its_own_labels(finished):
+    out, result = finished
+    rows = [row for row in result["rows"] if row["settings"].get("label_column") == "parity"]
+    assert {(row["model"], row["attack"]) for row in rows} == {
+        (model, attack) for model in ("simclr", CONTROL) for attack in ("none", "fgsm", "pgd-2")
+    }
+    path = out / "models" / "simclr" / "other-data" / "100-percent" / "FGSM-examples-heads" / "0"
+    assert load_network(path / "weights.safetensors").heads["labels"].description["outputs"] == 2
+
+
+def test_probes_are_of_every_trunk_and_of_random_weights(finished):
+    _, result = finished
+    rows = [row for row in result["rows"] if "linear_probe" in row["settings"]]
+    assert {row["n"] for row in rows} == {397}
+    for claim, features, names in zip(
+        result["claims"][-2:],
+        ("features as they are", "features standardised"),
+        ([*PRETRAININGS, "random weights"], ["simclr", "random weights"]),
+        strict=True,
+    ):
+        read = [row for row in rows if row["settings"]["linear_probe"] == f"stage last, {features}"]
+        assert sorted((row["model"], row["seed"]) for row in read) == sorted(
+            (name, seed) for name in names for seed in (0, 1)
+        )
+        costs = {row["model"]: row["cost"]["model_images"] for row in read}
+        assert (costs["simclr"], costs["random weights"]) == (10 * 128 * 2, 0)
+        mean = {name: sum(row["accuracy"] for row in read if row["model"] == name) / 2 for name in names}
+        assert features in claim["text"]
+        assert f"{100 * (mean['simclr'] - mean['random weights']):+.1f} points" in claim["evidence"]
+
+
+def test_claims_and_charts_are_of_the_rows(finished):
+    out, result = finished
+    texts = [claim["text"] for claim in result["claims"]]
+    assert len(texts) == len(set(texts)) == 7 + 4 + 1 + 2 + 2 + 2 + 2 + 1 + 1 + 2
+    claim = next(item for item in result["claims"] if item["text"].startswith("SimCLR pretraining is more robust"))
+    accuracy = {
+        name: only(result["rows"], told("30 %", FGSM), model=name, attack="fgsm")["accuracy"]
+        for name in ("simclr", "jigsaw")
+    }
+    assert f"{100 * (accuracy['simclr'] - accuracy['jigsaw']):+.1f} points" in claim["evidence"]
+    assert "half of the claimed 9 points" in claim["evidence"]
+    page = (out / "report.html").read_text()
+    for chart in result["charts"]:
+        assert chart["title"] in page
+    first = result["charts"][1]
+    lines = {series["name"]: {point[0]: point[1] for point in series["points"]} for series in first["series"]}
+    for share, words in ((1.0, "1 %"), (30.0, "30 %")):
+        row = only(result["rows"], told(words, FGSM), model="rotation", attack="fgsm")
+        assert lines["rotation, FGSM"][share] == row["accuracy"]
+    assert lines["source: simclr, FGSM"] == {1.0: 0.29, 10.0: 0.36, 30.0: 0.38, 100.0: 0.40}
+
+
+def test_asking_again_makes_nothing_again(finished, monkeypatch):
+    out, result = finished
+
+    def never(*_, **__):
+        raise AssertionError("a finished piece was made again")
+
+    for name in ("craft", "judge"):
+        monkeypatch.setattr(workspace_module, name, never)
+    monkeypatch.setattr(transfer_measures, "probe", never)
+    monkeypatch.setattr(base, "write_page", lambda path, page: path)
+    monkeypatch.setattr(Transfer, "scales", {"tiny": TINY})
+    monkeypatch.setattr(workspace_module, "workers_for", lambda device, jobs: 1)
+    again = run_study("transfer", "tiny", out, console=Console(quiet=True))
+    assert {**again, "seconds": 0} == {**result, "seconds": 0}
+
+
+def test_work_is_shared_out_in_two_rounds(monkeypatch, tmp_path):
+    rounds = []
+
+    class Enough(BaseException):
+        pass
+
+    def make_all(given, place, console, workers):
+        rounds.append(given)
+        if len(rounds) == 2:
+            raise Enough
+
+    monkeypatch.setattr(Transfer, "scales", {"tiny": dataclasses.replace(TINY, seeds=3)})
+    monkeypatch.setattr(workspace_module, "workers_for", lambda device, jobs: 2)
+    monkeypatch.setattr(workspace_module, "make_all", make_all)
+    with pytest.raises(Enough):
+        run_study("transfer", "tiny", tmp_path / "out", console=Console(quiet=True))
+    first, second = rounds
+    assert {job.args[1] for job in first if isinstance(job.args[1], str)} == set(PRETRAININGS)
+    pairs = [[pair for job in jobs if not isinstance(job.args[1], str) for pair in job.args[1]] for jobs in rounds]
+    assert {plan.model for plan, _ in pairs[0]} == {CONTROL}
+    assert not {plan.model for plan, _ in pairs[1]} & {CONTROL}
+    # no network is made by two processes at once, and none is left out
+    wanted = transfer_networks.plans(dataclasses.replace(TINY, seeds=3))
+    assert sorted(map(repr, pairs[0] + pairs[1])) == sorted(
+        repr((plan, seed)) for plan, seeds in wanted.items() for seed in range(seeds)
+    )
+    assert [plan.model for plan, _ in second[0].args[1]] == ["simclr", QUARTER]

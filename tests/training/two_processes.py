@@ -1,0 +1,175 @@
+"""Run as a program: what two processes find and train together, for test_processes_training to compare with one.
+
+Forks its two children from a process that has imported everything; they meet over gloo.
+"""
+
+import contextlib
+import json
+import os
+import socket
+import sys
+from pathlib import Path
+
+import torch
+import torch._dynamo  # an optimizer's first step would import it, in every child anew
+from accelerate.state import AcceleratorState
+from tiny_runs import TRUNK, contrast, labels, make_table, run, stage
+
+from unfool.cli import main as cli
+from unfool.core.errors import UnfoolError
+from unfool.core.streams import Streams
+from unfool.models.network import Network
+from unfool.models.trunks import TrunkSpec
+from unfool.models.weights import save_tensors
+from unfool.tasks.gather import joint_batch
+from unfool.training import train
+from unfool.training.joint_norm import share_statistics
+from unfool.training.processes import make_accelerator
+from unfool.training.stage import Stage
+
+CLASSES = {"label": 4, "parity": 2}
+COUNT = 12
+"""Images of the joint batch."""
+
+PERTURBED: dict = {"perturb": "pgd-2", "threat": "l2:0.5"}
+"""In L2: a sign would turn rounding into whole steps."""
+
+STILL = {
+    "nt-xent": stage({"contrast": contrast(temperature=0.3)}),
+    "three views": stage({"contrast": contrast(temperature=0.3, views=3, loss="multi-positive")}),
+    "two tasks": stage({"labels": labels(augmentation="simclr", views=2), "contrast": contrast(loss="margin")}),
+}
+"""Judged on the statistics that batch norm has."""
+
+NORMED = {
+    "normed by the batch": stage({"contrast": contrast(head_norm="batch"), "labels": labels()}),
+    "perturbed": stage({"contrast": contrast()}, **PERTURBED),
+    "trades at perturbed weights": stage(adversarial="trades", awp=0.1, **PERTURBED),
+    "dual stream": stage({"contrast": contrast()}, adversarial="dual-stream", statistics="separate", **PERTURBED),
+}
+"""Judged on those of the batch."""
+
+SMALL: dict = {"optimizer": "sgd", "learning_rate": 0.02, "epochs": 1}
+
+RUNS = {
+    "labels and contrast, then another head": run(
+        stage(
+            {"labels": labels(augmentation="simclr", views=2), "contrast": contrast(head_norm="batch")},
+            **SMALL,
+            weight_decay=0.1,
+        ),
+        stage({"other": contrast(temperature=0.5)}, moves="heads", **SMALL),
+    ),
+    "half of the labels, from a stage on, in bf16": run(
+        stage(steps=2, moves="from:block2", optimizer="sgd", learning_rate=0.02, precision="bf16"), fraction=0.5
+    ),
+    "the best of the average, then once more": run(
+        stage(**PERTURBED, ema=0.8, held_out=12, stop_attack="pgd-1", **{**SMALL, "epochs": 2}), stage(**SMALL)
+    ),
+    "a queue of negatives": run(stage({"contrast": contrast(negatives="queue", bank=16)}, **SMALL)),
+    "one step of adam": run(stage({"contrast": contrast()}, steps=1)),
+}
+
+REFUSED = {"a batch of odd size": run(stage(batch_size=9)), "a table of odd size": run(stage(), fraction=0.1)}
+
+TRAIN = [
+    *("train", "--data", "digits", "--trunk", "convnet", "--widths", "4", "8", "8", "--fraction", "0.2"),
+    *("--optimizer", "sgd", "--learning-rate", "0.02", "--steps", "1", "--device", "cpu", "--json"),
+]
+
+
+def joint_stage(name):
+    """A stage in float64, and the joint batch's images; the network has a head that the stage does not use."""
+    network = Network.build(TrunkSpec.from_dict(TRUNK), {"idle": {"kind": "linear", "outputs": 3}})
+    made = Stage((STILL | NORMED)[name], network, CLASSES, Streams(0)).double()
+    batch = make_table().batch(torch.arange(COUNT))
+    return made.train(name in NORMED), batch.replaced(batch.images.double())
+
+
+def found(made, losses):
+    """Losses, gradients and statistics after a step's backward pass."""
+    gradients = {f"gradient/{name}": value.grad for name, value in made.named_parameters() if value.grad is not None}
+    statistics = {name: value for name, value in made.named_buffers() if "running" in name}
+    return {f"loss/{task}": values.detach() for task, values in losses.items()} | gradients | statistics
+
+
+def joint_losses(out, number):
+    accelerator = make_accelerator(torch.device("cpu"))
+    rows = torch.arange(COUNT).chunk(2)[number]
+    for name in STILL | NORMED:
+        made, batch = joint_stage(name)
+        share_statistics(made.network)
+        wrapped = accelerator.prepare(made)
+        with joint_batch():
+            losses, _ = wrapped(batch.rows(rows), Streams(3))
+            accelerator.backward(made.total(losses))
+        save_tensors(out / "losses" / f"{name} {number}.safetensors", found(made, losses), {})
+
+
+class StopError(Exception):
+    pass
+
+
+def resumed(out):
+    """The first run once more, stopped between two steps of either stage."""
+    config = next(iter(RUNS.values()))
+
+    def stop(words, done, total, loss):
+        if words.startswith(f"stage {unfinished}/") and done == 3:
+            raise StopError
+
+    for unfinished in (1, 2):  # noqa: B007 - read by stop
+        with contextlib.suppress(StopError):
+            train(config, make_table(), out / "resumed", report=stop, checkpoint_seconds=0)
+    train(config, make_table(), out / "resumed")
+
+
+def child(out, number):
+    torch.set_num_threads(1)
+    joint_losses(out, number)
+    for name, config in RUNS.items():
+        train(config, make_table(), out / "runs" / name)
+    resumed(out)
+    refusals = {}
+    for name, config in REFUSED.items():
+        try:
+            train(config, make_table(), out / "refused" / name)
+        except UnfoolError as error:
+            refusals[name] = f"{type(error).__name__}: {error}"
+    (out / f"refusals {number}.json").write_text(json.dumps(refusals))
+    # The command joins a group of its own, as if it had just been launched.
+    torch.distributed.destroy_process_group()
+    AcceleratorState._reset_state(reset_partial_state=True)
+    with (out / f"printed {number}.txt").open("w") as printed, contextlib.redirect_stdout(printed):
+        code = cli([*TRAIN, "--out", str(out / "command")])
+    if code or torch.distributed.is_initialized():
+        raise SystemExit(f"unfool train ended with {code}, or has not left the group of processes")
+
+
+def main(out):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
+    children = []
+    for number in range(2):
+        process = os.fork()
+        if not process:
+            os.environ.update(address, RANK=str(number), LOCAL_RANK=str(number), WORLD_SIZE="2", LOCAL_WORLD_SIZE="2")
+            code = 1
+            try:
+                child(out, number)
+                code = 0
+            except BaseException:
+                import traceback
+
+                traceback.print_exc()
+            finally:
+                sys.stderr.flush()
+                os._exit(code)
+        children.append(process)
+    codes = [os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) for process in children]
+    sys.exit(max(abs(code) for code in codes))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
