@@ -18,12 +18,18 @@ from unfool.tasks.contrast_losses import CONTRAST_LOSSES
 
 NAMES = tuple(TASKS)
 BANK = {"negatives": "bank", "bank": 12, "drawn": 5}
+TILES = {"form": "context-free", "gap": 0, "jitter": 0.1, "hidden": 64}
 VARIANTS = {
     "contrast": [
         *({"loss": loss, **rest} for loss in CONTRAST_LOSSES for rest in ({}, {"views": 3}, BANK)),
         {"negatives": "queue", "bank": 12, "decay": 4},
     ],
-    "jigsaw": [{"grid": 3, "count": 30}, {"permutations": "original", "count": 9, "augmentation": "simclr"}],
+    "jigsaw": [
+        {"grid": 3, "count": 30},
+        {"permutations": "original", "count": 9, "augmentation": "simclr"},
+        {**TILES, "augmentation": "simclr"},
+        {**TILES, "own_convolution": True},
+    ],
     "rotation": [{"turns": "one"}],
 }
 """Settings under which a task is tested beside its default ones."""
@@ -32,7 +38,7 @@ EACH = pytest.mark.parametrize(
     ("name", "values"), CASES, ids=[" ".join([n, *(f"{k}={v[k]}" for k in v)]) for n, v in CASES]
 )
 CLASSES = {"label": 4, "coarse": 2}
-COUNT, SIDE = 6, 16
+COUNT, SIDE = 6, 20
 
 
 def make_network(dtype=torch.float32):
@@ -69,14 +75,15 @@ def losses_of(task, network, batch, streams):
 
 @pytest.mark.parametrize("streams", [None, Streams(4)], ids=["canonical", "drawn"])
 @EACH
-def test_views_are_images_of_the_same_size(name, values, streams):
+def test_views_are_images_of_the_same_size_or_parts_of_them(name, values, streams):
     task, network = make_bound(name, values)
     batch = make_batch()
     kept = batch.images.clone()
     views = task.views(batch, streams)
     assert isinstance(views, Views)
     assert views.count >= 1
-    assert views.images.shape == (views.count * COUNT, 3, SIDE, SIDE)
+    assert views.images.shape[:2] == (views.count * COUNT, 3)
+    assert set(views.images.shape[2:]) == {SIDE if values.get("form") != "context-free" else 9}
     assert views.images.dtype == batch.images.dtype
     assert views.stage in network.trunk.stages
     assert float(views.images.min()) >= -1e-6

@@ -23,6 +23,8 @@ CONVNET_CHANNELS = {"stem": 4, "block1": 6, "block2": 8, "block3": 8, "last": 8}
 RESNET50 = TrunkSpec(name="resnet50", width=0.125)
 RESNET50_IMAGENET = TrunkSpec(name="resnet50", stem="imagenet", width=0.125)
 RESNET50_CHANNELS = {"stem": 8, "layer1": 32, "layer2": 64, "layer3": 128, "layer4": 256, "last": 256}
+ALEXNET = TrunkSpec(name="alexnet", stem="stride-2", width=0.125)
+ALEXNET_CHANNELS = {"conv1": 12, "conv2": 32, "conv3": 48, "conv4": 48, "conv5": 32, "last": 128}
 VGG = TrunkSpec(name="vgg16", width=0.125)
 VGG_CHANNELS = {"pool1": 8, "pool2": 16, "pool3": 32, "pool4": 64, "pool5": 64, "last": 64}
 # Sides of every stage but "last", worked out by hand from the published layouts.
@@ -35,6 +37,7 @@ CASES = [
     (PREACT, RESNET_CHANNELS, {32: [32, 32, 16, 8, 4], 64: [64, 64, 32, 16, 8]}),
     (RESNET50, RESNET50_CHANNELS, {32: [32, 32, 16, 8, 4], 64: [64, 64, 32, 16, 8]}),
     (RESNET50_IMAGENET, RESNET50_CHANNELS, {32: [8, 8, 4, 2, 1], 64: [16, 16, 8, 4, 2]}),
+    (ALEXNET, ALEXNET_CHANNELS, {32: [8, 4, 4, 4, 2], 64: [16, 8, 8, 8, 4]}),
     (VGG, VGG_CHANNELS, {32: [16, 8, 4, 2, 1], 64: [32, 16, 8, 4, 2], 96: [48, 24, 12, 6, 3]}),
 ]
 
@@ -135,6 +138,7 @@ def test_the_last_stage_pools_by_mean_in_resnet_and_by_maximum_in_convnet():
         ({"name": "wide-resnet", "stem": "cifar"}, "no setting 'stem'"),
         ({"name": "preact-resnet18", "depth": 18}, "no setting 'depth'"),
         ({"name": "vgg16", "stem": "cifar"}, "no setting 'stem'; allowed: channels, width"),
+        ({"name": "alexnet", "stem": "dense"}, "allowed: stride-2, stride-4"),
         ({"name": "resnet50", "stem": "dense"}, "allowed: cifar, imagenet"),
     ],
 )

@@ -7,7 +7,7 @@ import pytest
 
 from unfool.evaluation import Records
 from unfool.studies.transfer_claims import judge_claims
-from unfool.studies.transfer_measures import FGSM, NATURAL, PGD, STRONG, Measured
+from unfool.studies.transfer_measures import FGSM, NATURAL, PGD, STRONG, Measured, judged_strongly
 from unfool.studies.transfer_networks import Plan, plans
 from unfool.studies.transfer_scales import DEMO, PRETRAININGS
 
@@ -122,3 +122,26 @@ def test_fgsm_and_the_strong_attack_are_compared_on_the_same_images():
 def test_pretraining_is_real_if_the_whole_interval_is_15_points_above_random_weights(share, word):
     claims = judged(probes={"simclr": share, "random weights": 0.5})
     assert verdict(claims, "linear probe", "as they are") == word
+
+
+def test_what_moves_decides_the_comparison_with_training_from_scratch():
+    moved = Plan(model="simclr", share=0.3, moves="all")
+    for share, word in ((0.7, "holds"), (0.1, "fails")):
+        claims = judged({(moved, STRONG): share})
+        assert verdict(claims, "SimCLR, all layers moving", "autoattack") == word
+        assert verdict(claims, "After SimCLR, moving all layers") == word
+
+
+@pytest.mark.parametrize(
+    ("plan", "seeds"),
+    [
+        (Plan(model="simclr", share=0.3), {0, 1, 2}),
+        (Plan(model="adversarial contrast", share=0.3), {0}),
+        (Plan(model="no pretraining", moves="all"), {0, 1, 2}),
+        (Plan(model="no pretraining", moves="all", other=True), set()),
+        (Plan(model="simclr", share=0.1), set()),
+        (Plan(model="simclr", other=True), set()),
+    ],
+)
+def test_the_strong_attack_is_run_where_something_is_compared(plan, seeds):
+    assert {seed for seed in range(3) if judged_strongly(plan, seed)} == seeds

@@ -154,7 +154,7 @@ def test_probes_are_of_every_trunk_and_of_random_weights(finished):
 def test_claims_and_charts_are_of_the_rows(finished):
     out, result = finished
     texts = [claim["text"] for claim in result["claims"]]
-    assert len(texts) == len(set(texts)) == 7 + 4 + 1 + 2 + 2 + 2 + 2 + 1 + 1 + 2
+    assert len(texts) == len(set(texts)) == 7 + 4 + 1 + 2 + 2 + 2 + 3 + 1 + 1 + 2
     claim = next(item for item in result["claims"] if item["text"].startswith("SimCLR pretraining is more robust"))
     accuracy = {
         name: only(result["rows"], told("30 %", FGSM), model=name, attack="fgsm")["accuracy"]

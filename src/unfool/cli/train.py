@@ -44,13 +44,13 @@ class TrainCommand:
     start: Annotated[str | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="(default: fresh weights)")] = None
     """Weights (.safetensors) to start from; trunk, normalisation and heads are then the file's."""
     trunk: Annotated[str | None, tyro.conf.arg(metavar="NAME", help_behavior_hint="(default: resnet18)")] = None
-    """resnet18, resnet50, preact-resnet18, wide-resnet or vgg16; or convnet: narrow and fast, for two cores."""
+    """resnet18, resnet50, preact-resnet18, wide-resnet, vgg16, alexnet or context-encoder; or convnet: narrow."""
     stem: Annotated[str | None, tyro.conf.arg(metavar="NAME", help_behavior_hint="(default: the trunk's)")] = None
-    """The trunk's entry: cifar or imagenet (resnet18, resnet50), dense or strided (convnet)."""
+    """The trunk's entry: cifar or imagenet (ResNets), dense or strided (convnet), stride-4 or stride-2 (alexnet)."""
     width: Annotated[float | None, tyro.conf.arg(metavar="X", help_behavior_hint="(default: the trunk's)")] = None
     """Multiplier of the widths (all but convnet)."""
-    depth: Annotated[int | None, tyro.conf.arg(metavar="N", help_behavior_hint="(default: 28)")] = None
-    """Layers (wide-resnet)."""
+    depth: Annotated[int | None, tyro.conf.arg(metavar="N", help_behavior_hint="(default: the trunk's)")] = None
+    """Layers (wide-resnet), or stages (context-encoder)."""
     widths: Annotated[
         tuple[int, int, int] | None, tyro.conf.arg(metavar="A B C", help_behavior_hint="(default: 24 64 128)")
     ] = None

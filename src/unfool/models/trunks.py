@@ -29,7 +29,7 @@ class TrunkSpec:
 
     ``name`` is one of `TRUNKS`, ``channels`` those of the images, ``stem`` the trunk's entry, ``width`` a multiplier
     of the widths (all but convnet), ``widths`` the widths themselves (convnet), ``depth`` the number of layers as
-    papers count them (wide-resnet). Two equal specs build equal trunks.
+    papers count them (wide-resnet) or of stages (context-encoder). Two equal specs build equal trunks.
     """
 
     name: str = "resnet18"

@@ -52,6 +52,7 @@ def judge_claims(found: Found, probes: Probes, workflow: tuple[TrainedRun, Train
     other = Plan(model=SIMCLR, other=True)
     quarter = Plan(model=QUARTER, moves="all")
     cheaper = "SimCLR and adversarial fine-tuning are more robust than adversarial training at a quarter of their cost"
+    scratch = "SimCLR, all layers moving, is more robust with 30 % of the labels than training from scratch with all"
     together = "SimCLR, rotation and jigsaw together are more robust than SimCLR alone"
     return [
         *_against_scratch(found),
@@ -76,6 +77,7 @@ def judge_claims(found: Found, probes: Probes, workflow: tuple[TrainedRun, Train
             STRONG,
         ),
         _enough(found, dataclasses.replace(linear, learnt=CLEAN)),
+        _more(found, scratch, (whole, Plan(model=CONTROL, moves="all")), STRONG),
         _more(found, "After SimCLR, moving all layers is more robust than the added layer alone", (whole, one), STRONG),
         _more(
             found,

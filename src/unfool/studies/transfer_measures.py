@@ -86,18 +86,18 @@ def measured(settings: Scale, plan: Plan, seed: int, work: Workspace) -> Measure
     name, column = f"{plan.path}/{seed}", settings.other.column if plan.other else None
     found = {NATURAL: work.clean(name, run.network, test, settings.threat, column=column)}
     attacks = {FGSM: (FGSM, settings.attacked), PGD: (settings.pgd, settings.attacked)}
-    if _judged_strongly(plan, seed):
+    if judged_strongly(plan, seed):
         attacks[STRONG] = settings.strong, settings.judged
     for key, (attack, count) in attacks.items():
         found[key] = _attacked(settings, plan, name, run, attack, count, work)
     return Measured(plan=plan, seed=seed, records=found, cpu_seconds=run.cpu_seconds, model_images=run.model_images)
 
 
-def _judged_strongly(plan: Plan, seed: int) -> bool:
-    """Every seed where hardly an image stands; one where robust networks would take minutes each."""
+def judged_strongly(plan: Plan, seed: int) -> bool:
+    """Every seed of the controls and where hardly an image stands; one where robust networks would take minutes."""
     if plan.other or not (plan.share == COMPARED or plan.model in (CONTROL, QUARTER) or plan == WORKFLOW):
         return False
-    return seed == 0 or (plan.moves == "heads" and plan.model != ADVERSARIAL)
+    return seed == 0 or plan.model == CONTROL or (plan.moves == "heads" and plan.model != ADVERSARIAL)
 
 
 def _attacked(

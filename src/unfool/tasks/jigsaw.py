@@ -1,6 +1,7 @@
 """Jigsaw: tiles of an image are put back in another order; which order was it?
 
-The whole-trunk form for small images: the shuffled tiles make one image, and one pass of the trunk sees them all.
+Two forms. Whole: the shuffled tiles make one image again, and one pass of the trunk sees them all. Context-free: every
+tile is an image of its own to the trunk, and a head reads the features of all of them side by side.
 
 Legend: B images, G×G cells of which each gives one tile (T = G²), C channels, H×W pixels.
 """
@@ -9,11 +10,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
 from torch import Tensor
 
 from unfool.core.batch import Batch, Views
@@ -21,19 +22,26 @@ from unfool.core.config import configured
 from unfool.core.errors import ImagesError
 from unfool.core.streams import Streams
 from unfool.data.augment import augmented
+from unfool.models.network import Network
 from unfool.tasks.base import TASKS, Task, at_least_fp32
 from unfool.tasks.permutations import Reading, permutation_set
+from unfool.tasks.tiles import cut, normalised, one_by_one, together
+
+JOINING_HEADS = ("tiles", "tile-convolution")
+"""Kinds of heads that read tiles one by one; the second has a convolution of its own."""
 
 
 @TASKS.add("jigsaw")
 class Jigsaw(Task):
     """Predict which permutation of a stored set the tiles of an image were put through; the loss is cross-entropy.
 
-    After Noroozi & Favaro ("Unsupervised Learning of Visual Representations by Solving Jigsaw Puzzles", ECCV 2016), who
-    show each tile to one network alone; here the tiles make one image again, resized to what it was, and none is
-    normalised by itself. Edges of tiles that were neighbours do not continue each other: between them ``gap`` is never
-    shown, and ``jitter`` moves each tile by itself. The canonical view has a permutation drawn for its id from a fixed
-    stream, each tile in the middle of its range, and no augmentation. Raises ImagesError for images too small to cut.
+    After Noroozi & Favaro ("Unsupervised Learning of Visual Representations by Solving Jigsaw Puzzles", ECCV 2016). The
+    context-free form is theirs: each tile, at its own size and normalised by itself (`normalised`), is a view, and the
+    features of all tiles, joined in the order of their places, tell the permutation. In the whole form the tiles make
+    one image again, resized to what it was, and none is normalised. Edges of tiles that were neighbours do not continue
+    each other: between them ``gap`` is never shown, and ``jitter`` moves each tile by itself. The canonical view has a
+    permutation drawn for its id from a fixed stream, each tile in the middle of its range, and no augmentation. Raises
+    ImagesError for images too small to cut, and for tiles too small for the trunk.
     """
 
     permutations: Tensor
@@ -43,16 +51,36 @@ class Jigsaw(Task):
         """The image is cut into ``grid`` by ``grid`` cells, and there are ``count`` permutations, chosen as one of the
         readings of `permutation_set` says.
 
-        ``gap`` and ``jitter`` are shares of a cell's side, in whole pixels at least and at most that much. An
-        augmentation that pads, such as ``crop-flip``, would tell where a tile comes from by the black of the margin.
+        ``gap`` and ``jitter`` are shares of a cell's side, in whole pixels at least and at most that much; the paper's
+        tiles of 64 pixels in cells of 75 are no gap and a jitter of 0.147. An augmentation that pads, such as
+        ``crop-flip``, would tell where a tile comes from by the black of the margin.
+
+        The context-free form has a head of its own: ``hidden`` units behind the joined tiles, and an eighth of that
+        for each tile (the paper: 4096 and 512). ``own_convolution`` reads the trunk before its last convolution stage,
+        and begins the head with a convolution that the task does not share with the classifier.
         """
 
+        form: Literal["whole", "context-free"] = "whole"
         grid: int = Field(default=2, ge=2, le=3)
         count: int = Field(default=24, ge=2)
         permutations: Reading = "pairwise"
         gap: float = Field(default=0.125, ge=0, lt=1)
         jitter: float = Field(default=0.125, ge=0, lt=1)
         augmentation: str = "none"
+        own_convolution: bool = False
+        hidden: int = Field(default=512, ge=8, multiple_of=8)
+
+        @field_validator("own_convolution")
+        @classmethod
+        def _has_tiles(cls, own_convolution: bool, info: ValidationInfo) -> bool:
+            if own_convolution and info.data.get("form", "refused") == "whole":
+                raise ValueError("it belongs to tiles that are read one by one: set form=context-free")
+            return own_convolution
+
+        @property
+        def views(self) -> int:
+            """Views of an image."""
+            return self.grid**2 if self.form == "context-free" else 1
 
     settings: Settings
 
@@ -60,14 +88,34 @@ class Jigsaw(Task):
         super().__init__(settings)
         found = permutation_set(settings.grid**2, settings.count, settings.permutations)
         self.register_buffer("permutations", found)
+        self.stage = "last"
+        self.smallest = 1
 
     @classmethod
     def settings_of(cls, head: Mapping[str, Any]) -> dict[str, Any]:
-        """A head tells how many permutations there are."""
-        return {"count": head["outputs"]}
+        """A head tells how many permutations there are, and one that joins tiles also how they are read."""
+        found = {"count": head["outputs"]}
+        if head.get("kind") not in JOINING_HEADS:
+            return found
+        own = head["kind"] == JOINING_HEADS[1]
+        grid = math.isqrt(head["tiles"])
+        return {**found, "form": "context-free", "grid": grid, "hidden": head["hidden"], "own_convolution": own}
 
     def head_for(self, channels: Mapping[str, int], classes: Mapping[str, int]) -> dict[str, Any]:
-        return {"kind": "linear", "inputs": channels["last"], "outputs": self.settings.count}
+        settings = self.settings
+        if settings.form == "whole":
+            return {"kind": "linear", "inputs": channels["last"], "outputs": settings.count}
+        joined = {"tiles": settings.grid**2, "features": settings.hidden // 8, "hidden": settings.hidden}
+        if not settings.own_convolution:
+            return {"kind": JOINING_HEADS[0], "inputs": channels["last"], **joined, "outputs": settings.count}
+        before, last, _ = list(channels.values())[-3:]
+        return {"kind": JOINING_HEADS[1], "inputs": before, "channels": last, **joined, "outputs": settings.count}
+
+    def bind(self, network: Network, name: str, classes: Mapping[str, int], streams: Streams) -> None:
+        super().bind(network, name, classes, streams)
+        self.smallest = network.trunk.smallest
+        if self.settings.own_convolution:
+            self.stage = network.trunk.stages[-3]
 
     def views(self, batch: Batch, streams: Streams | None) -> Views:
         images = augmented(batch, self.settings.augmentation, 1, streams)
@@ -78,7 +126,17 @@ class Jigsaw(Task):
         moving = None if streams is None else draws
         rows = self._shown("rows", images.shape[2], order, order // self.settings.grid, batch.ids, moving)
         columns = self._shown("columns", images.shape[3], order, order % self.settings.grid, batch.ids, moving)
-        return Views(images=_gathered(images, rows, columns), targets=chosen)
+        tiles = cut(images, rows, columns)
+        if self.settings.form == "whole":
+            return Views(images=together(tiles, (images.shape[2], images.shape[3])), targets=chosen)
+        if min(tiles.shape[3], tiles.shape[5]) < self.smallest:
+            raise ImagesError(
+                f"jigsaw cut images of {images.shape[2]}×{images.shape[3]} pixels into tiles of {tiles.shape[3]}×"
+                f"{tiles.shape[5]}, and the trunk needs {self.smallest} or more a side; give larger images, a smaller "
+                "grid, gap or jitter, or another trunk or stem"
+            )
+        shown = normalised(one_by_one(tiles))
+        return Views(images=shown, count=self.settings.views, targets=chosen, stage=self.stage)
 
     def losses(self, outputs: Tensor, views: Views) -> Tensor:
         return F.cross_entropy(at_least_fp32(self.head(outputs)), views.targets, reduction="none")
@@ -107,15 +165,3 @@ class Jigsaw(Task):
         starts = cells * side // grid + gap // 2 + moved
         pixels = starts[..., None] + torch.arange(tile, device=starts.device)
         return pixels.unflatten(1, (grid, grid))
-
-
-def _gathered(images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """Pixels at rows and columns (B, G, G, pixels of a tile) of images (B, C, H, W) as one image each, (B, C, H, W)."""
-    height, width = images.shape[2:]
-    # (B, G, tile, G, tile): place and pixel down, place and pixel across.
-    index = rows.transpose(2, 3)[..., None] * width + columns[:, :, None]
-    size = index.shape[1] * index.shape[2], index.shape[3] * index.shape[4]
-    shown = images.flatten(2).gather(2, index.flatten(1)[:, None].expand(-1, images.shape[1], -1)).unflatten(2, size)
-    if size == (height, width):
-        return shown
-    return F.interpolate(shown, size=(height, width), mode="bilinear", align_corners=False)

@@ -1,0 +1,46 @@
+"""AlexNet (Krizhevsky et al., "ImageNet Classification with Deep Convolutional Neural Networks", NeurIPS 2012)."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from torch import nn
+
+from unfool.models.resnet import convolution_and_norm
+from unfool.models.trunks import TRUNKS, Trunk, TrunkSpec, scaled
+
+_CONVOLUTIONS = ((96, 11, True), (256, 5, True), (384, 3, False), (384, 3, False), (256, 3, True))
+"""Channels and kernel of each convolution, and whether a max-pool follows it."""
+
+LAST_SIDE = 2
+"""Side to which the last features are averaged before they are flattened."""
+
+
+@TRUNKS.add("alexnet")
+class AlexNet(Trunk):
+    """Stages conv1 to conv5, of which 1, 2 and 5 end in a max-pool, and last (averages of the four quarters).
+
+    ``stem`` is the first stride: ``stride-4`` as in the paper, ``stride-2`` for tiles of an image (Noroozi & Favaro,
+    ECCV 2016, section 3.1), whose 64 pixels then leave the paper's 4×4 features at conv5. Departs from Krizhevsky et
+    al.: one tower without groups; batch norm behind every convolution, where they normalise across channels behind the
+    first two alone; every layer is padded by half its kernel, so that no image is too small; no fully connected layers,
+    whose place the heads take, which read the mean of each quarter: 4·256·width features.
+    """
+
+    settings: ClassVar[dict[str, Any]] = {"stem": "stride-4", "width": 1.0}
+    stems: ClassVar[tuple[str, ...]] = ("stride-4", "stride-2")
+
+    def __init__(self, spec: TrunkSpec):
+        parts: dict[str, nn.Module] = {}
+        channels: dict[str, int] = {}
+        inputs, stride = spec.channels, 4 if spec.stem == "stride-4" else 2
+        for index, (base, kernel, pooled) in enumerate(_CONVOLUTIONS, start=1):
+            outputs = scaled(base, spec.width or self.settings["width"])
+            pool = [nn.MaxPool2d(3, stride=2, padding=1)] if pooled else []
+            parts[f"conv{index}"] = nn.Sequential(
+                *convolution_and_norm(inputs, outputs, kernel, stride), nn.ReLU(inplace=True), *pool
+            )
+            channels[f"conv{index}"] = outputs
+            inputs, stride = outputs, 1
+        parts["last"] = nn.Sequential(nn.AdaptiveAvgPool2d(LAST_SIDE), nn.Flatten())
+        super().__init__(spec, parts, {**channels, "last": LAST_SIDE**2 * inputs})

@@ -1,0 +1,67 @@
+"""Heads that read the tiles of an image together: each by itself at first, with the same weights, then side by side.
+
+Legend: B images, T tiles of each, in the order of their places; D features of a tile, C channels, h×w positions.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from unfool.models.heads import HEADS, Head
+from unfool.models.resnet import convolution_and_norm
+
+POOLED_SIDE = 2
+"""Side to which the features of a tile's own convolution are pooled."""
+
+
+class Joined(nn.Module):
+    """Features (T·B, D), tile-major, as one row an image, (B, T·D)."""
+
+    def __init__(self, tiles: int):
+        super().__init__()
+        self.tiles = tiles
+
+    def forward(self, features: Tensor) -> Tensor:
+        return features.unflatten(0, (self.tiles, -1)).transpose(0, 1).flatten(1)
+
+
+def _joining(tiles: int, inputs: int, features: int, hidden: int, outputs: int) -> list[nn.Module]:
+    each = [nn.Linear(inputs, features), nn.ReLU()]
+    return [*each, Joined(tiles), nn.Linear(tiles * features, hidden), nn.ReLU(), nn.Linear(hidden, outputs)]
+
+
+@HEADS.add("tiles")
+class TileHead(Head):
+    """The context-free network's head (Noroozi & Favaro, ECCV 2016, figure 3): a linear layer on each tile, one on all
+    of them side by side, ReLU behind both, and a last one; (T·B, inputs), tile-major, → (B, outputs).
+
+    Departs from the paper: no dropout.
+    """
+
+    keys = ("tiles", "inputs", "features", "hidden", "outputs")
+
+    def __init__(self, *, tiles: int, inputs: int, features: int, hidden: int, outputs: int):
+        sizes = {"tiles": tiles, "inputs": inputs, "features": features, "hidden": hidden, "outputs": outputs}
+        super().__init__({"kind": "tiles", **sizes}, *_joining(**sizes))
+
+
+@HEADS.add("tile-convolution")
+class TileConvolutionHead(Head):
+    """The same behind a 3×3 convolution of its own, with batch norm and ReLU, pooled to 2×2 by the maximum:
+    (T·B, inputs, h, w), tile-major, → (B, outputs).
+
+    ``channels`` are those of the convolution. In train mode batch norm looks at batch-mates, in eval mode it does not.
+    """
+
+    keys = ("tiles", "inputs", "channels", "features", "hidden", "outputs")
+
+    def __init__(self, *, tiles: int, inputs: int, channels: int, features: int, hidden: int, outputs: int):
+        sizes = {"tiles": tiles, "features": features, "hidden": hidden, "outputs": outputs}
+        super().__init__(
+            {"kind": "tile-convolution", "inputs": inputs, "channels": channels, **sizes},
+            *convolution_and_norm(inputs, channels, 3),
+            nn.ReLU(),
+            nn.AdaptiveMaxPool2d(POOLED_SIDE),
+            nn.Flatten(),
+            *_joining(inputs=POOLED_SIDE**2 * channels, **sizes),
+        )
