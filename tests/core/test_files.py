@@ -27,7 +27,7 @@ def test_a_write_replaces_the_file_and_leaves_nothing_beside_it(tmp_path):
     target = tmp_path / "deep" / "weights.bin"
     for content in ("old", "new"):
         with atomic_path(target) as temporary:
-            assert temporary.parent == target.parent
+            assert temporary.parent.parent == target.parent
             temporary.write_text(content)
         assert target.read_text() == content
     assert names(target.parent) == ["weights.bin"]

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,16 +23,18 @@ _DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS})
 
 @contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
-    """Give a temporary path in the target's folder; on success it replaces ``path``, on any failure it is removed.
+    """Give a temporary path beside the target; on success it replaces ``path``, on any failure it is removed.
 
-    What a killed process left of an earlier attempt is removed as well. Raises OutputError if the folder cannot be
-    written or the disk is full.
+    It lies in a folder of its own, where a writer may make temporary files as it likes. What a killed process left of
+    an earlier attempt is removed as well. Raises OutputError if the folder cannot be written or the disk is full.
     """
     path = Path(path)
-    temporary = path.parent / f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.part"
+    apart = path.parent / f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.part"
+    temporary = apart / path.name
     with _writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         _sweep(path)
+        apart.mkdir()
         temporary.touch(exist_ok=False)
         mode = temporary.stat().st_mode
     try:
@@ -49,7 +52,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
             finally:
                 os.close(folder)
     finally:
-        temporary.unlink(missing_ok=True)
+        shutil.rmtree(apart, ignore_errors=True)
 
 
 def write_text(path: str | Path, text: str) -> None:
@@ -96,12 +99,12 @@ def _writing(path: Path, only: frozenset[int] | None = None) -> Iterator[None]:
 
 
 def _sweep(path: Path) -> None:
-    """Remove the temporary files of processes that are no more."""
+    """Remove the temporary folders of processes that are no more."""
     pattern = re.compile(re.escape(f".{path.name}.") + r"(\d+)\.[0-9a-f]{8}\.part")
     for candidate in path.parent.iterdir():
         match = pattern.fullmatch(candidate.name)
         if match and not _alive(int(match[1])):
-            candidate.unlink(missing_ok=True)
+            shutil.rmtree(candidate, ignore_errors=True)
 
 
 def _alive(process: int) -> bool:
