@@ -61,9 +61,17 @@ def test_two_streams_with_statistics_of_their_own_are_configured(cli, tiny, tmp_
     assert (made.adversarial, made.statistics, made.steps) == ("dual-stream", "separate", 1)
 
 
+def test_the_classifier_first_then_the_heads_of_the_others(cli, tiny, tmp_path):
+    more = ("--task", "labels", "--task", "rotation", "--regime", "classifier-first", "--steps", "1")
+    assert cli(*tiny, *more, "--out", tmp_path / "run").code == 0
+    stages = open_run(tmp_path / "run").config.stages
+    assert [(list(stage.tasks), stage.moves) for stage in stages] == [(["labels"], "all"), (["rotation"], "heads")]
+
+
 @pytest.mark.parametrize(
     ("more", "words"),
     [
+        (("--regime", "classifier-first"), "none of them without labels"),
         (("--steps", "3", "--epochs", "2"), "give one of the two"),
         (("--moves", "from:layer9"), "allowed: block1, block2, block3, last, stem"),
         (("--moves", "after:7"), "it has 7 layers"),

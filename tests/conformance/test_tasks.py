@@ -24,6 +24,7 @@ VARIANTS = {
         *({"loss": loss, **rest} for loss in CONTRAST_LOSSES for rest in ({}, {"views": 3}, BANK)),
         {"negatives": "queue", "bank": 12, "decay": 4},
     ],
+    "inpainting": [{"masks": 2, "lambda_adv": 0.5, "stage": "block2"}, {"discriminator": 0, "lambda_adv": 0.0}],
     "jigsaw": [
         {"grid": 3, "count": 30},
         {"permutations": "original", "count": 9, "augmentation": "simclr"},

@@ -97,6 +97,17 @@ def test_the_next_write_clears_what_a_killed_one_left(tmp_path):
     assert names(tmp_path) == ["weights.bin"]
 
 
+def test_the_next_holder_of_a_folder_clears_what_killed_writers_left_below_and_nothing_else(tmp_path):
+    (tmp_path / "deep").mkdir()
+    killed_while_writing(tmp_path / "deep" / "weights.bin")
+    mine = tmp_path / f".weights.bin.{os.getpid()}.01234567.part"
+    mine.mkdir()
+    with folder_lock(tmp_path):
+        pass
+    assert names(tmp_path / "deep") == ["weights.bin"]
+    assert mine.is_dir()
+
+
 @pytest.mark.parametrize("folder", ["/proc/unfool", "a-file/below", "a-file"])
 def test_an_unwritable_folder_is_one_clear_line(tmp_path, folder):
     (tmp_path / "a-file").write_text("in the way")

@@ -29,6 +29,10 @@ def contrast(**settings):
     return TaskConfig(task="contrast", settings={"size": 6, **settings})
 
 
+def inpainting(**settings):
+    return TaskConfig(task="inpainting", settings={"width": 8, "side": 16, "discriminator": 4, **settings})
+
+
 def stage(tasks=None, **settings):
     values = {"epochs": 1 if "steps" in settings else 2, "batch_size": 12, "learning_rate": 0.01, **settings}
     return StageConfig(tasks=tasks or {"labels": labels()}, **values)
@@ -78,6 +82,10 @@ KILLED = {
         stage(
             {"contrast": contrast(decay=3)}, perturb="pgd-1", adversarial="dual-stream", statistics="separate", epochs=1
         ),
+    ),
+    "inpainting and its discriminator beside labels, then perturbed on a frozen trunk": run(
+        stage({"labels": labels(), "inpainting": inpainting(lambda_adv=0.3)}, ema=0.5),
+        stage({"fill": inpainting(masks=2)}, optimizer="sgd", moves="heads", perturb="pgd-1", epochs=1),
     ),
 }
 """Runs of 8 to 12 steps, by what is special about them."""

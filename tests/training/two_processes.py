@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 import torch._dynamo  # an optimizer's first step would import it, in every child anew
 from accelerate.state import AcceleratorState
-from tiny_runs import TRUNK, contrast, labels, make_table, run, stage
+from tiny_runs import TRUNK, contrast, inpainting, labels, make_table, run, stage
 
 from unfool.cli import main as cli
 from unfool.core.errors import UnfoolError
@@ -67,6 +67,7 @@ RUNS = {
         stage(**PERTURBED, ema=0.8, held_out=12, stop_attack="pgd-1", **{**SMALL, "epochs": 2}), stage(**SMALL)
     ),
     "a queue of negatives": run(stage({"contrast": contrast(negatives="queue", bank=16)}, **SMALL)),
+    "inpainting and its discriminator": run(stage({"fill": inpainting(lambda_adv=0.3, masks=2)}, **SMALL)),
     "one step of adam": run(stage({"contrast": contrast()}, steps=1)),
 }
 

@@ -61,7 +61,10 @@ class TrainCommand:
         tyro.conf.UseAppendAction[tuple[str, ...]],
         tyro.conf.arg(metavar="NAME[:KEY=VALUE,..]", help_behavior_hint="(repeatable, default: labels)"),
     ] = ()
-    """labels, contrast, rotation or jigsaw, with settings; weight=W weighs it in the loss, as=HEAD names its head."""
+    """labels, contrast, rotation, jigsaw or inpainting, with settings; weight=W weighs it in the loss, as=HEAD names
+    its head."""
+    regime: Literal["joint", "classifier-first"] = "joint"
+    """All tasks at once, or those with labels first and the others' heads then, on the frozen trunk."""
     classifier: Annotated[
         str | None, tyro.conf.arg(metavar="HEAD", help_behavior_hint="(default: the first labels task's)")
     ] = None
@@ -117,6 +120,8 @@ class TrainCommand:
   unfool train --data cifar10 --trunk convnet --perturb pgd-10 --adversarial trades --held-out 1000 --out runs/trades
   unfool train --data cifar10 --start runs/trades/weights.safetensors --moves heads --task contrast --out runs/head
   unfool train --data cifar100 --task contrast --task rotation --task jigsaw --epochs 10 --out runs/pretext
+  unfool train --data cifar10 --trunk context-encoder --task labels --task inpainting:weight=10 --out runs/both
+  unfool train --data cifar10 --task labels --task inpainting --regime classifier-first --out runs/first
   unfool train --data cifar10 --start runs/pretext/weights.safetensors --fraction 0.01 --moves heads --out runs/few
   unfool train --config runs/multi/config.yaml --out runs/again
 """
@@ -174,7 +179,7 @@ class TrainCommand:
         from unfool.core.config import build
         from unfool.core.errors import SpecError
         from unfool.models.trunks import TrunkSpec
-        from unfool.training import RunConfig, StageConfig
+        from unfool.training import RunConfig, StageConfig, in_regime
 
         if self.data is None:
             raise SpecError("no data set was given; give --data NAME (unfool doctor lists them) or --config FILE")
@@ -189,7 +194,7 @@ class TrainCommand:
         heads = [name for name, task in tasks.items() if task.task == "labels"]
         values = {
             "data": self.data,
-            "stages": (build(StageConfig, {"tasks": tasks, **stage}, "the run"),),
+            "stages": in_regime(self.regime, build(StageConfig, {"tasks": tasks, **stage}, "the run")),
             "size": self.size,
             "fraction": self.fraction,
             "start": self.start,

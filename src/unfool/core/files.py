@@ -8,7 +8,7 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     temporary = apart / path.name
     with _writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        _sweep(path)
+        _sweep(path.parent.iterdir(), path.name)
         apart.mkdir()
         temporary.touch(exist_ok=False)
         mode = temporary.stat().st_mode
@@ -46,6 +46,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
             # A writer may have put a private file in its place; the caller's umask decides, as for any other file.
             os.chmod(temporary, mode)
             os.replace(temporary, path)
+            shutil.rmtree(apart, ignore_errors=True)
             folder = os.open(path.parent, os.O_RDONLY)
             try:
                 os.fsync(folder)
@@ -68,7 +69,10 @@ def write_json(path: str | Path, value: Any) -> None:
 
 @contextmanager
 def folder_lock(folder: str | Path) -> Iterator[None]:
-    """Hold a folder for one process; OutputError if another holds it. The lock dies with the process."""
+    """Hold a folder for one process; OutputError if another holds it. The lock dies with the process.
+
+    What killed processes were writing anywhere below it is removed.
+    """
     folder = Path(folder)
     lock = FileLock(folder / ".lock", timeout=0)
     with _writing(folder):
@@ -79,6 +83,7 @@ def folder_lock(folder: str | Path) -> Iterator[None]:
             raise OutputError(
                 f"{folder} is in use by another unfool process; wait for it or choose another folder"
             ) from error
+    _sweep(folder.rglob("*.part"))
     try:
         yield
     finally:
@@ -98,10 +103,10 @@ def _writing(path: Path, only: frozenset[int] | None = None) -> Iterator[None]:
         raise OutputError(f"cannot write {path}: {reason}; free some space or choose a writable folder") from error
 
 
-def _sweep(path: Path) -> None:
-    """Remove the temporary folders of processes that are no more."""
-    pattern = re.compile(re.escape(f".{path.name}.") + r"(\d+)\.[0-9a-f]{8}\.part")
-    for candidate in path.parent.iterdir():
+def _sweep(found: Iterable[Path], name: str | None = None) -> None:
+    """Remove temporary folders (for files called ``name``, or any) of processes that are no more."""
+    pattern = re.compile(rf"\.{'.+' if name is None else re.escape(name)}\.(\d+)\.[0-9a-f]{{8}}\.part")
+    for candidate in list(found):
         match = pattern.fullmatch(candidate.name)
         if match and not _alive(int(match[1])):
             shutil.rmtree(candidate, ignore_errors=True)

@@ -8,12 +8,13 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from collections.abc import Callable, Iterator
-from typing import Generic, TypeVar
+from typing import Generic, TypeVar, cast
 
 from unfool.core.errors import SpecError
 from unfool.core.spec import unknown
 
 Item = TypeVar("Item")
+Added = TypeVar("Added")
 
 
 class Registry(Generic[Item]):
@@ -25,13 +26,14 @@ class Registry(Generic[Item]):
         self._items: dict[str, Item] = {}
         self._loaded = False
 
-    def add(self, name: str) -> Callable[[Item], Item]:
+    def add(self, name: str) -> Callable[[Added], Added]:
         """Decorator that files an item under ``name``; a second item of that name is an error."""
 
-        def file(item: Item) -> Item:
+        def file(item: Added) -> Added:
             if name in self._items:
                 raise SpecError(f"{self.kind} {name!r} is registered twice; choose another name")
-            self._items[name] = item
+            # The item keeps its own type: a task that is filed is still known by its own methods.
+            self._items[name] = cast("Item", item)
             return item
 
         return file

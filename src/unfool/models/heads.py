@@ -16,15 +16,18 @@ from unfool.core.streams import Streams
 from unfool.models.initial import initialise
 
 MAX_UNITS = 1 << 20
+MAX_LETTERS = 80
 
 
 class Head(nn.Sequential):
     """Base of all heads, layers in a row.
 
-    ``keys`` are the sizes that its constructor takes, by keyword; ``words`` what may be given beside, and its values.
+    ``keys`` are the sizes that its constructor takes, by keyword, and ``texts`` the names; ``words`` what may be given
+    beside, and its values.
     """
 
     keys: ClassVar[tuple[str, ...]] = ()
+    texts: ClassVar[tuple[str, ...]] = ()
     words: ClassVar[Mapping[str, tuple[str, ...]]] = {}
 
     def __init__(self, description: dict[str, Any], *layers: nn.Module):
@@ -72,8 +75,8 @@ def empty_head(description: Mapping[str, Any]) -> Head:
     head = HEADS[kind]
     given = {key: value for key, value in description.items() if key != "kind"}
     for key, value in given.items():
-        if key not in head.keys and key not in head.words:
-            raise unknown(f"setting of head {kind!r}", str(key)[:80], [*head.keys, *head.words])
+        if key not in (known := [*head.keys, *head.texts, *head.words]):
+            raise unknown(f"setting of head {kind!r}", str(key)[:80], known)
         if key in head.words and value not in head.words[key]:
             raise unknown(f"{key} of head {kind!r}", str(value)[:80], head.words[key])
     for key in head.keys:
@@ -82,6 +85,10 @@ def empty_head(description: Mapping[str, Any]) -> Head:
             raise SpecError(
                 f"{key} of head {kind!r} is {reprlib.repr(size)}; give a whole number from 1 to {MAX_UNITS}"
             )
+    for key in head.texts:
+        text = given.get(key)
+        if not isinstance(text, str) or not 1 <= len(text) <= MAX_LETTERS:
+            raise SpecError(f"{key} of head {kind!r} is {reprlib.repr(text)}; give a name")
     with torch.device("meta"):
         return head(**given)
 

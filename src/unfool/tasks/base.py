@@ -6,6 +6,7 @@ Legend: B images, V views of each (N = V·B, view-major), D features.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
@@ -21,6 +22,14 @@ from unfool.models.heads import build_head
 from unfool.models.network import Network
 
 TASKS: Registry[type[Task]] = Registry("task", "unfool.tasks")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ParameterGroup:
+    """Parameters with an optimizer of their own, at ``rate`` times the stage's learning rate."""
+
+    parameters: tuple[nn.Parameter, ...]
+    rate: float = 1.0
 
 
 class Task(nn.Module):
@@ -52,6 +61,14 @@ class Task(nn.Module):
     def coupled(self) -> bool:
         """True if an image's loss depends on its batch-mates; then no active set is possible."""
         return False
+
+    @property
+    def optimizers(self) -> Mapping[str, ParameterGroup]:
+        """Named groups of parameters that are stepped in turn after all others, on losses of their own; none here.
+
+        The losses that the others learn from must leave them alone, and `turn_losses` must move nothing else.
+        """
+        return {}
 
     @classmethod
     def settings_of(cls, head: Mapping[str, Any]) -> dict[str, Any]:
@@ -91,6 +108,11 @@ class Task(nn.Module):
     def losses(self, outputs: Tensor, views: Views) -> Tensor:
         """Losses (B,) from the trunk's features (V·B, ...) at ``views.stage``; higher is worse."""
         raise SpecError(f"task {type(self).__name__} has no losses; define losses")
+
+    def turn_losses(self, group: str) -> Tensor:
+        """Losses (B,) for a group of ``optimizers``, on what the last ``losses`` were computed from; called once
+        in each training step, after the others have moved. It makes no pass through the trunk."""
+        raise SpecError(f"task {type(self).__name__} has no losses for its {group}; define turn_losses")
 
     def scores(self, outputs: Tensor, views: Views) -> dict[str, Tensor]:
         """Figures worth a training curve beside the loss, each (B,); none by default."""

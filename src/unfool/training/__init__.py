@@ -5,6 +5,7 @@ from unfool.training.folder import TrainedRun, open_run
 from unfool.training.held_out import cut_held_out
 from unfool.training.probe_settings import ProbeSettings
 from unfool.training.probes import ProbeResult, StageClassifier, StageProbe, probe
+from unfool.training.regimes import in_regime
 from unfool.training.run import train
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "TaskConfig",
     "TrainedRun",
     "cut_held_out",
+    "in_regime",
     "open_run",
     "probe",
     "read_config",

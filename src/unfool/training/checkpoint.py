@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ class Progress:
 
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:
-    """What a checkpoint file holds; ``metadata`` has the optimizer's ``scalars`` and the ``table``'s fingerprint."""
+    """What a checkpoint file holds; ``metadata`` has the optimizers' ``scalars`` and the ``table``'s fingerprint."""
 
     tensors: dict[str, Tensor]
     metadata: dict[str, Any]
@@ -38,21 +38,20 @@ class Checkpoint:
 def save_checkpoint(
     path: Path,
     stage: Stage,
-    optimizer: torch.optim.Optimizer,
+    optimizers: Sequence[torch.optim.Optimizer],
     progress: Progress,
     table: str,
     ending: Mapping[str, Tensor],
 ) -> None:
-    """Write weights, task state, optimizer state, progress and what the stage will end with, whole or not at all."""
+    """Write weights, task state, optimizers' state, progress and what the stage will end with, whole or not at all."""
     tensors = {f"model/{name}": value for name, value in _own(stage).items()}
     tensors |= {f"ending/{name}": value for name, value in ending.items()}
     scalars: dict[str, Any] = {}
-    for index, slots in optimizer.state_dict()["state"].items():
-        for slot, value in slots.items():
-            if isinstance(value, Tensor):
-                tensors[f"optimizer/{index}/{slot}"] = value
-            else:
-                scalars[f"{index}/{slot}"] = value
+    for place, optimizer in enumerate(optimizers):
+        for index, slots in optimizer.state_dict()["state"].items():
+            for slot, value in slots.items():
+                kept = tensors if isinstance(value, Tensor) else scalars
+                kept[f"{_named(place)}/{index}/{slot}"] = value
     save_tensors(path, tensors, {"progress": asdict(progress), "scalars": scalars, "table": table})
 
 
@@ -74,7 +73,9 @@ def read_checkpoint(path: Path) -> Checkpoint:
         ) from error
 
 
-def restore(saved: Checkpoint, stage: Stage, optimizer: torch.optim.Optimizer, ending: Mapping[str, Tensor]) -> None:
+def restore(
+    saved: Checkpoint, stage: Stage, optimizers: Sequence[torch.optim.Optimizer], ending: Mapping[str, Tensor]
+) -> None:
     """Put a checkpoint's tensors back in place; WeightsError if one is missing or does not fit."""
     try:
         with torch.no_grad():
@@ -82,28 +83,33 @@ def restore(saved: Checkpoint, stage: Stage, optimizer: torch.optim.Optimizer, e
                 value.copy_(_fitting(saved.tensors[f"model/{name}"], value))
             for name, value in ending.items():
                 value.copy_(_fitting(saved.tensors[f"ending/{name}"], value))
-        optimizer.load_state_dict(
-            {"state": _slots(saved, optimizer), "param_groups": optimizer.state_dict()["param_groups"]}
-        )
+        for place, optimizer in enumerate(optimizers):
+            slots = _slots(saved, f"{_named(place)}/", optimizer)
+            optimizer.load_state_dict({"state": slots, "param_groups": optimizer.state_dict()["param_groups"]})
     except (KeyError, ValueError, IndexError) as error:
         raise WeightsError(
             f"the checkpoint lacks or misshapes {error}; delete the run folder to start again"
         ) from error
 
 
-def _slots(saved: Checkpoint, optimizer: torch.optim.Optimizer) -> dict[int, dict[str, Any]]:
-    """The optimizer's state by parameter number, in each parameter's own memory order, as a first step leaves it."""
+def _slots(saved: Checkpoint, prefix: str, optimizer: torch.optim.Optimizer) -> dict[int, dict[str, Any]]:
+    """An optimizer's state by parameter number, in each parameter's own memory order, as a first step leaves it."""
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     state: dict[int, dict[str, Any]] = {}
     for key, value in {**saved.tensors, **saved.metadata["scalars"]}.items():
-        if key.startswith(("model/", "ending/")):
+        if not key.startswith(prefix):
             continue
-        number, slot = key.removeprefix("optimizer/").split("/")
+        number, slot = key.removeprefix(prefix).split("/")
         parameter = parameters[int(number)]
         if isinstance(value, Tensor) and value.shape == parameter.shape:
             value = torch.empty_like(parameter, requires_grad=False).copy_(value)
         state.setdefault(int(number), {})[slot] = value
     return state
+
+
+def _named(place: int) -> str:
+    """What the state of an optimizer is kept under: the stage's own comes first."""
+    return f"optimizer {place}" if place else "optimizer"
 
 
 def _fitting(saved: Tensor, value: Tensor) -> Tensor:

@@ -39,6 +39,7 @@ from unfool.training.processes import joint_means, make_accelerator, share_of, t
 from unfool.training.schedule import learning_rate, make_optimizer
 from unfool.training.stage import Stage
 from unfool.training.start import begin, resolved
+from unfool.training.turns import Turns
 
 LOG_EVERY = 10
 """Steps between two lines of metrics.csv."""
@@ -141,13 +142,13 @@ class _Run:
         for index in range(progress.stage, len(self.stages)):
             stage = self.stages[index].to(self.device)
             stage.choose_moving()
-            optimizer = make_optimizer(stage.config, stage.parameters())
+            optimizer, turns = make_optimizer(stage.config, stage.ungrouped()), Turns(stage)
             # The others need no copy of the best weights: the next stage begins with the first process's.
             ending = Ending(stage, self.held_out if self.first else None, self.streams, self.device)
             if saved is not None:
-                restore(saved, stage, optimizer, ending.state())
+                restore(saved, stage, [optimizer, *turns.optimizers.values()], ending.state())
                 saved = None
-            self._stage(index, stage, optimizer, ending, progress, metrics, started)
+            self._stage(index, stage, optimizer, turns, ending, progress, metrics, started)
             ending.finish()
             progress.stage, progress.step = index + 1, 0
         with joint_batch():
@@ -160,15 +161,18 @@ class _Run:
 
     def _columns(self) -> list[str]:
         names = list(dict.fromkeys(name for stage in self.stages for name in stage.tasks))
+        turns = list(dict.fromkeys(name for stage in self.stages for name in stage.groups()))
         fixed = ["stage", "step", "epoch", "images_seen", "learning_rate", "loss"]
         judged = COLUMNS if self.held_out is not None else ()
-        return fixed + [f"loss/{name}" for name in names] + [f"accuracy/{name}" for name in names] + list(judged)
+        losses = [f"loss/{name}" for name in (*names, *turns)]
+        return fixed + losses + [f"accuracy/{name}" for name in names] + list(judged)
 
     def _stage(
         self,
         index: int,
         stage: Stage,
         optimizer: torch.optim.Optimizer,
+        turns: Turns,
         ending: Ending,
         progress: Progress,
         metrics: Metrics | None,
@@ -205,6 +209,8 @@ class _Run:
             finally:
                 stage.weight_perturbation.undo()
             prepared.step()
+            with joint_batch():
+                means |= turns.step(rate, step)
             ending.after_step(step)
             last = step + 1 == steps
             judged = ending.after_epoch(epoch + 1) if place + 1 == per_epoch or last else {}
@@ -218,7 +224,8 @@ class _Run:
                 # What the other processes have spent is told at the end; until then each counts as much as the first.
                 progress.cpu_seconds = (time.process_time() - started) * self.processes
                 metrics.sync()
-                save_checkpoint(self.checkpoint, stage, optimizer, progress, self.fingerprint, ending.state())
+                optimizers = [optimizer, *turns.optimizers.values()]
+                save_checkpoint(self.checkpoint, stage, optimizers, progress, self.fingerprint, ending.state())
                 last_saved = time.monotonic()
             if self.report is not None:
                 self.report(words, step + 1, steps, float(means["loss"]))

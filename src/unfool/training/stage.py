@@ -17,6 +17,7 @@ from unfool.core.streams import Streams
 from unfool.models.modes import untouched
 from unfool.models.network import Network
 from unfool.tasks import Task, make_task
+from unfool.tasks.base import ParameterGroup
 from unfool.tasks.gather import joint_place
 from unfool.training.adversarial import Adversary, Shown
 from unfool.training.clean_norms import CleanNorms
@@ -125,6 +126,20 @@ class Stage(nn.Module):
     def total(self, losses: Mapping[str, Tensor]) -> Tensor:
         """The weighted sum of the tasks' mean losses."""
         return torch.stack([self.weights[name] * values.mean() for name, values in losses.items()]).sum()
+
+    def groups(self) -> dict[str, ParameterGroup]:
+        """The tasks' parameters that have optimizers of their own, by ``TASK.GROUP``."""
+        return {f"{name}.{group}": found for name in self.tasks for group, found in self._task(name).optimizers.items()}
+
+    def ungrouped(self) -> list[nn.Parameter]:
+        """All other parameters."""
+        apart = {id(parameter) for group in self.groups().values() for parameter in group.parameters}
+        return [parameter for parameter in self.parameters() if id(parameter) not in apart]
+
+    def turn_losses(self, name: str) -> Tensor:
+        """Losses (B,) that the group of that name learns from, after a step."""
+        task, _, group = name.rpartition(".")
+        return self._task(task).turn_losses(group)
 
     def _task(self, name: str) -> Task:
         task = self.tasks[name]

@@ -1,0 +1,92 @@
+"""How well an inpainting task fills regions of images it did not learn from, and whether the filling minds the image.
+
+Legend: n images, C channels, S pixels a side, R pixels of the region's side.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from unfool.core.batch import Batch
+from unfool.core.errors import DataError, SpecError
+from unfool.data.table import ImageTable
+from unfool.evaluation.batches import BATCH_SIZE, device_of
+from unfool.models.modes import untouched
+from unfool.models.network import Network
+from unfool.tasks import Task
+from unfool.tasks.inpainting import Inpainting, cut, filled
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Inpainted:
+    """Images with the centred region ``masked``, with it ``filled``, and as they were, ``original``: (n, C, S, S) each.
+
+    Of the region alone: ``fillings``, what was there, ``pixels``, and what was shown there, ``colours``: (n, C, R, R).
+    """
+
+    masked: Tensor
+    filled: Tensor
+    original: Tensor
+    fillings: Tensor
+    pixels: Tensor
+    colours: Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class FillingQuality:
+    """``l2`` is the mean squared error of the fillings over the region's values, ``mean_l2`` that of filling it with
+    the mean colour of the image's visible pixels. ``variety`` is the variance of the fillings over the ``count``
+    images, summed over the region's values, as a share of that of what was there: 0 if all images are filled alike.
+    """
+
+    l2: float
+    mean_l2: float
+    variety: float
+    count: int
+
+    @property
+    def ratio(self) -> float:
+        """``l2`` over ``mean_l2``: below 1 if the filling knows more of the region than one colour."""
+        return self.l2 / self.mean_l2
+
+
+def inpainted(network: Network, task: Task, images: Tensor) -> Inpainted:
+    """What a task that is bound to the network makes of the centred region of images (n, C, S, S) in [0,1].
+
+    Raises SpecError for a task that fills nothing.
+    """
+    if not isinstance(task, Inpainting):
+        raise SpecError(f"task {type(task).__name__} fills no region; give an inpainting task")
+    batch = Batch(images=images, ids=torch.arange(len(images), device=images.device))
+    with untouched(network), untouched(task), torch.no_grad():
+        views = task.views(batch, None)
+        fillings = task.fillings(network.features(views.images, views.stage), views)
+    places = views.targets.places
+    return Inpainted(
+        masked=views.images,
+        filled=filled(images, fillings, places),
+        original=images,
+        fillings=fillings,
+        pixels=views.targets.pixels,
+        colours=cut(views.images, places),
+    )
+
+
+def filling_quality(network: Network, task: Task, table: ImageTable) -> FillingQuality:
+    """Judge a task's fillings of the images of a table; raises DataError for fewer than two, else as `inpainted`."""
+    if len(table) < 2:
+        raise DataError(f"{table.name} has {len(table)} images, and fillings vary over two or more; give a larger set")
+    device, rows = device_of(network), torch.arange(len(table))
+    parts = [inpainted(network, task, table.batch(some, device).images) for some in rows.split(BATCH_SIZE)]
+    fillings, pixels, colours = (
+        torch.cat([getattr(part, name) for part in parts]).double() for name in ("fillings", "pixels", "colours")
+    )
+    return FillingQuality(
+        l2=float((fillings - pixels).square().mean()),
+        mean_l2=float((colours - pixels).square().mean()),
+        variety=float(fillings.var(0).sum() / pixels.var(0).sum()),
+        count=len(table),
+    )

@@ -1,0 +1,194 @@
+"""Inpainting: a square region of the image is masked; what was there?
+
+A context encoder (Pathak et al., "Context Encoders: Feature Learning by Inpainting", CVPR 2016).
+
+Legend: B images, V views of each (N = V·B, view-major), C channels, S pixels a side, R pixels of the region's side.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor
+
+from unfool.core.batch import Batch, Views
+from unfool.core.config import configured
+from unfool.core.errors import ImagesError, SpecError
+from unfool.core.spec import unknown
+from unfool.core.streams import Streams
+from unfool.data.augment import augmented
+from unfool.models.decoder import SMALLEST_JUDGED, JudgedDecoderHead
+from unfool.models.network import Network
+from unfool.tasks.base import TASKS, ParameterGroup, Task, at_least_fp32
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Regions:
+    """What was masked: ``pixels`` (N, C, R, R), and ``places`` (N, R, R) of them in the image, row · S + column."""
+
+    pixels: Tensor
+    places: Tensor
+
+
+@TASKS.add("inpainting")
+class Inpainting(Task):
+    """Fill the masked region of an image; the loss is lambda_rec · L2 + lambda_adv · adversarial (equations 1 to 3),
+    the mean over its views.
+
+    L2 is the mean squared error over the region's values. The masked pixels show the mean colour of the image's visible
+    ones. The decoder makes the whole picture, of which the region is cut; a picture of other images' side is resized.
+    The adversarial loss is -log D(filling), which does not saturate, in place of equation 2's log(1 - D). D sees the
+    region alone, learns from the same fillings after each step of the stage, by the stage's kind of optimizer, and is
+    moved by nothing else. Beyond the paper it is told nothing of where the region is, and regions do not overlap the
+    visible part. The canonical view has one region in the centre and no augmentation. Views that a stage moves are
+    moved inside the region too; what was there is not. Raises ImagesError for images that are not square, or too small.
+    """
+
+    reversal: ClassVar[Mapping[str, Any]] = {"place": "centre"}
+
+    @configured
+    class Settings:
+        """Side of the region as a share of the image's; ``masks`` views of an image, each with a region of its own, in
+        a ``random`` place or (one) in the ``centre``; weights of the losses; the augmentation before masking.
+
+        ``stage`` is the trunk's that the decoder reads (default: the last before pooling), ``width`` its channels at
+        first, ``side`` the pixels of its picture. ``discriminator`` are the channels of D at first (0: there is none),
+        ``discriminator_rate`` its learning rate as a share of the stage's: the paper's is a tenth.
+        """
+
+        region: float = Field(default=0.5, gt=0, lt=1)
+        masks: int = Field(default=1, ge=1)
+        place: Literal["random", "centre"] = "random"
+        lambda_rec: float = Field(default=0.999, ge=0, allow_inf_nan=False)
+        lambda_adv: float = Field(default=0.001, ge=0, allow_inf_nan=False)
+        augmentation: str = "none"
+        stage: str | None = None
+        width: int = Field(default=128, ge=1)
+        side: int = 32
+        discriminator: int = Field(default=32, ge=0)
+        discriminator_rate: float = Field(default=0.1, gt=0, allow_inf_nan=False)
+
+        @property
+        def views(self) -> int:
+            """Views of an image when they are drawn."""
+            return self.masks
+
+    settings: Settings
+
+    def __init__(self, settings: Settings):
+        super().__init__(settings)
+        if settings.place == "centre" and settings.masks > 1:
+            raise SpecError(f"masks={settings.masks} in the centre are one; give place=random, or masks=1")
+        if settings.lambda_adv and not settings.discriminator:
+            raise SpecError(
+                f"lambda_adv={settings.lambda_adv:g} weights a discriminator's verdict, and with discriminator=0 there "
+                "is none; give it a width, or lambda_adv=0"
+            )
+        if not settings.lambda_rec + settings.lambda_adv:
+            raise SpecError("lambda_rec=0 and lambda_adv=0 leave nothing to learn; give one of them")
+        self.channels, self.reads = 3, ""
+        self._latest: tuple[Tensor, Tensor, int] | None = None
+
+    @classmethod
+    def settings_of(cls, head: Mapping[str, Any]) -> dict[str, Any]:
+        """A decoder tells the stage it reads, its sizes, and whether there is a discriminator."""
+        found = {key: head[key] for key in ("stage", "width", "side")}
+        if "discriminator" in head:
+            return {**found, "discriminator": head["discriminator"]}
+        return {**found, "discriminator": 0, "lambda_adv": 0.0}
+
+    @property
+    def optimizers(self) -> dict[str, ParameterGroup]:
+        """The discriminator's own, if there is one."""
+        if not isinstance(self.head, JudgedDecoderHead):
+            return {}
+        parameters = tuple(self.head.discriminator.parameters())
+        return {"discriminator": ParameterGroup(parameters=parameters, rate=self.settings.discriminator_rate)}
+
+    def head_for(self, channels: Mapping[str, int], classes: Mapping[str, int]) -> dict[str, Any]:
+        settings, spatial = self.settings, list(channels)[:-1]
+        stage = settings.stage or spatial[-1]
+        if stage not in spatial:
+            raise unknown("spatial stage of the trunk", stage[:80], spatial)
+        sizes = {"inputs": channels[stage], "width": settings.width, "side": settings.side, "outputs": self.channels}
+        if not settings.discriminator:
+            return {"kind": "decoder", "stage": stage, **sizes}
+        return {"kind": "judged-decoder", "stage": stage, **sizes, "discriminator": settings.discriminator}
+
+    def bind(self, network: Network, name: str, classes: Mapping[str, int], streams: Streams) -> None:
+        self.channels = network.mean.shape[1]
+        self.reads = self.head_for(network.trunk.channels, classes)["stage"]
+        super().bind(network, name, classes, streams)
+
+    def views(self, batch: Batch, streams: Streams | None) -> Views:
+        side = self._region(*batch.images.shape[2:])
+        count = 1 if streams is None else self.settings.masks
+        images = augmented(batch, self.settings.augmentation, count, streams)
+        free = images.shape[3] - side
+        if streams is None or self.settings.place == "centre":
+            corners = torch.full((len(images), 2), free // 2, device=images.device)
+        else:
+            drawn = streams.named("inpainting").integers(batch.ids, free + 1, (count, 2))
+            corners = drawn.transpose(0, 1).flatten(0, 1)
+        rows, columns = (corners[..., None] + torch.arange(side, device=images.device)).unbind(1)
+        places = rows[:, :, None] * images.shape[3] + columns[:, None, :]
+        pixels = cut(images, places)
+        visible = (images.sum((2, 3)) - pixels.sum((2, 3))) / (images.shape[3] ** 2 - side**2)
+        shown = filled(images, visible[:, :, None, None].expand_as(pixels), places)
+        return Views(images=shown, count=count, targets=Regions(pixels=pixels, places=places), stage=self.reads)
+
+    def fillings(self, outputs: Tensor, views: Views) -> Tensor:
+        """What the decoder puts into the regions, (N, C, R, R) in [0,1]."""
+        pictures = at_least_fp32(self.head(outputs))
+        if pictures.shape[2:] != views.images.shape[2:]:
+            pictures = F.interpolate(pictures, views.images.shape[2:], mode="bilinear", align_corners=False)
+        return cut(pictures, views.targets.places)
+
+    def losses(self, outputs: Tensor, views: Views) -> Tensor:
+        fillings, pixels = self.fillings(outputs, views), views.targets.pixels
+        losses = self.settings.lambda_rec * (fillings - pixels).square().mean((1, 2, 3))
+        if isinstance(self.head, JudgedDecoderHead):
+            if self.settings.lambda_adv:
+                losses = losses + self.settings.lambda_adv * F.softplus(-self.head.judged(fillings))
+            # Crafting is in eval mode: of a training step only what is learnt from is remembered.
+            if self.training:
+                self._latest = pixels.detach(), fillings.detach(), views.count
+        return losses.unflatten(0, (views.count, -1)).mean(0)
+
+    def turn_losses(self, group: str) -> Tensor:
+        """The discriminator's losses (B,), -log D(region) - log(1 - D(filling)), on the last losses' fillings."""
+        if self._latest is None or not isinstance(self.head, JudgedDecoderHead):
+            raise SpecError(f"inpainting has nothing for its {group} to learn from; compute losses in train mode first")
+        (pixels, fillings, count), self._latest = self._latest, None
+        real, filled = self.head.judged(torch.cat([pixels, fillings]), learning=True).chunk(2)
+        return (F.softplus(-real) + F.softplus(filled)).unflatten(0, (count, -1)).mean(0)
+
+    def _region(self, height: int, width: int) -> int:
+        """The region's side in pixels."""
+        if height != width:
+            raise ImagesError(f"inpainting got images of {height}×{width} pixels; give square images")
+        side = max(1, round(self.settings.region * height))
+        least = SMALLEST_JUDGED if self.settings.discriminator else 1
+        if not least <= side < height:
+            raise ImagesError(
+                f"region={self.settings.region:g} of images of {height} pixels is {side}, and {least} to {height - 1} "
+                "are allowed; choose another region, or discriminator=0 for small ones"
+            )
+        return side
+
+
+def cut(images: Tensor, places: Tensor) -> Tensor:
+    """The regions (N, C, R, R) of images (N, C, S, S) at ``places`` (N, R, R)."""
+    index = places.flatten(1)[:, None].expand(-1, images.shape[1], -1)
+    return images.flatten(2).gather(2, index).unflatten(2, places.shape[1:])
+
+
+def filled(images: Tensor, fillings: Tensor, places: Tensor) -> Tensor:
+    """Images (N, C, S, S) with fillings (N, C, R, R) put in at their ``places`` (N, R, R)."""
+    index = places.flatten(1)[:, None].expand(-1, images.shape[1], -1)
+    return images.flatten(2).scatter(2, index, fillings.flatten(2)).view_as(images)

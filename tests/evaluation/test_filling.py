@@ -1,0 +1,89 @@
+"""Quality of fillings: figures against NumPy, the two extremes, pictures, and a network left as it was."""
+
+import numpy as np
+import pytest
+import torch
+
+from unfool.core.errors import DataError, SpecError
+from unfool.core.streams import Streams
+from unfool.data.table import DecodedPixels, ImageTable
+from unfool.evaluation.filling import filling_quality, inpainted
+from unfool.models.network import Network
+from unfool.models.trunks import TrunkSpec
+from unfool.tasks import make_task
+
+COUNT = 300
+
+
+def make_table(count=COUNT):
+    ids = torch.arange(count)
+    pixels = (Streams(0).uniform(ids, (3, 16, 16)) * 255).to(torch.uint8)
+    return ImageTable(DecodedPixels(pixels), ids, {}, {}, label_column=None, name="noise", split="test")
+
+
+def make_bound(name="inpainting"):
+    network = Network.build(TrunkSpec(name="convnet", widths=(4, 6, 8)), {}, normalisation="none")
+    task = make_task(name)
+    task.bind(network, name, {"label": 3}, Streams(0))
+    return task.train(), network.train()
+
+
+def test_figures_are_those_of_numpy_over_the_whole_table():
+    task, network = make_bound()
+    table = make_table()
+    found = filling_quality(network, task, table)
+    images = table.batch(torch.arange(COUNT)).images
+    views = task.eval().views(table.batch(torch.arange(COUNT)), None)
+    network.eval()
+    with torch.no_grad():
+        fillings = task.fillings(network.features(views.images, views.stage), views).double().numpy()
+    there = images.double().numpy()[:, :, 4:12, 4:12]
+    visible = np.ones((16, 16), bool)
+    visible[4:12, 4:12] = False
+    means = images.double().numpy()[:, :, visible].mean(2)[:, :, None, None]
+    assert found.count == COUNT
+    assert found.l2 == pytest.approx(np.mean((fillings - there) ** 2), rel=1e-4)
+    assert found.mean_l2 == pytest.approx(np.mean((means - there) ** 2), rel=1e-4)
+    assert found.ratio == pytest.approx(found.l2 / found.mean_l2)
+    variances = [np.var(x.reshape(COUNT, -1), axis=0, ddof=1).mean() for x in (fillings, there)]
+    assert found.variety == pytest.approx(variances[0] / variances[1], rel=1e-3)
+
+
+def test_what_was_there_is_perfect_and_one_picture_for_all_varies_not_at_all(monkeypatch):
+    task, network = make_bound()
+    monkeypatch.setattr(type(task), "fillings", lambda self, outputs, views: views.targets.pixels)
+    perfect = filling_quality(network, task, make_table())
+    assert (perfect.l2, perfect.ratio) == (0, 0)
+    assert perfect.variety == pytest.approx(1)
+    picture = torch.rand(3, 8, 8)
+    monkeypatch.setattr(type(task), "fillings", lambda self, outputs, views: picture.expand(len(outputs), -1, -1, -1))
+    same = filling_quality(network, task, make_table())
+    assert same.variety == 0
+    assert same.ratio > 1
+
+
+def test_pictures_differ_in_the_region_alone_and_the_network_stays_as_it_was():
+    task, network = make_bound()
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    images = make_table().batch(torch.arange(4)).images
+    found = inpainted(network, task, images)
+    assert found.original is images
+    assert torch.equal(found.filled[:, :, 4:12, 4:12], found.fillings)
+    assert torch.equal(found.pixels, images[:, :, 4:12, 4:12])
+    assert torch.equal(found.colours, found.masked[:, :, 4:12, 4:12])
+    for shown in (found.masked, found.filled):
+        outside = (shown != images).any(1)
+        outside[:, 4:12, 4:12] = False
+        assert not outside.any()
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+    assert network.training
+    assert task.training
+
+
+def test_other_tasks_and_single_images_are_refused():
+    task, network = make_bound("rotation")
+    with pytest.raises(SpecError, match="Rotation fills no region"):
+        filling_quality(network, task, make_table(3))
+    task, network = make_bound()
+    with pytest.raises(DataError, match="noise has 1 images"):
+        filling_quality(network, task, make_table(1))
