@@ -47,6 +47,8 @@ def test_figures_are_those_of_numpy_over_the_whole_table():
     assert found.ratio == pytest.approx(found.l2 / found.mean_l2)
     variances = [np.var(x.reshape(COUNT, -1), axis=0, ddof=1).mean() for x in (fillings, there)]
     assert found.variety == pytest.approx(variances[0] / variances[1], rel=1e-3)
+    steps = [sum(np.mean(np.diff(x, axis=axis) ** 2) for axis in (2, 3)) for x in (fillings, there)]
+    assert found.sharpness == pytest.approx(steps[0] / steps[1], rel=1e-3)
 
 
 def test_what_was_there_is_perfect_and_one_picture_for_all_varies_not_at_all(monkeypatch):

@@ -9,7 +9,7 @@ from rich.console import Console
 
 import unfool.studies.workspace as workspace_module
 from unfool.report.study import check_study
-from unfool.studies import reverse_measures, run_study
+from unfool.studies import run_study
 from unfool.studies.reverse_attack import ReverseAttack
 from unfool.studies.reverse_claims import gate_claim
 from unfool.studies.reverse_scales import DEMO, NORMAL, ROBUST
@@ -129,10 +129,8 @@ def test_asking_again_makes_nothing_again(finished, monkeypatch):
     def never(*_, **__):
         raise AssertionError("a finished piece was made again")
 
-    for name in ("craft", "judge", "judge_corrupted"):
+    for name in ("craft", "judge", "judge_corrupted", "audit", "ladder"):
         monkeypatch.setattr(workspace_module, name, never)
-    for name in ("audit", "ladder"):
-        monkeypatch.setattr(reverse_measures, name, never)
     monkeypatch.setattr(ReverseAttack, "scales", {"tiny": TINY})
     monkeypatch.setattr(workspace_module, "workers_for", lambda device, jobs: 1)
     again = run_study("reverse-attack", "tiny", out, console=Console(quiet=True))

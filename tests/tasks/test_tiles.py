@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from unfool.core.streams import Streams
-from unfool.tasks.tiles import FLAT, LEVEL, SPREAD, cut, normalised, one_by_one, together
+from unfool.tasks.tiles import FLAT, LEVEL, SPREAD, cut, laid_out, normalised, one_by_one, together
 
 IDS = torch.arange(3)
 
@@ -28,6 +28,7 @@ def test_every_tile_shows_its_rows_and_columns(grid):
     assert shown.shape == (grid**2 * 3, 2, 4, 4)
     picture = together(tiles, (grid * 4, grid * 4))
     for image in range(3):
+        assert torch.equal(laid_out(shown.unflatten(0, (grid**2, 3))[:, image]), picture[image])
         for down in range(grid):
             for across in range(grid):
                 there = np.ix_(rows[image, down, across].numpy(), columns[image, down, across].numpy())

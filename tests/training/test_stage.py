@@ -37,6 +37,25 @@ def passes(made, batch):
     return sizes
 
 
+TILES = {"form": "context-free", "grid": 2, "count": 4, "hidden": 16}
+
+
+@pytest.mark.parametrize("perturb", [None, "pgd-1"])
+def test_tiles_leave_no_trace_in_the_statistics_of_images_but_in_their_own(perturb):
+    def statistics(tasks):
+        made = make_stage(stage(tasks, perturb=perturb))
+        made(make_table(side=40).batch(torch.arange(8)), Streams(0))
+        found = made.network.trunk.state_dict().items()
+        return {name: value.clone() for name, value in found if "running" in name}
+
+    jigsaw = weighted("jigsaw", 1e-9, **TILES)
+    alone, beside, tiles = ({"labels": labels()}, {"labels": labels(), "jigsaw": jigsaw}, {"jigsaw": jigsaw})
+    first, both = statistics(alone), statistics(beside)
+    assert all(torch.allclose(both[name], value, atol=1e-6) for name, value in first.items())
+    fresh = make_stage(stage(alone)).network.trunk.state_dict()
+    assert all(not torch.equal(value, fresh[name]) for name, value in statistics(tiles).items())
+
+
 @pytest.mark.parametrize(
     ("tasks", "sizes"),
     [

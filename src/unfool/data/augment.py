@@ -176,11 +176,13 @@ def _shift(unit: Tensor, most: int) -> Tensor:
 AUGMENTATIONS: dict[str, Augmentation] = {
     "none": Augmentation(),
     "crop-flip": Augmentation(padding=4 / 32, flip=0.5),
+    "resized-crop": Augmentation(crop_scale=(0.5, 1.0), flip=0.5),
     "simclr": Augmentation(crop_scale=(0.08, 1.0), flip=0.5, jitter=0.8, grey=0.2, blur=1.0),
     "mao2021": Augmentation(crop_scale=(0.08, 1.0), flip=0.5, jitter=1.0, grey=0.2),
 }
 """Augmentations by name. ``simclr`` has the values of the SimCLR code that system A builds on; it blurs every view.
-``mao2021`` is the reverse attack's (Mao et al., ICCV 2021): it jitters every view and blurs none."""
+``mao2021`` is the reverse attack's (Mao et al., ICCV 2021): it jitters every view and blurs none. ``resized-crop``
+moves the 8×8 blocks of JPEG images about, which would tell a jigsaw where on their grid a tile was cut."""
 
 
 def augmented(batch: Batch, name: str, count: int, streams: Streams | None, strength: float = 1.0) -> Tensor:

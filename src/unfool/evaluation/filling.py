@@ -40,11 +40,13 @@ class FillingQuality:
     """``l2`` is the mean squared error of the fillings over the region's values, ``mean_l2`` that of filling it with
     the mean colour of the image's visible pixels. ``variety`` is the variance of the fillings over the ``count``
     images, summed over the region's values, as a share of that of what was there: 0 if all images are filled alike.
+    ``sharpness`` is the mean squared difference of neighbouring values inside the region, as a share likewise.
     """
 
     l2: float
     mean_l2: float
     variety: float
+    sharpness: float
     count: int
 
     @property
@@ -88,5 +90,11 @@ def filling_quality(network: Network, task: Task, table: ImageTable) -> FillingQ
         l2=float((fillings - pixels).square().mean()),
         mean_l2=float((colours - pixels).square().mean()),
         variety=float(fillings.var(0).sum() / pixels.var(0).sum()),
+        sharpness=float(_steps(fillings) / _steps(pixels)),
         count=len(table),
     )
+
+
+def _steps(pixels: Tensor) -> Tensor:
+    """Mean squared difference of neighbours down and across."""
+    return pixels.diff(dim=2).square().mean() + pixels.diff(dim=3).square().mean()

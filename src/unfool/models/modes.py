@@ -48,3 +48,17 @@ def untouched(module: nn.Module) -> Iterator[None]:
         torch.random.set_rng_state(cpu)
         if cuda is not None:
             torch.cuda.set_rng_state_all(cuda)
+
+
+@contextmanager
+def still_statistics(module: nn.Module) -> Iterator[None]:
+    """Inside: batch norms in train mode use their batch's statistics, and their running ones stay where they are."""
+    norms = [part for part in module.modules() if isinstance(part, nn.modules.batchnorm._BatchNorm)]
+    shares = [norm.momentum for norm in norms]
+    try:
+        for norm in norms:
+            norm.momentum = 0.0
+        yield
+    finally:
+        for norm, share in zip(norms, shares, strict=True):
+            norm.momentum = share

@@ -22,6 +22,7 @@ from unfool.report.evaluation import grids, trust
 from unfool.report.figures import curve_picture, model_colours, step_picture
 from unfool.report.gallery import GalleryItem, image_uri, magnified_difference
 from unfool.report.ladder import ladders
+from unfool.report.strips import Strip, strip_groups
 from unfool.report.study import VERDICTS
 from unfool.report.tables import Row, Table, attack_title, caption, evidence, interval, percent, study_tables
 
@@ -39,6 +40,7 @@ class Page:
     curves: list[Curve] = field(default_factory=list)
     gallery: list[GalleryItem] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    strips: list[Strip] = field(default_factory=list)
 
 
 def write_page(path: str | Path, page: Page) -> Path:
@@ -82,6 +84,7 @@ def render(page: Page) -> str:
         steps=step_picture(study),
         charts=chart_pictures(study),
         curves=curve_picture(curves, model_colours(tables)),
+        strips=strip_groups(page.strips),
         gallery=[_card(item) for item in page.gallery],
         costs=_costs(tables),
         notes=list(dict.fromkeys([*_texts(study, "deviations"), *_texts(study, "notes"), *page.notes, *unread])),

@@ -24,6 +24,7 @@ from unfool.data.places import data_folder
 from unfool.report.curves import Curve
 from unfool.report.gallery import GalleryItem
 from unfool.report.page import Page, write_page
+from unfool.report.strips import Strip
 from unfool.studies.workspace import Workspace
 
 SCHEMA_VERSION = 1
@@ -31,7 +32,7 @@ SCHEMA_VERSION = 1
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What a study found: what its JSON file carries, and the curves and gallery that only the page shows."""
+    """What a study found: what its JSON file carries, and the curves, gallery and strips that only the page shows."""
 
     rows: list[dict[str, Any]]
     claims: list[dict[str, Any]]
@@ -41,6 +42,7 @@ class Outcome:
     gallery: list[GalleryItem]
     charts: list[dict[str, Any]] = field(default_factory=list)
     ladders: list[dict[str, Any]] = field(default_factory=list)
+    strips: list[Strip] = field(default_factory=list)
 
 
 class Study(ABC):
@@ -113,6 +115,7 @@ def run_study(
             study=result,
             curves=outcome.curves,
             gallery=outcome.gallery,
+            strips=outcome.strips,
         )
         write_page(out / "report.html", page)
     return result

@@ -7,6 +7,7 @@ from typing import Any
 
 from unfool.evaluation import Records
 from unfool.evaluation.ladder_outcome import TITLES
+from unfool.studies.chart import chart, histogram, point
 from unfool.studies.reverse_measures import REVERSE, Measured
 from unfool.studies.reverse_scales import BASES, ROBUST, Scale
 
@@ -30,13 +31,9 @@ def charts(
     ]
     for base in BASES:
         found.append(_corruptions(base, corrupted[base], settings))
-        found.append(_histogram(base, audits[base]))
+        title = f"What the contrastive loss sees, {base}"
+        found.append(histogram(title, "contrastive loss", audits[base]))
     return found
-
-
-def _point(place: Any, records: Records) -> list[Any]:
-    low, high = records.interval()
-    return [place, round(records.accuracy, 6), round(low, 6), round(high, 6)]
 
 
 def _rungs(title: str, found: Mapping[str, Any]) -> dict[str, Any]:
@@ -47,7 +44,7 @@ def _rungs(title: str, found: Mapping[str, Any]) -> dict[str, Any]:
         for item in rungs
     ]
     legend = "; ".join(f"{item['rung']}: {TITLES[item['rung']]}" for item in rungs)
-    return _chart(
+    return chart(
         title,
         "rung",
         "accuracy",
@@ -59,9 +56,9 @@ def _rungs(title: str, found: Mapping[str, Any]) -> dict[str, Any]:
 
 def _loss(robust: Sequence[Measured], threat: str) -> dict[str, Any]:
     bare = _bare(robust)
-    points = [["no reversal", *_point("", bare)[1:]]]
-    points += [_point(item.settings["loss"], item.records) for item in robust if "loss" in item.settings]
-    return _chart(
+    points = [["no reversal", *point("", bare)[1:]]]
+    points += [point(item.settings["loss"], item.records) for item in robust if "loss" in item.settings]
+    return chart(
         "Loss functions of the reversal",
         "loss",
         "accuracy",
@@ -73,9 +70,9 @@ def _loss(robust: Sequence[Measured], threat: str) -> dict[str, Any]:
 
 def _negatives(robust: Sequence[Measured], threat: str) -> dict[str, Any]:
     bare = _bare(robust)
-    points = [_point(item.settings["drawn"], item.records) for item in robust if "drawn" in item.settings]
-    level = [[point[0], *_point(0, bare)[1:]] for point in points]
-    return _chart(
+    points = [point(item.settings["drawn"], item.records) for item in robust if "drawn" in item.settings]
+    level = [[one[0], *point(0, bare)[1:]] for one in points]
+    return chart(
         "Number of negatives",
         "negatives that each image draws",
         "accuracy",
@@ -93,24 +90,9 @@ def _bare(robust: Sequence[Measured]) -> Records:
 def _corruptions(base: str, found: Mapping[str, Sequence[Records]], settings: Scale) -> dict[str, Any]:
     series = {
         "reversed" if defense == REVERSE else "no reversal": [
-            _point(str(one.settings["corruption"]).replace("_", " "), one) for one in records
+            point(str(one.settings["corruption"]).replace("_", " "), one) for one in records
         ]
         for defense, records in found.items()
     }
     text = f"{settings.corrupted} images under each corruption, severity {settings.severity}, with 95 % intervals."
-    return _chart(f"Common corruptions, {base}", "corruption", "accuracy", "bars", series, text)
-
-
-def _histogram(base: str, found: Mapping[str, Any]) -> dict[str, Any]:
-    edges = found["histogram"]["edges"]
-    series = {
-        kind: [[edge, count] for edge, count in zip(edges, [*counts, 0], strict=True)]
-        for kind, counts in found["histogram"]["counts"].items()
-    }
-    text = f"{found['n']} of each kind; an attacked image has the higher loss with probability {found['auroc']:.2f}."
-    return _chart(f"What the contrastive loss sees, {base}", "contrastive loss", "images", "steps", series, text)
-
-
-def _chart(title: str, x: str, y: str, kind: str, series: Mapping[str, Sequence[Any]], caption: str) -> dict[str, Any]:
-    listed = [{"name": name, "points": [list(point) for point in points]} for name, points in series.items()]
-    return {"title": title, "x": x, "y": y, "kind": kind, "series": listed, "caption": caption}
+    return chart(f"Common corruptions, {base}", "corruption", "accuracy", "bars", series, text)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,13 +11,11 @@ import torch
 from torch import nn
 
 from unfool.attacks import Search, make_attack
-from unfool.core.files import write_json
 from unfool.core.streams import Streams
 from unfool.defenses.gate import calibrate_threshold
 from unfool.evaluation import Records
-from unfool.evaluation.audit import audit
 from unfool.evaluation.corrupted import mean_corruption_accuracy
-from unfool.evaluation.ladder import RUNGS, ladder
+from unfool.evaluation.ladder import RUNGS
 from unfool.studies.reverse_networks import attacked_images, crafted, path_of, reversal, trained
 from unfool.studies.reverse_scales import (
     NORMS,
@@ -186,12 +183,12 @@ def corruption_rows(settings: Scale, base: str, found: Mapping[str, Sequence[Rec
 
 def audited(settings: Scale, base: str, work: Workspace) -> dict[str, Any]:
     """The audit of the reversal on the Linf set, as JSON."""
-    path = work.out / "audits" / f"{path_of(base)}.json"
-    if not path.is_file():
-        examples = crafted(settings, base, "linf", SET_STEPS, work)
-        found = audit(reversal(settings, base, work), attacked_images(settings, work), examples)
-        write_json(path, found.to_json())
-    return json.loads(path.read_text(encoding="utf-8"))
+    return work.audited(
+        path_of(base),
+        lambda: reversal(settings, base, work),
+        attacked_images(settings, work),
+        lambda: crafted(settings, base, "linf", SET_STEPS, work),
+    )
 
 
 def gate_rates(settings: Scale, base: str, work: Workspace) -> dict[str, Any]:
@@ -200,8 +197,8 @@ def gate_rates(settings: Scale, base: str, work: Workspace) -> dict[str, Any]:
     ``mean`` and ``kept`` are the mean rate, and the share of resamples whose rate is at most the stated one;
     ``deployed`` is the rate of the gate that the ladder attacks.
     """
-    path = work.out / "audits" / f"{path_of(base)}-gate.json"
-    if not path.is_file():
+
+    def rates_of() -> dict[str, Any]:
         gate = reversal(settings, base, work, gate=True)
         table = work.table(settings.data, "test")
         with work.bar("clean images at the gate") as advance, torch.no_grad():
@@ -216,7 +213,7 @@ def gate_rates(settings: Scale, base: str, work: Workspace) -> dict[str, Any]:
             order = torch.from_numpy(draw.permutation(len(losses)))
             threshold = calibrate_threshold(losses[order[:count]], RATE)
             rates.append(float((losses[order[count:]] > threshold).double().mean()))
-        found = {
+        return {
             "rate": RATE,
             "calibrated_on": count,
             "judged_on": len(losses) - count,
@@ -225,31 +222,26 @@ def gate_rates(settings: Scale, base: str, work: Workspace) -> dict[str, Any]:
             "kept": round(sum(rate <= RATE for rate in rates) / RESAMPLES, 6),
             "deployed": round(float((losses > gate.threshold).double().mean()), 6),  # type: ignore[operator]
         }
-        write_json(path, found)
-    return json.loads(path.read_text(encoding="utf-8"))
+
+    return work.found(f"audits/{path_of(base)}-gate", rates_of)
 
 
 def climbed(settings: Scale, base: str, work: Workspace, gate: bool) -> dict[str, Any]:
     """The adaptive ladder on the reversal, gated or not, as JSON."""
-    path = work.out / "ladders" / f"{path_of(base)}-{'gated' if gate else 'plain'}.json"
-    if not path.is_file():
-        with work.bar(f"ladder on {base}{', gated' if gate else ''}") as advance:
-            found = ladder(
-                reversal(settings, base, work, gate=gate),
-                attacked_images(settings, work),
-                threat=settings.threats["linf"],
-                attack=settings.yardstick,
-                rungs="abcdefg" if gate else "abcdef",
-                images=dict.fromkeys(RUNGS, min(settings.laddered, settings.attacked)),
-                name=base,
-                defended=GATED if gate else REVERSE,
-                precision=settings.precision,
-                folder=path.with_suffix(""),
-                report=lambda what, done, total: advance(done, total, what),
-                **settings.ladder,
-            )
-        write_json(path, found.to_json())
-    return json.loads(path.read_text(encoding="utf-8"))
+    return work.climbed(
+        f"{path_of(base)}-{'gated' if gate else 'plain'}",
+        f"ladder on {base}{', gated' if gate else ''}",
+        lambda: reversal(settings, base, work, gate=gate),
+        attacked_images(settings, work),
+        threat=settings.threats["linf"],
+        attack=settings.yardstick,
+        rungs="abcdefg" if gate else "abcdef",
+        images=dict.fromkeys(RUNGS, min(settings.laddered, settings.attacked)),
+        name=base,
+        defended=GATED if gate else REVERSE,
+        precision=settings.precision,
+        **settings.ladder,
+    )
 
 
 def _system(settings: Scale, base: str, work: Workspace, defense: str, norm: str, **other: Any) -> nn.Module:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from unfool.evaluation import Records
+from unfool.studies.chart import chart
 from unfool.studies.transfer_claims import Found, Probes, mean_accuracy
 from unfool.studies.transfer_measures import AS_THEY_ARE, FGSM, NATURAL, PGD, STANDARDISED, STRONG, Measured
 from unfool.studies.transfer_networks import WORKFLOW, Plan, moved_words
@@ -49,7 +50,7 @@ def _labels(found: Found, learnt: str) -> dict[str, Any]:
         ]
     series[f"{CONTROL}, 100 %, FGSM"] = [[100 * share, *_share(control, FGSM)] for share in SHARES]
     series["source: simclr, FGSM"] = [[100 * share, SOURCE[SIMCLR, share][place + 1] / 100] for share in SHARES]
-    return _chart(
+    return chart(
         f"Labels against robustness, fine-tuned on {learnt}",
         "share of the labels in %",
         "accuracy under FGSM",
@@ -70,7 +71,7 @@ def _tasks(found: Found) -> dict[str, Any]:
         for attack in (FGSM, PGD, STRONG)
     }
     series["source, FGSM"] = [[name, value / 100] for name, value in SOURCE_TASKS.items()]
-    return _chart(
+    return chart(
         f"Pretraining tasks, fine-tuned on {PERTURBED}",
         "pretraining",
         "accuracy under attack",
@@ -88,7 +89,7 @@ def _moved(settings: Scale, found: Found) -> dict[str, Any]:
             members = found[Plan(model=SIMCLR, share=COMPARED, moves=moves)]
             word = "clean" if attack == NATURAL else members[0].records[attack].attack
             series.setdefault(word, []).append([moved_words(moves), *_share(members, attack)])
-    return _chart(
+    return chart(
         f"What moves in fine-tuning on {PERTURBED}",
         "what moves",
         "accuracy",
@@ -104,7 +105,7 @@ def _probes(probes: Probes) -> dict[str, Any]:
         for how in (AS_THEY_ARE, STANDARDISED)
     }
     text = "A linear layer on the last stage of each frozen trunk, trained on all labels. Whiskers: lowest to highest."
-    return _chart("What was learnt without labels", "pretraining", "accuracy", "bars", series, text)
+    return chart("What was learnt without labels", "pretraining", "accuracy", "bars", series, text)
 
 
 def _costs(found: Found, workflow: tuple[TrainedRun, TrainedRun]) -> dict[str, Any]:
@@ -117,7 +118,7 @@ def _costs(found: Found, workflow: tuple[TrainedRun, TrainedRun]) -> dict[str, A
         f"{CONTROL}, as many steps": control.model_images,
         QUARTER: quarter.model_images,
     }
-    return _chart(
+    return chart(
         "Cost",
         "run",
         "million images",
@@ -136,8 +137,3 @@ def _spread(records: Sequence[Records]) -> list[float]:
     values = [one.accuracy for one in records]
     low, high = records[0].interval() if len(records) == 1 else (min(values), max(values))
     return [round(value, 6) for value in (mean_accuracy(records), low, high)]
-
-
-def _chart(title: str, x: str, y: str, kind: str, series: Mapping[str, Sequence[Any]], caption: str) -> dict[str, Any]:
-    listed = [{"name": name, "points": [list(point) for point in points]} for name, points in series.items()]
-    return {"title": title, "x": x, "y": y, "kind": kind, "series": listed, "caption": caption}

@@ -5,20 +5,25 @@ So a study that was stopped goes on where it stopped, and asking for a finished 
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from torch import nn
 
 from unfool.attacks import Attack, Search
+from unfool.core.files import write_json
 from unfool.data.catalog import open_table
 from unfool.data.corruptions import CORRUPTIONS
 from unfool.data.table import ImageTable
 from unfool.evaluation import AdversarialSet, Records, craft, identity, judge, load_set, save_set
+from unfool.evaluation.audit import audit
 from unfool.evaluation.corrupted import judge_corrupted
+from unfool.evaluation.ladder import ladder
 from unfool.studies.side_by_side import Place, in_worker, make_all, told_to_parent, workers_for
 from unfool.training import RunConfig, TrainedRun, train
 from unfool.training.progress import Advance, progress_bar
@@ -140,6 +145,32 @@ class Workspace:
         made = judge(system, on())
         made.save(path)
         return made
+
+    def audited(
+        self, name: str, defense: Callable[[], nn.Module], table: ImageTable, on: Callable[[], AdversarialSet]
+    ) -> dict[str, Any]:
+        """The audit of a defense on examples and their clean images, as JSON."""
+        return self.found(f"audits/{name}", lambda: audit(defense(), table, on()).to_json())
+
+    def climbed(
+        self, name: str, title: str, defense: Callable[[], nn.Module], table: ImageTable, /, **settings: Any
+    ) -> dict[str, Any]:
+        """The adaptive ladder on a defense, as JSON; ``settings`` are those of `evaluation.ladder`."""
+
+        def climb() -> dict[str, Any]:
+            folder = self.out / "ladders" / name
+            with self.bar(title) as advance:
+                told = lambda what, done, total: advance(done, total, what)  # noqa: E731
+                return ladder(defense(), table, folder=folder, report=told, **settings).to_json()
+
+        return self.found(f"ladders/{name}", climb)
+
+    def found(self, name: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """What is kept as JSON under that name, made if it is not there."""
+        path = self.out / f"{name}.json"
+        if not path.is_file():
+            write_json(path, make())
+        return json.loads(path.read_text(encoding="utf-8"))
 
     def _records(self, name: str, key: str) -> Path:
         return self.out / "records" / name / f"{key}.json"

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from unfool.core.batch import Batch, Views
-from unfool.core.config import build
+from unfool.core.config import build, configured
 from unfool.core.errors import SpecError
 from unfool.core.registry import Registry
 from unfool.core.streams import Streams
@@ -32,14 +32,19 @@ class ParameterGroup:
     rate: float = 1.0
 
 
+@configured
+class NoSettings:
+    """Those of a task that has none."""
+
+
 class Task(nn.Module):
     """One loss per image on a shared network: views that make every random choice, losses that make none.
 
-    A subclass declares ``Settings`` (a ``configured`` dataclass), ``head_for`` and the two halves. ``settings`` then
-    holds its settings, and ``head`` its head, which lives in the network under the task's name.
+    A subclass declares ``head_for`` and the two halves, and ``Settings`` (a ``configured`` dataclass) if it has any.
+    ``settings`` then holds them, and ``head`` its head, which lives in the network under the task's name.
     """
 
-    Settings: ClassVar[type]
+    Settings: ClassVar[type] = NoSettings
     reversal: ClassVar[Mapping[str, Any]] = {}
     """Settings that a reversal takes unless it is told others."""
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}

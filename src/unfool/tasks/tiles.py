@@ -5,6 +5,8 @@ Legend: B images, G×G tiles of each (T = G²), S×S pixels a tile, C channels, 
 
 from __future__ import annotations
 
+import math
+
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -47,3 +49,9 @@ def normalised(tiles: Tensor) -> Tensor:
     centred = tiles - level
     spread = (centred.square().mean((2, 3), keepdim=True) + FLAT**2).sqrt()
     return (LEVEL + SPREAD * centred / spread).clamp(0.0, 1.0)
+
+
+def laid_out(tiles: Tensor) -> Tensor:
+    """One image (C, G·S, G·S) of tiles (G·G, C, S, S) in the order of their places, row by row."""
+    grid = math.isqrt(len(tiles))
+    return tiles.unflatten(0, (grid, grid)).permute(2, 0, 3, 1, 4).flatten(3).flatten(1, 2)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from unfool.core.batch import Batch
 from unfool.core.errors import ImagesError, SpecError
 from unfool.core.streams import Streams
-from unfool.models.modes import untouched
+from unfool.models.modes import still_statistics, untouched
 from unfool.models.network import Network
 from unfool.tasks import Task, make_task
 from unfool.tasks.base import ParameterGroup
@@ -30,8 +30,9 @@ class Stage(nn.Module):
     """Several weighted tasks in parallel on one trunk; the one module that is wrapped for several processes.
 
     ``forward`` gives the losses (B,) of every task and, beside them, its scores. Tasks whose views are the same tensor
-    share a trunk pass. ``model_images`` counts the images that went through the network, perturbation included and in
-    all processes of a joint batch. With ``awp`` the losses are those at perturbed weights: call
+    share a trunk pass. Where the views of a task have the images' own size, those of another leave no trace in the
+    trunk's running statistics. ``model_images`` counts the images that went through the network, perturbation included
+    and in all processes of a joint batch. With ``awp`` the losses are those at perturbed weights: call
     ``weight_perturbation.undo()`` after the backward pass.
     """
 
@@ -53,6 +54,7 @@ class Stage(nn.Module):
         self.weight_perturbation = WeightPerturbation(config.awp)
         self.clean_norms = CleanNorms(network) if config.statistics == "separate" else None
         self.model_images = 0
+        self._size: torch.Size | None = None
         self.choose_moving()
 
     def choose_moving(self) -> None:
@@ -93,6 +95,8 @@ class Stage(nn.Module):
     def _shown(self, batch: Batch, streams: Streams) -> Iterator[Shown]:
         """Sets of views one after the other, each moved when it is asked for."""
         made = {name: self._task(name).views(batch, streams) for name in self.tasks}
+        own = batch.images.shape[2:]
+        self._size = own if any(views.images.shape[2:] == own for views in made.values()) else None
         sets: dict[int, list[str]] = {}
         for name, views in made.items():
             sets.setdefault(id(views.images), []).append(name)
@@ -151,8 +155,10 @@ class Stage(nn.Module):
         """Features at some trunk stages, in one pass; ``clean`` images take the clean norms, where there are any."""
         self.model_images += len(images) * joint_place()[1]
         images = images.contiguous(memory_format=torch.channels_last)
+        # Tiles of images have other statistics than images, and a classifier beside them must find its own.
+        tiles = self._size is not None and images.shape[2:] != self._size
         # The trunk alone: a loss under autocast would be multiplied out in bf16 however often it asks for float32.
-        with self._precision(images.device.type):
+        with self._precision(images.device.type), still_statistics(self.network.trunk) if tiles else nullcontext():
             if clean and self.clean_norms is not None:
                 return self.clean_norms.features_at(self.network, images, stages)
             return self.network.features_at(images, stages)

@@ -1,0 +1,206 @@
+"""What system D's study measures: every figure a record or a file of its own, found again once it is made."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from unfool.data.table import ImageTable
+from unfool.evaluation import Records
+from unfool.evaluation.filling import filling_quality
+from unfool.evaluation.ladder import RUNGS
+from unfool.evaluation.pretext import pretext_quality
+from unfool.studies.auxiliary_networks import (
+    ON_THE_GRID,
+    Reversal,
+    Trained,
+    attacked_images,
+    attacks,
+    bound,
+    crafted,
+    reversals,
+    reversed_by,
+    tasks_of,
+    trained,
+)
+from unfool.studies.auxiliary_scales import INPAINTING, LOSSES, NORMAL, SOURCE, SOURCE_DATA, Scale
+from unfool.studies.workspace import Workspace
+from unfool.training.regimes import CLASSIFIER_FIRST, REGIMES
+
+CLEAN = "none"
+AUDITED = "pgd-20"
+"""The stored set that an audit looks at."""
+BLOCK = 8
+"""Pixels of the side of a JPEG block."""
+SHIFTED = "shifted"
+GROUPS = 10
+"""Disjoint parts of the test split whose fillings are judged one by one, so that their figures have an interval."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judged:
+    """A system, bare or behind a reversal, on clean images and on the examples crafted on the bare network, by attack;
+    ``ladder`` and ``audit`` are JSON."""
+
+    network: Trained
+    records: Mapping[str, Records]
+    reversal: Reversal | None = None
+    price: int = 1
+    ladder: dict[str, Any] | None = None
+    audit: dict[str, Any] | None = None
+    cost: Mapping[str, Any] | None = None
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What tells its rows apart beside model and defense."""
+        variant = "" if self.reversal is None else self.reversal.variant
+        regime = (
+            {}
+            if self.reversal is None and self.network.regime == CLASSIFIER_FIRST
+            else {"regime": self.network.regime.replace("-", " ")}
+        )
+        return {"training": self.network.base, **regime, **({"loss": variant} if variant else {})}
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One for each record, the ladder's after them."""
+        found = []
+        for attack, records in self.records.items():
+            row = records.row(self.network.model, seed=0, settings=self.settings, source_value=self._source(attack))
+            row["cost"]["model_images"] += (self.price - 1) * records.count
+            if attack == CLEAN and self.cost is not None:
+                row["cost"] = dict(self.cost)
+            found.append(row | {"defense": "none" if self.reversal is None else self.reversal.defense})
+        if self.ladder is not None:
+            found += [
+                {**row, "settings": {**row["settings"], **self.settings, "ladder": self.ladder["ladder"]["defense"]}}
+                | {"panel": "ladder"}
+                for row in self.ladder["rows"]
+                if row["protocol"] != "clean"
+            ]
+        return found
+
+    def _source(self, attack: str) -> float | None:
+        """The source's figure, a share."""
+        network, reversal = self.network, self.reversal
+        told = SOURCE.get(network.regime, {}).get(attack)
+        if told is None or (network.part.data, network.base) != (SOURCE_DATA, NORMAL):
+            return None
+        if reversal is None:
+            return round(told[0] / 100, 6) if network.task in ("", INPAINTING) else None
+        ours = reversal.task == INPAINTING and not reversal.variant and not reversal.gate
+        return round(told[1] / 100, 6) if ours else None
+
+
+def bare(settings: Scale, network: Trained, work: Workspace) -> Judged:
+    """The network by itself."""
+    run = trained(network, work)
+    table = work.table(network.part.data, "test")
+    found = {CLEAN: work.clean(network.path, run.network, table, settings.threat)}
+    for attack, _, _ in attacks(settings):
+        found[attack] = work.judged(
+            network.path, run.network, lambda attack=attack: crafted(settings, network, attack, work), attack
+        )
+    cost = {"cpu_seconds": round(run.cpu_seconds, 1), "model_images": run.model_images}
+    return Judged(network=network, records=found, cost=cost)
+
+
+def behind(settings: Scale, reversal: Reversal, work: Workspace) -> Judged:
+    """The network behind a reversal: replayed examples, an audit, and the ladder unless it is a mere variant."""
+    network, plain = reversal.network, not reversal.variant
+    defense = reversed_by(settings, reversal, work)
+    whole = work.table(network.part.data, "test")
+    few = attacked_images(settings, network.part, work)
+    # Variants and gates are compared among themselves, on the attacked images.
+    table = whole if plain and not reversal.gate else few
+    found = {CLEAN: work.clean(reversal.path, defense, table, settings.threat)}
+    for attack, _, _ in attacks(settings):
+        found[attack] = work.judged(
+            reversal.path, defense, lambda attack=attack: crafted(settings, network, attack, work), attack
+        )
+    audit = None
+    if not reversal.gate:
+        audit = work.audited(reversal.path, lambda: defense, few, lambda: crafted(settings, network, AUDITED, work))
+    return Judged(
+        network=network,
+        records=found,
+        reversal=reversal,
+        price=int(getattr(defense, "images_per_prediction", 1)),
+        ladder=_climbed(settings, reversal, defense, few, work) if plain else None,
+        audit=audit,
+    )
+
+
+def _climbed(
+    settings: Scale, reversal: Reversal, defense: nn.Module, few: ImageTable, work: Workspace
+) -> dict[str, Any]:
+    return work.climbed(
+        reversal.path,
+        f"ladder on {reversal.path}",
+        lambda: defense,
+        few,
+        threat=settings.threat,
+        attack=settings.strongest,
+        rungs="abcdefg" if reversal.gate else "abcdef",
+        images=dict.fromkeys(RUNGS, min(settings.laddered, len(few))),
+        name=f"{reversal.network.model}, {reversal.network.base}",
+        defended=reversal.defense,
+        precision=settings.precision,
+        **settings.ladder,
+    )
+
+
+def judged_all(settings: Scale, network: Trained, work: Workspace) -> list[Judged]:
+    """A network, bare and behind each of its reversals."""
+    return [
+        bare(settings, network, work),
+        *(behind(settings, reversal, work) for reversal in reversals(network)),
+    ]
+
+
+def learnt(network: Trained, work: Workspace) -> dict[str, dict[str, Any]]:
+    """How well the network does each of its tasks on the test split."""
+    tasks = [network.task] if network.task else tasks_of(network.part)
+
+    def judge_tasks() -> dict[str, Any]:
+        run, table = trained(network, work), work.table(network.part.data, "test")
+        found = {}
+        for task in tasks:
+            made = bound(network, task, "", work)
+            found[task] = vars(pretext_quality(run.network, made, table))
+            if network.regime == ON_THE_GRID:
+                found[SHIFTED] = vars(pretext_quality(run.network, made, table, change=shifted))
+        return found
+
+    return work.found(f"pretext/{network.path}", judge_tasks)
+
+
+def shifted(images: Tensor) -> Tensor:
+    """The images (B, C, H, W) moved by half a JPEG block each way; what leaves at one side comes in at the other."""
+    return images.roll((BLOCK // 2, BLOCK // 2), (2, 3))
+
+
+def fillings(network: Trained, work: Workspace) -> dict[str, list[dict[str, float]]]:
+    """How well the network fills regions, for each part of the test split: as trained, and with each variant of the
+    loss that it has a decoder for."""
+    variants = ["", *(one.variant for one in reversals(network) if one.variant in LOSSES)]
+
+    def judge_fillings() -> dict[str, Any]:
+        run, table = trained(network, work), work.table(network.part.data, "test")
+        parts = [table.subset(rows) for rows in torch.arange(len(table)).chunk(GROUPS)]
+        found = {}
+        for variant in variants:
+            task = bound(network, INPAINTING, variant, work)
+            judged = [filling_quality(run.network, task, part) for part in parts]
+            found[variant] = [{**vars(one), "ratio": one.ratio} for one in judged]
+        return found
+
+    return work.found(f"fillings/{network.path}", judge_fillings)
+
+
+def fills(network: Trained) -> bool:
+    """Whether the network has an inpainting head."""
+    return network.regime in REGIMES and INPAINTING in ([network.task] if network.task else tasks_of(network.part))

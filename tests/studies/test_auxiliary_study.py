@@ -1,0 +1,142 @@
+"""A miniature of system D, from images to pictures; its rows keep the contract, and its regimes share a description."""
+
+import io
+import json
+
+import pytest
+from rich.console import Console
+
+import unfool.studies.workspace as workspace_module
+from unfool.report.study import check_study
+from unfool.studies import run_study
+from unfool.studies.auxiliary_reversal import AuxiliaryReversal
+from unfool.studies.auxiliary_scales import NORMAL, ROBUST, Part, Scale
+from unfool.tasks import TASKS
+
+STAGE = {"steps": 2, "batch_size": 32}
+TILES = {"form": "context-free", "grid": 2, "count": 4, "hidden": 16, "augmentation": "resized-crop"}
+KEPT = ("inpainting", "jigsaw", "labels")
+TINY = Scale(
+    parts=(
+        Part(
+            data="digits",
+            words="tiny",
+            trunk={"name": "context-encoder", "width": 1 / 16},
+            trainings={NORMAL: STAGE, ROBUST: {**STAGE, "perturb": "fgsm", "held_out": 140, "stop_attack": "fgsm"}},
+            heads=STAGE,
+            tasks={"inpainting": {"settings": {"width": 8, "discriminator": 4}}, "jigsaw": {"settings": TILES}},
+            every=True,
+            arguments=True,
+            alone=STAGE,
+            grid=True,
+        ),
+    ),
+    attacked=10,
+    strongly=8,
+    laddered=4,
+    ladder={"steps": 2, "draws": 2, "lambdas": (1.0,)},
+    reversal={"steps": 1},
+    reversals={},
+    strongest="pgd-3",
+)
+
+
+def run(out):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(AuxiliaryReversal, "scales", {"tiny": TINY})
+        patch.setattr(workspace_module, "workers_for", lambda device, jobs: 1)
+        patch.setattr(TASKS, "_items", {name: TASKS[name] for name in KEPT})
+        return run_study("auxiliary-reversal", "tiny", out, console=Console(file=io.StringIO()))
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    out = tmp_path_factory.mktemp("study")
+    return out, run(out)
+
+
+def rows_of(result, **wanted):
+    return [row for row in result["rows"] if all(row.get(key) == value for key, value in wanted.items())]
+
+
+def test_every_task_stands_in_the_table_in_both_regimes_with_and_without_reversal(finished):
+    _, result = finished
+    check_study(result)
+    for base in (NORMAL, ROBUST):
+        for task in ("inpainting", "jigsaw"):
+            joint = {"training": base, "regime": "joint"}
+            first = {"training": base, "regime": "classifier first"}
+            for model, defense, settings in (
+                (f"labels + {task}", "none", joint),
+                (f"labels + {task}", f"reverse:{task}", joint),
+                ("labels", "none", {"training": base}),
+                ("labels", f"reverse:{task}", first),
+            ):
+                found = {row["attack"]: row for row in rows_of(result, model=model, defense=defense, settings=settings)}
+                assert list(found) == ["none", "fgsm", "pgd-2", "pgd-20", "pgd-3"]
+                protocols = {row["protocol"] for attack, row in found.items() if attack != "none"}
+                assert protocols == ({"white-box"} if defense == "none" else {"transfer"})
+                assert [row["n"] for row in found.values()] == [397, 10, 10, 10, 8]
+
+
+def test_ladders_and_gates_are_the_robust_classifier_s(finished):
+    _, result = finished
+    adaptive = [row for row in result["rows"] if row["protocol"] == "adaptive"]
+    assert {row["model"] for row in adaptive} == {
+        f"{model}, {base}"
+        for model in ("labels", "labels + inpainting", "labels + jigsaw")
+        for base in (NORMAL, ROBUST)
+    }
+    gated = [row for row in adaptive if row["defense"].startswith("gate:")]
+    assert {(row["model"], row["defense"]) for row in gated} == {
+        (f"labels, {ROBUST}", f"gate:{task}") for task in ("inpainting", "jigsaw")
+    }
+    assert {row["rung"] for row in gated} == {*"cdefg", "worst-case"}
+
+
+def test_what_a_row_costs_counts_the_reversal_s_views(finished):
+    _, result = finished
+    settings = {"training": NORMAL, "regime": "classifier first"}
+    (row,) = rows_of(result, model="labels", defense="reverse:jigsaw", attack="none", settings=settings)
+    # one step on four tiles, and the classification
+    assert row["cost"]["model_images"] == 397 * (4 + 1)
+
+
+def test_the_arguments_are_judged_on_decoders_of_one_trunk(finished):
+    out, result = finished
+    found = json.loads((out / "fillings" / "digits" / "normally-trained" / "classifier-first.json").read_text())
+    assert list(found) == ["", "L2 alone", "adversarial loss alone"]
+    assert all(sum(part["count"] for part in parts) == 397 for parts in found.values())
+    texts = [claim["text"] for claim in result["claims"]]
+    for words in ("The adversarial loss alone fills", "L2 alone fills", "One mask reverses better than several"):
+        assert sum(text.startswith(words) for text in texts) == 1
+    variants = {row["settings"]["loss"] for row in result["rows"] if "loss" in row["settings"]}
+    assert variants == {"L2 alone", "adversarial loss alone", "several masks"}
+
+
+def test_a_jigsaw_without_augmentation_is_judged_on_moved_images_too(finished):
+    out, result = finished
+    folder = out / "pretext" / "digits" / "normally-trained"
+    assert list(json.loads((folder / "alone" / "jigsaw.json").read_text())) == ["jigsaw"]
+    bare = json.loads((folder / "alone-without-augmentation" / "jigsaw.json").read_text())
+    assert list(bare) == ["jigsaw", "shifted"]
+    assert sum("grid of their JPEG blocks" in claim["text"] for claim in result["claims"]) == 1
+
+
+def test_the_page_has_pictures_of_all_three_kinds(finished):
+    out, _ = finished
+    page = (out / "report.html").read_text()
+    for words in ("masked", "filled", "original", "shuffled", "as predicted", "right order", "Regions filled"):
+        assert words in page
+
+
+def test_asking_again_makes_nothing_again(finished, monkeypatch):
+    out, result = finished
+
+    def never(*_, **__):
+        raise AssertionError("a finished piece was made again")
+
+    for name in ("craft", "judge", "audit", "ladder"):
+        monkeypatch.setattr(workspace_module, name, never)
+    again = run(out)
+    assert {**again, "seconds": 0} == {**result, "seconds": 0}
