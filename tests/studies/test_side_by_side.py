@@ -91,6 +91,38 @@ def test_workers_go_with_a_study_that_is_killed(tmp_path):
         time.sleep(0.05)
 
 
+def test_an_error_ends_the_study_however_much_another_job_tells_after_it(tmp_path):
+    program = tmp_path / "program.py"
+    program.write_text(
+        textwrap.dedent(
+            """
+            import time
+            from pathlib import Path
+            from rich.console import Console
+            from unfool.studies.side_by_side import Place, make_all
+
+            def refuse(work):
+                while not (work.out / "begun").exists():
+                    time.sleep(0.05)
+                raise ValueError("refused")
+
+            def chatter(work):
+                with work.bar("piece") as advance:
+                    (work.out / "begun").touch()
+                    time.sleep(2)
+                    for _ in range(2000):
+                        advance(1, 1, "x" * 100)
+
+            if __name__ == "__main__":
+                place = Place(out=Path(__file__).parent, data_dir=None, device="cpu")
+                make_all([refuse, chatter], place, Console(quiet=True), 2)
+            """
+        )
+    )
+    done = subprocess.run([sys.executable, str(program)], capture_output=True, text=True, timeout=120)
+    assert "ValueError: refused" in done.stderr
+
+
 def alive(process):
     try:
         with open(f"/proc/{process}/stat") as file:

@@ -224,6 +224,10 @@ def reversed_by(settings: Scale, reversal: Reversal, work: Workspace) -> nn.Modu
         values |= {"masks": MASKS, "place": "random"}
     learnt, fresh = cut_held_out(run.config, work.table(network.part.data, "train"))
     table = fresh if reversal.gate and fresh is not None else learnt
+    if reversal.gate and "bank" in values:
+        # Half of the held-out images are a gate's bank at most, since its threshold needs the others.
+        values["bank"] = min(values["bank"], len(table) // 2)
+        values["drawn"] = min(values["drawn"], values["bank"])
     classes = {column: len(names) for column, names in table.classes.items()}
     streams = Streams(0).named("defense")
     kind = "gate" if reversal.gate else "reverse"

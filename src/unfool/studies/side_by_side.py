@@ -95,6 +95,8 @@ def _show(futures: Sequence[Future[None]], queue: Queue[Told], console: Console)
 def _begin(queue: Queue[Told]) -> None:
     global _queue
     _queue = queue
+    # After another job's error nobody reads progress any more, and a worker would wait for a reader when it ends.
+    queue.cancel_join_thread()
     torch.set_num_threads(1)
     parent = multiprocessing.parent_process()
     if parent is not None:
