@@ -10,7 +10,7 @@ import unfool.studies.workspace as workspace_module
 from unfool.report.study import check_study
 from unfool.studies import run_study
 from unfool.studies.auxiliary_reversal import AuxiliaryReversal
-from unfool.studies.auxiliary_scales import NORMAL, ROBUST, Part, Scale
+from unfool.studies.auxiliary_scales import IN_SHORT, NORMAL, ROBUST, Part, Scale
 from unfool.tasks import TASKS
 
 STAGE = {"steps": 2, "batch_size": 32}
@@ -64,12 +64,12 @@ def test_every_task_stands_in_the_table_in_both_regimes_with_and_without_reversa
     check_study(result)
     for base in (NORMAL, ROBUST):
         for task in ("inpainting", "jigsaw"):
-            joint = {"training": base, "regime": "joint"}
-            first = {"training": base, "regime": "classifier first"}
+            joint = {"training": IN_SHORT[base], "regime": "joint"}
+            first = {"training": IN_SHORT[base], "regime": "classifier first"}
             for model, defense, settings in (
                 (f"labels + {task}", "none", joint),
                 (f"labels + {task}", f"reverse:{task}", joint),
-                ("labels", "none", {"training": base}),
+                ("labels", "none", {"training": IN_SHORT[base]}),
                 ("labels", f"reverse:{task}", first),
             ):
                 found = {row["attack"]: row for row in rows_of(result, model=model, defense=defense, settings=settings)}
@@ -96,7 +96,7 @@ def test_ladders_and_gates_are_the_robust_classifier_s(finished):
 
 def test_what_a_row_costs_counts_the_reversal_s_views(finished):
     _, result = finished
-    settings = {"training": NORMAL, "regime": "classifier first"}
+    settings = {"training": "normal", "regime": "classifier first"}
     (row,) = rows_of(result, model="labels", defense="reverse:jigsaw", attack="none", settings=settings)
     # one step on four tiles, and the classification
     assert row["cost"]["model_images"] == 397 * (4 + 1)
@@ -110,7 +110,7 @@ def test_the_arguments_are_judged_on_decoders_of_one_trunk(finished):
     texts = [claim["text"] for claim in result["claims"]]
     for words in ("The adversarial loss alone fills", "L2 alone fills", "One mask reverses better than several"):
         assert sum(text.startswith(words) for text in texts) == 1
-    variants = {row["settings"]["loss"] for row in result["rows"] if "loss" in row["settings"]}
+    variants = {row["settings"]["variant"] for row in result["rows"] if "variant" in row["settings"]}
     assert variants == {"L2 alone", "adversarial loss alone", "several masks"}
 
 

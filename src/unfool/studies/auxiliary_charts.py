@@ -12,12 +12,10 @@ from unfool.evaluation.audit import DEFENSE
 from unfool.studies.auxiliary_claims import Fillings, Learnt, adaptive_gain, auroc, cosine, replay_gain
 from unfool.studies.auxiliary_measures import AUDITED, SHIFTED, Judged
 from unfool.studies.auxiliary_networks import Trained
-from unfool.studies.auxiliary_scales import NORMAL, ROBUST
+from unfool.studies.auxiliary_scales import IN_SHORT
 from unfool.studies.chart import chart, histogram
 from unfool.studies.claims import seed_error
 from unfool.training.regimes import CLASSIFIER_FIRST, REGIMES
-
-_SHORT = {NORMAL: "normal", ROBUST: "adversarial"}
 
 
 def charts(judged: Sequence[Judged], learnt: Learnt, fillings: Fillings) -> list[dict[str, Any]]:
@@ -98,7 +96,7 @@ def _tasks(learnt: Learnt) -> dict[str, Any]:
 
 
 def _place(network: Trained) -> str:
-    base = [_SHORT[network.base]] if network.regime in REGIMES else []
+    base = [IN_SHORT[network.base]] if network.regime in REGIMES else []
     return ", ".join([network.regime.replace("-", " "), *base, network.part.data])
 
 
@@ -113,7 +111,7 @@ def _filled(fillings: Fillings, key: str) -> dict[str, Any]:
         for variant, parts in told.items():
             values = [one[key] for one in parts]
             mean, error = float(np.mean(values)), seed_error(values)
-            name = f"{variant or 'both losses'}, {network.regime.replace('-', ' ')}, {_SHORT[network.base]}"
+            name = f"{variant or 'both losses'}, {network.regime.replace('-', ' ')}, {IN_SHORT[network.base]}"
             points.append([name, *(round(value, 6) for value in (mean, mean - error, mean + error))])
     title, what = titles[key]
     text = "Centred regions of test images; 95 % intervals over disjoint parts of the test split."

@@ -37,17 +37,20 @@ Learnt = Mapping[Trained, Mapping[str, Mapping[str, Any]]]
 
 
 def judge_claims(judged: Sequence[Judged], learnt: Learnt, fillings: Fillings) -> list[dict[str, Any]]:
-    """Claims with verdicts and evidence: first what reversals are worth, then the source's words, then the tasks."""
-    found = [
+    """Claims with verdicts and evidence: the source's own, then those on tasks, auxiliaries, audits and reversals."""
+    found = [*_source(judged), *_arguments(judged, fillings)]
+    found += [_fills(network, told[""]) for network, told in fillings.items()]
+    for network, told in learnt.items():
+        if SHIFTED in told:
+            found.append(_grid(network, told[JIGSAW], told[SHIFTED]))
+        elif JIGSAW in told:
+            found.append(_jigsaw(network, told[JIGSAW]))
+    found += [_helps(judged, one) for one in judged if one.reversal is None and one.network.regime == JOINT]
+    found += _foreseen(judged)
+    found += [
         _climbed(one, one.reversal, one.ladder) for one in judged if one.reversal is not None and one.ladder is not None
     ]
-    found += [_helps(judged, one) for one in judged if one.reversal is None and one.network.regime == JOINT]
-    found += [*_source(judged), *_arguments(judged, fillings)]
-    for network, told in learnt.items():
-        found += [_jigsaw(network, told[JIGSAW])] if JIGSAW in told else []
-        found += [_grid(network, told[JIGSAW], told[SHIFTED])] if SHIFTED in told else []
-    found += [_fills(network, told[""]) for network, told in fillings.items()]
-    return [*found, *_foreseen(judged)]
+    return found
 
 
 def who(network: Trained) -> str:
@@ -133,8 +136,9 @@ def _source(judged: Sequence[Judged]) -> list[dict[str, Any]]:
             bare[network.regime] = one
         elif reversal.task == INPAINTING and not reversal.variant:
             for attack, (without, reversed_) in SOURCE[network.regime].items():
+                where = "on clean images" if attack == CLEAN else f"under {attack}"
                 text = (
-                    f"Reversing down inpainting ({who(network)}) changes the accuracy under {attack} by "
+                    f"Reversing down inpainting ({who(network)}) changes the accuracy {where} by "
                     f"{reversed_ - without:+.2f} points (as the source measured it: examples of the bare network)"
                 )
                 change = gain([one.records[attack]], [bare[network.regime].records[attack]])

@@ -27,7 +27,7 @@ from unfool.studies.auxiliary_networks import (
     tasks_of,
     trained,
 )
-from unfool.studies.auxiliary_scales import INPAINTING, LOSSES, NORMAL, SOURCE, SOURCE_DATA, Scale
+from unfool.studies.auxiliary_scales import IN_SHORT, INPAINTING, LOSSES, NORMAL, SOURCE, SOURCE_DATA, Scale
 from unfool.studies.workspace import Workspace
 from unfool.training.regimes import CLASSIFIER_FIRST, REGIMES
 
@@ -63,7 +63,7 @@ class Judged:
             if self.reversal is None and self.network.regime == CLASSIFIER_FIRST
             else {"regime": self.network.regime.replace("-", " ")}
         )
-        return {"training": self.network.base, **regime, **({"loss": variant} if variant else {})}
+        return {"training": IN_SHORT[self.network.base], **regime, **({"variant": variant} if variant else {})}
 
     def rows(self) -> list[dict[str, Any]]:
         """One for each record, the ladder's after them."""

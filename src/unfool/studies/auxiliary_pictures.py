@@ -19,7 +19,7 @@ from unfool.tasks.jigsaw import Jigsaw
 from unfool.tasks.tiles import laid_out
 from unfool.training.regimes import CLASSIFIER_FIRST, JOINT
 
-SHOWN = 4
+SHOWN = 3
 """Images in each kind of picture."""
 
 

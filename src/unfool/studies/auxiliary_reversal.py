@@ -71,8 +71,9 @@ def _make(settings: Scale, network: Trained, work: Workspace) -> None:
 
 
 def _shown(one: Judged) -> bool:
-    """Ladders on the page: those on a robust classifier, whose accuracy an adaptive attack leaves something of."""
-    return one.network.base == ROBUST and one.network.regime == CLASSIFIER_FIRST
+    """Ladders on the page: those on a robust classifier, whose accuracy a strong attack leaves something of."""
+    gated = one.reversal is not None and one.reversal.gate
+    return one.network.base == ROBUST and one.network.regime == CLASSIFIER_FIRST and not gated
 
 
 def _title(network: Trained) -> str:

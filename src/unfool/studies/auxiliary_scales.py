@@ -10,6 +10,8 @@ from unfool.core.config import configured
 from unfool.training.regimes import CLASSIFIER_FIRST, JOINT
 
 NORMAL, ROBUST = "normally trained", "adversarially trained"
+IN_SHORT = {NORMAL: "normal", ROBUST: "adversarial"}
+"""The same where few words fit."""
 INPAINTING, JIGSAW = "inpainting", "jigsaw"
 
 SOURCE = {
