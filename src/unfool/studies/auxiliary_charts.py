@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from unfool.evaluation.audit import DEFENSE
-from unfool.studies.auxiliary_claims import Fillings, Learnt, adaptive_gain, auroc, cosine, replay_gain
+from unfool.studies.auxiliary_claims import Fillings, Learnt
+from unfool.studies.auxiliary_foresight import adaptive_gain, auroc, cosine, replay_gain
 from unfool.studies.auxiliary_measures import AUDITED, SHIFTED, Judged
 from unfool.studies.auxiliary_networks import Trained
 from unfool.studies.auxiliary_scales import IN_SHORT

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from scipy.stats import rankdata
 
-from unfool.evaluation.audit import DEFENSE
+from unfool.studies.auxiliary_foresight import foreseen
 from unfool.studies.auxiliary_measures import AUDITED, BLOCK, CLEAN, SHIFTED, Judged
 from unfool.studies.auxiliary_networks import Reversal, Trained, config_of
 from unfool.studies.auxiliary_scales import (
@@ -23,14 +21,13 @@ from unfool.studies.auxiliary_scales import (
     SOURCE,
     SOURCE_DATA,
 )
-from unfool.studies.claims import FAILS, HOLDS, UNDECIDED, Gain, claim, gain, seed_error
+from unfool.studies.claims import ABOVE_ZERO, FAILS, HOLDS, UNDECIDED, Gain, claim, gain, seed_error
 from unfool.training.regimes import CLASSIFIER_FIRST, JOINT
 
 TIMES_CHANCE = 5
 """How far above chance a jigsaw is that trains."""
 LEAST_L2 = 0.7
 """Share of the error of filling with the mean colour that a working inpainter stays below."""
-_RULE = "Rule: holds if the whole 95 % interval is above 0, fails if all of it is below."
 
 Fillings = Mapping[Trained, Mapping[str, Sequence[Mapping[str, float]]]]
 Learnt = Mapping[Trained, Mapping[str, Mapping[str, Any]]]
@@ -46,7 +43,7 @@ def judge_claims(judged: Sequence[Judged], learnt: Learnt, fillings: Fillings) -
         elif JIGSAW in told:
             found.append(_jigsaw(network, told[JIGSAW]))
     found += [_helps(judged, one) for one in judged if one.reversal is None and one.network.regime == JOINT]
-    found += _foreseen(judged)
+    found += foreseen(judged)
     found += [
         _climbed(one, one.reversal, one.ladder) for one in judged if one.reversal is not None and one.ladder is not None
     ]
@@ -58,17 +55,6 @@ def who(network: Trained) -> str:
     words = {JOINT: "jointly with labels", CLASSIFIER_FIRST: "on the frozen classifier"}
     told = words.get(network.regime, f"{network.regime}, without a classifier")
     return f"{network.part.data}, {network.base}, {told}"
-
-
-def replay_gain(one: Judged) -> float:
-    """What a reversal gains on the audited examples, which were crafted on the bare network."""
-    return math.nan if one.audit is None else one.audit["gains"][DEFENSE]["difference"]
-
-
-def adaptive_gain(one: Judged) -> float:
-    """The worst case of the ladder less the bare network under the yardstick."""
-    difference = None if one.ladder is None else one.ladder["ladder"]["difference"]
-    return math.nan if difference is None else difference["difference"]
 
 
 def _climbed(one: Judged, reversal: Reversal, found: Mapping[str, Any]) -> dict[str, Any]:
@@ -107,7 +93,7 @@ def _helps(judged: Sequence[Judged], one: Judged) -> dict[str, Any]:
         "text": f"{ours.task.capitalize()} beside the labels ({who(ours)}) makes the classifier more robust than "
         f"labels alone do ({attack}, {one.records[attack].threat})",
         "verdict": _sign(found),
-        "evidence": f"{found.words()}; on clean images {clean.words()}. {_RULE}",
+        "evidence": f"{found.words()}; on clean images {clean.words()}. {ABOVE_ZERO}",
     }
 
 
@@ -200,7 +186,7 @@ def _arguments(judged: Sequence[Judged], fillings: Fillings) -> list[dict[str, A
             {
                 "text": f"One mask reverses better than several ({AUDITED}, replayed)",
                 "verdict": _sign(change),
-                "evidence": f"One centred mask minus several drawn ones: {change.words(_SAME)}. {_RULE}",
+                "evidence": f"One centred mask minus several drawn ones: {change.words(_SAME)}. {ABOVE_ZERO}",
             }
         )
     return found
@@ -223,7 +209,7 @@ def _compared(
         "verdict": verdict,
         "evidence": f"{what.capitalize()}: {np.mean(ours):.3f} with both losses, {np.mean(theirs):.3f} with the one "
         f"alone, difference {mean:+.3f} [{mean - error:+.3f}, {mean + error:+.3f}] over {len(ours)} parts of the test "
-        f"split, on the same frozen trunk. {_RULE}",
+        f"split, on the same frozen trunk. {ABOVE_ZERO}",
     }
 
 
@@ -264,45 +250,4 @@ def _fills(network: Trained, told: Sequence[Mapping[str, float]]) -> dict[str, A
         f"[{mean - error:.3f}, {mean + error:.3f}] over {len(ratios)} parts of the test split; variety of the fillings "
         f"{np.mean([one['variety'] for one in told]):.2f} of that of the regions. Rule: holds if the whole 95 % "
         "interval is at most that, fails if none of it is.",
-    }
-
-
-def _foreseen(judged: Sequence[Judged]) -> list[dict[str, Any]]:
-    """Whether what an audit says before use goes with the gain that came, over all systems."""
-    audited = [one for one in judged if one.audit is not None and one.ladder is not None]
-    found = []
-    for words, value in (("sees the attack (AUROC)", auroc), ("points back (cosine of the gradients)", cosine)):
-        for came, of in (("replayed examples", replay_gain), ("the adaptive worst case", adaptive_gain)):
-            pairs = np.array([(value(one), of(one)) for one in audited if math.isfinite(of(one))])
-            if len(pairs) >= FEWEST and all(len(set(column)) > 1 for column in pairs.T):
-                found.append(_correlated(f"How well a pretext loss {words} tells the gain on {came}", pairs))
-    return found
-
-
-FEWEST = 6
-"""Systems that a rank correlation needs to say anything."""
-
-
-def auroc(one: Judged) -> float:
-    """How well the pretext loss tells attacked images from clean ones."""
-    return math.nan if one.audit is None else one.audit["auroc"]
-
-
-def cosine(one: Judged) -> float:
-    """How far a step down the pretext loss is one down the class's."""
-    return math.nan if one.audit is None else one.audit["cosine"][0]
-
-
-def _correlated(text: str, pairs: np.ndarray) -> dict[str, Any]:
-    """Spearman's rank correlation with Fisher's interval (its standard error after Bonett & Wright 2000)."""
-    rank = float(np.corrcoef(rankdata(pairs[:, 0]), rankdata(pairs[:, 1]))[0, 1])
-    spread = 1.96 * math.sqrt((1 + rank**2 / 2) / (len(pairs) - 3))
-    centre = math.atanh(min(max(rank, -0.999), 0.999))
-    low, high = math.tanh(centre - spread), math.tanh(centre + spread)
-    return {
-        "text": text,
-        "verdict": HOLDS if low > 0 else FAILS if high < 0 else UNDECIDED,
-        "evidence": f"Spearman's rank correlation {rank:+.2f} [{low:+.2f}, {high:+.2f}] over {len(pairs)} systems, "
-        "some "
-        f"of which share a network. {_RULE}",
     }

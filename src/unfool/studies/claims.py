@@ -13,6 +13,7 @@ from unfool.core.errors import SpecError
 from unfool.evaluation import Records
 
 HOLDS, FAILS, UNDECIDED = "holds", "fails", "undecided"
+ABOVE_ZERO = "Rule: holds if the whole 95 % interval is above 0, fails if all of it is below."
 
 
 @dataclass(frozen=True, kw_only=True)
