@@ -22,6 +22,7 @@ from unfool.evaluation import Records
 from unfool.report.curves import Curve
 from unfool.studies.base import STUDIES, Outcome, Study
 from unfool.studies.claims import FAILS, HOLDS, UNDECIDED, gain
+from unfool.studies.recipes import SHORT
 from unfool.studies.workspace import Workspace
 from unfool.training import RunConfig, StageConfig, TaskConfig, TrainedRun
 
@@ -60,19 +61,11 @@ class Scale:
     precision: str = "bf16"
 
 
-_STAGE = {
-    "batch_size": 128,
-    "optimizer": "sgd",
-    "learning_rate": 0.1,
-    "weight_decay": 5e-4,
-    "schedule": "triangle",
-    "precision": "bf16",
-}
 DEMO = Scale(
     data="digits",
     words="convnet 8-16-32",
     trunk={"name": "convnet", "stem": "strided", "widths": [8, 16, 32]},
-    stage={**_STAGE, "epochs": 6, "threat": "linf:0.1"},
+    stage={**SHORT, "epochs": 6, "threat": "linf:0.1"},
     images=1000,
     judged=100,
     attack="pgd-20",
@@ -82,7 +75,7 @@ SMALL = Scale(
     data="cifar10",
     words="convnet 16-32-64, strided stem",
     trunk={"name": "convnet", "stem": "strided", "widths": [16, 32, 64]},
-    stage={**_STAGE, "epochs": 10},
+    stage={**SHORT, "epochs": 10},
     images=10_000,
     judged=500,
 )
@@ -90,7 +83,7 @@ FULL = Scale(
     data="cifar10",
     words="PreAct ResNet-18",
     trunk={"name": "preact-resnet18"},
-    stage={**_STAGE, "epochs": 100, "schedule": "cosine"},
+    stage={**SHORT, "epochs": 100, "schedule": "cosine"},
     images=50_000,
     judged=10_000,
     precision="fp32",

@@ -7,6 +7,7 @@ from typing import Any
 from pydantic import Field
 
 from unfool.core.config import configured
+from unfool.studies.recipes import SHORT, SHORT_ADVERSARIAL
 from unfool.training.regimes import CLASSIFIER_FIRST, JOINT
 
 NORMAL, ROBUST = "normally trained", "adversarially trained"
@@ -76,15 +77,6 @@ class Scale:
     precision: str = "bf16"
 
 
-_LEARNT = {
-    "batch_size": 128,
-    "optimizer": "sgd",
-    "learning_rate": 0.1,
-    "weight_decay": 5e-4,
-    "schedule": "triangle",
-    "precision": "bf16",
-}
-_FAST = {**_LEARNT, "perturb": "fgsm:random_start=true,step_size=10/255"}
 _HEADS = {
     "batch_size": 256,
     "optimizer": "adam",
@@ -104,7 +96,7 @@ DEMO = Scale(
             data="digits",
             words="context encoder, an eighth of the width",
             trunk={"name": "context-encoder", "width": 0.125},
-            trainings={NORMAL: {**_LEARNT, "epochs": 6}},
+            trainings={NORMAL: {**SHORT, "epochs": 6}},
             heads={**_HEADS, "batch_size": 128, "epochs": 4},
             tasks={
                 "contrast": {"settings": {**_CONTRAST, "size": 16, "hidden": 32}},
@@ -132,7 +124,7 @@ SMALL = Scale(
             data="cifar10",
             words="context encoder, half the width",
             trunk={"name": "context-encoder", "width": 0.5},
-            trainings={NORMAL: {**_LEARNT, "epochs": 6}, ROBUST: {**_FAST, "epochs": 5, "held_out": 500}},
+            trainings={NORMAL: {**SHORT, "epochs": 6}, ROBUST: {**SHORT_ADVERSARIAL, "epochs": 5, "held_out": 500}},
             heads={**_HEADS, "epochs": 4},
             tasks={
                 "contrast": {"settings": _CONTRAST, "weight": 0.5},
@@ -147,7 +139,7 @@ SMALL = Scale(
             data="tiny_imagenet_sub40",
             words="convnet 32-64-128, strided stem",
             trunk={"name": "convnet", "stem": "strided", "widths": [32, 64, 128]},
-            trainings={NORMAL: {**_LEARNT, "epochs": 10}},
+            trainings={NORMAL: {**SHORT, "epochs": 10}},
             heads={**_HEADS, "batch_size": 128, "epochs": 6},
             tasks={JIGSAW: {"settings": {**_TILES, "augmentation": "resized-crop"}, "weight": 0.5}},
             alone={**_HEADS, "batch_size": 128, "epochs": 12},
@@ -168,8 +160,8 @@ FULL = Scale(
             words="context encoder",
             trunk={"name": "context-encoder"},
             trainings={
-                NORMAL: {**_LEARNT, "schedule": "cosine", "epochs": 100},
-                ROBUST: {**_LEARNT, "schedule": "cosine", "perturb": "pgd-10", "epochs": 100, "held_out": 1500},
+                NORMAL: {**SHORT, "schedule": "cosine", "epochs": 100},
+                ROBUST: {**SHORT, "schedule": "cosine", "perturb": "pgd-10", "epochs": 100, "held_out": 1500},
             },
             heads={**_HEADS, "epochs": 50},
             tasks={
@@ -185,7 +177,7 @@ FULL = Scale(
             data="tiny-imagenet",
             words="AlexNet, first stride 2",
             trunk={"name": "alexnet", "stem": "stride-2"},
-            trainings={NORMAL: {**_LEARNT, "learning_rate": 0.02, "schedule": "cosine", "epochs": 70}},
+            trainings={NORMAL: {**SHORT, "learning_rate": 0.02, "schedule": "cosine", "epochs": 70}},
             heads={**_HEADS, "learning_rate": 1e-3, "epochs": 30},
             tasks={
                 JIGSAW: {
@@ -193,7 +185,7 @@ FULL = Scale(
                     "weight": 0.5,
                 }
             },
-            alone={**_LEARNT, "learning_rate": 0.01, "schedule": "cosine", "epochs": 70},
+            alone={**SHORT, "learning_rate": 0.01, "schedule": "cosine", "epochs": 70},
             grid=True,
         ),
     ),

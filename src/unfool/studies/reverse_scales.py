@@ -7,6 +7,7 @@ from typing import Any
 from pydantic import Field
 
 from unfool.core.config import configured
+from unfool.studies.recipes import SHORT_ADVERSARIAL
 
 ROBUST, NORMAL = "adversarially trained", "normally trained"
 BASES = (ROBUST, NORMAL)
@@ -56,15 +57,6 @@ class Scale:
 
 
 _CIFAR_THREATS = {"linf": "linf:8/255", "l2": "l2:0.5", "l1": "l1:12"}
-_FAST_ADVERSARIAL = {
-    "perturb": "fgsm:random_start=true,step_size=10/255",
-    "batch_size": 128,
-    "optimizer": "sgd",
-    "learning_rate": 0.1,
-    "weight_decay": 5e-4,
-    "schedule": "triangle",
-    "precision": "bf16",
-}
 _CONTRAST = {"optimizer": "adam", "learning_rate": 1e-3, "batch_size": 256, "precision": "bf16", "moves": "heads"}
 _HEAD = {"temperature": 0.2, "size": 16, "hidden": 128}
 
@@ -73,13 +65,13 @@ DEMO = Scale(
     words="convnet 8-16-32",
     trunk={"name": "convnet", "stem": "strided", "widths": [8, 16, 32]},
     robust={
-        **_FAST_ADVERSARIAL,
+        **SHORT_ADVERSARIAL,
         "perturb": "fgsm:random_start=true",
         "threat": "linf:0.15",
         "epochs": 15,
         "held_out": 300,
     },
-    normal={**_FAST_ADVERSARIAL, "perturb": None, "epochs": 5},
+    normal={**SHORT_ADVERSARIAL, "perturb": None, "epochs": 5},
     contrast={**_CONTRAST, "epochs": 4},
     head={**_HEAD, "hidden": 32},
     threats={"linf": "linf:0.15", "l2": "l2:1", "l1": "l1:10"},
@@ -96,8 +88,8 @@ SMALL = Scale(
     data="cifar10",
     words="convnet 32-64-128, strided stem",
     trunk={"name": "convnet", "stem": "strided", "widths": [32, 64, 128]},
-    robust={**_FAST_ADVERSARIAL, "epochs": 24, "held_out": 1500},
-    normal={**_FAST_ADVERSARIAL, "perturb": None, "epochs": 5},
+    robust={**SHORT_ADVERSARIAL, "epochs": 24, "held_out": 1500},
+    normal={**SHORT_ADVERSARIAL, "perturb": None, "epochs": 5},
     contrast={**_CONTRAST, "epochs": 5},
     head=_HEAD,
     threats=_CIFAR_THREATS,

@@ -7,6 +7,7 @@ from typing import Any
 from pydantic import Field
 
 from unfool.core.config import configured
+from unfool.studies.recipes import SHORT
 
 SIMCLR, ROTATION, JIGSAW = "simclr", "rotation", "jigsaw"
 COMBINATION, ADVERSARIAL = "simclr + rotation + jigsaw", "adversarial contrast"
@@ -90,14 +91,6 @@ class Scale:
 
 _DUAL_STREAM = {"adversarial": "dual-stream", "statistics": "separate"}
 _HEAD = {"batch_size": 128, "optimizer": "adam", "learning_rate": 0.05, "schedule": "cosine", "precision": "bf16"}
-_WHOLE = {
-    "batch_size": 128,
-    "optimizer": "sgd",
-    "learning_rate": 0.1,
-    "weight_decay": 5e-4,
-    "schedule": "triangle",
-    "precision": "bf16",
-}
 _QUICK = {"batch_size": 128, "optimizer": "adam", "learning_rate": 3e-3, "schedule": "triangle", "precision": "bf16"}
 _PROBE = {"epochs": 24, "drop_every": 6, "seeds": (0, 1, 2)}
 
@@ -121,7 +114,7 @@ DEMO = Scale(
         "jigsaw": {},
     },
     head={**_HEAD, "batch_size": 64, "steps": 25},
-    whole={**_WHOLE, "batch_size": 64, "steps": 25},
+    whole={**SHORT, "batch_size": 64, "steps": 25},
     policies=("from:block3", "after:4", "all"),
     fast="fgsm:random_start=true",
     threat="linf:0.1",
@@ -144,7 +137,7 @@ SMALL = Scale(
         "jigsaw": {},
     },
     head={**_HEAD, "steps": 300},
-    whole={**_WHOLE, "steps": 300},
+    whole={**SHORT, "steps": 300},
     policies=("from:block3", "after:4", "all"),
     attacked=500,
     judged=200,
@@ -172,7 +165,7 @@ FULL = Scale(
     },
     tasks={"contrast": {"temperature": 0.5}, "rotation": {"turns": "all"}, "jigsaw": {"grid": 3, "count": 30}},
     head={**_HEAD, "epochs": 50},
-    whole={**_WHOLE, "epochs": 50},
+    whole={**SHORT, "epochs": 50},
     policies=("from:layer4", "after:10", "all"),
     attacked=10_000,
     judged=1_000,

@@ -1,0 +1,17 @@
+"""Settings of stages that several studies train by: short runs of SGD on one triangle (Wong et al., ICLR 2020)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+SHORT: dict[str, Any] = {
+    "batch_size": 128,
+    "optimizer": "sgd",
+    "learning_rate": 0.1,
+    "weight_decay": 5e-4,
+    "schedule": "triangle",
+    "precision": "bf16",
+}
+
+SHORT_ADVERSARIAL: dict[str, Any] = {**SHORT, "perturb": "fgsm:random_start=true,step_size=10/255"}
+"""FGSM with a random start, in their steps of 1.25 eps of 8/255."""
