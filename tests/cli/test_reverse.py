@@ -16,6 +16,7 @@ from unfool.report.study import load_study
 
 SETTINGS = "temperature=0.1,bank=32,drawn=16,steps=2,eps=16/255"
 REVERSE = f"reverse:task=contrast,{SETTINGS}"
+WRONG_HEAD = ["head 'labels' is {'kind': 'linear'", "which is no head of task", "give head=NAME of a head"]
 
 
 @pytest.fixture
@@ -82,6 +83,9 @@ def test_bad_input_is_one_line_and_writes_nothing(cli, run, parity, files, tmp_p
         (2, ["'contrast'", "labels"], [run, files[0], "--defense", REVERSE]),
         (2, ["'revers'", "did you mean 'reverse'?"], [parity, files[0], "--defense", "revers:steps=2"]),
         (2, ["'step'", "did you mean 'steps'?"], [parity, files[0], "--defense", "reverse:step=2"]),
+        (2, WRONG_HEAD, [parity, files[0], "--defense", "reverse:task=contrast,head=labels"]),
+        (2, WRONG_HEAD, [parity, files[0], "--defense", "reverse:task=inpainting,head=labels"]),
+        (2, WRONG_HEAD[1:], [parity, files[0], "--defense", "reverse:task=jigsaw,head=contrast"]),
         (3, ["gone.png", "give an image file"], [parity, tmp_path / "gone.png"]),
         (3, ["broken.png", "no image that can be read"], [parity, tmp_path / "broken.png"]),
         (3, ["holds no run"], [tmp_path, files[0]]),
@@ -131,6 +135,7 @@ def test_a_gate_says_what_its_threshold_was_set_on(cli, parity):
         (["--adaptive", "--defense", REVERSE, "--attack", "pdg-3"], ["did you mean 'pgd'?"]),
         (["--defense", "reverse:task=contrst"], ["'contrst'", "did you mean 'contrast'?"]),
         (["--defense", "reverse:task=labels"], ["labels"]),
+        (["--defense", "reverse:task=inpainting,head=labels"], WRONG_HEAD),
     ],
 )
 def test_misuse_of_a_defense_is_one_line(cli, parity, arguments, pieces):

@@ -1,5 +1,7 @@
 """Quality of fillings: figures against NumPy, the two extremes, pictures, and a network left as it was."""
 
+import weakref
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +9,7 @@ import torch
 from unfool.core.errors import DataError, SpecError
 from unfool.core.streams import Streams
 from unfool.data.table import DecodedPixels, ImageTable
+from unfool.evaluation import filling as filling_module
 from unfool.evaluation.filling import filling_quality, inpainted
 from unfool.models.network import Network
 from unfool.models.trunks import TrunkSpec
@@ -15,10 +18,21 @@ from unfool.tasks import make_task
 COUNT = 300
 
 
-def make_table(count=COUNT):
+def noise(count):
+    return (Streams(0).uniform(torch.arange(count), (3, 16, 16)) * 255).to(torch.uint8)
+
+
+def make_table(count=COUNT, pixels=None):
     ids = torch.arange(count)
-    pixels = (Streams(0).uniform(ids, (3, 16, 16)) * 255).to(torch.uint8)
-    return ImageTable(DecodedPixels(pixels), ids, {}, {}, label_column=None, name="noise", split="test")
+    return ImageTable(
+        DecodedPixels(noise(count) if pixels is None else pixels),
+        ids,
+        {},
+        {},
+        label_column=None,
+        name="noise",
+        split="test",
+    )
 
 
 def make_bound(name="inpainting"):
@@ -89,3 +103,39 @@ def test_other_tasks_and_single_images_are_refused():
     task, network = make_bound()
     with pytest.raises(DataError, match="noise has 1 images"):
         filling_quality(network, task, make_table(1))
+
+
+def test_of_batches_that_are_done_the_regions_alone_are_kept(monkeypatch):
+    task, network = make_bound()
+    table = make_table()
+    at_once = filling_quality(network, task, table)
+    plain, seen = filling_module.inpainted, []
+
+    def watched(*arguments):
+        # Those of the batch before last: the last one's may wait to be replaced by this one's.
+        assert not any(there() is not None for whole in seen[:-1] for there in whole)
+        found = plain(*arguments)
+        seen.append([weakref.ref(whole) for whole in (found.masked, found.filled, found.original)])
+        return found
+
+    monkeypatch.setattr(filling_module, "inpainted", watched)
+    monkeypatch.setattr(filling_module, "BATCH_SIZE", 64)
+    in_parts = filling_quality(network, task, table)
+    assert len(seen) == 5
+    assert vars(in_parts) == pytest.approx(vars(at_once), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    "pixels",
+    [
+        torch.full((3, 3, 16, 16), 77, dtype=torch.uint8),
+        torch.tensor([10, 77, 200], dtype=torch.uint8)[:, None, None, None].expand(3, 3, 16, 16),
+        noise(1).expand(3, 3, 16, 16),
+    ],
+    ids=["one colour", "a colour each", "one picture"],
+)
+def test_regions_that_do_not_vary_are_no_measure_of_fillings(pixels):
+    task, network = make_bound()
+    with pytest.raises(DataError, match="regions of the 3 images of noise do not vary") as refusal:
+        filling_quality(network, task, make_table(3, pixels.contiguous()))
+    assert "\n" not in str(refusal.value)

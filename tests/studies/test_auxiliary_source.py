@@ -4,7 +4,8 @@ import pytest
 
 from unfool.core.threat import ThreatModel
 from unfool.studies.auxiliary_networks import Trained, config_of, networks, reversals, run_config, tasks_of
-from unfool.studies.auxiliary_scales import DEMO, FULL, LOSSES, NORMAL, ROBUST, SMALL, SOURCE
+from unfool.studies.auxiliary_scales import DEMO, FULL, LOSSES, SMALL, SOURCE
+from unfool.studies.recipes import NORMAL, ROBUST
 from unfool.training.regimes import REGIMES
 
 ALL = ("contrast", "inpainting", "jigsaw", "rotation")

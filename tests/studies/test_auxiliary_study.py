@@ -10,7 +10,8 @@ import unfool.studies.workspace as workspace_module
 from unfool.report.study import check_study
 from unfool.studies import run_study
 from unfool.studies.auxiliary_reversal import AuxiliaryReversal
-from unfool.studies.auxiliary_scales import IN_SHORT, NORMAL, ROBUST, Part, Scale
+from unfool.studies.auxiliary_scales import IN_SHORT, Part, Scale
+from unfool.studies.recipes import NORMAL, ROBUST
 from unfool.tasks import TASKS
 
 STAGE = {"steps": 2, "batch_size": 32}
@@ -79,7 +80,7 @@ def test_every_task_stands_in_the_table_in_both_regimes_with_and_without_reversa
                 assert [row["n"] for row in found.values()] == [397, 10, 10, 10, 8]
 
 
-def test_ladders_and_gates_are_the_robust_classifier_s(finished):
+def test_every_reversal_climbs_the_ladder_and_gates_are_the_robust_classifier_s(finished):
     _, result = finished
     adaptive = [row for row in result["rows"] if row["protocol"] == "adaptive"]
     assert {row["model"] for row in adaptive} == {
@@ -119,14 +120,22 @@ def test_a_jigsaw_without_augmentation_is_judged_on_moved_images_too(finished):
     folder = out / "pretext" / "digits" / "normally-trained"
     assert list(json.loads((folder / "alone" / "jigsaw.json").read_text())) == ["jigsaw"]
     bare = json.loads((folder / "alone-without-augmentation" / "jigsaw.json").read_text())
-    assert list(bare) == ["jigsaw", "shifted"]
+    assert list(bare) == ["jigsaw", "jigsaw moved by half a block", "jigsaw moved by a block"]
     assert sum("grid of their JPEG blocks" in claim["text"] for claim in result["claims"]) == 1
+
+
+def test_gates_and_variants_are_judged_clean_on_the_images_of_their_neighbours(finished):
+    _, result = finished
+    clean = [row for row in result["rows"] if row["attack"] == "none"]
+    assert sum(row["defense"].startswith("gate:") or "variant" in row["settings"] for row in clean) == 2 + 3
+    assert {row["n"] for row in clean} == {397}
 
 
 def test_the_page_has_pictures_of_all_three_kinds(finished):
     out, _ = finished
     page = (out / "report.html").read_text()
-    for words in ("masked", "filled", "original", "shuffled", "as predicted", "right order", "Regions filled"):
+    pictures = ("masked", "filled", "original", "shuffled", "as predicted", "right order", "attacked: ", "reversed: ")
+    for words in ("Regions filled", *pictures):
         assert words in page
 
 

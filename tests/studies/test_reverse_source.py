@@ -3,8 +3,9 @@
 import pytest
 
 from unfool.core.threat import ThreatModel
+from unfool.studies.recipes import NORMAL, ROBUST
 from unfool.studies.reverse_networks import run_config
-from unfool.studies.reverse_scales import BASES, DEMO, FULL, NORMAL, ROBUST, SMALL, SOURCE_NORMS, SOURCE_STEPS, STEPS
+from unfool.studies.reverse_scales import BASES, DEMO, FULL, SMALL, SOURCE_NORMS, SOURCE_STEPS, STEPS
 from unfool.tasks.contrast import Contrast
 
 

@@ -10,9 +10,10 @@ from rich.console import Console
 import unfool.studies.workspace as workspace_module
 from unfool.report.study import check_study
 from unfool.studies import run_study
+from unfool.studies.recipes import NORMAL, ROBUST
 from unfool.studies.reverse_attack import ReverseAttack
 from unfool.studies.reverse_claims import gate_claim
-from unfool.studies.reverse_scales import DEMO, NORMAL, ROBUST
+from unfool.studies.reverse_scales import DEMO
 
 TINY = dataclasses.replace(
     DEMO,

@@ -91,36 +91,55 @@ def test_workers_go_with_a_study_that_is_killed(tmp_path):
         time.sleep(0.05)
 
 
-def test_an_error_ends_the_study_however_much_another_job_tells_after_it(tmp_path):
+LONG_AFTER = """
+import sys, time
+from pathlib import Path
+from rich.console import Console
+from unfool.studies.side_by_side import Place, make_all
+
+def refuse(work):
+    while not (work.out / "begun").exists():
+        time.sleep(0.05)
+    raise ValueError("refused")
+
+def go_on(work):
+    with work.bar("piece") as advance:
+        (work.out / "begun").touch()
+        for step in range(3000):
+            advance(step, 3000, "x" * 100)
+            time.sleep(0.1)
+
+if __name__ == "__main__":
+    place = Place(out=Path(__file__).parent, data_dir=None, device="cpu")
+    make_all([refuse if sys.argv[1] == "error" else go_on, go_on], place, Console(quiet=True), 2)
+"""
+"""A piece of five minutes, beside one that fails or as long a one."""
+
+
+def test_an_error_ends_the_study_whatever_else_is_being_made(tmp_path):
     program = tmp_path / "program.py"
-    program.write_text(
-        textwrap.dedent(
-            """
-            import time
-            from pathlib import Path
-            from rich.console import Console
-            from unfool.studies.side_by_side import Place, make_all
-
-            def refuse(work):
-                while not (work.out / "begun").exists():
-                    time.sleep(0.05)
-                raise ValueError("refused")
-
-            def chatter(work):
-                with work.bar("piece") as advance:
-                    (work.out / "begun").touch()
-                    time.sleep(2)
-                    for _ in range(2000):
-                        advance(1, 1, "x" * 100)
-
-            if __name__ == "__main__":
-                place = Place(out=Path(__file__).parent, data_dir=None, device="cpu")
-                make_all([refuse, chatter], place, Console(quiet=True), 2)
-            """
-        )
-    )
-    done = subprocess.run([sys.executable, str(program)], capture_output=True, text=True, timeout=120)
+    program.write_text(LONG_AFTER)
+    done = subprocess.run([sys.executable, str(program), "error"], capture_output=True, text=True, timeout=120)
     assert "ValueError: refused" in done.stderr
+
+
+def test_an_interrupt_of_the_study_alone_ends_it_and_is_told_once(tmp_path):
+    program = tmp_path / "program.py"
+    program.write_text(LONG_AFTER)
+    # A shell's background job ignores interrupts, and hands that on to what it starts.
+    heard = lambda: signal.signal(signal.SIGINT, signal.default_int_handler)  # noqa: E731
+    process = subprocess.Popen(
+        [sys.executable, str(program), "long"], stderr=subprocess.PIPE, text=True, preexec_fn=heard
+    )
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "begun").exists():
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, told = process.communicate(timeout=60)
+    assert process.returncode != 0
+    assert told.count("Traceback") == told.count("KeyboardInterrupt") == 1
 
 
 def alive(process):

@@ -11,7 +11,8 @@ import unfool.studies.workspace as workspace_module
 from unfool.core.batch import Views
 from unfool.studies import run_study
 from unfool.studies.auxiliary_reversal import AuxiliaryReversal
-from unfool.studies.auxiliary_scales import NORMAL, Part, Scale
+from unfool.studies.auxiliary_scales import Part, Scale
+from unfool.studies.recipes import NORMAL
 from unfool.tasks import TASKS, Task
 
 

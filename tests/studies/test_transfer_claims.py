@@ -65,7 +65,8 @@ def test_what_makes_no_difference_holds_nowhere_it_must():
     claims = judged()
     assert verdict(claims, "100% of the labels", "clean images", "fgsm") == "fails"
     assert verdict(claims, "costs clean accuracy only marginally", "FGSM examples") == "holds"
-    assert verdict(claims, "Adversarial contrastive pretraining is enough") == "holds"
+    # equal on 100 images is not known to be equal
+    assert verdict(claims, "Adversarial contrastive pretraining is enough") == "undecided"
     assert verdict(claims, "overstates") == "fails"
     assert verdict(claims, "linear probe", "standardised") == "fails"
 

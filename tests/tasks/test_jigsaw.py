@@ -1,6 +1,8 @@
 """Jigsaw: what is cut, where it is shown, what is never shown; and the task's loss and reversal."""
 
+import hashlib
 import math
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -12,8 +14,10 @@ from unfool.core.errors import ImagesError, SpecError
 from unfool.core.streams import Streams
 from unfool.defenses import make_defense
 from unfool.models.network import Network
+from unfool.models.tile_heads import PuzzleHead
 from unfool.models.trunks import TrunkSpec
 from unfool.tasks import make_task
+from unfool.tasks.permutations import Reading
 from unfool.training import StageConfig, TaskConfig
 from unfool.training.stage import Stage
 
@@ -137,6 +141,25 @@ def test_the_permutations_are_those_of_the_reading():
     assert all((apart[:, place].sort().values == torch.arange(4)).all() for place in range(4))
 
 
+@pytest.mark.parametrize(
+    ("grid", "reading", "digest"),
+    [
+        (2, "pairwise", "bd65fd31e2a0a3c7"),
+        (2, "original", "867123a5a502b2b2"),
+        (3, "pairwise", "f0cc0b2ea9a8ac03"),
+        (3, "original", "dde4aa0d9f798436"),
+    ],
+)
+def test_the_sets_that_saved_heads_name_never_change(grid, reading, digest):
+    """A head carries the reading of its set and the number of permutations: others, and old weights solve nothing."""
+    found = make_task("jigsaw", {"grid": grid, "count": 24, "permutations": reading}).permutations
+    assert hashlib.sha256(found.numpy().astype(np.uint8).tobytes()).hexdigest()[:16] == digest
+
+
+def test_a_head_may_carry_every_reading():
+    assert PuzzleHead.words["permutations"] == get_args(Reading)
+
+
 def test_permutations_are_learnt():
     colours = torch.tensor([[1.0, 0, 0], [0, 1, 0], [0, 0, 1], [1, 1, 1]]).T.reshape(3, 2, 2)
     image = colours.repeat_interleave(6, 1).repeat_interleave(6, 2)
@@ -154,7 +177,7 @@ def test_permutations_are_learnt():
     assert losses[-1] < 0.3 < 1 < losses[0]
 
 
-def test_a_reversal_takes_the_number_of_permutations_from_the_head():
+def test_a_reversal_takes_the_number_of_permutations_from_the_head_of_an_older_file():
     heads = {"labels": {"kind": "linear", "outputs": 3}, "jigsaw": {"kind": "linear", "outputs": 30}}
     network = Network.build(TRUNK, heads, classifier="labels", normalisation="none").eval()
     text = "reverse:task=jigsaw,grid=3,steps=6,step_size=0.01,eps=0.05,redraw=false"

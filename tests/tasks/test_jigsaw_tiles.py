@@ -169,6 +169,20 @@ def test_permutations_of_tiles_are_learnt_beside_labels(own, perturb):
         optimizer.step()
     assert stage.model_images == 30 * 16 * (4 + 1) * (1 if perturb is None else 3)
     assert losses[-1] < 0.5 < 1 < losses[0]
+    # What was learnt is there in eval mode too, where tiles meet the statistics of the whole images beside them.
+    task = stage.tasks["puzzle"]
+    stage.eval()
+    views = task.views(batch, Streams(0).at(step))
+    outputs = stage.network.features(views.images, views.stage)
+    assert float(task.losses(outputs, views).mean().detach()) < 0.5
+
+
+def test_a_step_moves_the_statistics_of_the_head_s_own_convolution_once():
+    tasks = {"puzzle": TaskConfig(task="jigsaw", settings={**SMALL, "own_convolution": True})}
+    stage = Stage(StageConfig(tasks=tasks), Network.build(TRUNK, {}), {}, Streams(0)).train()
+    stage(make_batch(32), Streams(0))
+    (norm,) = [part for part in stage.network.heads["puzzle"] if isinstance(part, torch.nn.BatchNorm2d)]
+    assert int(norm.num_batches_tracked) == 1
 
 
 @pytest.mark.parametrize("own", [False, True])

@@ -51,3 +51,19 @@ def test_misspelt_regimes_and_settings_are_answered_with_the_nearest():
         in_regime("join", described())
     with pytest.raises(SpecError, match="did you mean 'epochs'"):
         in_regime("classifier-first", described(), {"epoch": 1})
+
+
+@pytest.mark.parametrize(
+    ("then", "words"),
+    [
+        ({"moves": "all"}, "given moves, and"),
+        ({"tasks": {"labels": labels()}}, "given tasks, and"),
+        ({"perturb": "pgd-2", "epochs": 3, "awp": 0.01}, "given perturb, awp, and"),
+        *(({key: getattr(described(), key)}, f"given {key}, and") for key in ("adversarial", "statistics", "held_out")),
+    ],
+)
+def test_what_the_regime_decides_of_the_heads_cannot_be_set(then, words):
+    with pytest.raises(SpecError, match=words) as refusal:
+        in_regime("classifier-first", described(), then)
+    assert "leave them out" in str(refusal.value)
+    assert "\n" not in str(refusal.value)

@@ -79,6 +79,17 @@ def test_other_weights_under_the_same_path_are_another_run(tmp_path, base):
     assert not (tmp_path / "elsewhere").exists()
 
 
+def test_a_run_whose_start_was_moved_is_found_and_resumed(tmp_path, base):
+    train(begun(base), make_table(), tmp_path / "whole")
+    with pytest.raises(Stopped):
+        train(begun(base), make_table(), tmp_path / "stopped", report=stop_after(2), checkpoint_seconds=0)
+    moved = base.parent.rename(tmp_path / "moved") / base.name
+    train(begun(moved), make_table(), tmp_path / "stopped")
+    same_run(tmp_path / "whole", tmp_path / "stopped")
+    found = train(begun(moved), make_table(), tmp_path / "whole")
+    assert found.config.start == str(base)
+
+
 def test_a_normalisation_without_a_name_is_taken_over(tmp_path):
     network = Network.build(TrunkSpec.from_dict(TRUNK), {"labels": {"kind": "linear", "outputs": 4}})
     network.mean.fill_(0.25)

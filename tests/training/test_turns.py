@@ -4,6 +4,7 @@ import csv
 
 import pytest
 import torch
+import torch.nn.functional as F
 from tiny_runs import TRUNK, contrast, inpainting, labels, make_table, run, stage
 
 from unfool.core.errors import NonFiniteError
@@ -131,3 +132,34 @@ def test_a_loss_that_is_not_finite_stops_before_the_group_moves(monkeypatch):
     with pytest.raises(NonFiniteError, match=r"fill\.discriminator or its gradient is not finite at step 5"):
         Turns(made).step(0.1, 4)
     assert all(torch.equal(value, before[name]) for name, value in made.network.state_dict().items())
+
+
+def test_what_a_dual_stream_leaves_to_learn_from_is_of_the_moved_views():
+    tasks = {"fill": inpainting(masks=2), "contrast": contrast(negatives="queue", bank=50)}
+    network = Network.build(TrunkSpec.from_dict(TRUNK), {})
+    config = stage(tasks, perturb="pgd-1", adversarial="dual-stream")
+    made = Stage(config, network, CLASSES, Streams(0)).train()
+    own, seen = made.adversary.features, {}
+
+    def features(group, outputs):
+        found = own(group, outputs)
+        seen.update(
+            {name: (views, *(part[views.stage].detach() for part in found)) for name, views in group.moved.items()}
+        )
+        return found
+
+    made.adversary.features = features
+    made(make_table().batch(torch.arange(12)), Streams(3))
+    with torch.no_grad():
+        views, *both = seen["fill"]
+        of_clean, of_moved = (made.tasks["fill"].fillings(found, views) for found in both)
+        pixels, fillings, count = made.tasks["fill"]._latest
+        views, *both = seen["contrast"]
+        pushed = [F.normalize(made.tasks["contrast"].head(found), dim=1) for found in both]
+    assert torch.equal(pixels, seen["fill"][0].targets.pixels)
+    assert count == 2
+    torch.testing.assert_close(fillings, of_moved)
+    torch.testing.assert_close(made.tasks["contrast"].bank[:24], pushed[1])
+    # Clean and moved views are told apart by more than rounding.
+    assert float((of_moved - of_clean).abs().max()) > 1e-3
+    assert float((pushed[1] - pushed[0]).abs().max()) > 1e-3

@@ -11,7 +11,7 @@ from unfool.training import TaskConfig
 
 
 def read_tasks(texts: Iterable[str], label_column: str | None) -> dict[str, TaskConfig]:
-    """Tasks by head name; ``weight`` and ``as`` are the stage's own keys, all others are the task's settings.
+    """Tasks by head name; ``weight``, ``perturbed`` and ``as`` are the stage's own keys, others the task's settings.
 
     A labels task without a column takes the set's primary one. Raises SpecError with the nearest name for an unknown
     task or key, and for two tasks on one head.
@@ -19,7 +19,7 @@ def read_tasks(texts: Iterable[str], label_column: str | None) -> dict[str, Task
     tasks: dict[str, TaskConfig] = {}
     for text in texts:
         name, given = parse_settings(text)
-        own = {key: given.pop(key) for key in ("weight",) if key in given}
+        own = {key: given.pop(key) for key in ("weight", "perturbed") if key in given}
         head = given.pop("as", name)
         if name == "labels" and label_column is not None:
             given.setdefault("column", label_column)

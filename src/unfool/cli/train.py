@@ -62,7 +62,7 @@ class TrainCommand:
         tyro.conf.arg(metavar="NAME[:KEY=VALUE,..]", help_behavior_hint="(repeatable, default: labels)"),
     ] = ()
     """labels, contrast, rotation, jigsaw or inpainting, with settings; weight=W weighs it in the loss, as=HEAD names
-    its head."""
+    its head, and perturbed=false keeps --perturb from its views."""
     regime: Literal["joint", "classifier-first"] = "joint"
     """All tasks at once, or those with labels first and the others' heads then, on the frozen trunk."""
     classifier: Annotated[

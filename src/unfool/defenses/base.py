@@ -125,7 +125,8 @@ def make_defense(
     Settings of the task stand among those of the defense. ``data`` calibrates what is calibrated (a bank of negatives,
     a gate's threshold); give images cut from train that no head was trained on. ``streams`` are the seed (default 0),
     ``settings`` keys that the text does not set. Raises SpecError with the nearest name for anything unknown, for a
-    head that the network lacks and for a task with labels, DataError for too few images.
+    head that the network lacks, for one of another task or that was trained with other settings, and for a task with
+    labels, DataError for too few images.
     """
     name, given = parse_settings(text)
     return DEFENSES[name](name, network, classes, {**(settings or {}), **given}, data, streams or Streams(0))

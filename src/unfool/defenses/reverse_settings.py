@@ -96,7 +96,8 @@ def split_settings(what: str, values: Mapping[str, Any]) -> tuple[ReverseSetting
 def bound_task(
     own: ReverseSettings, others: Mapping[str, Any], network: nn.Module, classes: Mapping[str, int], streams: Streams
 ) -> Task:
-    """The task on the head that the network has for it; SpecError if there is none, or one of another shape."""
+    """The task on the head that the network has for it, as the head tells it; SpecError if there is none, if it is
+    another task's, or if the settings say otherwise than it was trained with."""
     kind, name = TASKS[own.task], own.head or own.task
     heads = getattr(network, "heads", {})
     if name not in heads:
@@ -105,9 +106,19 @@ def bound_task(
             "train one in a stage that moves the heads"
         )
     told = getattr(heads[name], "description", None)
-    found = {} if told is None else kind.settings_of(told)
+    try:
+        found = kind.settings_of(told) if told is not None else {}
+    except KeyError as error:
+        # A task looks for what every head of its own tells.
+        raise SpecError(
+            f"head {name!r} is {told}, which is no head of task {own.task!r}; "
+            "give head=NAME of a head that was trained on that task"
+        ) from error
     task = make_task(own.task, {**kind.reversal, **found, **others})
     task.bind(network, name, classes, streams)  # type: ignore[arg-type]
     if told is not None and told != (wanted := task.head_for(network.trunk.channels, classes)):  # type: ignore[union-attr]
-        raise SpecError(f"head {name!r} is {dict(told)}, and the settings describe {wanted}; leave its sizes out")
+        raise SpecError(
+            f"head {name!r} is {dict(told)}, and the settings describe {wanted}; "
+            "leave its sizes out, or give head=NAME of a head that was trained with them"
+        )
     return task.eval()

@@ -6,6 +6,7 @@ Legend: n images, C channels, S pixels a side, R pixels of the region's side.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from operator import attrgetter
 
 import torch
 from torch import Tensor
@@ -78,19 +79,30 @@ def inpainted(network: Network, task: Task, images: Tensor) -> Inpainted:
 
 
 def filling_quality(network: Network, task: Task, table: ImageTable) -> FillingQuality:
-    """Judge a task's fillings of the images of a table; raises DataError for fewer than two, else as `inpainted`."""
+    """Judge a task's fillings of the images of a table.
+
+    Raises DataError for fewer than two images, or if what was in the regions varies not at all, from image to image or
+    inside; else as `inpainted`.
+    """
     if len(table) < 2:
         raise DataError(f"{table.name} has {len(table)} images, and fillings vary over two or more; give a larger set")
     device, rows = device_of(network), torch.arange(len(table))
-    parts = [inpainted(network, task, table.batch(some, device).images) for some in rows.split(BATCH_SIZE)]
-    fillings, pixels, colours = (
-        torch.cat([getattr(part, name) for part in parts]).double() for name in ("fillings", "pixels", "colours")
-    )
+    # Of each batch the regions alone: whole images, three times over, would fill a device.
+    regions = attrgetter("fillings", "pixels", "colours")
+    parts = [regions(inpainted(network, task, table.batch(some, device).images)) for some in rows.split(BATCH_SIZE)]
+    fillings, pixels, colours = (torch.cat(kept).double() for kept in zip(*parts, strict=True))
+    steps = _steps(pixels)
+    # Regions that vary inside are not of one colour, so mean_l2 is above 0 too. (Of single pixels, steps is NaN.)
+    if bool((pixels == pixels[:1]).all()) or not steps > 0:
+        raise DataError(
+            f"the regions of the {len(table)} images of {table.name} do not vary, from image to image or inside, and "
+            "fillings are judged by how those vary; give different images that are not flat"
+        )
     return FillingQuality(
         l2=float((fillings - pixels).square().mean()),
         mean_l2=float((colours - pixels).square().mean()),
         variety=float(fillings.var(0).sum() / pixels.var(0).sum()),
-        sharpness=float(_steps(fillings) / _steps(pixels)),
+        sharpness=float(_steps(fillings) / steps),
         count=len(table),
     )
 

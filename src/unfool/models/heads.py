@@ -23,12 +23,13 @@ class Head(nn.Sequential):
     """Base of all heads, layers in a row.
 
     ``keys`` are the sizes that its constructor takes, by keyword, and ``texts`` the names; ``words`` what may be given
-    beside, and its values.
+    beside, and its values; ``shares`` numbers from 0 to below 1 that may be, too.
     """
 
     keys: ClassVar[tuple[str, ...]] = ()
     texts: ClassVar[tuple[str, ...]] = ()
     words: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+    shares: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, description: dict[str, Any], *layers: nn.Module):
         super().__init__(*layers)
@@ -75,10 +76,13 @@ def empty_head(description: Mapping[str, Any]) -> Head:
     head = HEADS[kind]
     given = {key: value for key, value in description.items() if key != "kind"}
     for key, value in given.items():
-        if key not in (known := [*head.keys, *head.texts, *head.words]):
+        if key not in (known := [*head.keys, *head.texts, *head.words, *head.shares]):
             raise unknown(f"setting of head {kind!r}", str(key)[:80], known)
         if key in head.words and value not in head.words[key]:
             raise unknown(f"{key} of head {kind!r}", str(value)[:80], head.words[key])
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if key in head.shares and not (number and 0 <= value < 1):
+            raise SpecError(f"{key} of head {kind!r} is {reprlib.repr(value)}; give a number from 0 to below 1")
     for key in head.keys:
         size = given.get(key)
         if isinstance(size, bool) or not isinstance(size, int) or not 1 <= size <= MAX_UNITS:

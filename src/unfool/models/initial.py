@@ -21,8 +21,8 @@ def _rows(parameter: Tensor) -> tuple[Tensor, tuple[int, ...]]:
 def initialise(module: Module, streams: Streams) -> Module:
     """Give every parameter and buffer of a module (on the meta device or not) its initial value, in place, on the CPU.
 
-    Convolutions: normal of standard deviation sqrt(2 / (kernel area · output channels)) (He et al. 2015, eq. 14),
-    zero bias. Linear layers: uniform in ±1/sqrt(inputs), as PyTorch does. Batch norm: the identity.
+    Convolutions: normal of standard deviation sqrt(2 / (kernel area · output channels of a group)) (He et al. 2015,
+    eq. 14), zero bias. Linear layers: uniform in ±1/sqrt(inputs), as PyTorch does. Batch norm: the identity.
     """
     module.to_empty(device="cpu")
     for name, part in module.named_modules():
@@ -30,7 +30,7 @@ def initialise(module: Module, streams: Streams) -> Module:
         with torch.no_grad():
             if isinstance(part, nn.Conv2d):
                 ids, shape = _rows(part.weight)
-                spread = math.sqrt(2.0 / (math.prod(part.kernel_size) * part.out_channels))
+                spread = math.sqrt(2.0 * part.groups / (math.prod(part.kernel_size) * part.out_channels))
                 part.weight.copy_(draws.named("weight").normal(ids, shape) * spread)
                 if part.bias is not None:
                     part.bias.zero_()

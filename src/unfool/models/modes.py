@@ -51,14 +51,13 @@ def untouched(module: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def still_statistics(module: nn.Module) -> Iterator[None]:
-    """Inside: batch norms in train mode use their batch's statistics, and their running ones stay where they are."""
-    norms = [part for part in module.modules() if isinstance(part, nn.modules.batchnorm._BatchNorm)]
-    shares = [norm.momentum for norm in norms]
+def settled_norms(module: nn.Module) -> Iterator[None]:
+    """Inside: batch norms normalise by their running statistics, as in eval mode; everything else keeps its mode."""
+    norms = [(part, part.training) for part in module.modules() if isinstance(part, nn.modules.batchnorm._BatchNorm)]
     try:
-        for norm in norms:
-            norm.momentum = 0.0
+        for norm, _ in norms:
+            norm.training = False
         yield
     finally:
-        for norm, share in zip(norms, shares, strict=True):
-            norm.momentum = share
+        for norm, mode in norms:
+            norm.training = mode

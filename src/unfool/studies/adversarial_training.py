@@ -21,7 +21,7 @@ from unfool.data.table import ImageTable
 from unfool.evaluation import Records
 from unfool.report.curves import Curve
 from unfool.studies.base import STUDIES, Outcome, Study
-from unfool.studies.claims import FAILS, HOLDS, UNDECIDED, gain
+from unfool.studies.claims import ABOVE_ZERO, FAILS, HOLDS, gain
 from unfool.studies.recipes import SHORT
 from unfool.studies.workspace import Workspace
 from unfool.training import RunConfig, StageConfig, TaskConfig, TrainedRun
@@ -244,13 +244,12 @@ def claims(judged: Mapping[Method, Judged]) -> list[dict[str, Any]]:
 
 def _compared(first: Judged, second: Judged, words: str) -> dict[str, Any]:
     found = gain([first.test], [second.test])
-    verdict = HOLDS if found.low > 0 else FAILS if found.high <= 0 else UNDECIDED
     return {
         "text": f"{first.method.words} {words} {second.method.words}",
-        "verdict": verdict,
+        "verdict": found.above(),
         "evidence": f"Under {first.test.attack}: {found.words()}; clean {100 * first.clean.accuracy:.1f} % and "
         f"{100 * second.clean.accuracy:.1f} %, robust gap {100 * first.gap:+.1f} and {100 * second.gap:+.1f} points. "
-        "Rule: holds if the whole 95 % interval is above 0, fails if none of it is.",
+        f"{ABOVE_ZERO}",
     }
 
 

@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from unfool.evaluation.audit import DEFENSE
-from unfool.studies.auxiliary_claims import Fillings, Learnt
+from unfool.evaluation.audit import DEFENSE, NOISE, VIEWS
+from unfool.studies.auxiliary_claims import Learnt
 from unfool.studies.auxiliary_foresight import adaptive_gain, auroc, cosine, replay_gain
-from unfool.studies.auxiliary_measures import AUDITED, SHIFTED, Judged
+from unfool.studies.auxiliary_measures import AUDITED, Judged
 from unfool.studies.auxiliary_networks import Trained
 from unfool.studies.auxiliary_scales import IN_SHORT
+from unfool.studies.auxiliary_source import Fillings
 from unfool.studies.chart import chart, histogram
 from unfool.studies.claims import seed_error
 from unfool.training.regimes import CLASSIFIER_FIRST, REGIMES
@@ -44,11 +45,13 @@ def _words(one: Judged) -> str:
 
 
 def _gains(judged: Sequence[Judged], where: str) -> dict[str, Any]:
-    series: dict[str, list[list[Any]]] = {"replayed": [], "adaptive": []}
+    names = ("replayed", "augmentation instead", "noise instead", "adaptive")
+    series: dict[str, list[list[Any]]] = {name: [] for name in names}
     for one in judged:
-        if one.audit is not None:
-            told = one.audit["gains"][DEFENSE]
-            series["replayed"].append([_words(one), *(told[key] for key in ("difference", "least", "most"))])
+        for name, way in (("replayed", DEFENSE), ("augmentation instead", VIEWS), ("noise instead", NOISE)):
+            if one.audit is not None:
+                told = one.audit["gains"][way]
+                series[name].append([_words(one), *(told[key] for key in ("difference", "least", "most"))])
         if one.ladder is not None and (found := one.ladder["ladder"]["difference"]) is not None:
             series["adaptive"].append([_words(one), *(found[key] for key in ("difference", "low", "high"))])
     return chart(
@@ -57,8 +60,9 @@ def _gains(judged: Sequence[Judged], where: str) -> dict[str, Any]:
         "difference in accuracy",
         "bars",
         {name: points for name, points in series.items() if points},
-        f"Replayed: {AUDITED} examples of the bare network, with the reversal minus without. Adaptive: the worst case "
-        "of the ladder minus the bare network under the yardstick. Whiskers: 95 % intervals.",
+        f"Replayed: {AUDITED} examples of the bare network, with the reversal minus without. Instead: the same images "
+        "when as many passes go into averaging crops and flips, or into noise. Adaptive: the worst case of the ladder "
+        "minus the bare network under the yardstick. Whiskers: 95 % intervals.",
     )
 
 
@@ -90,9 +94,10 @@ def _tasks(learnt: Learnt) -> dict[str, Any]:
             if found["accuracy"] is not None:
                 name = f"{task}, {_place(network)}"
                 points.append([name, *(round(found[key], 6) for key in ("accuracy", "low", "high"))])
-    text = "Share of held-out images whose question is answered right, with 95 % intervals."
-    if any(SHIFTED in told for told in learnt.values()):
-        text += f" {SHIFTED.capitalize()}: moved by half a JPEG block each way."
+    text = (
+        "Share of held-out images whose question is answered right, with 95 % intervals. Blocks are JPEG's: moved by "
+        "half of one, an image's grid lies elsewhere; by a whole one, it lies there again."
+    )
     return chart("What the tasks learnt", "task, network", "accuracy", "bars", {"accuracy": points}, text)
 
 

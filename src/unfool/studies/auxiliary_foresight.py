@@ -1,4 +1,4 @@
-"""Does an audit, made before a reversal is used, tell what the reversal will gain?"""
+"""Does what an audit finds go with what the reversal gains?"""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from scipy.stats import rankdata
 
 from unfool.evaluation.audit import DEFENSE
 from unfool.studies.auxiliary_measures import Judged
-from unfool.studies.claims import ABOVE_ZERO, FAILS, HOLDS, UNDECIDED
+from unfool.studies.claims import ABOVE_ZERO, above
 
 FEWEST = 6
 """Systems that a rank correlation needs to say anything."""
@@ -39,14 +39,14 @@ def cosine(one: Judged) -> float:
 
 
 def foreseen(judged: Sequence[Judged]) -> list[dict[str, Any]]:
-    """Whether what an audit says before use goes with the gain that came, over all systems."""
+    """Whether what an audit says goes with the gain that came, over all systems."""
     audited = [one for one in judged if one.audit is not None and one.ladder is not None]
     found = []
     for words, value in (("sees the attack (AUROC)", auroc), ("points back (cosine of the gradients)", cosine)):
         for came, of in (("replayed examples", replay_gain), ("the adaptive worst case", adaptive_gain)):
             pairs = np.array([(value(one), of(one)) for one in audited if math.isfinite(of(one))])
             if len(pairs) >= FEWEST and all(len(set(column)) > 1 for column in pairs.T):
-                found.append(_correlated(f"How well a pretext loss {words} tells the gain on {came}", pairs))
+                found.append(_correlated(f"How well a pretext loss {words} goes with the gain on {came}", pairs))
     return found
 
 
@@ -58,8 +58,8 @@ def _correlated(text: str, pairs: np.ndarray) -> dict[str, Any]:
     low, high = math.tanh(centre - spread), math.tanh(centre + spread)
     return {
         "text": text,
-        "verdict": HOLDS if low > 0 else FAILS if high < 0 else UNDECIDED,
+        "verdict": above(low, high),
         "evidence": f"Spearman's rank correlation {rank:+.2f} [{low:+.2f}, {high:+.2f}] over {len(pairs)} systems, "
-        "some "
-        f"of which share a network. {ABOVE_ZERO}",
+        f"some of which share a network; {int((pairs[:, 1] == 0).sum())} of the gains are 0. Audit and gains are of "
+        f"the same attacked images. {ABOVE_ZERO}",
     }

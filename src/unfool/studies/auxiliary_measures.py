@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +16,6 @@ from unfool.evaluation.filling import filling_quality
 from unfool.evaluation.ladder import RUNGS
 from unfool.evaluation.pretext import pretext_quality
 from unfool.studies.auxiliary_networks import (
-    ON_THE_GRID,
     Reversal,
     Trained,
     attacked_images,
@@ -27,7 +27,8 @@ from unfool.studies.auxiliary_networks import (
     tasks_of,
     trained,
 )
-from unfool.studies.auxiliary_scales import IN_SHORT, INPAINTING, LOSSES, NORMAL, SOURCE, SOURCE_DATA, Scale
+from unfool.studies.auxiliary_scales import IN_SHORT, INPAINTING, JIGSAW, LOSSES, SOURCE, SOURCE_DATA, Scale
+from unfool.studies.recipes import NORMAL
 from unfool.studies.workspace import Workspace
 from unfool.training.regimes import CLASSIFIER_FIRST, REGIMES
 
@@ -36,7 +37,9 @@ AUDITED = "pgd-20"
 """The stored set that an audit looks at."""
 BLOCK = 8
 """Pixels of the side of a JPEG block."""
-SHIFTED = "shifted"
+OFF_THE_GRID, ON_THE_GRID = "jigsaw moved by half a block", "jigsaw moved by a block"
+"""The puzzle on images that are moved so that the blocks lie elsewhere, and, to compare, as far that they lie there
+again."""
 GROUPS = 10
 """Disjoint parts of the test split whose fillings are judged one by one, so that their figures have an interval."""
 
@@ -114,9 +117,7 @@ def behind(settings: Scale, reversal: Reversal, work: Workspace) -> Judged:
     defense = reversed_by(settings, reversal, work)
     whole = work.table(network.part.data, "test")
     few = attacked_images(settings, network.part, work)
-    # Variants and gates are compared among themselves, on the attacked images.
-    table = whole if plain and not reversal.gate else few
-    found = {CLEAN: work.clean(reversal.path, defense, table, settings.threat)}
+    found = {CLEAN: work.clean(reversal.path, defense, whole, settings.threat)}
     for attack, _, _ in attacks(settings):
         found[attack] = work.judged(
             reversal.path, defense, lambda attack=attack: crafted(settings, network, attack, work), attack
@@ -162,7 +163,8 @@ def judged_all(settings: Scale, network: Trained, work: Workspace) -> list[Judge
 
 
 def learnt(network: Trained, work: Workspace) -> dict[str, dict[str, Any]]:
-    """How well the network does each of its tasks on the test split."""
+    """How well the network does each of its tasks on the test split, and a jigsaw without augmentation on images whose
+    JPEG blocks have moved."""
     tasks = [network.task] if network.task else tasks_of(network.part)
 
     def judge_tasks() -> dict[str, Any]:
@@ -171,16 +173,18 @@ def learnt(network: Trained, work: Workspace) -> dict[str, dict[str, Any]]:
         for task in tasks:
             made = bound(network, task, "", work)
             found[task] = vars(pretext_quality(run.network, made, table))
-            if network.regime == ON_THE_GRID:
-                found[SHIFTED] = vars(pretext_quality(run.network, made, table, change=shifted))
+            if task == JIGSAW and made.settings.augmentation == "none":
+                for name, pixels in ((OFF_THE_GRID, BLOCK // 2), (ON_THE_GRID, BLOCK)):
+                    change = functools.partial(moved, pixels=pixels)
+                    found[name] = vars(pretext_quality(run.network, made, table, change=change))
         return found
 
     return work.found(f"pretext/{network.path}", judge_tasks)
 
 
-def shifted(images: Tensor) -> Tensor:
-    """The images (B, C, H, W) moved by half a JPEG block each way; what leaves at one side comes in at the other."""
-    return images.roll((BLOCK // 2, BLOCK // 2), (2, 3))
+def moved(images: Tensor, pixels: int) -> Tensor:
+    """The images (B, C, H, W) moved by so much each way; what leaves at one side comes in at the other."""
+    return images.roll((pixels, pixels), (2, 3))
 
 
 def fillings(network: Trained, work: Workspace) -> dict[str, list[dict[str, float]]]:

@@ -15,24 +15,14 @@ from unfool.core.threat import ThreatModel
 from unfool.data.table import ImageTable
 from unfool.defenses import make_defense
 from unfool.evaluation import AdversarialSet
-from unfool.studies.auxiliary_scales import (
-    INPAINTING,
-    JIGSAW,
-    LOSSES,
-    MASKS,
-    NORMAL,
-    REPLAYED,
-    ROBUST,
-    SEVERAL,
-    Part,
-    Scale,
-)
+from unfool.studies.auxiliary_scales import INPAINTING, JIGSAW, LOSSES, MASKS, REPLAYED, SEVERAL, Part, Scale
+from unfool.studies.recipes import NORMAL, ROBUST
 from unfool.studies.workspace import Workspace
 from unfool.tasks import TASKS, Task, make_task
 from unfool.training import RunConfig, StageConfig, TaskConfig, TrainedRun, cut_held_out, in_regime
 from unfool.training.regimes import CLASSIFIER_FIRST, JOINT
 
-ALONE, ON_THE_GRID = "alone", "alone without augmentation"
+ALONE, UNCHANGED = "alone", "alone without augmentation"
 """In the place of a regime: a task without a classifier, and the same learnt from images as they lie on their grid."""
 
 
@@ -84,6 +74,13 @@ class Reversal:
         return "/".join([self.network.path, self.defense.replace(":", "-"), *([words] if words else [])])
 
 
+def who(network: Trained) -> str:
+    """A network in words."""
+    words = {JOINT: "jointly with labels", CLASSIFIER_FIRST: "on the frozen classifier"}
+    told = words.get(network.regime, f"{network.regime}, without a classifier")
+    return f"{network.part.data}, {network.base}, {told}"
+
+
 def tasks_of(part: Part) -> list[str]:
     """The auxiliary tasks of a part: those that it names, and every other one that needs no labels if it says so."""
     found = [name for name in TASKS if not make_task(name).needs]
@@ -97,7 +94,7 @@ def networks(settings: Scale) -> list[Trained]:
         for base in part.trainings:
             found += [Trained(part=part, base=base, regime=JOINT, task=task) for task in tasks_of(part)]
             found.append(Trained(part=part, base=base, regime=CLASSIFIER_FIRST))
-    return sorted(found, key=lambda one: (one.base != ROBUST, one.regime != JOINT))
+    return sorted(found, key=lambda one: (one.base != ROBUST, one.regime == JOINT))
 
 
 def solvers(settings: Scale) -> list[Trained]:
@@ -107,7 +104,7 @@ def solvers(settings: Scale) -> list[Trained]:
         for part in settings.parts
         if part.alone is not None
         for task in tasks_of(part)
-        for regime in (ALONE, *([ON_THE_GRID] if part.grid and task == JIGSAW else []))
+        for regime in (ALONE, *([UNCHANGED] if part.grid and task == JIGSAW else []))
     ]
 
 
@@ -128,10 +125,10 @@ def _argued(network: Trained) -> bool:
 
 
 def config_of(part: Part, task: str, variant: str = "") -> TaskConfig:
-    """A task as the part describes it, the same in both regimes."""
+    """A task as the part describes it, the same in both regimes, and on clean views in both."""
     told = part.tasks.get(task, {})
     values = {**told.get("settings", {}), **LOSSES.get(variant, {})}
-    return TaskConfig(task=task, weight=told.get("weight", 1.0), settings=values)
+    return TaskConfig(task=task, weight=told.get("weight", 1.0), perturbed=False, settings=values)
 
 
 def head_of(task: str, variant: str) -> str:
@@ -146,10 +143,10 @@ def run_config(network: Trained) -> RunConfig:
     tasks = {name: config_of(part, name) for name in names}
     if _argued(network):
         tasks |= {head_of(INPAINTING, words): config_of(part, INPAINTING, words) for words in LOSSES}
-    if network.regime == ON_THE_GRID:
+    if network.regime == UNCHANGED:
         bare = {**tasks[network.task].settings, "augmentation": "none"}
         tasks = {network.task: dataclasses.replace(tasks[network.task], settings=bare)}
-    if network.regime in (ALONE, ON_THE_GRID):
+    if network.regime in (ALONE, UNCHANGED):
         stages = (StageConfig(tasks=tasks, **(part.alone or {})),)
     else:
         whole = StageConfig(tasks={"labels": TaskConfig(task="labels"), **tasks}, **part.trainings[network.base])

@@ -13,7 +13,8 @@ from unfool.models.modes import untouched
 from unfool.report.strips import Strip
 from unfool.studies.auxiliary_measures import AUDITED, fills
 from unfool.studies.auxiliary_networks import Reversal, Trained, attacked_images, bound, crafted, reversed_by, trained
-from unfool.studies.auxiliary_scales import INPAINTING, JIGSAW, LOSSES, NORMAL, Scale
+from unfool.studies.auxiliary_scales import INPAINTING, JIGSAW, LOSSES, Scale
+from unfool.studies.recipes import NORMAL
 from unfool.studies.workspace import Workspace
 from unfool.tasks.jigsaw import Jigsaw
 from unfool.tasks.tiles import laid_out

@@ -8,7 +8,7 @@ task without labels, and lets strong and adaptive attacks answer.
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from unfool.report.curves import Curve
@@ -17,8 +17,9 @@ from unfool.studies.auxiliary_claims import judge_claims
 from unfool.studies.auxiliary_measures import Judged, fillings, fills, judged_all, learnt
 from unfool.studies.auxiliary_networks import Trained, attacks, networks, solvers, trained
 from unfool.studies.auxiliary_pictures import strips
-from unfool.studies.auxiliary_scales import DEMO, FULL, INPAINTING, MASKS, ROBUST, SMALL, Scale
+from unfool.studies.auxiliary_scales import DEMO, FULL, INPAINTING, MASKS, SMALL, Scale
 from unfool.studies.base import STUDIES, Outcome, Study
+from unfool.studies.recipes import ROBUST
 from unfool.studies.workspace import Workspace
 from unfool.training.regimes import CLASSIFIER_FIRST
 
@@ -30,9 +31,8 @@ class AuxiliaryReversal(Study):
     title = "Inpainting, jigsaw and the rest as auxiliaries: what are they, and their reversals, worth?"
     subtitle = (
         "System D: a classifier learns a task without labels too, jointly or afterwards, and an attacked image is "
-        "moved "
-        "down that task's loss. Judged as its authors did (replayed FGSM and PGD-2), then by AutoAttack and by the "
-        "adaptive ladder."
+        "moved down that task's loss. Judged as its authors did (replayed FGSM and PGD-2), then by AutoAttack and by "
+        "the adaptive ladder."
     )
     scales: ClassVar[Mapping[str, Any]] = {"demo": DEMO, "small": SMALL, "full": FULL}
 
@@ -89,33 +89,48 @@ def _length(stage: Mapping[str, Any]) -> str:
     return f"{stage['steps']} steps" if "steps" in stage else f"{stage.get('epochs', 1)} epochs"
 
 
+def _ladders(settings: Scale, judged: list[Judged]) -> str:
+    """The budget of the ladders, and what they can tell."""
+    count = sum(one.ladder is not None for one in judged)
+    told = ", ".join(f"{name} {_value(value)}" for name, value in settings.ladder.items())
+    # An exact two-sided McNemar test needs six images of one kind, and none of the other, for p < 0.05.
+    least = 100 * 6 / settings.laddered
+    return (
+        f"Ladders: {count} on {settings.laddered} images each, uncorrected for their number; {told}, every other "
+        f"budget the ladder's default. No gain below {least:.1f} points can be shown on so few images."
+    )
+
+
+def _value(value: Any) -> str:
+    return "/".join(f"{item:g}" for item in value) if isinstance(value, Sequence) else str(value)
+
+
 def _notes(scale: str, settings: Scale, judged: list[Judged]) -> list[str]:
     """Every deviation from the source, in words, and what the audits say."""
     strongest = list(attacks(settings))[-1]
     steps = settings.reversal.get("steps")
     notes = [
         f"The source states no budgets. Attacks: {settings.threat}, PGD in steps of {settings.step_size}, last "
-        "iterates "
-        f"as there (PGD-2 therefore reaches half of eps). Reversals: the same ball and step, {steps} steps from a "
-        "random "
-        "start, where the source takes 10.",
+        "iterates as there (PGD-2 therefore reaches half of eps). Reversals: the same ball and step, "
+        f"{steps} steps from a random start, where the source takes 10.",
         "Its table has examples of the bare classifier, replayed on the reversal: all such rows are called transfer "
-        "and "
-        "say nothing about an attacker who knows of the reversal. The ladder does.",
-        "The source trained no classifier against attacks; here a second kind is, by FGSM with a random start, since a "
-        "normally trained one keeps nothing under a strong attack with or without any auxiliary. In the joint regime "
-        "the "
-        "views of both tasks are moved.",
-        "Classifier first: the classifier is trained, its trunk frozen, then the heads of all tasks are trained on "
-        "it at "
-        "once; they share no parameter, so each is as if alone. The rows of labels are that classifier by itself.",
+        "and say nothing about an attacker who knows of the reversal. The ladder does.",
+        "The source trained no classifier against attacks; here a second kind is, by FGSM with a random start, since "
+        "a normally trained one keeps nothing under a strong attack with or without any auxiliary. The attack moves "
+        "the views of the labels alone.",
+        "Classifier first: the classifier is trained, its trunk frozen, then the heads of all tasks are trained on it "
+        "at once; they share no parameter, so each is as if alone. The rows of labels are that classifier by itself.",
         "Inpainting's discriminator has a tenth of the stage's learning rate; masked pixels show the mean visible "
-        "colour. "
-        f"Several masks are {MASKS} in drawn places.",
-        "The jigsaw is the context-free form, 9 tiles. In joint training batch norm sees tiles and whole images.",
+        f"colour. Several masks are {MASKS} in drawn places.",
+        "The jigsaw is the context-free form, 9 tiles. Beside labels its tiles go through batch norm by the running "
+        "statistics of whole images, in training as afterwards.",
         f"{strongest[0]} on {strongest[1]} images, PGD on {settings.attacked}, every rung of a ladder on "
-        f"{settings.laddered}; variants of inpainting and gates are judged on the attacked images when clean, too. One "
-        "training seed: claims that compare networks say so.",
+        f"{settings.laddered}. One training seed: claims that compare networks say so.",
+        _ladders(settings, judged),
+        "Cost: a clean row of labels + a task carries the training of both; that of labels alone carries the "
+        "classifier's, all heads' that were trained on it, and those of variants. A gate is charged as if every image "
+        "triggered it.",
+        "Verdicts are one by one, not corrected for their number.",
     ]
     for part in settings.parts:
         lengths = ", ".join(f"{base} {_length(stage)}" for base, stage in part.trainings.items())

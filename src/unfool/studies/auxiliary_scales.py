@@ -7,10 +7,9 @@ from typing import Any
 from pydantic import Field
 
 from unfool.core.config import configured
-from unfool.studies.recipes import SHORT, SHORT_ADVERSARIAL
+from unfool.studies.recipes import NORMAL, ROBUST, SHORT, SHORT_ADVERSARIAL
 from unfool.training.regimes import CLASSIFIER_FIRST, JOINT
 
-NORMAL, ROBUST = "normally trained", "adversarially trained"
 IN_SHORT = {NORMAL: "normal", ROBUST: "adversarial"}
 """The same where few words fit."""
 INPAINTING, JIGSAW = "inpainting", "jigsaw"
@@ -139,9 +138,9 @@ SMALL = Scale(
             data="tiny_imagenet_sub40",
             words="convnet 32-64-128, strided stem",
             trunk={"name": "convnet", "stem": "strided", "widths": [32, 64, 128]},
-            trainings={NORMAL: {**SHORT, "epochs": 10}},
+            trainings={NORMAL: {**SHORT, "epochs": 12}},
             heads={**_HEADS, "batch_size": 128, "epochs": 6},
-            tasks={JIGSAW: {"settings": {**_TILES, "augmentation": "resized-crop"}, "weight": 0.5}},
+            tasks={JIGSAW: {"settings": {**_TILES, "augmentation": "resized-crop"}, "weight": 2.0}},
             alone={**_HEADS, "batch_size": 128, "epochs": 12},
             grid=True,
         ),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import platform
-import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -17,7 +16,7 @@ from rich.console import Console
 
 from unfool.core.config import to_plain
 from unfool.core.errors import DataError, OutputError
-from unfool.core.files import folder_lock, write_json, write_text
+from unfool.core.files import folder_lock, write_json
 from unfool.core.registry import Registry
 from unfool.core.spec import unknown
 from unfool.data.places import data_folder
@@ -25,6 +24,7 @@ from unfool.report.curves import Curve
 from unfool.report.gallery import GalleryItem
 from unfool.report.page import Page, write_page
 from unfool.report.strips import Strip
+from unfool.studies.clock import SECONDS, study_clock
 from unfool.studies.workspace import Workspace
 
 SCHEMA_VERSION = 1
@@ -82,19 +82,17 @@ def run_study(
     data_folder(data_dir)  # refuses one that is missing before anything is made
     with folder_lock(out):
         _claim(out, name, scale, to_plain(study.scales[scale]))
-        started, before = time.monotonic(), _seconds(out)
         work = Workspace(out, data_dir, device, console)
         try:
-            outcome = study.run(scale, work)
+            with study_clock(out) as spent:
+                outcome = study.run(scale, work)
+                seconds = spent()
         except BaseException:
             if not (out / "models").is_dir():
                 # Nothing was made, so the folder is free for another study.
-                (out / "study.json").unlink(missing_ok=True)
+                for file in ("study.json", SECONDS):
+                    (out / file).unlink(missing_ok=True)
             raise
-        finally:
-            seconds = before + time.monotonic() - started
-            if (out / "study.json").is_file():
-                write_text(out / "seconds", f"{seconds:.1f}\n")
         result = {
             "schema_version": SCHEMA_VERSION,
             "study": name,
@@ -172,11 +170,3 @@ def _claim(out: Path, name: str, scale: str, settings: Any) -> None:
             raise OutputError(f"{out} holds a study with another {what}; choose another --out or delete that folder")
     else:
         write_json(path, ours)
-
-
-def _seconds(out: Path) -> float:
-    """Wall time that earlier, interrupted calls have spent."""
-    try:
-        return float((out / "seconds").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return 0.0

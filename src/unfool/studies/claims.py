@@ -11,9 +11,11 @@ from scipy.stats import t as student
 
 from unfool.core.errors import SpecError
 from unfool.evaluation import Records
+from unfool.evaluation.statistics import paired_bootstrap
 
 HOLDS, FAILS, UNDECIDED = "holds", "fails", "undecided"
-ABOVE_ZERO = "Rule: holds if the whole 95 % interval is above 0, fails if all of it is below."
+ABOVE_ZERO = "Rule: holds if the whole 95 % interval is above 0, fails if none of it is."
+"""The rule of `above`, told with a claim."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,12 +32,17 @@ class Gain:
         over = f"over {self.seeds} training seeds" if self.seeds > 1 else f"{pair} (one training seed)"
         return f"{100 * self.mean:+.1f} points [{100 * self.low:+.1f}, {100 * self.high:+.1f}] {over}"
 
+    def above(self, bound: float = 0.0) -> str:
+        """Its verdict by `ABOVE_ZERO`, or as that of another bound."""
+        return above(self.low, self.high, bound)
+
 
 def gain(better: Sequence[Records], base: Sequence[Records]) -> Gain:
     """Mean accuracy of ``better`` minus that of ``base``, pair by pair (one pair a training seed, on the same images).
 
-    The interval adds two errors in quadrature: Student's t over the seeds' differences (none for one seed), and the
-    paired sampling error of the images. Raises SpecError for pairs judged on different images.
+    For one pair the interval is the paired bootstrap's over the images. For several it adds two errors in quadrature:
+    Student's t over the seeds' differences, and the paired sampling error of the images. Raises SpecError for pairs
+    judged on different images.
     """
     if not better or len(better) != len(base):
         raise SpecError(f"{len(better)} and {len(base)} records cannot be paired; give one pair a training seed")
@@ -48,6 +55,9 @@ def gain(better: Sequence[Records], base: Sequence[Records]) -> Gain:
         differences.append(mean)
         sampling += sum((value - mean) ** 2 for value in paired) / len(paired) ** 2
     seeds = len(differences)
+    if seeds == 1:
+        mean, low, high = paired_bootstrap(better[0].correct, base[0].correct)
+        return Gain(mean=mean, low=low, high=high, seeds=1)
     centre = sum(differences) / seeds
     # The same images serve every seed, so their error does not shrink with the number of seeds.
     error = math.hypot(1.96 * math.sqrt(sampling / seeds), seed_error(differences))
@@ -70,6 +80,11 @@ def difference(first: Gain, second: Gain) -> Gain:
     below = math.hypot(first.mean - first.low, second.high - second.mean)
     above = math.hypot(first.high - first.mean, second.mean - second.low)
     return Gain(mean=centre, low=centre - below, high=centre + above, seeds=min(first.seeds, second.seeds))
+
+
+def above(low: float, high: float, bound: float = 0.0) -> str:
+    """holds if the whole interval is above ``bound``, fails if none of it is, undecided between."""
+    return HOLDS if low > bound else FAILS if high <= bound else UNDECIDED
 
 
 def at_least(found: Gain, bound: float) -> str:

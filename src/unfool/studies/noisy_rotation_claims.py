@@ -8,7 +8,17 @@ from typing import Any
 
 from unfool.attacks import make_attack
 from unfool.evaluation import Records
-from unfool.studies.claims import FAILS, HOLDS, UNDECIDED, Gain, at_least, difference, gain, seed_error
+from unfool.studies.claims import (
+    ABOVE_ZERO,
+    FAILS,
+    HOLDS,
+    UNDECIDED,
+    Gain,
+    at_least,
+    difference,
+    gain,
+    seed_error,
+)
 from unfool.studies.noisy_rotation_measures import Probed
 from unfool.studies.noisy_rotation_scales import (
     AS_WRITTEN,
@@ -33,7 +43,6 @@ LEAST_REAL = 0.08
 WORSE = 0.02
 """A loss below this still counts as competitive."""
 
-_ABOVE_ZERO = "Rule: holds if the whole 95 % interval is above 0, fails if none of it is."
 _COMPETES = f"Rule: holds if the whole 95 % interval is above {-100 * WORSE:+.0f} points, fails if none of it is."
 
 
@@ -65,11 +74,6 @@ def points(found: Gain) -> str:
     """A gain in points with its interval; the seeds are the probe's, and each side is one pretrained network."""
     interval = f"[{100 * found.low:+.1f}, {100 * found.high:+.1f}]"
     return f"{100 * found.mean:+.1f} points {interval} over {found.seeds} seeds of the probe on these two extractors"
-
-
-def _sign(found: Gain, bound: float = 0.0) -> str:
-    """holds if the whole interval is above the bound, fails if none of it is."""
-    return HOLDS if found.low > bound else FAILS if found.high <= bound else UNDECIDED
 
 
 def _test(probed: Probed, stage: str) -> list[Records]:
@@ -113,7 +117,7 @@ def _stage(noise: Probed, rotation: Probed, stage: str) -> dict[str, Any]:
 def _competitive(noise: Probed, rotation: Probed, stage: str) -> dict[str, Any]:
     found = gain(_test(noise, stage), _test(rotation, stage))
     text = f"On {stage}, pretraining with noise is competitive (the source: {100 * _claimed(stage):+.1f} points)"
-    return _claim(text, _sign(found, -WORSE), f"With noise minus without: {points(found)}.", _COMPETES)
+    return _claim(text, found.above(-WORSE), f"With noise minus without: {points(found)}.", _COMPETES)
 
 
 def _claimed(stage: str) -> float:
@@ -124,7 +128,7 @@ def _claimed(stage: str) -> float:
 def _fits(noise: Probed, rotation: Probed) -> dict[str, Any]:
     found = gain(noise.records[LAST, "train"], rotation.records[LAST, "train"])
     text = f"Noise resists underfitting: the probe on {LAST} fits its own training images better"
-    return _claim(text, _sign(found), f"Train accuracy with noise minus without: {points(found)}.", _ABOVE_ZERO)
+    return _claim(text, found.above(), f"Train accuracy with noise minus without: {points(found)}.", ABOVE_ZERO)
 
 
 def _test_above_train(noise: Probed, rotation: Probed) -> dict[str, Any]:
@@ -132,7 +136,7 @@ def _test_above_train(noise: Probed, rotation: Probed) -> dict[str, Any]:
     found = unpaired(test, train)
     text = f"On {LAST}, test accuracy with noise is above train accuracy without"
     words = f"{_percent(test)} and {_percent(train)}: {points(found)}, on different images."
-    return _claim(text, _sign(found), words, _ABOVE_ZERO)
+    return _claim(text, found.above(), words, ABOVE_ZERO)
 
 
 def _overfits(rotation: Probed) -> dict[str, Any]:
@@ -181,13 +185,13 @@ def _reaches(settings: Scale) -> dict[str, Any]:
 
 def _above_zero(text: str, ours: Probed, theirs: Probed) -> dict[str, Any]:
     found, words = _at_best(ours, theirs)
-    return _claim(text, _sign(found), words, _ABOVE_ZERO)
+    return _claim(text, found.above(), words, ABOVE_ZERO)
 
 
 def _small(half: Probed, rotation: Probed) -> dict[str, Any]:
     found, words = _at_best(half, rotation)
     text = "With noise, an extractor of half the channels competes with the whole one without"
-    return _claim(text, _sign(found, -WORSE), words, _COMPETES)
+    return _claim(text, found.above(-WORSE), words, _COMPETES)
 
 
 def _real(rotation: Probed, random: Probed) -> dict[str, Any]:
@@ -207,13 +211,13 @@ def _robust(noise: Probed, rotation: Probed, threat: str) -> dict[str, Any]:
     ours, theirs = noise.attacked[threat], rotation.attacked[threat]
     found = gain([ours], [theirs])
     interval = f"[{100 * found.low:+.1f}, {100 * found.high:+.1f}]"
-    verdict = UNDECIDED if ours.correct == theirs.correct else _sign(found)
+    verdict = found.above()
     return _claim(
         f"Noise in pretraining makes the probe's classifier more robust ({ours.attack}, {threat})",
         verdict,
         f"Best stages, {noise.best} and {rotation.best}: {_percent([ours])} and {_percent([theirs])} of {ours.count} "
         f"images; difference {100 * found.mean:+.1f} points {interval} between these two classifiers (one probe each). "
-        f"{_ABOVE_ZERO}",
+        f"{ABOVE_ZERO}",
     )
 
 

@@ -1,8 +1,11 @@
-"""Settings of stages that several studies train by: short runs of SGD on one triangle (Wong et al., ICLR 2020)."""
+"""What studies share: names of base classifiers, and short runs of SGD on one triangle (Wong et al., ICLR 2020)."""
 
 from __future__ import annotations
 
 from typing import Any
+
+NORMAL, ROBUST = "normally trained", "adversarially trained"
+"""What studies call their base classifiers."""
 
 SHORT: dict[str, Any] = {
     "batch_size": 128,

@@ -14,12 +14,13 @@ from typing import Any, ClassVar
 from unfool.report.curves import Curve
 from unfool.studies import reverse_measures as measures
 from unfool.studies.base import STUDIES, Outcome, Study
+from unfool.studies.recipes import NORMAL, ROBUST
 from unfool.studies.reverse_charts import charts
 from unfool.studies.reverse_claims import gate_claim, judge_claims
 from unfool.studies.reverse_gallery import gallery
 from unfool.studies.reverse_measures import Measured
 from unfool.studies.reverse_networks import path_of, trained
-from unfool.studies.reverse_scales import BASES, DEMO, FULL, NORMAL, ROBUST, SMALL, Scale
+from unfool.studies.reverse_scales import BASES, DEMO, FULL, SMALL, Scale
 from unfool.studies.workspace import Workspace
 
 _FOR_BOTH = (measures.by_norm, measures.by_steps)

@@ -8,8 +8,9 @@ from typing import Any
 from unfool.evaluation import Records
 from unfool.evaluation.ladder_outcome import TITLES
 from unfool.studies.chart import chart, histogram, point
+from unfool.studies.recipes import ROBUST
 from unfool.studies.reverse_measures import REVERSE, Measured
-from unfool.studies.reverse_scales import BASES, ROBUST, Scale
+from unfool.studies.reverse_scales import BASES, Scale
 
 
 def charts(

@@ -10,9 +10,10 @@ import numpy as np
 
 from unfool.evaluation import Records
 from unfool.evaluation.audit import DEFENSE, NOISE, VIEWS
-from unfool.studies.claims import FAILS, HOLDS, UNDECIDED, Gain, at_least, claim, gain
+from unfool.studies.claims import ABOVE_ZERO, FAILS, HOLDS, UNDECIDED, Gain, above, at_least, claim, gain
+from unfool.studies.recipes import ROBUST
 from unfool.studies.reverse_measures import REVERSE, Measured
-from unfool.studies.reverse_scales import BASES, REVERSAL_STEPS, ROBUST, SOURCE_STEPS, STEPS
+from unfool.studies.reverse_scales import BASES, REVERSAL_STEPS, SOURCE_STEPS, STEPS
 
 
 def judge_claims(
@@ -87,9 +88,9 @@ def _corrupted(base: str, found: Mapping[str, Sequence[Records]]) -> dict[str, A
     change = Gain(mean=mean, low=max(-1.0, mean - error), high=min(1.0, mean + error), seeds=1)
     return {
         "text": f"The reversal makes the {base} classifier more accurate on corrupted images",
-        "verdict": _above_zero(change.low, change.high),
+        "verdict": change.above(),
         "evidence": f"Mean over {len(found['none'])} corruptions of {len(differences)} images, with the reversal minus "
-        f"without: {change.words(_SAME)}. {_RULE}",
+        f"without: {change.words(_SAME)}. {ABOVE_ZERO}",
     }
 
 
@@ -97,12 +98,6 @@ _SAME = "on the same network"
 
 LEAST_KEPT = 0.92
 """Share of resamples that must stay within the stated rate: 95 % is what the Beta law gives for the true one."""
-
-_RULE = "Rule: holds if the whole 95 % interval is above 0, fails if none of it is."
-
-
-def _above_zero(low: float, high: float) -> str:
-    return HOLDS if low > 0 else FAILS if high <= 0 else UNDECIDED
 
 
 def _sees(base: str, found: Mapping[str, Any]) -> dict[str, Any]:
@@ -113,7 +108,7 @@ def _sees(base: str, found: Mapping[str, Any]) -> dict[str, Any]:
     error = 1.96 * math.sqrt(max(spread, 0.0)) / count
     return {
         "text": f"An attack on the {base} classifier raises the contrastive loss",
-        "verdict": _above_zero(area - error - 0.5, area + error - 0.5),
+        "verdict": above(area - error - 0.5, area + error - 0.5),
         "evidence": f"An attacked image has a higher loss than a clean one with probability {area:.3f} "
         f"[{max(0.0, area - error):.3f}, {min(1.0, area + error):.3f}], {count} of each. "
         "Rule: holds if the whole 95 % interval is above 0.5, fails if none of it is.",
@@ -136,5 +131,5 @@ def _beats(base: str, found: Mapping[str, Any]) -> dict[str, Any]:
         "augmentation of the same cost",
         "verdict": verdict,
         "evidence": f"Reversal minus {best}: {100 * change.mean:+.1f} points, at most [{100 * change.low:+.1f}, "
-        f"{100 * change.high:+.1f}] (the ends of the two intervals over the bare network). {_RULE}",
+        f"{100 * change.high:+.1f}] (the ends of the two intervals over the bare network). {ABOVE_ZERO}",
     }

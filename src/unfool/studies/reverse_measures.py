@@ -16,17 +16,9 @@ from unfool.defenses.gate import calibrate_threshold
 from unfool.evaluation import Records
 from unfool.evaluation.corrupted import mean_corruption_accuracy
 from unfool.evaluation.ladder import RUNGS
+from unfool.studies.recipes import ROBUST
 from unfool.studies.reverse_networks import attacked_images, crafted, path_of, reversal, trained
-from unfool.studies.reverse_scales import (
-    NORMS,
-    REVERSAL_STEPS,
-    ROBUST,
-    SET_STEPS,
-    SOURCE_NORMS,
-    SOURCE_STEPS,
-    STEPS,
-    Scale,
-)
+from unfool.studies.reverse_scales import NORMS, REVERSAL_STEPS, SET_STEPS, SOURCE_NORMS, SOURCE_STEPS, STEPS, Scale
 from unfool.studies.workspace import Workspace
 from unfool.tasks.contrast_losses import CONTRAST_LOSSES
 

@@ -14,7 +14,8 @@ from unfool.core.threat import ThreatModel
 from unfool.data.table import ImageTable
 from unfool.defenses import make_defense
 from unfool.evaluation import AdversarialSet
-from unfool.studies.reverse_scales import ROBUST, Scale
+from unfool.studies.recipes import ROBUST
+from unfool.studies.reverse_scales import Scale
 from unfool.studies.workspace import Workspace
 from unfool.training import RunConfig, StageConfig, TaskConfig, TrainedRun, cut_held_out
 

@@ -7,9 +7,8 @@ from typing import Any
 from pydantic import Field
 
 from unfool.core.config import configured
-from unfool.studies.recipes import SHORT_ADVERSARIAL
+from unfool.studies.recipes import NORMAL, ROBUST, SHORT_ADVERSARIAL
 
-ROBUST, NORMAL = "adversarially trained", "normally trained"
 BASES = (ROBUST, NORMAL)
 NORMS = ("linf", "l2", "l1")
 SET_STEPS = 5

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -54,23 +55,27 @@ def workers_for(device: str, jobs: int) -> int:
 def make_all(jobs: Sequence[Callable[[Any], object]], place: Place, console: Console, workers: int) -> None:
     """Call every job with a workspace at ``place``, ``workers`` at a time; jobs must be picklable.
 
-    The first error ends the others, as far as they have not begun, and is raised here. Workers end with this process,
-    even if it is killed.
+    The first error, or an interrupt, ends them all and is raised here. Workers end with this process, even if it is
+    killed.
     """
+    others = set(multiprocessing.active_children())
     context = multiprocessing.get_context("spawn")
     queue: Queue[Told] = context.Queue()
     pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_begin, initargs=(queue,))
     try:
         futures = [pool.submit(_make, job, place) for job in jobs]
         _show(futures, queue, console)
-        for future in futures:
-            future.result()
+    except BaseException:
+        # What a worker leaves half made is resumed by the next call, or swept; waiting would hide the error.
+        for worker in set(multiprocessing.active_children()) - others:
+            worker.terminate()
+        raise
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _show(futures: Sequence[Future[None]], queue: Queue[Told], console: Console) -> None:
-    """Show the workers' progress until all are done or one has failed."""
+    """Show the workers' progress until all are done; raises the first error."""
     with progress_bars(console) as bars:
 
         def drain(seconds: float) -> None:
@@ -79,22 +84,22 @@ def _show(futures: Sequence[Future[None]], queue: Queue[Told], console: Console)
                     title, count, total, note = queue.get(timeout=seconds)
                     bars(title, count, total, note)
                     if count == OVER:
-                        console.print(f"  {title}: {note}", highlight=False)
+                        console.print(f"  {title}: {note}", highlight=False, soft_wrap=True)
 
         pending = set(futures)
         while pending:
             done, pending = wait(pending, timeout=EVERY)
             drain(0.01)
-            if any(future.exception() is not None for future in done):
-                for future in pending:
-                    future.cancel()
-                return
+            for future in done:
+                future.result()
         drain(EVERY)
 
 
 def _begin(queue: Queue[Told]) -> None:
     global _queue
     _queue = queue
+    # A terminal interrupts every process of a group: the study decides what becomes of its workers, and says so once.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     # After another job's error nobody reads progress any more, and a worker would wait for a reader when it ends.
     queue.cancel_join_thread()
     torch.set_num_threads(1)

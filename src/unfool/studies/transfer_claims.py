@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from unfool.evaluation import Records
-from unfool.studies.claims import FAILS, HOLDS, UNDECIDED, Gain, at_least, claim, gain
+from unfool.studies.claims import ABOVE_ZERO, FAILS, HOLDS, UNDECIDED, Gain, at_least, claim, gain
 from unfool.studies.transfer_measures import AS_THEY_ARE, FGSM, NATURAL, PROBED, STANDARDISED, STRONG, Measured
 from unfool.studies.transfer_networks import WORKFLOW, Plan
 from unfool.studies.transfer_scales import (
@@ -38,7 +38,6 @@ PROBE_GAIN = 0.15
 MARGINAL = 0.05
 """A loss of clean accuracy that the source calls marginal: it has 68 % against 63 %."""
 
-_RULE = "Rule: holds if the whole 95 % interval is above 0, fails if none of it is."
 _NAMES = {SIMCLR: "SimCLR", JIGSAW: "Jigsaw"}
 """Pretrainings at the beginning of a sentence."""
 
@@ -178,13 +177,9 @@ def _more(found: Found, text: str, pair: tuple[Plan, Plan], attack: str) -> dict
     change = _gain(found, pair, attack)
     return {
         "text": _told(found, text, pair, attack),
-        "verdict": _above_zero(change),
-        "evidence": f"{_detail(found, pair, attack)}: {change.words()}. {_RULE}",
+        "verdict": change.above(),
+        "evidence": f"{_detail(found, pair, attack)}: {change.words()}. {ABOVE_ZERO}",
     }
-
-
-def _above_zero(change: Gain) -> str:
-    return HOLDS if change.low > 0 else FAILS if change.high <= 0 else UNDECIDED
 
 
 def _cheaper(found: Found, workflow: tuple[TrainedRun, TrainedRun]) -> dict[str, Any]:
@@ -226,9 +221,9 @@ def _overstates(networks: Sequence[Measured]) -> dict[str, Any]:
     name = strong[0].attack
     return {
         "text": f"FGSM alone overstates robustness: the same networks stand up to it more often than to {name}",
-        "verdict": _above_zero(change),
+        "verdict": change.above(),
         "evidence": f"{_words(networks[0].plan)}, accuracy under FGSM minus that under {name} on {strong[0].count} "
-        f"images: {change.words('on the same network')}. {_RULE}",
+        f"images: {change.words('on the same network')}. {ABOVE_ZERO}",
     }
 
 

@@ -82,8 +82,11 @@ class Workspace:
     ) -> Records:
         """A system judged on clean images; ``column`` names the labels (default: the table's primary ones)."""
         path = self._records(name, key)
-        if not path.is_file():
-            judge(system, table, column=column, threat=threat).save(path)
+        if path.is_file():
+            found = Records.load(path)
+            if found.ids == table.ids.tolist():
+                return found
+        judge(system, table, column=column, threat=threat).save(path)
         return Records.load(path)
 
     def corrupted(self, name: str, system: nn.Module, table: ImageTable, severities: Sequence[int]) -> list[Records]:
@@ -188,4 +191,4 @@ class Workspace:
         started = time.monotonic()
         with progress_bar(self.console, title) as advance:
             yield advance
-        self.console.print(f"  {title}: {time.monotonic() - started:.0f} s", highlight=False)
+        self.console.print(f"  {title}: {time.monotonic() - started:.0f} s", highlight=False, soft_wrap=True)

@@ -23,12 +23,16 @@ from unfool.core.errors import ImagesError
 from unfool.core.streams import Streams
 from unfool.data.augment import augmented
 from unfool.models.network import Network
+from unfool.models.tile_heads import PUZZLE
 from unfool.tasks.base import TASKS, Task, at_least_fp32
 from unfool.tasks.permutations import Reading, permutation_set
 from unfool.tasks.tiles import cut, normalised, one_by_one, together
 
-JOINING_HEADS = ("tiles", "tile-convolution")
-"""Kinds of heads that read tiles one by one; the second has a convolution of its own."""
+WHOLE_HEAD, TILE_HEAD, CONVOLUTION_HEAD = "whole-tiles", "tiles", "tile-convolution"
+"""Kinds of heads: one reads the image that the tiles make, the others tiles one by one."""
+
+SILENT_HEAD = "linear"
+"""The kind of the whole form's head in files from before heads carried their puzzle."""
 
 
 @TASKS.add("jigsaw")
@@ -40,8 +44,10 @@ class Jigsaw(Task):
     features of all tiles, joined in the order of their places, tell the permutation. In the whole form the tiles make
     one image again, resized to what it was, and none is normalised. Edges of tiles that were neighbours do not continue
     each other: between them ``gap`` is never shown, and ``jitter`` moves each tile by itself. The canonical view has a
-    permutation drawn for its id from a fixed stream, each tile in the middle of its range, and no augmentation. Raises
-    ImagesError for images too small to cut, and for tiles too small for the trunk.
+    permutation drawn for its id from a fixed stream, each tile in the middle of its range, and no augmentation; this
+    departs from the rule that a canonical view is not shuffled, since the original order need not be in the set. The
+    head carries the puzzle, so that whoever has the weights alone asks the one that was learnt. Raises ImagesError for
+    images too small to cut, and for tiles too small for the trunk.
     """
 
     permutations: Tensor
@@ -90,29 +96,38 @@ class Jigsaw(Task):
         self.register_buffer("permutations", found)
         self.stage = "last"
         self.smallest = 1
+        self.silent = False
+        """Whether the head is of a file from before heads carried their puzzle."""
 
     @classmethod
     def settings_of(cls, head: Mapping[str, Any]) -> dict[str, Any]:
-        """A head tells how many permutations there are, and one that joins tiles also how they are read."""
+        """A head tells the whole puzzle, and how its tiles are read; one of an older file as much of it as it has."""
         found = {"count": head["outputs"]}
-        if head.get("kind") not in JOINING_HEADS:
+        if head["kind"] == SILENT_HEAD:
             return found
-        own = head["kind"] == JOINING_HEADS[1]
-        grid = math.isqrt(head["tiles"])
-        return {**found, "form": "context-free", "grid": grid, "hidden": head["hidden"], "own_convolution": own}
+        found |= {"grid": math.isqrt(head["tiles"]), **{key: head[key] for key in PUZZLE if key in head}}
+        if head["kind"] == WHOLE_HEAD:
+            return found
+        own = head["kind"] == CONVOLUTION_HEAD
+        return {**found, "form": "context-free", "hidden": head["hidden"], "own_convolution": own}
 
     def head_for(self, channels: Mapping[str, int], classes: Mapping[str, int]) -> dict[str, Any]:
         settings = self.settings
+        puzzle = {} if self.silent else {key: getattr(settings, key) for key in PUZZLE}
+        sizes = {"tiles": settings.grid**2, "outputs": settings.count, **puzzle}
         if settings.form == "whole":
-            return {"kind": "linear", "inputs": channels["last"], "outputs": settings.count}
-        joined = {"tiles": settings.grid**2, "features": settings.hidden // 8, "hidden": settings.hidden}
+            if self.silent:
+                return {"kind": SILENT_HEAD, "inputs": channels["last"], "outputs": settings.count}
+            return {"kind": WHOLE_HEAD, "inputs": channels["last"], **sizes}
+        sizes |= {"features": settings.hidden // 8, "hidden": settings.hidden}
         if not settings.own_convolution:
-            return {"kind": JOINING_HEADS[0], "inputs": channels["last"], **joined, "outputs": settings.count}
+            return {"kind": TILE_HEAD, "inputs": channels["last"], **sizes}
         before, last, _ = list(channels.values())[-3:]
-        return {"kind": JOINING_HEADS[1], "inputs": before, "channels": last, **joined, "outputs": settings.count}
+        return {"kind": CONVOLUTION_HEAD, "inputs": before, "channels": last, **sizes}
 
     def bind(self, network: Network, name: str, classes: Mapping[str, int], streams: Streams) -> None:
         super().bind(network, name, classes, streams)
+        self.silent = not set(PUZZLE) & set(getattr(self.head, "description", PUZZLE))
         self.smallest = network.trunk.smallest
         if self.settings.own_convolution:
             self.stage = network.trunk.stages[-3]

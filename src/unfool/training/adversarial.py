@@ -57,7 +57,7 @@ class Outputs(Protocol):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Shown:
-    """One set of views by task name, as the tasks made them and as they were moved (the same if they were not)."""
+    """One set of views by task name, as the tasks made them and as they were moved (the very same if they were not)."""
 
     clean: dict[str, Views]
     moved: dict[str, Views]
@@ -66,8 +66,8 @@ class Shown:
 class Adversary:
     """Moves a stage's views, and gives the losses that are learnt; ``engine`` is None for a stage without ``perturb``.
 
-    Raises SpecError for a ``perturb`` that follows no gradient, and for tasks other than labels where predictions are
-    compared. Warns of one that starts at the image itself and cannot reach the edge of the threat model.
+    Raises SpecError for a ``perturb`` that follows no gradient, and for perturbed tasks other than labels where
+    predictions are compared. Warns of one that starts at the image itself and cannot reach the threat model's edge.
     """
 
     def __init__(self, config: StageConfig, tasks: Mapping[str, Task], weights: Mapping[str, float]):
@@ -135,6 +135,9 @@ class Adversary:
         Of one-view the latter hold the other views too, which are clean; one pass for each set of statistics.
         """
         moved, stages = _common(group.moved)
+        if group.moved is group.clean:
+            # Its head will be asked behind the network's own norms, whichever those of other tasks' clean views are.
+            return None, outputs(moved.images, stages)
         if self.paired:
             return outputs(_common(group.clean)[0].images, stages, clean=True), outputs(moved.images, stages)
         if not self.separate or moved.count == 1:
@@ -185,10 +188,10 @@ def _joined(first: dict[str, Tensor], rest: dict[str, Tensor] | None) -> dict[st
 
 def _check_tasks(config: StageConfig, tasks: Mapping[str, Task]) -> None:
     for name, task in tasks.items():
-        if not isinstance(task, Classifies):
+        if config.tasks[name].perturbed and not isinstance(task, Classifies):
             raise SpecError(
                 f"adversarial {config.adversarial!r} compares predictions of classes, and task {name!r} makes none; "
-                "give labels tasks only, or adversarial='plain'"
+                "give labels tasks only, perturbed=false for that one, or adversarial='plain'"
             )
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from unfool.core.errors import WeightsError
-from unfool.models.weights import load_tensors, save_tensors
+from unfool.models.weights import first_of, load_tensors, save_tensors
 from unfool.training.stage import Stage
 
 
@@ -28,7 +28,8 @@ class Progress:
 
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:
-    """What a checkpoint file holds; ``metadata`` has the optimizers' ``scalars`` and the ``table``'s fingerprint."""
+    """What a checkpoint file holds; ``metadata`` has the optimizers' ``scalars``, the keys of all their ``state``, and
+    the ``table``'s fingerprint."""
 
     tensors: dict[str, Tensor]
     metadata: dict[str, Any]
@@ -46,13 +47,18 @@ def save_checkpoint(
     """Write weights, task state, optimizers' state, progress and what the stage will end with, whole or not at all."""
     tensors = {f"model/{name}": value for name, value in _own(stage).items()}
     tensors |= {f"ending/{name}": value for name, value in ending.items()}
-    scalars: dict[str, Any] = {}
-    for place, optimizer in enumerate(optimizers):
-        for index, slots in optimizer.state_dict()["state"].items():
-            for slot, value in slots.items():
-                kept = tensors if isinstance(value, Tensor) else scalars
-                kept[f"{_named(place)}/{index}/{slot}"] = value
-    save_tensors(path, tensors, {"progress": asdict(progress), "scalars": scalars, "table": table})
+    state = {
+        f"{_named(place)}/{index}/{slot}": value
+        for place, optimizer in enumerate(optimizers)
+        for index, slots in optimizer.state_dict()["state"].items()
+        for slot, value in slots.items()
+    }
+    tensors |= {key: value for key, value in state.items() if isinstance(value, Tensor)}
+    scalars = {key: value for key, value in state.items() if not isinstance(value, Tensor)}
+    # Listed, since it cannot be derived: a parameter that no gradient has reached has no state.
+    save_tensors(
+        path, tensors, {"progress": asdict(progress), "scalars": scalars, "state": list(state), "table": table}
+    )
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
@@ -66,6 +72,8 @@ def read_checkpoint(path: Path) -> Checkpoint:
             raise ValueError("progress that is no count")
         if not isinstance(metadata["scalars"], dict):
             raise ValueError("scalars that are no mapping")
+        if not isinstance(metadata["state"], list) or not all(isinstance(key, str) for key in metadata["state"]):
+            raise ValueError("state that is no list of keys")
         return Checkpoint(tensors=tensors, metadata=metadata, progress=Progress(**values))
     except (KeyError, TypeError, ValueError) as error:
         raise WeightsError(
@@ -76,7 +84,11 @@ def read_checkpoint(path: Path) -> Checkpoint:
 def restore(
     saved: Checkpoint, stage: Stage, optimizers: Sequence[torch.optim.Optimizer], ending: Mapping[str, Tensor]
 ) -> None:
-    """Put a checkpoint's tensors back in place; WeightsError if one is missing or does not fit."""
+    """Put a checkpoint's tensors back in place; WeightsError if one is missing or does not fit.
+
+    So it is for an optimizer's state too, of which one key less would be a parameter that begins afresh in silence.
+    """
+    _check_state(saved)
     try:
         with torch.no_grad():
             for name, value in _own(stage).items():
@@ -92,6 +104,19 @@ def restore(
         ) from error
 
 
+def _check_state(saved: Checkpoint) -> None:
+    """WeightsError unless the optimizers' state in the checkpoint is all that was saved, and nothing else."""
+    listed = set(saved.metadata["state"])
+    there = {key for key in (*saved.tensors, *saved.metadata["scalars"]) if key.startswith(_named(0))}
+    faults = [
+        f"{fault} {len(keys)} entries of its optimizers' state ({first_of(sorted(keys))})"
+        for fault, keys in (("lacks", listed - there), ("adds", there - listed))
+        if keys
+    ]
+    if faults:
+        raise WeightsError(f"the checkpoint {' and '.join(faults)}; delete the run folder to start again")
+
+
 def _slots(saved: Checkpoint, prefix: str, optimizer: torch.optim.Optimizer) -> dict[int, dict[str, Any]]:
     """An optimizer's state by parameter number, in each parameter's own memory order, as a first step leaves it."""
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
@@ -101,8 +126,9 @@ def _slots(saved: Checkpoint, prefix: str, optimizer: torch.optim.Optimizer) -> 
             continue
         number, slot = key.removeprefix(prefix).split("/")
         parameter = parameters[int(number)]
-        if isinstance(value, Tensor) and value.shape == parameter.shape:
-            value = torch.empty_like(parameter, requires_grad=False).copy_(value)
+        # Adam counts the steps of each parameter; every other tensor is of the parameter's own shape.
+        if isinstance(value, Tensor) and slot != "step":
+            value = torch.empty_like(parameter, requires_grad=False).copy_(_fitting(value, parameter))
         state.setdefault(int(number), {})[slot] = value
     return state
 

@@ -24,10 +24,14 @@ CLASSIFIER = "labels"
 
 @configured
 class TaskConfig:
-    """One task of a stage: its registered name, its weight in the loss and its settings."""
+    """One task of a stage: its registered name, its weight in the loss and its settings.
+
+    One that is not ``perturbed`` learns from its views as they are where the stage moves those of the others.
+    """
 
     task: str
     weight: float = Field(default=1.0, gt=0, allow_inf_nan=False)
+    perturbed: bool = True
     settings: dict[str, Any] = Field(default_factory=dict)
 
     @field_validator("task")
@@ -47,13 +51,13 @@ class StageConfig:
     `training.moving`); what does not move keeps its batch-norm statistics too. ``precision`` bf16 computes the trunk in
     bfloat16 under autocast; weights, heads and losses stay fp32.
 
-    ``perturb`` is an attack such as ``pgd-7`` that moves the views uphill on the stage's own loss inside ``threat``,
-    crafted in eval mode; ``adversarial`` is what is learnt from then: ``plain``, the moved views alone; ``one-view``,
-    the first view of an image moved and its others clean; ``dual-stream``, the mean of the loss on clean and on moved
-    views; and for labels tasks ``trades`` (which climbs the divergence from the clean predictions) or ``mart``, with
-    ``beta`` for the divergence. ``statistics`` are those of batch norm: ``separate`` ones, for one-view and
-    dual-stream, give clean views batch norms of their own, which end with the stage; the network's own are then those
-    of the moved views.
+    ``perturb`` is an attack such as ``pgd-7`` that moves the views of all ``perturbed`` tasks uphill on the stage's own
+    loss inside ``threat``, crafted in eval mode; ``adversarial`` is what is learnt from then: ``plain``, the moved
+    views alone; ``one-view``, the first view of an image moved and its others clean; ``dual-stream``, the mean of the
+    loss on clean and on moved views; and for labels tasks ``trades`` (which climbs the divergence from the clean
+    predictions) or ``mart``, with ``beta`` for the divergence. ``statistics`` are those of batch norm: ``separate``
+    ones, for one-view and dual-stream, give clean views batch norms of their own, which end with the stage; the
+    network's own are then those of the moved views, and of tasks that are not perturbed.
     ``awp`` is γ of the adversarial weight perturbation (Wu et al. 2020; 0: none). ``ema`` is the decay a step of the
     running average that the stage ends with (0: its last weights). ``held_out`` images are cut from the training set
     (no stage of the run learns from them); after each epoch ``stop_attack`` inside ``threat`` judges the classifier on
@@ -108,6 +112,14 @@ class StageConfig:
         if attack is not None:
             make_attack(attack, "linf:8/255")
         return attack
+
+    @field_validator("perturb")
+    @classmethod
+    def _moves_some(cls, perturb: str | None, info: ValidationInfo) -> str | None:
+        tasks = info.data.get("tasks")
+        if perturb is not None and tasks is not None and not any(task.perturbed for task in tasks.values()):
+            raise ValueError("it moves the views of no task: set perturbed=true for one, or leave perturb out")
+        return perturb
 
     @field_validator("threat")
     @classmethod

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import hashlib
 from dataclasses import dataclass
@@ -62,12 +63,18 @@ def open_run(folder: str | Path) -> TrainedRun:
 
 
 def claim_folder(folder: Path, config: RunConfig) -> None:
-    """Write the configuration; OutputError, showing the difference, if another one is there."""
+    """Write the configuration; OutputError, showing the difference, if another one is there.
+
+    The weights that a run starts from are known by their identity: where they lie may change.
+    """
     path, text = folder / CONFIG, config.to_yaml()
     if not path.is_file():
         write_text(path, text)
         return
-    before = read_config(path).to_yaml()
+    theirs = read_config(path)
+    if theirs.start_identity is not None and theirs.start_identity == config.start_identity:
+        theirs = dataclasses.replace(theirs, start=config.start)
+    before = theirs.to_yaml()
     if before != text:
         lines = difflib.unified_diff(before.splitlines(), text.splitlines(), lineterm="", n=0)
         changed = [line for line in lines if line[0] in "+-" and not line.startswith(("+++", "---"))]

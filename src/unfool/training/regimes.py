@@ -24,7 +24,8 @@ def in_regime(regime: str, stage: StageConfig, then: Mapping[str, Any] | None = 
 
     ``joint`` is that stage. ``classifier-first`` trains its tasks with labels as the stage says, then the heads of the
     others on the frozen trunk, on clean views and otherwise alike but for the settings ``then``. Raises SpecError for
-    another regime, for a stage without one of the two kinds of tasks, or for settings that no stage has.
+    another regime, for a stage without one of the two kinds of tasks, or for settings that no stage has or that the
+    regime decides: which tasks, what moves, and how a classifier learns.
     """
     if regime not in REGIMES:
         raise unknown("regime", regime, REGIMES)
@@ -37,6 +38,13 @@ def in_regime(regime: str, stage: StageConfig, then: Mapping[str, Any] | None = 
         raise SpecError(
             f"regime {CLASSIFIER_FIRST} was asked for tasks {', '.join(stage.tasks)}, none of them {lacking}; "
             f"give both kinds, or regime {JOINT}"
+        )
+    decided = ("tasks", *_OF_THE_CLASSIFIER)
+    given = [name for name in decided if name in (then or {})]
+    if given:
+        raise SpecError(
+            f"the stage of the heads was given {', '.join(given)}, and regime {CLASSIFIER_FIRST} itself decides "
+            f"{', '.join(decided)}: heads learn from clean views on a frozen trunk; leave them out"
         )
     names = {field.name for field in dataclasses.fields(stage)} - {*_OF_THE_CLASSIFIER}  # type: ignore[arg-type]
     kept = {name: getattr(stage, name) for name in names}

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from unfool.core.batch import Batch
 from unfool.core.errors import ImagesError, SpecError
 from unfool.core.streams import Streams
-from unfool.models.modes import still_statistics, untouched
+from unfool.models.modes import settled_norms, untouched
 from unfool.models.network import Network
 from unfool.tasks import Task, make_task
 from unfool.tasks.base import ParameterGroup
@@ -30,10 +30,11 @@ class Stage(nn.Module):
     """Several weighted tasks in parallel on one trunk; the one module that is wrapped for several processes.
 
     ``forward`` gives the losses (B,) of every task and, beside them, its scores. Tasks whose views are the same tensor
-    share a trunk pass. Where the views of a task have the images' own size, those of another leave no trace in the
-    trunk's running statistics. ``model_images`` counts the images that went through the network, perturbation included
-    and in all processes of a joint batch. With ``awp`` the losses are those at perturbed weights: call
-    ``weight_perturbation.undo()`` after the backward pass.
+    share a trunk pass. Where the views of a task have the images' own size, those of another size go through the
+    trunk's batch norms as they will in eval mode: by the running statistics, in which they leave no trace.
+    ``model_images`` counts the images that went through the network, perturbation included and in all processes of a
+    joint batch. With ``awp`` the losses are those at perturbed weights: call ``weight_perturbation.undo()`` after the
+    backward pass.
     """
 
     def __init__(self, config: StageConfig, network: Network, classes: Mapping[str, int], streams: Streams):
@@ -97,12 +98,13 @@ class Stage(nn.Module):
         made = {name: self._task(name).views(batch, streams) for name in self.tasks}
         own = batch.images.shape[2:]
         self._size = own if any(views.images.shape[2:] == own for views in made.values()) else None
-        sets: dict[int, list[str]] = {}
+        sets: dict[tuple[int, bool], list[str]] = {}
         for name, views in made.items():
-            sets.setdefault(id(views.images), []).append(name)
-        for names in sets.values():
+            perturbed = self.adversary.engine is not None and self.config.tasks[name].perturbed
+            sets.setdefault((id(views.images), perturbed), []).append(name)
+        for (_, perturbed), names in sets.items():
             moved = clean = {name: made[name] for name in names}
-            if self.adversary.engine is not None:
+            if self.adversary.engine is not None and perturbed:
                 with untouched(self):
                     moved = self.adversary.moved(self.adversary.engine, clean, self._outputs, batch.ids, streams)
             yield Shown(clean=clean, moved=moved)
@@ -114,7 +116,8 @@ class Stage(nn.Module):
             clean, moved = self.adversary.features(group, self._outputs)
             for name, views in group.moved.items():
                 losses[name] = self.adversary.losses(name, clean, moved, views)
-                with torch.no_grad():
+                # A score is a second look, and leaves no trace in the norms of a head.
+                with torch.no_grad(), settled_norms(self._task(name)):
                     found = self._task(name).scores(moved[views.stage].detach(), views)
                 scores.update({f"{score}/{name}": values for score, values in found.items()})
         return losses, scores
@@ -155,10 +158,11 @@ class Stage(nn.Module):
         """Features at some trunk stages, in one pass; ``clean`` images take the clean norms, where there are any."""
         self.model_images += len(images) * joint_place()[1]
         images = images.contiguous(memory_format=torch.channels_last)
-        # Tiles of images have other statistics than images, and a classifier beside them must find its own.
+        # Tiles have other statistics than whole images. By their own, their head would learn features that nobody
+        # shows it afterwards; in the running ones, they would spoil those of the classifier beside them.
         tiles = self._size is not None and images.shape[2:] != self._size
         # The trunk alone: a loss under autocast would be multiplied out in bf16 however often it asks for float32.
-        with self._precision(images.device.type), still_statistics(self.network.trunk) if tiles else nullcontext():
+        with self._precision(images.device.type), settled_norms(self.network.trunk) if tiles else nullcontext():
             if clean and self.clean_norms is not None:
                 return self.clean_norms.features_at(self.network, images, stages)
             return self.network.features_at(images, stages)
