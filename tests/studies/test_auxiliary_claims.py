@@ -76,7 +76,7 @@ def test_a_jigsaw_that_fails_off_the_grid_and_not_on_it_has_read_the_grid(off, o
     }
     (claim,) = judged_tasks({network: told})
     assert claim["verdict"] == verdict
-    assert f"{100 * off:.1f} % [{100 * off - 2:.1f}, {100 * off + 2:.1f}] of the same moved by 4" in claim["evidence"]
+    assert f"{100 * off:.1f} % [{100 * off - 2:.1f}, {100 * off + 2:.1f}] of the same moved by 8" in claim["evidence"]
 
 
 @pytest.mark.parametrize(

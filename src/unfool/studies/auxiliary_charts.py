@@ -95,8 +95,8 @@ def _tasks(learnt: Learnt) -> dict[str, Any]:
                 name = f"{task}, {_place(network)}"
                 points.append([name, *(round(found[key], 6) for key in ("accuracy", "low", "high"))])
     text = (
-        "Share of held-out images whose question is answered right, with 95 % intervals. Blocks are JPEG's: moved by "
-        "half of one, an image's grid lies elsewhere; by a whole one, it lies there again."
+        "Share of held-out images whose question is answered right, with 95 % intervals. Blocks are JPEG's, of "
+        "16 pixels: moved by half of one, an image's grid lies elsewhere; by a whole one, it lies there again."
     )
     return chart("What the tasks learnt", "task, network", "accuracy", "bars", {"accuracy": points}, text)
 

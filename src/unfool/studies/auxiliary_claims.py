@@ -128,14 +128,14 @@ def _jigsaw(network: Trained, told: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _grid(network: Trained, still: Mapping[str, Any], off: Mapping[str, Any], on: Mapping[str, Any]) -> dict[str, Any]:
-    """Whether a jigsaw without augmentation reads the blocks of JPEG instead of what is in the image."""
+    """Whether a jigsaw without augmentation reads the grid of JPEG instead of what is in the image."""
     return {
-        "text": f"Without augmentation the jigsaw ({who(network)}) solves images, not the grid of their JPEG blocks",
+        "text": f"Without augmentation the jigsaw ({who(network)}) solves images, not the grid that JPEG left in them",
         "verdict": FAILS if off["high"] < on["low"] else HOLDS if off["high"] >= still["low"] else UNDECIDED,
         "evidence": f"{_percent(still)} of {still['count']} test images as they are, {_percent(off)} of the same moved "
-        f"by {BLOCK // 2} pixels each way, half a block, and {_percent(on)} moved by {BLOCK}, to where the blocks lie "
-        "on their grid again. Rule: fails if it solves fewer off the grid than on it (their intervals apart), holds if "
-        "moving off the grid changes nothing.",
+        f"by {BLOCK // 2} pixels each way, and {_percent(on)} moved by {BLOCK}, to where blocks of {BLOCK} pixels, "
+        "which JPEG codes together at half the size of colour, lie on their grid again. Rule: fails if it solves fewer "
+        "off the grid than on it (their intervals apart), holds if moving off the grid changes nothing.",
     }
 
 

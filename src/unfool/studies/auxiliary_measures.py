@@ -35,8 +35,8 @@ from unfool.training.regimes import CLASSIFIER_FIRST, REGIMES
 CLEAN = "none"
 AUDITED = "pgd-20"
 """The stored set that an audit looks at."""
-BLOCK = 8
-"""Pixels of the side of a JPEG block."""
+BLOCK = 16
+"""Pixels of the side of what JPEG codes together: four blocks of brightness, one of each colour at half the size."""
 OFF_THE_GRID, ON_THE_GRID = "jigsaw moved by half a block", "jigsaw moved by a block"
 """The puzzle on images that are moved so that the blocks lie elsewhere, and, to compare, as far that they lie there
 again."""
@@ -173,7 +173,9 @@ def learnt(network: Trained, work: Workspace) -> dict[str, dict[str, Any]]:
         for task in tasks:
             made = bound(network, task, "", work)
             found[task] = vars(pretext_quality(run.network, made, table))
-            if task == JIGSAW and made.settings.augmentation == "none":
+            # In smaller images than that, moving them by a block leaves no tile whole.
+            fits = task == JIGSAW and table.shape[2] >= made.settings.grid * BLOCK
+            if fits and made.settings.augmentation == "none":
                 for name, pixels in ((OFF_THE_GRID, BLOCK // 2), (ON_THE_GRID, BLOCK)):
                     change = functools.partial(moved, pixels=pixels)
                     found[name] = vars(pretext_quality(run.network, made, table, change=change))

@@ -88,13 +88,13 @@ def tasks_of(part: Part) -> list[str]:
 
 
 def networks(settings: Scale) -> list[Trained]:
-    """All classifiers, those that take longest first."""
+    """All classifiers: of each part and kind of training the one that learnt labels first, then the joint ones."""
     found = []
     for part in settings.parts:
         for base in part.trainings:
-            found += [Trained(part=part, base=base, regime=JOINT, task=task) for task in tasks_of(part)]
             found.append(Trained(part=part, base=base, regime=CLASSIFIER_FIRST))
-    return sorted(found, key=lambda one: (one.base != ROBUST, one.regime == JOINT))
+            found += [Trained(part=part, base=base, regime=JOINT, task=task) for task in tasks_of(part)]
+    return found
 
 
 def solvers(settings: Scale) -> list[Trained]:

@@ -41,7 +41,8 @@ class AuxiliaryReversal(Study):
         # A set that cannot be had is refused before anything is trained.
         described = {part.data: _described(settings, part.data, work) for part in settings.parts}
         found, alone = networks(settings), solvers(settings)
-        work.together([functools.partial(_make, settings, network) for network in [*found, *alone]])
+        together = sorted([*found, *alone], key=_longest_first)
+        work.together([functools.partial(_make, settings, network) for network in together])
         judged = [one for network in found for one in judged_all(settings, network, work)]
         tasks = {network: learnt(network, work) for network in [*found, *alone]}
         regions = {network: fillings(network, work) for network in found if fills(network)}
@@ -57,6 +58,12 @@ class AuxiliaryReversal(Study):
             charts=charts(judged, tasks, regions),
             strips=strips(settings, [*found, *alone], reversals, work),
         )
+
+
+def _longest_first(network: Trained) -> tuple[bool, ...]:
+    """Trained against attacks before the others, all heads of a frozen trunk before one task; a part with one task has
+    the larger images."""
+    return network.base != ROBUST, network.regime != CLASSIFIER_FIRST, network.part.every
 
 
 def _make(settings: Scale, network: Trained, work: Workspace) -> None:

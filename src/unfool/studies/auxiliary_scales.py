@@ -43,7 +43,7 @@ class Part:
     A part with ``every`` takes each registered task that needs no labels, with defaults where ``tasks`` has no word on
     it; another one only those of ``tasks``. ``arguments`` trains the variants of inpainting too. ``alone`` is the stage
     of a run of each of ``tasks`` without a classifier, to see how well it can be done; with ``grid``, the same once
-    more without the augmentation, to see what a jigsaw makes of the blocks that JPEG leaves in images.
+    more without the augmentation, to see what a jigsaw makes of the grid that JPEG leaves in images.
     """
 
     data: str
