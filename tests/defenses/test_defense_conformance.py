@@ -11,6 +11,7 @@ from small_defenses import CLASSES, SMALL, make_images, make_network, make_table
 from unfool.core.errors import ImagesError, SpecError
 from unfool.core.streams import Streams
 from unfool.defenses import DEFENSES, Defense, make_defense
+from unfool.evaluation.checks_model import train_mode
 from unfool.evaluation.identity import identity
 
 SHORT = {
@@ -58,6 +59,13 @@ def test_there_are_finite_logits_for_each_image_and_the_same_every_time(name, op
     with torch.inference_mode():
         assert torch.equal(first, defense(make_images()))
     assert torch.equal(images, kept)
+
+
+@EACH
+def test_nothing_of_it_looks_as_if_it_were_left_in_train_mode(name, options):
+    network = make_network().eval()
+    given = {**SHORT.get(name, {}), **options}
+    assert train_mode(make_defense(name, network, CLASSES, data=make_table(), settings=given)) is None
 
 
 @EACH

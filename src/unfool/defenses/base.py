@@ -32,6 +32,11 @@ class Defense(nn.Module):
     stay as they are. Raises ImagesError for images that break the contract.
     """
 
+    def __init__(self):
+        super().__init__()
+        # All that it runs is in eval mode, whatever it is told: a mode of its own would only look like a mistake.
+        self.training = False
+
     @property
     def classifier(self) -> nn.Module:
         """The static network, which the defense stands before: the one to judge it against."""
