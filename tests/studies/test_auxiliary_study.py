@@ -131,6 +131,19 @@ def test_gates_and_variants_are_judged_clean_on_the_images_of_their_neighbours(f
     assert {row["n"] for row in clean} == {397}
 
 
+def test_what_the_tasks_learnt_is_shown_beside_what_they_knew_in_training(finished):
+    out, result = finished
+    (found,) = [chart for chart in result["charts"] if chart["title"] == "What the tasks learnt"]
+    held_out, training = ({point[0]: point[1] for point in series["points"]} for series in found["series"])
+    assert [series["name"] for series in found["series"]] == ["held out", "in training"]
+    moved = {name for name in held_out if "block" in name}
+    assert set(training) == set(held_out) - moved
+    (name,) = [name for name in training if "alone" in name and "without" not in name]
+    lines = (out / "models/digits/normally-trained/alone/jigsaw/metrics.csv").read_text().splitlines()
+    shares = [float(line.split(",")[lines[0].split(",").index("accuracy/jigsaw")]) for line in lines[1:]]
+    assert training[name] == pytest.approx(sum(shares[-10:]) / len(shares[-10:]), abs=1e-6)
+
+
 def test_the_page_has_pictures_of_all_three_kinds(finished):
     out, _ = finished
     page = (out / "report.html").read_text()

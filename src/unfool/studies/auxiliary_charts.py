@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,8 +20,10 @@ from unfool.studies.claims import seed_error
 from unfool.training.regimes import CLASSIFIER_FIRST, REGIMES
 
 
-def charts(judged: Sequence[Judged], learnt: Learnt, fillings: Fillings) -> list[dict[str, Any]]:
-    """All of them, as a results file carries them."""
+def charts(
+    judged: Sequence[Judged], learnt: Learnt, training: Mapping[Trained, Mapping[str, float]], fillings: Fillings
+) -> list[dict[str, Any]]:
+    """All of them, as a results file carries them; ``training`` has the heads' last accuracies while they learnt."""
     reversed_ = [one for one in judged if one.reversal is not None and one.ladder is not None and one.audit is not None]
     kinds = dict.fromkeys((one.network.part.data, one.network.base) for one in reversed_)
     found = []
@@ -29,7 +31,7 @@ def charts(judged: Sequence[Judged], learnt: Learnt, fillings: Fillings) -> list
         these = [one for one in reversed_ if (one.network.part.data, one.network.base) == (data, base)]
         found += [_gains(these, f"{data}, {base}"), _foresight(these, f"{data}, {base}")]
     if any(one["accuracy"] is not None for told in learnt.values() for one in told.values()):
-        found.append(_tasks(learnt))
+        found.append(_tasks(learnt, training))
     if fillings:
         found += [_filled(fillings, key) for key in ("ratio", "variety", "sharpness")]
     for one in reversed_:
@@ -87,18 +89,22 @@ def _foresight(judged: Sequence[Judged], where: str) -> dict[str, Any]:
     )
 
 
-def _tasks(learnt: Learnt) -> dict[str, Any]:
-    points = []
+def _tasks(learnt: Learnt, training: Mapping[Trained, Mapping[str, float]]) -> dict[str, Any]:
+    points, seen = [], []
     for network, told in learnt.items():
         for task, found in told.items():
             if found["accuracy"] is not None:
                 name = f"{task}, {_place(network)}"
                 points.append([name, *(round(found[key], 6) for key in ("accuracy", "low", "high"))])
+                if task in training[network]:
+                    seen.append([name, round(training[network][task], 6)])
     text = (
-        "Share of held-out images whose question is answered right, with 95 % intervals. Blocks are JPEG's, of "
-        "16 pixels: moved by half of one, an image's grid lies elsewhere; by a whole one, it lies there again."
+        "Share of images whose question is answered right: of held-out ones with 95 % intervals, and of the last "
+        "batches in training, as they were learnt from. Blocks are JPEG's, of 16 pixels: moved by half of one, an "
+        "image's grid lies elsewhere; by a whole one, it lies there again."
     )
-    return chart("What the tasks learnt", "task, network", "accuracy", "bars", {"accuracy": points}, text)
+    series = {"held out": points, "in training": seen}
+    return chart("What the tasks learnt", "task, network", "accuracy", "bars", series, text)
 
 
 def _place(network: Trained) -> str:

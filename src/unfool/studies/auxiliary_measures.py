@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -15,6 +17,7 @@ from unfool.evaluation import Records
 from unfool.evaluation.filling import filling_quality
 from unfool.evaluation.ladder import RUNGS
 from unfool.evaluation.pretext import pretext_quality
+from unfool.report.curves import Curve
 from unfool.studies.auxiliary_networks import (
     Reversal,
     Trained,
@@ -30,6 +33,7 @@ from unfool.studies.auxiliary_networks import (
 from unfool.studies.auxiliary_scales import IN_SHORT, INPAINTING, JIGSAW, LOSSES, SOURCE, SOURCE_DATA, Scale
 from unfool.studies.recipes import NORMAL
 from unfool.studies.workspace import Workspace
+from unfool.training.folder import METRICS
 from unfool.training.regimes import CLASSIFIER_FIRST, REGIMES
 
 CLEAN = "none"
@@ -40,6 +44,8 @@ BLOCK = 16
 OFF_THE_GRID, ON_THE_GRID = "jigsaw moved by half a block", "jigsaw moved by a block"
 """The puzzle on images that are moved so that the blocks lie elsewhere, and, to compare, as far that they lie there
 again."""
+LINES = 10
+"""Lines of a training log that its last accuracy is the mean of."""
 GROUPS = 10
 """Disjoint parts of the test split whose fillings are judged one by one, so that their figures have an interval."""
 
@@ -182,6 +188,21 @@ def learnt(network: Trained, work: Workspace) -> dict[str, dict[str, Any]]:
         return found
 
     return work.found(f"pretext/{network.path}", judge_tasks)
+
+
+def in_training(network: Trained, work: Workspace) -> dict[str, float]:
+    """What share of its training batches' images each head got right over the last lines of the log, as it saw them.
+
+    Far above the held-out share, it tells of more than overfitting: of features in training that eval mode has not.
+    """
+    columns = Curve(network.path, work.run_folder(network.path) / METRICS).columns()
+    found = {name: [value for value in values if math.isfinite(value)][-LINES:] for name, values in columns.items()}
+    prefix = "accuracy/"
+    return {
+        name.removeprefix(prefix): float(np.mean(values))
+        for name, values in found.items()
+        if name.startswith(prefix) and values
+    }
 
 
 def moved(images: Tensor, pixels: int) -> Tensor:

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 from unfool.report.curves import Curve
 from unfool.studies.auxiliary_charts import charts
 from unfool.studies.auxiliary_claims import judge_claims
-from unfool.studies.auxiliary_measures import Judged, fillings, fills, judged_all, learnt
+from unfool.studies.auxiliary_measures import Judged, fillings, fills, in_training, judged_all, learnt
 from unfool.studies.auxiliary_networks import Trained, attacks, networks, solvers, trained
 from unfool.studies.auxiliary_pictures import strips
 from unfool.studies.auxiliary_scales import DEMO, FULL, INPAINTING, MASKS, SMALL, Scale
@@ -45,6 +45,7 @@ class AuxiliaryReversal(Study):
         work.together([functools.partial(_make, settings, network) for network in together])
         judged = [one for network in found for one in judged_all(settings, network, work)]
         tasks = {network: learnt(network, work) for network in [*found, *alone]}
+        training = {network: in_training(network, work) for network in [*found, *alone]}
         regions = {network: fillings(network, work) for network in found if fills(network)}
         reversals = [one.reversal for one in judged if one.reversal is not None]
         return Outcome(
@@ -55,7 +56,7 @@ class AuxiliaryReversal(Study):
             curves=[Curve(_title(one), work.run_folder(one.path) / "metrics.csv") for one in [*found, *alone]],
             gallery=[],
             ladders=[one.ladder["ladder"] for one in judged if one.ladder is not None and _shown(one)],
-            charts=charts(judged, tasks, regions),
+            charts=charts(judged, tasks, training, regions),
             strips=strips(settings, [*found, *alone], reversals, work),
         )
 
