@@ -46,6 +46,22 @@ def test_bars_are_as_high_as_their_figures():
     assert heights[0] / heights[1] == pytest.approx(0.4 / 0.3, rel=1e-3)
 
 
+def test_long_names_take_nothing_from_the_bars():
+    def bars(*names):
+        return chart(kind="bars", series=[{"name": "a", "points": [[name, 0.5] for name in names]}])
+
+    def drawn(given):
+        ((_, picture),) = chart_pictures({"charts": [given]})
+        svg = base64.b64decode(picture.uri.split(",", 1)[1]).decode()
+        paths = re.findall(r'<path d="([^"]+)"[^>]*style="fill: #0072b2; opacity: 0.85"', svg)
+        rows = [float(y) for y in re.findall(r"[ML] [-\d.]+ ([-\d.]+)", paths[0])]
+        return picture.height, max(rows) - min(rows)
+
+    short, long = drawn(bars(*(f"{number} of a few words" for number in range(5)))), drawn(bars("x" * 70, "y" * 70))
+    assert long[0] > short[0] + 100
+    assert long[1] > 0.8 * short[1]
+
+
 def test_the_page_shows_charts_and_nothing_of_them_where_there_are_none():
     study = make_study()
     assert 'id="charts"' not in render(Page(title="t", subtitle="s", study=study))

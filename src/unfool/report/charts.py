@@ -26,6 +26,8 @@ def _drawn(chart: Mapping[str, Any]) -> Picture:
     with style():
         figure, (axis,) = panels(1, across=1)
         {"line": _lines, "bars": _bars, "steps": _steps}[chart["kind"]](axis, series)
+        if chart["kind"] == "bars":
+            figure.set_figheight(figure.get_figheight() + _below(_names(series)))
         axis.set_xlabel(drawable(chart["x"]))
         axis.set_ylabel(drawable(chart["y"]))
         if "accuracy" in chart["y"]:
@@ -69,9 +71,25 @@ def _lines(axis: Axes, series: Sequence[Mapping[str, Any]]) -> None:
         axis.xaxis.set_major_locator(MaxNLocator(8))
 
 
+def _names(series: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The places of bars, in order."""
+    return list(dict.fromkeys(point[0] for one in series for point in one["points"]))
+
+
+def _slanted(names: Sequence[str]) -> bool:
+    """Whether the names of bars do not fit side by side."""
+    return sum(len(name) for name in names) > 70
+
+
+def _below(names: Sequence[str]) -> float:
+    """Inches that slanted names take from the bars above them, beyond those of a short one."""
+    longest = max((len(drawable(name)) for name in names), default=0)
+    return max(0.0, 0.04 * (longest - 25)) if _slanted(names) else 0.0
+
+
 def _bars(axis: Axes, series: Sequence[Mapping[str, Any]]) -> None:
     """Bars side by side, with whiskers; no bar starts anywhere but at zero."""
-    names = list(dict.fromkeys(point[0] for one in series for point in one["points"]))
+    names = _names(series)
     width = 0.8 / len(series)
     for number, one in enumerate(series):
         for point in one["points"]:
@@ -80,7 +98,7 @@ def _bars(axis: Axes, series: Sequence[Mapping[str, Any]]) -> None:
             if len(point) == 4:
                 axis.vlines(place, point[2], point[3], color="#222222", linewidth=1.2)
     axis.set_xticks(range(len(names)), [drawable(name) for name in names])
-    if sum(len(name) for name in names) > 70:
+    if _slanted(names):
         axis.tick_params("x", rotation=30)
         for label in axis.get_xticklabels():
             label.set_horizontalalignment("right")

@@ -114,9 +114,9 @@ def _place(network: Trained) -> str:
 
 def _filled(fillings: Fillings, key: str) -> dict[str, Any]:
     titles = {
-        "ratio": ("Error of the fillings", "squared error over that of the mean visible colour"),
-        "variety": ("Do the fillings vary with the image?", "variance over images, share of the regions'"),
-        "sharpness": ("Are the fillings sharp?", "squared steps between neighbours, share of the regions'"),
+        "ratio": ("Error of the fillings", "error over the mean colour's"),
+        "variety": ("Do the fillings vary with the image?", "variance, share of the regions'"),
+        "sharpness": ("Are the fillings sharp?", "steps, share of the regions'"),
     }
     points = []
     for network, told in fillings.items():
@@ -126,5 +126,8 @@ def _filled(fillings: Fillings, key: str) -> dict[str, Any]:
             name = f"{variant or 'both losses'}, {network.regime.replace('-', ' ')}, {IN_SHORT[network.base]}"
             points.append([name, *(round(value, 6) for value in (mean, mean - error, mean + error))])
     title, what = titles[key]
-    text = "Centred regions of test images; 95 % intervals over disjoint parts of the test split."
+    text = (
+        "Centred regions of test images: their squared error, variance over images, or squared steps between "
+        "neighbours. 95 % intervals over disjoint parts of the test split."
+    )
     return chart(title, "loss, network", what, "bars", {"inpainting": points}, text)
