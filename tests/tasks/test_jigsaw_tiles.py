@@ -177,6 +177,25 @@ def test_permutations_of_tiles_are_learnt_beside_labels(own, perturb):
     assert float(task.losses(outputs, views).mean().detach()) < 0.5
 
 
+def test_beside_whole_images_tiles_go_through_the_running_statistics():
+    """Beside labels only whole images move them; a puzzle alone moves them by its tiles."""
+    tasks = {"puzzle": TaskConfig(task="jigsaw", settings=SMALL), "labels": TaskConfig(task="labels")}
+    for names in (("puzzle", "labels"), ("puzzle",)):
+        network = Network.build(TRUNK, {})
+        stage = Stage(
+            StageConfig(tasks={name: tasks[name] for name in names}), network, {"label": 2}, Streams(0)
+        ).train()
+        norm = next(part for part in network.trunk.modules() if isinstance(part, torch.nn.BatchNorm2d))
+        seen = []
+        norm.register_forward_pre_hook(lambda part, args, seen=seen: seen.append((len(args[0]), part.training)))
+        batch = make_batch(32)
+        stage(Batch(images=batch.images, ids=batch.ids, columns={"label": batch.ids % 2}), Streams(0))
+        whole = [(len(batch), True)] if "labels" in names else []
+        assert sorted(seen) == sorted([(4 * len(batch), not whole), *whole])
+        assert int(norm.num_batches_tracked) == 1
+        assert norm.training
+
+
 def test_a_step_moves_the_statistics_of_the_head_s_own_convolution_once():
     tasks = {"puzzle": TaskConfig(task="jigsaw", settings={**SMALL, "own_convolution": True})}
     stage = Stage(StageConfig(tasks=tasks), Network.build(TRUNK, {}), {}, Streams(0)).train()
