@@ -119,7 +119,7 @@ def test_the_source_s_table_is_judged_and_its_missing_row_filled():
         [Judged(network=network, records=bare), Judged(network=network, records=reversed_, reversal=inpainting)]
     )
     clean, fgsm, left_out = claims
-    assert "lowers the accuracy on clean images, replayed (source: -16.29 points)" in clean["text"]
+    assert "lowers the accuracy on clean images (source: -16.29 points)" in clean["text"]
     assert "raises the accuracy under fgsm, replayed (source: +6.63 points)" in fgsm["text"]
     assert "raises the accuracy under pgd-2, replayed: the row that the source leaves out" in left_out["text"]
     assert "+12.0 points" in clean["evidence"]

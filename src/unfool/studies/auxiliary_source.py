@@ -18,7 +18,7 @@ from unfool.studies.auxiliary_scales import (
     SOURCE,
     SOURCE_DATA,
 )
-from unfool.studies.claims import ABOVE_ZERO, FAILS, HOLDS, UNDECIDED, Gain, claim, gain, seed_error
+from unfool.studies.claims import ABOVE_ZERO, Gain, above, claim, gain, seed_error
 from unfool.studies.recipes import NORMAL
 from unfool.training.regimes import CLASSIFIER_FIRST, JOINT
 
@@ -53,9 +53,9 @@ def _changes(ours: Judged, theirs: Judged) -> dict[str, Gain]:
 
 def _as_the_source(network: Trained, attack: str, found: Gain) -> dict[str, Any]:
     """What the reversal does as the source measured it, on examples of the bare network."""
-    where = "on clean images" if attack == CLEAN else f"under {attack}"
+    where = "on clean images" if attack == CLEAN else f"under {attack}, replayed"
     told = SOURCE[network.regime].get(attack)
-    words = f"Reversing down inpainting ({who(network)}) {{}} the accuracy {where}, replayed"
+    words = f"Reversing down inpainting ({who(network)}) {{}} the accuracy {where}"
     if told is None:
         return {
             "text": f"{words.format('raises')}: the row that the source leaves out",
@@ -133,10 +133,9 @@ def _compared(
     ours, theirs = ([one[key] for one in told] for told in (canonical, alone))
     differences = [a - b for a, b in zip(ours, theirs, strict=True)]
     mean, error = float(np.mean(differences)), seed_error(differences)
-    verdict = HOLDS if mean - error > 0 else FAILS if mean + error < 0 else UNDECIDED
     return {
         "text": text,
-        "verdict": verdict,
+        "verdict": above(mean - error, mean + error),
         "evidence": f"{what.capitalize()}: {np.mean(ours):.3f} with both losses, {np.mean(theirs):.3f} with the one "
         f"alone, difference {mean:+.3f} [{mean - error:+.3f}, {mean + error:+.3f}] over {len(ours)} parts of the test "
         f"split, between these two decoders on one frozen trunk (one training seed). {ABOVE_ZERO}",
