@@ -7,12 +7,13 @@ STAMPS := $(VENV)/.stamps
 # Spinning OpenMP threads cost a busy machine far more than they win an idle one.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: help setup demo test check clean
+.PHONY: help setup demo test golden check clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo   system A on the embedded digits: its table, and the page runs/demo/report.html"
 	@echo "make test   the tests (no network, no data needed; UNFOOL_DATA_DIR adds those on real data)"
+	@echo "make golden the demos of all studies against the rows in tests/golden (minutes)"
 	@echo "make check  ruff, pyright, and the test that no import points up the layers"
 	@echo "make setup  everything, with the dev and bench extras"
 	@echo "make clean  remove .venv and runs/"
@@ -39,6 +40,9 @@ demo: $(STAMPS)/run
 
 test: $(STAMPS)/dev
 	$(BIN)/python -m pytest -n 2
+
+golden: $(STAMPS)/dev
+	$(BIN)/python -m pytest -n 2 -m golden tests/golden
 
 check: $(STAMPS)/dev
 	$(BIN)/ruff check .

@@ -41,7 +41,7 @@ import torch.nn.functional as F
 from networks import KINDS, Material, material, trained
 from torch import Tensor
 
-from unfool.attacks import Search, make_attack
+from unfool.attacks import ProxySettings, make_attack
 from unfool.core.threat import ThreatModel
 from unfool.models.network import Network
 
@@ -81,7 +81,7 @@ Variant = Callable[[Tensor, Tensor], list[Tensor]]
 def variants(network: Network, threat: ThreatModel) -> dict[str, Variant]:
     """Every way of running PGD-10 that is measured: images, labels → adversarial images, one set or several."""
     keep_all, leave = make_attack(KEEP_ALL, threat), make_attack(LEAVE, threat)
-    searches = {"folded": Search(dtype="fp32"), "bf16": Search(dtype="bf16")}
+    searches = {"folded": ProxySettings(dtype="fp32"), "bf16": ProxySettings(dtype="bf16")}
     twins = {name: search.copy(network) for name, search in searches.items()}
     foreign = foolbox.models.pytorch.PyTorchModel(network, bounds=(0.0, 1.0), device="cpu")
     theirs = Watched(rel_stepsize=0.25, steps=STEPS, random_start=False)

@@ -44,7 +44,7 @@ from networks import KINDS, Material, material, trained
 from pyautoattack.autopgd_base import APGDAttack
 from torch import Tensor, nn
 
-from unfool.attacks import Search, make_attack
+from unfool.attacks import ProxySettings, make_attack
 from unfool.core.batch import Batch
 from unfool.core.streams import Streams
 from unfool.core.threat import ThreatModel
@@ -91,7 +91,7 @@ def variants(network: Network, threat: ThreatModel) -> dict[str, Variant]:
     """The three ways that are compared."""
     counted = Counted(network).eval()
     attack = make_attack("autoattack", threat)
-    searches = {"fp32": Search(dtype="fp32"), "bf16": Search(dtype="bf16")}
+    searches = {"fp32": ProxySettings(dtype="fp32"), "bf16": ProxySettings(dtype="bf16")}
     twins = {name: search.copy(network) for name, search in searches.items()}
 
     def theirs(images: Tensor, labels: Tensor, ids: Tensor) -> tuple[Tensor, int]:

@@ -33,7 +33,7 @@ from pyautoattack.autopgd_base import APGDAttack
 from pyautoattack.square import SquareAttack as PublishedSquare
 from torch import Tensor
 
-from unfool.attacks import Search, make_attack
+from unfool.attacks import ProxySettings, make_attack
 from unfool.core.threat import ThreatModel
 from unfool.models.network import Network
 
@@ -47,7 +47,7 @@ def ours(network: Network, text: str, threat: ThreatModel) -> dict[str, Tool]:
     attack = make_attack(text, threat)
 
     def tool(dtype: str) -> Tool:
-        search = Search(dtype=dtype)
+        search = ProxySettings(dtype=dtype)
         twin = search.copy(network)
         return lambda images, labels: attack(network, images, labels, twin=twin, search=search).images
 

@@ -9,7 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from unfool.attacks import Attack, Search, make_attack
+    from unfool.attacks import Attack, ProxySettings, make_attack
     from unfool.core.batch import Batch
     from unfool.core.errors import UnfoolError, UnfoolWarning
     from unfool.core.streams import Streams
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from unfool.data.table import ImageTable
     from unfool.defenses import Defense, make_defense
     from unfool.evaluation import AdversarialSet, Records, craft, identity, judge, load_set, save_set
-    from unfool.evaluation.audit import audit
+    from unfool.evaluation.adaptive.audit import audit
+    from unfool.evaluation.adaptive.ladder import Ladder, ladder
     from unfool.evaluation.evaluate import evaluate
-    from unfool.evaluation.ladder import Ladder, ladder
-    from unfool.evaluation.outcome import Evaluation
+    from unfool.evaluation.evaluation import Evaluation
     from unfool.models.foreign import adapt
     from unfool.models.network import Network
     from unfool.models.trunks import TrunkSpec
@@ -40,9 +40,9 @@ __all__ = [
     "Ladder",
     "Network",
     "ProbeSettings",
+    "ProxySettings",
     "Records",
     "RunConfig",
-    "Search",
     "StageConfig",
     "Streams",
     "TaskConfig",
@@ -73,7 +73,7 @@ __all__ = [
 ]
 
 _ROOMS = {
-    "unfool.attacks": ("Attack", "Search", "make_attack"),
+    "unfool.attacks": ("Attack", "ProxySettings", "make_attack"),
     "unfool.core.batch": ("Batch",),
     "unfool.core.errors": ("UnfoolError", "UnfoolWarning"),
     "unfool.core.streams": ("Streams",),
@@ -82,10 +82,10 @@ _ROOMS = {
     "unfool.data.table": ("ImageTable",),
     "unfool.evaluation": ("AdversarialSet", "Records", "craft", "identity", "judge", "load_set", "save_set"),
     "unfool.defenses": ("Defense", "make_defense"),
-    "unfool.evaluation.audit": ("audit",),
+    "unfool.evaluation.adaptive.audit": ("audit",),
     "unfool.evaluation.evaluate": ("evaluate",),
-    "unfool.evaluation.ladder": ("Ladder", "ladder"),
-    "unfool.evaluation.outcome": ("Evaluation",),
+    "unfool.evaluation.adaptive.ladder": ("Ladder", "ladder"),
+    "unfool.evaluation.evaluation": ("Evaluation",),
     "unfool.models.foreign": ("adapt",),
     "unfool.models.network": ("Network",),
     "unfool.models.trunks": ("TrunkSpec",),

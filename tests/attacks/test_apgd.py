@@ -11,7 +11,7 @@ from pyautoattack.autopgd_base import APGDAttack, APGDAttack_targeted, L1_projec
 from small_models import make_batch, make_network
 from torch import nn
 
-from unfool.attacks import Search, make_attack
+from unfool.attacks import ProxySettings, make_attack
 from unfool.attacks.apgd import AutoPgd
 from unfool.attacks.objective import LOSSES, LabelLoss
 from unfool.core.errors import SpecError, UnfoolWarning
@@ -119,7 +119,7 @@ def test_a_bf16_search_reports_only_what_the_network_confirms(name, norm):
     network = make_network().eval()
     images, labels, ids = make_batch(network)
     attack = make_attack(f"{name}:steps=20", ThreatModel(norm, BUDGETS[norm]))
-    found = attack(network, images, labels, ids=ids, search=Search(dtype="bf16"))
+    found = attack(network, images, labels, ids=ids, search=ProxySettings(dtype="bf16"))
     own = attack(network, images, labels, ids=ids)
     with torch.no_grad():
         assert torch.equal(found.fooled, network(found.images).argmax(1) != labels)
@@ -176,7 +176,7 @@ class Memory:
         self.states.append({name: value.clone() for name, value in state.items()})
 
 
-@pytest.mark.parametrize("search", [None, Search(dtype="bf16")])
+@pytest.mark.parametrize("search", [None, ProxySettings(dtype="bf16")])
 def test_an_ensemble_resumed_after_any_part_ends_with_the_same_bits(search):
     network = make_network().eval()
     images, labels, ids = make_batch(network)

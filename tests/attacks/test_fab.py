@@ -8,7 +8,7 @@ from pyautoattack.fab_pt import FABAttack_PT
 from small_models import CLASSES, Linear, make_batch, make_network
 from torch import nn
 
-from unfool.attacks import Search, fab, make_attack
+from unfool.attacks import ProxySettings, fab, make_attack
 from unfool.attacks.fab import Fab
 from unfool.attacks.objective import LabelLoss
 from unfool.core.errors import SpecError
@@ -230,7 +230,7 @@ class Liar(nn.Module):
 def test_a_twin_that_lies_is_not_believed(fooled, name):
     images, labels, ids = make_batch(NETWORK, 24)
     attack = make_attack(name, "linf:0.006", {"steps": 20})
-    found = attack(NETWORK, images, labels, ids=ids, search=Search(dtype="bf16"), twin=Liar(NETWORK, fooled))
+    found = attack(NETWORK, images, labels, ids=ids, search=ProxySettings(dtype="bf16"), twin=Liar(NETWORK, fooled))
     with torch.no_grad():
         assert torch.equal(NETWORK(found.images).argmax(1) != labels, found.fooled)
     # The last tenth of the steps is the model's own.
@@ -243,14 +243,14 @@ def test_the_model_judges_only_what_its_twin_calls_fooled():
     threat = ThreatModel("linf", 1.0)  # all points are inside the ball
     model = Watched(NETWORK, threat, images, labels)
     make_attack("fab:steps=10", threat)(
-        model, images, labels, ids=ids, search=Search(), twin=Liar(NETWORK, fooled=False)
+        model, images, labels, ids=ids, search=ProxySettings(), twin=Liar(NETWORK, fooled=False)
     )
     # The clean images, the point after the last step, and the one brought into the ball.
     assert 2 * 24 <= model.count <= 3 * 24
 
 
 @pytest.mark.parametrize("name", ["fab", "fab-t"])
-@pytest.mark.parametrize("search", [Search(), Search(dtype="bf16")], ids=str)
+@pytest.mark.parametrize("search", [ProxySettings(), ProxySettings(dtype="bf16")], ids=str)
 def test_a_search_finds_what_the_model_would(search, name):
     network = make_network(widths=(6, 8, 12))
     images, labels, ids = make_batch(network, 32)

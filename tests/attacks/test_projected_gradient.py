@@ -12,7 +12,7 @@ from small_models import Linear, Wavy, make_batch, make_network
 from torch import nn
 
 from unfool.attacks import make_attack
-from unfool.attacks.objective import LabelLoss, Reading
+from unfool.attacks.objective import LabelLoss, ObjectiveValue
 from unfool.attacks.projected_gradient import ProjectedGradient
 from unfool.core.errors import ImagesError, NonFiniteError, SpecError
 from unfool.core.streams import Streams
@@ -155,7 +155,7 @@ def test_best_prefers_a_fooled_image_to_a_higher_loss(losses, fooled, best):
         turn = len(seen)
         seen.append(images.detach().clone())
         slope = (images - images.detach()).sum((1, 2, 3))  # worth 0, but climbed
-        return Reading(losses=slope + losses[turn], fooled=torch.tensor([fooled[turn]]))
+        return ObjectiveValue(losses=slope + losses[turn], fooled=torch.tensor([fooled[turn]]))
 
     images = torch.full((1, 3, 2, 2), 0.5)
     engine = ProjectedGradient(threat=ThreatModel("linf", 0.1), steps=2, step_size=0.02)
@@ -209,7 +209,7 @@ def test_model_images_are_counted_exactly(text):
 
 def test_downhill_lowers_an_objective_that_knows_no_fooling():
     def distance(images, rows):
-        return Reading(losses=(images - 0.5).square().flatten(1).sum(1))
+        return ObjectiveValue(losses=(images - 0.5).square().flatten(1).sum(1))
 
     images = Streams(0).uniform(torch.arange(6), (3, 4, 4))
     engine = ProjectedGradient(threat=ThreatModel("linf", 0.1), steps=10, step_size=0.025, uphill=False)
@@ -232,11 +232,11 @@ def test_unjudged_gives_the_last_iterate_without_a_further_pass():
     images, labels, ids = make_batch(network)
     settings_ = {"threat": ThreatModel("linf", 0.05), "steps": 3, "step_size": 0.02}
     counts = {}
-    for goal in ("last", "unjudged"):
+    for goal in ("last", "last_unchecked"):
         engine = ProjectedGradient(**settings_, goal=goal)
         counts[goal] = engine.run(LabelLoss(network, labels), images, ids, Streams(0))
-    assert torch.equal(counts["last"].images, counts["unjudged"].images)
-    assert counts["last"].model_images == counts["unjudged"].model_images + len(images)
+    assert torch.equal(counts["last"].images, counts["last_unchecked"].images)
+    assert counts["last"].model_images == counts["last_unchecked"].model_images + len(images)
 
 
 def test_flatness_is_told_image_by_image():

@@ -6,11 +6,11 @@ import torch.nn.functional as F
 from small_models import CLASSES, Wavy, make_batch, make_network
 from torch import nn
 
-from unfool.attacks import Search, make_attack
+from unfool.attacks import ProxySettings, make_attack
 from unfool.core.errors import SpecError
 
 THREAT = "linf:0.008"
-SEARCHES = [Search(), Search(fold=False), Search(channels_last=False), Search(dtype="bf16")]
+SEARCHES = [ProxySettings(), ProxySettings(fold=False), ProxySettings(channels_last=False), ProxySettings(dtype="bf16")]
 GOALS = ["last", "best", "success"]
 
 
@@ -50,7 +50,7 @@ class Liar(nn.Module):
 
 @pytest.mark.parametrize("goal", GOALS)
 @pytest.mark.parametrize("fooled", [True, False])
-@pytest.mark.parametrize("search", [Search(), Search(dtype="bf16")], ids=str)
+@pytest.mark.parametrize("search", [ProxySettings(), ProxySettings(dtype="bf16")], ids=str)
 def test_a_twin_that_lies_is_not_believed(search, fooled, goal):
     network = make_network()
     images, labels, ids = make_batch(network, 64)
@@ -81,7 +81,7 @@ def test_the_model_takes_the_last_step_of_a_bf16_search_and_judges_the_result(go
             return self.model(images)
 
     watched = Watched(network)
-    search = Search(dtype="bf16")
+    search = ProxySettings(dtype="bf16")
     attack = make_attack(f"pgd-20:goal={goal}", "linf:0.0001")
     found = attack(watched, images, labels, ids=ids, search=search, twin=search.copy(network))
     # In bf16 an image may look fooled for a moment; confirming it costs the model one pass more.
@@ -97,7 +97,7 @@ def test_best_hears_of_what_the_search_found_on_the_way():
     images, labels, ids = make_batch(network, 64)
     attack = make_attack("pgd-6:random_start=false,step_size=0.02,goal=best", "linf:0.02")
     plain = attack(network, images, labels, ids=ids)
-    found = attack(network, images, labels, ids=ids, search=Search())
+    found = attack(network, images, labels, ids=ids, search=ProxySettings())
     last = make_attack("pgd-6:random_start=false,step_size=0.02,goal=last", "linf:0.02")(network, images, labels)
     assert int(plain.fooled.sum()) > int(last.fooled.sum()) + 5
     assert torch.equal(found.fooled, plain.fooled)
@@ -109,7 +109,7 @@ def test_an_image_that_leaves_early_is_confirmed_once():
     network = make_network()
     images, labels, ids = make_batch(network, 32)
     attack = make_attack("pgd-10", "linf:0.1")
-    found = attack(network, images, labels, ids=ids, search=Search(dtype="bf16"))
+    found = attack(network, images, labels, ids=ids, search=ProxySettings(dtype="bf16"))
     assert found.fooled.all()
     assert found.model_images < 5 * 32
 
@@ -119,7 +119,7 @@ def test_a_twin_leaves_the_model_alone():
     before = {name: value.clone() for name, value in network.state_dict().items()}
     images, labels, ids = make_batch(network.eval(), 8)
     network.train()
-    make_attack("pgd-3", THREAT)(network, images, labels, ids=ids, search=Search(dtype="bf16"))
+    make_attack("pgd-3", THREAT)(network, images, labels, ids=ids, search=ProxySettings(dtype="bf16"))
     assert network.training
     assert all(parameter.requires_grad and parameter.dtype == torch.float32 for parameter in network.parameters())
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
@@ -128,4 +128,4 @@ def test_a_twin_leaves_the_model_alone():
 def test_an_unknown_precision_is_refused():
     images, labels, ids = make_batch(make_network(), 4)
     with pytest.raises(SpecError, match="did you mean 'bf16'"):
-        make_attack("pgd-3", THREAT)(make_network(), images, labels, ids=ids, search=Search(dtype="bf61"))
+        make_attack("pgd-3", THREAT)(make_network(), images, labels, ids=ids, search=ProxySettings(dtype="bf61"))

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from small_models import make_batch, make_network
 from torch import nn
 
-from unfool.attacks import Search, make_attack
-from unfool.attacks.objective import LabelLoss, Reading
+from unfool.attacks import ProxySettings, make_attack
+from unfool.attacks.objective import LabelLoss, ObjectiveValue
 from unfool.attacks.square import Square
 from unfool.core.errors import NonFiniteError, SpecError
 from unfool.core.streams import Streams
@@ -166,7 +166,7 @@ def test_a_claim_is_confirmed_at_once_and_a_false_one_lets_the_image_go_on():
     images, labels, ids = images[rows], labels[rows], ids[rows]
     attack = make_attack("square-40", "linf:0.008")
     plain = attack(NETWORK, images, labels, ids=ids)
-    found = attack(NETWORK, images, labels, ids=ids, search=Search(), twin=Liar(labels))
+    found = attack(NETWORK, images, labels, ids=ids, search=ProxySettings(), twin=Liar(labels))
     with torch.no_grad():
         assert torch.equal(found.fooled, NETWORK(found.images).argmax(1) != labels)
     assert found.fooled.any()
@@ -184,7 +184,7 @@ def test_the_twin_answers_and_the_model_confirms(norm):
     def noted(model, log):
         return LabelLoss(lambda images: log.append(len(images)) or model(images), labels, "margin")
 
-    twin = Search().copy(NETWORK)
+    twin = ProxySettings().copy(NETWORK)
     engine = Square(threat=threat, steps=120)
     plain = engine.run(LabelLoss(NETWORK, labels, "margin"), images, ids, Streams(0))
     found = engine.run(noted(NETWORK, asked[0]), images, ids, Streams(0), noted(twin, asked[1]), finish=0.0)
@@ -204,7 +204,7 @@ def test_the_model_does_not_take_over_the_losses_that_a_twin_told():
 
     def higher(images, rows):
         reading = model(images, rows)
-        return Reading(losses=reading.losses + 100, fooled=reading.fooled)
+        return ObjectiveValue(losses=reading.losses + 100, fooled=reading.fooled)
 
     engine = Square(threat=ThreatModel("linf", 0.002), steps=80)
     plain = engine.run(model, images, ids, Streams(0))
@@ -224,7 +224,7 @@ def test_starts_take_the_place_of_the_stripes():
 
     def objective(images, rows):
         seen.append(images.clone())
-        return Reading(losses=images.sum((1, 2, 3)))
+        return ObjectiveValue(losses=images.sum((1, 2, 3)))
 
     images = torch.full((2, 3, 8, 8), 0.5)
     starts = images + 0.05

@@ -11,7 +11,7 @@ from unfool.core.batch import check_images
 from unfool.core.errors import ImagesError
 from unfool.core.files import folder_lock
 from unfool.evaluation import load_set
-from unfool.evaluation.seal import seal
+from unfool.evaluation.checksum import seal
 from unfool.models.weights import load_tensors, save_tensors
 
 

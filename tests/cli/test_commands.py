@@ -126,10 +126,10 @@ def test_examples_of_another_network_are_transfer_and_nothing_else(cli, run, par
 
 
 def test_precision_is_passed_on(cli, run, monkeypatch):
-    from unfool.attacks import Search
+    from unfool.attacks import ProxySettings
 
     seen = []
-    monkeypatch.setattr(Search, "copy", lambda self, model: seen.append(self.dtype) or model)
+    monkeypatch.setattr(ProxySettings, "copy", lambda self, model: seen.append(self.dtype) or model)
     rows(cli, run, "--attack", "pgd-1", "--images", "5", "--precision", "bf16")
     rows(cli, run, "--attack", "pgd-1", "--images", "5")
     assert list(dict.fromkeys(seen)) == ["bf16", "fp32"]

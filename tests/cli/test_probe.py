@@ -9,7 +9,7 @@ import torch
 from unfool import open_run, open_table
 from unfool.cli.probe import ProbeCommand
 from unfool.core.streams import Streams
-from unfool.evaluation.probed import probe_records
+from unfool.evaluation.pretext.probe_records import probe_records
 from unfool.models.network import Network
 from unfool.report.study import load_study
 from unfool.training import ProbeSettings, probe

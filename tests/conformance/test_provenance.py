@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 import torch
 
-from unfool.attacks import Search, make_attack
+from unfool.attacks import ProxySettings, make_attack
 from unfool.core.streams import Streams
 from unfool.data.table import DecodedPixels, ImageTable
 from unfool.evaluation import craft, judge
@@ -30,7 +30,7 @@ def make_table(count=12):
     return ImageTable(DecodedPixels(pixels), ids, labels, names, label_column="label", name="noise", split="test")
 
 
-@pytest.mark.parametrize("search", [None, Search(dtype="bf16")])
+@pytest.mark.parametrize("search", [None, ProxySettings(dtype="bf16")])
 def test_only_the_system_that_was_attacked_is_judged_white_box(search):
     source, other, table = make_network(0), make_network(1), make_table()
     examples = craft(source, table, make_attack("pgd-2", "linf:8/255"), search=search)

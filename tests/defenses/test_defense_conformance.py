@@ -11,8 +11,8 @@ from small_defenses import CLASSES, SMALL, make_images, make_network, make_table
 from unfool.core.errors import ImagesError, SpecError
 from unfool.core.streams import Streams
 from unfool.defenses import DEFENSES, Defense, make_defense
-from unfool.evaluation.checks_model import train_mode
 from unfool.evaluation.identity import identity
+from unfool.evaluation.reliability.model_checks import train_mode
 
 SHORT = {
     "reverse": {**SMALL, "steps": 3},

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from tiny_systems import make_network, make_table
 
-from unfool.attacks import Search, make_attack
+from unfool.attacks import ProxySettings, make_attack
 from unfool.evaluation import craft, load_set, save_set
 
 DEATHS = 5
@@ -20,7 +20,12 @@ TENSORS = ("images", "labels", "ids", "distances", "flat", "by")
 def crafted(folder):
     network, table = make_network(), make_table(24)
     return craft(
-        network, table, make_attack(ATTACK, "linf:8/255"), folder=folder, search=Search(dtype="bf16"), batch_size=10
+        network,
+        table,
+        make_attack(ATTACK, "linf:8/255"),
+        folder=folder,
+        search=ProxySettings(dtype="bf16"),
+        batch_size=10,
     )
 
 

@@ -14,7 +14,7 @@ from unfool.core.streams import Streams
 from unfool.defenses import make_defense
 from unfool.defenses.gate import Gate
 from unfool.evaluation import craft, judge
-from unfool.evaluation.audit import DEFENSE, LOOKS, NETWORK, NOISE, VIEWS, audit
+from unfool.evaluation.adaptive.audit import DEFENSE, LOOKS, NETWORK, NOISE, VIEWS, audit
 
 HEADS = {"labels": {"kind": "linear", "outputs": 4}, "contrast": {"kind": "mlp", "outputs": 8, "hidden": 8}}
 REVERSE = "reverse:task=contrast,bank=16,drawn=8,steps=3,eps=8/255,temperature=0.2"

@@ -10,7 +10,7 @@ from unfool.core.errors import DataError, SpecError
 from unfool.core.streams import Streams
 from unfool.data.corruptions import CORRUPTIONS, corrupted
 from unfool.evaluation import judge, wilson
-from unfool.evaluation.corrupted import judge_corrupted, mean_corruption_accuracy
+from unfool.evaluation.corruptions import judge_corrupted, mean_corruption_accuracy
 from unfool.evaluation.records import Records
 
 NAMES = ("fog", "gaussian-noise")

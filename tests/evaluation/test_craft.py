@@ -13,8 +13,9 @@ from torch import nn
 
 from unfool.attacks import make_attack
 from unfool.core.errors import OutputError
-from unfool.evaluation import batches, craft, judge
-from unfool.evaluation.batches import fitting, spans
+from unfool.evaluation import craft, judge
+from unfool.evaluation.crafting import batches
+from unfool.evaluation.crafting.batches import fitting, spans
 
 HERE = Path(__file__).parent
 THREAT = "linf:2/255"

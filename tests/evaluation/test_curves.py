@@ -9,8 +9,8 @@ from tiny_systems import make_network, make_table
 from unfool.attacks import make_attack
 from unfool.core.errors import SpecError
 from unfool.evaluation import craft, judge
-from unfool.evaluation.comparison import worst_case
 from unfool.evaluation.curves import curve_over_eps, curve_over_steps
+from unfool.evaluation.statistics.comparison import worst_case
 
 EPSILONS = ["0", "4/255", "8/255", "16/255", "0.2", "0.5"]
 

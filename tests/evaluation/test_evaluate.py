@@ -8,8 +8,8 @@ from tiny_systems import Gives, make_network, make_table
 
 from unfool import adapt, craft, evaluate, judge, make_attack
 from unfool.core.errors import SpecError, UnfoolWarning
-from unfool.evaluation.sequential import evaluate_claim
-from unfool.evaluation.state import forget, kept_in
+from unfool.evaluation.crafting.evaluation_folder import attack_folder, forget
+from unfool.evaluation.statistics.sequential import evaluate_claim
 from unfool.report.study import check_study
 
 ATTACKS = ["fgsm", "pgd-3:restarts=2"]
@@ -153,7 +153,7 @@ def test_an_interrupted_evaluation_goes_on(network, table, tmp_path, monkeypatch
 
     with pytest.raises(KeyboardInterrupt):
         evaluate(network, table, ATTACKS, folder=tmp_path / "state", report=stopped, reliability=False)
-    first = kept_in(tmp_path / "state", ATTACKS[0], make_attack(ATTACKS[0], "linf:8/255"))
+    first = attack_folder(tmp_path / "state", ATTACKS[0], make_attack(ATTACKS[0], "linf:8/255"))
     assert first is not None
     assert list(first.glob("batch-*"))
     seen = []

@@ -9,8 +9,8 @@ import torch
 from unfool.core.errors import DataError, SpecError
 from unfool.core.streams import Streams
 from unfool.data.table import DecodedPixels, ImageTable
-from unfool.evaluation import filling as filling_module
-from unfool.evaluation.filling import filling_quality, inpainted
+from unfool.evaluation.pretext import inpainting as filling_module
+from unfool.evaluation.pretext.inpainting import filling_quality, inpainted
 from unfool.models.network import Network
 from unfool.models.trunks import TrunkSpec
 from unfool.tasks import make_task

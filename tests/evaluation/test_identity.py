@@ -12,7 +12,7 @@ import torch
 from tiny_systems import HEADS, Defended, Gives, make_network
 from torch import nn
 
-from unfool.attacks import Search
+from unfool.attacks import ProxySettings
 from unfool.core.threat import ThreatModel
 from unfool.evaluation import identity
 from unfool.models.fast import search_copy
@@ -217,4 +217,4 @@ def test_fast_twins_that_compute_something_else_are_other_systems(settings):
     twin = search_copy(network, **settings)
     same = not settings.get("fold", True) and "dtype" not in settings
     assert (identity(twin) == identity(network)) is same
-    assert identity(Search(dtype="bf16").copy(Gives(network.forward))) != identity(Gives(network.forward))
+    assert identity(ProxySettings(dtype="bf16").copy(Gives(network.forward))) != identity(Gives(network.forward))

@@ -19,10 +19,10 @@ from unfool.data.table import DecodedPixels, ImageTable
 from unfool.defenses import make_defense
 from unfool.defenses.gate import Gate
 from unfool.evaluation import craft, judge
-from unfool.evaluation.ladder import forget_ladder, ladder
-from unfool.evaluation.ladder_engines import Starts
-from unfool.evaluation.ladder_rungs import LadderSettings, make_rung
-from unfool.evaluation.statistics import wilson
+from unfool.evaluation.adaptive.engines import WarmStarts
+from unfool.evaluation.adaptive.ladder import forget_ladder, ladder
+from unfool.evaluation.adaptive.rungs import LadderSettings, make_rung
+from unfool.evaluation.statistics.intervals import wilson
 from unfool.report.study import check_study
 
 HEADS = {"labels": {"kind": "linear", "outputs": 4}, "contrast": {"kind": "mlp", "outputs": 8, "hidden": 8}}
@@ -223,7 +223,7 @@ def test_every_view_of_a_reversal_is_counted(reverse, climbed, told, letter):
     first = next(iter(defense.network.trunk.parts.values()))
     first.register_forward_pre_hook(_note)
     settings = LadderSettings(**FEW)
-    rung = make_rung(letter, ThreatModel.parse("linf:8/255"), Starts(climbed.sets["a"]), settings, climbed.price)
+    rung = make_rung(letter, ThreatModel.parse("linf:8/255"), WarmStarts(climbed.sets["a"]), settings, climbed.price)
     SEEN.clear()
     examples = craft(defense, told, rung, batch_size=12)
     assert sum(SEEN) == examples.model_images > 12

@@ -7,8 +7,8 @@ from scipy.stats import binomtest
 
 from unfool.core.errors import DataError
 from unfool.evaluation import Records
-from unfool.evaluation.comparison import compare, worst_case
-from unfool.evaluation.ladder_outcome import Ladder, restricted
+from unfool.evaluation.adaptive.ladder_result import Ladder, restricted
+from unfool.evaluation.statistics.comparison import compare, worst_case
 
 NETWORK, DEFENSE = "1" * 16, "2" * 16
 

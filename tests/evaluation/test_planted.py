@@ -7,9 +7,9 @@ from tiny_systems import make_network, make_table
 
 from unfool.core.streams import Streams
 from unfool.core.threat import ThreatModel
-from unfool.evaluation import planted
-from unfool.evaluation.planted import on_sphere, plant, representation
-from unfool.models.modes import untouched
+from unfool.evaluation.reliability import binarization_heads as planted
+from unfool.evaluation.reliability.binarization_heads import on_sphere, plant, representation
+from unfool.models.modes import frozen_eval
 
 THREATS = ["linf:0.1", "l2:1", "l1:12"]
 ORDERS = {"linf": np.inf, "l2": 2, "l1": 1}
@@ -55,7 +55,7 @@ def test_the_planted_point_lies_in_ball_and_box_and_fools_its_head(text, shatter
     network, streams = make_network(widths=(8, 12, 24)), Streams(3)
     model = Shattered(network) if shattered else network
     batch = make_table(IMAGES).batch()
-    with untouched(model):
+    with frozen_eval(model):
         heads, passes = plant(representation(model), threat, batch.images, batch.ids, streams, INNER)
     drawn = on_sphere(threat, heads.images, heads.ids, streams.named("sphere"))
     assert torch.equal(heads.points, drawn) == shattered
@@ -78,7 +78,7 @@ def test_the_planted_point_lies_in_ball_and_box_and_fools_its_head(text, shatter
 def test_no_lucky_start_is_asked_for():
     """The level to reach is the lower of two climbs, so that some planted points lie above it."""
     network, batch = make_network(widths=(8, 12, 24)), make_table(IMAGES).batch()
-    with untouched(network):
+    with frozen_eval(network):
         heads, _ = plant(
             representation(network), ThreatModel.parse("linf:0.1"), batch.images, batch.ids, Streams(3), INNER
         )

@@ -6,8 +6,8 @@ import torch
 from unfool.core.errors import DataError
 from unfool.core.streams import Streams
 from unfool.data.table import DecodedPixels, ImageTable
-from unfool.evaluation.pretext import pretext_quality
-from unfool.evaluation.statistics import wilson
+from unfool.evaluation.pretext.accuracy import pretext_quality
+from unfool.evaluation.statistics.intervals import wilson
 from unfool.models.network import Network
 from unfool.models.trunks import TrunkSpec
 from unfool.tasks import make_task

@@ -3,14 +3,14 @@
 import pytest
 import torch
 
-from unfool.attacks import Search, make_attack
+from unfool.attacks import ProxySettings, make_attack
 from unfool.core.errors import SpecError
 from unfool.core.streams import Streams
 from unfool.data.catalog import open_table
 from unfool.evaluation import craft, identity, judge
-from unfool.evaluation.probed import probe_records, probe_results
+from unfool.evaluation.pretext.probe_records import probe_records, probe_results
 from unfool.evaluation.records import WHITE_BOX
-from unfool.evaluation.statistics import wilson
+from unfool.evaluation.statistics.intervals import wilson
 from unfool.models.network import Network
 from unfool.models.trunks import TrunkSpec
 from unfool.report.study import check_study
@@ -79,7 +79,7 @@ def test_the_classifier_of_a_stage_is_attacked_as_any_other(result, tables, prec
     made = result.classifier("block1")
     before = identity(made)
     attack = make_attack("pgd-3", "linf:0.1")
-    examples = craft(made, tables["test"], attack, search=Search(dtype=precision))
+    examples = craft(made, tables["test"], attack, search=ProxySettings(dtype=precision))
     attacked, clean = judge(made, examples), judge(made, tables["test"])
     assert attacked.protocol == WHITE_BOX
     assert identity(made) == before == attacked.judged_on

@@ -14,9 +14,9 @@ from unfool.core.streams import Streams
 from unfool.core.threat import ThreatModel
 from unfool.data.table import DecodedPixels, ImageTable
 from unfool.evaluation import craft, judge
-from unfool.evaluation.checks_attack import huge
-from unfool.evaluation.flags import ATTACK_CHECKS, CHANCE, SHARE, Flag, more_than_chance, too_many
-from unfool.evaluation.reliability import reliability
+from unfool.evaluation.reliability.attack_checks import huge
+from unfool.evaluation.reliability.flags import ATTACK_CHECKS, CHANCE, SHARE, Flag, more_than_chance, too_many
+from unfool.evaluation.reliability.report import reliability
 
 THREAT = "linf:0.15"
 

@@ -18,7 +18,7 @@ from tiny_systems import make_network, make_table
 from unfool.attacks import make_attack
 from unfool.core.errors import DataError, SpecError
 from unfool.evaluation import craft, judge, wilson
-from unfool.evaluation.sequential import (
+from unfool.evaluation.statistics.sequential import (
     Claim,
     SequentialTest,
     anytime_interval,

@@ -10,13 +10,13 @@ from tiny_systems import make_network, make_table
 from torch import nn
 
 from unfool.attacks import Attack, make_attack
-from unfool.attacks.course import Perturbed
+from unfool.attacks.best_so_far import Perturbed
 from unfool.attacks.ensemble import Part
 from unfool.attacks.objective import LabelLoss
 from unfool.core.errors import DataError, SpecError
 from unfool.core.threat import ThreatModel
 from unfool.data.catalog import open_table
-from unfool.evaluation.strength import strength
+from unfool.evaluation.reliability.binarization_test import strength
 from unfool.training import RunConfig, StageConfig, TaskConfig, train
 
 LINF, L2, L1 = "linf:0.1", "l2:1", "l1:12"
@@ -218,7 +218,7 @@ def test_nothing_depends_on_batch_mates(digits, monkeypatch):
         return result, done
 
     whole, _ = results()
-    monkeypatch.setattr(importlib.import_module("unfool.evaluation.strength"), "BATCH_SIZE", 7)
+    monkeypatch.setattr(importlib.import_module("unfool.evaluation.reliability.binarization_test"), "BATCH_SIZE", 7)
     split, done = results()
     assert done == [(7, 16), (14, 16), (16, 16)]
     assert 0 < whole.success < 1

@@ -1,4 +1,4 @@
-"""untouched(): whatever happens inside, the module and the global random state come back as they were."""
+"""frozen_eval(): whatever happens inside, the module and the global random state come back as they were."""
 
 import copy
 
@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from unfool.models.modes import untouched
+from unfool.models.modes import frozen_eval
 
 
 def make_module():
@@ -44,7 +44,7 @@ def test_everything_is_as_before(fails):
     flags = [parameter.requires_grad for parameter in module.parameters()]
     state = torch.random.get_rng_state()
     try:
-        with untouched(module):
+        with frozen_eval(module):
             disturb(module)
             if fails:
                 raise KeyboardInterrupt
@@ -65,7 +65,7 @@ def test_a_graph_of_the_caller_survives():
     # Crafting happens between a forward and its backward: buffers that the graph saved must not be written to.
     module = make_module()
     loss = module(torch.rand(4, 1, 4, 4)).sum()
-    with untouched(module):
+    with frozen_eval(module):
         module(torch.rand(2, 1, 4, 4))
     loss.backward()
     assert module[4].bias.grad is not None
@@ -73,8 +73,8 @@ def test_a_graph_of_the_caller_survives():
 
 def test_it_nests():
     module = make_module()
-    with untouched(module):
-        with untouched(module):
+    with frozen_eval(module):
+        with frozen_eval(module):
             module.train()
         assert not any(part.training for part in module.modules())
     assert module.training

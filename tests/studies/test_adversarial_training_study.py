@@ -100,13 +100,13 @@ def test_work_is_shared_out_with_the_longest_first(monkeypatch, tmp_path):
     class Asked(BaseException):
         pass
 
-    def make_all(given, place, console, workers):
+    def run_jobs(given, place, console, workers):
         jobs.extend(given)
         raise Asked
 
     monkeypatch.setattr(AdversarialTraining, "scales", {"tiny": TINY})
     monkeypatch.setattr(workspace_module, "workers_for", lambda device, jobs: 2)
-    monkeypatch.setattr(workspace_module, "make_all", make_all)
+    monkeypatch.setattr(workspace_module, "run_jobs", run_jobs)
     with pytest.raises(Asked):
         run_study("adversarial-training", "tiny", tmp_path / "out", console=Console(quiet=True))
     methods = [job.args[1] for job in jobs]

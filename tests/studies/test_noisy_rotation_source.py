@@ -21,7 +21,7 @@ from unfool.studies.noisy_rotation_scales import (
     SOURCE,
     STAGES,
 )
-from unfool.training.probe_settings import ProbeSettings
+from unfool.training.probing.settings import ProbeSettings
 
 TABLE = """
                               POOL-1 POOL-2 POOL-3 POOL-4 POOL-5

@@ -15,7 +15,7 @@ from rich.console import Console
 
 from unfool.core.errors import DataError
 from unfool.studies import side_by_side
-from unfool.studies.side_by_side import Place, make_all, workers_for
+from unfool.studies.side_by_side import Place, run_jobs, workers_for
 from unfool.studies.workspace import Workspace
 
 
@@ -35,7 +35,7 @@ def place(folder):
 
 def test_all_pieces_are_made_elsewhere_with_one_thread_each(tmp_path):
     console = Console(file=io.StringIO())
-    make_all([functools.partial(note, name) for name in "abc"], place(tmp_path), console, 2)
+    run_jobs([functools.partial(note, name) for name in "abc"], place(tmp_path), console, 2)
     made = [(tmp_path / name).read_text().split() for name in "abc"]
     assert all(words[1:] == ["1", "cpu"] for words in made)
     assert str(os.getpid()) not in {words[0] for words in made}
@@ -45,7 +45,7 @@ def test_all_pieces_are_made_elsewhere_with_one_thread_each(tmp_path):
 
 def test_an_error_comes_back_as_it_was(tmp_path):
     with pytest.raises(DataError, match="this piece cannot be made"):
-        make_all([refuse, functools.partial(note, "a")], place(tmp_path), Console(quiet=True), 1)
+        run_jobs([refuse, functools.partial(note, "a")], place(tmp_path), Console(quiet=True), 1)
 
 
 def test_without_cores_to_share_it_is_left_to_whoever_asks(tmp_path, monkeypatch):
@@ -63,7 +63,7 @@ def test_workers_go_with_a_study_that_is_killed(tmp_path):
             import sys, time
             from pathlib import Path
             from rich.console import Console
-            from unfool.studies.side_by_side import Place, make_all
+            from unfool.studies.side_by_side import Place, run_jobs
 
             def sit(work):
                 import os
@@ -71,7 +71,7 @@ def test_workers_go_with_a_study_that_is_killed(tmp_path):
                 time.sleep(60)
 
             if __name__ == "__main__":
-                make_all([sit, sit], Place(out=Path(sys.argv[1]), data_dir=None, device="cpu"), Console(), 2)
+                run_jobs([sit, sit], Place(out=Path(sys.argv[1]), data_dir=None, device="cpu"), Console(), 2)
             """
         )
     )
@@ -95,7 +95,7 @@ LONG_AFTER = """
 import sys, time
 from pathlib import Path
 from rich.console import Console
-from unfool.studies.side_by_side import Place, make_all
+from unfool.studies.side_by_side import Place, run_jobs
 
 def refuse(work):
     while not (work.out / "begun").exists():
@@ -111,7 +111,7 @@ def go_on(work):
 
 if __name__ == "__main__":
     place = Place(out=Path(__file__).parent, data_dir=None, device="cpu")
-    make_all([refuse if sys.argv[1] == "error" else go_on, go_on], place, Console(quiet=True), 2)
+    run_jobs([refuse if sys.argv[1] == "error" else go_on, go_on], place, Console(quiet=True), 2)
 """
 """A piece of five minutes, beside one that fails or as long a one."""
 
@@ -152,5 +152,5 @@ def alive(process):
 
 def test_nobody_is_told_where_there_is_no_parent():
     assert not side_by_side.in_worker()
-    with side_by_side.told_to_parent("alone") as advance:
+    with side_by_side.report_to_parent("alone") as advance:
         advance(1, 1, "")

@@ -10,7 +10,7 @@ from unfool.models.trunks import TrunkSpec
 from unfool.studies.transfer_measures import source_value
 from unfool.studies.transfer_networks import Plan, plans, pretraining
 from unfool.studies.transfer_scales import DEMO, FULL, PRETRAININGS, SHARES, SMALL
-from unfool.training.moving import frozen_parts
+from unfool.training.trainable import frozen_parts
 
 CLEAN, FGSM = "clean images", "FGSM examples"
 

@@ -195,14 +195,14 @@ def test_work_is_shared_out_in_two_rounds(monkeypatch, tmp_path):
     class Enough(BaseException):
         pass
 
-    def make_all(given, place, console, workers):
+    def run_jobs(given, place, console, workers):
         rounds.append(given)
         if len(rounds) == 2:
             raise Enough
 
     monkeypatch.setattr(Transfer, "scales", {"tiny": dataclasses.replace(TINY, seeds=3)})
     monkeypatch.setattr(workspace_module, "workers_for", lambda device, jobs: 2)
-    monkeypatch.setattr(workspace_module, "make_all", make_all)
+    monkeypatch.setattr(workspace_module, "run_jobs", run_jobs)
     with pytest.raises(Enough):
         run_study("transfer", "tiny", tmp_path / "out", console=Console(quiet=True))
     first, second = rounds

@@ -7,7 +7,7 @@ from tiny_runs import contrast, make_table, run, stage
 from unfool.models.weights import load_tensors
 from unfool.training import train
 from unfool.training.averaging import Average, holding, snapshot
-from unfool.training.ending import Ending
+from unfool.training.weight_selection import WeightSelection
 
 DECAY = 0.7
 
@@ -15,7 +15,7 @@ DECAY = 0.7
 def watched(config, folder, monkeypatch):
     """Train, and give the network's state at the start of the stage and after each step."""
     states = []
-    begin, step = Ending.__init__, Ending.after_step
+    begin, step = WeightSelection.__init__, WeightSelection.after_step
 
     def started(self, stage, *more):
         begin(self, stage, *more)
@@ -26,8 +26,8 @@ def watched(config, folder, monkeypatch):
         states.append(snapshot(self.stage.network))
 
     with monkeypatch.context() as patch:
-        patch.setattr(Ending, "__init__", started)
-        patch.setattr(Ending, "after_step", stepped)
+        patch.setattr(WeightSelection, "__init__", started)
+        patch.setattr(WeightSelection, "after_step", stepped)
         train(config, make_table(), folder)
     return states
 

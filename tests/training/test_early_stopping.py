@@ -13,7 +13,7 @@ from unfool.models.network import Network
 from unfool.models.weights import load_network, load_tensors
 from unfool.tasks import TASKS
 from unfool.training import train
-from unfool.training.early_stopping import EarlyStopping
+from unfool.training.adversarial.early_stopping import EarlyStopping
 from unfool.training.stage import Stage
 
 SETTINGS = {"perturb": "pgd-1", "held_out": 12, "stop_attack": "pgd-2", "optimizer": "sgd", "learning_rate": 0.05}
@@ -111,9 +111,11 @@ def test_judging_changes_nothing_but_the_end_and_its_cost_is_counted(tmp_path, m
     assert result.model_images == sum(counted) > 2 * 36 * 2
     judged = watched(run(stage(**settings)), tmp_path / "judged", monkeypatch)
     monkeypatch.setattr(EarlyStopping, "look", lambda self, epoch: ({}, 0))
-    unjudged = watched(run(stage(**settings)), tmp_path / "unjudged", monkeypatch)
+    last_unchecked = watched(run(stage(**settings)), tmp_path / "last_unchecked", monkeypatch)
     assert all(
-        torch.equal(left[name], right[name]) for left, right in zip(judged, unjudged, strict=True) for name in left
+        torch.equal(left[name], right[name])
+        for left, right in zip(judged, last_unchecked, strict=True)
+        for name in left
     )
 
 

@@ -11,8 +11,8 @@ from unfool.core.errors import SpecError
 from unfool.core.streams import Streams
 from unfool.models.network import Network
 from unfool.models.trunks import TRUNKS, TrunkSpec, build_trunk
-from unfool.training.moving import frozen_parts
 from unfool.training.stage import Stage
+from unfool.training.trainable import frozen_parts
 
 SIDE = 32
 SMALL = {

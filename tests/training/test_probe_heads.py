@@ -9,9 +9,9 @@ from tiny_runs import make_table
 from unfool.core.errors import NonFiniteError, SpecError
 from unfool.core.streams import Streams
 from unfool.models.heads import build_head
-from unfool.training.probe_features import Split
-from unfool.training.probe_heads import Heads
-from unfool.training.probe_settings import ProbeSettings
+from unfool.training.probing.features import Split
+from unfool.training.probing.heads import Heads
+from unfool.training.probing.settings import ProbeSettings
 
 WIDTHS = {"first": 5, "second": 17, "last": 3}
 SHORT = {"epochs": 5, "batch_size": 8, "drop_every": 2, "weight_decay": 0.05}

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from unfool.core.streams import Streams
-from unfool.training import probe_neighbours
-from unfool.training.probe_neighbours import nearest_classes
+from unfool.training.probing import neighbours as probe_neighbours
+from unfool.training.probing.neighbours import nearest_classes
 
 
 def literal(train, labels, judged, neighbours, classes):

@@ -14,9 +14,9 @@ from unfool.data.table import DecodedPixels, ImageTable
 from unfool.models.network import Network
 from unfool.models.trunks import Trunk, TrunkSpec
 from unfool.training import ProbeSettings, probe
-from unfool.training.probe_features import Split, cached
-from unfool.training.probe_heads import Heads
-from unfool.training.probes import _standardised
+from unfool.training.probing.features import Split, cached
+from unfool.training.probing.heads import Heads
+from unfool.training.probing.probe import _standardised
 
 QUICK = {"epochs": 4, "batch_size": 16, "drop_every": 2}
 ONE_IMAGE = 1 / 40 + 1e-9

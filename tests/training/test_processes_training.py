@@ -14,7 +14,7 @@ from two_processes import NORMED, REFUSED, RUNS, STILL, found, joint_stage
 
 from unfool.core.streams import Streams
 from unfool.models.weights import load_tensors
-from unfool.tasks.gather import gathered, joint_batch, joint_place, own_rows
+from unfool.tasks.gather import gathered, joint_batch, joint_rank_and_world_size, own_rows
 from unfool.training import open_run, train
 
 
@@ -113,6 +113,6 @@ def test_the_command_trains_together_and_prints_once(together):
 def test_one_process_is_the_whole_of_its_batch():
     rows = torch.randn(6, 2)
     with joint_batch():
-        assert joint_place() == (0, 1)
+        assert joint_rank_and_world_size() == (0, 1)
         assert gathered(rows, 2) is rows
         assert own_rows(rows) is rows

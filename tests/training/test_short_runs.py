@@ -11,7 +11,7 @@ from unfool.core.errors import DataError, SpecError
 from unfool.data.catalog import open_table
 from unfool.data.table import ImageTable
 from unfool.training import TaskConfig, cut_held_out, train
-from unfool.training.early_stopping import EarlyStopping
+from unfool.training.adversarial.early_stopping import EarlyStopping
 from unfool.training.schedule import learning_rate
 
 

@@ -16,7 +16,7 @@ from unfool.tasks.inpainting import Inpainting
 from unfool.training import train
 from unfool.training.schedule import make_optimizer
 from unfool.training.stage import Stage
-from unfool.training.turns import Turns
+from unfool.training.task_optimizers import TaskOptimizers
 
 CLASSES = {"label": 4, "parity": 2}
 
@@ -41,7 +41,7 @@ def test_a_group_takes_one_step_of_its_own_down_its_own_losses_and_nothing_else_
     made = make_stage().train()
     made(make_table().batch(torch.arange(12)), Streams(3))
     before = {name: value.clone() for name, value in made.network.state_dict().items()}
-    turns, task = Turns(made), made.tasks["fill"]
+    turns, task = TaskOptimizers(made), made.tasks["fill"]
     assert list(turns.optimizers) == ["fill.discriminator"]
     pixels, fillings, _ = task._latest
     own = {f"heads.fill.discriminator.{name}": p for name, p in task.head.discriminator.named_parameters()}
@@ -130,7 +130,7 @@ def test_a_loss_that_is_not_finite_stops_before_the_group_moves(monkeypatch):
     plain = Inpainting.turn_losses
     monkeypatch.setattr(Inpainting, "turn_losses", lambda self, group: plain(self, group) / 0.0)
     with pytest.raises(NonFiniteError, match=r"fill\.discriminator or its gradient is not finite at step 5"):
-        Turns(made).step(0.1, 4)
+        TaskOptimizers(made).step(0.1, 4)
     assert all(torch.equal(value, before[name]) for name, value in made.network.state_dict().items())
 
 

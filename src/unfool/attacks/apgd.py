@@ -17,9 +17,9 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from unfool.attacks.apgd_pace import Halving, Pace, Sparsifying
+from unfool.attacks.apgd_step_schedule import Halving, Pace, Sparsifying
 from unfool.attacks.base import ATTACKS, Attack
-from unfool.attacks.course import Course, Perturbed
+from unfool.attacks.best_so_far import BestSoFar, Perturbed
 from unfool.attacks.ensemble import Part
 from unfool.attacks.objective import LabelLoss
 from unfool.attacks.projected_gradient import AGAIN
@@ -61,7 +61,7 @@ class AutoPgd:
 
         Raises NonFiniteError for a NaN loss or gradient.
         """
-        course = Course(images, self.goal, gradients=self.steps > 0)
+        course = BestSoFar(images, self.goal, gradients=self.steps > 0)
         order = self._order(course, objective, images) if self.targets else None
         for run in range(self.restarts * (order.shape[1] if order is not None else 1)):
             rows = course.standing()
@@ -75,7 +75,7 @@ class AutoPgd:
             self._run(course, aim, twin, rows, images[rows], ids[rows], streams.named("start").at(run), finish, starts)
         return course.result()
 
-    def _order(self, course: Course, objective: LabelLoss, images: Tensor) -> Tensor:
+    def _order(self, course: BestSoFar, objective: LabelLoss, images: Tensor) -> Tensor:
         """The classes to aim at, (B, targets), the likeliest on the clean images first, the labels' own left out."""
         rows = torch.arange(len(images), device=images.device)
         with torch.no_grad():
@@ -86,7 +86,7 @@ class AutoPgd:
 
     def _run(
         self,
-        course: Course,
+        course: BestSoFar,
         objective: LabelLoss,
         search: LabelLoss | None,
         rows: Tensor,
@@ -125,7 +125,7 @@ class AutoPgd:
 
     def _climb(
         self,
-        course: Course,
+        course: BestSoFar,
         use: LabelLoss,
         judge: LabelLoss | None,
         rows: Tensor,
@@ -145,7 +145,7 @@ class AutoPgd:
                 pace.move()
         return pace
 
-    def _look(self, course: Course, use: LabelLoss, judge: LabelLoss | None, pace: Pace, last: bool) -> None:
+    def _look(self, course: BestSoFar, use: LabelLoss, judge: LabelLoss | None, pace: Pace, last: bool) -> None:
         """Loss and gradient where the images are; those that are fooled leave."""
         if last:
             with torch.no_grad():

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from unfool.attacks.course import Perturbed
+from unfool.attacks.best_so_far import Perturbed
 from unfool.attacks.ensemble import FINISH, Engine, Memory, Part, run_parts
 from unfool.attacks.objective import LabelLoss
 from unfool.core.batch import check_images
@@ -20,14 +20,14 @@ from unfool.core.registry import Registry
 from unfool.core.streams import Streams
 from unfool.core.threat import ThreatModel
 from unfool.models.fast import search_copy
-from unfool.models.modes import untouched
+from unfool.models.modes import frozen_eval
 
 TOLERANCE = 1e-6
 """How far rounding may carry an image out of its ball, in pixel units."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Search:
+class ProxySettings:
     """The faster twin of a model that looks for adversarial examples; the model itself confirms every one.
 
     ``fold`` merges batch norm into convolutions, ``channels_last`` sets the memory order, ``dtype`` is fp32 or bf16.
@@ -101,7 +101,7 @@ class Attack:
         ids: Tensor | None = None,
         streams: Streams | None = None,
         twin: nn.Module | None = None,
-        search: Search | None = None,
+        search: ProxySettings | None = None,
         memory: Memory | None = None,
     ) -> Attacked:
         """Attack a model (images in [0,1] → logits) on images (B, C, H, W) with labels (B,).
@@ -115,7 +115,7 @@ class Attack:
         check_images(images)
         check_labels(images, labels)
         # A caller's inference mode would forbid the gradient by the image.
-        with torch.inference_mode(False), untouched(model):
+        with torch.inference_mode(False), frozen_eval(model):
             if search is not None and twin is None:
                 twin = search.copy(model)
             return self.against(

@@ -12,7 +12,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from unfool.attacks.course import Course, Perturbed
+from unfool.attacks.best_so_far import BestSoFar, Perturbed
 from unfool.attacks.objective import LabelLoss
 from unfool.core.streams import Streams
 from unfool.core.threat import ThreatModel
@@ -112,7 +112,7 @@ def run_parts(
 
 def _begun(objective: LabelLoss, images: Tensor) -> dict[str, Tensor]:
     rows = torch.arange(len(images), device=images.device)
-    course = Course(images, "best", gradients=False)
+    course = BestSoFar(images, "best", gradients=False)
     with torch.no_grad():
         clean = course.read(objective.with_loss("margin"), images, rows)
     return {

@@ -21,9 +21,9 @@ from pydantic import Field
 from torch import Tensor
 
 from unfool.attacks.base import ATTACKS, Attack
-from unfool.attacks.course import Course, Perturbed
+from unfool.attacks.best_so_far import BestSoFar, Perturbed
 from unfool.attacks.ensemble import Part
-from unfool.attacks.objective import LabelLoss, Objective, Reading
+from unfool.attacks.objective import LabelLoss, Objective, ObjectiveValue
 from unfool.attacks.projected_gradient import AGAIN
 from unfool.core.config import build, configured
 from unfool.core.errors import SpecError
@@ -70,13 +70,13 @@ class _EveryBoundary:
         self.objective = objective
         self.draws = objective.draws
 
-    def __call__(self, images: Tensor, rows: Tensor) -> Reading:
+    def __call__(self, images: Tensor, rows: Tensor) -> ObjectiveValue:
         vars(self).pop("each", None)  # its graph goes before another is made
         logits = self.objective.logits(images, rows)
         labels = self.objective.labels[rows][:, None]
         others = (labels + torch.arange(1, logits.shape[1], device=labels.device)) % logits.shape[1]
         self.each = logits.gather(1, others) - logits.gather(1, labels)
-        return Reading(losses=self.each.amax(1), fooled=logits.detach().argmax(1) != labels[:, 0])
+        return ObjectiveValue(losses=self.each.amax(1), fooled=logits.detach().argmax(1) != labels[:, 0])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,7 +121,7 @@ class Fab:
         the highest differences of a target's logit and the label's seen inside the ball, at least the clean margin.
         Raises NonFiniteError for a NaN loss or gradient.
         """
-        course = Course(images, "success", gradients=self.steps > 0)
+        course = BestSoFar(images, "success", gradients=self.steps > 0)
         rows = torch.arange(len(images), device=images.device)
         every = _EveryBoundary(objective)
         with torch.no_grad():
@@ -141,7 +141,7 @@ class Fab:
             judges = [aim] * (self.steps + 1)
             if search is not None:
                 judges[:rough] = [_aimed(search, trials, wanted)] * rough
-            tried = Course(images[trials], "success", gradients=self.steps > 0)
+            tried = BestSoFar(images[trials], "success", gradients=self.steps > 0)
             self._walk(tried, judges, torch.cat(begun), len(group))
             _settle(course, rows, tried, len(group))
             count = max(1, STACK // max(1, len(rows) * images[0].numel()))
@@ -157,7 +157,7 @@ class Fab:
         scale = (self.threat.eps / 2 / self.threat.norm(direction)).to(direction.dtype)
         return (origins + _column(scale, origins) * direction).clamp_(0.0, 1.0).to(origins.dtype)
 
-    def _walk(self, course: Course, judges: Sequence[Objective], starts: Tensor, trials: int) -> None:
+    def _walk(self, course: BestSoFar, judges: Sequence[Objective], starts: Tensor, trials: int) -> None:
         """Take every step; ``judges`` are what looks at the starts and at the point after each step, the last of them
         the objective itself. The course's rows are ``trials`` times the same images."""
         rows = torch.arange(len(starts), device=starts.device)
@@ -200,12 +200,12 @@ class Fab:
 
     def _note(
         self,
-        course: Course,
+        course: BestSoFar,
         aim: Objective,
         judge: Objective,
         front: _Front,
         points: Tensor,
-        reading: Reading,
+        reading: ObjectiveValue,
         across: Tensor,
     ) -> None:
         """Record what the objective says of points inside the ball, and bring back those across the boundary."""
@@ -216,7 +216,7 @@ class Fab:
         if bool(inside.any()):
             rows, found = front.rows[inside], points[inside]
             with torch.no_grad():
-                said = Reading(losses=reading.losses[inside], fooled=across[inside])
+                said = ObjectiveValue(losses=reading.losses[inside], fooled=across[inside])
                 course.record(rows, found, said if judge is aim else course.read(aim, found, rows))
         nearer = across & (lengths < front.lengths)
         front.nearest[nearer] = points[nearer]
@@ -226,9 +226,9 @@ class Fab:
 
     def _planes(
         self,
-        course: Course,
+        course: BestSoFar,
         judge: Objective,
-        looked: list[tuple[Tensor, Reading]],
+        looked: list[tuple[Tensor, ObjectiveValue]],
         stays: Tensor,
         across: Tensor,
         front: _Front,
@@ -257,13 +257,19 @@ class Fab:
         return values, normals
 
     def _plane(
-        self, course: Course, judge: Objective, moving: Tensor, reading: Reading, keep: Tensor | None, rows: Tensor
+        self,
+        course: BestSoFar,
+        judge: Objective,
+        moving: Tensor,
+        reading: ObjectiveValue,
+        keep: Tensor | None,
+        rows: Tensor,
     ) -> tuple[Tensor, Tensor]:
         """Value and gradient of the boundary that a trial aims at, or that seems nearest."""
         values = reading.losses.detach()
         if isinstance(judge, _EveryBoundary) and judge.each.requires_grad:
             values, normals = self._nearest(judge.each, moving)
-            reading = Reading(losses=(moving * normals).flatten(1).sum(1))  # whose gradient they are
+            reading = ObjectiveValue(losses=(moving * normals).flatten(1).sum(1))  # whose gradient they are
         normals = course.gradient(moving, reading, keep, rows)
         return (values if keep is None else values[keep]), normals
 
@@ -286,13 +292,13 @@ def _aimed(objective: LabelLoss, trials: Tensor, targets: Tensor | None) -> Obje
     return _EveryBoundary(there) if targets is None else there.with_loss("difference", targets)
 
 
-def _settle(course: Course, rows: Tensor, tried: Course, trials: int) -> None:
+def _settle(course: BestSoFar, rows: Tensor, tried: BestSoFar, trials: int) -> None:
     """Of each image's trials take the earliest that succeeded, or else the one with the highest loss."""
     fooled = tried.fooled.view(trials, -1)
     earliest = (fooled.int() * torch.arange(trials, 0, -1, device=rows.device)[:, None]).argmax(0)
     best = torch.where(fooled.any(0), earliest, tried.best_losses.view(trials, -1).argmax(0))
     chosen = best * len(rows) + torch.arange(len(rows), device=rows.device)
-    said = Reading(losses=tried.best_losses[chosen], fooled=tried.fooled[chosen])
+    said = ObjectiveValue(losses=tried.best_losses[chosen], fooled=tried.fooled[chosen])
     course.record(rows, tried.best[chosen], said)
     course.flat[rows] &= tried.flat.view(trials, -1).all(0)
     course.model_images += tried.model_images

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field
 
 from unfool.attacks.base import ATTACKS, Attack
-from unfool.attacks.course import Goal
+from unfool.attacks.best_so_far import Goal
 from unfool.attacks.ensemble import Part
 from unfool.attacks.projected_gradient import ProjectedGradient
 from unfool.core.config import build, configured

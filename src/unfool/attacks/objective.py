@@ -25,7 +25,7 @@ _TINY = 1e-12
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reading:
+class ObjectiveValue:
     """``losses`` (n,), differentiable in the images; ``fooled`` (n,) bool, or None where nothing can be fooled."""
 
     losses: Tensor
@@ -35,7 +35,7 @@ class Reading:
 class Objective(Protocol):
     """Images (n, C, H, W) and the rows (n,) they have in the original batch → a reading."""
 
-    def __call__(self, images: Tensor, rows: Tensor) -> Reading: ...
+    def __call__(self, images: Tensor, rows: Tensor) -> ObjectiveValue: ...
 
 
 def _picked(logits: Tensor, classes: Tensor) -> Tensor:
@@ -165,7 +165,7 @@ class LabelLoss:
             )
         return logits
 
-    def __call__(self, images: Tensor, rows: Tensor) -> Reading:
+    def __call__(self, images: Tensor, rows: Tensor) -> ObjectiveValue:
         labels = self.labels[rows]
         targets = None if self.targets is None else self.targets[rows]
         passes = [self._pass(images, rows) for _ in range(self.draws)]
@@ -174,7 +174,7 @@ class LabelLoss:
         mean, logits = (
             (losses[0], passes[0]) if self.draws == 1 else (torch.stack(losses).mean(0), torch.stack(passes).mean(0))
         )
-        return Reading(losses=mean, fooled=logits.detach().argmax(1) != labels)
+        return ObjectiveValue(losses=mean, fooled=logits.detach().argmax(1) != labels)
 
     def _possible(self, classes: int) -> str:
         needed, instead = FEWEST_CLASSES.get(self.loss, (0, self.loss))

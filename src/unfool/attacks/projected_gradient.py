@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from unfool.attacks.course import Course, Goal, Perturbed
-from unfool.attacks.objective import Objective, Reading
+from unfool.attacks.best_so_far import BestSoFar, Goal, Perturbed
+from unfool.attacks.objective import Objective, ObjectiveValue
 from unfool.core.errors import SpecError
 from unfool.core.streams import Streams
 from unfool.core.threat import ThreatModel
@@ -67,7 +67,7 @@ class ProjectedGradient:
         search likes best beside its own iterates. Raises NonFiniteError for a loss or gradient
         that is NaN or infinite.
         """
-        course = Course(images, self.goal, uphill=self.uphill, gradients=self.steps > 0)
+        course = BestSoFar(images, self.goal, uphill=self.uphill, gradients=self.steps > 0)
         for restart in range(self.restarts):
             rows = course.standing()
             if not len(rows):
@@ -80,7 +80,7 @@ class ProjectedGradient:
 
     def _climb(
         self,
-        course: Course,
+        course: BestSoFar,
         objective: Objective,
         search: Objective | None,
         rough: int,
@@ -90,7 +90,7 @@ class ProjectedGradient:
     ) -> None:
         claimed: list[tuple[Tensor, Tensor, Tensor]] = []
         scout = (
-            Course(course.best, "best", uphill=self.uphill)
+            BestSoFar(course.best, "best", uphill=self.uphill)
             if search is not None and rough > 0 and self.goal == "best"
             else None
         )
@@ -117,7 +117,7 @@ class ProjectedGradient:
                 points = self._move(points, course.gradient(moving, reading, keep, rows), origins)
         if claimed:
             rows, origins, points = self._confirm(course, objective, claimed, rows, origins, points)
-        if self.goal == "unjudged":
+        if self.goal == "last_unchecked":
             course.best[rows] = points
         elif len(rows):
             with torch.no_grad():
@@ -132,7 +132,7 @@ class ProjectedGradient:
 
     def _unclaimed(
         self,
-        reading: Reading,
+        reading: ObjectiveValue,
         claimed: list[tuple[Tensor, Tensor, Tensor]],
         rows: Tensor,
         origins: Tensor,
@@ -146,7 +146,7 @@ class ProjectedGradient:
 
     def _confirm(
         self,
-        course: Course,
+        course: BestSoFar,
         objective: Objective,
         claimed: list[tuple[Tensor, Tensor, Tensor]],
         rows: Tensor,

@@ -20,7 +20,7 @@ from pydantic import Field
 from torch import Tensor
 
 from unfool.attacks.base import ATTACKS, Attack
-from unfool.attacks.course import Course, Perturbed
+from unfool.attacks.best_so_far import BestSoFar, Perturbed
 from unfool.attacks.ensemble import Part
 from unfool.attacks.objective import Objective
 from unfool.attacks.square_moves import L1Moves, L2Moves, LinfMoves, Moves
@@ -83,7 +83,7 @@ class Square:
         is projected and judged by ``objective`` at once, and searched on where that disagrees. Raises NonFiniteError
         for a loss that is NaN or infinite.
         """
-        course = Course(images, "success", gradients=False)
+        course = BestSoFar(images, "success", gradients=False)
         rows = course.standing()
         course.record(rows, images, course.read(objective, images, rows))
         rough = 0 if search is None else self.steps - math.ceil(self.steps * finish)
@@ -98,7 +98,7 @@ class Square:
 class _Walk:
     """One restart: the best point so far of each image (B, C, H, W), and its loss as told by whoever is asked."""
 
-    def __init__(self, settings: Square, course: Course, objective: Objective, images: Tensor, rows: Tensor):
+    def __init__(self, settings: Square, course: BestSoFar, objective: Objective, images: Tensor, rows: Tensor):
         self.settings = settings
         self.course = course
         self.objective = objective

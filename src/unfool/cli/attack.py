@@ -53,8 +53,8 @@ class AttackCommand(SystemOptions):
         from unfool.cli.printing import check_writable, print_json, print_lines, stderr
         from unfool.cli.systems import open_system, read_threats
         from unfool.evaluation import craft, judge, save_set
+        from unfool.evaluation.crafting.evaluation_folder import attack_folder, forget
         from unfool.evaluation.evaluate import search_for
-        from unfool.evaluation.state import forget, kept_in
         from unfool.training.progress import progress_bar
 
         attacks = [make_attack(self.attack, threat) for threat in read_threats(self.threat, self.norm)]
@@ -75,7 +75,7 @@ class AttackCommand(SystemOptions):
                     seed=self.seed,
                     search=search,
                     batch_size=self.batch_size,
-                    folder=kept_in(path.with_suffix(".state"), self.attack, attack),
+                    folder=attack_folder(path.with_suffix(".state"), self.attack, attack),
                     report=lambda done, total, advance=advance: advance(done, total, ""),
                 )
             save_set(examples, path)

@@ -60,8 +60,8 @@ class AuditCommand(SystemOptions):
         from unfool.core.errors import DataError
         from unfool.core.files import write_json
         from unfool.evaluation import craft, load_set
-        from unfool.evaluation.audit import audit
-        from unfool.evaluation.batches import BATCH_SIZE
+        from unfool.evaluation.adaptive.audit import audit
+        from unfool.evaluation.crafting.batches import BATCH_SIZE
         from unfool.evaluation.evaluate import search_for
         from unfool.training.progress import progress_bar
 

@@ -102,8 +102,8 @@ class EvaluateCommand(SystemOptions):
         from unfool.cli.systems import open_system
         from unfool.core.files import write_json
         from unfool.evaluation import load_set
+        from unfool.evaluation.crafting.evaluation_folder import forget
         from unfool.evaluation.evaluate import check_evaluation, evaluate
-        from unfool.evaluation.state import forget
         from unfool.training.progress import progress_bar
 
         settings = {
@@ -166,7 +166,7 @@ class EvaluateCommand(SystemOptions):
         from unfool.cli.printing import check_writable, print_json, stderr
         from unfool.cli.systems import open_system
         from unfool.core.files import write_json
-        from unfool.evaluation.ladder import forget_ladder, ladder
+        from unfool.evaluation.adaptive.ladder import forget_ladder, ladder
         from unfool.training.progress import progress_bar
 
         attack = self._yardstick()

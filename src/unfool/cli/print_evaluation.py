@@ -12,8 +12,8 @@ from rich.table import Table
 from unfool.cli.printing import WIDTH, stdout
 
 if TYPE_CHECKING:
-    from unfool.evaluation.ladder import Ladder
-    from unfool.evaluation.outcome import Evaluation
+    from unfool.evaluation.adaptive.ladder import Ladder
+    from unfool.evaluation.evaluation import Evaluation
     from unfool.evaluation.records import Records
 
 

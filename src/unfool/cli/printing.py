@@ -44,7 +44,7 @@ def print_lines(lines: Iterable[str]) -> None:
 @contextmanager
 def shared() -> Iterator[None]:
     """Work in the group of processes that torchrun or accelerate started, if any; only the first of them prints."""
-    from unfool.evaluation.processes import joined
+    from unfool.evaluation.crafting.processes import joined
 
     with joined() as first, nullcontext() if first else redirect_stdout(io.StringIO()):
         yield

@@ -79,9 +79,9 @@ class ProbeCommand:
         from unfool.cli.systems import choose_device
         from unfool.core.config import build
         from unfool.core.files import write_json
-        from unfool.evaluation.probed import probe_results
+        from unfool.evaluation.pretext.probe_records import probe_results
         from unfool.training import ProbeSettings, open_run, probe
-        from unfool.training.probe_features import probed_stages
+        from unfool.training.probing.features import probed_stages
         from unfool.training.progress import progress_bar
 
         values: dict[str, Any] = {name: getattr(self, name) for name in _SETTINGS}

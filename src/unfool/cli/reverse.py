@@ -14,7 +14,7 @@ from unfool.cli.options import DataDir, Device, Json, Preset, Seed
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from unfool.evaluation.purification import Purification
+    from unfool.evaluation.adaptive.purification import Purification
 
 _BATCH = 64
 """Images reversed at a time; no prediction depends on it."""
@@ -62,7 +62,7 @@ class ReverseCommand:
         from unfool.cli.printing import check_writable, print_json, print_lines
         from unfool.cli.systems import open_system
         from unfool.core.files import atomic_path
-        from unfool.evaluation.purification import png, purification
+        from unfool.evaluation.adaptive.purification import png, purification
 
         targets = self._targets()
         options = SystemOptions(system=self.system, images=1, data_dir=self.data_dir, device=self.device)
@@ -124,7 +124,7 @@ def read_image(path: Path, shape: tuple[int, int, int]) -> Tensor:
 
 def _seen(done: Purification, place: int, names: Sequence[str]) -> dict[str, Any]:
     """One image's prediction and pretext loss, before and after."""
-    from unfool.evaluation.purification import likeliest
+    from unfool.evaluation.adaptive.purification import likeliest
 
     found = {"before": likeliest(done.before[place], names)[0], "after": likeliest(done.after[place], names)[0]}
     if done.losses is not None:

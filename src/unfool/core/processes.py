@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch.distributed
 
 
-def place() -> tuple[int, int]:
+def rank_and_world_size() -> tuple[int, int]:
     """This process's number in its group, and how many there are; (0, 1) without a group."""
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         return torch.distributed.get_rank(), torch.distributed.get_world_size()

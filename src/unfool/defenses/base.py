@@ -18,7 +18,7 @@ from unfool.core.registry import Registry
 from unfool.core.streams import Streams
 from unfool.data.table import ImageTable
 from unfool.defenses.objective import DefenseAware
-from unfool.models.modes import untouched
+from unfool.models.modes import frozen_eval
 from unfool.tasks.base import at_least_fp32
 
 
@@ -64,7 +64,7 @@ class Defense(nn.Module):
 
     def logits(self, points: Tensor, images: Tensor, ids: Tensor | None = None) -> Tensor:
         """Logits (B, K) of points that were shown for images, averaged over D; differentiable by the points."""
-        with untouched(self.classifier):
+        with frozen_eval(self.classifier):
             found = at_least_fp32(self.classifier(points))
         return found if len(found) == len(images) else found.unflatten(0, (-1, len(images))).mean(0)
 

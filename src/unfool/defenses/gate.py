@@ -27,7 +27,7 @@ from unfool.data.table import ImageTable
 from unfool.defenses.base import DEFENSES, Defense, checked_ids
 from unfool.defenses.objective import DefenseAware, Pretext
 from unfool.defenses.reverse import Reverse, reverse
-from unfool.models.modes import untouched
+from unfool.models.modes import frozen_eval
 from unfool.tasks.base import Task
 
 Action = Literal["reverse", "abstain"]
@@ -58,7 +58,7 @@ def gate_losses(
     ids = checked_ids(images, ids)
     streams = Streams(seed).named("gate")
     pretext = Pretext(network, task)
-    with untouched(pretext):
+    with frozen_eval(pretext):
         return torch.stack([pretext(images, ids, streams.at(draw))[0] for draw in range(draws)]).mean(0)
 
 

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from unfool.attacks.objective import LabelLoss, Reading
+from unfool.attacks.objective import LabelLoss, ObjectiveValue
 from unfool.core.batch import Batch
 from unfool.core.streams import Streams
 from unfool.tasks.base import Task
@@ -60,10 +60,10 @@ class TaskObjective:
         found, self.draws = self.pretext(images, self.ids[rows], self.streams.at(call if self.redraw else 0))
         return found
 
-    def __call__(self, images: Tensor, rows: Tensor) -> Reading:
+    def __call__(self, images: Tensor, rows: Tensor) -> ObjectiveValue:
         losses = self.losses(images, rows, len(self.path))
         self.path.append(losses.detach())
-        return Reading(losses=losses)
+        return ObjectiveValue(losses=losses)
 
 
 class DefenseAware(LabelLoss):
@@ -90,9 +90,9 @@ class DefenseAware(LabelLoss):
         self.weight = weight
         self.threshold = threshold
 
-    def __call__(self, images: Tensor, rows: Tensor) -> Reading:
+    def __call__(self, images: Tensor, rows: Tensor) -> ObjectiveValue:
         reading = super().__call__(images, rows)
         noticed = self.notice(images, rows if self.origin is None else self.origin[rows])
         if self.threshold is not None:
             noticed = F.relu(noticed - self.threshold)
-        return Reading(losses=reading.losses - self.weight * noticed, fooled=reading.fooled)
+        return ObjectiveValue(losses=reading.losses - self.weight * noticed, fooled=reading.fooled)

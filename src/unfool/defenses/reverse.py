@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from unfool.attacks.course import Goal
+from unfool.attacks.best_so_far import Goal
 from unfool.attacks.projected_gradient import ProjectedGradient
 from unfool.core.errors import SpecError, UnfoolWarning
 from unfool.core.spec import unknown
@@ -170,7 +170,7 @@ class Reverse(Defense):
     def _reversed(self, images: Tensor, ids: Tensor | None, streams: Streams | None, *, told: bool) -> Purified:
         """One run of the engine for each draw; only one that is told of looks at its last iterate."""
         ids = checked_ids(images, ids)
-        engine = self._engine("best" if self.keep == "best" else "last" if told else "unjudged")
+        engine = self._engine("best" if self.keep == "best" else "last" if told else "last_unchecked")
         points, paths, count = [], [], 0
         with torch.inference_mode(False), torch.no_grad():
             origins = images.detach().clone() if images.is_inference() else images.detach()

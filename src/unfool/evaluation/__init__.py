@@ -1,10 +1,10 @@
 """Evaluation: one record per image and attack, accuracies with intervals, and whose adversarial examples they were."""
 
-from unfool.evaluation.adversarial import AdversarialSet, load_set, save_set
-from unfool.evaluation.craft import craft
+from unfool.evaluation.crafting.adversarial_set import AdversarialSet, load_set, save_set
+from unfool.evaluation.crafting.craft import craft
 from unfool.evaluation.identity import identity
 from unfool.evaluation.judge import judge
 from unfool.evaluation.records import Records
-from unfool.evaluation.statistics import wilson
+from unfool.evaluation.statistics.intervals import wilson
 
 __all__ = ["AdversarialSet", "Records", "craft", "identity", "judge", "load_set", "save_set", "wilson"]

@@ -16,16 +16,16 @@ import numpy as np
 import torch
 from torch import nn
 
-from unfool.attacks import Attack, Search, make_attack
+from unfool.attacks import Attack, ProxySettings, make_attack
 from unfool.core.config import parse_settings
 from unfool.core.errors import SpecError
 from unfool.core.threat import ThreatModel
 from unfool.data.table import ImageTable
-from unfool.evaluation.batches import Report
-from unfool.evaluation.comparison import PER_IMAGE, total
-from unfool.evaluation.craft import craft
+from unfool.evaluation.crafting.batches import Report
+from unfool.evaluation.crafting.craft import craft
 from unfool.evaluation.judge import judge
 from unfool.evaluation.records import Records
+from unfool.evaluation.statistics.comparison import PER_IMAGE, total
 
 
 def curve_over_eps(
@@ -37,7 +37,7 @@ def curve_over_eps(
     *,
     column: str | None = None,
     seed: int = 0,
-    search: Search | None = None,
+    search: ProxySettings | None = None,
     report: Report | None = None,
 ) -> list[Records]:
     """Records of one attack, such as ``pgd-20``, at each of ``epsilons``, such as ``["2/255", "4/255"]``, ascending.
@@ -61,7 +61,7 @@ def curve_over_steps(
     *,
     column: str | None = None,
     seed: int = 0,
-    search: Search | None = None,
+    search: ProxySettings | None = None,
     report: Report | None = None,
 ) -> list[Records]:
     """Records of one family of attacks, such as ``pgd`` or ``pgd:restarts=2``, for each number of ``steps``, ascending.

@@ -11,26 +11,26 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 from torch import nn
 
-from unfool.attacks import Attack, Search, make_attack
+from unfool.attacks import Attack, ProxySettings, make_attack
 from unfool.core.config import build, configured, parse_settings
 from unfool.core.errors import SpecError, UnfoolWarning
 from unfool.core.spec import parse_number
 from unfool.core.threat import ThreatModel
 from unfool.data.corruptions import SEVERITIES
 from unfool.data.table import ImageTable
-from unfool.evaluation.adversarial import AdversarialSet
-from unfool.evaluation.batches import BATCH_SIZE
-from unfool.evaluation.comparison import by_class, worst_case
-from unfool.evaluation.corrupted import judge_corrupted
-from unfool.evaluation.craft import craft
+from unfool.evaluation.corruptions import judge_corrupted
+from unfool.evaluation.crafting.adversarial_set import AdversarialSet
+from unfool.evaluation.crafting.batches import BATCH_SIZE
+from unfool.evaluation.crafting.craft import craft
+from unfool.evaluation.crafting.evaluation_folder import attack_folder
 from unfool.evaluation.curves import curve_over_eps, curve_over_steps
+from unfool.evaluation.evaluation import Evaluation
 from unfool.evaluation.judge import judge
-from unfool.evaluation.outcome import Evaluation
 from unfool.evaluation.records import Records
-from unfool.evaluation.reliability import Reliability, reliability
-from unfool.evaluation.sequential import LOOK, Claim, SequentialResult, evaluate_claim
-from unfool.evaluation.state import kept_in
-from unfool.evaluation.strength import Strength, strength
+from unfool.evaluation.reliability.binarization_test import Strength, strength
+from unfool.evaluation.reliability.report import Reliability, reliability
+from unfool.evaluation.statistics.comparison import by_class, worst_case
+from unfool.evaluation.statistics.sequential import LOOK, Claim, SequentialResult, evaluate_claim
 
 Report = Callable[[str, int, int], None]
 """Told what is being done, how much of it is done, and how much there is."""
@@ -168,7 +168,7 @@ class _Run:
                 seed=self.settings.seed,
                 search=self.search,
                 batch_size=self.settings.batch_size,
-                folder=kept_in(self.folder, text, attack),
+                folder=attack_folder(self.folder, text, attack),
                 report=self.told(text),
             )
             self.sets.append(examples)
@@ -262,12 +262,12 @@ class _Run:
         )
 
 
-def search_for(model: nn.Module, precision: str) -> Search | None:
+def search_for(model: nn.Module, precision: str) -> ProxySettings | None:
     """How attacks search on ``model``; None, told as an UnfoolWarning, for one that fp32 must do without a copy of.
 
     Raises SpecError where another precision was asked for, which needs the copy.
     """
-    search = Search(dtype=precision)
+    search = ProxySettings(dtype=precision)
     try:
         search.copy(model)
     except SpecError as error:

@@ -13,11 +13,11 @@ from unfool.core.batch import Batch, check_images
 from unfool.core.errors import DataError, ImagesError, NonFiniteError
 from unfool.core.threat import ThreatModel
 from unfool.data.table import ImageTable
-from unfool.evaluation.adversarial import AdversarialSet
-from unfool.evaluation.batches import BATCH_SIZE, device_of, spans
+from unfool.evaluation.crafting.adversarial_set import AdversarialSet
+from unfool.evaluation.crafting.batches import BATCH_SIZE, device_of, spans
 from unfool.evaluation.identity import identity
 from unfool.evaluation.records import NO_ATTACK, Records
-from unfool.models.modes import untouched
+from unfool.models.modes import frozen_eval
 
 
 def judge(
@@ -40,7 +40,7 @@ def judge(
     labels = _labels(on, column)
     correct: list[Tensor] = []
     losses: list[Tensor] = []
-    with untouched(model), torch.no_grad():
+    with frozen_eval(model), torch.no_grad():
         for span in spans(len(on), batch_size):
             batch = _batch(on, span).to(device)
             check_images(batch.images)

@@ -11,8 +11,8 @@ from typing import Any
 
 from unfool.core.errors import DataError
 from unfool.core.files import write_json
-from unfool.evaluation.seal import seal
-from unfool.evaluation.statistics import wilson
+from unfool.evaluation.checksum import seal
+from unfool.evaluation.statistics.intervals import wilson
 
 SCHEMA_VERSION = 1
 CLEAN, WHITE_BOX, TRANSFER = "clean", "white-box", "transfer"

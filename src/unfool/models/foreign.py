@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from unfool.core.errors import ImagesError, NonFiniteError, SpecError, UnfoolWarning
 from unfool.core.spec import parse_number, unknown
 from unfool.models.checkpoint_reader import load_state, read_state
-from unfool.models.modes import untouched
+from unfool.models.modes import frozen_eval
 from unfool.models.network import NORMALISATIONS
 from unfool.models.user_code import load_module, run_user_code
 
@@ -138,7 +138,7 @@ def check_classifier(model: nn.Module, images: Tensor) -> None:
     if any(part.training for part in model.modules()):
         _warn(f"{name} is in train mode; it is attacked and judged in eval mode")
     given = images.clone()
-    with untouched(model), torch.no_grad():
+    with frozen_eval(model), torch.no_grad():
         first, second = (run_user_code(f"model {name}", lambda: model(images)) for _ in range(2))
     rule = "give a model that maps images (B, C, H, W) to logits (B, classes)"
     if not torch.equal(given, images):

@@ -10,7 +10,7 @@ from torch import nn
 
 
 @contextmanager
-def untouched(module: nn.Module) -> Iterator[None]:
+def frozen_eval(module: nn.Module) -> Iterator[None]:
     """Inside: eval mode and frozen parameters. After, also after an exception: everything as it was.
 
     That is: every submodule's own mode (a frozen batch norm stays frozen), ``requires_grad`` flags, the very ``.grad``
@@ -51,7 +51,7 @@ def untouched(module: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def settled_norms(module: nn.Module) -> Iterator[None]:
+def running_statistics(module: nn.Module) -> Iterator[None]:
     """Inside: batch norms normalise by their running statistics, as in eval mode; everything else keeps its mode."""
     norms = [(part, part.training) for part in module.modules() if isinstance(part, nn.modules.batchnorm._BatchNorm)]
     try:

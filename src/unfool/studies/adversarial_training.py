@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
-from unfool.attacks import Search, make_attack
+from unfool.attacks import ProxySettings, make_attack
 from unfool.core.config import configured
 from unfool.core.streams import Streams
 from unfool.data.table import ImageTable
@@ -210,7 +210,7 @@ def _attacked(settings: Scale, name: str, run: TrainedRun, table: ImageTable, sp
             table.sample(min(settings.judged, len(table)), Streams(0).named("judged images")),
             make_attack(settings.attack, settings.threat),
             seed=0,
-            search=Search(dtype=settings.precision),
+            search=ProxySettings(dtype=settings.precision),
             keep=False,
         ),
         f"{split}-{settings.attack}",

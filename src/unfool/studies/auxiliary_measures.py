@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 from unfool.data.table import ImageTable
 from unfool.evaluation import Records
-from unfool.evaluation.filling import filling_quality
-from unfool.evaluation.ladder import RUNGS
-from unfool.evaluation.pretext import pretext_quality
+from unfool.evaluation.adaptive.ladder import RUNGS
+from unfool.evaluation.pretext.accuracy import pretext_quality
+from unfool.evaluation.pretext.inpainting import filling_quality
 from unfool.report.curves import Curve
 from unfool.studies.auxiliary_networks import (
     Reversal,

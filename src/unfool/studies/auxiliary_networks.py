@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from unfool.attacks import Search, make_attack
+from unfool.attacks import ProxySettings, make_attack
 from unfool.core.streams import Streams
 from unfool.core.threat import ThreatModel
 from unfool.data.table import ImageTable
@@ -196,7 +196,7 @@ def crafted(settings: Scale, network: Trained, attack: str, work: Workspace) -> 
         attacked_images(settings, network.part, work, count),
         make_attack(attack, settings.threat, values),
         seed=0,
-        search=Search(dtype=settings.precision),
+        search=ProxySettings(dtype=settings.precision),
         keep=True,
     )
 

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from unfool.core.batch import Batch
-from unfool.evaluation.filling import inpainted
-from unfool.models.modes import untouched
+from unfool.evaluation.pretext.inpainting import inpainted
+from unfool.models.modes import frozen_eval
 from unfool.report.strips import Strip
 from unfool.studies.auxiliary_measures import AUDITED, fills
 from unfool.studies.auxiliary_networks import Reversal, Trained, attacked_images, bound, crafted, reversed_by, trained
@@ -64,7 +64,7 @@ def _put_back(network: Trained, work: Workspace) -> list[Strip]:
     if not isinstance(task, Jigsaw) or task.settings.form == "whole":
         return []
     images = _images(network, work)
-    with untouched(run.network), untouched(task), torch.no_grad():
+    with frozen_eval(run.network), frozen_eval(task), torch.no_grad():
         views = task.views(Batch(images=images, ids=torch.arange(len(images))), None)
         answers = task.head(run.network.features(views.images, views.stage)).argmax(1)
     tiles = views.images.unflatten(0, (views.count, -1)).transpose(0, 1)
@@ -98,7 +98,7 @@ def _brought_back(settings: Scale, reversal: Reversal, work: Workspace) -> list[
     names = table.classes[table.label_column or ""]
     count = min(len(examples), 50)
     clean, attacked, labels = table.batch(torch.arange(count)).images, examples.images[:count], examples.labels[:count]
-    with untouched(run.network), torch.no_grad():
+    with frozen_eval(run.network), torch.no_grad():
         purified = defense.shown(attacked, examples.ids[:count])[:count]  # type: ignore[operator]
         says = [run.network(images).argmax(1) for images in (clean, attacked, purified)]
     turned = (says[0] == labels) & (says[1] != labels)

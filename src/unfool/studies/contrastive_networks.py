@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
-from unfool.attacks import Search, make_attack
+from unfool.attacks import ProxySettings, make_attack
 from unfool.core.streams import Streams
 from unfool.data.table import ImageTable
 from unfool.evaluation import AdversarialSet
@@ -112,6 +112,6 @@ def crafted(settings: Scale, trained: Trained, name: str, work: Workspace) -> Ad
         attacked_images(settings, trained.data, work),
         attack,
         seed=trained.seed,
-        search=Search(dtype=settings.precision),
+        search=ProxySettings(dtype=settings.precision),
         keep=trained.model == SINGLE,
     )

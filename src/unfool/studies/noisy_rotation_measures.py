@@ -12,15 +12,15 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from unfool.attacks import Search, make_attack
+from unfool.attacks import ProxySettings, make_attack
 from unfool.core.files import write_json
 from unfool.evaluation import Records, craft, identity, judge
-from unfool.evaluation.probed import probe_records
+from unfool.evaluation.pretext.probe_records import probe_records
 from unfool.studies.noisy_rotation_networks import attacked_images, pretrained, probed_images
 from unfool.studies.noisy_rotation_scales import SOURCE, STAGES, Pretraining, Scale
 from unfool.studies.workspace import Workspace
-from unfool.training.probe_settings import ProbeSettings
-from unfool.training.probes import ProbeResult, probe
+from unfool.training.probing.probe import ProbeResult, probe
+from unfool.training.probing.settings import ProbeSettings
 
 SPLITS = ("train", "test")
 
@@ -135,7 +135,7 @@ def _attack(settings: Scale, plan: Pretraining, classifier: nn.Module, work: Wor
                 classifier,
                 table,
                 attack,
-                search=Search(dtype=settings.precision),
+                search=ProxySettings(dtype=settings.precision),
                 report=lambda done, total: advance(done, total, ""),
             )
         judge(classifier, examples).save(_path(work, plan, _key(threat)))

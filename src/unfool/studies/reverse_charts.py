@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from unfool.evaluation import Records
-from unfool.evaluation.ladder_outcome import TITLES
+from unfool.evaluation.adaptive.ladder_result import TITLES
 from unfool.studies.chart import chart, histogram, point
 from unfool.studies.recipes import ROBUST
 from unfool.studies.reverse_measures import REVERSE, Measured

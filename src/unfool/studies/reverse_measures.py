@@ -10,12 +10,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from unfool.attacks import Search, make_attack
+from unfool.attacks import ProxySettings, make_attack
 from unfool.core.streams import Streams
 from unfool.defenses.gate import calibrate_threshold
 from unfool.evaluation import Records
-from unfool.evaluation.corrupted import mean_corruption_accuracy
-from unfool.evaluation.ladder import RUNGS
+from unfool.evaluation.adaptive.ladder import RUNGS
+from unfool.evaluation.corruptions import mean_corruption_accuracy
 from unfool.studies.recipes import ROBUST
 from unfool.studies.reverse_networks import attacked_images, crafted, path_of, reversal, trained
 from unfool.studies.reverse_scales import NORMS, REVERSAL_STEPS, SET_STEPS, SOURCE_NORMS, SOURCE_STEPS, STEPS, Scale
@@ -138,7 +138,7 @@ def by_strength(settings: Scale, base: str, work: Workspace) -> Iterator[Measure
             attacked_images(settings, work),
             attack,
             seed=0,
-            search=Search(dtype=settings.precision),
+            search=ProxySettings(dtype=settings.precision),
             keep=False,
         ),
         settings.strong,

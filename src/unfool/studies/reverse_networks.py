@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from unfool.attacks import Search, make_attack
+from unfool.attacks import ProxySettings, make_attack
 from unfool.core.errors import UnfoolWarning
 from unfool.core.streams import Streams
 from unfool.core.threat import ThreatModel
@@ -65,7 +65,7 @@ def crafted(settings: Scale, base: str, norm: str, steps: int, work: Workspace) 
         attacked_images(settings, work),
         make_attack(f"pgd-{steps}", str(threat), values),
         seed=0,
-        search=Search(dtype=settings.precision),
+        search=ProxySettings(dtype=settings.precision),
         keep=True,
     )
 

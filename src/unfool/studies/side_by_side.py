@@ -52,7 +52,7 @@ def workers_for(device: str, jobs: int) -> int:
     return min(jobs, len(os.sched_getaffinity(0))) if device == "cpu" else 1
 
 
-def make_all(jobs: Sequence[Callable[[Any], object]], place: Place, console: Console, workers: int) -> None:
+def run_jobs(jobs: Sequence[Callable[[Any], object]], place: Place, console: Console, workers: int) -> None:
     """Call every job with a workspace at ``place``, ``workers`` at a time; jobs must be picklable.
 
     The first error, or an interrupt, ends them all and is raised here. Workers end with this process, even if it is
@@ -116,7 +116,7 @@ def _make(job: Callable[[Any], object], place: Place) -> None:
 
 
 @contextlib.contextmanager
-def told_to_parent(title: str) -> Iterator[Advance]:
+def report_to_parent(title: str) -> Iterator[Advance]:
     """In a worker: progress of a piece for the parent to show, a few times a second, and a line when it is over."""
     started, last = time.monotonic(), -1.0
 

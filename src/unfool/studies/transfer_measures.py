@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from unfool.attacks import Search, make_attack
+from unfool.attacks import ProxySettings, make_attack
 from unfool.core.streams import Streams
 from unfool.evaluation import Records
-from unfool.evaluation.probed import probe_records
+from unfool.evaluation.pretext.probe_records import probe_records
 from unfool.models.network import Network
 from unfool.models.trunks import TrunkSpec
 from unfool.studies.transfer_networks import WORKFLOW, Plan, attacked_images, fine_tuned, folder, pretrained, tables
@@ -29,8 +29,8 @@ from unfool.studies.transfer_scales import (
 )
 from unfool.studies.workspace import Workspace
 from unfool.training import TrainedRun
-from unfool.training.probe_settings import ProbeSettings
-from unfool.training.probes import probe
+from unfool.training.probing.probe import probe
+from unfool.training.probing.settings import ProbeSettings
 
 NATURAL, FGSM, PGD, STRONG = "none", "fgsm", "pgd", "strong"
 """Keys of a network's records: clean images, and the three attacks of a scale."""
@@ -113,7 +113,7 @@ def _attacked(
             attacked_images(settings, work, count, plan.other),
             made,
             seed=0,
-            search=Search(dtype=settings.precision),
+            search=ProxySettings(dtype=settings.precision),
             keep=False,
             column=settings.other.column if plan.other else None,
         ),

@@ -15,16 +15,16 @@ from typing import Any
 from rich.console import Console
 from torch import nn
 
-from unfool.attacks import Attack, Search
+from unfool.attacks import Attack, ProxySettings
 from unfool.core.files import write_json
 from unfool.data.catalog import open_table
 from unfool.data.corruptions import CORRUPTIONS
 from unfool.data.table import ImageTable
 from unfool.evaluation import AdversarialSet, Records, craft, identity, judge, load_set, save_set
-from unfool.evaluation.audit import audit
-from unfool.evaluation.corrupted import judge_corrupted
-from unfool.evaluation.ladder import ladder
-from unfool.studies.side_by_side import Place, in_worker, make_all, told_to_parent, workers_for
+from unfool.evaluation.adaptive.audit import audit
+from unfool.evaluation.adaptive.ladder import ladder
+from unfool.evaluation.corruptions import judge_corrupted
+from unfool.studies.side_by_side import Place, in_worker, report_to_parent, run_jobs, workers_for
 from unfool.training import RunConfig, TrainedRun, train
 from unfool.training.progress import Advance, progress_bar
 
@@ -51,7 +51,7 @@ class Workspace:
         """
         workers = workers_for(self.device, len(jobs))
         if workers > 1 and not in_worker():
-            make_all(jobs, Place(out=self.out, data_dir=self.data_dir, device=self.device), self.console, workers)
+            run_jobs(jobs, Place(out=self.out, data_dir=self.data_dir, device=self.device), self.console, workers)
 
     def run_folder(self, name: str) -> Path:
         """Where the run of that name lies."""
@@ -113,7 +113,7 @@ class Workspace:
         attack: Attack,
         *,
         seed: int,
-        search: Search | None,
+        search: ProxySettings | None,
         keep: bool,
         column: str | None = None,
     ) -> AdversarialSet:
@@ -185,7 +185,7 @@ class Workspace:
             yield lambda done, total, note: None
             return
         if in_worker():
-            with told_to_parent(title) as advance:
+            with report_to_parent(title) as advance:
                 yield advance
             return
         started = time.monotonic()

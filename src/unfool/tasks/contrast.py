@@ -29,7 +29,7 @@ from unfool.core.errors import DataError, SpecError
 from unfool.core.streams import Streams
 from unfool.data.augment import augmented
 from unfool.data.table import ImageTable
-from unfool.models.modes import untouched
+from unfool.models.modes import frozen_eval
 from unfool.models.network import Network
 from unfool.tasks.base import TASKS, Task, at_least_fp32
 from unfool.tasks.contrast_losses import CONTRAST_LOSSES
@@ -144,7 +144,7 @@ class Contrast(Task):
         draws, chosen = streams.named("bank"), table.sample(rows, streams.named("bank"))
         device = next(network.parameters()).device
         found = []
-        with torch.no_grad(), untouched(network), untouched(self):
+        with torch.no_grad(), frozen_eval(network), frozen_eval(self):
             for start in range(0, rows, _CHUNK):
                 batch = chosen.batch(torch.arange(start, min(start + _CHUNK, rows)), device)
                 views = augmented(batch, self.settings.augmentation, 1, draws)

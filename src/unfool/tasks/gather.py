@@ -18,7 +18,7 @@ import torch
 import torch.distributed
 from torch import Tensor
 
-from unfool.core.processes import place
+from unfool.core.processes import rank_and_world_size
 
 _JOINT: ContextVar[bool] = ContextVar("joint batch", default=False)
 
@@ -33,9 +33,9 @@ def joint_batch() -> Iterator[None]:
         _JOINT.reset(token)
 
 
-def joint_place() -> tuple[int, int]:
+def joint_rank_and_world_size() -> tuple[int, int]:
     """As `place`, inside `joint_batch`; (0, 1) outside."""
-    return place() if _JOINT.get() else (0, 1)
+    return rank_and_world_size() if _JOINT.get() else (0, 1)
 
 
 def gathered(z_ND: Tensor, count: int = 1) -> Tensor:
@@ -44,7 +44,7 @@ def gathered(z_ND: Tensor, count: int = 1) -> Tensor:
     ``count`` is V. Differentiable: the gradients of all processes reach every process's own rows. Each process gets
     the losses of the whole batch from it, and keeps `own_rows` of them.
     """
-    number, processes = joint_place()
+    number, processes = joint_rank_and_world_size()
     if processes == 1:
         return z_ND
     own_VbD = z_ND.unflatten(0, (count, -1))
@@ -55,13 +55,13 @@ def gathered(z_ND: Tensor, count: int = 1) -> Tensor:
 
 def own_rows(values_B: Tensor) -> Tensor:
     """This process's rows (b, ...) of values for the images of the joint batch (P·b, ...)."""
-    number, processes = joint_place()
+    number, processes = joint_rank_and_world_size()
     return values_B if processes == 1 else values_B.chunk(processes)[number]
 
 
 def summed(values: Tensor) -> Tensor:
     """The sum over the processes of the joint batch, of equal shapes; differentiable."""
-    _, processes = joint_place()
+    _, processes = joint_rank_and_world_size()
     return values if processes == 1 else _Summed.apply(values)
 
 

@@ -25,7 +25,7 @@ from unfool.data.augment import augmented
 from unfool.models.network import Network
 from unfool.models.tile_heads import PUZZLE
 from unfool.tasks.base import TASKS, Task, at_least_fp32
-from unfool.tasks.permutations import Reading, permutation_set
+from unfool.tasks.permutations import ObjectiveValue, permutation_set
 from unfool.tasks.tiles import cut, normalised, one_by_one, together
 
 WHOLE_HEAD, TILE_HEAD, CONVOLUTION_HEAD = "whole-tiles", "tiles", "tile-convolution"
@@ -69,7 +69,7 @@ class Jigsaw(Task):
         form: Literal["whole", "context-free"] = "whole"
         grid: int = Field(default=2, ge=2, le=3)
         count: int = Field(default=24, ge=2)
-        permutations: Reading = "pairwise"
+        permutations: ObjectiveValue = "pairwise"
         gap: float = Field(default=0.125, ge=0, lt=1)
         jitter: float = Field(default=0.125, ge=0, lt=1)
         augmentation: str = "none"

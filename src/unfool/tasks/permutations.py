@@ -19,13 +19,13 @@ from unfool.core.errors import SpecError
 from unfool.core.spec import unknown
 from unfool.core.streams import Streams
 
-Reading = Literal["pairwise", "original"]
+ObjectiveValue = Literal["pairwise", "original"]
 
 MOST_THINGS = 9
 """Every permutation is looked at: 362,880 of nine things, and ten times as many of ten."""
 
 
-def permutation_set(things: int, count: int, reading: Reading = "pairwise", seed: int = 0) -> Tensor:
+def permutation_set(things: int, count: int, reading: ObjectiveValue = "pairwise", seed: int = 0) -> Tensor:
     """``count`` different permutations of 0 … things - 1, (count, things) int64, the same for the same seed.
 
     ``pairwise``: each next one has the greatest least distance to those before it. Noroozi & Favaro ("Unsupervised

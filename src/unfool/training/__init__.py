@@ -3,8 +3,8 @@
 from unfool.training.config import RunConfig, StageConfig, TaskConfig, read_config, run_config
 from unfool.training.folder import TrainedRun, open_run
 from unfool.training.held_out import cut_held_out
-from unfool.training.probe_settings import ProbeSettings
-from unfool.training.probes import ProbeResult, StageClassifier, StageProbe, probe
+from unfool.training.probing.probe import ProbeResult, StageClassifier, StageProbe, probe
+from unfool.training.probing.settings import ProbeSettings
 from unfool.training.regimes import in_regime
 from unfool.training.run import train
 

@@ -16,7 +16,7 @@ from unfool.core.spec import unknown
 from unfool.models.network import NORMALISATIONS
 from unfool.models.trunks import TrunkSpec
 from unfool.tasks import TASKS, make_task
-from unfool.training.moving import check_moves
+from unfool.training.trainable import check_moves
 
 SCHEMA_VERSION = 1
 CLASSIFIER = "labels"

@@ -12,12 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from unfool.tasks.base import at_least_fp32
-from unfool.tasks.gather import joint_place, summed
+from unfool.tasks.gather import joint_rank_and_world_size, summed
 
 
 class _JointStatistics(nn.modules.batchnorm._BatchNorm):
     def forward(self, input: Tensor) -> Tensor:
-        _, processes = joint_place()
+        _, processes = joint_rank_and_world_size()
         if not self.training or processes == 1:
             return super().forward(input)
         axes = [axis for axis in range(input.ndim) if axis != 1]

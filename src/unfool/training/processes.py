@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from unfool.core.errors import DeviceError
-from unfool.tasks.gather import joint_place, summed
+from unfool.tasks.gather import joint_rank_and_world_size, summed
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -73,7 +73,7 @@ def share_of(size: int, processes: int) -> int:
 def joint_means(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The mean of each tensor, over all processes inside `joint_batch`; every process must call it."""
     means = {name: value.detach().mean() for name, value in values.items()}
-    _, processes = joint_place()
+    _, processes = joint_rank_and_world_size()
     if processes == 1:
         return means
     joint = summed(torch.stack([value.float() for value in means.values()])) / processes

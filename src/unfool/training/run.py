@@ -18,10 +18,9 @@ from unfool.data.table import ImageTable
 from unfool.models.header import read_header
 from unfool.models.weights import save_network
 from unfool.tasks.gather import joint_batch, summed
+from unfool.training.adversarial.early_stopping import COLUMNS, judged_column
 from unfool.training.checkpoint import Progress, read_checkpoint, restore, save_checkpoint
 from unfool.training.config import RunConfig
-from unfool.training.early_stopping import COLUMNS, judged_column
-from unfool.training.ending import Ending
 from unfool.training.folder import (
     CHECKPOINT,
     METRICS,
@@ -33,13 +32,14 @@ from unfool.training.folder import (
     table_fingerprint,
 )
 from unfool.training.held_out import cut_held_out
+from unfool.training.initial_network import initial_network, resolve_start
 from unfool.training.joint_norm import share_statistics
 from unfool.training.metrics import Metrics
 from unfool.training.processes import joint_means, make_accelerator, share_of, training_device
 from unfool.training.schedule import learning_rate, make_optimizer
 from unfool.training.stage import Stage
-from unfool.training.start import begin, resolved
-from unfool.training.turns import Turns
+from unfool.training.task_optimizers import TaskOptimizers
+from unfool.training.weight_selection import WeightSelection
 
 LOG_EVERY = 10
 """Steps between two lines of metrics.csv."""
@@ -69,7 +69,7 @@ def train(
     """
     folder = Path(folder)
     weights = folder / WEIGHTS
-    config = resolved(config)
+    config = resolve_start(config)
     if table.name != config.data:
         raise DataError(f"the configuration names the data {config.data!r}, the table is {table.name!r}; give one set")
     run = None if weights.is_file() else _Run(config, table, folder, device, report, checkpoint_seconds)
@@ -115,7 +115,7 @@ class _Run:
         self.streams = Streams(config.seed)
         self.table, self.held_out = cut_held_out(config, table)
         classes = {column: len(names) for column, names in table.classes.items()}
-        self.network = begin(config, self.streams)
+        self.network = initial_network(config, self.streams)
         # Heads of all stages exist from the start, so that the order of stages changes no initial weight.
         self.stages = [Stage(item, self.network, classes, self.streams) for item in config.stages]
         if config.classifier in self.network.heads:
@@ -142,9 +142,9 @@ class _Run:
         for index in range(progress.stage, len(self.stages)):
             stage = self.stages[index].to(self.device)
             stage.choose_moving()
-            optimizer, turns = make_optimizer(stage.config, stage.ungrouped()), Turns(stage)
+            optimizer, turns = make_optimizer(stage.config, stage.ungrouped()), TaskOptimizers(stage)
             # The others need no copy of the best weights: the next stage begins with the first process's.
-            ending = Ending(stage, self.held_out if self.first else None, self.streams, self.device)
+            ending = WeightSelection(stage, self.held_out if self.first else None, self.streams, self.device)
             if saved is not None:
                 restore(saved, stage, [optimizer, *turns.optimizers.values()], ending.state())
                 saved = None
@@ -172,8 +172,8 @@ class _Run:
         index: int,
         stage: Stage,
         optimizer: torch.optim.Optimizer,
-        turns: Turns,
-        ending: Ending,
+        turns: TaskOptimizers,
+        ending: WeightSelection,
         progress: Progress,
         metrics: Metrics | None,
         started: float,

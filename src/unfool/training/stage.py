@@ -14,16 +14,16 @@ from torch import Tensor, nn
 from unfool.core.batch import Batch
 from unfool.core.errors import ImagesError, SpecError
 from unfool.core.streams import Streams
-from unfool.models.modes import settled_norms, untouched
+from unfool.models.modes import frozen_eval, running_statistics
 from unfool.models.network import Network
 from unfool.tasks import Task, make_task
 from unfool.tasks.base import ParameterGroup
-from unfool.tasks.gather import joint_place
-from unfool.training.adversarial import Adversary, Shown
-from unfool.training.clean_norms import CleanNorms
+from unfool.tasks.gather import joint_rank_and_world_size
+from unfool.training.adversarial.adversary import Adversary, ViewPair
+from unfool.training.adversarial.clean_norms import CleanNorms
+from unfool.training.adversarial.weight_perturbation import WeightPerturbation
 from unfool.training.config import StageConfig
-from unfool.training.moving import frozen_parts
-from unfool.training.perturbed_weights import WeightPerturbation
+from unfool.training.trainable import frozen_parts
 
 
 class Stage(nn.Module):
@@ -83,7 +83,7 @@ class Stage(nn.Module):
             self._task(name).at(done)
 
     def forward(self, batch: Batch, streams: Streams) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        shown: Iterable[Shown] = self._shown(batch, streams)
+        shown: Iterable[ViewPair] = self._shown(batch, streams)
         if self.config.awp:
             # Everything is crafted on the weights as they are, and shown again to the perturbed ones.
             shown = every = list(shown)
@@ -93,7 +93,7 @@ class Stage(nn.Module):
             self._task(name).after_step()
         return found
 
-    def _shown(self, batch: Batch, streams: Streams) -> Iterator[Shown]:
+    def _shown(self, batch: Batch, streams: Streams) -> Iterator[ViewPair]:
         """Sets of views one after the other, each moved when it is asked for."""
         made = {name: self._task(name).views(batch, streams) for name in self.tasks}
         own = batch.images.shape[2:]
@@ -105,11 +105,11 @@ class Stage(nn.Module):
         for (_, perturbed), names in sets.items():
             moved = clean = {name: made[name] for name in names}
             if self.adversary.engine is not None and perturbed:
-                with untouched(self):
+                with frozen_eval(self):
                     moved = self.adversary.moved(self.adversary.engine, clean, self._outputs, batch.ids, streams)
-            yield Shown(clean=clean, moved=moved)
+            yield ViewPair(clean=clean, moved=moved)
 
-    def _read(self, shown: Iterable[Shown]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    def _read(self, shown: Iterable[ViewPair]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         losses: dict[str, Tensor] = {}
         scores: dict[str, Tensor] = {}
         for group in shown:
@@ -117,7 +117,7 @@ class Stage(nn.Module):
             for name, views in group.moved.items():
                 losses[name] = self.adversary.losses(name, clean, moved, views)
                 # A score is a second look, and leaves no trace in the norms of a head.
-                with torch.no_grad(), settled_norms(self._task(name)):
+                with torch.no_grad(), running_statistics(self._task(name)):
                     found = self._task(name).scores(moved[views.stage].detach(), views)
                 scores.update({f"{score}/{name}": values for score, values in found.items()})
         return losses, scores
@@ -156,13 +156,13 @@ class Stage(nn.Module):
 
     def _outputs(self, images: Tensor, stages: Set[str], *, clean: bool = False) -> dict[str, Tensor]:
         """Features at some trunk stages, in one pass; ``clean`` images take the clean norms, where there are any."""
-        self.model_images += len(images) * joint_place()[1]
+        self.model_images += len(images) * joint_rank_and_world_size()[1]
         images = images.contiguous(memory_format=torch.channels_last)
         # Tiles have other statistics than whole images. By their own, their head would learn features that nobody
         # shows it afterwards; in the running ones, they would spoil those of the classifier beside them.
         tiles = self._size is not None and images.shape[2:] != self._size
         # The trunk alone: a loss under autocast would be multiplied out in bf16 however often it asks for float32.
-        with self._precision(images.device.type), settled_norms(self.network.trunk) if tiles else nullcontext():
+        with self._precision(images.device.type), running_statistics(self.network.trunk) if tiles else nullcontext():
             if clean and self.clean_norms is not None:
                 return self.clean_norms.features_at(self.network, images, stages)
             return self.network.features_at(images, stages)

@@ -1,0 +1,1 @@
+"""Adaptive evaluation: attacks on a defended system by an attacker who knows the defense."""

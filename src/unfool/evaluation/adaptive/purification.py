@@ -1,0 +1,82 @@
+"""What a defense makes of some images: their purified form, the predictions before and after, and the loss between.
+
+Legend: B images, K classes, S steps of the reversal.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from unfool.core.batch import check_images
+from unfool.defenses.gate import gate_losses
+from unfool.defenses.reverse import Reverse
+from unfool.evaluation.adaptive.engines import reversal_of, taken
+from unfool.evaluation.crafting.batches import device_of
+from unfool.models.modes import frozen_eval
+
+ABSTAINS = "abstains"
+"""What the class behind the last is called, which a gate gives to what it refuses."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Purification:
+    """``images`` (B, C, H, W) purified (the first of several reversals), ``before`` (B, K) the network's probabilities
+    of the images as they came, ``after`` (B, K or K + 1) the defense's. ``losses`` are the pretext losses before and
+    after on the same views, (B,) each, and ``path`` (S + 1, B) those along the reversal, each step on its own views;
+    None where the defense has no task, or does not tell."""
+
+    images: Tensor
+    before: Tensor
+    after: Tensor
+    losses: tuple[Tensor, ...] | None
+    path: Tensor | None
+
+
+def purification(defense: nn.Module, images: Tensor) -> Purification:
+    """Purify images (B, C, H, W) in [0,1] by a defense (see `ladder`) and classify them without and with it.
+
+    Results are on the CPU. Raises ImagesError for images that break the contract, and what the defense raises.
+    """
+    check_images(images)
+    parts, reversal = taken(defense), reversal_of(defense)
+    network, count = parts.classifier, len(images)
+    images = images.to(device_of(network))
+    with frozen_eval(defense), torch.no_grad():
+        # A gate shows images without telling the way.
+        told: Any = defense.purify(images) if hasattr(defense, "purify") else None  # type: ignore[operator]
+        shown = parts.shown(images) if told is None else told.images
+        path = getattr(told, "losses", None)
+        losses = None
+        if isinstance(reversal, Reverse):
+            losses = tuple(gate_losses(network, reversal.task, one).cpu() for one in (images, shown[:count]))
+        return Purification(
+            images=shown[:count].detach().cpu(),
+            before=network(images).float().softmax(1).cpu(),
+            after=defense(images).float().softmax(1).cpu(),
+            losses=losses,
+            path=None if path is None else path.detach()[:, :count].cpu(),
+        )
+
+
+def likeliest(shares: Tensor, names: Sequence[str], count: int = 1) -> list[dict[str, Any]]:
+    """The ``count`` likeliest classes by name, with their probabilities, of one image's (K,)."""
+    top = shares.topk(min(count, len(shares)))
+    return [
+        {"name": names[index] if index < len(names) else ABSTAINS, "probability": round(share, 4)}
+        for share, index in zip(top.values.tolist(), top.indices.tolist(), strict=True)
+    ]
+
+
+def png(image: Tensor) -> bytes:
+    """An image (C, H, W) in [0,1], C 1 or 3, as a PNG file; its pixels are rounded to eight bits."""
+    pixels = (image.detach().float().cpu() * 255).round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0).numpy()
+    file = io.BytesIO()
+    Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels).save(file, format="PNG", optimize=True)
+    return file.getvalue()

@@ -1,0 +1,111 @@
+"""Stored adversarial sets: images with their labels, distances, and the identity of the system they were crafted on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from unfool.core.batch import check_images
+from unfool.core.errors import DataError, UnfoolError
+from unfool.core.threat import ThreatModel
+from unfool.evaluation.checksum import seal
+from unfool.models.weights import load_tensors, save_tensors
+
+SCHEMA_VERSION = 2
+"""Since 2 a set says which part of the attack fooled each image."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdversarialSet:
+    """``images`` (N, C, H, W) float32 in [0,1], ``labels``, ``ids`` (N,) int64, ``distances`` (N,), and their origin.
+
+    ``by`` (N,) says which of the attack's ``parts`` fooled each image, -1 if none did.
+    ``crafted_on`` is the identity of the attacked system; judged on any other, the result is transfer. ``flat`` marks
+    images that stood because that system gave no gradient, ``cpu_seconds`` and ``model_images`` say what crafting cost;
+    ``settings`` are the attack's own (steps, step size, restarts). Raises DataError for parts that do not fit together.
+    """
+
+    images: Tensor
+    labels: Tensor
+    ids: Tensor
+    distances: Tensor
+    flat: Tensor
+    by: Tensor
+    attack: str
+    threat: str
+    data: str
+    split: str
+    column: str
+    seed: int
+    crafted_on: str
+    cpu_seconds: float
+    model_images: int
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    parts: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        tensors = [getattr(self, name) for name in _TENSORS]
+        if len({len(tensor) if tensor.ndim else -1 for tensor in tensors}) != 1:
+            raise DataError("the tensors of an adversarial set have unequal lengths; craft it again")
+        if any(tensor.ndim != 1 for tensor in tensors[1:]) or any(
+            tensor.dtype != torch.int64 for tensor in (self.labels, self.ids, self.by)
+        ):
+            raise DataError("labels, ids and parts of an adversarial set must be int64 of shape (N,); craft it again")
+        if not isinstance(self.crafted_on, str) or not self.crafted_on:
+            raise DataError("an adversarial set does not say what it was crafted on; craft it again")
+        ThreatModel.parse(self.threat)
+        check_images(self.images)
+        if int(self.by.max()) >= len(self.parts) or int(self.by.min()) < -1:
+            raise DataError(f"an adversarial set names parts beyond its {len(self.parts)}; craft it again")
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @property
+    def wins(self) -> dict[str, int]:
+        """How many images each part of the attack fooled."""
+        return {name: int((self.by == number).sum()) for number, name in enumerate(self.parts)}
+
+
+_TENSORS = ("images", "labels", "ids", "distances", "flat", "by")
+
+
+def save_set(examples: AdversarialSet, path: str | Path) -> None:
+    """Write a set as safetensors with its sealed manifest in the header, whole or not at all."""
+    tensors = {name: getattr(examples, name) for name in _TENSORS}
+    tensors["flat"] = tensors["flat"].to(torch.uint8)
+    manifest = {name: value for name, value in examples.__dict__.items() if name not in _TENSORS}
+    manifest["settings"] = dict(examples.settings)
+    save_tensors(path, tensors, {"adversarial_set": SCHEMA_VERSION, **manifest, "seal": seal(manifest, tensors)})
+
+
+def load_set(path: str | Path) -> AdversarialSet:
+    """Read a set; WeightsError for a malformed file, DataError for one that is no set, was edited or is newer.
+
+    A missing file is a DataError as well.
+    """
+    if not Path(path).is_file():
+        raise DataError(f"{path} is not a file; give an adversarial set that unfool attack wrote")
+    tensors, manifest = load_tensors(path)
+    version = manifest.pop("adversarial_set", None)
+    if isinstance(version, bool) or not isinstance(version, int):
+        raise DataError(f"{path} is not an adversarial set; give a file that unfool attack wrote")
+    if version > SCHEMA_VERSION:
+        raise DataError(f"{path} has schema version {version}; this unfool reads up to {SCHEMA_VERSION}: update unfool")
+    manifest.pop("schema_version", None)
+    missing = [name for name in _TENSORS if name not in tensors and (name, version) != ("by", 1)]
+    if missing:
+        raise DataError(f"{path} lacks {', '.join(missing)} of an adversarial set; craft it again")
+    if manifest.pop("seal", None) != seal(manifest, tensors):
+        raise DataError(f"{path} was changed after it was written: its seal does not fit; craft it again")
+    if version == 1:
+        tensors["by"] = torch.full_like(tensors["ids"], -1)
+    try:
+        return AdversarialSet(**{**tensors, "flat": tensors["flat"].bool()}, **manifest)
+    except (TypeError, AttributeError, UnfoolError) as error:
+        raise DataError(f"{path} is no whole adversarial set ({error}); craft it again") from error

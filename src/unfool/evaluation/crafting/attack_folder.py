@@ -1,0 +1,104 @@
+"""A folder in which crafting is kept, so that it goes on where it was stopped, to the bit.
+
+``crafting.json`` says what is crafted; each finished batch is one file, and the batch underway keeps its state after
+every part of the attack.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from unfool.core.errors import OutputError
+from unfool.core.files import write_json
+from unfool.models.weights import load_tensors, save_tensors
+
+SCHEMA_VERSION = 1
+_MANIFEST = "crafting.json"
+
+
+class BatchCheckpoint:
+    """The folder of one crafting; OutputError if it holds another one."""
+
+    def __init__(self, folder: Path, manifest: Mapping[str, Any]):
+        self.folder = folder
+        wanted = {"schema_version": SCHEMA_VERSION, **manifest}
+        path = folder / _MANIFEST
+        if not path.is_file():
+            write_json(path, wanted)
+            return
+        try:
+            there = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise OutputError(f"{path} cannot be read ({error}); choose another folder or remove this one") from error
+        # As JSON both: a tuple that was written comes back as a list.
+        differing = [key for key, value in json.loads(json.dumps(wanted)).items() if there.get(key) != value]
+        if differing:
+            key = differing[0]
+            raise OutputError(
+                f"{folder} keeps another evaluation: {key} is {there.get(key)!r} there and {wanted[key]!r} here; "
+                "choose another folder or remove this one"
+            )
+
+    def batch(self, number: int) -> tuple[dict[str, Tensor], float] | None:
+        """A finished batch and its CPU seconds, None if it is not finished."""
+        return self._load(self.folder / f"batch-{number:05}.safetensors")
+
+    def finish(self, number: int, tensors: Mapping[str, Tensor], seconds: float) -> None:
+        """Keep a finished batch; what was underway for it is removed."""
+        save_tensors(self.folder / f"batch-{number:05}.safetensors", tensors, {"cpu_seconds": seconds})
+        self._underway(number).unlink(missing_ok=True)
+
+    def memory(self, number: int, seconds: Callable[[], float], told: Callable[[int], None]) -> PartCheckpoint:
+        """Where batch ``number`` keeps its state between parts."""
+        return PartCheckpoint(self, number, seconds, told)
+
+    def _underway(self, number: int) -> Path:
+        return self.folder / f"underway-{number:05}.safetensors"
+
+    @staticmethod
+    def _load(path: Path) -> tuple[dict[str, Tensor], float] | None:
+        if not path.is_file():
+            return None
+        tensors, metadata = load_tensors(path)
+        return tensors, float(metadata["cpu_seconds"])
+
+
+def kept_size(folder: Path) -> int | None:
+    """The batch size of the crafting that a folder holds, None if it holds none: to resume with the same bits."""
+    try:
+        size = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))["batch_size"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return size if isinstance(size, int) and size > 0 else None
+
+
+class PartCheckpoint:
+    """One batch's state between the parts of an attack; ``spent`` are the CPU seconds of a process that was stopped."""
+
+    def __init__(self, kept: BatchCheckpoint, number: int, seconds: Callable[[], float], told: Callable[[int], None]):
+        self.kept = kept
+        self.number = number
+        self.seconds = seconds
+        self.told = told
+        self.spent = 0.0
+
+    def load(self) -> dict[str, Tensor] | None:
+        """The state after the last finished part."""
+        found = self.kept._load(self.kept._underway(self.number))
+        if found is None:
+            return None
+        state, self.spent = found
+        for name in ("fooled", "flat"):
+            state[name] = state[name].bool()
+        return state
+
+    def save(self, state: dict[str, Tensor]) -> None:
+        """Keep the state; tells how many parts are done."""
+        plain = {name: value.byte() if name in ("fooled", "flat") else value for name, value in state.items()}
+        save_tensors(self.kept._underway(self.number), plain, {"cpu_seconds": self.spent + self.seconds()})
+        self.told(int(state["done"]))

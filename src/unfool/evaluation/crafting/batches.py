@@ -1,0 +1,74 @@
+"""How images are cut into batches: as many as memory allows, and each batch the work of one process."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from unfool.core.errors import DataError, SpecError
+from unfool.models.modes import frozen_eval
+
+BATCH_SIZE = 250
+"""Images at a time on a CPU, if memory allows; results do not depend on it, only "same bits" does."""
+GPU_BATCH_SIZE = 1000
+MEMORY_SHARE = 0.5
+"""Part of the free memory that a batch may take; the rest is for the attack's own copies of the images."""
+_SMALLEST = 8
+
+Report = Callable[[int, int], None]
+"""Told as work goes on: images done, images in all."""
+
+
+def spans(count: int, size: int) -> list[slice]:
+    """The batches of ``count`` images; raises SpecError for a size below 1, DataError for no images."""
+    if size < 1:
+        raise SpecError(f"batch size {size} is not allowed; give 1 or more")
+    if not count:
+        raise DataError("there are no images to evaluate on; give a table with at least one")
+    return [slice(start, min(start + size, count)) for start in range(0, count, size)]
+
+
+def device_of(model: nn.Module) -> torch.device:
+    """Where the model lives; the CPU for one without tensors."""
+    return next((tensor.device for tensor in (*model.parameters(), *model.buffers())), torch.device("cpu"))
+
+
+def fitting(model: nn.Module, image: Tensor) -> int:
+    """How many images of this kind (1, C, H, W) go through model and gradient at once.
+
+    Counted are the bytes that one image's forward pass keeps for its gradient. At most BATCH_SIZE, on a GPU
+    GPU_BATCH_SIZE: beyond that a batch only takes memory.
+    """
+    kept = 0
+
+    def weigh(tensor: Tensor) -> Tensor:
+        nonlocal kept
+        if not isinstance(tensor, nn.Parameter):
+            kept += tensor.numel() * tensor.element_size()
+        return tensor
+
+    device = device_of(model)
+    with (
+        torch.inference_mode(False),
+        frozen_eval(model),
+        torch.enable_grad(),
+        torch.autograd.graph.saved_tensors_hooks(weigh, lambda tensor: tensor),
+    ):
+        model(image.to(device).detach().clone().requires_grad_())
+    most = GPU_BATCH_SIZE if device.type == "cuda" else BATCH_SIZE
+    each = 2 * kept + 16 * image.numel() * image.element_size()
+    return max(_SMALLEST, min(most, int(MEMORY_SHARE * _free(device) / each)))
+
+
+def _free(device: torch.device) -> int:
+    """Bytes that are free on the device."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    try:
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):
+        # Not every system tells; a small batch is then the safe choice.
+        return 1 << 30

@@ -1,0 +1,155 @@
+"""Craft adversarial examples on a system, batch by batch: resumable, and shared between processes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from unfool.attacks import Attack, ProxySettings
+from unfool.core.files import folder_lock
+from unfool.core.processes import rank_and_world_size
+from unfool.core.streams import Streams
+from unfool.data.table import ImageTable
+from unfool.evaluation.checksum import seal
+from unfool.evaluation.crafting.adversarial_set import AdversarialSet
+from unfool.evaluation.crafting.attack_folder import BatchCheckpoint, PartCheckpoint, kept_size
+from unfool.evaluation.crafting.batches import Report, device_of, fitting, spans
+from unfool.evaluation.crafting.processes import gathered
+from unfool.evaluation.identity import identity
+
+_PER_IMAGE = ("images", "distances", "flat", "by")
+
+
+def craft(
+    model: nn.Module,
+    table: ImageTable,
+    attack: Attack,
+    *,
+    column: str | None = None,
+    seed: int = 0,
+    search: ProxySettings | None = None,
+    batch_size: int | None = None,
+    report: Report | None = None,
+    folder: str | Path | None = None,
+) -> AdversarialSet:
+    """Attack ``model`` (images in [0,1] → logits) on every image of a table and keep what came out, with provenance.
+
+    ``column`` names the labels (default: the table's primary column). ``search`` turns on a fast twin. ``batch_size``
+    is by default what memory allows. With ``folder`` every batch, and in it every part of the attack, is kept as it is
+    done: the same call then goes on where it was stopped, with the same bits. In a group of processes
+    (torch.distributed) each takes its share of the batches and all get the whole. Raises DataError for a table without
+    images or labels, ImagesError for labels that the model's logits do not cover, NonFiniteError for NaN logits,
+    OutputError for a folder that holds another crafting or cannot be written.
+    """
+    labels = table.labels(column)
+    spans(len(table), 1 if batch_size is None else batch_size)  # what cannot be cut is refused before it is measured
+    rank, processes = rank_and_world_size()
+    # Each process keeps its own share: a lock on one folder would shut the others out.
+    share = f"process-{rank}-of-{processes}" if processes > 1 else ""
+    home = Path(folder) / share if folder is not None else None
+    if batch_size is None:
+        own = (kept_size(home) if home is not None else None) or fitting(model, table.batch(torch.arange(1)).images)
+        batch_size = min(gathered({rank: own}).values())
+    cuts = spans(len(table), batch_size)
+    manifest = {
+        "attack": attack.name,
+        "threat": str(attack.threat),
+        "data": table.name,
+        "split": table.split,
+        "column": column or table.label_column or "",
+        "seed": seed,
+        "crafted_on": identity(model),
+        "settings": dict(attack.settings),
+        "parts": attack.names,
+    }
+    work = _Work(model, table, attack, labels, Streams(seed).named("attack"), search, report)
+    if home is None:
+        done = {number: work.batch(cuts[number], None) for number in range(rank, len(cuts), processes)}
+    else:
+        asked = {"search": vars(search) if search is not None else None, "ids": seal({}, {"ids": table.ids})}
+        with folder_lock(home):
+            kept = BatchCheckpoint(home, {**manifest, **asked, "batch_size": batch_size})
+            done = {number: work.kept(number, cuts[number], kept) for number in range(rank, len(cuts), processes)}
+    batches = [part for _, part in sorted(gathered(done).items())]
+    return AdversarialSet(
+        **{name: torch.cat([tensors[name] for tensors, _ in batches]) for name in _PER_IMAGE},
+        labels=labels.clone(),
+        ids=table.ids.clone(),
+        cpu_seconds=sum(seconds for _, seconds in batches),
+        model_images=sum(int(tensors["model_images"]) for tensors, _ in batches),
+        **manifest,
+    )
+
+
+class _Work:
+    """One crafting: a batch in, tensors and CPU seconds out."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        table: ImageTable,
+        attack: Attack,
+        labels: Tensor,
+        streams: Streams,
+        search: ProxySettings | None,
+        report: Report | None,
+    ):
+        self.model = model
+        self.table = table
+        self.attack = attack
+        self.labels = labels
+        self.streams = streams
+        self.search = search
+        self.report = report
+        self.device = device_of(model)
+        self.twin = search.copy(model) if search is not None else None
+
+    def kept(self, number: int, span: slice, kept: BatchCheckpoint) -> tuple[dict[str, Tensor], float]:
+        """A batch from the folder, or crafted and put there."""
+        there = kept.batch(number)
+        if there is not None:
+            self._tell(span.stop)
+            return self._read(there[0]), there[1]
+        started = time.process_time()
+        parts = len(self.attack.names)
+
+        def told(done: int) -> None:
+            self._tell(span.start + (span.stop - span.start) * done // (parts + 1))
+
+        memory = kept.memory(number, lambda: time.process_time() - started, told)
+        tensors, seconds = self.batch(span, memory)
+        kept.finish(number, {**tensors, "flat": tensors["flat"].byte()}, seconds)
+        return tensors, seconds
+
+    @staticmethod
+    def _read(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return {**tensors, "flat": tensors["flat"].bool()}
+
+    def batch(self, span: slice, memory: PartCheckpoint | None) -> tuple[dict[str, Tensor], float]:
+        """Attack one batch."""
+        started = time.process_time()
+        rows = torch.arange(span.start, span.stop)
+        batch = self.table.batch(rows, self.device)
+        labels = self.labels[rows].to(self.device)
+        found = self.attack(
+            self.model,
+            batch.images,
+            labels,
+            ids=batch.ids,
+            streams=self.streams,
+            twin=self.twin,
+            search=self.search,
+            memory=memory,
+        )
+        tensors = {name: getattr(found, name).cpu() for name in _PER_IMAGE}
+        tensors["model_images"] = torch.tensor(found.model_images)
+        self._tell(span.stop)
+        return tensors, time.process_time() - started + (memory.spent if memory is not None else 0.0)
+
+    def _tell(self, done: int) -> None:
+        if self.report is not None:
+            self.report(done, len(self.table))

@@ -1,0 +1,84 @@
+"""What probes found, in the form of all results: records, rows, and their curves as charts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from unfool.core.spec import unknown
+from unfool.core.threat import ThreatModel
+from unfool.evaluation.records import NO_ATTACK, Records
+from unfool.evaluation.statistics.intervals import wilson
+from unfool.training.probing.probe import ProbeResult
+
+_SHOWN = {"train": "on an epoch's batches, each judged before its step", "test": "after each epoch"}
+
+
+def probe_records(
+    result: ProbeResult, stage: str, seed: int | None = None, *, split: str = "test", threat: str = "linf:8/255"
+) -> Records:
+    """Records of one linear probe on a split of the result ("train", "test" or "held_out"), as clean ones.
+
+    Their cost is that of all probes together, which share one pass. ``threat`` only names the threat model. Raises
+    SpecError for a stage, seed or split that was not probed.
+    """
+    probe = result.of(stage, seed)
+    if split not in probe.judged:
+        raise unknown("split of the probe", split, probe.judged)
+    table, judged = result.tables[split], probe.judged[split]
+    return Records(
+        attack=NO_ATTACK,
+        threat=str(ThreatModel.parse(threat)),
+        data=table.name,
+        split=table.split if split == "test" else split,
+        seed=probe.seed,
+        ids=table.ids.tolist(),
+        correct=judged.correct.tolist(),
+        losses=[round(value, 6) for value in judged.losses.tolist()],
+        distances=[0.0] * len(table),
+        crafted_on=None,
+        judged_on=None,
+        cpu_seconds=result.cpu_seconds,
+        model_images=result.model_images,
+        labels=table.labels(result.column).tolist(),
+    )
+
+
+def probe_results(result: ProbeResult, name: str) -> dict[str, Any]:
+    """A results file of probes, which `unfool report` shows as a page; ``name`` is the probed network's."""
+    rows = []
+    for stage in result.stages:
+        for seed in result.seeds:
+            for split in result.of(stage, seed).judged:
+                records = probe_records(result, stage, seed, split=split)
+                rows.append(records.row(name, settings={"stage": stage, "probe": "linear"}))
+        if stage in result.neighbours:
+            row = probe_records(result, stage).row(name)
+            rows.append(row | _by_neighbours(result, stage))
+    charts = [_curves(result, split) for split in _SHOWN]
+    return {"schema_version": 1, "system": name, "rows": rows, "claims": [], "charts": charts}
+
+
+def _by_neighbours(result: ProbeResult, stage: str) -> dict[str, Any]:
+    """What is another in the row of the nearest-neighbour probe, which has no loss and no seed."""
+    right = result.neighbours[stage]
+    low, high = wilson(int(right.sum()), len(right))
+    shares = {"accuracy": float(right.double().mean()), "low": low, "high": high}
+    probe = f"{result.settings.neighbours} nearest neighbours"
+    found: dict[str, Any] = {key: round(value, 6) for key, value in shares.items()}
+    return found | {"seed": 0, "loss": None, "settings": {"stage": stage, "probe": probe}}
+
+
+def _curves(result: ProbeResult, split: str) -> dict[str, Any]:
+    """Accuracy over the epochs by stage, of the first seed."""
+    series = []
+    for stage in result.stages:
+        curve: list[float] = getattr(result.of(stage), f"{split}_curve")
+        series.append({"name": stage, "points": [[n, round(share, 6)] for n, share in enumerate(curve, 1)]})
+    return {
+        "title": f"Linear probes, {split} accuracy",
+        "x": "epoch",
+        "y": "accuracy",
+        "kind": "line",
+        "series": series,
+        "caption": f"Accuracy {_SHOWN[split]}, seed {result.seeds[0]}.",
+    }

@@ -1,0 +1,1 @@
+"""Reliability: checks that say whether an accuracy under attack can be believed."""

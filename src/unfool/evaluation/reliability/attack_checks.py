@@ -1,0 +1,225 @@
+"""What attacks on a few images reveal: gradients that mislead or are missing, and attacks that are not done yet.
+
+Athalye et al., ICML 2018, section 3.1; Carlini et al., "On Evaluating Adversarial Robustness", 2019, section 5.
+
+Legend: B images, all classified correctly before any attack.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from unfool.attacks import Attack, make_attack
+from unfool.attacks.base import Attacked
+from unfool.attacks.best_so_far import BestSoFar
+from unfool.attacks.ensemble import Part
+from unfool.attacks.projected_gradient import ProjectedGradient
+from unfool.core.streams import Streams
+from unfool.core.threat import ThreatModel
+from unfool.evaluation.records import TRANSFER
+from unfool.evaluation.reliability.evidence import GRADIENT, NOISE, SQUARE, Evidence
+from unfool.evaluation.reliability.flags import Flag, marked, more_than_chance, too_many
+from unfool.evaluation.reliability.model_checks import Subject
+
+STEPS = 20
+"""Steps of the gradient attacks that all else is compared with."""
+FACTOR = 5
+"""How many times as many steps must bring nothing more."""
+RESTARTS = 3
+"""How many random starts must bring no more than one."""
+QUERIES = 200
+"""Queries of Square: where gradients mislead it wins on many images at once, and a few hundred are enough to show."""
+DRAWS = 20
+"""Noisy copies of each image."""
+HUGE_STEPS = 40
+"""Steps in a ball that holds a uniformly grey image: twice the usual, to cross a robust network's flat stretches."""
+TINY = 1e-30
+"""Largest gradient value below which most others have been lost to float32's underflow at 1e-38."""
+FEWEST_CORRECT = 16
+"""Images needed: of 16, a failing on one image in six shows up with 95 % probability."""
+
+
+def huge(threat: ThreatModel, shape: tuple[int, ...]) -> ThreatModel:
+    """The threat model in which half the range of every pixel of an image (C, H, W) is allowed: linf 0.5."""
+    size = math.prod(shape)
+    return ThreatModel(threat.norm_name, {"linf": 0.5, "l2": 0.5 * math.sqrt(size), "l1": 0.5 * size}[threat.norm_name])
+
+
+class Trial:
+    """Gradient attacks on the images of a subject, by which the checks below measure; ``fooled`` (B,) by any of them.
+
+    ``evidence`` brings what was evaluated before, and takes up what is found here.
+    """
+
+    def __init__(self, subject: Subject, threat: ThreatModel, evidence: Evidence, streams: Streams):
+        self.subject = subject
+        self.threat = threat
+        self.evidence = evidence
+        self.streams = streams
+        self.every = torch.ones(len(subject.ids), dtype=torch.bool, device=subject.ids.device)
+        known = torch.tensor(sorted(evidence.told(GRADIENT)), dtype=torch.int64, device=subject.ids.device)
+        self.told = torch.isin(subject.ids, known)
+        entropy, margin = (make_attack(f"{name}-{STEPS}", threat) for name in ("pgd", "cw-pgd"))
+        self.entropy, self.margin = self.run(entropy, self.every), self.run(margin, self.every)
+        self.fooled = self.told | self.entropy.fooled | self.margin.fooled
+        self.note(GRADIENT, entropy.name, self.entropy.fooled)
+        self.note(GRADIENT, margin.name, self.margin.fooled)
+
+    def run(self, attack: Attack, mask: Tensor) -> Attacked:
+        """Attack the images of a mask (B,); the result has their number."""
+        rows = mask.nonzero().squeeze(1)
+        subject = self.subject
+        objective = subject.objective.on(rows)
+        found = attack.against(objective, subject.images[rows], ids=subject.ids[rows], streams=self.streams)
+        subject.model_images += found.model_images
+        return found
+
+    def more(self, attack: Attack, mask: Tensor) -> Tensor:
+        """Which images (B,) of a mask an attack fools."""
+        fooled = torch.zeros_like(mask)
+        if mask.any():
+            fooled[mask] = self.run(attack, mask).fooled
+        return fooled
+
+    def note(self, kind: str, name: str, fooled: Tensor) -> None:
+        """Add an attack on all images to the evidence."""
+        ids = self.subject.ids
+        self.evidence.add(kind, name, ids.tolist(), ids[fooled].tolist())
+
+
+def vanishing_gradients(trial: Trial, flat: Tensor) -> Flag | None:
+    """Images that stand, and whose cross-entropy has no gradient to speak of; ``flat`` are ids known to be such.
+
+    None to speak of means: zero at every step, next to zero on the clean image, or a loss of exactly 0, of whose
+    gradient rounding has left the smaller half, where the margin of the logits does fool the image.
+    """
+    subject = trial.subject
+    rows = torch.arange(len(subject.ids), device=subject.ids.device)
+    course = BestSoFar(subject.images, "best")
+    moving, reading = course.look(subject.objective, subject.images, rows)
+    slope = course.gradient(moving, reading, None, rows).flatten(1).abs().amax(1)
+    subject.model_images += course.model_images
+    saturated = (reading.losses.detach() == 0) & trial.margin.fooled
+    missing = (trial.entropy.flat | (slope < TINY) | saturated) & ~trial.entropy.fooled
+    here = set(subject.ids[missing].tolist())
+    known = set(flat.tolist()) - trial.evidence.told(GRADIENT)
+    count, total = len(here), len(missing)
+    if not too_many(count, total):
+        count, total = len(known), len(trial.evidence.tried[GRADIENT])
+        if not too_many(count, total):
+            return None
+    text = (
+        f"{count} of {total} images stood because the cross-entropy has no usable gradient there: they were not "
+        "attacked at all; attack with cw-pgd, apgd-dlr, square and by transfer, and replace what cuts the gradient"
+    )
+    return Flag(name="vanishing-gradients", text=text, share=count / total, images=sorted(here | known))
+
+
+def square_wins(trial: Trial) -> Flag | None:
+    """Images that Square fools and gradient attacks do not."""
+    attack = make_attack(f"square-{QUERIES}", trial.threat)
+    trial.note(SQUARE, attack.name, trial.more(attack, ~trial.fooled))
+    return _wins(trial.evidence, SQUARE, "square-wins", "Square, which uses no gradients,")
+
+
+def noise_wins(trial: Trial) -> Flag | None:
+    """Images that random noise of full strength fools and gradient attacks do not."""
+    subject = trial.subject
+    fooled = torch.zeros_like(trial.fooled)
+    for draw in range(DRAWS):
+        rows = (~(trial.fooled | fooled)).nonzero().squeeze(1)
+        if not len(rows):
+            break
+        origins = subject.images[rows]
+        noise = trial.streams.named("noise").at(draw).normal(subject.ids[rows], tuple(origins.shape[1:]))
+        # The steepest step along noise reaches the edge of the ball: random signs in linf, a direction in l2.
+        noisy = trial.threat.project(
+            origins + trial.threat.steepest(noise, origins, origins, trial.threat.eps), origins
+        )
+        fooled[rows] = subject.logits(noisy).argmax(1) != subject.labels[rows]
+    trial.note(NOISE, f"noise, {DRAWS} draws", fooled)
+    return _wins(trial.evidence, NOISE, "noise-wins", "random noise")
+
+
+def transfer_wins(trial: Trial) -> Flag | None:
+    """Images that examples from another model fool and gradient attacks do not."""
+    return _wins(trial.evidence, TRANSFER, "transfer-wins", "examples crafted on another model")
+
+
+def _wins(evidence: Evidence, kind: str, name: str, who: str) -> Flag | None:
+    ids = sorted(set().union(*evidence.wins(kind).values()))
+    total = evidence.compared(kind)
+    if not too_many(len(ids), total):
+        return None
+    text = (
+        f"{who} fooled {len(ids)} of {total} images that gradient attacks left standing: the gradients mislead, and "
+        "the robust accuracy is too high; report the worst case over attacks, and look for what masks the gradients"
+    )
+    return Flag(name=name, text=text, share=len(ids) / total, images=ids)
+
+
+def stands_at_any_size(trial: Trial) -> Flag | None:
+    """Images that stand in a ball in which every image can be made uniformly grey."""
+    threat = huge(trial.threat, tuple(trial.subject.images.shape[1:]))
+    standing = trial.every
+    for loss in ("pgd", "cw-pgd"):
+        standing = standing & ~trial.more(make_attack(f"{loss}-{HUGE_STEPS}", threat), standing)
+    if not too_many(int(standing.sum()), len(standing)):
+        return None
+    return marked(
+        "stands-at-any-size",
+        standing,
+        trial.subject.ids,
+        f"{{count}} of {{total}} images stood at {threat.norm_name} {threat.eps:.4g}, where any image can become any "
+        "other: it is the attack that fails, not the model that holds; look for what masks the gradients",
+    )
+
+
+def more_steps_win(trial: Trial, attacks: Sequence[Attack]) -> Flag | None:
+    """Images that only `FACTOR` times as many steps fool: those of the attacks in use if all are short, else ours."""
+    part = _longest(attacks, trial.threat)
+    if part is None:
+        few = make_attack(f"pgd-{STEPS}", trial.threat)
+        part, standing = few.parts[0], ~trial.fooled
+    else:
+        few = Attack(name=part.name, parts=(part,), settings={})
+        standing = ~(trial.told | trial.more(few, trial.every))
+    engine: Any = part.engine
+    # Under one name both draw the same start: the longer run is the shorter one, continued.
+    longer = dataclasses.replace(engine, steps=engine.steps * FACTOR, goal="success")
+    many = dataclasses.replace(few, parts=(dataclasses.replace(part, engine=longer),))
+    return _gained(
+        trial, "more-steps-win", trial.more(many, standing), f"{longer.steps} steps instead of {engine.steps}"
+    )
+
+
+def _longest(attacks: Sequence[Attack], threat: ThreatModel) -> Part | None:
+    """The gradient attack in use that takes most steps, None if one takes as many as ours, or sets its own steps."""
+    parts = [part for attack in attacks if attack.threat == threat for part in attack.parts if part.gradients]
+    steps = [part.engine.steps if isinstance(part.engine, ProjectedGradient) else STEPS for part in parts]
+    return parts[steps.index(max(steps))] if parts and 0 < max(steps) < STEPS else None
+
+
+def more_restarts_win(trial: Trial) -> Flag | None:
+    """Images that PGD fools only from one of several starts."""
+    again = make_attack(f"pgd-{STEPS}:restarts={RESTARTS - 1}", trial.threat)
+    again = dataclasses.replace(again, name=f"{again.name} again")
+    return _gained(trial, "more-restarts-win", trial.more(again, ~trial.fooled), f"{RESTARTS} starts instead of one")
+
+
+def _gained(trial: Trial, name: str, won: Tensor, what: str) -> Flag | None:
+    if not more_than_chance(int(won.sum()), len(won)):
+        return None
+    return marked(
+        name,
+        won,
+        trial.subject.ids,
+        f"{{count}} of {{total}} images fell to PGD only with {what}: the attack has not converged, and the robust "
+        "accuracy is too high; attack with more steps and restarts, or with apgd-t",
+    )

@@ -1,0 +1,185 @@
+"""Is an attack strong enough to be believed? It must find adversarial examples that are known to be there.
+
+Zimmermann, Brendel, Tramèr & Carlini, "Increasing Confidence in Adversarial Robustness Evaluations", NeurIPS 2022.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from unfool.attacks import Attack
+from unfool.attacks.base import TOLERANCE
+from unfool.attacks.objective import LabelLoss
+from unfool.core.errors import DataError, ImagesError, SpecError, UnfoolWarning
+from unfool.core.streams import Streams
+from unfool.core.threat import ThreatModel
+from unfool.data.table import ImageTable
+from unfool.evaluation.reliability.binarization_heads import PlantedHeads, on_sphere, plant, representation
+from unfool.evaluation.statistics.intervals import wilson
+from unfool.models.modes import frozen_eval
+
+THRESHOLD = 0.95
+"""Share of the planted examples that an attack must find: the paper's."""
+
+EASY = 0.05
+"""Share of the heads that random search may solve; above it the test says nothing about an attack."""
+
+BATCH_SIZE = 64
+"""Images at a time; results do not depend on it, only "same bits" does."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Strength:
+    """How an attack did: ``success`` is the share of ``images`` on which it found what was planted, ``low`` and
+    ``high`` its 95 % Wilson interval, ``random_success`` random search's share with at least as many passes;
+    ``dropped`` images had no head that separates; ``text`` says it in a line, ``cost`` in seconds and images."""
+
+    success: float
+    low: float
+    high: float
+    random_success: float
+    images: int
+    dropped: int
+    passed: bool
+    threshold: float
+    text: str
+    cost: dict[str, float]
+
+    def to_json(self) -> dict[str, Any]:
+        """The same as JSON takes it, shares to six decimals."""
+        shares = {name: round(getattr(self, name), 6) for name in ("success", "low", "high", "random_success")}
+        return {**vars(self), **shares, "cost": dict(self.cost)}
+
+
+def strength(
+    model: nn.Module,
+    table: ImageTable,
+    attack: Attack,
+    *,
+    images: int = 64,
+    inner: int = 100,
+    seed: int = 0,
+    report: Callable[[int, int], None] | None = None,
+) -> Strength:
+    """Test ``attack`` on the model's own features under heads that are known to be fooled inside its threat model.
+
+    For each of ``images`` images a two-class head is fitted on the frozen ``model.features``: class 0 for the image
+    and ``inner`` points around it, class 1 for one point of the ball (see `planted.plant`). The attack passes if it
+    finds class 1 for 95 % of the images, while random search does for at most 5 %, or the test is void; what it returns
+    is judged here, and an image outside ball or box is no success. Labels play no part. Losses that need more classes
+    fall back on their two-class form. Raises SpecError for a model without features, DataError for a table without
+    images.
+    """
+    features = representation(model)
+    if images < 1 or inner < 1:
+        raise SpecError(f"images {images}, inner {inner} are not allowed; give 1 or more of each")
+    if not len(table):
+        raise DataError("there are no images to test an attack on; give a table with at least one")
+    started = time.process_time()
+    chosen = table.sample(min(images, len(table)), Streams(seed))
+    device = next((tensor.device for tensor in (*model.parameters(), *model.buffers())), torch.device("cpu"))
+    tally = _Tally()
+    with torch.inference_mode(False), frozen_eval(model):
+        for rows in torch.arange(len(chosen)).split(BATCH_SIZE):
+            batch = chosen.batch(rows, device)
+            streams = Streams(seed).named("strength")
+            heads, passes = plant(features, attack.threat, batch.images, batch.ids, streams.named("heads"), inner)
+            tally.model_images += passes
+            tally.dropped += len(batch) - len(heads.ids)
+            if len(heads.ids):
+                _test(attack, heads, inner, streams, tally)
+            if report is not None:
+                report(int(rows[-1]) + 1, len(chosen))
+    cost = {"cpu_seconds": round(time.process_time() - started, 2), "model_images": tally.model_images}
+    return tally.result(attack, cost)
+
+
+@dataclass(kw_only=True)
+class _Tally:
+    """What was counted so far."""
+
+    images: int = 0
+    dropped: int = 0
+    found: int = 0
+    found_at_random: int = 0
+    model_images: int = 0
+    fault: str = ""
+
+    def result(self, attack: Attack, cost: dict[str, float]) -> Strength:
+        low, high = wilson(self.found, self.images) if self.images else (0.0, 1.0)
+        success = self.found / self.images if self.images else 0.0
+        at_random = self.found_at_random / self.images if self.images else 0.0
+        void = not self.images or at_random > EASY
+        passed = success >= THRESHOLD and not void
+        counted = f"{attack.name} found {self.found} of {self.images} planted examples ({success:.1%})"
+        if not self.images:
+            text = f"attack strength test void: no head separates any of {self.dropped} images; use a larger eps"
+        elif void:
+            text = f"attack strength test void: random search found {at_random:.1%} of the planted examples; {counted}"
+        elif passed:
+            text = f"attack strength test passed: {counted}"
+        else:
+            text = f"attack strength test FAILED: {counted}, and {THRESHOLD:.0%} are needed"
+        return Strength(
+            success=success,
+            low=low,
+            high=high,
+            random_success=at_random,
+            images=self.images,
+            dropped=self.dropped,
+            passed=passed,
+            threshold=THRESHOLD,
+            text=f"{text}; {self.fault}" if self.fault else text,
+            cost=cost,
+        )
+
+
+def _test(attack: Attack, heads: PlantedHeads, inner: int, streams: Streams, tally: _Tally) -> None:
+    """Attack one batch of heads, judge what comes back, and let random search try as long."""
+    passes = inner
+    tally.images += len(heads.ids)
+    objective = LabelLoss(heads, torch.zeros_like(heads.ids), by_row=True)
+    try:
+        with warnings.catch_warnings():
+            # That two classes are few is no news here, and no fault of the model.
+            warnings.simplefilter("ignore", UnfoolWarning)
+            found = attack.against(objective, heads.images, ids=heads.ids, streams=streams.named("attack"))
+    except ImagesError as error:
+        # The images were checked when the table was read: what is wrong now came out of the attack.
+        tally.fault = str(error)
+    else:
+        tally.found += int((heads.fooled(found.images) & _inside(attack.threat, found.images, heads.images)).sum())
+        tally.model_images += found.model_images
+        passes = max(passes, math.ceil(found.model_images / len(heads.ids)))
+    solved, looked = _random_search(attack.threat, heads, passes, streams.named("random"))
+    tally.found_at_random += solved
+    tally.model_images += looked
+
+
+def _inside(threat: ThreatModel, images: Tensor, origins: Tensor) -> Tensor:
+    """Which images (B,) lie in ball ∩ box; NaN lies nowhere."""
+    flat = images.flatten(1)
+    near = threat.norm(images.double() - origins.double()) <= threat.eps + TOLERANCE
+    return near & (flat >= 0).all(1) & (flat <= 1).all(1)
+
+
+def _random_search(threat: ThreatModel, heads: PlantedHeads, passes: int, streams: Streams) -> tuple[int, int]:
+    """How many heads one of so many random points on the edge of the ball solves, and how many points that took."""
+    standing, looked = heads, 0
+    for draw in range(passes):
+        if not len(standing.ids):
+            break
+        points = on_sphere(threat, standing.images, standing.ids, streams.at(draw))
+        looked += len(points)
+        missed = (~standing.fooled(points)).nonzero().squeeze(1)
+        if len(missed) < len(points):
+            standing = standing.on(missed)
+    return len(heads.ids) - len(standing.ids), looked

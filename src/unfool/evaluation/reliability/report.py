@@ -1,0 +1,205 @@
+"""When an accuracy under attack should not be believed: the checks of a model and its attacks, and what they say.
+
+The checklist is Carlini et al., "On Evaluating Adversarial Robustness", 2019; the flags for random and dynamic models
+follow AutoAttack's (Croce & Hein, ICML 2020).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from unfool.attacks import Attack
+from unfool.attacks.base import check_labels
+from unfool.core.errors import DataError, SpecError
+from unfool.core.streams import Streams
+from unfool.core.threat import ThreatModel
+from unfool.data.table import ImageTable
+from unfool.evaluation.crafting.adversarial_set import AdversarialSet
+from unfool.evaluation.crafting.batches import Report, device_of
+from unfool.evaluation.records import TRANSFER, Records
+from unfool.evaluation.reliability import attack_checks, model_checks
+from unfool.evaluation.reliability.attack_checks import Trial
+from unfool.evaluation.reliability.evidence import NOISE, SQUARE, Evidence, gather
+from unfool.evaluation.reliability.flags import ATTACK_CHECKS, MODEL_CHECKS, Flag, not_checked
+from unfool.evaluation.reliability.model_checks import Subject
+from unfool.models.modes import frozen_eval
+
+POOL = 4
+"""Clean images looked at for each one attacked, so that enough are classified correctly."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reliability:
+    """``flags`` are the reasons for doubt, ``checked`` the names of the checks that were run, ``images`` how many
+    correctly classified ones were attacked; ``wins`` lists every image that something else than a gradient attack
+    fooled and no gradient attack did, by the winner's name; ``cost`` in CPU seconds and images through the model."""
+
+    flags: list[Flag]
+    checked: list[str]
+    wins: dict[str, list[int]]
+    images: int
+    cost: dict[str, float]
+
+    @property
+    def trustworthy(self) -> bool:
+        """Whether there is no flag."""
+        return not self.flags
+
+    def to_json(self) -> dict[str, Any]:
+        """The same as JSON takes it."""
+        return {
+            "trustworthy": self.trustworthy,
+            "flags": [flag.to_json() for flag in self.flags],
+            "checked": list(self.checked),
+            "wins": {name: list(ids) for name, ids in self.wins.items()},
+            "images": self.images,
+            "cost": dict(self.cost),
+        }
+
+
+def reliability(
+    model: nn.Module,
+    table: ImageTable,
+    *,
+    threat: ThreatModel | str,
+    column: str | None = None,
+    attacks: Sequence[Attack] = (),
+    records: Iterable[Records] = (),
+    sets: Iterable[AdversarialSet] = (),
+    images: int = 64,
+    seed: int = 0,
+    report: Report | None = None,
+) -> Reliability:
+    """Check whether accuracies of ``model`` (images in [0,1] → logits) under ``threat`` can be believed.
+
+    Up to ``images`` correctly classified images of the table are attacked, with a small fixed budget. ``attacks`` are
+    those in use: their settings are checked. ``records`` and ``sets`` bring what was evaluated before: what attacks on
+    the model found, and examples from elsewhere, which are judged as transfer. The model is given back as it was.
+    Raises SpecError for no images, DataError for an empty table, ImagesError and NonFiniteError as attacks do.
+    """
+    if images < 1:
+        raise SpecError(f"{images} images are not allowed; give 1 or more, such as 64")
+    if not len(table):
+        raise DataError("there are no images to check a model on; give a table with at least one")
+    threat = ThreatModel.parse(threat) if isinstance(threat, str) else threat
+    started = time.process_time()
+    run = _Run(report)
+    run.note("train-mode", model_checks.train_mode(model))
+    with torch.inference_mode(False), frozen_eval(model):
+        run.look(model, table, threat, column, attacks, records, sets, images, Streams(seed).named("reliability"))
+    return run.result(time.process_time() - started)
+
+
+class _Run:
+    """One report as it comes about."""
+
+    def __init__(self, report: Report | None):
+        self.report = report
+        self.flags: list[Flag] = []
+        self.checked: list[str] = []
+        self.missed = 0
+        self.evidence = Evidence()
+        self.images = 0
+        self.model_images = 0
+
+    def note(self, name: str, flag: Flag | None) -> None:
+        """Note that a check was run, and what it raised."""
+        self.checked.append(name)
+        if flag is not None:
+            self.flags.append(flag)
+        self._tell()
+
+    def miss(self, names: Sequence[str], reason: str) -> None:
+        """Note that checks could not be computed."""
+        self.flags.append(not_checked(names, reason))
+        self.missed += len(names)
+        self._tell()
+
+    def _tell(self) -> None:
+        if self.report is not None:
+            self.report(len(self.checked) + self.missed, len(MODEL_CHECKS) + len(ATTACK_CHECKS))
+
+    def look(
+        self,
+        model: nn.Module,
+        table: ImageTable,
+        threat: ThreatModel,
+        column: str | None,
+        attacks: Sequence[Attack],
+        records: Iterable[Records],
+        sets: Iterable[AdversarialSet],
+        images: int,
+        streams: Streams,
+    ) -> None:
+        pool = table.sample(min(len(table), POOL * images), streams.named("pool"))
+        device = device_of(model)
+        batch = pool.batch(device=device)
+        labels = pool.labels(column).to(device)
+        check_labels(batch.images, labels)
+        everyone = Subject(model, batch.images, labels, batch.ids)
+        logits = torch.cat([everyone.logits(part) for part in batch.images.split(images)])
+        correct = logits.argmax(1) == everyone.labels
+        self._model(everyone, logits, correct, attacks, images)
+        chosen = pool.subset(correct.cpu())
+        chosen = chosen.sample(min(images, len(chosen)), streams.named("attacked"))
+        subject = everyone.on(torch.isin(batch.ids, chosen.ids.to(device)))
+        self.images = len(chosen)
+        self.evidence, flat, judged = gather(model, table, threat, records, sets)
+        if len(chosen) < attack_checks.FEWEST_CORRECT:
+            reason = (
+                f"only {len(chosen)} of {len(pool)} images are classified correctly, and "
+                f"{attack_checks.FEWEST_CORRECT} are needed; give more images"
+            )
+            self.miss(ATTACK_CHECKS, reason)
+        else:
+            self._attack(Trial(subject, threat, self.evidence, streams.named("attacks")), flat, attacks)
+        self.model_images += everyone.model_images + subject.model_images + judged
+
+    def _model(
+        self, everyone: Subject, logits: Tensor, correct: Tensor, attacks: Sequence[Attack], images: int
+    ) -> None:
+        subject = everyone.on(torch.arange(min(images, len(correct)), device=correct.device))
+        random = model_checks.randomised_output(subject)
+        self.note("randomised-output", random)
+        if random is None:
+            self.note("batch-dependence", model_checks.batch_dependence(subject))
+        else:
+            self.miss(["batch-dependence"], "the model is random, so that no two passes can be compared")
+        self.note("dynamic-inference", model_checks.dynamic_inference(subject))
+        self.note("probabilities", model_checks.probabilities(logits))
+        self.note("few-classes", model_checks.few_classes(logits.shape[1], attacks))
+        self.note("short-steps", model_checks.short_steps(attacks))
+        if not model_checks.normalises(subject.model):
+            if len(correct) < model_checks.FEWEST_IMAGES:
+                self.miss(["missing-normalisation"], f"{model_checks.FEWEST_IMAGES} images are needed; give more")
+            else:
+                self.note("missing-normalisation", model_checks.missing_normalisation(everyone, correct, images))
+        self.model_images += subject.model_images
+
+    def _attack(self, trial: Trial, flat: Tensor, attacks: Sequence[Attack]) -> None:
+        self.note("vanishing-gradients", attack_checks.vanishing_gradients(trial, flat))
+        self.note("square-wins", attack_checks.square_wins(trial))
+        self.note("noise-wins", attack_checks.noise_wins(trial))
+        if self.evidence.compared(TRANSFER):
+            self.note("transfer-wins", attack_checks.transfer_wins(trial))
+        self.note("stands-at-any-size", attack_checks.stands_at_any_size(trial))
+        self.note("more-steps-win", attack_checks.more_steps_win(trial, attacks))
+        self.note("more-restarts-win", attack_checks.more_restarts_win(trial))
+
+    def result(self, seconds: float) -> Reliability:
+        wins: dict[str, list[int]] = {}
+        for kind in (SQUARE, NOISE, TRANSFER):
+            wins |= self.evidence.wins(kind)
+        return Reliability(
+            flags=self.flags,
+            checked=self.checked,
+            wins=wins,
+            images=self.images,
+            cost={"cpu_seconds": round(seconds, 2), "model_images": self.model_images},
+        )

@@ -1,0 +1,1 @@
+"""Statistics: intervals, paired comparisons and sequential tests for accuracies."""

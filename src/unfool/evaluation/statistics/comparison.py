@@ -1,0 +1,205 @@
+"""Records put together: the worst case over attacks, two models on the same images, one class at a time."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from unfool.core.errors import DataError
+from unfool.evaluation.records import CLEAN, TRANSFER, WHITE_BOX, Records
+from unfool.evaluation.statistics.intervals import mcnemar, paired_bootstrap, wilson
+
+WORST_CASE = "worst-case"
+PER_IMAGE = ("ids", "correct", "losses", "distances", "labels")
+"""What records hold one of per image."""
+_SIGNIFICANT = 0.05
+
+
+def _agree(records: Sequence[Records], names: Iterable[str], advice: str) -> None:
+    """Refuse records that differ in one of the named fields; raises DataError that says in which, and how."""
+    for name in names:
+        values = [getattr(one, name) for one in records]
+        # A record read from its file has lists where the maker had tuples.
+        plain = [json.dumps(value, sort_keys=True, default=dict) for value in values]
+        other = next((place for place in range(len(plain)) if plain[place] != plain[0]), None)
+        if other is None:
+            continue
+        said = f"{values[0]!r} and {values[other]!r}"
+        if name in PER_IMAGE:
+            said = f"{len(values[0])} and {len(values[other])} images, not the same in the same order"
+        raise DataError(f"records differ in {name} ({said}); {advice}")
+
+
+def _labels(records: Sequence[Records]) -> list[int]:
+    """The labels that the records share; records written before there were any have none."""
+    known = [one for one in records if one.labels]
+    _agree(known, ["labels"], "judge all on the same label column")
+    return known[0].labels if known else []
+
+
+def concatenate(records: Sequence[Records]) -> Records:
+    """The records of one system under one attack, on images in several parts, as one; costs are summed.
+
+    Raises DataError for no records, for parts that differ in anything but their images, or that share an image.
+    """
+    if not records:
+        raise DataError("there are no records to concatenate; give at least one")
+    same = ("attack", "threat", "data", "split", "seed", "crafted_on", "judged_on", "settings")
+    _agree(records, same, "concatenate parts of one evaluation only")
+    joined = {name: [value for one in records for value in getattr(one, name)] for name in PER_IMAGE}
+    if len(set(joined["ids"])) < len(joined["ids"]):
+        raise DataError("records to concatenate share images; give every image once")
+    return dataclasses.replace(
+        records[0],
+        **joined,
+        cpu_seconds=sum(one.cpu_seconds for one in records),
+        model_images=sum(one.model_images for one in records),
+        flat=sum(one.flat for one in records),
+        fooled_by=total([one.fooled_by for one in records]),
+    )
+
+
+def total(counts: Sequence[Mapping[str, int]]) -> dict[str, int]:
+    """Counts by name, added up."""
+    names = dict.fromkeys(name for each in counts for name in each)
+    return {name: sum(each.get(name, 0) for each in counts) for name in names}
+
+
+def worst_case(records: Sequence[Records]) -> Records:
+    """Per image the worst of several attacks on one system: correct only where it is correct under all of them.
+
+    The loss is the highest; the distance is the smallest at which an attack succeeded, or that of the highest loss
+    where none did; costs are summed; an image counts as fooled by the first attack that fooled it. An attacker who sees
+    the system may use examples from elsewhere as well, so one white-box attack among them makes the worst case
+    white-box; without one, all must come from the same system. Raises DataError for clean records, which do not say
+    whose they are, and for records that differ in system, threat model or images.
+    """
+    if not records:
+        raise DataError("a worst case needs records; give those of at least one attack")
+    if any(one.protocol == CLEAN for one in records):
+        raise DataError("clean records do not say whose they are; give records under attacks to a worst case")
+    _agree(records, ("judged_on", "threat", "data", "split", "ids"), "a worst case is of one system on the same images")
+    white_box = any(one.protocol == WHITE_BOX for one in records)
+    if not white_box:
+        _agree(records, ["crafted_on"], "transfer from several systems has no one source; judge each by itself")
+    correct = np.array([one.correct for one in records])
+    losses = np.array([one.losses for one in records])
+    distances = np.array([one.distances for one in records])
+    stands = correct.all(0)
+    nearest = np.where(correct, np.inf, distances).min(0)
+    first = np.bincount((~correct).argmax(0)[~stands], minlength=len(records)).tolist()
+    of_highest = np.take_along_axis(distances, losses.argmax(0)[None], 0)[0]
+    return dataclasses.replace(
+        records[0],
+        attack=WORST_CASE,
+        correct=stands.tolist(),
+        losses=losses.max(0).tolist(),
+        distances=np.where(stands, of_highest, nearest).tolist(),
+        labels=_labels(records),
+        crafted_on=records[0].judged_on if white_box else records[0].crafted_on,
+        cpu_seconds=sum(one.cpu_seconds for one in records),
+        model_images=sum(one.model_images for one in records),
+        settings={
+            "attacks": [
+                {"attack": one.attack, "protocol": one.protocol, "seed": one.seed, "settings": dict(one.settings)}
+                for one in records
+            ]
+        },
+        # Which images were flat is not recorded; no more can be than still stand.
+        flat=min(max(one.flat for one in records), int(stands.sum())),
+        fooled_by=total([{one.attack: count} for one, count in zip(records, first, strict=True)]),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """Two models on the same ``n`` images: ``difference`` of accuracies (first minus second) and its 95 % interval.
+
+    ``only_first`` and ``only_second`` count the images that one model alone classifies correctly; ``p_value`` is
+    McNemar's; ``verdict`` says it in one sentence.
+    """
+
+    difference: float
+    low: float
+    high: float
+    p_value: float
+    only_first: int
+    only_second: int
+    n: int
+    verdict: str
+
+
+def compare(first: Records, second: Records) -> Comparison:
+    """Is one of two models more accurate than the other, on the same images under the same attack?
+
+    A difference counts as shown where McNemar's p-value is below 0.05 and the paired bootstrap's 95 % interval leaves
+    out 0. Raises DataError for records that differ in images, attack or its settings, or threat model, and where one
+    model was attacked itself and the other only saw examples from elsewhere: that difference says nothing.
+    """
+    names = ("data", "split", "ids", "attack", "settings", "threat")
+    _agree((first, second), names, "compare two models on the same images under the same attack")
+    _labels((first, second))
+    if (first.protocol == TRANSFER) != (second.protocol == TRANSFER):
+        raise DataError(
+            f"records differ in protocol ({first.protocol} and {second.protocol}); attack each model itself, or judge "
+            "both on examples crafted elsewhere"
+        )
+    ours, theirs = np.array(first.correct), np.array(second.correct)
+    only_first, only_second = int((ours & ~theirs).sum()), int((theirs & ~ours).sum())
+    difference, low, high = paired_bootstrap(ours, theirs)
+    p_value = mcnemar(only_first, only_second)
+    figures = (
+        f"{100 * difference:+.1f} points [{100 * low:+.1f}, {100 * high:+.1f}] on {first.count} images, "
+        f"McNemar p = {p_value:.2g}"
+    )
+    if p_value < _SIGNIFICANT and low > 0:
+        verdict = f"the first model is more accurate: {figures}"
+    elif p_value < _SIGNIFICANT and high < 0:
+        verdict = f"the second model is more accurate: {figures}"
+    else:
+        verdict = f"no difference is shown: {figures}"
+    return Comparison(
+        difference=difference,
+        low=low,
+        high=high,
+        p_value=p_value,
+        only_first=only_first,
+        only_second=only_second,
+        n=first.count,
+        verdict=verdict,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassAccuracy:
+    """The accuracy on the ``n`` images of one class, with its 95 % Wilson interval."""
+
+    name: str
+    accuracy: float
+    low: float
+    high: float
+    n: int
+
+
+def by_class(records: Records, names: Sequence[str]) -> list[ClassAccuracy]:
+    """Accuracy class by class, in the order of ``names``; classes without an image are left out.
+
+    Raises DataError for records without labels or with labels beyond the names.
+    """
+    if not records.labels:
+        raise DataError("the records hold no labels, so no classes; evaluate again with this version")
+    labels = np.array(records.labels)
+    if labels.min() < 0 or labels.max() >= len(names):
+        raise DataError(f"labels {labels.min()} to {labels.max()} do not fit {len(names)} class names; give one each")
+    total = np.bincount(labels, minlength=len(names))
+    correct = np.bincount(labels, weights=records.correct, minlength=len(names)).astype(int)
+    found: list[ClassAccuracy] = []
+    for name, right, count in zip(names, correct.tolist(), total.tolist(), strict=True):
+        if count:
+            low, high = wilson(right, count)
+            found.append(ClassAccuracy(name=name, accuracy=right / count, low=low, high=high, n=count))
+    return found

@@ -1,0 +1,229 @@
+"""Stop attacking as soon as a claim about robust accuracy is settled, at an error rate that survives looking often.
+
+Images come in a random order, so each is correct with the same unknown probability p, the accuracy that the claim is
+about. A gambler who believes p > c stakes a share u of the money on the next image being correct, at odds that are
+fair for p = c: 1 becomes 1 + u(1 - c)/c, or 1 - u. Spread evenly over all u in (0,1), and with S images correct and F
+wrong so far, 1 has become
+
+    M(c) = ∫ (1 + u(1 - c)/c)^S (1 - u)^F du = B(S+1, F+1) · P(Beta(S+1, F+1) > c) / (c^S (1 - c)^(F+1)),
+
+the mixture of the likelihood ratios of q = c + u(1 - c) to c (Robbins 1970, section 2; as bets: Waudby-Smith & Ramdas
+2024). Where p ≤ c it is a non-negative supermartingale that starts at 1, and ever reaches 2/α with probability at most
+α/2 (Ville 1939). The mirrored bet, on wrong images, speaks against p ≥ c. M falls in c, so the c that neither bet has
+refuted form an interval, and all of these intervals together hold p with probability at least 1 - α: it may be looked
+at after any image, and one may stop when one likes. The claim is settled once the interval leaves its bound behind.
+
+The usual interval (Wilson's) holds for a number of images fixed beforehand. After stopping where it looked good it is
+too narrow, so results of a sequential evaluation show this interval instead.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from scipy.optimize import brentq
+from scipy.special import betaincc, betaln
+from torch import Tensor, nn
+
+from unfool.attacks import Attack, ProxySettings
+from unfool.core.errors import SpecError
+from unfool.core.spec import parse_number
+from unfool.core.streams import Streams
+from unfool.data.table import ImageTable
+from unfool.evaluation.crafting.batches import Report, spans
+from unfool.evaluation.crafting.craft import craft
+from unfool.evaluation.judge import judge
+from unfool.evaluation.records import Records
+from unfool.evaluation.statistics.comparison import concatenate
+from unfool.evaluation.statistics.intervals import check_confidence
+
+Verdict = Literal["holds", "fails"]
+HOLDS, FAILS, UNDECIDED = "holds", "fails", "undecided"
+LOOK = 32
+"""Images between two looks: few, since those beyond the first that would have settled the claim are wasted."""
+
+_CLAIM = re.compile(r"\s*(>=|<=|>|<)(.+)")
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What is said about a robust accuracy: that it is ``relation`` (>=, >, <=, <) a ``bound`` in (0,1).
+
+    No number of images tells >= from >, so the two get the same verdicts. Raises SpecError for anything else.
+    """
+
+    relation: str
+    bound: float
+
+    def __post_init__(self) -> None:
+        if self.relation not in (">=", ">", "<=", "<"):
+            raise SpecError(f"relation {self.relation!r} of a claim is unknown; give one of >=, >, <=, <")
+        if not 0 < self.bound < 1:
+            raise SpecError(
+                f"bound {self.bound:g} of a claim is not allowed; give a share between 0 and 1, such as 0.45 for 45 %"
+            )
+
+    @classmethod
+    def parse(cls, text: str) -> Claim:
+        """Read ``>=0.45``, ``<1/3`` and the like; raises SpecError."""
+        match = _CLAIM.fullmatch(text) if isinstance(text, str) else None
+        if match is None:
+            raise SpecError(f"claim {text!r} is not understood; write a relation and a share, such as >=0.45 or <0.1")
+        return cls(match[1], parse_number(match[2], f"bound of claim {text!r},"))
+
+    def __str__(self) -> str:
+        return f"{self.relation}{self.bound:g}"
+
+
+def log_evidence(correct: Any, wrong: Any, bound: Any) -> np.ndarray:
+    """log M: what ``correct`` and ``wrong`` images say for an accuracy above ``bound``; arrays are broadcast."""
+    with np.errstate(divide="ignore"):
+        # Where the tail underflows the images speak against it so strongly that -inf is as good.
+        tail = np.log(betaincc(np.add(correct, 1.0), np.add(wrong, 1.0), bound))
+    fair = np.multiply(correct, np.log(bound)) + np.multiply(np.add(wrong, 1.0), np.log1p(np.negative(bound)))
+    return betaln(np.add(correct, 1.0), np.add(wrong, 1.0)) + tail - fair
+
+
+def anytime_interval(correct: int, total: int, confidence: float = 0.95) -> tuple[float, float]:
+    """The shares that ``correct`` of ``total`` images leave possible, whenever and for whatever reason one stopped.
+
+    One link of the confidence sequence above, (0, 1) before the first image. It holds the share observed, and all of
+    the exact interval (Clopper & Pearson 1934) that would do for a number of images fixed beforehand. Raises SpecError
+    for what is no share or no confidence.
+    """
+    if not 0 <= correct <= total:
+        raise SpecError(f"{correct} correct of {total} images is no share; give 0 ≤ correct ≤ total")
+    check_confidence(confidence)
+    limit = math.log(2 / (1 - confidence))
+
+    def least(right: int, wrong: int) -> float:
+        if not right:
+            return 0.0
+        # At the observed share M is at most 1, and towards 0 it grows without end.
+        observed = right / (right + wrong)
+        root: Any = brentq(lambda share: log_evidence(right, wrong, share) - limit, 1e-300, observed * (1 - 1e-9))
+        return float(root)
+
+    return least(correct, total - correct), 1.0 - least(total - correct, correct)
+
+
+class SequentialTest:
+    """Settles ``claim`` from outcomes in random order, with error rate at most ``alpha`` however often it looks.
+
+    ``verdict`` is None until the claim is settled, and then stays: later outcomes are not counted. ``correct`` of
+    ``count`` images were correct. Raises SpecError for a claim or an alpha that is not allowed.
+    """
+
+    def __init__(self, claim: Claim | str, alpha: float = 0.05):
+        if not 0 < alpha < 1:
+            raise SpecError(f"error rate {alpha} is not allowed; give a number between 0 and 1, such as 0.05")
+        self.claim = Claim.parse(claim) if isinstance(claim, str) else claim
+        self.alpha = alpha
+        self.correct = 0
+        self.count = 0
+        self.verdict: Verdict | None = None
+
+    def update(self, outcomes: Sequence[bool] | np.ndarray) -> Verdict | None:
+        """Count outcomes (correct or not), then look once."""
+        if self.verdict is not None:
+            return self.verdict
+        self.correct += int(np.count_nonzero(np.asarray(outcomes, dtype=bool)))
+        self.count += len(outcomes)
+        wrong, bound, limit = self.count - self.correct, self.claim.bound, math.log(2 / self.alpha)
+        above = log_evidence(self.correct, wrong, bound) >= limit
+        below = log_evidence(wrong, self.correct, 1 - bound) >= limit
+        if above or below:
+            self.verdict = "holds" if above == self.claim.relation.startswith(">") else "fails"
+        return self.verdict
+
+    def interval(self) -> tuple[float, float]:
+        """The accuracies still possible, with confidence 1 - alpha at any stop."""
+        return anytime_interval(self.correct, self.count, 1 - self.alpha)
+
+
+def order(ids: Tensor, seed: int) -> Tensor:
+    """Row numbers (N,) of a table with these ids in random order, a pure function of ids and seed.
+
+    Which of two images comes first depends on their ids alone, so it is the same in every table that holds both.
+    """
+    return torch.argsort(Streams(seed).named("sequential").bits(ids), stable=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SequentialResult:
+    """How a sequential evaluation ended: ``verdict`` holds, fails or undecided (the images ran out).
+
+    ``records`` are those of the images attacked, in the order taken, out of ``available``. ``low`` and ``high`` are
+    the confidence sequence where it stopped, at confidence 1 - ``alpha``; use them and not the records' own interval.
+    """
+
+    claim: Claim
+    alpha: float
+    verdict: str
+    records: Records
+    low: float
+    high: float
+    available: int
+
+    def words(self) -> str:
+        """The result in one sentence."""
+        return (
+            f"robust accuracy {self.claim} {'is ' if self.verdict == UNDECIDED else ''}{self.verdict}: "
+            f"{100 * self.records.accuracy:.1f} % after {self.records.count} of {self.available} images, "
+            f"[{100 * self.low:.1f}, {100 * self.high:.1f}] at {100 * (1 - self.alpha):g} % confidence at any stop"
+        )
+
+    def row(self, model: str, *, settings: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """The records' row, its interval replaced by the one that is valid after stopping."""
+        told = {"claim": str(self.claim), "error rate": self.alpha, "verdict": self.verdict, **(settings or {})}
+        return self.records.row(model, settings=told) | {"low": round(self.low, 6), "high": round(self.high, 6)}
+
+
+def evaluate_claim(
+    model: nn.Module,
+    table: ImageTable,
+    attack: Attack,
+    claim: Claim | str,
+    *,
+    alpha: float = 0.05,
+    column: str | None = None,
+    seed: int = 0,
+    search: ProxySettings | None = None,
+    batch_size: int = LOOK,
+    report: Report | None = None,
+) -> SequentialResult:
+    """Attack a table's images in random order, ``batch_size`` at a time, until a claim is settled or none is left.
+
+    Each image is attacked as in the full evaluation of the same seed. The claim is about the accuracy on images like
+    the table's, of which they are a sample. ``report`` is told images done and images at hand. Raises what ``craft``
+    and ``judge`` raise, and SpecError for a claim, an error rate or a batch size that is not allowed.
+    """
+    test = SequentialTest(claim, alpha)
+    rows = order(table.ids, seed)
+    parts: list[Records] = []
+    for span in spans(len(table), batch_size):
+        examples = craft(
+            model, table.subset(rows[span]), attack, column=column, seed=seed, search=search, batch_size=batch_size
+        )
+        parts.append(judge(model, examples, batch_size=batch_size))
+        settled = test.update(parts[-1].correct)
+        if report is not None:
+            report(test.count, len(table))
+        if settled is not None:
+            break
+    low, high = test.interval()
+    return SequentialResult(
+        claim=test.claim,
+        alpha=alpha,
+        verdict=test.verdict or UNDECIDED,
+        records=concatenate(parts),
+        low=low,
+        high=high,
+        available=len(table),
+    )

@@ -1,0 +1,1 @@
+"""Adversarial training: perturbed views, perturbed weights, and early stopping on robust accuracy."""

@@ -1,0 +1,139 @@
+"""Early stopping on robust accuracy (Rice et al., "Overfitting in adversarially robust deep learning", ICML 2020), and
+a watch for catastrophic overfitting (Wong et al., "Fast is better than free", ICLR 2020).
+
+After each epoch the images that were cut from the training set are attacked with ``stop_attack``; the weights that
+stood up best (of equals those with the higher clean accuracy, then the earliest) are what the stage ends with. The
+schedule runs to its end all the same: the
+best weights may come after a fall of the learning rate.
+
+A network overfits catastrophically when it learns to defeat one gradient step and no more: at least half of the
+held-out images it classifies rightly survive one step (the stage's own perturbation if that is one full step, else
+FGSM), but of those, beyond chance, fewer than half survive ``stop_attack``. That is told once, as an UnfoolWarning.
+"""
+
+from __future__ import annotations
+
+import warnings
+
+import torch
+from scipy.special import bdtr
+from torch import Tensor, nn
+
+from unfool.attacks import Attack, ProxySettings, make_attack
+from unfool.attacks.projected_gradient import ProjectedGradient
+from unfool.core.batch import Batch
+from unfool.core.errors import SpecError, UnfoolWarning
+from unfool.core.streams import Streams
+from unfool.data.table import ImageTable
+from unfool.models.modes import frozen_eval
+from unfool.tasks.labels import Labels
+from unfool.training.averaging import snapshot
+from unfool.training.stage import Stage
+
+CHANCE = 0.001
+"""How often half of the images, or more, would look like fewer."""
+
+COLUMNS = ("held_out/clean", "held_out/single_step", "held_out/robust")
+"""Accuracies in metrics.csv: clean; clean and after one step (perturbed stages only); clean and after stop_attack."""
+
+
+class EarlyStopping:
+    """Keeps the weights of a stage that are best on held-out images; ``tensors`` is its whole state, by name.
+
+    ``streams`` give the attacks' draws, the same after every epoch. Raises SpecError for a stage that does not train
+    the network's classifier.
+    """
+
+    def __init__(self, stage: Stage, table: ImageTable, streams: Streams, device: torch.device):
+        config = stage.config
+        self.network, self.table, self.streams, self.device = stage.network, table, streams, device
+        self.column = judged_column(stage)
+        self.size = config.batch_size
+        self.search = ProxySettings(dtype=config.precision)
+        self.attacks: dict[str, Attack] = {"robust": make_attack(config.stop_attack, config.threat)}
+        if config.perturb is not None:
+            own = make_attack(config.perturb, config.threat)
+            engine = own.engine
+            full = isinstance(engine, ProjectedGradient) and engine.steps == 1 and engine.step_size >= own.threat.eps
+            self.attacks["single_step"] = own if full else make_attack("fgsm", config.threat)
+        self.best = snapshot(self.network)
+        self.accuracy = torch.tensor([-1.0, -1.0], dtype=torch.float64)
+        self.epoch = torch.tensor(0)
+        self.warned = torch.tensor(False)
+
+    @property
+    def tensors(self) -> dict[str, Tensor]:
+        """What a checkpoint keeps of it."""
+        best = {f"best/{name}": value for name, value in self.best.items()}
+        return {**best, "accuracy": self.accuracy, "epoch": self.epoch, "warned": self.warned}
+
+    def look(self, epoch: int) -> tuple[dict[str, float], int]:
+        """Judge the network as it is after ``epoch`` epochs; gives `COLUMNS` by name, and the model images it cost."""
+        twin = self.search.copy(self.network)
+        parts: list[dict[str, Tensor]] = []
+        cost = 0
+        for rows in torch.arange(len(self.table)).split(self.size):
+            stands, images = self._judged(self.table.batch(rows, self.device), twin)
+            parts.append(stands)
+            cost += images
+        stands = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+        accuracy = torch.stack([stands[name].double().mean() for name in ("robust", "clean")]).cpu()
+        if accuracy.tolist() > self.accuracy.tolist():
+            self.best = snapshot(self.network)
+            self.accuracy.copy_(accuracy)
+            self.epoch.fill_(epoch)
+        if "single_step" in stands:
+            self._watch(stands["clean"], stands["single_step"], stands["robust"], epoch)
+        return {f"held_out/{name}": float(values.double().mean()) for name, values in stands.items()}, cost
+
+    def _judged(self, batch: Batch, twin: nn.Module) -> tuple[dict[str, Tensor], int]:
+        """Which images (B,) are classified rightly, clean and after each attack too; and the cost."""
+        labels = batch.labels(self.column)
+        with frozen_eval(self.network), torch.no_grad():
+            right = self.network(batch.images.contiguous(memory_format=torch.channels_last)).argmax(1) == labels
+        stands, cost = {"clean": right}, len(right)
+        rows = right.nonzero().squeeze(1)
+        for name, attack in self.attacks.items():
+            stands[name] = right.clone()
+            if len(rows):
+                there = batch.rows(rows)
+                draws = self.streams.named(name)
+                found = attack(
+                    self.network,
+                    there.images,
+                    there.labels(self.column),
+                    ids=there.ids,
+                    streams=draws,
+                    search=self.search,
+                    twin=twin,
+                )
+                stands[name][rows] = ~found.fooled
+                cost += found.model_images
+        return stands, cost
+
+    def _watch(self, clean: Tensor, single: Tensor, robust: Tensor, epoch: int) -> None:
+        right, survivors, left = int(clean.sum()), int(single.sum()), int((single & robust).sum())
+        if bool(self.warned) or 2 * survivors < right or bdtr(left, survivors, 0.5) > CHANCE:
+            return
+        self.warned.fill_(True)
+        attack = self.attacks["robust"].name
+        warnings.warn(
+            f"catastrophic overfitting in epoch {epoch}: {survivors} of {right} held-out images that are right survive "
+            f"one gradient step, and {left} of those survive {attack}; the best weights so far are kept (epoch "
+            f"{int(self.epoch)}, {float(self.accuracy[0]):.1%} robust); perturb with more steps (pgd-2), a smaller "
+            "step_size or a lower learning rate",
+            UnfoolWarning,
+            stacklevel=2,
+        )
+
+
+def judged_column(stage: Stage) -> str:
+    """The label column of the network's classifier; SpecError if the stage does not train it."""
+    name = stage.network.classifier
+    task = stage.tasks[name] if name is not None and name in stage.tasks else None
+    if not isinstance(task, Labels):
+        raise SpecError(
+            f"held_out={stage.config.held_out} judges the network's classifier, and the stage trains "
+            f"{', '.join(stage.tasks)}; train a labels task under the classifier's name, or set held_out to 0"
+        )
+    return task.settings.column

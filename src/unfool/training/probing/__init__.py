@@ -1,0 +1,1 @@
+"""Probes: how well classes can be read from the stages of a frozen trunk."""

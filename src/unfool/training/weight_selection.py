@@ -1,0 +1,61 @@
+"""What a stage ends with: its last weights, their running average, or the best of either on held-out images."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+
+import torch
+from torch import Tensor
+
+from unfool.core.streams import Streams
+from unfool.data.table import ImageTable
+from unfool.training.adversarial.early_stopping import EarlyStopping
+from unfool.training.averaging import Average, holding
+from unfool.training.stage import Stage
+
+
+class WeightSelection:
+    """Follows a stage step by step and epoch by epoch; with neither ``ema`` nor ``held_out`` it does nothing.
+
+    ``held_out`` is the table cut from the training images, None if no stage holds any out.
+    """
+
+    def __init__(self, stage: Stage, held_out: ImageTable | None, streams: Streams, device: torch.device):
+        self.stage = stage
+        self.average = Average(stage.network, stage.config.ema) if stage.config.ema else None
+        self.stopping: EarlyStopping | None = None
+        if stage.config.held_out and held_out is not None:
+            self.stopping = EarlyStopping(stage, held_out, streams.named("early stopping"), device)
+
+    def state(self) -> dict[str, Tensor]:
+        """All that a checkpoint must keep, by name; the tensors themselves, to be written into on resumption."""
+        kept = {"average": self.average, "stopping": self.stopping}
+        return {
+            f"{part}/{name}": value
+            for part, keeper in kept.items()
+            if keeper is not None
+            for name, value in keeper.tensors.items()
+        }
+
+    def after_step(self, step: int) -> None:
+        """Take in the weights after step ``step``, counted from 0."""
+        if self.average is not None:
+            self.average.update(self.stage.network, step)
+
+    def after_epoch(self, epoch: int) -> dict[str, float]:
+        """Judge what the stage would end with now, after ``epoch`` epochs; gives figures for the log, and counts."""
+        if self.stopping is None:
+            return {}
+        network = self.stage.network
+        with holding(network, self.average.tensors) if self.average is not None else nullcontext():
+            figures, cost = self.stopping.look(epoch)
+        self.stage.model_images += cost
+        return figures
+
+    def finish(self) -> None:
+        """Give the network the weights that the stage ends with."""
+        keeper = self.stopping or self.average
+        if isinstance(keeper, EarlyStopping):
+            self.stage.network.load_state_dict(keeper.best)
+        elif keeper is not None:
+            self.stage.network.load_state_dict(keeper.tensors)
