@@ -6,9 +6,9 @@ import torch
 
 from unfool.core.errors import SpecError
 from unfool.core.streams import Streams
-from unfool.models.decoder import SIDES
 from unfool.models.fast import search_copy
 from unfool.models.heads import build_head
+from unfool.models.heads.decoder import SIDES
 from unfool.models.network import Network
 from unfool.models.trunks import TrunkSpec
 from unfool.models.weights import load_network, save_network

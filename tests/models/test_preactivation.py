@@ -6,8 +6,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from unfool.models.network import Network
-from unfool.models.preact_resnet import PreactivationBlock
 from unfool.models.trunks import TRUNKS, TrunkSpec, build_trunk, empty_trunk
+from unfool.models.trunks.preact_resnet import PreactivationBlock
 
 
 @pytest.mark.parametrize(

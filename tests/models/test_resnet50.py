@@ -6,8 +6,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from unfool.models.fast import search_copy
-from unfool.models.resnet import BottleneckBlock
 from unfool.models.trunks import TrunkSpec, build_trunk, empty_trunk
+from unfool.models.trunks.resnet import BottleneckBlock
 
 
 def unsettle(module):

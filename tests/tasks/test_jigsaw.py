@@ -13,8 +13,8 @@ from unfool.core.batch import Batch
 from unfool.core.errors import ImagesError, SpecError
 from unfool.core.streams import Streams
 from unfool.defenses import make_defense
+from unfool.models.heads.tiles import PuzzleHead
 from unfool.models.network import Network
-from unfool.models.tile_heads import PuzzleHead
 from unfool.models.trunks import TrunkSpec
 from unfool.tasks import make_task
 from unfool.tasks.permutations import ObjectiveValue

@@ -14,7 +14,7 @@ from unfool.core.errors import SpecError, UnfoolWarning, WeightsError
 from unfool.models.checkpoint_reader import PREFIXES, check_fit, stripped
 from unfool.models.network import Network
 from unfool.models.trunks import scaled
-from unfool.models.wide_resnet import STEM_WIDTH
+from unfool.models.trunks.wide_resnet import STEM_WIDTH
 
 _SIGNS = ("block1.layer.0.bn1.weight", "block1.layer.0.conv1.weight")
 """Names that no other layout has; the file of a network that was cut off elsewhere still has them."""

@@ -22,7 +22,7 @@ from unfool.core.errors import ImagesError, SpecError
 from unfool.core.spec import unknown
 from unfool.core.streams import Streams
 from unfool.data.augment import augmented
-from unfool.models.decoder import SMALLEST_JUDGED, JudgedDecoderHead
+from unfool.models.heads.decoder import SMALLEST_JUDGED, JudgedDecoderHead
 from unfool.models.network import Network
 from unfool.tasks.base import TASKS, ParameterGroup, Task, at_least_fp32
 

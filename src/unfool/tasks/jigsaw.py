@@ -22,8 +22,8 @@ from unfool.core.config import configured
 from unfool.core.errors import ImagesError
 from unfool.core.streams import Streams
 from unfool.data.augment import augmented
+from unfool.models.heads.tiles import PUZZLE
 from unfool.models.network import Network
-from unfool.models.tile_heads import PUZZLE
 from unfool.tasks.base import TASKS, Task, at_least_fp32
 from unfool.tasks.permutations import ObjectiveValue, permutation_set
 from unfool.tasks.tiles import cut, normalised, one_by_one, together

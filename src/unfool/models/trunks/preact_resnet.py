@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
-from unfool.models.trunks import TRUNKS, Trunk, TrunkSpec, scaled
+from unfool.models.trunks.base import TRUNKS, Trunk, TrunkSpec, scaled
 
 
 def convolution(inputs: int, outputs: int, stride: int = 1) -> nn.Conv2d:

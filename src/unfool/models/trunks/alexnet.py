@@ -6,8 +6,8 @@ from typing import Any, ClassVar
 
 from torch import nn
 
-from unfool.models.resnet import convolution_and_norm
-from unfool.models.trunks import TRUNKS, Trunk, TrunkSpec, scaled
+from unfool.models.trunks.base import TRUNKS, Trunk, TrunkSpec, scaled
+from unfool.models.trunks.resnet import convolution_and_norm
 
 _CONVOLUTIONS = ((96, 11, True), (256, 5, True), (384, 3, False), (384, 3, False), (256, 3, True))
 """Channels and kernel of each convolution, and whether a max-pool follows it."""

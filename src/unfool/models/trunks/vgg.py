@@ -7,8 +7,8 @@ from typing import Any, ClassVar
 
 from torch import nn
 
-from unfool.models.resnet import convolution_and_norm
-from unfool.models.trunks import TRUNKS, Trunk, TrunkSpec, scaled
+from unfool.models.trunks.base import TRUNKS, Trunk, TrunkSpec, scaled
+from unfool.models.trunks.resnet import convolution_and_norm
 
 _LAYERS = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))
 """Channels and number of the 3×3 convolutions before each max-pool."""

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from unfool.core.errors import SpecError
-from unfool.models.heads import HEADS, Head
-from unfool.models.resnet import convolution_and_norm
+from unfool.models.heads.base import HEADS, Head
+from unfool.models.trunks.resnet import convolution_and_norm
 
 GRID = 4
 """Side of the features that a decoder begins with; those of another size are averaged, or repeated, to it."""

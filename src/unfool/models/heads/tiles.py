@@ -13,8 +13,8 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 
 from unfool.core.errors import SpecError
-from unfool.models.heads import HEADS, Head
-from unfool.models.resnet import convolution_and_norm
+from unfool.models.heads.base import HEADS, Head
+from unfool.models.trunks.resnet import convolution_and_norm
 
 POOLED_SIDE = 2
 """Side to which the features of a tile's own convolution are pooled."""

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
-from unfool.models.trunks import TRUNKS, Trunk, TrunkSpec, scaled
+from unfool.models.trunks.base import TRUNKS, Trunk, TrunkSpec, scaled
 
 BOTTLENECK_EXPANSION = 4
 """Channels that a bottleneck block gives for each one between its convolutions."""

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 from torch import nn
 
-from unfool.models.trunks import TRUNKS, Trunk, TrunkSpec, scaled
+from unfool.models.trunks.base import TRUNKS, Trunk, TrunkSpec, scaled
 
 _GRID = 4
 """Side of the features that the last stage flattens."""

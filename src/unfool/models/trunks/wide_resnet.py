@@ -6,8 +6,8 @@ from typing import Any, ClassVar
 
 from torch import nn
 
-from unfool.models.preact_resnet import batch_norm_relu, convolution, preactivation_blocks
-from unfool.models.trunks import TRUNKS, Trunk, TrunkSpec, scaled
+from unfool.models.trunks.base import TRUNKS, Trunk, TrunkSpec, scaled
+from unfool.models.trunks.preact_resnet import batch_norm_relu, convolution, preactivation_blocks
 
 STEM_WIDTH = 16
 """Channels of the first convolution; the width factor leaves them as they are."""

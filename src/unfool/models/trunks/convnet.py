@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from torch import nn
 
-from unfool.models.trunks import TRUNKS, Trunk, TrunkSpec
+from unfool.models.trunks.base import TRUNKS, Trunk, TrunkSpec
 
 
 def _block(inputs: int, outputs: int) -> nn.Sequential:

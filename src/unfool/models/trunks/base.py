@@ -147,7 +147,7 @@ class Trunk(nn.Module):
         return found
 
 
-TRUNKS: Registry[type[Trunk]] = Registry("trunk", "unfool.models")
+TRUNKS: Registry[type[Trunk]] = Registry("trunk", "unfool.models.trunks")
 
 
 def empty_trunk(spec: TrunkSpec) -> Trunk:
