@@ -19,7 +19,7 @@ def test_robust_training_is_configured(cli, tiny, tmp_path):
 
 
 def test_a_head_on_a_run_s_frozen_trunk(cli, run, tmp_path):
-    more = ("--moves", "heads", "--task", "contrast:size=8", "--batch-size", "640")
+    more = ("--trainable", "heads", "--task", "contrast:size=8", "--batch-size", "640")
     told = cli("train", "--data", "digits", "--start", run / "weights.safetensors", *more, "--out", tmp_path / "head")
     assert told.code == 0, told.err
     made = open_run(tmp_path / "head")
@@ -32,7 +32,7 @@ def test_a_head_on_a_run_s_frozen_trunk(cli, run, tmp_path):
 
 def test_few_labels_on_part_of_a_trunk(cli, run, tmp_path):
     start = ("train", "--data", "digits", "--start", run / "weights.safetensors")
-    more = ("--fraction", "0.05", "--steps", "3", "--moves", "from:block3", "--batch-size", "16")
+    more = ("--fraction", "0.05", "--steps", "3", "--trainable", "from:block3", "--batch-size", "16")
     assert cli(*start, *more, "--out", tmp_path / "few").code == 0
     made = open_run(tmp_path / "few")
     assert (made.config.fraction, made.config.stages[0].steps, made.config.stages[0].epochs) == (0.05, 3, 1)
@@ -65,7 +65,7 @@ def test_the_classifier_first_then_the_heads_of_the_others(cli, tiny, tmp_path):
     more = ("--task", "labels", "--task", "rotation", "--regime", "classifier-first", "--steps", "1")
     assert cli(*tiny, *more, "--out", tmp_path / "run").code == 0
     stages = open_run(tmp_path / "run").config.stages
-    assert [(list(stage.tasks), stage.moves) for stage in stages] == [(["labels"], "all"), (["rotation"], "heads")]
+    assert [(list(stage.tasks), stage.trainable) for stage in stages] == [(["labels"], "all"), (["rotation"], "heads")]
 
 
 @pytest.mark.parametrize(
@@ -73,9 +73,9 @@ def test_the_classifier_first_then_the_heads_of_the_others(cli, tiny, tmp_path):
     [
         (("--regime", "classifier-first"), "none of them without labels"),
         (("--steps", "3", "--epochs", "2"), "give one of the two"),
-        (("--moves", "from:layer9"), "allowed: block1, block2, block3, last, stem"),
-        (("--moves", "after:7"), "it has 7 layers"),
-        (("--moves", "half"), "write all, heads"),
+        (("--trainable", "from:layer9"), "allowed: block1, block2, block3, last, stem"),
+        (("--trainable", "after:7"), "it has 7 layers"),
+        (("--trainable", "half"), "write all, heads"),
         (("--fraction", "2"), "fraction=2"),
     ],
 )

@@ -26,7 +26,7 @@ def test_every_task_is_learnt_in_both_regimes_from_the_same_description(settings
         for base in part.trainings:
             first, heads = run_config(Trained(part=part, base=base, regime="classifier-first")).stages
             assert list(first.tasks) == ["labels"]
-            assert heads.moves == "heads"
+            assert heads.trainable == "heads"
             for task in tasks_of(part):
                 (joint,) = run_config(Trained(part=part, base=base, regime="joint", task=task)).stages
                 assert joint.tasks == {**first.tasks, task: config_of(part, task)}

@@ -65,7 +65,7 @@ def test_full_is_the_source_s_values(full):
         (stage,) = config.stages
         values = (stage.optimizer, stage.learning_rate, stage.weight_decay, stage.batch_size, stage.epochs)
         assert values == ("adam", 3e-4, 1e-4, 256, 100)
-        assert (stage.schedule, stage.moves, stage.perturb) == ("constant", "all", None)
+        assert (stage.schedule, stage.trainable, stage.perturb) == ("constant", "all", None)
         assert config.trunk["name"] == "resnet18"
         assert "width" not in config.trunk
         assert config.trunk["stem"] == ("imagenet" if item.variant.main else "cifar")

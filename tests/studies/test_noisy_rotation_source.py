@@ -51,7 +51,7 @@ def test_full_pretrains_as_the_source_does():
         for stage in config.stages:
             values = (stage.optimizer, stage.momentum, stage.weight_decay, stage.batch_size, stage.schedule)
             assert values == ("sgd", 0.9, 1e-4, 128, "constant")
-            assert (stage.precision, stage.moves) == ("fp32", "all")
+            assert (stage.precision, stage.trainable) == ("fp32", "all")
 
 
 def test_full_probes_as_the_source_does():

@@ -42,7 +42,7 @@ def test_every_scale_is_the_source_s_protocol(settings):
     for base in BASES:
         config = run_config(settings, base)
         labels, contrast = config.stages
-        assert contrast.moves == "heads"
+        assert contrast.trainable == "heads"
         assert (labels.perturb is not None) == (base == ROBUST)
         assert (labels.perturb is None) == (base == NORMAL)
         assert config.normalisation == "none"

@@ -56,7 +56,7 @@ def test_the_run_ends_with_the_recursion_over_its_weights_and_trains_as_without(
 
 def test_a_frozen_trunk_is_averaged_to_itself_and_the_next_stage_goes_on_from_the_average(tmp_path, monkeypatch):
     train(run(stage()), make_table(), tmp_path / "one")
-    head = stage({"contrast": contrast()}, moves="heads", ema=0.9, learning_rate=0.1)
+    head = stage({"contrast": contrast()}, trainable="heads", ema=0.9, learning_rate=0.1)
     train(run(stage(), head), make_table(), tmp_path / "two")
     one, two = hashes(tmp_path / "one"), hashes(tmp_path / "two")
     assert {name: two[name] for name in one} == one

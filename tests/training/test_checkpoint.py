@@ -61,7 +61,7 @@ def test_a_file_without_the_list_of_states_is_no_checkpoint(tmp_path, state):
         (run(stage(optimizer="sgd", momentum=0.0)), "none"),
         (run(BESIDE), "all"),
         # The head of a later stage is there from the first on.
-        (run(BESIDE, stage({"contrast": contrast()}, moves="heads")), "some"),
+        (run(BESIDE, stage({"contrast": contrast()}, trainable="heads")), "some"),
     ],
     ids=["a trunk's end without gradients", "without momentum", "a discriminator's beside it", "a later stage's head"],
 )

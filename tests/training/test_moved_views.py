@@ -166,7 +166,7 @@ def test_clean_norms_begin_as_the_network_s_are_when_the_stage_begins():
     made = make_stage(config)
     for value in made.network.trunk.state_dict().values():
         value.add_(1)
-    made.choose_moving()
+    made.choose_trainable()
     for own, norm in zip(made.clean_norms.norms, norms_of(made.network).values(), strict=True):
         assert all(torch.equal(value, norm.state_dict()[key]) for key, value in own.state_dict().items())
         assert all(parameter.requires_grad for parameter in own.parameters())
@@ -174,16 +174,16 @@ def test_clean_norms_begin_as_the_network_s_are_when_the_stage_begins():
 
 def test_what_does_not_move_has_clean_norms_that_do_not_move():
     tasks = {"contrast": contrast()}
-    config = stage(tasks, perturb="pgd-1", adversarial="dual-stream", statistics="separate", moves="from:block3")
+    config = stage(tasks, perturb="pgd-1", adversarial="dual-stream", statistics="separate", trainable="from:block3")
     made = make_stage(config)
     before = copy.deepcopy(made.state_dict())
     made.total(made(make_table().batch(torch.arange(8)), Streams(0))[0]).backward()
     for name, own in zip(made.clean_norms.names, made.clean_norms.norms, strict=True):
-        moves = "block3" in name
-        assert all((parameter.grad is not None) == moves for parameter in own.parameters()), name
+        trainable = "block3" in name
+        assert all((parameter.grad is not None) == trainable for parameter in own.parameters()), name
         prefix = f"clean_norms.norms.{made.clean_norms.names.index(name)}."
         changed = any(not torch.equal(own.state_dict()[key], before[prefix + key]) for key in own.state_dict())
-        assert changed == moves, name
+        assert changed == trainable, name
 
 
 def test_a_task_of_one_view_is_moved_whole():

@@ -58,7 +58,7 @@ def test_a_flat_loss_moves_no_weight_and_other_heads_take_no_part():
 
 
 def test_a_frozen_trunk_is_not_perturbed():
-    made = make_stage(stage({"contrast": contrast()}, moves="heads", awp=0.5))
+    made = make_stage(stage({"contrast": contrast()}, trainable="heads", awp=0.5))
     before = copy.deepcopy(made.network.state_dict())
     losses, _ = made(make_table().batch(torch.arange(8)), Streams(0))
     changed = {name for name, value in made.network.state_dict().items() if not torch.equal(value, before[name])}

@@ -25,7 +25,7 @@ def test_the_classifier_comes_first_as_described_then_the_heads_of_the_others_on
     assert dataclasses.replace(first, tasks=TASKS) == described(held_out=4, awp=0.01)
     assert first.tasks == {"labels": labels()}
     assert then.tasks == {name: TASKS[name] for name in ("contrast", "turns")}
-    assert (then.moves, then.perturb, then.held_out, then.awp, then.epochs) == ("heads", None, 0, 0.0, 3)
+    assert (then.trainable, then.perturb, then.held_out, then.awp, then.epochs) == ("heads", None, 0, 0.0, 3)
     assert (then.learning_rate, then.batch_size) == (0.01, first.batch_size)
 
 
@@ -56,7 +56,7 @@ def test_misspelt_regimes_and_settings_are_answered_with_the_nearest():
 @pytest.mark.parametrize(
     ("then", "words"),
     [
-        ({"moves": "all"}, "given moves, and"),
+        ({"trainable": "all"}, "given trainable, and"),
         ({"tasks": {"labels": labels()}}, "given tasks, and"),
         ({"perturb": "pgd-2", "epochs": 3, "awp": 0.01}, "given perturb, awp, and"),
         *(({key: getattr(described(), key)}, f"given {key}, and") for key in ("adversarial", "statistics", "held_out")),

@@ -44,8 +44,8 @@ TASK = ("stages", 0, "tasks", "labels")
         (changed("stages", 0, "threat", value="linf:300"), ["linf:300"]),
         (changed("stages", 0, "optimizer", value="adm"), ["adm", "adam"]),
         (changed("stages", 0, "schedule", value="cosin"), ["cosin", "cosine"]),
-        (changed("stages", 0, "moves", value="head"), ["heads"]),
-        (changed("stages", 0, "moves", value="after:none"), ["after:none", "after:N"]),
+        (changed("stages", 0, "trainable", value="head"), ["heads"]),
+        (changed("stages", 0, "trainable", value="after:none"), ["after:none", "after:N"]),
         (changed("stages", 0, "steps", value=-1), ["steps=-1"]),
         (changed("stages", 0, "steps", value=7), ["steps=7", "epochs=3", "one of the two"]),
         (changed("fraction", value=0), ["fraction=0"]),
@@ -88,6 +88,18 @@ def test_a_newer_schema_is_refused_before_its_keys_are_read(tmp_path):
     path = tmp_path / "config.yaml"
     path.write_text(yaml.safe_dump({**PLAIN, "invented_later": 1, "schema_version": SCHEMA_VERSION + 1}))
     with pytest.raises(SpecError, match="update unfool"):
+        read_config(path)
+
+
+def test_a_file_of_the_first_schema_version_is_read_in_today_s_words(tmp_path):
+    path = tmp_path / "config.yaml"
+    stages = [{**PLAIN["stages"][0], "moves": "heads"}, PLAIN["stages"][0]]
+    path.write_text(yaml.safe_dump({**PLAIN, "stages": stages, "schema_version": 1}))
+    config = read_config(path)
+    assert [item.trainable for item in config.stages] == ["heads", "all"]
+    assert config.schema_version == SCHEMA_VERSION
+    path.write_text(yaml.safe_dump({**PLAIN, "stages": stages}))
+    with pytest.raises(SpecError, match="moves"):
         read_config(path)
 
 

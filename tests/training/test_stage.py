@@ -113,7 +113,7 @@ def test_scores_tell_the_accuracy_of_the_network_itself():
 
 @pytest.mark.parametrize("perturb", [None, "pgd-2"])
 def test_heads_that_move_alone_leave_the_trunk_bitwise_unchanged(perturb):
-    made = make_stage(stage(moves="heads", perturb=perturb))
+    made = make_stage(stage(trainable="heads", perturb=perturb))
     before = copy.deepcopy(made.network.trunk.state_dict())
     head = made.network.heads["labels"][0].weight.detach().clone()
     moving = [parameter for parameter in made.parameters() if parameter.requires_grad]
@@ -128,14 +128,14 @@ def test_heads_that_move_alone_leave_the_trunk_bitwise_unchanged(perturb):
 
 
 def test_a_later_stage_moves_the_trunk_again_and_no_stale_gradient_is_left():
-    made = make_stage(stage(moves="heads"))
+    made = make_stage(stage(trainable="heads"))
     other = Stage(stage(), made.network, CLASSES, Streams(0))
     other.train()
     other.total(other(make_table().batch(torch.arange(12)), Streams(0))[0]).backward()
     assert all(parameter.grad is not None for parameter in made.network.trunk.parameters())
-    made.choose_moving()
+    made.choose_trainable()
     assert all(p.grad is None and not p.requires_grad for p in made.network.trunk.parameters())
-    other.choose_moving()
+    other.choose_trainable()
     assert all(parameter.requires_grad for parameter in made.network.parameters())
 
 
@@ -234,7 +234,7 @@ def test_the_loss_is_that_of_the_task_on_the_network_s_own_features():
 def test_two_stages_cannot_share_a_head_of_different_shape():
     network = Network.build(TrunkSpec.from_dict(TRUNK), {}, streams=Streams(0))
     Stage(stage(), network, CLASSES, Streams(0))
-    Stage(stage(moves="heads"), network, CLASSES, Streams(0))
+    Stage(stage(trainable="heads"), network, CLASSES, Streams(0))
     with pytest.raises(SpecError, match="different heads"):
         Stage(stage({"labels": labels(column="parity")}), network, CLASSES, Streams(0))
 

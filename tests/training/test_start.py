@@ -14,7 +14,7 @@ from unfool.models.trunks import TrunkSpec
 from unfool.models.weights import load_network, save_network
 from unfool.training import RunConfig, read_config, train
 
-HEAD = stage({"contrast": contrast()}, moves="heads", learning_rate=0.1, weight_decay=0.1, epochs=1)
+HEAD = stage({"contrast": contrast()}, trainable="heads", learning_rate=0.1, weight_decay=0.1, epochs=1)
 
 
 def begun(path, *stages, **settings):
@@ -29,7 +29,7 @@ def base(tmp_path):
 
 @pytest.mark.parametrize("settings", [{}, {"awp": 0.1, "ema": 0.9}, {"perturb": "pgd-1"}])
 def test_a_head_is_trained_on_a_classifier_that_stays_as_it_is_to_the_bit(tmp_path, base, settings):
-    head = stage({"contrast": contrast()}, moves="heads", learning_rate=0.1, weight_decay=0.1, **settings)
+    head = stage({"contrast": contrast()}, trainable="heads", learning_rate=0.1, weight_decay=0.1, **settings)
     made = train(begun(base, head), make_table(), tmp_path / "head")
     before, after = hashes(base.parent), hashes(tmp_path / "head")
     assert {name: after[name] for name in before} == before

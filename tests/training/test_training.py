@@ -103,7 +103,7 @@ def test_the_augmentation_of_an_image_changes_from_epoch_to_epoch(tmp_path, monk
 
 def test_a_frozen_trunk_comes_out_of_a_second_stage_unchanged(tmp_path):
     train(run(), make_table(), tmp_path / "one")
-    second = stage({"contrast": contrast()}, moves="heads", weight_decay=0.1, learning_rate=0.1)
+    second = stage({"contrast": contrast()}, trainable="heads", weight_decay=0.1, learning_rate=0.1)
     train(run(stage(), second), make_table(), tmp_path / "two")
     one, two = hashes(tmp_path / "one"), hashes(tmp_path / "two")
     assert {name: two[name] for name in one} == one

@@ -96,7 +96,7 @@ def test_its_weight_changes_the_trunk_and_the_discriminator_tells_regions_from_f
 
 def test_on_a_frozen_trunk_decoder_and_discriminator_move(tmp_path):
     first = run(stage({"labels": labels()}))
-    both = run(stage({"labels": labels()}), stage({"inpainting": inpainting()}, moves="heads"))
+    both = run(stage({"labels": labels()}), stage({"inpainting": inpainting()}, trainable="heads"))
     train(first, make_table(), tmp_path / "first")
     train(both, make_table(), tmp_path / "both")
     before, after = weights(tmp_path / "first"), weights(tmp_path / "both")

@@ -46,14 +46,14 @@ KILLED = {
     "adam": run(stage(schedule="cosine")),
     "sgd, a finished epoch": run(stage(optimizer="sgd", schedule="triangle", epochs=3)),
     "labels, then contrast on a frozen trunk": run(
-        stage(optimizer="sgd"), stage({"contrast": contrast()}, moves="heads", batch_size=16)
+        stage(optimizer="sgd"), stage({"contrast": contrast()}, trainable="heads", batch_size=16)
     ),
     "perturbed, in parallel": run(
         stage({"labels": labels(augmentation="simclr", views=2), "contrast": contrast()}, perturb="pgd-2", epochs=1),
         stage(perturb="fgsm", epochs=1),
     ),
     "half of the labels for so many steps, from a stage on": run(
-        stage(steps=9, moves="from:block3", batch_size=8), stage(steps=2, moves="after:3"), fraction=0.5
+        stage(steps=9, trainable="from:block3", batch_size=8), stage(steps=2, trainable="after:3"), fraction=0.5
     ),
     "trades at perturbed weights, averaged, the best kept": run(
         stage(
@@ -85,7 +85,7 @@ KILLED = {
     ),
     "inpainting and its discriminator beside labels, then perturbed on a frozen trunk": run(
         stage({"labels": labels(), "inpainting": inpainting(lambda_adv=0.3)}, ema=0.5),
-        stage({"fill": inpainting(masks=2)}, optimizer="sgd", moves="heads", perturb="pgd-1", epochs=1),
+        stage({"fill": inpainting(masks=2)}, optimizer="sgd", trainable="heads", perturb="pgd-1", epochs=1),
     ),
 }
 """Runs of 8 to 12 steps, by what is special about them."""

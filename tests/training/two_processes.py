@@ -58,10 +58,10 @@ RUNS = {
             **SMALL,
             weight_decay=0.1,
         ),
-        stage({"other": contrast(temperature=0.5)}, moves="heads", **SMALL),
+        stage({"other": contrast(temperature=0.5)}, trainable="heads", **SMALL),
     ),
     "half of the labels, from a stage on, in bf16": run(
-        stage(steps=2, moves="from:block2", optimizer="sgd", learning_rate=0.02, precision="bf16"), fraction=0.5
+        stage(steps=2, trainable="from:block2", optimizer="sgd", learning_rate=0.02, precision="bf16"), fraction=0.5
     ),
     "the best of the average, then once more": run(
         stage(**PERTURBED, ema=0.8, held_out=12, stop_attack="pgd-1", **{**SMALL, "epochs": 2}), stage(**SMALL)

@@ -15,8 +15,9 @@ if TYPE_CHECKING:
     from unfool.training import RunConfig
 
 _STAGE = (
-    *("epochs", "steps", "batch_size", "optimizer", "learning_rate", "weight_decay", "momentum", "schedule", "moves"),
-    *("precision", "perturb", "threat", "adversarial", "statistics", "beta", "awp", "ema", "held_out", "stop_attack"),
+    *("epochs", "steps", "batch_size", "optimizer", "learning_rate", "weight_decay", "momentum", "schedule"),
+    *("trainable", "precision"),
+    *("perturb", "threat", "adversarial", "statistics", "beta", "awp", "ema", "held_out", "stop_attack"),
 )
 _BESIDE_CONFIG = ("config", "out", "data_dir", "device", "json")
 
@@ -87,7 +88,7 @@ class TrainCommand:
     """Cut so many images from train, and end with the weights most robust on them."""
     stop_attack: Annotated[str, tyro.conf.arg(metavar="ATTACK")] = "pgd-10"
     """Attack that --held-out images are judged under."""
-    moves: Annotated[str, tyro.conf.arg(metavar="PART")] = "all"
+    trainable: Annotated[str, tyro.conf.arg(metavar="PART")] = "all"
     """What learns: all, heads alone, the trunk from:STAGE on, or after:N (all but its first N layers)."""
     epochs: int = 1
     """Passes over the training images."""
@@ -118,11 +119,11 @@ class TrainCommand:
   unfool train --data cifar100 --task labels --task labels:column=coarse_label,as=coarse --out runs/coarse
   unfool train --data cifar10 --trunk convnet --stem strided --perturb pgd-7 --threat linf:8/255 --out runs/robust
   unfool train --data cifar10 --trunk convnet --perturb pgd-10 --adversarial trades --held-out 1000 --out runs/trades
-  unfool train --data cifar10 --start runs/trades/weights.safetensors --moves heads --task contrast --out runs/head
+  unfool train --data cifar10 --start runs/trades/weights.safetensors --trainable heads --task contrast --out runs/head
   unfool train --data cifar100 --task contrast --task rotation --task jigsaw --epochs 10 --out runs/pretext
   unfool train --data cifar10 --trunk context-encoder --task labels --task inpainting:weight=10 --out runs/both
   unfool train --data cifar10 --task labels --task inpainting --regime classifier-first --out runs/first
-  unfool train --data cifar10 --start runs/pretext/weights.safetensors --fraction 0.01 --moves heads --out runs/few
+  unfool train --data cifar10 --start runs/pretext/weights.safetensors --fraction 0.01 --trainable heads --out runs/few
   unfool train --config runs/multi/config.yaml --out runs/again
 """
 

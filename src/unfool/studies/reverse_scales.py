@@ -56,7 +56,7 @@ class Scale:
 
 
 _CIFAR_THREATS = {"linf": "linf:8/255", "l2": "l2:0.5", "l1": "l1:12"}
-_CONTRAST = {"optimizer": "adam", "learning_rate": 1e-3, "batch_size": 256, "precision": "bf16", "moves": "heads"}
+_CONTRAST = {"optimizer": "adam", "learning_rate": 1e-3, "batch_size": 256, "precision": "bf16", "trainable": "heads"}
 _HEAD = {"temperature": 0.2, "size": 16, "hidden": 128}
 
 DEMO = Scale(

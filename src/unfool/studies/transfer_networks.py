@@ -134,7 +134,7 @@ def fine_tuning(settings: Scale, plan: Plan, seed: int, work: Workspace) -> RunC
     return RunConfig(
         data=data,
         size=size,
-        stages=(StageConfig(tasks={"labels": labels}, moves=plan.moves, threat=settings.threat, **stage),),
+        stages=(StageConfig(tasks={"labels": labels}, trainable=plan.moves, threat=settings.threat, **stage),),
         fraction=plan.share,
         seed=seed,
         **begin,

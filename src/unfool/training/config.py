@@ -16,9 +16,10 @@ from unfool.core.spec import unknown
 from unfool.models.network import NORMALISATIONS
 from unfool.models.trunks import TrunkSpec
 from unfool.tasks import TASKS, make_task
-from unfool.training.trainable import check_moves
+from unfool.training.trainable import check_trainable
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+"""In version 1 the stage's ``trainable`` was called ``moves``."""
 CLASSIFIER = "labels"
 
 
@@ -47,9 +48,9 @@ class StageConfig:
 
     A stage lasts so many ``epochs`` or, if ``steps`` is not 0, exactly so many steps. ``schedule`` shapes the learning
     rate over the stage: ``constant``, ``cosine`` (to 0), or ``triangle`` (up over the first fifth, then down to 0).
-    ``moves`` is ``all`` parameters, the ``heads`` alone, the trunk ``from:STAGE`` on or ``after:N`` layers (see
-    `training.moving`); what does not move keeps its batch-norm statistics too. ``precision`` bf16 computes the trunk in
-    bfloat16 under autocast; weights, heads and losses stay fp32.
+    ``trainable`` is ``all`` parameters, the ``heads`` alone, the trunk ``from:STAGE`` on or ``after:N`` layers (see
+    `training.trainable`); what does not move keeps its batch-norm statistics too. ``precision`` bf16 computes the trunk
+    in bfloat16 under autocast; weights, heads and losses stay fp32.
 
     ``perturb`` is an attack such as ``pgd-7`` that moves the views of all ``perturbed`` tasks uphill on the stage's own
     loss inside ``threat``, crafted in eval mode; ``adversarial`` is what is learnt from then: ``plain``, the moved
@@ -74,7 +75,7 @@ class StageConfig:
     weight_decay: float = Field(default=1e-4, ge=0, allow_inf_nan=False)
     momentum: float = Field(default=0.9, ge=0, lt=1)
     schedule: Literal["constant", "cosine", "triangle"] = "constant"
-    moves: str = "all"
+    trainable: str = "all"
     precision: Literal["fp32", "bf16"] = "fp32"
     perturb: str | None = None
     threat: str = "linf:8/255"
@@ -100,11 +101,11 @@ class StageConfig:
             raise ValueError(f"epochs={info.data['epochs']} is given too: give one of the two")
         return steps
 
-    @field_validator("moves")
+    @field_validator("trainable")
     @classmethod
-    def _described(cls, moves: str) -> str:
-        check_moves(moves)
-        return moves
+    def _described(cls, trainable: str) -> str:
+        check_trainable(trainable)
+        return trainable
 
     @field_validator("perturb", "stop_attack")
     @classmethod
@@ -115,7 +116,7 @@ class StageConfig:
 
     @field_validator("perturb")
     @classmethod
-    def _moves_some(cls, perturb: str | None, info: ValidationInfo) -> str | None:
+    def _perturbs_some(cls, perturb: str | None, info: ValidationInfo) -> str | None:
         tasks = info.data.get("tasks")
         if perturb is not None and tasks is not None and not any(task.perturbed for task in tasks.values()):
             raise ValueError("it moves the views of no task: set perturbed=true for one, or leave perturb out")
@@ -228,10 +229,21 @@ def run_config(values: Mapping[str, Any], what: str) -> RunConfig:
             f"{what} has schema version {version!r}; this unfool reads up to {SCHEMA_VERSION}: update unfool"
         )
     stages = values.get("stages")
+    if version == 1:
+        values = {**values, "schema_version": SCHEMA_VERSION}
     if isinstance(stages, (list, tuple)):
+        if version == 1:
+            stages = [_upgraded(stage) for stage in stages]
         built = [_stage(stage, f"{what}, stage {number}") for number, stage in enumerate(stages, 1)]
         values = {**values, "stages": built}
     return build(RunConfig, values, what)
+
+
+def _upgraded(stage: Any) -> Any:
+    """A stage of a file of schema version 1 in today's words."""
+    if not isinstance(stage, Mapping):
+        return stage
+    return {"trainable" if key == "moves" else key: value for key, value in stage.items()}
 
 
 def _stage(values: Any, what: str) -> Any:

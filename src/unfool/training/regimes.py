@@ -15,7 +15,7 @@ from unfool.training.config import StageConfig
 JOINT, CLASSIFIER_FIRST = "joint", "classifier-first"
 REGIMES = (JOINT, CLASSIFIER_FIRST)
 
-_OF_THE_CLASSIFIER = ("moves", "perturb", "adversarial", "statistics", "awp", "held_out")
+_OF_THE_CLASSIFIER = ("trainable", "perturb", "adversarial", "statistics", "awp", "held_out")
 """What a stage says of how its classifier learns; the others' heads learn from clean views, to the last epoch."""
 
 
@@ -48,5 +48,5 @@ def in_regime(regime: str, stage: StageConfig, then: Mapping[str, Any] | None = 
         )
     names = {field.name for field in dataclasses.fields(stage)} - {*_OF_THE_CLASSIFIER}  # type: ignore[arg-type]
     kept = {name: getattr(stage, name) for name in names}
-    heads = {**kept, **(then or {}), "tasks": others, "moves": "heads"}
+    heads = {**kept, **(then or {}), "tasks": others, "trainable": "heads"}
     return dataclasses.replace(stage, tasks=labelled), build(StageConfig, heads, "the stage of the heads")

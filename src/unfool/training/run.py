@@ -141,7 +141,7 @@ class _Run:
         metrics = Metrics(self.folder / METRICS, self._columns(), progress.lines) if self.first else None
         for index in range(progress.stage, len(self.stages)):
             stage = self.stages[index].to(self.device)
-            stage.choose_moving()
+            stage.choose_trainable()
             optimizer, turns = make_optimizer(stage.config, stage.ungrouped()), TaskOptimizers(stage)
             # The others need no copy of the best weights: the next stage begins with the first process's.
             ending = WeightSelection(stage, self.held_out if self.first else None, self.streams, self.device)

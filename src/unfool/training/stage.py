@@ -42,7 +42,7 @@ class Stage(nn.Module):
         self.config = config
         self.network = network
         # A tuple, so that nothing is registered twice.
-        self.frozen = tuple(frozen_parts(network.trunk, config.moves))
+        self.frozen = tuple(frozen_parts(network.trunk, config.trainable))
         self.tasks = nn.ModuleDict()
         self.weights: dict[str, float] = {}
         for name, item in config.tasks.items():
@@ -56,9 +56,9 @@ class Stage(nn.Module):
         self.clean_norms = CleanNorms(network) if config.statistics == "separate" else None
         self.model_images = 0
         self._size: torch.Size | None = None
-        self.choose_moving()
+        self.choose_trainable()
 
-    def choose_moving(self) -> None:
+    def choose_trainable(self) -> None:
         """Let the parameters move that this stage moves, and forget gradients of an earlier stage.
 
         Clean norms, where there are any, begin as the network's own are now.

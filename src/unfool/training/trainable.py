@@ -18,18 +18,18 @@ from unfool.models.trunks import Trunk
 _PART = re.compile(r"all|heads|from:\w+|after:[1-9]\d*", re.ASCII)
 
 
-def check_moves(moves: str) -> None:
+def check_trainable(trainable: str) -> None:
     """SpecError for words that say nothing; whether a trunk has that stage or layer is told by `frozen_parts`."""
-    if not _PART.fullmatch(moves):
+    if not _PART.fullmatch(trainable):
         raise SpecError(
-            f"moves {moves!r} is not understood; write all, heads, from:STAGE (of the trunk) or after:N (layers)"
+            f"trainable {trainable!r} is unknown; write all, heads, from:STAGE (of the trunk) or after:N (layers)"
         )
 
 
-def frozen_parts(trunk: Trunk, moves: str) -> list[nn.Module]:
+def frozen_parts(trunk: Trunk, trainable: str) -> list[nn.Module]:
     """The innermost modules of a trunk that do not move; SpecError for a stage or a layer that it lacks."""
-    check_moves(moves)
-    kind, _, which = moves.partition(":")
+    check_trainable(trainable)
+    kind, _, which = trainable.partition(":")
     if kind == "all":
         return []
     if kind == "heads":
@@ -46,7 +46,7 @@ def frozen_parts(trunk: Trunk, moves: str) -> list[nn.Module]:
     ]
     if int(which) >= len(counted):
         raise SpecError(
-            f"moves {moves!r} leaves nothing of trunk {trunk.spec.name!r} to move; it has {len(counted)} layers: "
+            f"trainable {trainable!r} leaves no layer of {trunk.spec.name!r} to train; it has {len(counted)} layers: "
             "name a smaller number, or heads"
         )
     modules = _innermost(trunk)

@@ -106,7 +106,7 @@ LEARNT = {
 
 
 @pytest.mark.parametrize(
-    ("name", "moves"),
+    ("name", "trainable"),
     [
         ("convnet", "heads"),
         ("convnet", "from:block2"),
@@ -118,10 +118,10 @@ LEARNT = {
     ],
 )
 @pytest.mark.parametrize("how", LEARNT)
-def test_what_does_not_move_keeps_every_bit_and_what_does_moves(name, moves, how):
+def test_what_does_not_move_keeps_every_bit_and_what_does_moves(name, trainable, how):
     tasks, more = LEARNT[how]
     network = Network.build(small_trunk(name), {}, streams=Streams(0))
-    made = Stage(stage(tasks, moves=moves, **more), network, {"label": 4}, Streams(0))
+    made = Stage(stage(tasks, trainable=trainable, **more), network, {"label": 4}, Streams(0))
     made.train()
     frozen = names_of(network.trunk, made.frozen)
     moving = stateful(network.trunk, executed(network.trunk)) - frozen
@@ -144,13 +144,13 @@ def test_what_does_not_move_keeps_every_bit_and_what_does_moves(name, moves, how
         keys = network.trunk.get_submodule(part).state_dict()
         assert any(not torch.equal(before[f"{part}.{key}"], after[f"{part}.{key}"]) for key in keys), part
     assert any(parameter.grad is not None for parameter in network.heads.parameters())
-    assert bool(moving) == (moves != "heads")
+    assert bool(moving) == (trainable != "heads")
 
 
-@pytest.mark.parametrize("moves", ["from:block3", "after:4", "heads"])
-def test_the_gradient_stops_where_the_moving_part_begins(moves):
+@pytest.mark.parametrize("trainable", ["from:block3", "after:4", "heads"])
+def test_the_gradient_stops_where_the_moving_part_begins(trainable):
     network = Network.build(small_trunk("convnet"), {}, streams=Streams(0))
-    made = Stage(stage(moves=moves), network, {"label": 4}, Streams(0))
+    made = Stage(stage(trainable=trainable), network, {"label": 4}, Streams(0))
     made.train()
     reached = {}
     for name, part in network.trunk.parts.items():
@@ -160,12 +160,12 @@ def test_the_gradient_stops_where_the_moving_part_begins(moves):
         "from:block3": ["block3", "last"],
         "after:4": ["block2", "block3", "last"],
         "heads": [],
-    }[moves]
+    }[trainable]
     assert [name for name, wanted in reached.items() if wanted] == expected
 
 
-@pytest.mark.parametrize("moves", ["head", "from", "from:", "after:", "after:0", "after:-1", "after:x", "", "all:1"])
-def test_words_that_say_nothing_are_refused_in_one_line(moves):
+@pytest.mark.parametrize("words", ["head", "from", "from:", "after:", "after:0", "after:-1", "after:x", "", "all:1"])
+def test_words_that_say_nothing_are_refused_in_one_line(words):
     with pytest.raises(SpecError, match="write all, heads, from:STAGE") as refusal:
-        stage(moves=moves)
+        stage(trainable=words)
     assert "\n" not in str(refusal.value)
