@@ -93,6 +93,9 @@ def test_version(cli):
         (["evaluate", "x", "--attaks", "fgsm"], ["'--attaks'", "did you mean '--attacks'?"]),
         (["evaluate", "x", "--no-reliabilty"], ["'--no-reliabilty'", "did you mean '--no-reliability'?"]),
         (["convert", "a.pt"], ["OUT", "unfool convert --help"]),
+        (["train", "--model", "resnet18"], ["unknown option '--model'", "did you mean '--trunk'?"]),
+        (["evaluate", "x", "--batch_sise", "3"], ["'--batch_sise'", "did you mean '--batch-size'?"]),
+        (["evaluate", "x", "-a", "fgsm"], ["unknown option '-a'"]),
     ],
 )
 def test_misuse_is_one_line_with_what_was_meant(cli, arguments, pieces):
@@ -101,6 +104,26 @@ def test_misuse_is_one_line_with_what_was_meant(cli, arguments, pieces):
     complaint = told.complaint()
     for piece in pieces:
         assert piece in complaint
+
+
+def test_an_option_is_answered_only_by_a_near_one(cli):
+    far = cli("doctor", "--epochs", "3")
+    assert far.code == 2
+    assert "did you mean" not in far.complaint()
+    assert far.complaint().endswith("unfool doctor --help")
+
+
+@pytest.mark.parametrize("command", [("evaluate",), ("attack", "--attack", "fgsm", "--out", "x.safetensors")])
+def test_an_unknown_option_beside_a_model_is_named_as_without_one(cli, command):
+    complaints = {cli(*command, *more, "--nonsense", "8/255").complaint() for more in ((), ("--model", "m.py:build"))}
+    assert complaints == {
+        f"unfool: unknown option '--nonsense' of unfool {command[0]}; "
+        f"its options are listed by unfool {command[0]} --help"
+    }
+
+
+def test_a_negative_number_is_a_value(cli):
+    assert "unknown option" not in cli("evaluate", "x", "--model", "m.py:build", "--mean", "-1,-1,-1").complaint()
 
 
 def test_a_fault_of_the_program_is_one_line_and_a_traceback_only_on_demand(cli, monkeypatch):

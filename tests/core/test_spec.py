@@ -12,7 +12,7 @@ from unfool.core import errors
 from unfool.core.batch import Batch, Views, check_images
 from unfool.core.errors import DataError, ImagesError, SpecError, UnfoolError
 from unfool.core.registry import Registry
-from unfool.core.spec import parse_number, unknown
+from unfool.core.spec import nearest, parse_number, unknown
 
 
 @pytest.mark.parametrize(
@@ -174,3 +174,20 @@ def test_views_with_moved_pixels_keep_the_rest():
     moved = views.with_images(GOOD / 2)
     assert (moved.count, moved.targets, moved.stage) == (2, "turns", "layer3")
     assert torch.equal(moved.images, GOOD / 2)
+
+
+@pytest.mark.parametrize(
+    ("name", "near"),
+    [
+        ("--epoch", "--epochs"),
+        ("--lr", None),
+        ("--mode", "--model"),
+        ("moves", None),
+        ("Batch_Size", "--batch-size"),
+        ("--epsilon", "--eps"),
+        ("-h", None),
+        ("", None),
+    ],
+)
+def test_only_a_near_name_is_offered(name, near):
+    assert nearest(name, ["--epochs", "--trunk", "--model", "--batch-size", "--eps"]) == near

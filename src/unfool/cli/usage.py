@@ -10,12 +10,13 @@ from collections.abc import Sequence
 from contextlib import redirect_stderr
 from importlib.metadata import version
 from inspect import getdoc
+from itertools import takewhile
 from typing import Annotated, Any, ClassVar, Protocol, Union, get_args, get_type_hints
 
 import tyro
 
 from unfool.core.errors import SpecError
-from unfool.core.spec import unknown
+from unfool.core.spec import nearest, unknown
 
 COMMANDS = {
     "study": "unfool.cli.study:StudyCommand",
@@ -55,6 +56,10 @@ exit codes:
   130 interrupted; the same command resumes
   141 the reader of the output went away"""
 
+_OPTION = re.compile(r"-[^\d.]")
+"""What an option begins with; a negative number is a value."""
+_MEANT = {"model": "--trunk", "arch": "--trunk", "dataset": "--data", "bs": "--batch-size", "output": "--out"}
+"""What options of other programs are called here."""
 _STYLE = (tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff)
 
 
@@ -107,6 +112,9 @@ def _overview() -> None:
 
 
 def _parsed(cls: Any, name: str, rest: list[str]) -> Command | None:
+    if not {"-h", "--help"} & set(rest):
+        # Before tyro, which would take the value of an unknown option for something else.
+        _check_options(rest, name, _options(cls))
     complaint = io.StringIO()
     try:
         with redirect_stderr(complaint):
@@ -120,11 +128,19 @@ def _parsed(cls: Any, name: str, rest: list[str]) -> Command | None:
             print(f"\nexamples:\n{cls.examples.strip(chr(10))}")
         return None
     if strange:
-        option = next((token for token in strange if token.startswith("-")), None)
-        if option is None:
-            raise SpecError(f"unfool {name} does not understand {strange[0]!r}; see unfool {name} --help")
-        raise unknown(f"option of unfool {name}", option.partition("=")[0], _options(cls))
+        raise SpecError(f"unfool {name} does not understand {strange[0]!r}; see unfool {name} --help")
     return command
+
+
+def _check_options(arguments: Sequence[str], name: str, known: Sequence[str]) -> None:
+    """Raise SpecError for the first argument that looks like an option and is none of the ``known`` ones."""
+    for argument in takewhile(lambda word: word != "--", arguments):
+        option = argument.partition("=")[0]
+        if not _OPTION.match(option) or option.replace("_", "-") in known:
+            continue
+        near = _MEANT.get(option.lstrip("-")) or nearest(option, known)
+        hint = f"did you mean {near!r}? see" if near in known else "its options are listed by"
+        raise SpecError(f"unknown option {option!r} of unfool {name}; {hint} unfool {name} --help")
 
 
 def _options(cls: Any) -> list[str]:

@@ -13,6 +13,9 @@ _NUMBER = re.compile(
     r"\s*(\d+(?:\.\d*)?(?:[eE][-+]?\d+)?|\.\d+(?:[eE][-+]?\d+)?)\s*(?:/\s*(\d+(?:\.\d+)?)\s*)?", re.ASCII
 )
 
+_NEAR = 0.65
+"""Share of letters in common from which two names are near: 'pdg' and 'pgd' are, 'model' and 'moves' are not."""
+
 
 def parse_number(text: str, what: str) -> float:
     """Read a non-negative decimal or fraction such as ``0.5`` or ``8/255``; ``what`` names it in the error."""
@@ -28,6 +31,27 @@ def parse_number(text: str, what: str) -> float:
 def unknown(kind: str, given: str, allowed: Iterable[str]) -> SpecError:
     """The error for a name that is not known: offers the nearest, then lists what is allowed."""
     names = sorted(allowed)
-    near = difflib.get_close_matches(str(given).lower(), names, n=1, cutoff=0.5)
-    hint = f"did you mean {near[0]!r}? " if near else ""
+    near = nearest(given, names)
+    hint = f"did you mean {near!r}? " if near else ""
     return SpecError(f"unknown {kind} {given!r}; {hint}allowed: {', '.join(names)}")
+
+
+def nearest(name: str, allowed: Iterable[str]) -> str | None:
+    """The allowed name that a mistyped or shortened one most likely means; None if none is near.
+
+    Leading dashes and the difference between ``-`` and ``_`` do not count.
+    """
+    plain = {allowed_name: _bare(allowed_name) for allowed_name in allowed}
+    near = difflib.get_close_matches(_bare(name), plain.values(), n=1, cutoff=_NEAR)
+    if near:
+        return next(allowed_name for allowed_name, bare in plain.items() if bare == near[0])
+    started = [n for n, bare in plain.items() if min(len(bare), len(_bare(name))) > 2 and _starts(bare, _bare(name))]
+    return started[0] if len(started) == 1 else None
+
+
+def _bare(name: str) -> str:
+    return str(name).lower().lstrip("-").replace("_", "-")
+
+
+def _starts(first: str, second: str) -> bool:
+    return first.startswith(second) or second.startswith(first)
