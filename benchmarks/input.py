@@ -37,9 +37,9 @@ from unfool.core.batch import Batch
 from unfool.core.streams import Streams
 from unfool.data.augment import AUGMENTATIONS, augmented
 from unfool.data.catalog import open_table
-from unfool.data.parquet import hub_folders, parquet_splits
 from unfool.data.places import data_folder
-from unfool.data.table import ImageTable
+from unfool.data.readers.parquet import hub_folders, parquet_splits
+from unfool.data.table import Table
 
 BATCH = 256
 PASS = 2000
@@ -49,7 +49,7 @@ RATIO = RECIPE.crop_ratio
 STRENGTHS = RECIPE.strengths
 
 
-def images_and_files(data_dir: str | None) -> tuple[str, ImageTable, list[bytes]]:
+def images_and_files(data_dir: str | None) -> tuple[str, Table, list[bytes]]:
     """(name, table, encoded images) of the set that is measured on; at least PASS encoded images."""
     folder = data_folder(data_dir)
     local = hub_folders(folder)

@@ -14,9 +14,9 @@ from typing import Any
 from unfool.core.streams import Streams
 from unfool.core.threat import ThreatModel
 from unfool.data.catalog import open_table
-from unfool.data.parquet import hub_folders
 from unfool.data.places import data_folder
-from unfool.data.table import ImageTable
+from unfool.data.readers.parquet import hub_folders
+from unfool.data.table import Table
 from unfool.models.network import Network
 from unfool.training import RunConfig, StageConfig, TaskConfig, train
 
@@ -31,8 +31,8 @@ class Material:
     the length of training."""
 
     name: str
-    training: dict[str, ImageTable]
-    judged: ImageTable
+    training: dict[str, Table]
+    judged: Table
     threat: str
     attacked: Mapping[str, str]
     epochs: Mapping[str, int]

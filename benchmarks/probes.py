@@ -29,7 +29,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import torch
 
 from unfool.core.streams import Streams
-from unfool.data.table import DecodedPixels, ImageTable
+from unfool.data.pixels import DecodedPixels
+from unfool.data.table import Table
 from unfool.models.network import Network
 from unfool.models.trunks import Trunk, TrunkSpec
 from unfool.training import ProbeSettings, probe
@@ -51,12 +52,12 @@ class Setting:
 SETTINGS = {"": Setting(width=1.0, side=64, epochs=120), "small_": Setting(width=0.25, side=32, epochs=20, times=8)}
 
 
-def noise(count: int, side: int, name: str) -> ImageTable:
+def noise(count: int, side: int, name: str) -> Table:
     """So many random images with random labels of ten classes."""
     ids, streams = torch.arange(count), Streams(0).named(name)
     pixels = streams.integers(ids, 256, (3, side, side)).to(torch.uint8)
     columns, classes = {"label": streams.integers(ids, 10)}, {"label": [str(label) for label in range(10)]}
-    return ImageTable(DecodedPixels(pixels), ids, columns, classes, label_column="label", name=name, split="train")
+    return Table(DecodedPixels(pixels), ids, columns, classes, label_column="label", name=name, split="train")
 
 
 class Counted:

@@ -36,7 +36,8 @@ from torch import Tensor
 from unfool.core.errors import UnfoolWarning
 from unfool.core.streams import Streams
 from unfool.data.augment import AUGMENTATIONS
-from unfool.data.table import DecodedPixels, ImageTable
+from unfool.data.pixels import DecodedPixels
+from unfool.data.table import Table
 from unfool.defenses import make_defense
 from unfool.models.network import Network
 from unfool.models.trunks import TrunkSpec
@@ -49,11 +50,11 @@ LIMITS = {"reverse_over_floor": 1.08, "reverse_bf16_over_floor": 0.58, "reverse_
 Variant = Callable[[Tensor], Tensor]
 
 
-def noise(count: int, name: str) -> ImageTable:
+def noise(count: int, name: str) -> Table:
     """So many random images of CIFAR's size."""
     ids = torch.arange(count)
     pixels = (Streams(0).named(name).uniform(ids, (3, 32, 32)) * 255).to(torch.uint8)
-    return ImageTable(DecodedPixels(pixels), ids, {}, {}, label_column=None, name=name, split="train")
+    return Table(DecodedPixels(pixels), ids, {}, {}, label_column=None, name=name, split="train")
 
 
 def gathered_loss(z_ND: Tensor, count: int) -> Tensor:

@@ -8,83 +8,73 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from unfool.attacks import Attack, ProxySettings, make_attack
-    from unfool.core.batch import Batch
-    from unfool.core.errors import UnfoolError, UnfoolWarning
-    from unfool.core.streams import Streams
-    from unfool.core.threat import ThreatModel
-    from unfool.data.catalog import open_table
-    from unfool.data.table import ImageTable
-    from unfool.defenses import Defense, make_defense
-    from unfool.evaluation import AdversarialSet, Records, craft, identity, judge, load_set, save_set
-    from unfool.evaluation.adaptive.audit import audit
-    from unfool.evaluation.adaptive.ladder import Ladder, ladder
-    from unfool.evaluation.evaluate import evaluate
-    from unfool.evaluation.evaluation import Evaluation
-    from unfool.models.foreign import adapt
-    from unfool.models.network import Network
-    from unfool.models.trunks import TrunkSpec
-    from unfool.models.weights import load_network, save_network
-    from unfool.studies import run_study
-    from unfool.tasks import make_task
-    from unfool.training import ProbeSettings, RunConfig, StageConfig, TaskConfig, TrainedRun, open_run, probe, train
+if TYPE_CHECKING:  # what editors and type checkers see; a test keeps it equal to the names below
+    from unfool import attacks as attacks
+    from unfool import data as data
+    from unfool import defenses as defenses
+    from unfool import evaluation as evaluation
+    from unfool import models as models
+    from unfool import studies as studies
+    from unfool import tasks as tasks
+    from unfool import training as training
+    from unfool.attacks import Attack as Attack
+    from unfool.attacks import ProxySettings as ProxySettings
+    from unfool.attacks import make_attack as make_attack
+    from unfool.core.batch import Batch as Batch
+    from unfool.core.errors import UnfoolError as UnfoolError
+    from unfool.core.errors import UnfoolWarning as UnfoolWarning
+    from unfool.core.streams import Streams as Streams
+    from unfool.core.threat import ThreatModel as ThreatModel
+    from unfool.data.as_table import as_table as as_table
+    from unfool.data.catalog import open_table as open_table
+    from unfool.data.table import Table as Table
+    from unfool.defenses import Defense as Defense
+    from unfool.defenses import make_defense as make_defense
+    from unfool.evaluation import AdversarialSet as AdversarialSet
+    from unfool.evaluation import Records as Records
+    from unfool.evaluation import craft as craft
+    from unfool.evaluation import identity as identity
+    from unfool.evaluation import judge as judge
+    from unfool.evaluation import load_set as load_set
+    from unfool.evaluation import save_set as save_set
+    from unfool.evaluation.adaptive.audit import audit as audit
+    from unfool.evaluation.adaptive.ladder import Ladder as Ladder
+    from unfool.evaluation.adaptive.ladder import ladder as ladder
+    from unfool.evaluation.evaluate import evaluate as evaluate
+    from unfool.evaluation.evaluation import Evaluation as Evaluation
+    from unfool.models.foreign import adapt as adapt
+    from unfool.models.network import Network as Network
+    from unfool.models.trunks import TrunkSpec as TrunkSpec
+    from unfool.models.weights import load_network as load_network
+    from unfool.models.weights import save_network as save_network
+    from unfool.studies import run_study as run_study
+    from unfool.tasks import make_task as make_task
+    from unfool.training import ProbeSettings as ProbeSettings
+    from unfool.training import RunConfig as RunConfig
+    from unfool.training import StageConfig as StageConfig
+    from unfool.training import TaskConfig as TaskConfig
+    from unfool.training import TrainedRun as TrainedRun
+    from unfool.training import open_run as open_run
+    from unfool.training import probe as probe
+    from unfool.training import train as train
 
-__all__ = [
-    "AdversarialSet",
-    "Attack",
-    "Batch",
-    "Defense",
-    "Evaluation",
-    "ImageTable",
-    "Ladder",
-    "Network",
-    "ProbeSettings",
-    "ProxySettings",
-    "Records",
-    "RunConfig",
-    "StageConfig",
-    "Streams",
-    "TaskConfig",
-    "ThreatModel",
-    "TrainedRun",
-    "TrunkSpec",
-    "UnfoolError",
-    "UnfoolWarning",
-    "adapt",
-    "audit",
-    "craft",
-    "evaluate",
-    "identity",
-    "judge",
-    "ladder",
-    "load_network",
-    "load_set",
-    "make_attack",
-    "make_defense",
-    "make_task",
-    "open_run",
-    "open_table",
-    "probe",
-    "run_study",
-    "save_network",
-    "save_set",
-    "train",
-]
+    __version__: str
 
-_ROOMS = {
+_ROOMS = ("attacks", "data", "defenses", "evaluation", "models", "studies", "tasks", "training")
+_NAMES = {
     "unfool.attacks": ("Attack", "ProxySettings", "make_attack"),
     "unfool.core.batch": ("Batch",),
     "unfool.core.errors": ("UnfoolError", "UnfoolWarning"),
     "unfool.core.streams": ("Streams",),
     "unfool.core.threat": ("ThreatModel",),
+    "unfool.data.as_table": ("as_table",),
     "unfool.data.catalog": ("open_table",),
-    "unfool.data.table": ("ImageTable",),
-    "unfool.evaluation": ("AdversarialSet", "Records", "craft", "identity", "judge", "load_set", "save_set"),
+    "unfool.data.table": ("Table",),
     "unfool.defenses": ("Defense", "make_defense"),
+    "unfool.evaluation": ("AdversarialSet", "Records", "craft", "identity", "judge", "load_set", "save_set"),
     "unfool.evaluation.adaptive.audit": ("audit",),
-    "unfool.evaluation.evaluate": ("evaluate",),
     "unfool.evaluation.adaptive.ladder": ("Ladder", "ladder"),
+    "unfool.evaluation.evaluate": ("evaluate",),
     "unfool.evaluation.evaluation": ("Evaluation",),
     "unfool.models.foreign": ("adapt",),
     "unfool.models.network": ("Network",),
@@ -103,10 +93,16 @@ _ROOMS = {
         "train",
     ),
 }
-_HOMES = {name: room for room, names in _ROOMS.items() for name in names}
+_HOMES = {name: module for module, names in _NAMES.items() for name in names}
+
+__all__ = ["__version__", *_ROOMS, *_HOMES]  # pyright: ignore[reportUnsupportedDunderAll]
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return importlib.import_module("importlib.metadata").version("unfool")
+    if name in _ROOMS:
+        return importlib.import_module(f"unfool.{name}")
     if name not in _HOMES:
         raise AttributeError(f"module 'unfool' has no attribute {name!r}")
     value = getattr(importlib.import_module(_HOMES[name]), name)

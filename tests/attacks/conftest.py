@@ -7,12 +7,12 @@ from torch import Tensor
 
 from unfool.core.streams import Streams
 from unfool.data.catalog import open_table
-from unfool.data.table import ImageTable
+from unfool.data.table import Table
 from unfool.models.network import Network
 from unfool.training import RunConfig, StageConfig, TaskConfig, train
 
 
-def train_robust(table: ImageTable, folder, threat: str, step_size: str, **values) -> Network:
+def train_robust(table: Table, folder, threat: str, step_size: str, **values) -> Network:
     stage = StageConfig(
         tasks={"labels": TaskConfig(task="labels")},
         optimizer="sgd",

@@ -10,7 +10,8 @@ from unfool.core.batch import Views
 from unfool.core.config import configured
 from unfool.core.errors import SpecError
 from unfool.core.streams import Streams
-from unfool.data.table import DecodedPixels, ImageTable
+from unfool.data.pixels import DecodedPixels
+from unfool.data.table import Table
 from unfool.tasks import TASKS, Task
 from unfool.training import RunConfig, StageConfig, TaskConfig, train
 
@@ -48,7 +49,7 @@ def make_table():
     ids = torch.arange(24)
     pixels = (Streams(0).uniform(ids, (3, 16, 16)) * 255).to(torch.uint8)
     labels, names = {"label": ids % 3}, {"label": ["a", "b", "c"]}
-    return ImageTable(DecodedPixels(pixels), ids, labels, names, label_column="label", name="noise", split="train")
+    return Table(DecodedPixels(pixels), ids, labels, names, label_column="label", name="noise", split="train")
 
 
 def test_a_task_is_short():

@@ -7,7 +7,8 @@ import torch
 
 from unfool.attacks import ProxySettings, make_attack
 from unfool.core.streams import Streams
-from unfool.data.table import DecodedPixels, ImageTable
+from unfool.data.pixels import DecodedPixels
+from unfool.data.table import Table
 from unfool.evaluation import craft, judge
 from unfool.models.network import Network
 from unfool.models.trunks import TrunkSpec
@@ -27,7 +28,7 @@ def make_table(count=12):
     ids = torch.arange(count) + 40
     pixels = (Streams(0).uniform(ids, (3, 12, 12)) * 255).to(torch.uint8)
     labels, names = {"label": ids % 3}, {"label": ["a", "b", "c"]}
-    return ImageTable(DecodedPixels(pixels), ids, labels, names, label_column="label", name="noise", split="test")
+    return Table(DecodedPixels(pixels), ids, labels, names, label_column="label", name="noise", split="test")
 
 
 @pytest.mark.parametrize("search", [None, ProxySettings(dtype="bf16")])

@@ -9,7 +9,8 @@ import torch
 from unfool.core.batch import Batch, Views
 from unfool.core.errors import DataError, SpecError
 from unfool.core.streams import Streams
-from unfool.data.table import DecodedPixels, ImageTable
+from unfool.data.pixels import DecodedPixels
+from unfool.data.table import Table
 from unfool.models.heads import build_head
 from unfool.models.network import Network
 from unfool.models.trunks import TrunkSpec
@@ -57,7 +58,7 @@ def make_batch(dtype=torch.float32, rows=None):
 
 def make_table():
     pixels = (Streams(8).uniform(torch.arange(20), (3, SIDE, SIDE)) * 255).to(torch.uint8)
-    return ImageTable(DecodedPixels(pixels), torch.arange(20), {}, {}, label_column=None, name="noise", split="train")
+    return Table(DecodedPixels(pixels), torch.arange(20), {}, {}, label_column=None, name="noise", split="train")
 
 
 def make_bound(name, values=None, dtype=torch.float32):

@@ -6,8 +6,8 @@ import torch
 from small_sets import encoded, pictures, write_parquet
 
 from unfool.core.errors import DataError, SpecError, UnfoolError
-from unfool.data import hub
 from unfool.data.catalog import catalog, open_table
+from unfool.data.readers import hub
 from unfool.data.sources import SETS
 
 

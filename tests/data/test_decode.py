@@ -10,8 +10,8 @@ from PIL import Image
 from small_sets import encoded, pictures
 
 from unfool.core.errors import DataError
-from unfool.data import decode as module
-from unfool.data.decode import CorruptImageError, decode
+from unfool.data.readers import decode as module
+from unfool.data.readers.decode import CorruptImageError, decode
 
 
 def png_header_of(width: int, height: int) -> bytes:

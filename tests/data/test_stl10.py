@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from unfool.core.errors import DataError
-from unfool.data import download
 from unfool.data.catalog import open_table
+from unfool.data.readers import download
 from unfool.data.sets import stl10
 
 

@@ -8,13 +8,14 @@ from hypothesis import strategies as st
 
 from unfool.core.errors import DataError, SpecError
 from unfool.core.streams import Streams
-from unfool.data.table import DecodedPixels, ImageTable
+from unfool.data.pixels import DecodedPixels
+from unfool.data.table import Table
 
 
-def table_of(labels: list[int], side: int = 4) -> ImageTable:
+def table_of(labels: list[int], side: int = 4) -> Table:
     count = len(labels)
     images = (torch.arange(count * 3 * side * side) % 256).to(torch.uint8).view(count, 3, side, side)
-    return ImageTable(
+    return Table(
         DecodedPixels(images),
         torch.arange(count) * 10 + 3,
         {"label": torch.tensor(labels), "other": torch.tensor(labels) % 2},
@@ -37,7 +38,7 @@ def test_a_batch_holds_the_rows_asked_for_in_order_and_scaled():
 
 
 def test_every_byte_becomes_a_number_in_the_unit_interval():
-    table = ImageTable(
+    table = Table(
         DecodedPixels(torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16)),
         torch.zeros(1, dtype=torch.int64),
         {},

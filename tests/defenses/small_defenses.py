@@ -4,7 +4,8 @@ import torch
 
 from unfool.core.streams import Streams
 from unfool.data.augment import AUGMENTATIONS
-from unfool.data.table import DecodedPixels, ImageTable
+from unfool.data.pixels import DecodedPixels
+from unfool.data.table import Table
 from unfool.defenses import make_defense
 from unfool.models.network import Network
 from unfool.models.trunks import TrunkSpec
@@ -45,7 +46,7 @@ def make_table(count=64):
     stripe = (torch.arange(SIDE) % 4 < 2).float() * streams.named("stripe").uniform(ids, (1, 1, 1), -0.4, 0.4)
     noise = streams.named("noise").uniform(ids, (3, SIDE, SIDE), -0.2, 0.2)
     pixels = ((base + stripe + noise).clamp(0, 1) * 255).round().to(torch.uint8)
-    return ImageTable(DecodedPixels(pixels), ids, {}, {}, label_column=None, name="stripes", split="train")
+    return Table(DecodedPixels(pixels), ids, {}, {}, label_column=None, name="stripes", split="train")
 
 
 def make_images(count=6, dtype=torch.float32):

@@ -8,7 +8,8 @@ from small_defenses import CLASSES
 
 from unfool.core.errors import SpecError
 from unfool.core.streams import Streams
-from unfool.data.table import DecodedPixels, ImageTable
+from unfool.data.pixels import DecodedPixels
+from unfool.data.table import Table
 from unfool.defenses import make_defense
 from unfool.models.network import Network
 from unfool.models.trunks import TrunkSpec
@@ -32,7 +33,7 @@ SIDE = 48
 def make_table(count=64):
     ids = torch.arange(count)
     pixels = (Streams(8).uniform(ids, (3, SIDE, SIDE)) * 255).to(torch.uint8)
-    return ImageTable(DecodedPixels(pixels), ids, {}, {}, label_column=None, name="noise", split="train")
+    return Table(DecodedPixels(pixels), ids, {}, {}, label_column=None, name="noise", split="train")
 
 
 def make_batch():

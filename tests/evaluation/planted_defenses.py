@@ -6,7 +6,8 @@ from torch import nn
 
 from unfool.core.streams import Streams
 from unfool.data.catalog import open_table
-from unfool.data.table import DecodedPixels, ImageTable
+from unfool.data.pixels import DecodedPixels
+from unfool.data.table import Table
 from unfool.models.network import Network
 from unfool.models.trunks import TrunkSpec
 
@@ -17,7 +18,7 @@ def small_digits(split):
     """The digits at half their size, which costs a quarter."""
     table = open_table("digits", split)
     pixels = F.avg_pool2d(table.images.float(), 32 // SIDE).round().to(torch.uint8)
-    return ImageTable(
+    return Table(
         DecodedPixels(pixels), table.ids, table.columns, table.classes, label_column="label", name="digits", split=split
     )
 

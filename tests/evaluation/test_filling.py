@@ -8,7 +8,8 @@ import torch
 
 from unfool.core.errors import DataError, SpecError
 from unfool.core.streams import Streams
-from unfool.data.table import DecodedPixels, ImageTable
+from unfool.data.pixels import DecodedPixels
+from unfool.data.table import Table
 from unfool.evaluation.pretext import inpainting as filling_module
 from unfool.evaluation.pretext.inpainting import filling_quality, inpainted
 from unfool.models.network import Network
@@ -24,7 +25,7 @@ def noise(count):
 
 def make_table(count=COUNT, pixels=None):
     ids = torch.arange(count)
-    return ImageTable(
+    return Table(
         DecodedPixels(noise(count) if pixels is None else pixels),
         ids,
         {},

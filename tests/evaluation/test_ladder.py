@@ -15,7 +15,8 @@ from unfool.attacks import make_attack
 from unfool.core.errors import OutputError, SpecError
 from unfool.core.streams import Streams
 from unfool.core.threat import ThreatModel
-from unfool.data.table import DecodedPixels, ImageTable
+from unfool.data.pixels import DecodedPixels
+from unfool.data.table import Table
 from unfool.defenses import make_defense
 from unfool.defenses.gate import Gate
 from unfool.evaluation import craft, judge
@@ -83,7 +84,7 @@ def told(reverse):
     with torch.no_grad():
         labels = reverse.network(table.batch().images).argmax(1)
     names = {"label": list("abcd")}
-    return ImageTable(
+    return Table(
         DecodedPixels(table.images), table.ids, {"label": labels}, names, label_column="label", name="m", split="test"
     )
 

@@ -5,7 +5,8 @@ import torch
 
 from unfool.core.errors import DataError
 from unfool.core.streams import Streams
-from unfool.data.table import DecodedPixels, ImageTable
+from unfool.data.pixels import DecodedPixels
+from unfool.data.table import Table
 from unfool.evaluation.pretext.accuracy import pretext_quality
 from unfool.evaluation.statistics.intervals import wilson
 from unfool.models.network import Network
@@ -18,7 +19,7 @@ COUNT = 300
 def make_table(count=COUNT):
     ids = torch.arange(count)
     pixels = (Streams(0).uniform(ids, (3, 16, 16)) * 255).to(torch.uint8)
-    return ImageTable(DecodedPixels(pixels), ids, {}, {}, label_column=None, name="noise", split="test")
+    return Table(DecodedPixels(pixels), ids, {}, {}, label_column=None, name="noise", split="test")
 
 
 def make_bound(name, **settings):

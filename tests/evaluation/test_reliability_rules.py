@@ -12,7 +12,8 @@ from unfool.attacks import make_attack
 from unfool.core.errors import SpecError
 from unfool.core.streams import Streams
 from unfool.core.threat import ThreatModel
-from unfool.data.table import DecodedPixels, ImageTable
+from unfool.data.pixels import DecodedPixels
+from unfool.data.table import Table
 from unfool.evaluation import craft, judge
 from unfool.evaluation.reliability.attack_checks import huge
 from unfool.evaluation.reliability.flags import ATTACK_CHECKS, CHANCE, SHARE, Flag, more_than_chance, too_many
@@ -35,7 +36,7 @@ def one_pixel(count=64):
     pixels = Streams(0).integers(ids, 256, (1, 4, 4)).to(torch.uint8)
     pixels[:, 0, 0, 0] = 128
     columns = {"label": torch.zeros(count, dtype=torch.int64)}
-    return ImageTable(
+    return Table(
         DecodedPixels(pixels), ids, columns, {"label": ["a", "b"]}, label_column="label", name="made-up", split="test"
     )
 

@@ -4,7 +4,8 @@ import torch
 from torch import nn
 
 from unfool.core.streams import Streams
-from unfool.data.table import DecodedPixels, ImageTable
+from unfool.data.pixels import DecodedPixels
+from unfool.data.table import Table
 from unfool.models.network import Network
 from unfool.models.trunks import TrunkSpec
 
@@ -23,7 +24,7 @@ def make_table(count=20, *, side=16, split="test", classes=4):
     columns = {"label": streams.integers(ids, classes), "parity": streams.named("parity").integers(ids, 2)}
     names = {"label": [str(label) for label in range(classes)], "parity": ["even", "odd"]}
     pixels = streams.named("pixels").integers(ids, 256, (3, side, side)).to(torch.uint8)
-    return ImageTable(DecodedPixels(pixels), ids, columns, names, label_column="label", name="made-up", split=split)
+    return Table(DecodedPixels(pixels), ids, columns, names, label_column="label", name="made-up", split=split)
 
 
 class Defended(nn.Module):

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from unfool.core.batch import Batch
 from unfool.core.errors import DataError, ImagesError, SpecError
 from unfool.core.streams import Streams
-from unfool.data.table import DecodedPixels, ImageTable
+from unfool.data.pixels import DecodedPixels
+from unfool.data.table import Table
 from unfool.models.network import Network
 from unfool.models.trunks import TrunkSpec
 from unfool.tasks import make_task
@@ -154,9 +155,7 @@ def test_a_single_image_needs_negatives_of_its_own(loss):
 
 def make_table(count=40):
     pixels = (Streams(1).uniform(torch.arange(count), (3, 12, 12)) * 255).to(torch.uint8)
-    return ImageTable(
-        DecodedPixels(pixels), torch.arange(count), {}, {}, label_column=None, name="noise", split="train"
-    )
+    return Table(DecodedPixels(pixels), torch.arange(count), {}, {}, label_column=None, name="noise", split="train")
 
 
 def make_bound(**values):

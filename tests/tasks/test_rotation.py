@@ -12,7 +12,8 @@ from unfool.core.batch import Batch
 from unfool.core.errors import ImagesError, SpecError
 from unfool.core.streams import Streams
 from unfool.data.augment import augmented
-from unfool.data.table import DecodedPixels, ImageTable
+from unfool.data.pixels import DecodedPixels
+from unfool.data.table import Table
 from unfool.defenses import make_defense
 from unfool.models.network import Network
 from unfool.models.trunks import TrunkSpec
@@ -140,7 +141,7 @@ def test_turns_are_learnt(turns):
 def test_pretext_tasks_train_together_and_under_attack(tmp_path, perturb):
     ids = torch.arange(16)
     pixels = (Streams(0).uniform(ids, (3, 16, 16)) * 255).to(torch.uint8)
-    table = ImageTable(DecodedPixels(pixels), ids, {}, {}, label_column=None, name="noise", split="train")
+    table = Table(DecodedPixels(pixels), ids, {}, {}, label_column=None, name="noise", split="train")
     names = ("rotation", "jigsaw", "contrast")
     stage = StageConfig(tasks={name: TaskConfig(task=name) for name in names}, batch_size=8, perturb=perturb)
     config = RunConfig(data="noise", stages=(stage,), trunk={"name": "convnet", "widths": [3, 4, 6]})

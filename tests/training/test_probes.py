@@ -10,7 +10,8 @@ from tiny_runs import TRUNK, make_table
 
 from unfool.core.errors import DataError, NonFiniteError, SpecError
 from unfool.core.streams import Streams
-from unfool.data.table import DecodedPixels, ImageTable
+from unfool.data.pixels import DecodedPixels
+from unfool.data.table import Table
 from unfool.models.network import Network
 from unfool.models.trunks import Trunk, TrunkSpec
 from unfool.training import ProbeSettings, probe
@@ -250,7 +251,7 @@ def test_progress_is_told(network, train, test):
 
 
 def without_labels(table):
-    return ImageTable(DecodedPixels(table.images), table.ids, {}, {}, label_column=None, name="bare", split="train")
+    return Table(DecodedPixels(table.images), table.ids, {}, {}, label_column=None, name="bare", split="train")
 
 
 def test_what_cannot_be_probed_is_one_line(network, train, test):

@@ -9,7 +9,7 @@ from tiny_runs import make_table, run, stage
 
 from unfool.core.errors import DataError, SpecError
 from unfool.data.catalog import open_table
-from unfool.data.table import ImageTable
+from unfool.data.table import Table
 from unfool.training import TaskConfig, cut_held_out, train
 from unfool.training.adversarial.early_stopping import EarlyStopping
 from unfool.training.schedule import learning_rate
@@ -24,14 +24,14 @@ def log(folder):
 def shown(monkeypatch):
     """Ids of each batch that is read from any table, in the order of reading."""
     read = []
-    own = ImageTable.batch
+    own = Table.batch
 
     def batch(self, *args, **keywords):
         found = own(self, *args, **keywords)
         read.append(found.ids.tolist())
         return found
 
-    monkeypatch.setattr(ImageTable, "batch", batch)
+    monkeypatch.setattr(Table, "batch", batch)
     return read
 
 

@@ -3,7 +3,8 @@
 import torch
 
 from unfool.core.streams import Streams
-from unfool.data.table import DecodedPixels, ImageTable
+from unfool.data.pixels import DecodedPixels
+from unfool.data.table import Table
 from unfool.training import RunConfig, StageConfig, TaskConfig
 
 TRUNK = {"name": "convnet", "widths": [4, 8, 8]}
@@ -18,7 +19,7 @@ def make_table(count=48, seed=0, side=16):
     pixels = ((noise * 0.4 + labels[:, None, None, None] * 0.2) * 255).to(torch.uint8)
     classes = {"label": ["a", "b", "c", "d"], "parity": ["even", "odd"]}
     columns = {"label": labels, "parity": labels % 2}
-    return ImageTable(DecodedPixels(pixels), ids, columns, classes, label_column="label", name="made-up", split="train")
+    return Table(DecodedPixels(pixels), ids, columns, classes, label_column="label", name="made-up", split="train")
 
 
 def labels(**settings):

@@ -12,7 +12,7 @@ from unfool.core.config import parse_settings
 from unfool.core.errors import SpecError, UnfoolWarning
 from unfool.core.streams import Streams
 from unfool.data.catalog import open_table
-from unfool.data.table import ImageTable
+from unfool.data.table import Table
 from unfool.defenses import make_defense
 from unfool.models.network import Network
 from unfool.tasks import make_task
@@ -27,7 +27,7 @@ def with_preset(defense: str | None, preset: str | None) -> str | None:
     return f"{text}{',' if ':' in text else ':'}preset={preset}"
 
 
-def training_images(system: OpenedSystem, data: str | None, data_dir: Path | None) -> ImageTable:
+def training_images(system: OpenedSystem, data: str | None, data_dir: Path | None) -> Table:
     """The training split of a set (default: the run's), which a defense is calibrated on; SpecError without a set."""
     config = system.config
     name = data if data is not None or config is None else config.data
@@ -43,7 +43,7 @@ def default_reversal(defense: str | None, preset: str | None, system: OpenedSyst
     return with_preset(defense, preset) or own_reversal(system)
 
 
-def open_defense(text: str, system: OpenedSystem, table: ImageTable, seed: int) -> nn.Module:
+def open_defense(text: str, system: OpenedSystem, table: Table, seed: int) -> nn.Module:
     """The defense of a text around a system, calibrated on training images without their labels.
 
     A gate is calibrated on what the run held out, if it held out anything; if not, a warning says what that means.
@@ -60,7 +60,7 @@ def open_defense(text: str, system: OpenedSystem, table: ImageTable, seed: int) 
     return make_defense(text, system.network, classes, data=table, streams=Streams(seed).named("defense"))
 
 
-def _fresh(system: OpenedSystem, table: ImageTable) -> ImageTable:
+def _fresh(system: OpenedSystem, table: Table) -> Table:
     """The images that a run held out, as its training cut them; all of them, with a warning, if it held out none."""
     config = system.config
     held_out = cut_held_out(config, table)[1] if config is not None else None

@@ -11,7 +11,7 @@ import tyro
 from unfool.cli.options import Data, DataDir, Device, Json
 
 if TYPE_CHECKING:
-    from unfool.data.table import ImageTable
+    from unfool.data.table import Table
     from unfool.models.network import Network
     from unfool.training import RunConfig
 
@@ -110,12 +110,12 @@ class ProbeCommand:
         else:
             _print(results, path)
 
-    def _table(self, config: RunConfig, split: str) -> ImageTable:
+    def _table(self, config: RunConfig, split: str) -> Table:
         from unfool.data.catalog import open_table
 
         return open_table(self.data or config.data, split, data_dir=self.data_dir, size=config.size or None)
 
-    def _labelled(self, table: ImageTable, config: RunConfig) -> ImageTable:
+    def _labelled(self, table: Table, config: RunConfig) -> Table:
         from unfool.core.streams import Streams
 
         return table.fraction(self.fraction, Streams(config.seed), self.column) if self.fraction != 1 else table
@@ -133,14 +133,14 @@ def _print(results: dict[str, Any], path: Path) -> None:
     """A line for each stage and seed."""
     from rich import box
     from rich.markup import escape
-    from rich.table import Table
+    from rich.table import Table as RichTable
 
     from unfool.cli.printing import print_lines, stdout
 
     rows = results["rows"]
     several = len({row["seed"] for row in rows}) > 1
     title = f"{results['system']}, probed with {rows[0]['data']}"
-    table = Table(box=box.SIMPLE_HEAD, title=escape(title), title_justify="left")
+    table = RichTable(box=box.SIMPLE_HEAD, title=escape(title), title_justify="left")
     for name in ("stage", "probe"):
         table.add_column(name)
     for name in ("train %", "95 % interval", "n", "test %", "95 % interval", "n"):

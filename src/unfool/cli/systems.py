@@ -12,7 +12,7 @@ from unfool.core.errors import DeviceError, SpecError
 from unfool.core.streams import Streams
 from unfool.core.threat import ThreatModel
 from unfool.data.catalog import open_table
-from unfool.data.table import ImageTable
+from unfool.data.table import Table
 from unfool.models.foreign import check_classifier, load_classifier
 from unfool.models.weights import load_network
 from unfool.tasks import make_task
@@ -53,7 +53,7 @@ class OpenedSystem:
     config: RunConfig | None
     foreign: bool = False
 
-    def images(self, options: SystemOptions) -> tuple[ImageTable, str | None]:
+    def images(self, options: SystemOptions) -> tuple[Table, str | None]:
         """Test images of a set (default: the run's), drawn as the studies draw them, and the label column."""
         config, data = self.config, options.data
         own = config is not None and data in (None, config.data)

@@ -11,7 +11,7 @@ import tyro
 from unfool.cli.options import DataDir, Device, Json, Seed
 
 if TYPE_CHECKING:
-    from unfool.data.table import ImageTable
+    from unfool.data.table import Table
     from unfool.training import RunConfig
 
 _STAGE = (
@@ -162,7 +162,7 @@ class TrainCommand:
                 ]
             )
 
-    def _read(self) -> tuple[RunConfig, ImageTable]:
+    def _read(self) -> tuple[RunConfig, Table]:
         """The configuration of --config, which leaves nothing for the other options to say."""
         from unfool.core.errors import SpecError
         from unfool.training.config import read_config
@@ -174,7 +174,7 @@ class TrainCommand:
         config = read_config(self.config)
         return config, self._table(config.data, config.size)
 
-    def _described(self) -> tuple[RunConfig, ImageTable]:
+    def _described(self) -> tuple[RunConfig, Table]:
         """The one-stage run that the options describe."""
         from unfool.cli.task_options import read_tasks
         from unfool.core.config import build
@@ -206,7 +206,7 @@ class TrainCommand:
         }
         return build(RunConfig, values, "the run"), table
 
-    def _table(self, data: str, size: int) -> ImageTable:
+    def _table(self, data: str, size: int) -> Table:
         from unfool.data.catalog import open_table
 
         return open_table(data, "train", data_dir=self.data_dir, size=size or None)

@@ -16,22 +16,29 @@ from torch import Tensor
 from unfool.core.errors import DataError, ImagesError
 from unfool.core.spec import unknown
 
+RULE = "unfool takes float NCHW images in [0,1]"
 
-def check_images(images: Tensor) -> None:
-    """Refuse anything but finite floating NCHW images in [0,1]; raises ImagesError, changes nothing."""
-    rule = "unfool takes float NCHW images in [0,1]"
+
+def check_layout(images: Tensor, rule: str = RULE) -> None:
+    """Refuse what is no tensor (B, C, H, W) with at least one image; the error ends with the ``rule`` and a remedy."""
     if not isinstance(images, Tensor):
         raise ImagesError(f"images are a {type(images).__name__}; {rule}; convert them with torch.as_tensor")
     if images.ndim != 4:
         raise ImagesError(f"images have shape {tuple(images.shape)}; {rule}; add or drop a dimension")
     if images.numel() == 0:
         raise ImagesError(f"images have shape {tuple(images.shape)}, an empty batch; {rule}; give at least one image")
-    if not images.is_floating_point():
-        raise ImagesError(f"images are {images.dtype}; {rule}; divide by 255 with images.float() / 255")
     if images.shape[1] > 4 and images.shape[3] in (1, 3, 4):
         raise ImagesError(
             f"images have shape {tuple(images.shape)}, which looks like NHWC; {rule}; use permute(0, 3, 1, 2)"
         )
+
+
+def check_images(images: Tensor) -> None:
+    """Refuse anything but finite floating NCHW images in [0,1]; raises ImagesError, changes nothing."""
+    rule = RULE
+    check_layout(images, rule)
+    if not images.is_floating_point():
+        raise ImagesError(f"images are {images.dtype}; {rule}; divide by 255 with images.float() / 255")
     low, high = (float(value) for value in torch.aminmax(images.detach()))
     if not (math.isfinite(low) and math.isfinite(high)):
         raise ImagesError(f"images hold NaN or infinite values; {rule}; drop or repair those images")

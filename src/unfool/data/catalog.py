@@ -9,13 +9,13 @@ from pathlib import Path
 
 from unfool.core.errors import DataError
 from unfool.core.spec import unknown
-from unfool.data.folder import folder_splits
-from unfool.data.hub import hub_reachable, hub_splits
-from unfool.data.parquet import hub_folders, parquet_splits
 from unfool.data.places import cache_folder, data_folder
+from unfool.data.readers.folder import folder_splits
+from unfool.data.readers.hub import hub_reachable, hub_splits
+from unfool.data.readers.parquet import hub_folders, parquet_splits
 from unfool.data.sources import SETS, Source
 from unfool.data.store import LIMIT_BYTES, resident_table, stored_table
-from unfool.data.table import ImageTable
+from unfool.data.table import Table
 
 _REPOSITORY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*")
 SPLITS = ("train", "test", "unlabelled")
@@ -28,7 +28,7 @@ def open_table(
     data_dir: str | Path | None = None,
     size: int | None = None,
     limit: int = LIMIT_BYTES,
-) -> ImageTable:
+) -> Table:
     """Open a split of a set as a table of uint8 RGB images.
 
     ``name`` is one of the catalog's, a folder of the data directory, ``folder:PATH`` or ``hub:OWNER/NAME``. ``split``

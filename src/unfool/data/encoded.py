@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from unfool.core.errors import DataError
-from unfool.data.decode import CorruptImageError, decode
+from unfool.data.readers.decode import CorruptImageError, decode
 from unfool.data.sources import Encoded
 
 

@@ -20,8 +20,6 @@ import shutil
 import warnings
 import zlib
 from collections import Counter
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -32,10 +30,12 @@ from filelock import FileLock
 from torch import Tensor
 
 from unfool.core.errors import DataError, OutputError, UnfoolWarning
-from unfool.data.decode import CorruptImageError, decode
 from unfool.data.encoded import EncodedPixels, as_bytes
-from unfool.data.sources import Encoded, Rows, Source, primary_column
-from unfool.data.table import DecodedPixels, ImageTable, Pixels
+from unfool.data.pixels import DecodedPixels, Pixels
+from unfool.data.readers.decode import CorruptImageError
+from unfool.data.readers.decode_rows import decoded_rows, resident_pixels, workers
+from unfool.data.sources import Rows, Source, primary_column
+from unfool.data.table import Table
 
 SCHEMA_VERSION = 1
 SHARD_BYTES = 64 << 20
@@ -44,12 +44,6 @@ CHECK_BYTES = 1 << 30
 LIMIT_BYTES = 8 << 30
 """Above this many decoded bytes a store keeps the encoded images."""
 CROP = "centre"
-_AT_ONCE = 1024
-
-
-def workers() -> int:
-    """Decoding threads: one per core, at most eight."""
-    return max(1, min(8, os.cpu_count() or 1))
 
 
 def store_key(name: str, split: str, size: int | None, limit: int, fingerprint: str) -> str:
@@ -62,7 +56,7 @@ def store_key(name: str, split: str, size: int | None, limit: int, fingerprint: 
 
 def stored_table(
     name: str, split: str, source: Source, *, size: int | None, cache: Path, limit: int = LIMIT_BYTES
-) -> ImageTable:
+) -> Table:
     """Open the store of a split, building it first where there is none that is whole.
 
     Raises DataError for sources that cannot be read and OutputError for a cache that cannot be written; warns
@@ -88,13 +82,12 @@ def stored_table(
     return _open(folder, manifest, name, split)
 
 
-def resident_table(name: str, split: str, rows: Rows, *, size: int | None) -> ImageTable:
+def resident_table(name: str, split: str, rows: Rows, *, size: int | None) -> Table:
     """The same without files, for a set that is small and embedded."""
-    decoded = list(_decoded(rows, size))
-    kept = np.array([row for row, _, _ in decoded])
+    pixels, kept = resident_pixels(rows, size)
     ids = np.arange(rows.count) if rows.ids is None else rows.ids
-    return ImageTable(
-        DecodedPixels(torch.from_numpy(np.stack([pixels for _, _, (pixels, _) in decoded]))),
+    return Table(
+        DecodedPixels(pixels),
         torch.from_numpy(ids[kept].astype(np.int64)),
         {key: torch.from_numpy(values[kept].astype(np.int64)) for key, values in rows.columns.items()},
         rows.classes,
@@ -102,26 +95,6 @@ def resident_table(name: str, split: str, rows: Rows, *, size: int | None) -> Im
         name=name,
         split=split,
     )
-
-
-def _decoded(rows: Rows, size: int | None) -> Iterator[tuple[int, Encoded, Any]]:
-    """Every row in order with what became of it: (pixels, mode), or the CorruptImageError. Decodes in threads."""
-
-    def attempt(encoded: Encoded) -> Any:
-        try:
-            return decode(encoded, size)
-        except CorruptImageError as error:
-            return error
-
-    images, row = iter(rows.images), 0
-    with ThreadPoolExecutor(workers()) as pool:
-        while chunk := list(islice(images, _AT_ONCE)):
-            for encoded, outcome in zip(chunk, pool.map(attempt, chunk), strict=True):
-                yield row, encoded, outcome
-                row += 1
-    lengths = {row, rows.count, *(len(values) for values in rows.columns.values())}
-    if len(lengths) > 1:
-        raise DataError(f"{row} images came for {rows.count} rows of labels; fetch the set again")
 
 
 class _Shards:
@@ -170,7 +143,7 @@ def _write(building: Path, what: str, rows: Rows, size: int | None, limit: int) 
     path = building / "pixels.bin"
     with open(path, "wb") as file:
         shards = _Shards(file)
-        for row, encoded, outcome in _decoded(rows, size):
+        for row, encoded, outcome in decoded_rows(rows, size):
             if isinstance(outcome, CorruptImageError):
                 corrupt[rows.names[row] if rows.names else f"row {row}"] = str(outcome)
                 continue
@@ -247,7 +220,7 @@ def _load(path: Path) -> Tensor:
     return torch.from_numpy(np.load(path, allow_pickle=False))
 
 
-def _open(folder: Path, manifest: dict[str, Any], name: str, split: str) -> ImageTable:
+def _open(folder: Path, manifest: dict[str, Any], name: str, split: str) -> Table:
     shape = tuple(manifest["shape"])
     if manifest["kind"] == "encoded":
         offsets = np.load(folder / "offsets.npy", allow_pickle=False)
@@ -258,7 +231,7 @@ def _open(folder: Path, manifest: dict[str, Any], name: str, split: str) -> Imag
         pixels = DecodedPixels(mapped.view(shape))
     report = manifest["report"]
     _tell(manifest["what"], report)
-    return ImageTable(
+    return Table(
         pixels,
         _load(folder / "ids.npy"),
         {column: _load(folder / f"column-{index}.npy") for index, column in enumerate(manifest["columns"])},

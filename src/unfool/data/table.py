@@ -5,8 +5,10 @@ Legend: N images of C channels and H×W pixels, B of them in a batch.
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from collections.abc import Mapping, Sequence
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -15,38 +17,38 @@ from unfool.core.errors import DataError
 from unfool.core.spec import unknown
 from unfool.core.streams import Streams
 from unfool.data import stratify
+from unfool.data.conversion import Contents, contents_of_dataset, contents_of_tensors
+from unfool.data.pixels import DecodedPixels, Pixels
+from unfool.data.sources import primary_column
 
 
-class Pixels(Protocol):
-    """Where a table's pixels lie: ``shape`` is (N, C, H, W); ``take`` gives uint8 (B, C, H, W) for (B,) row numbers."""
+class Table:
+    """Images with ids and label columns, read by row numbers: what the library trains on and evaluates.
 
-    @property
-    def shape(self) -> tuple[int, ...]: ...
+    Make one with `Table.from_tensors`, `Table.from_dataset` or `open_table`; the constructor takes parts that are
+    already checked. A table never changes; `subset`, `cut`, `fraction` and `sample` return new ones that share its
+    pixels.
 
-    def take(self, rows: Tensor) -> Tensor: ...
+    Args:
+        pixels: Where the images lie: uint8, or float32 in [0,1]; shape (N, C, H, W).
+        ids: (N,) int64 row numbers of the full split (corrupt rows left out, numbers kept). Subsets keep them.
+        columns: Label columns by name, each (N,) int64 class numbers from 0.
+        classes: Class names by label column.
+        label_column: The column that classification uses; None for images without labels.
+        name: Name of the data set, as records and file names show it.
+        split: The split that was really opened: "validation" for a set without a test split.
+        report: Counts of corrupt and of converted images that the reader met.
+        rows: The rows of ``pixels`` that this table holds; None for all.
 
-
-class DecodedPixels:
-    """Pixels as one uint8 tensor (N, C, H, W), usually memory-mapped."""
-
-    def __init__(self, images: Tensor):
-        self.images = images
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return tuple(self.images.shape)
-
-    def take(self, rows: Tensor) -> Tensor:
-        return self.images.index_select(0, rows)
-
-
-class ImageTable:
-    """Images, ids and label columns of one split.
-
-    ``ids`` (N,) int64 are row numbers of the full split (corrupt rows left out, numbers kept); subsets keep them.
-    ``columns`` maps names to (N,) int64 labels, ``classes`` the same names to class names; ``label_column`` is the
-    primary one, None for a set without labels. ``split`` is what was really opened: "validation" for a set without a
-    test split. ``report`` says what the reader met: counts of corrupt and of converted images.
+    Example:
+        >>> import torch
+        >>> from unfool import Table
+        >>> table = Table.from_tensors(torch.zeros(6, 3, 8, 8), [0, 1, 2, 0, 1, 2])
+        >>> table
+        Table('tensors', 'test', 6 images of 3×8×8, labels: label)
+        >>> batch = table.batch(torch.tensor([4, 0]))
+        >>> batch.images.shape, batch.labels("label").tolist()
+        (torch.Size([2, 3, 8, 8]), [1, 0])
     """
 
     def __init__(
@@ -73,6 +75,89 @@ class ImageTable:
         self.split = split
         self.report = report or {}
 
+    @classmethod
+    def from_tensors(
+        cls,
+        images: Tensor | np.ndarray,
+        labels: Tensor | np.ndarray | Sequence[int] | Mapping[str, Tensor | np.ndarray | Sequence[int]] | None = None,
+        *,
+        ids: Tensor | None = None,
+        classes: Sequence[str] | Mapping[str, Sequence[str]] | None = None,
+        name: str = "tensors",
+        split: str = "test",
+    ) -> Table:
+        """Make a table of images and labels in memory.
+
+        Args:
+            images: (N, C, H, W), uint8 or float in [0,1]; a tensor or a NumPy array. Floats keep their values.
+            labels: (N,) class numbers from 0, or a mapping of column names to them; None for images without labels.
+            ids: (N,) whole numbers that name the images: an image's random draws depend on its id. Default: 0 to N-1.
+            classes: Class names, or a mapping of column names to them. Default: the class numbers as text.
+            name: Name of the data set in records and tables.
+            split: Name of the split in records and tables.
+
+        Returns:
+            The table. It shares memory with uint8 images on the CPU; do not write into them afterwards.
+
+        Raises:
+            ImagesError: Images of another layout, type or range, with what to do about it.
+            DataError: Labels, ids or class names that do not fit the images.
+
+        Example:
+            >>> import torch
+            >>> from unfool import Table
+            >>> images = torch.randint(0, 256, (4, 3, 8, 8), dtype=torch.uint8)
+            >>> Table.from_tensors(images, torch.tensor([0, 1, 0, 1]), classes=["cat", "dog"]).classes
+            {'label': ['cat', 'dog']}
+        """
+        contents = contents_of_tensors(images, labels, classes)
+        return cls._of(contents, name, split, ids)
+
+    @classmethod
+    def from_dataset(cls, dataset: object, *, name: str | None = None, split: str = "test") -> Table:
+        """Read a data set into memory, its images in order.
+
+        Args:
+            dataset: A torch data set of ``(image, label)`` items, where an image is a (C, H, W) tensor, uint8 or float
+                in [0,1], or a PIL image; a ``datasets.Dataset`` with an image column; or a DataLoader that does not
+                shuffle. Transforms must give every image one size, and must not normalise.
+            name: Name of the data set in records and tables. Default: the data set's class name in lower case.
+            split: Name of the split in records and tables.
+
+        Returns:
+            The table; ids are positions in the data set, class names those of ``dataset.classes`` where it has them.
+
+        Raises:
+            ImagesError: Images of another layout, type or range.
+            DataError: Items that are no (image, label), images of several sizes, a loader that shuffles.
+
+        Example:
+            >>> import torch
+            >>> from torch.utils.data import TensorDataset
+            >>> from unfool import Table
+            >>> Table.from_dataset(TensorDataset(torch.zeros(2, 1, 8, 8), torch.tensor([1, 0])), name="blank")
+            Table('blank', 'test', 2 images of 1×8×8, labels: label)
+        """
+        return cls._of(contents_of_dataset(dataset), name or type(dataset).__name__.lower(), split, None)
+
+    @classmethod
+    def _of(cls, contents: Contents, name: str, split: str, ids: Tensor | None) -> Table:
+        count = len(contents.images)
+        ids = torch.arange(count) if ids is None else torch.as_tensor(ids).detach().to("cpu", torch.int64)
+        if ids.shape != (count,) or len(ids.unique()) < count:
+            raise DataError(
+                f"ids have shape {tuple(ids.shape)} for {count} images; give each image a number of its own"
+            )
+        return cls(
+            DecodedPixels(contents.images),
+            ids,
+            contents.columns,
+            contents.classes,
+            label_column=primary_column(contents.columns),
+            name=name,
+            split=split,
+        )
+
     @property
     def shape(self) -> tuple[int, int, int]:
         """(C, H, W) of one image."""
@@ -81,7 +166,7 @@ class ImageTable:
 
     @property
     def images(self) -> Tensor:
-        """All images, uint8 (N, C, H, W) on the CPU; a subset copies its rows on the first look."""
+        """All images (N, C, H, W) on the CPU, uint8 or float32; a subset copies its rows on the first look."""
         if self._rows is None and isinstance(self._pixels, DecodedPixels):
             return self._pixels.images
         if self._chosen is None:
@@ -92,7 +177,9 @@ class ImageTable:
         return len(self.ids)
 
     def __repr__(self) -> str:
-        return f"ImageTable({self.name!r}, {self.split!r}, {len(self)} images of {self.shape}, {sorted(self.columns)})"
+        size = "×".join(map(str, self.shape))
+        labels = f"labels: {', '.join(sorted(self.columns))}" if self.columns else "no labels"
+        return f"Table({self.name!r}, {self.split!r}, {len(self)} images of {size}, {labels})"
 
     def _checked(self, rows: Tensor) -> Tensor:
         rows = torch.as_tensor(rows)
@@ -117,16 +204,17 @@ class ImageTable:
         else:
             rows = self._checked(rows)
         images = self._pixels.take(rows if self._rows is None else self._rows.index_select(0, rows))
+        images = images.to(device)
         return Batch(
-            images=images.to(device).to(torch.float32).div_(255.0),
+            images=images.to(torch.float32).div_(255.0) if images.dtype == torch.uint8 else images,
             ids=self.ids.index_select(0, rows).to(device),
             columns={name: values.index_select(0, rows).to(device) for name, values in self.columns.items()},
         )
 
-    def subset(self, rows: Tensor) -> ImageTable:
+    def subset(self, rows: Tensor) -> Table:
         """The given rows, or the rows of a mask, as a table of their own that keeps its ids and copies no image."""
         rows = self._checked(rows)
-        return ImageTable(
+        return Table(
             self._pixels,
             self.ids[rows],
             {name: values[rows] for name, values in self.columns.items()},
@@ -152,16 +240,16 @@ class ImageTable:
             return torch.zeros_like(self.ids)
         return self.labels(column)
 
-    def cut(self, count: int, streams: Streams, column: str | None = None) -> tuple[ImageTable, ImageTable]:
+    def cut(self, count: int, streams: Streams, column: str | None = None) -> tuple[Table, Table]:
         """Split into (rest, held_out), ``count`` images held out, every class in proportion; DataError if too few."""
         held_out = stratify.exactly(self._strata(column), self.ids, count, streams, "cut")
         return self.subset(~held_out), self.subset(held_out)
 
-    def fraction(self, share: float, streams: Streams, column: str | None = None) -> ImageTable:
+    def fraction(self, share: float, streams: Streams, column: str | None = None) -> Table:
         """``share`` of every class, at least one image each; for equal streams, 1 % lies inside 10 %."""
         return self.subset(stratify.share_of_each(self._strata(column), self.ids, share, streams, "fraction"))
 
-    def sample(self, count: int, streams: Streams) -> ImageTable:
+    def sample(self, count: int, streams: Streams) -> Table:
         """``count`` images drawn without replacement, in table order; smaller draws lie inside larger ones.
 
         DataError if the table has fewer than ``count``.

@@ -16,7 +16,7 @@ from unfool.core.config import parse_settings
 from unfool.core.errors import ImagesError, SpecError
 from unfool.core.registry import Registry
 from unfool.core.streams import Streams
-from unfool.data.table import ImageTable
+from unfool.data.table import Table
 from unfool.defenses.objective import DefenseAware
 from unfool.models.modes import frozen_eval
 from unfool.tasks.base import at_least_fp32
@@ -108,7 +108,7 @@ class Factory(Protocol):
         network: nn.Module,
         classes: Mapping[str, int],
         values: Mapping[str, Any],
-        data: ImageTable | None,
+        data: Table | None,
         streams: Streams,
     ) -> Defense: ...
 
@@ -121,7 +121,7 @@ def make_defense(
     network: nn.Module,
     classes: Mapping[str, int],
     *,
-    data: ImageTable | None = None,
+    data: Table | None = None,
     streams: Streams | None = None,
     settings: Mapping[str, Any] | None = None,
 ) -> Defense:

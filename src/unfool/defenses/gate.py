@@ -23,7 +23,7 @@ from unfool.core.config import build, configured
 from unfool.core.errors import DataError, NonFiniteError, SpecError
 from unfool.core.spec import unknown
 from unfool.core.streams import Streams
-from unfool.data.table import ImageTable
+from unfool.data.table import Table
 from unfool.defenses.base import DEFENSES, Defense, checked_ids
 from unfool.defenses.objective import DefenseAware, Pretext
 from unfool.defenses.reverse import Reverse, reverse
@@ -187,7 +187,7 @@ def gate(
     network: nn.Module,
     classes: Mapping[str, int],
     values: Mapping[str, Any],
-    data: ImageTable | None,
+    data: Table | None,
     streams: Streams,
 ) -> Gate:
     """A reverse attack behind a gate; images to calibrate on are cut in two, for the task's bank and the threshold."""

@@ -23,7 +23,7 @@ from unfool.core.errors import SpecError, UnfoolWarning
 from unfool.core.spec import unknown
 from unfool.core.streams import Streams
 from unfool.core.threat import ThreatModel
-from unfool.data.table import ImageTable
+from unfool.data.table import Table
 from unfool.defenses.base import DEFENSES, Defense, checked_ids
 from unfool.defenses.objective import DefenseAware, TaskObjective
 from unfool.defenses.reverse_settings import Keep, Start, bound_task, split_settings, with_preset
@@ -188,7 +188,7 @@ def reverse(
     network: nn.Module,
     classes: Mapping[str, int],
     values: Mapping[str, Any],
-    data: ImageTable | None,
+    data: Table | None,
     streams: Streams,
 ) -> Reverse:
     """The reverse attack with a task whose head the network carries."""

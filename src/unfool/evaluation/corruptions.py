@@ -16,7 +16,7 @@ from unfool.core.streams import Streams
 from unfool.core.threat import ThreatModel
 from unfool.data.corruptions import CORRUPTIONS, SEVERITIES, corrupted
 from unfool.data.corruptions.base import check_corruption
-from unfool.data.table import ImageTable
+from unfool.data.table import Table
 from unfool.evaluation.crafting.batches import BATCH_SIZE, Report, device_of, spans
 from unfool.evaluation.judge import checked_logits
 from unfool.evaluation.records import NO_ATTACK, Records
@@ -52,7 +52,7 @@ class _Judged:
         self.distances += [round(value, 7) for value in THREAT.norm(images - batch.images).tolist()]
         self.seconds += time.process_time() - started
 
-    def records(self, table: ImageTable, seed: int) -> Records:
+    def records(self, table: Table, seed: int) -> Records:
         return Records(
             attack=NO_ATTACK,
             threat=str(THREAT),
@@ -74,7 +74,7 @@ class _Judged:
 
 def judge_corrupted(
     model: nn.Module,
-    table: ImageTable,
+    table: Table,
     *,
     names: Iterable[str] | None = None,
     severities: Iterable[int] = SEVERITIES,

@@ -20,7 +20,7 @@ from unfool.attacks import Attack, ProxySettings, make_attack
 from unfool.core.config import parse_settings
 from unfool.core.errors import SpecError
 from unfool.core.threat import ThreatModel
-from unfool.data.table import ImageTable
+from unfool.data.table import Table
 from unfool.evaluation.crafting.batches import Report
 from unfool.evaluation.crafting.craft import craft
 from unfool.evaluation.judge import judge
@@ -30,7 +30,7 @@ from unfool.evaluation.statistics.comparison import PER_IMAGE, total
 
 def curve_over_eps(
     model: nn.Module,
-    table: ImageTable,
+    table: Table,
     attack: str,
     norm: str,
     epsilons: Sequence[str],
@@ -54,7 +54,7 @@ def curve_over_eps(
 
 def curve_over_steps(
     model: nn.Module,
-    table: ImageTable,
+    table: Table,
     family: str,
     steps: Sequence[int],
     threat: ThreatModel | str,
@@ -82,7 +82,7 @@ def _check_ascending(what: str, values: Sequence[float]) -> None:
 
 def _curve(
     model: nn.Module,
-    table: ImageTable,
+    table: Table,
     attacks: Sequence[Attack],
     report: Report | None,
     **how: Any,

@@ -17,7 +17,7 @@ from unfool.core.errors import SpecError, UnfoolWarning
 from unfool.core.spec import parse_number
 from unfool.core.threat import ThreatModel
 from unfool.data.corruptions import SEVERITIES
-from unfool.data.table import ImageTable
+from unfool.data.table import Table
 from unfool.evaluation.corruptions import judge_corrupted
 from unfool.evaluation.crafting.adversarial_set import AdversarialSet
 from unfool.evaluation.crafting.batches import BATCH_SIZE
@@ -78,7 +78,7 @@ def check_evaluation(
 
 def evaluate(
     model: nn.Module,
-    table: ImageTable | None,
+    table: Table | None,
     attacks: Sequence[str] = (),
     *,
     name: str = "model",
@@ -158,7 +158,7 @@ class _Run:
         parts = {"fooled_by": dict(records.fooled_by)} if len(records.fooled_by) > 1 else {}
         self.rows.append(row | parts)
 
-    def attack(self, table: ImageTable, attacks: Mapping[str, Attack]) -> None:
+    def attack(self, table: Table, attacks: Mapping[str, Attack]) -> None:
         for text, attack in attacks.items():
             examples = craft(
                 self.model,
@@ -175,7 +175,7 @@ class _Run:
             self.attacked.append(judge(self.model, examples, batch_size=self.size))
             self.add(self.attacked[-1], parse_settings(text)[1])
 
-    def settle(self, table: ImageTable, text: str, attack: Attack, claim: str) -> SequentialResult:
+    def settle(self, table: Table, text: str, attack: Attack, claim: str) -> SequentialResult:
         found = evaluate_claim(
             self.model,
             table,
@@ -207,13 +207,13 @@ class _Run:
             self.attacked.append(worst_case(self.attacked))
             self.add(self.attacked[-1])
 
-    def classes(self, table: ImageTable) -> dict[str, list[dict[str, Any]]]:
+    def classes(self, table: Table) -> dict[str, list[dict[str, Any]]]:
         """Accuracies by class, natural and under all attacks together."""
         names = table.classes[self.column or table.label_column or ""]
         shown = [self.records[0], *self.attacked[-1:]]
         return {one.attack: [vars(found) for found in by_class(one, names)] for one in shown}
 
-    def trace(self, table: ImageTable, text: str, over: str, values: Sequence[str]) -> None:
+    def trace(self, table: Table, text: str, over: str, values: Sequence[str]) -> None:
         how = {
             "column": self.column,
             "seed": self.settings.seed,
@@ -230,7 +230,7 @@ class _Run:
         for point in points:
             self.add(point, {"curve": f"over {over}"} | parse_settings(text)[1])
 
-    def corrupt(self, table: ImageTable) -> list[Records]:
+    def corrupt(self, table: Table) -> list[Records]:
         return judge_corrupted(
             self.model,
             table,
@@ -241,14 +241,14 @@ class _Run:
             report=self.told("corruptions"),
         )
 
-    def test(self, table: ImageTable, attacks: Mapping[str, Attack]) -> dict[str, Strength]:
+    def test(self, table: Table, attacks: Mapping[str, Attack]) -> dict[str, Strength]:
         seed = self.settings.seed
         return {
             text: strength(self.model, table, attack, seed=seed, report=self.told(f"strength of {text}"))
             for text, attack in attacks.items()
         }
 
-    def examine(self, table: ImageTable, attacks: Sequence[Attack]) -> Reliability:
+    def examine(self, table: Table, attacks: Sequence[Attack]) -> Reliability:
         return reliability(
             self.model,
             table,

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from unfool.core.batch import Batch, check_images
 from unfool.core.errors import DataError, ImagesError, NonFiniteError
 from unfool.core.threat import ThreatModel
-from unfool.data.table import ImageTable
+from unfool.data.table import Table
 from unfool.evaluation.crafting.adversarial_set import AdversarialSet
 from unfool.evaluation.crafting.batches import BATCH_SIZE, device_of, spans
 from unfool.evaluation.identity import identity
@@ -22,7 +22,7 @@ from unfool.models.modes import frozen_eval
 
 def judge(
     model: nn.Module,
-    on: AdversarialSet | ImageTable,
+    on: AdversarialSet | Table,
     *,
     column: str | None = None,
     threat: str = "linf:8/255",
@@ -86,7 +86,7 @@ def judge(
     )
 
 
-def _labels(on: AdversarialSet | ImageTable, column: str | None) -> Tensor:
+def _labels(on: AdversarialSet | Table, column: str | None) -> Tensor:
     if not isinstance(on, AdversarialSet):
         return on.labels(column)
     if column not in (None, on.column):
@@ -94,7 +94,7 @@ def _labels(on: AdversarialSet | ImageTable, column: str | None) -> Tensor:
     return on.labels
 
 
-def _batch(on: AdversarialSet | ImageTable, span: slice) -> Batch:
+def _batch(on: AdversarialSet | Table, span: slice) -> Batch:
     if isinstance(on, AdversarialSet):
         return Batch(images=on.images[span], ids=on.ids[span])
     return on.batch(torch.arange(len(on))[span])

@@ -17,7 +17,7 @@ from pydantic import Field
 from unfool.attacks import ProxySettings, make_attack
 from unfool.core.config import configured
 from unfool.core.streams import Streams
-from unfool.data.table import ImageTable
+from unfool.data.table import Table
 from unfool.evaluation import Records
 from unfool.report.curves import Curve
 from unfool.studies.base import STUDIES, Outcome, Study
@@ -200,7 +200,7 @@ def _judge(settings: Scale, method: Method, work: Workspace) -> Judged:
     )
 
 
-def _attacked(settings: Scale, name: str, run: TrainedRun, table: ImageTable, split: str, work: Workspace) -> Records:
+def _attacked(settings: Scale, name: str, run: TrainedRun, table: Table, split: str, work: Workspace) -> Records:
     return work.judged(
         name,
         run.network,

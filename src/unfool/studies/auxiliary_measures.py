@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from unfool.data.table import ImageTable
+from unfool.data.table import Table
 from unfool.evaluation import Records
 from unfool.evaluation.adaptive.ladder import RUNGS
 from unfool.evaluation.pretext.accuracy import pretext_quality
@@ -141,9 +141,7 @@ def behind(settings: Scale, reversal: Reversal, work: Workspace) -> Judged:
     )
 
 
-def _climbed(
-    settings: Scale, reversal: Reversal, defense: nn.Module, few: ImageTable, work: Workspace
-) -> dict[str, Any]:
+def _climbed(settings: Scale, reversal: Reversal, defense: nn.Module, few: Table, work: Workspace) -> dict[str, Any]:
     return work.climbed(
         reversal.path,
         f"ladder on {reversal.path}",

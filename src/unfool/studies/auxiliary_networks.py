@@ -12,7 +12,7 @@ from torch import nn
 from unfool.attacks import ProxySettings, make_attack
 from unfool.core.streams import Streams
 from unfool.core.threat import ThreatModel
-from unfool.data.table import ImageTable
+from unfool.data.table import Table
 from unfool.defenses import make_defense
 from unfool.evaluation import AdversarialSet
 from unfool.studies.auxiliary_scales import INPAINTING, JIGSAW, LOSSES, MASKS, REPLAYED, SEVERAL, Part, Scale
@@ -173,7 +173,7 @@ def bound(network: Trained, task: str, variant: str, work: Workspace) -> Task:
     return made.eval()
 
 
-def attacked_images(settings: Scale, part: Part, work: Workspace, count: int = 0) -> ImageTable:
+def attacked_images(settings: Scale, part: Part, work: Workspace, count: int = 0) -> Table:
     """The test images that are attacked, the same for every network; fewer of them lie inside more."""
     table = work.table(part.data, "test")
     return table.sample(min(count or settings.attacked, settings.attacked, len(table)), Streams(0).named("attacked"))

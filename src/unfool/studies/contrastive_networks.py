@@ -8,7 +8,7 @@ from typing import Any
 
 from unfool.attacks import ProxySettings, make_attack
 from unfool.core.streams import Streams
-from unfool.data.table import ImageTable
+from unfool.data.table import Table
 from unfool.evaluation import AdversarialSet
 from unfool.studies.contrastive_scales import (
     AS_MEANT,
@@ -94,7 +94,7 @@ def _tasks(model: str, loss: str | None, variant: Variant, column: str, auxiliar
     return tasks
 
 
-def attacked_images(settings: Scale, data: str, work: Workspace) -> ImageTable:
+def attacked_images(settings: Scale, data: str, work: Workspace) -> Table:
     """The test images that are attacked: drawn with a fixed seed, the same for every model."""
     table = work.table(data, "test")
     return table.sample(min(settings.attacked, len(table)), Streams(0).named("attacked images"))

@@ -9,7 +9,7 @@ from typing import Any
 
 from unfool.core.errors import UnfoolWarning
 from unfool.core.streams import Streams
-from unfool.data.table import ImageTable
+from unfool.data.table import Table
 from unfool.models.network import Network
 from unfool.models.trunks import TrunkSpec
 from unfool.studies.noisy_rotation_scales import Pretraining, Scale
@@ -62,7 +62,7 @@ def pretrained(settings: Scale, plan: Pretraining, work: Workspace) -> Extractor
     return Extractor(network=run.network, cpu_seconds=run.cpu_seconds, model_images=run.model_images)
 
 
-def probed_images(settings: Scale, work: Workspace) -> tuple[ImageTable, ImageTable, ImageTable]:
+def probed_images(settings: Scale, work: Workspace) -> tuple[Table, Table, Table]:
     """The labelled images that a probe learns from, others on which a stage is chosen, and the test images."""
     whole = work.table(settings.data, "train", settings.size)
     rest, held_out = whole.cut(settings.held_out, Streams(0).named("held out"))
@@ -70,7 +70,7 @@ def probed_images(settings: Scale, work: Workspace) -> tuple[ImageTable, ImageTa
     return labelled, held_out, work.table(settings.data, "test", settings.size)
 
 
-def attacked_images(settings: Scale, work: Workspace) -> ImageTable:
+def attacked_images(settings: Scale, work: Workspace) -> Table:
     """The test images that are attacked, the same for every extractor."""
     table = work.table(settings.data, "test", settings.size)
     return table.sample(min(settings.attacked, len(table)), Streams(0).named("attacked images"))

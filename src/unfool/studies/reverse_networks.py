@@ -11,7 +11,7 @@ from unfool.attacks import ProxySettings, make_attack
 from unfool.core.errors import UnfoolWarning
 from unfool.core.streams import Streams
 from unfool.core.threat import ThreatModel
-from unfool.data.table import ImageTable
+from unfool.data.table import Table
 from unfool.defenses import make_defense
 from unfool.evaluation import AdversarialSet
 from unfool.studies.recipes import ROBUST
@@ -49,7 +49,7 @@ def trained(settings: Scale, base: str, work: Workspace) -> TrainedRun:
     return work.trained(path_of(base), run_config(settings, base))
 
 
-def attacked_images(settings: Scale, work: Workspace) -> ImageTable:
+def attacked_images(settings: Scale, work: Workspace) -> Table:
     """The test images that are attacked, the same for everyone; smaller draws lie inside larger ones."""
     table = work.table(settings.data, "test")
     return table.sample(min(settings.attacked, len(table)), Streams(0).named("attacked images"))

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from unfool.core.streams import Streams
-from unfool.data.table import ImageTable
+from unfool.data.table import Table
 from unfool.studies.transfer_scales import (
     ADVERSARIAL,
     COMPARED,
@@ -82,13 +82,13 @@ def _compared(plan: Plan) -> bool:
     return plan.model == SIMCLR or (plan.share, plan.learnt) == (COMPARED, PERTURBED)
 
 
-def tables(settings: Scale, work: Workspace, other: bool = False) -> tuple[ImageTable, ImageTable]:
+def tables(settings: Scale, work: Workspace, other: bool = False) -> tuple[Table, Table]:
     """The training and the test images of the first or of the second data set."""
     data, size = (settings.other.data, settings.other.size) if other else (settings.data, 0)
     return work.table(data, "train", size), work.table(data, "test", size)
 
 
-def attacked_images(settings: Scale, work: Workspace, count: int, other: bool = False) -> ImageTable:
+def attacked_images(settings: Scale, work: Workspace, count: int, other: bool = False) -> Table:
     """So many test images, the same for every network; smaller draws lie inside larger ones."""
     _, test = tables(settings, work, other)
     return test.sample(min(count, len(test)), Streams(0).named("attacked images"))

@@ -19,7 +19,7 @@ from unfool.attacks import Attack, ProxySettings
 from unfool.core.files import write_json
 from unfool.data.catalog import open_table
 from unfool.data.corruptions import CORRUPTIONS
-from unfool.data.table import ImageTable
+from unfool.data.table import Table
 from unfool.evaluation import AdversarialSet, Records, craft, identity, judge, load_set, save_set
 from unfool.evaluation.adaptive.audit import audit
 from unfool.evaluation.adaptive.ladder import ladder
@@ -34,9 +34,9 @@ class Workspace:
 
     def __init__(self, out: Path, data_dir: Path | None, device: str, console: Console):
         self.out, self.data_dir, self.device, self.console = out, data_dir, device, console
-        self._tables: dict[tuple[str, str, int], ImageTable] = {}
+        self._tables: dict[tuple[str, str, int], Table] = {}
 
-    def table(self, data: str, split: str, size: int = 0) -> ImageTable:
+    def table(self, data: str, split: str, size: int = 0) -> Table:
         """A split of a data set, opened once; ``size`` in pixels a side, 0 for the set's own."""
         key = (data, split, size)
         if key not in self._tables:
@@ -57,7 +57,7 @@ class Workspace:
         """Where the run of that name lies."""
         return self.out / "models" / name
 
-    def trained(self, name: str, config: RunConfig, table: ImageTable | None = None) -> TrainedRun:
+    def trained(self, name: str, config: RunConfig, table: Table | None = None) -> TrainedRun:
         """The run of that name: trained (on ``table``, by default the whole training set), resumed or found."""
         table = table or self.table(config.data, "train")
         with self.bar(f"train {name}", self.run_folder(name) / "weights.safetensors") as advance:
@@ -75,7 +75,7 @@ class Workspace:
         self,
         name: str,
         system: nn.Module,
-        table: ImageTable,
+        table: Table,
         threat: str,
         key: str = "clean",
         column: str | None = None,
@@ -89,7 +89,7 @@ class Workspace:
         judge(system, table, column=column, threat=threat).save(path)
         return Records.load(path)
 
-    def corrupted(self, name: str, system: nn.Module, table: ImageTable, severities: Sequence[int]) -> list[Records]:
+    def corrupted(self, name: str, system: nn.Module, table: Table, severities: Sequence[int]) -> list[Records]:
         """A system judged under each common corruption at each severity."""
         paths = {
             (kind, severity): self._records(name, f"{kind}-{severity}")
@@ -109,7 +109,7 @@ class Workspace:
         self,
         name: str,
         run: TrainedRun,
-        table: ImageTable,
+        table: Table,
         attack: Attack,
         *,
         seed: int,
@@ -150,13 +150,13 @@ class Workspace:
         return made
 
     def audited(
-        self, name: str, defense: Callable[[], nn.Module], table: ImageTable, on: Callable[[], AdversarialSet]
+        self, name: str, defense: Callable[[], nn.Module], table: Table, on: Callable[[], AdversarialSet]
     ) -> dict[str, Any]:
         """The audit of a defense on examples and their clean images, as JSON."""
         return self.found(f"audits/{name}", lambda: audit(defense(), table, on()).to_json())
 
     def climbed(
-        self, name: str, title: str, defense: Callable[[], nn.Module], table: ImageTable, /, **settings: Any
+        self, name: str, title: str, defense: Callable[[], nn.Module], table: Table, /, **settings: Any
     ) -> dict[str, Any]:
         """The adaptive ladder on a defense, as JSON; ``settings`` are those of `evaluation.ladder`."""
 

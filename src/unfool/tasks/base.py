@@ -17,7 +17,7 @@ from unfool.core.config import build, configured
 from unfool.core.errors import SpecError
 from unfool.core.registry import Registry
 from unfool.core.streams import Streams
-from unfool.data.table import ImageTable
+from unfool.data.table import Table
 from unfool.models.heads import build_head
 from unfool.models.network import Network
 
@@ -90,7 +90,7 @@ class Task(nn.Module):
             network.heads[name] = build_head(self.head_for(network.trunk.channels, classes), streams.named(name))
         self.head = network.heads[name]
 
-    def calibrate(self, network: Network, table: ImageTable, streams: Streams) -> None:
+    def calibrate(self, network: Network, table: Table, streams: Streams) -> None:
         """Learn what the losses need beside the weights, a bank of negatives say, from images; by default nothing.
 
         No label is read, and nothing of the network changes. What is learnt is a buffer of the task.

@@ -28,7 +28,7 @@ from unfool.core.config import configured
 from unfool.core.errors import DataError, SpecError
 from unfool.core.streams import Streams
 from unfool.data.augment import augmented
-from unfool.data.table import ImageTable
+from unfool.data.table import Table
 from unfool.models.modes import frozen_eval
 from unfool.models.network import Network
 from unfool.tasks.base import TASKS, Task, at_least_fp32
@@ -129,7 +129,7 @@ class Contrast(Task):
         head = {"kind": "mlp", "inputs": inputs, "hidden": settings.hidden or inputs, "outputs": settings.size}
         return head if settings.head_norm == "none" else {**head, "norm": settings.head_norm}
 
-    def calibrate(self, network: Network, table: ImageTable, streams: Streams) -> None:
+    def calibrate(self, network: Network, table: Table, streams: Streams) -> None:
         """Fill the bank with normalised projections of one view each of images drawn from a table; labels play no part.
 
         Does nothing without a bank. Raises DataError if the table has fewer images than the bank rows.

@@ -14,7 +14,7 @@ from typing import Any
 
 from unfool.core.errors import DataError, OutputError, WeightsError
 from unfool.core.files import write_text
-from unfool.data.table import ImageTable
+from unfool.data.table import Table
 from unfool.models.header import read_header
 from unfool.models.network import Network
 from unfool.models.weights import load_network
@@ -84,7 +84,7 @@ def claim_folder(folder: Path, config: RunConfig) -> None:
         )
 
 
-def table_fingerprint(table: ImageTable) -> str:
+def table_fingerprint(table: Table) -> str:
     """What a run was trained on, in a few digits: the set's name, split and size, which of its images, which labels."""
     digest = hashlib.blake2b(digest_size=8)
     digest.update(repr((table.name, table.split, table.shape, sorted(table.columns))).encode())

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from unfool.core.errors import DataError, SpecError
 from unfool.core.streams import Streams
-from unfool.data.table import ImageTable
+from unfool.data.table import Table
 from unfool.training.config import RunConfig
 
 
-def cut_held_out(config: RunConfig, table: ImageTable) -> tuple[ImageTable, ImageTable | None]:
+def cut_held_out(config: RunConfig, table: Table) -> tuple[Table, Table | None]:
     """What the stages of a run learn from, and what they are judged on (None if no stage holds anything out).
 
     ``table`` is the run's whole training set; its fraction of the labels is drawn from what is left of it. Raises

@@ -14,7 +14,7 @@ from torch import Tensor
 from unfool.core.errors import DataError, NonFiniteError
 from unfool.core.files import folder_lock
 from unfool.core.streams import Streams
-from unfool.data.table import ImageTable
+from unfool.data.table import Table
 from unfool.models.header import read_header
 from unfool.models.weights import save_network
 from unfool.tasks.gather import joint_batch, summed
@@ -50,7 +50,7 @@ Report = Callable[[str, int, int, float], None]
 
 def train(
     config: RunConfig,
-    table: ImageTable,
+    table: Table,
     folder: str | Path,
     *,
     device: str = "cpu",
@@ -94,7 +94,7 @@ class _Run:
     def __init__(
         self,
         config: RunConfig,
-        table: ImageTable,
+        table: Table,
         folder: Path,
         device: str,
         report: Report | None,

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from unfool.core.streams import Streams
-from unfool.data.table import ImageTable
+from unfool.data.table import Table
 from unfool.training.adversarial.early_stopping import EarlyStopping
 from unfool.training.averaging import Average, holding
 from unfool.training.stage import Stage
@@ -20,7 +20,7 @@ class WeightSelection:
     ``held_out`` is the table cut from the training images, None if no stage holds any out.
     """
 
-    def __init__(self, stage: Stage, held_out: ImageTable | None, streams: Streams, device: torch.device):
+    def __init__(self, stage: Stage, held_out: Table | None, streams: Streams, device: torch.device):
         self.stage = stage
         self.average = Average(stage.network, stage.config.ema) if stage.config.ema else None
         self.stopping: EarlyStopping | None = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from unfool.data.hub import hub_splits
+from unfool.data.readers.hub import hub_splits
 from unfool.data.sources import SETS, DataSet, split_of
 
 

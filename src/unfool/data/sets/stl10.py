@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 
 from unfool.core.errors import DataError
-from unfool.data.download import fetch
 from unfool.data.places import cache_folder
+from unfool.data.readers.download import fetch
 from unfool.data.sources import SETS, DataSet, Encoded, Rows, Source
 
 ARCHIVE = "stl10_binary.tar.gz"

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from unfool.core.errors import DataError, SpecError
 from unfool.core.streams import Streams
 from unfool.data.augment import AUGMENTATIONS
-from unfool.data.table import ImageTable
+from unfool.data.table import Table
 from unfool.defenses.reverse import Reverse
 from unfool.evaluation.adaptive.engines import reversal_of
 from unfool.evaluation.crafting.adversarial_set import AdversarialSet
@@ -109,7 +109,7 @@ class Audit:
 
 
 def audit(
-    defense: nn.Module, table: ImageTable, adversarial: AdversarialSet, *, batch_size: int = BATCH_SIZE, seed: int = 0
+    defense: nn.Module, table: Table, adversarial: AdversarialSet, *, batch_size: int = BATCH_SIZE, seed: int = 0
 ) -> Audit:
     """Audit a reversal, or a gate around one, on stored examples and their clean images, which the table holds.
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from unfool.data.table import ImageTable
+from unfool.data.table import Table
 from unfool.evaluation.adaptive.purification import likeliest, png, purification
 from unfool.evaluation.crafting.adversarial_set import AdversarialSet
 
@@ -20,7 +20,7 @@ CLASSES = 3
 
 
 def pictured(
-    defense: nn.Module, table: ImageTable, sets: Mapping[str, AdversarialSet], column: str | None = None
+    defense: nn.Module, table: Table, sets: Mapping[str, AdversarialSet], column: str | None = None
 ) -> list[dict[str, Any]]:
     """Some of the examples of (a), as (b) replays them, and of the last adaptive rung, as JSON takes them.
 
@@ -36,9 +36,7 @@ def pictured(
     return found
 
 
-def _triples(
-    defense: nn.Module, table: ImageTable, examples: AdversarialSet, names: Sequence[str]
-) -> list[dict[str, Any]]:
+def _triples(defense: nn.Module, table: Table, examples: AdversarialSet, names: Sequence[str]) -> list[dict[str, Any]]:
     # Those that the attack had to move to fool first, in the order of the set.
     moved = (examples.by >= 0) & (examples.distances > 0)
     order = torch.argsort((~moved).to(torch.int8), stable=True)[:SHOWN]

@@ -24,7 +24,7 @@ from unfool.core.processes import rank_and_world_size
 from unfool.core.spec import unknown
 from unfool.core.streams import Streams
 from unfool.core.threat import ThreatModel
-from unfool.data.table import ImageTable
+from unfool.data.table import Table
 from unfool.evaluation.adaptive.engines import WarmStarts, taken
 from unfool.evaluation.adaptive.examples import pictured
 from unfool.evaluation.adaptive.ladder_result import Ladder, restricted
@@ -42,7 +42,7 @@ RUNGS = ("a", "b", *NAMES)
 
 def ladder(
     defense: nn.Module,
-    table: ImageTable,
+    table: Table,
     *,
     threat: str = "linf:8/255",
     attack: str = "autoattack",
@@ -96,7 +96,7 @@ class _Climb:
     def __init__(
         self,
         defense: nn.Module,
-        table: ImageTable,
+        table: Table,
         threat: ThreatModel,
         settings: LadderSettings,
         column: str | None,
@@ -121,7 +121,7 @@ class _Climb:
         self.sets: dict[str, AdversarialSet] = {}
         self.absent: dict[str, str] = {}
 
-    def part(self, letter: str) -> ImageTable:
+    def part(self, letter: str) -> Table:
         """The images of a rung; smaller draws lie inside larger ones."""
         count = self.images.get(letter, self.images.get("a", len(self.whole)))
         return self.whole.sample(count, Streams(self.settings.seed).named("ladder images"))
@@ -144,7 +144,7 @@ class _Climb:
         )
         return self.sets[letter]
 
-    def judge(self, on: AdversarialSet | ImageTable) -> Records:
+    def judge(self, on: AdversarialSet | Table) -> Records:
         """The deployed defense on images, counted in images through a network."""
         found = judge(self.defense, on, column=self.column, threat=str(self.threat), batch_size=self.size)
         return dataclasses.replace(found, model_images=found.model_images + (self.price - 1) * len(on))

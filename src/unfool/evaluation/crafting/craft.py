@@ -13,7 +13,7 @@ from unfool.attacks import Attack, ProxySettings
 from unfool.core.files import folder_lock
 from unfool.core.processes import rank_and_world_size
 from unfool.core.streams import Streams
-from unfool.data.table import ImageTable
+from unfool.data.table import Table
 from unfool.evaluation.checksum import seal
 from unfool.evaluation.crafting.adversarial_set import AdversarialSet
 from unfool.evaluation.crafting.attack_folder import BatchCheckpoint, PartCheckpoint, kept_size
@@ -26,7 +26,7 @@ _PER_IMAGE = ("images", "distances", "flat", "by")
 
 def craft(
     model: nn.Module,
-    table: ImageTable,
+    table: Table,
     attack: Attack,
     *,
     column: str | None = None,
@@ -91,7 +91,7 @@ class _Work:
     def __init__(
         self,
         model: nn.Module,
-        table: ImageTable,
+        table: Table,
         attack: Attack,
         labels: Tensor,
         streams: Streams,

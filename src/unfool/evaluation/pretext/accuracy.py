@@ -10,7 +10,7 @@ from torch import Tensor
 
 from unfool.core.errors import DataError
 from unfool.core.streams import Streams
-from unfool.data.table import ImageTable
+from unfool.data.table import Table
 from unfool.evaluation.crafting.batches import BATCH_SIZE, device_of
 from unfool.evaluation.statistics.intervals import wilson
 from unfool.models.modes import frozen_eval
@@ -32,7 +32,7 @@ class PretextQuality:
 def pretext_quality(
     network: Network,
     task: Task,
-    table: ImageTable,
+    table: Table,
     *,
     seed: int = 0,
     change: Callable[[Tensor], Tensor] | None = None,

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from unfool.core.batch import Batch
 from unfool.core.errors import DataError, SpecError
-from unfool.data.table import ImageTable
+from unfool.data.table import Table
 from unfool.evaluation.crafting.batches import BATCH_SIZE, device_of
 from unfool.models.modes import frozen_eval
 from unfool.models.network import Network
@@ -78,7 +78,7 @@ def inpainted(network: Network, task: Task, images: Tensor) -> Inpainted:
     )
 
 
-def filling_quality(network: Network, task: Task, table: ImageTable) -> FillingQuality:
+def filling_quality(network: Network, task: Task, table: Table) -> FillingQuality:
     """Judge a task's fillings of the images of a table.
 
     Raises DataError for fewer than two images, or if what was in the regions varies not at all, from image to image or

@@ -21,7 +21,7 @@ from unfool.attacks.objective import LabelLoss
 from unfool.core.errors import DataError, ImagesError, SpecError, UnfoolWarning
 from unfool.core.streams import Streams
 from unfool.core.threat import ThreatModel
-from unfool.data.table import ImageTable
+from unfool.data.table import Table
 from unfool.evaluation.reliability.binarization_heads import PlantedHeads, on_sphere, plant, representation
 from unfool.evaluation.statistics.intervals import wilson
 from unfool.models.modes import frozen_eval
@@ -61,7 +61,7 @@ class Strength:
 
 def strength(
     model: nn.Module,
-    table: ImageTable,
+    table: Table,
     attack: Attack,
     *,
     images: int = 64,

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from unfool.core.threat import ThreatModel
-from unfool.data.table import ImageTable
+from unfool.data.table import Table
 from unfool.evaluation.crafting.adversarial_set import AdversarialSet
 from unfool.evaluation.identity import identity
 from unfool.evaluation.judge import judge
@@ -73,7 +73,7 @@ class Evidence:
 
 def gather(
     model: nn.Module,
-    table: ImageTable,
+    table: Table,
     threat: ThreatModel,
     records: Iterable[Records],
     sets: Iterable[AdversarialSet],
@@ -100,5 +100,5 @@ def gather(
     return evidence, torch.cat(flat) if flat else torch.empty(0, dtype=torch.int64), judged
 
 
-def _fits(one: Records | AdversarialSet, table: ImageTable, threat: ThreatModel) -> bool:
+def _fits(one: Records | AdversarialSet, table: Table, threat: ThreatModel) -> bool:
     return (one.data, one.split) == (table.name, table.split) and ThreatModel.parse(one.threat) == threat

@@ -19,7 +19,7 @@ from unfool.attacks.base import check_labels
 from unfool.core.errors import DataError, SpecError
 from unfool.core.streams import Streams
 from unfool.core.threat import ThreatModel
-from unfool.data.table import ImageTable
+from unfool.data.table import Table
 from unfool.evaluation.crafting.adversarial_set import AdversarialSet
 from unfool.evaluation.crafting.batches import Report, device_of
 from unfool.evaluation.records import TRANSFER, Records
@@ -65,7 +65,7 @@ class Reliability:
 
 def reliability(
     model: nn.Module,
-    table: ImageTable,
+    table: Table,
     *,
     threat: ThreatModel | str,
     column: str | None = None,
@@ -128,7 +128,7 @@ class _Run:
     def look(
         self,
         model: nn.Module,
-        table: ImageTable,
+        table: Table,
         threat: ThreatModel,
         column: str | None,
         attacks: Sequence[Attack],

@@ -35,7 +35,7 @@ from unfool.attacks import Attack, ProxySettings
 from unfool.core.errors import SpecError
 from unfool.core.spec import parse_number
 from unfool.core.streams import Streams
-from unfool.data.table import ImageTable
+from unfool.data.table import Table
 from unfool.evaluation.crafting.batches import Report, spans
 from unfool.evaluation.crafting.craft import craft
 from unfool.evaluation.judge import judge
@@ -187,7 +187,7 @@ class SequentialResult:
 
 def evaluate_claim(
     model: nn.Module,
-    table: ImageTable,
+    table: Table,
     attack: Attack,
     claim: Claim | str,
     *,

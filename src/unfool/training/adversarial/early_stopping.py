@@ -24,7 +24,7 @@ from unfool.attacks.projected_gradient import ProjectedGradient
 from unfool.core.batch import Batch
 from unfool.core.errors import SpecError, UnfoolWarning
 from unfool.core.streams import Streams
-from unfool.data.table import ImageTable
+from unfool.data.table import Table
 from unfool.models.modes import frozen_eval
 from unfool.tasks.labels import Labels
 from unfool.training.averaging import snapshot
@@ -44,7 +44,7 @@ class EarlyStopping:
     the network's classifier.
     """
 
-    def __init__(self, stage: Stage, table: ImageTable, streams: Streams, device: torch.device):
+    def __init__(self, stage: Stage, table: Table, streams: Streams, device: torch.device):
         config = stage.config
         self.network, self.table, self.streams, self.device = stage.network, table, streams, device
         self.column = judged_column(stage)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from unfool.core.errors import DataError, NonFiniteError, SpecError
 from unfool.core.spec import unknown
-from unfool.data.table import ImageTable
+from unfool.data.table import Table
 from unfool.models.fast import search_copy
 from unfool.models.network import Network
 from unfool.models.trunks import Trunk
@@ -31,7 +31,7 @@ _GIB = 1 << 30
 class Split:
     """One table as a probe sees it: ``features`` by stage, each float32 (N, D), and ``labels`` (N,) int64."""
 
-    table: ImageTable
+    table: Table
     features: dict[str, Tensor]
     labels: Tensor
 
@@ -59,7 +59,7 @@ def probed_stages(trunk: Trunk, stages: Sequence[str] | None) -> list[str]:
 
 def cached(
     network: Network,
-    tables: Mapping[str, ImageTable],
+    tables: Mapping[str, Table],
     stages: Sequence[str],
     *,
     column: str,
@@ -82,7 +82,7 @@ def cached(
     if needed > memory:
         raise SpecError(
             f"features of {len(stages)} stages of {images} images take {needed:.3g} GiB, and {memory:g} are allowed; "
-            "probe fewer stages or images (ImageTable.fraction), or raise memory"
+            "probe fewer stages or images (Table.fraction), or raise memory"
         )
     classes = next(iter(tables.values())).classes.get(column)
     twin = search_copy(network, dtype=precision).to(device)
@@ -106,7 +106,7 @@ def cached(
 
 @torch.no_grad()
 def _fill(
-    twin: nn.Module, table: ImageTable, rows: Tensor, features: Mapping[str, Tensor], sides: Mapping[str, int]
+    twin: nn.Module, table: Table, rows: Tensor, features: Mapping[str, Tensor], sides: Mapping[str, int]
 ) -> None:
     """Write the features of some rows (consecutive numbers) into their places."""
     device = next(iter(features.values())).device

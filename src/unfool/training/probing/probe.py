@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from unfool.core.errors import SpecError
 from unfool.core.spec import unknown
-from unfool.data.table import ImageTable
+from unfool.data.table import Table
 from unfool.models.heads import Head, build_head
 from unfool.models.network import Network
 from unfool.training.probing.features import Report, Split, cached, pooled, probed_side, probed_stages
@@ -71,7 +71,7 @@ class ProbeResult:
     stages: tuple[str, ...]
     settings: ProbeSettings
     column: str
-    tables: dict[str, ImageTable]
+    tables: dict[str, Table]
     probes: dict[tuple[str, int], StageProbe]
     neighbours: dict[str, Tensor]
     cpu_seconds: float
@@ -100,10 +100,10 @@ class ProbeResult:
 
 def probe(
     network: Network,
-    train: ImageTable,
-    test: ImageTable,
+    train: Table,
+    test: Table,
     *,
-    held_out: ImageTable | None = None,
+    held_out: Table | None = None,
     stages: Sequence[str] | None = None,
     settings: ProbeSettings | None = None,
     column: str | None = None,

@@ -11,8 +11,8 @@ import pyarrow as pa
 
 from unfool.core.errors import DataError
 from unfool.core.files import write_json
-from unfool.data.parquet import image_column, is_label, label_columns
 from unfool.data.places import cache_folder
+from unfool.data.readers.parquet import image_column, is_label, label_columns
 from unfool.data.sources import Encoded, Rows, Source, split_of
 
 PROBE_SECONDS = 5.0

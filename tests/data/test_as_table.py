@@ -1,0 +1,180 @@
+"""Everything that makes a table, without a changed pixel; and one line for everything that does not."""
+
+import numpy as np
+import PIL.Image
+import pytest
+import torch
+from datasets import ClassLabel, Dataset, DatasetDict, Features, Image
+from torch.utils.data import DataLoader, IterableDataset, TensorDataset
+
+from unfool.core.errors import DataError, ImagesError, SpecError
+from unfool.core.streams import Streams
+from unfool.data.as_table import as_table
+from unfool.data.table import Table
+
+BYTES = (Streams(0).uniform(torch.arange(6), (3, 8, 10)) * 256).to(torch.uint8)
+LABELS = torch.tensor([0, 1, 2, 2, 1, 0])
+FLOATS = BYTES.float() / 255
+
+
+class Items(torch.utils.data.Dataset):
+    """A map-style data set with a transform, as torchvision's are."""
+
+    classes = ("cat", "dog", "emu")
+
+    def __init__(self, transform, labels=(0, 1, 2, 2, 1, 0)):
+        self.transform, self.labels = transform, labels
+
+    def __len__(self):
+        return len(BYTES)
+
+    def __getitem__(self, row):
+        return self.transform(BYTES[row]), self.labels[row]
+
+
+class Streamed(IterableDataset):
+    def __iter__(self):
+        return iter(zip(FLOATS, LABELS.tolist(), strict=True))
+
+
+def picture(image):
+    return PIL.Image.fromarray(image.permute(1, 2, 0).numpy())
+
+
+def hugging_face():
+    features = Features({"image": Image(), "label": ClassLabel(names=["cat", "dog", "emu"])})
+    return Dataset.from_dict({"image": [picture(i) for i in BYTES], "label": LABELS.tolist()}, features=features)
+
+
+FORMS = {
+    "bytes": lambda: (BYTES, LABELS),
+    "floats": lambda: (FLOATS, LABELS),
+    "list": lambda: [FLOATS, LABELS.tolist()],
+    "float64": lambda: (FLOATS.double(), LABELS.to(torch.uint8)),
+    "arrays": lambda: (BYTES.numpy(), LABELS.numpy().astype(np.int32)),
+    "strided": lambda: (np.asfortranarray(FLOATS.numpy())[::1], LABELS),
+    "gradients": lambda: (FLOATS.clone().requires_grad_(), LABELS),
+    "tensor data set": lambda: TensorDataset(FLOATS, LABELS),
+    "items of floats": lambda: Items(lambda image: image.float() / 255),
+    "items of bytes": lambda: Items(lambda image: image, labels=list(LABELS)),
+    "items of pictures": lambda: Items(picture),
+    "items of arrays": lambda: Items(lambda image: image.permute(1, 2, 0).numpy()),
+    "stream": lambda: Streamed(),
+    "subset": lambda: torch.utils.data.Subset(Items(picture), range(6)),
+    "loader": lambda: DataLoader(Items(lambda image: image.float() / 255), batch_size=4),
+    "hugging face": hugging_face,
+    "table": lambda: Table.from_tensors(BYTES, LABELS),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_images_and_labels_arrive_unchanged(form):
+    table = as_table(FORMS[form]())
+    batch = table.batch()
+    assert torch.equal(batch.images, FLOATS)
+    assert batch.images.dtype == torch.float32
+    assert not batch.images.requires_grad
+    assert table.images.dtype == torch.uint8  # a quarter of the memory, where nothing is lost
+    assert torch.equal(batch.labels("label"), LABELS)
+    assert batch.labels("label").dtype == torch.int64
+    assert table.ids.tolist() == [0, 1, 2, 3, 4, 5]
+    assert table.label_column == "label"
+
+
+@pytest.mark.parametrize("form", ["items of pictures", "loader", "hugging face"])
+def test_class_names_come_along(form):
+    assert as_table(FORMS[form]()).classes == {"label": ["cat", "dog", "emu"]}
+
+
+def test_floats_between_the_bytes_keep_their_values():
+    images = Streams(1).uniform(torch.arange(4), (1, 5, 5))
+    table = Table.from_tensors(images, [0, 0, 1, 1])
+    assert torch.equal(table.batch().images, images)
+    assert torch.equal(table.subset(torch.tensor([2])).batch().images, images[2:3])
+    table.batch().images.zero_()
+    assert torch.equal(table.batch().images, images)
+
+
+def test_columns_ids_and_names_are_the_callers():
+    table = Table.from_tensors(
+        BYTES,
+        {"fine_label": LABELS, "parity": LABELS % 2},
+        ids=LABELS.new_tensor([9, 4, 5, 6, 7, 8]),
+        classes={"parity": ["even", "odd"]},
+        name="mine",
+        split="train",
+    )
+    assert (table.name, table.split, table.label_column) == ("mine", "train", "fine_label")
+    assert table.classes == {"fine_label": ["0", "1", "2"], "parity": ["even", "odd"]}
+    assert table.ids.tolist() == [9, 4, 5, 6, 7, 8]
+    assert repr(table) == "Table('mine', 'train', 6 images of 3×8×10, labels: fine_label, parity)"
+
+
+def test_a_name_opens_the_split_that_the_caller_wants():
+    assert len(as_table("digits")) == 397
+    assert len(as_table("digits", split="train")) == 1400
+    with pytest.raises(SpecError, match="did you mean 'digits'"):
+        as_table("digit")
+
+
+def test_images_without_labels_are_a_table_only_when_said_so():
+    assert Table.from_tensors(BYTES).label_column is None
+    with pytest.raises(ImagesError, match=r"give \(images, labels\)"):
+        as_table(BYTES)
+
+
+REFUSED = {
+    "0 to 255 floats": (lambda: (BYTES.float(), LABELS), ImagesError, "divide by 255"),
+    "normalised": (lambda: (FLOATS * 2 - 1, LABELS), ImagesError, "undo the normalisation"),
+    "NHWC floats": (lambda: (FLOATS.permute(0, 2, 3, 1), LABELS), ImagesError, r"use permute\(0, 3, 1, 2\)"),
+    "NHWC bytes": (lambda: (BYTES.permute(0, 2, 3, 1).numpy(), LABELS), ImagesError, r"use permute\(0, 3, 1, 2\)"),
+    "whole numbers": (lambda: (BYTES.long(), LABELS), ImagesError, "torch.int64"),
+    "no batch dimension": (lambda: (BYTES[0], LABELS[0]), ImagesError, "add or drop a dimension"),
+    "no image": (lambda: (BYTES[:0], LABELS[:0]), ImagesError, "empty batch"),
+    "NaN": (lambda: (FLOATS / 0, LABELS), ImagesError, "NaN"),
+    "a list of files": (lambda: (["a.png"], [0]), ImagesError, "torch.as_tensor"),
+    "too few labels": (lambda: (BYTES, LABELS[:5]), DataError, r"shape \(5,\) for 6 images"),
+    "one-hot labels": (lambda: (BYTES, torch.eye(3)[LABELS]), DataError, r"argmax\(1\)"),
+    "float labels": (lambda: (BYTES, LABELS.float()), DataError, r"labels.long\(\)"),
+    "negative labels": (lambda: (BYTES, LABELS - 1), DataError, "number the classes from 0"),
+    "named labels": (lambda: (BYTES, ["cat"] * 6), DataError, "give 6 numbers"),
+    "three values": (lambda: (BYTES, LABELS, 1), DataError, "3 values"),
+    "a number": (lambda: 3, DataError, "a int is no set of images"),
+    "nothing": (lambda: None, DataError, "NoneType"),
+    "an object": (object, DataError, "a object is no set of images"),
+    "items without labels": (lambda: TensorDataset(FLOATS), DataError, r"give a pair|give \(image, label\)"),
+    "sizes that differ": (lambda: [(FLOATS[0], 0), (FLOATS[1, :, :4], 1), 3], DataError, "3 values"),
+    "items of flat images": (lambda: Items(lambda image: image.flatten()), ImagesError, r"\(C, H, W\)"),
+    "items with float labels": (lambda: Items(picture, labels=[0.5] * 6), DataError, "whole class number"),
+    "a loader that shuffles": (lambda: DataLoader(Items(picture), shuffle=True), DataError, "give its dataset"),
+    "several splits": (lambda: DatasetDict({"test": hugging_face()}), DataError, "give one of them"),
+    "a column of text": (lambda: Dataset.from_dict({"text": ["a"]}), DataError, "no image column"),
+}
+
+
+@pytest.mark.parametrize("form", REFUSED)
+def test_anything_else_is_refused_in_one_line(form):
+    data, error, words = REFUSED[form]
+    with pytest.raises(error, match=words) as caught:
+        as_table(data())
+    assert "\n" not in str(caught.value)
+
+
+def test_a_data_set_of_several_sizes_is_refused():
+    sizes = [(FLOATS[0], 0), (FLOATS[1, :, :4], 1)]
+
+    class Uneven(Items):
+        def __len__(self):
+            return 2
+
+        def __getitem__(self, row):
+            return sizes[row]
+
+    with pytest.raises(DataError, match="resize them to one size"):
+        as_table(Uneven(None))
+
+
+@pytest.mark.parametrize("ids", [torch.zeros(6, dtype=torch.int64), torch.arange(5)])
+def test_ids_must_tell_images_apart(ids):
+    with pytest.raises(DataError, match="number of its own"):
+        Table.from_tensors(BYTES, LABELS, ids=ids)
