@@ -10,8 +10,8 @@ from unfool import open_run, open_table
 from unfool.cli.probe import ProbeCommand
 from unfool.core.streams import Streams
 from unfool.evaluation.pretext.probe_records import probe_records
+from unfool.evaluation.study_result import StudyResult
 from unfool.models.network import Network
-from unfool.report.study import load_study
 from unfool.training import ProbeSettings, probe
 
 QUICK = ("--epochs", "2", "--stages", "block1", "last")
@@ -20,7 +20,7 @@ QUICK = ("--epochs", "2", "--stages", "block1", "last")
 def test_the_table_shows_each_stage_in_training_and_test(cli, run):
     told = cli("probe", run, *QUICK, "--knn", "--seeds", "0", "1")
     assert (told.code, told.err) == (0, ""), told.err
-    found = load_study(run / "results" / "probe.json")
+    found = StudyResult.load(run / "results" / "probe.json").to_json()
     for row in found["rows"]:
         assert f"{100 * row['accuracy']:.1f}" in told.out
         assert f"[{100 * row['low']:.1f}, {100 * row['high']:.1f}]" in told.out
@@ -52,7 +52,7 @@ def test_random_weights_are_the_control(cli, run):
     told = cli("probe", run, *QUICK, "--random", "--json")
     assert (told.code, told.err) == (0, "")
     found = json.loads(told.out)
-    assert found == load_study(run / "results" / "probe-random.json")
+    assert found == StudyResult.load(run / "results" / "probe-random.json").to_json()
     assert found["system"] == f"{run}, random weights"
     trained = open_run(run)
     fresh = Network.build(trained.config.trunk_spec, {}, streams=Streams(trained.config.seed))

@@ -12,7 +12,7 @@ import unfool.evaluation.adaptive.ladder
 from unfool import judge, open_run, open_table
 from unfool.core.streams import Streams
 from unfool.defenses import make_defense
-from unfool.report.study import load_study
+from unfool.evaluation.study_result import StudyResult
 
 SETTINGS = "temperature=0.1,bank=32,drawn=16,steps=2,eps=16/255"
 REVERSE = f"reverse:task=contrast,{SETTINGS}"
@@ -107,7 +107,7 @@ def test_the_ladder_is_one_flag(cli, parity, tmp_path, monkeypatch):
     assert (told.code, told.err) == (0, ""), told.err
     for piece in ("(a)", "(b)", "TRANSFER", "(f)", "adaptive", "(g) was not run: the defense has no gate", "replayed"):
         assert piece in told.out
-    found = load_study(file)
+    found = StudyResult.load(file).to_json()
     assert [row["rung"] for row in found["rows"] if "rung" in row] == [*"abcdef", "worst-case"]
     assert {row["defense"] for row in found["rows"]} == {"none", REVERSE}
     verdict = found["ladder"]["verdict"]

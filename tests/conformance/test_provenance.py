@@ -36,9 +36,9 @@ def test_only_the_system_that_was_attacked_is_judged_white_box(search):
     source, other, table = make_network(0), make_network(1), make_table()
     examples = craft(source, table, make_attack("pgd-2", "linf:8/255"), search=search)
     assert judge(source, examples).protocol == "white-box"
-    assert judge(source, examples).row("model")["protocol"] == "white-box"
+    assert judge(source, examples).row("model").protocol == "white-box"
     assert judge(other, examples).protocol == "transfer"
-    assert judge(other, examples).row("model")["protocol"] == "transfer"
+    assert judge(other, examples).row("model").protocol == "transfer"
     assert judge(source, table).protocol == "clean"
 
 

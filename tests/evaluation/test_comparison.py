@@ -146,7 +146,7 @@ def test_the_worst_case_of_real_attacks_is_below_each():
     found = worst_case(records)
     assert found.correct == [all(pair) for pair in zip(*(one.correct for one in records), strict=True)]
     assert found.protocol == "white-box"
-    assert found.row("any")["attack"] == "worst-case"
+    assert found.row("any").attack == "worst-case"
 
 
 # Parts of one evaluation

@@ -46,9 +46,9 @@ def test_records_are_what_the_network_says_of_the_corrupted_images(network, tabl
 def test_rows_of_corruptions_differ_from_each_other_and_from_the_clean_row(network, table):
     found = judge_corrupted(network, table, names=NAMES, severities=(1, 2))
     rows = [each.row("net", settings=each.settings) for each in (*found, judge(network, table))]
-    assert [row["settings"] for row in rows[:2]] == [{"corruption": "fog", "severity": s} for s in (1, 2)]
-    assert len({str(sorted(row["settings"].items())) for row in rows}) == 5
-    assert {row["protocol"] for row in rows} == {"clean"}
+    assert [row.settings for row in rows[:2]] == [{"corruption": "fog", "severity": s} for s in (1, 2)]
+    assert len({str(sorted(row.settings.items())) for row in rows}) == 5
+    assert {row.protocol for row in rows} == {"clean"}
 
 
 def test_records_survive_a_file(network, table, tmp_path):

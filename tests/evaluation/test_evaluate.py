@@ -9,8 +9,8 @@ from tiny_systems import Gives, make_network, make_table
 from unfool import adapt, craft, evaluate, judge, make_attack
 from unfool.core.errors import SpecError, UnfoolWarning
 from unfool.evaluation.crafting.evaluation_folder import attack_folder, forget
+from unfool.evaluation.results_check import check_results
 from unfool.evaluation.statistics.sequential import evaluate_claim
-from unfool.report.study import check_study
 
 ATTACKS = ["fgsm", "pgd-3:restarts=2"]
 
@@ -27,7 +27,7 @@ def table():
 
 def plain(rows):
     """Rows without what depends on the clock."""
-    return [{**row, "cost": row["cost"]["model_images"]} for row in rows]
+    return [{**row.to_json(), "cost": row.cost.model_images} for row in rows]
 
 
 def test_rows_are_what_crafting_and_judging_give(network, table):
@@ -65,7 +65,7 @@ def test_stored_sets_join_the_worst_case_where_they_fit(network, table):
     elsewhere = craft(other, table, make_attack("fgsm", "linf:4/255"))
     stored = {"a": fitting, "b": elsewhere}
     found = evaluate(network, table, ["fgsm"], on=stored, reliability=False)
-    assert [(row["attack"], row["protocol"], row["settings"].get("on")) for row in found.rows] == [
+    assert [(row.attack, row.protocol, row.settings.get("on")) for row in found.rows] == [
         ("none", "clean", None),
         ("fgsm", "white-box", None),
         ("pgd-5", "transfer", "a"),
@@ -74,9 +74,9 @@ def test_stored_sets_join_the_worst_case_where_they_fit(network, table):
     ]
     assert [one["attack"] for one in found.records[-1].settings["attacks"]] == ["fgsm", "pgd-5"]
     alone = evaluate(network, None, on=stored)
-    assert [row["protocol"] for row in alone.rows] == ["transfer", "transfer"]
-    check_study(found.to_json())
-    check_study(alone.to_json())
+    assert [row.protocol for row in alone.rows] == ["transfer", "transfer"]
+    check_results(found.to_json())
+    check_results(alone.to_json())
 
 
 def test_reliability_sees_what_was_evaluated(network, table):
@@ -111,11 +111,11 @@ def test_a_claim_stops_the_attack(network, table):
     found = evaluate(network, table, ["fgsm"], claim="<0.999", reliability=False)
     assert found.claim is not None
     assert found.claim.verdict == alone.verdict == "holds"
-    assert [row["attack"] for row in found.rows] == ["none", "fgsm"]
-    assert (found.rows[1]["low"], found.rows[1]["high"]) == (round(alone.low, 6), round(alone.high, 6))
+    assert [row.attack for row in found.rows] == ["none", "fgsm"]
+    assert (found.rows[1].low, found.rows[1].high) == (round(alone.low, 6), round(alone.high, 6))
     (claim,) = found.to_json()["claims"]
     assert (claim["verdict"], claim["evidence"]) == ("holds", alone.words())
-    check_study(found.to_json())
+    check_results(found.to_json())
 
 
 @pytest.mark.parametrize(
@@ -127,12 +127,12 @@ def test_a_claim_stops_the_attack(network, table):
 )
 def test_curves_become_rows_of_their_own(network, table, curve, attack, points):
     found = evaluate(network, table, [attack], curve=curve, reliability=False)
-    rows = [row for row in found.rows if "curve" in row["settings"]]
-    assert [(row["attack"], row["threat"]) for row in rows] == points
-    shares = [row["accuracy"] for row in rows]
+    rows = [row for row in found.rows if "curve" in row.settings]
+    assert [(row.attack, row.threat) for row in rows] == points
+    shares = [row.accuracy for row in rows]
     assert shares == sorted(shares, reverse=True)
-    assert shares[-1] < found.rows[0]["accuracy"]
-    check_study(found.to_json())
+    assert shares[-1] < found.rows[0].accuracy
+    check_results(found.to_json())
 
 
 def test_corruptions_are_summed_up(network, table):
@@ -204,7 +204,7 @@ def test_there_must_be_something_to_judge_on(network):
 def test_five_lines_for_a_foreign_module(table):
     module = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(2), torch.nn.Flatten(), torch.nn.Linear(12, 4)).eval()
     found = evaluate(adapt(module, mean="0.5", std="0.25"), table, ["pgd-2"], reliability=False)
-    assert [row["protocol"] for row in found.rows] == ["clean", "white-box"]
+    assert [row.protocol for row in found.rows] == ["clean", "white-box"]
 
 
 class Uncopied(torch.nn.Module):
@@ -222,6 +222,6 @@ class Uncopied(torch.nn.Module):
 def test_a_module_that_cannot_be_copied_is_attacked_itself(network, table):
     with pytest.warns(UnfoolWarning, match="Uncopied cannot be copied"):
         found = evaluate(Uncopied(network), table, ["pgd-2"], reliability=False)
-    assert [row["protocol"] for row in found.rows] == ["clean", "white-box"]
+    assert [row.protocol for row in found.rows] == ["clean", "white-box"]
     with pytest.raises(SpecError, match="Uncopied cannot be copied"):
         evaluate(Uncopied(network), table, ["pgd-2"], precision="bf16", reliability=False)

@@ -68,7 +68,7 @@ def test_the_protocol_follows_from_who_was_attacked_and_who_is_judged(network, t
     for other in (make_network(seed=1), Defended(network), make_network(normalisation="none")):
         found = judge(other, examples)
         assert found.protocol == "transfer"
-        assert found.row("any", settings={"protocol": "white-box"})["protocol"] == "transfer"
+        assert found.row("any", settings={"protocol": "white-box"}).protocol == "transfer"
         assert found.crafted_on == identity(network) != found.judged_on == identity(other)
 
 

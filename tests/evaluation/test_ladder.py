@@ -23,8 +23,8 @@ from unfool.evaluation import craft, judge
 from unfool.evaluation.adaptive.engines import WarmStarts
 from unfool.evaluation.adaptive.ladder import forget_ladder, ladder
 from unfool.evaluation.adaptive.rungs import LadderSettings, make_rung
+from unfool.evaluation.results_check import check_results
 from unfool.evaluation.statistics.intervals import wilson
-from unfool.report.study import check_study
 
 HEADS = {"labels": {"kind": "linear", "outputs": 4}, "contrast": {"kind": "mlp", "outputs": 8, "hidden": 8}}
 REVERSE = "reverse:task=contrast,size=8,hidden=8,bank=16,drawn=8,steps=2,eps=4/255,temperature=0.2"
@@ -162,7 +162,7 @@ def test_a_gate_less_defense_says_why_there_is_no_rung_g(climbed, network, digit
 
 def test_rows_are_those_of_a_study(climbed):
     rows = climbed.rows()
-    assert [(row["attack"], row["protocol"], row["defense"], row.get("rung")) for row in rows] == [
+    assert [(row.attack, row.protocol, row.defense, row.rung) for row in rows] == [
         ("none", "clean", "none", None),
         ("none", "clean", "reverse", None),
         ("pgd-5", "white-box", "none", "a"),
@@ -174,11 +174,9 @@ def test_rows_are_those_of_a_study(climbed):
         ("worst-case", "adaptive", "reverse", "worst-case"),
     ]
     results = json.loads(json.dumps(climbed.to_json(), allow_nan=False))
-    check_study(results)
+    check_results(results)
     for row in rows:
-        assert (row["low"], row["high"]) == tuple(
-            round(end, 6) for end in wilson(round(row["accuracy"] * row["n"]), row["n"])
-        )
+        assert (row.low, row.high) == tuple(round(end, 6) for end in wilson(round(row.accuracy * row.n), row.n))
 
 
 def test_the_cost_of_a_prediction_and_of_each_rung_is_counted(climbed, reverse, told):
@@ -246,8 +244,8 @@ def test_a_gate_is_attacked_jointly(gated, told):
     assert found.worst.correct == np.array([found.rungs[letter].correct for letter in "bcefg"]).all(0).tolist()
     assert judge(gated, found.sets["g"]).correct == found.rungs["g"].correct
     assert found.notes == []
-    rows = {row["rung"]: row for row in found.rows() if "rung" in row}
-    assert (rows["g"]["attack"], rows["g"]["protocol"]) == ("gate-aware", "adaptive")
+    rows = {row.rung: row for row in found.rows() if row.rung is not None}
+    assert (rows["g"].attack, rows["g"].protocol) == ("gate-aware", "adaptive")
 
 
 def test_an_abstention_is_an_error_and_said_to_be(gated, told):
@@ -267,9 +265,9 @@ def test_fewer_images_for_a_costly_rung_lie_inside_the_others(reverse, told):
     assert set(found.worst.ids) == set(found.rungs["f"].ids) <= set(found.rungs["c"].ids) <= set(found.rungs["a"].ids)
     assert found.against is not None
     assert found.against.n == 4
-    shares = {row["rung"]: row["common"] for row in found.rows() if "rung" in row}
-    assert {share["n"] for share in shares.values()} == {4}
-    assert all(shares["worst-case"]["accuracy"] <= shares[letter]["accuracy"] for letter in "bcf")
+    shares = {row.rung: row.common for row in found.rows() if row.rung is not None}
+    assert {share.n for share in shares.values()} == {4}
+    assert all(shares["worst-case"].accuracy <= shares[letter].accuracy for letter in "bcf")
 
 
 def test_stopped_between_rungs_it_goes_on_and_ends_the_same(reverse, told, tmp_path):

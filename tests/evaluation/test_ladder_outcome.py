@@ -84,7 +84,7 @@ def test_an_image_that_falls_on_any_rung_falls_in_the_worst_case():
     found = made(share(50), [number >= 40 for number in range(100)], share(60))
     assert sum(found.worst.correct) == 20
     assert found.verdict == "fails"
-    assert [row["accuracy"] for row in found.rows()[-3:]] == [0.6, 0.6, 0.2]
+    assert [row.accuracy for row in found.rows()[-3:]] == [0.6, 0.6, 0.2]
 
 
 def test_no_gradient_on_the_yardstick_is_a_doubt():

@@ -10,10 +10,10 @@ from unfool.data.catalog import open_table
 from unfool.evaluation import craft, identity, judge
 from unfool.evaluation.pretext.probe_records import probe_records, probe_results
 from unfool.evaluation.records import WHITE_BOX
+from unfool.evaluation.results_check import check_results
 from unfool.evaluation.statistics.intervals import wilson
 from unfool.models.network import Network
 from unfool.models.trunks import TrunkSpec
-from unfool.report.study import check_study
 from unfool.training import ProbeSettings, probe
 
 
@@ -45,12 +45,12 @@ def test_records_are_those_of_judging_the_classifier(result, tables, split):
     assert records.correct == judged.correct
     assert (records.split, records.seed) == (split, 4)
     assert records.model_images == result.model_images == 170
-    assert records.row("m")["n"] == len(tables[split])
+    assert records.row("m").n == len(tables[split])
 
 
 def test_a_results_file_tells_every_probe_once(result):
-    found = probe_results(result, "mine")
-    check_study(found)
+    found = probe_results(result, "mine").to_json()
+    check_results(found)
     told = [(row["settings"]["stage"], row["settings"]["probe"], row["seed"], row["split"]) for row in found["rows"]]
     splits = ("train", "test", "held_out")
     linear = [(s, "linear", seed, split) for s in ("block1", "last") for seed in (0, 4) for split in splits]

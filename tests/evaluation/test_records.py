@@ -13,6 +13,7 @@ from tiny_systems import make_network, make_table
 from unfool.attacks import make_attack
 from unfool.core.errors import DataError, OutputError, WeightsError
 from unfool.evaluation import AdversarialSet, Records, craft, identity, judge, load_set, save_set, wilson
+from unfool.evaluation.rows import Row
 from unfool.models.weights import load_tensors, save_tensors
 
 ROW = [
@@ -54,6 +55,8 @@ def examples():
 
 def test_a_row_is_the_contract_s():
     row = make_records().row("single-task", seed=7, settings={"loss": "as meant"}, source_value=0.5)
+    assert Row.from_json(json.loads(json.dumps(row.to_json()))) == row
+    row = row.to_json()
     assert list(row) == ROW
     low, high = wilson(2, 3)
     assert row == {
@@ -76,7 +79,7 @@ def test_a_row_is_the_contract_s():
         "source_value": 0.5,
         "cost": {"cpu_seconds": 1.23, "model_images": 60},
     }
-    plain = make_records(**CLEAN).row("single-task")
+    plain = make_records(**CLEAN).row("single-task").to_json()
     assert (plain["protocol"], plain["crafted_on"], plain["judged_on"]) == ("clean", None, None)
     assert (plain["seed"], plain["settings"], plain["source_value"]) == (4, {}, None)
     json.dumps(plain, allow_nan=False)
@@ -85,17 +88,17 @@ def test_a_row_is_the_contract_s():
 @given(st.lists(st.booleans(), min_size=1, max_size=300))
 def test_figures_are_computed_from_the_records_alone(correct):
     row = make_records(correct).row("any")
-    assert row["accuracy"] == round(correct.count(True) / len(correct), 6)
-    assert (row["low"], row["high"]) == tuple(round(end, 6) for end in wilson(correct.count(True), len(correct)))
-    assert row["low"] <= row["accuracy"] <= row["high"]
-    assert row["n"] == len(correct)
+    assert row.accuracy == round(correct.count(True) / len(correct), 6)
+    assert (row.low, row.high) == tuple(round(end, 6) for end in wilson(correct.count(True), len(correct)))
+    assert row.low <= row.accuracy <= row.high
+    assert row.n == len(correct)
 
 
 @given(st.text("0123456789abcdef", min_size=1), st.text("0123456789abcdef", min_size=1))
 def test_different_hashes_are_never_white_box(crafted_on, judged_on):
     found = make_records(crafted_on=crafted_on, judged_on=judged_on)
     assert found.protocol == ("white-box" if crafted_on == judged_on else "transfer")
-    assert found.row("any")["protocol"] == found.protocol
+    assert found.row("any").protocol == found.protocol
 
 
 def test_the_protocol_cannot_be_set():

@@ -310,9 +310,9 @@ def test_attacks_stop_once_the_claim_is_settled(network, table, threat, claim, v
     assert verdict in found.words()
     assert "8 of 40" in found.words()
     row = found.row("any", settings={"pool": "a"})
-    assert (row["low"], row["high"]) == (round(found.low, 6), round(found.high, 6))
-    assert row["high"] - row["low"] > found.records.interval()[1] - found.records.interval()[0]
-    assert row["settings"] == {"claim": claim, "error rate": 0.05, "verdict": verdict, "pool": "a"}
+    assert (row.low, row.high) == (round(found.low, 6), round(found.high, 6))
+    assert row.high - row.low > found.records.interval()[1] - found.records.interval()[0]
+    assert row.settings == {"claim": claim, "error rate": 0.05, "verdict": verdict, "pool": "a"}
 
 
 def test_what_cannot_be_settled_is_undecided_and_equals_the_full_run(network, table):

@@ -3,6 +3,8 @@
 import hashlib
 from typing import Any
 
+from unfool.evaluation.study_result import StudyResult
+
 ATTACKS = ("fgsm", "pgd-7", "pgd-20", "pgd-50")
 MODELS = {
     "cifar10": {
@@ -107,3 +109,8 @@ def make_study() -> dict[str, Any]:
             },
         ],
     }
+
+
+def result(values: dict[str, Any]) -> StudyResult:
+    """The contents of a results file as results."""
+    return StudyResult.from_json({"schema_version": 1, **values})

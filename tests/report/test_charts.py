@@ -4,12 +4,12 @@ import base64
 import re
 
 import pytest
-from made_up_study import make_study
+from made_up_study import make_study, result
 
 from unfool.core.errors import UnfoolError
+from unfool.evaluation.results_check import check_results
 from unfool.report.charts import chart_pictures
 from unfool.report.page import Page, render
-from unfool.report.study import check_study
 
 
 def chart(**changes):
@@ -25,7 +25,7 @@ STEPS = chart(kind="steps", y="images", series=[{"name": "clean", "points": [[0,
 
 @pytest.mark.parametrize("given", [chart(), BARS, STEPS])
 def test_a_chart_is_drawn_and_told_in_words(given):
-    ((title, picture),) = chart_pictures({"charts": [given]})
+    ((title, picture),) = chart_pictures(result({"charts": [given]}).charts)
     assert title == "Negatives"
     svg = base64.b64decode(picture.uri.split(",", 1)[1]).decode()
     assert svg.count("<path") > 10
@@ -36,7 +36,7 @@ def test_a_chart_is_drawn_and_told_in_words(given):
 
 
 def test_bars_are_as_high_as_their_figures():
-    ((_, picture),) = chart_pictures({"charts": [BARS]})
+    ((_, picture),) = chart_pictures(result({"charts": [BARS]}).charts)
     svg = base64.b64decode(picture.uri.split(",", 1)[1]).decode()
     heights = []
     for path in re.findall(r'<path d="([^"]+)"[^>]*style="fill: #0072b2; opacity: 0.85"', svg):
@@ -51,7 +51,7 @@ def test_long_names_take_nothing_from_the_bars():
         return chart(kind="bars", series=[{"name": "a", "points": [[name, 0.5] for name in names]}])
 
     def drawn(given):
-        ((_, picture),) = chart_pictures({"charts": [given]})
+        ((_, picture),) = chart_pictures(result({"charts": [given]}).charts)
         svg = base64.b64decode(picture.uri.split(",", 1)[1]).decode()
         paths = re.findall(r'<path d="([^"]+)"[^>]*style="fill: #0072b2; opacity: 0.85"', svg)
         rows = [float(y) for y in re.findall(r"[ML] [-\d.]+ ([-\d.]+)", paths[0])]
@@ -64,8 +64,8 @@ def test_long_names_take_nothing_from_the_bars():
 
 def test_the_page_shows_charts_and_nothing_of_them_where_there_are_none():
     study = make_study()
-    assert 'id="charts"' not in render(Page(title="t", subtitle="s", study=study))
-    text = render(Page(title="t", subtitle="s", study={**study, "charts": [chart(title="a <b> title"), BARS]}))
+    assert 'id="charts"' not in render(Page(title="t", subtitle="s", result=result(study)))
+    text = render(Page(title="t", subtitle="s", result=result({**study, "charts": [chart(title="a <b> title"), BARS]})))
     assert text.count("data:image/svg+xml") >= 2
     assert "a &lt;b&gt; title" in text
 
@@ -87,4 +87,4 @@ def test_the_page_shows_charts_and_nothing_of_them_where_there_are_none():
 )
 def test_what_cannot_be_drawn_is_refused(broken, said):
     with pytest.raises(UnfoolError, match=said):
-        check_study({**make_study(), "charts": [broken]})
+        check_results({**make_study(), "charts": [broken]})

@@ -3,6 +3,7 @@
 import re
 
 import pytest
+from made_up_study import result
 
 from unfool.core.errors import DataError
 from unfool.report import Page
@@ -34,7 +35,7 @@ RESULTS = {
 
 
 def shown(**changes):
-    page = render(Page(title="Results", subtitle="", study={**RESULTS, **changes}))
+    page = render(Page(title="Results", subtitle="", result=result({**RESULTS, **changes})))
     return " ".join(re.sub(r"<[^>]+>", " ", page.partition("<main")[2]).split()), page
 
 

@@ -6,7 +6,7 @@ import xml.etree.ElementTree as ElementTree
 
 import matplotlib
 import pytest
-from made_up_study import make_row
+from made_up_study import make_row, result
 
 from unfool.core.errors import DataError
 from unfool.report.curves import Curve, series, shared_axis
@@ -21,7 +21,7 @@ def svg_of(picture):
 
 
 def test_steps_are_drawn_in_words_and_lines(study):
-    picture = step_picture(study)
+    picture = step_picture(result(study))
     assert picture is not None
     assert (
         "cifar10, simclr multitask (transfer from single-task): "
@@ -32,7 +32,7 @@ def test_steps_are_drawn_in_words_and_lines(study):
     ElementTree.fromstring(svg)
     assert "stroke-dasharray" in svg
     white_box = [row for row in study["rows"] if row["protocol"] != "transfer"]
-    alone = step_picture({**study, "rows": white_box})
+    alone = step_picture(result({**study, "rows": white_box}))
     assert alone is not None
     assert "stroke-dasharray" not in svg_of(alone)
 
@@ -41,7 +41,7 @@ def test_more_systems_than_can_be_told_apart_are_not_drawn(study):
     def of(count):
         names = [f"network {number}" for number in range(count)]
         rows = [make_row(name, "cifar10", attack, 0.5) for name in names for attack in ("none", "pgd-7")]
-        return step_picture({**study, "rows": rows})
+        return step_picture(result({**study, "rows": rows}))
 
     assert of(24) is not None
     assert of(25) is None
@@ -49,13 +49,13 @@ def test_more_systems_than_can_be_told_apart_are_not_drawn(study):
 
 def test_the_same_results_give_the_same_bytes_and_no_setting_stays(study):
     before = dict(matplotlib.rcParams)
-    first, second = step_picture(study), step_picture(study)
+    first, second = step_picture(result(study)), step_picture(result(study))
     assert first == second
     assert dict(matplotlib.rcParams) == before
 
 
 def test_figures_load_nothing(study):
-    picture = step_picture(study)
+    picture = step_picture(result(study))
     assert picture is not None
     root = ElementTree.fromstring(svg_of(picture))
     links = [value for node in root.iter() for key, value in node.attrib.items() if key.endswith("href")]
@@ -67,7 +67,7 @@ def test_figures_load_nothing(study):
 @pytest.mark.parametrize("name", ["$\\frac{$", "_hidden", "a\nb\x00c", "<b>&amp;", "名前", "x" * 300])
 def test_names_are_plain_text(study, name):
     study["rows"] = [make_row(name, name, attack, 0.5) for attack in ("none", "fgsm", "pgd-7")]
-    steps = step_picture(study)
+    steps = step_picture(result(study))
     curves = curve_picture([Curve(name, {"step": [1, 2], "loss": [2, 1], f"accuracy/{name}": [0.1, 0.2]})])
     assert steps is not None
     assert curves is not None
@@ -76,8 +76,8 @@ def test_names_are_plain_text(study, name):
 
 
 def test_nothing_to_draw_is_no_figure(study):
-    assert step_picture({**study, "rows": []}) is None
-    assert step_picture({**study, "rows": [row for row in study["rows"] if row["attack"] == "none"]}) is None
+    assert step_picture(result({**study, "rows": []})) is None
+    assert step_picture(result({**study, "rows": [row for row in study["rows"] if row["attack"] == "none"]})) is None
     assert curve_picture([]) is None
     assert curve_picture([Curve("a", {"step": [1.0], "loss": [math.nan]})]) is None
 
@@ -118,7 +118,7 @@ def test_a_missing_or_binary_metrics_file_is_one_line(tmp_path):
 
 
 def test_runs_take_the_colour_of_their_model(study):
-    colours = model_colours(study_tables(study))
+    colours = model_colours(study_tables(result(study)))
     looks = _run_looks(["cifar10 simclr multitask", "cifar100 simclr multitask", "another"], colours)
     assert looks["cifar10 simclr multitask"]["color"] == colours["simclr multitask"]
     assert looks["cifar100 simclr multitask"]["color"] == colours["simclr multitask"]
@@ -145,7 +145,7 @@ def test_variants_of_one_model_are_told_apart_alike_in_all_panels(study):
         for data, loss, trunk in (("a", "one", "x"), ("a", "two", "x"), ("a", "one", "y"), ("b", "one", "x"))
         for attack in ("none", "pgd-7")
     ]
-    tables = study_tables({**study, "rows": rows})
+    tables = study_tables(result({**study, "rows": rows}))
     assert [row.label for table in tables for row in table.rows] == [
         *("m, trunk x, loss one", "m, trunk x, loss two", "m, trunk y, loss one", "m, trunk x, loss one"),
     ]

@@ -7,6 +7,7 @@ import re
 
 import numpy as np
 import pytest
+from made_up_study import result
 from PIL import Image
 
 from unfool.core.errors import DataError, SpecError
@@ -76,7 +77,7 @@ LADDER = {
 
 
 def page(ladder, **more):
-    return render(Page(title="t", subtitle="", study={"schema_version": 1, "ladder": ladder, **more}))
+    return render(Page(title="t", subtitle="", result=result({"ladder": ladder, **more})))
 
 
 def text_of(html):
@@ -106,7 +107,7 @@ def test_every_figure_and_picture_is_shown():
 
 
 def test_the_path_falls_as_the_loss_does():
-    (section,) = ladders({"ladder": LADDER})
+    (section,) = ladders(result({"ladder": LADDER}))
     points = [tuple(map(float, pair.split(","))) for pair in section.triples[0].points.split()]
     assert len(points) == 3
     across, down = zip(*points, strict=True)
@@ -121,7 +122,7 @@ def test_several_ladders_and_none():
     assert html.count('class="climb"') == 2
     assert 'class="badge holds">helps' in html
     assert 'id="ladder"' not in page([])
-    assert 'id="ladder"' not in render(Page(title="t", subtitle="", study={"schema_version": 1}))
+    assert 'id="ladder"' not in render(Page(title="t", subtitle="", result=result({})))
 
 
 def test_every_name_is_escaped():
@@ -163,11 +164,11 @@ def test_malformed_ladders_are_one_line(where, value):
         inner = inner[key]
     inner[where[-1]] = value
     with pytest.raises((DataError, SpecError)) as caught:
-        ladders({"ladder": broken})
+        ladders(result({"ladder": broken}))
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("given", ["a text", [1], 3])
 def test_what_is_no_ladder_is_refused(given):
     with pytest.raises(DataError, match="no object"):
-        ladders({"ladder": given})
+        ladders(result({"ladder": given}))

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from made_up_study import make_row, make_rows
+from made_up_study import make_row, make_rows, result
 from PIL import Image
 
 from unfool.core.errors import ImagesError, OutputError, SpecError
@@ -78,7 +78,7 @@ def written(tmp_path: Path, *arguments, **keywords) -> str:
 @pytest.fixture
 def full(study, tmp_path):
     curve = Curve("run", {"step": [1, 2, 3], "loss": [3.0, 2.0, 1.0]})
-    return written(tmp_path, "A title", "What it is", study, [curve], [item()], ["A note."])
+    return written(tmp_path, "A title", "What it is", result(study), [curve], [item()], ["A note."])
 
 
 def test_numbers_are_those_of_the_json(study, full):
@@ -124,7 +124,7 @@ def test_every_name_is_escaped(study, tmp_path):
     study |= {"scale": EVIL, "study": EVIL, "data": {EVIL: {EVIL: EVIL}}, "versions": {EVIL: EVIL}, "notes": [EVIL]}
     names = {"clean_prediction": EVIL, "adversarial_prediction": EVIL, "model": EVIL, "caption": EVIL}
     curves = [Curve(EVIL, {"step": [1, 2], "loss": [1, 2], f"accuracy/{EVIL}": [0, 1]}), Curve(EVIL, tmp_path / EVIL)]
-    page = written(tmp_path, EVIL, EVIL, study, curves, [item(EVIL, **names)], [EVIL])
+    page = written(tmp_path, EVIL, EVIL, result(study), curves, [item(EVIL, **names)], [EVIL])
     reader = Reader(page)
     assert not {"script", "iframe", "object", "embed", "link", "base"} & {tag for tag, _ in reader.tags}
     assert not [name for _, attrs in reader.tags for name in attrs if name.startswith("on")]
@@ -174,24 +174,24 @@ def test_rows_have_as_many_cells_as_the_head(full):
 
 def test_seeds_are_told(study, tmp_path):
     study["rows"] += make_rows(1, 0.02)
-    page = written(tmp_path, "t", "", study)
+    page = written(tmp_path, "t", "", result(study))
     assert re.search(r">82\.4</data>\s*<small>\[81\.4, 83\.4\]</small>\s*<small>2 seeds", page)
     assert "<dd>0, 1</dd>" in page
     assert page.count("2 seeds</small>") == len(make_rows())
 
 
 def test_missing_pieces_leave_no_trace(tmp_path):
-    page = written(tmp_path, "Bare", "", {"schema_version": 1})
+    page = written(tmp_path, "Bare", "", result({}))
     assert "<h1>Bare</h1>" in page
     assert not re.search(r"<section|<table|<nav aria-label=\"Sections\">\s*<a", page)
-    later = written(tmp_path, "Curve", "", {"schema_version": 1}, [Curve("gone", tmp_path / "gone.csv")])
+    later = written(tmp_path, "Curve", "", result({}), [Curve("gone", tmp_path / "gone.csv")])
     assert "Not shown: cannot read the training curve" in later
     assert 'id="training"' not in later
 
 
 def test_a_note_that_is_told_twice_is_shown_once(study, tmp_path):
     page = written(
-        tmp_path, "t", "", {**study, "notes": ["From the file.", "Both."]}, notes=["Both.", "From the page."]
+        tmp_path, "t", "", result({**study, "notes": ["From the file.", "Both."]}), notes=["Both.", "From the page."]
     )
     items = re.findall(r"<li>(.*?)</li>", page)
     assert items == ["From the file.", "Both.", "From the page."]
@@ -199,19 +199,19 @@ def test_a_note_that_is_told_twice_is_shown_once(study, tmp_path):
 
 def test_lone_surrogates_do_not_stop_the_page(study, tmp_path):
     study["claims"][0]["text"] = json.loads('"bad \\ud800 text"')
-    assert "bad ? text" in written(tmp_path, "t", "", study)
+    assert "bad ? text" in written(tmp_path, "t", "", result(study))
 
 
 def test_a_newer_study_is_refused_and_nothing_written(study, tmp_path):
     with pytest.raises(SpecError):
-        write_page(tmp_path / "page.html", Page("t", "", {**study, "schema_version": 9}))
+        write_page(tmp_path / "page.html", Page("t", "", result({**study, "schema_version": 9})))
     assert list(tmp_path.iterdir()) == []
 
 
 def test_an_unwritable_place_is_one_line(study, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError):
-        write_page(tmp_path / "file" / "page.html", Page("t", "", study))
+        write_page(tmp_path / "file" / "page.html", Page("t", "", result(study)))
 
 
 def test_images_are_enlarged_pixel_by_pixel():
@@ -253,5 +253,5 @@ def test_gallery_says_right_and_wrong(full, study, tmp_path):
     assert re.search(r'class="right">cat</b> 98 %\s*<i>right</i>', full)
     assert re.search(r'class="wrong">dog</b> 87 %\s*<i>wrong</i>', full)
     assert "×15" in full
-    replayed = written(tmp_path, "t", "", {**study, "rows": []}, [], [item(protocol="transfer")])
+    replayed = written(tmp_path, "t", "", result({**study, "rows": []}), [], [item(protocol="transfer")])
     assert '<span class="tag">transfer</span>' in replayed

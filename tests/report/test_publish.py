@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from made_up_study import result
 
 from unfool.core.errors import DataError, OutputError, UnfoolError
 from unfool.report import markdown
@@ -36,7 +37,7 @@ def test_only_the_block_of_this_study_and_scale_changes(tmp_path, results, study
     path = readme(tmp_path, f"# Title é\n{other}\ntext\n{BEGIN}\nold table\n{END}\n\ntail\n{other}\n")
     assert publish(results, None, path) == [path]
     text = path.read_text(encoding="utf-8")
-    assert text == f"# Title é\n{other}\ntext\n{BEGIN}\n\n{markdown(study)}\n{END}\n\ntail\n{other}\n"
+    assert text == f"# Title é\n{other}\ntext\n{BEGIN}\n\n{markdown(result(study))}\n{END}\n\ntail\n{other}\n"
     assert study["claims"][0]["verdict"] in text
     publish(results, None, path)
     assert path.read_text(encoding="utf-8") == text

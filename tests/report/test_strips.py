@@ -7,6 +7,7 @@ import re
 
 import pytest
 import torch
+from made_up_study import result
 from PIL import Image
 from test_page import EVIL, Reader, item, written
 
@@ -15,7 +16,7 @@ from unfool.report.strips import Strip
 from unfool.studies import base
 from unfool.studies.base import Outcome, Study, run_study
 
-BARE = {"schema_version": 1}
+BARE = result({})
 WORDS = ("masked", "filled", "original")
 
 
@@ -58,7 +59,7 @@ def test_groups_stand_in_the_order_of_their_first_appearance(tmp_path):
 
 def test_the_section_comes_after_the_charts_and_before_the_gallery(study, tmp_path):
     chart = {"title": "c", "x": "x", "y": "y", "kind": "line", "series": [{"name": "s", "points": [[0, 1], [1, 2]]}]}
-    page = written(tmp_path, "t", "", {**study, "charts": [chart]}, gallery=[item()], strips=[strip()])
+    page = written(tmp_path, "t", "", result({**study, "charts": [chart]}), gallery=[item()], strips=[strip()])
     sections = re.findall(r'<section id="(\w+)"', page)
     assert sections.index("charts") < sections.index("pictures") == sections.index("gallery") - 1
     links = re.findall(r'<a href="#(\w+)">', page)
@@ -67,7 +68,7 @@ def test_the_section_comes_after_the_charts_and_before_the_gallery(study, tmp_pa
 
 
 def test_no_strips_leave_no_section(study, tmp_path):
-    page = written(tmp_path, "t", "", study)
+    page = written(tmp_path, "t", "", result(study))
     assert 'id="pictures"' not in page
     assert 'href="#pictures"' not in page
 

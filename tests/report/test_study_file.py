@@ -7,20 +7,21 @@ import pytest
 from made_up_study import make_row
 
 from unfool.core.errors import DataError, SpecError
-from unfool.report.study import check_study, load_study
+from unfool.evaluation.results_check import check_results
+from unfool.evaluation.study_result import StudyResult
 
 
 def test_a_good_file_is_read(study, tmp_path):
     path = tmp_path / "small.json"
     path.write_text(json.dumps(study))
-    assert load_study(path) == study
+    assert StudyResult.load(path).to_json() == study
 
 
 def test_a_newer_schema_is_refused(study, tmp_path):
     path = tmp_path / "small.json"
     path.write_text(json.dumps({**study, "schema_version": 2}))
     with pytest.raises(SpecError, match=r"small\.json has schema_version 2.*upgrade"):
-        load_study(path)
+        StudyResult.load(path)
 
 
 @pytest.mark.parametrize(
@@ -32,16 +33,16 @@ def test_malformed_files_give_one_line(text, tmp_path):
     path = tmp_path / "results.json"
     path.write_text(text)
     with pytest.raises(DataError, match=r"results\.json") as caught:
-        load_study(path)
+        StudyResult.load(path)
     assert "\n" not in str(caught.value)
 
 
 def test_missing_and_binary_files(tmp_path):
     with pytest.raises(DataError, match="cannot read"):
-        load_study(tmp_path / "absent.json")
+        StudyResult.load(tmp_path / "absent.json")
     (tmp_path / "binary.json").write_bytes(b"\x80\x04\x95\xff")
     with pytest.raises(DataError, match="not valid JSON"):
-        load_study(tmp_path / "binary.json")
+        StudyResult.load(tmp_path / "binary.json")
 
 
 BROKEN: dict[str, dict[str, Any]] = {
@@ -62,7 +63,7 @@ BROKEN: dict[str, dict[str, Any]] = {
 def test_broken_rows_are_named(study, message):
     study["rows"][1].update(BROKEN[message])
     with pytest.raises((DataError, SpecError), match=f"row 1 .*{message}|{message}.* in row 1|row 1.*{message}"):
-        check_study(study)
+        check_results(study)
 
 
 def test_a_transfer_row_cannot_call_itself_white_box(study):
@@ -70,30 +71,30 @@ def test_a_transfer_row_cannot_call_itself_white_box(study):
     row["protocol"] = "white-box"
     row["settings"] = {"other": True}
     with pytest.raises(DataError, match="called white-box, but crafted_on and judged_on name different systems"):
-        check_study(study)
+        check_results(study)
 
 
 def test_a_white_box_row_cannot_call_itself_transfer(study):
     row = next(row for row in study["rows"] if row["protocol"] == "white-box")
     row["protocol"] = "transfer"
     with pytest.raises(DataError, match="called transfer, but crafted_on and judged_on name the same system"):
-        check_study(study)
+        check_results(study)
 
 
 @pytest.mark.parametrize("name", ["crafted_on", "judged_on"])
 def test_provenance_is_required(study, name):
     next(row for row in study["rows"] if row["protocol"] == "white-box")[name] = None
     with pytest.raises(DataError, match="does not say what its images were crafted and judged on"):
-        check_study(study)
+        check_results(study)
 
 
 def test_rows_that_agree_in_all_but_their_figures_are_refused(study):
     study["rows"].append(make_row("single-task", "cifar10", "pgd-7", 0.5))
     with pytest.raises(DataError, match=r"rows 2 and \d+ .*agree in all but their figures"):
-        check_study(study)
+        check_results(study)
 
 
 def test_an_unknown_verdict_names_the_nearest(study):
     study["claims"][0]["verdict"] = "hold"
     with pytest.raises(SpecError, match="did you mean 'holds'"):
-        check_study(study)
+        check_results(study)

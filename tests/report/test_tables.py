@@ -3,7 +3,7 @@
 import io
 
 import pytest
-from made_up_study import ATTACKS, make_row, make_rows
+from made_up_study import ATTACKS, make_row, make_rows, result
 from rich.console import Console
 
 from unfool.core.errors import DataError
@@ -16,7 +16,7 @@ def with_rows(study, rows):
 
 
 def test_layout_of_the_source(study):
-    first, second = study_tables(study)
+    first, second = study_tables(result(study))
     assert (first.data, second.data) == ("cifar10", "cifar100")
     assert [column.title for column in first.columns] == ["natural", "FGSM", "PGD-7", "PGD-20", "PGD-50"]
     assert [(row.model, row.protocol, row.crafted_by) for row in first.rows] == [
@@ -32,7 +32,7 @@ def test_layout_of_the_source(study):
 
 def test_every_row_of_the_study_is_shown_once_with_its_own_numbers(study):
     cells = {}
-    for table in study_tables(study):
+    for table in study_tables(result(study)):
         for row in table.rows:
             for attack, cell in row.cells.items():
                 key = (table.data, row.model, "clean" if attack == "none" else row.protocol, attack)
@@ -58,28 +58,28 @@ def test_seeds_are_averaged_with_their_range_and_told_as_such(study):
     rows = [make_row("m", "digits", "none", 0.9, seed=seed) for seed in shares]
     rows += [make_row("m", "digits", "pgd-7", share, seed=seed) for seed, share in shares.items()]
     rows += [make_row("m", "digits", "fgsm", 0.5, seed=0)]
-    (table,) = study_tables(with_rows(study, rows))
+    (table,) = study_tables(result(with_rows(study, rows)))
     (row,) = table.rows
     cell = row.cells["pgd-7"]
     assert (cell.accuracy, cell.low, cell.high, cell.seeds) == (pytest.approx(0.33), 0.30, 0.36, 3)
     assert cell.cpu_seconds == 12.5
     alone = row.cells["fgsm"]
     assert (alone.low, alone.high, alone.seeds) == (rows[-1]["low"], rows[-1]["high"], 1)
-    text = markdown(with_rows(study, rows))
+    text = markdown(result(with_rows(study, rows)))
     assert "33.0 [30.0, 36.0] over 3 seeds" in text
     assert "over" not in text.split("50.0 [")[1].split("|")[0]
     assert "lowest seed, highest seed" in text
 
 
 def test_transfer_is_matched_to_its_source_model_within_each_seed(study):
-    (first, _) = study_tables(with_rows(study, make_rows(0) + make_rows(1, 0.01)))
+    (first, _) = study_tables(result(with_rows(study, make_rows(0) + make_rows(1, 0.01))))
     assert [row.provenance for row in first.rows] == ["white-box", "white-box", "transfer from single-task"]
     assert all(cell.seeds == 2 for row in first.rows for cell in row.cells.values())
 
 
 def test_a_source_that_the_study_does_not_judge_is_still_transfer(study):
     row = make_row("m", "digits", "pgd-7", 0.4, protocol="transfer", source_model="unlisted")
-    (table,) = study_tables(with_rows(study, [row]))
+    (table,) = study_tables(result(with_rows(study, [row])))
     assert table.rows[0].provenance == f"transfer from another system ({row['crafted_on'][:8]})"
 
 
@@ -94,7 +94,7 @@ def test_what_sets_rows_apart_is_named(study):
         make_row("m", "digits", "pgd-7", 0.3, threat="l2:0.5"),
         make_row("m", "digits", "pgd-7", 0.2, settings=probe),
     ]
-    (table,) = study_tables(with_rows(study, rows))
+    (table,) = study_tables(result(with_rows(study, rows)))
     assert {(row.variant, row.provenance, row.cells["none"].accuracy) for row in table.rows} == {
         ("", "white-box, linf:8/255", 0.9),
         ("", "white-box, l2:0.5", 0.9),
@@ -108,7 +108,7 @@ def test_what_sets_rows_apart_is_named(study):
 def test_settings_that_only_attacks_carry_do_not_lose_the_natural_accuracy(study):
     settings = {"stem": "imagenet", "step": "2/255"}
     rows = [make_row("m", "digits", "none", 0.9), make_row("m", "digits", "pgd-7", 0.4, settings=settings)]
-    (table,) = study_tables(with_rows(study, rows))
+    (table,) = study_tables(result(with_rows(study, rows)))
     (row,) = table.rows
     assert (row.cells["none"].accuracy, row.variant, table.settings) == (0.9, "", "stem imagenet, step 2/255")
 
@@ -116,7 +116,7 @@ def test_settings_that_only_attacks_carry_do_not_lose_the_natural_accuracy(study
 def test_seeds_must_cite_one_source_value(study):
     rows = [make_row("m", "digits", "none", 0.9, seed=seed, source_value=0.8 + seed / 10) for seed in (0, 1)]
     with pytest.raises(DataError, match="different source values"):
-        study_tables(with_rows(study, rows))
+        study_tables(result(with_rows(study, rows)))
 
 
 def test_markdown_word_for_word(study):
@@ -127,7 +127,7 @@ def test_markdown_word_for_word(study):
         make_row("a|b<i>", "digits", "pgd-7", 0.5, protocol="transfer", source_value=0.6062),
     ]
     claim = {"text": "It holds.", "verdict": "fails", "evidence": "0.0 % < 60 %"}
-    assert markdown({**study, "rows": rows, "claims": [claim]}) == (
+    assert markdown(result({**study, "rows": rows, "claims": [claim]})) == (
         "**digits.** Accuracy in % on 10,000 clean and 500 attacked images of the test split; attacks within "
         "linf:8/255; all rows: stem imagenet; \\[95 % interval\\].\n"
         "\n"
@@ -142,7 +142,7 @@ def test_markdown_word_for_word(study):
 
 
 def test_every_transfer_cell_says_so_in_markdown(study):
-    for line in markdown(study).splitlines():
+    for line in markdown(result(study)).splitlines():
         if "**transfer**" in line:
             assert all(part.strip().startswith("*transfer*") for part in line.split("|")[4:-1])
         elif line.startswith("|"):
@@ -151,7 +151,7 @@ def test_every_transfer_cell_says_so_in_markdown(study):
 
 def shown(study):
     console = Console(file=io.StringIO(), width=200, color_system=None)
-    for table in rich_tables(study):
+    for table in rich_tables(result(study)):
         console.print(table)
     return console.file.getvalue()
 
@@ -178,10 +178,10 @@ def test_names_are_no_markup_in_the_terminal(study):
 
 
 def test_a_study_without_rows_has_no_tables(study):
-    assert study_tables(with_rows(study, [])) == []
-    assert markdown(with_rows(study, [])).strip() == ""
+    assert study_tables(result(with_rows(study, []))) == []
+    assert markdown(result(with_rows(study, []))).strip() == ""
 
 
 def test_a_row_of_another_panel_is_not_told_twice(study):
     rows = [*study["rows"], {**study["rows"][0], "settings": {"loss": "margin"}, "panel": "charts"}]
-    assert study_tables({**study, "rows": rows}) == study_tables(study)
+    assert study_tables(result({**study, "rows": rows})) == study_tables(result(study))

@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 import unfool.studies.workspace as workspace_module
-from unfool.report.study import check_study
+from unfool.evaluation.results_check import check_results
 from unfool.studies import run_study
 from unfool.studies.auxiliary_reversal import AuxiliaryReversal
 from unfool.studies.auxiliary_scales import IN_SHORT, Part, Scale
@@ -62,7 +62,7 @@ def rows_of(result, **wanted):
 
 def test_every_task_stands_in_the_table_in_both_regimes_with_and_without_reversal(finished):
     _, result = finished
-    check_study(result)
+    check_results(result)
     for base in (NORMAL, ROBUST):
         for task in ("inpainting", "jigsaw"):
             joint = {"training": IN_SHORT[base], "regime": "joint"}

@@ -11,9 +11,9 @@ import torch
 from rich.console import Console
 
 import unfool.studies.workspace as workspace_module
+from unfool.evaluation.results_check import check_results
 from unfool.models.network import Network
 from unfool.models.trunks import TrunkSpec
-from unfool.report.study import check_study
 from unfool.studies import noisy_rotation_measures, run_study
 from unfool.studies.noisy_rotation import NoisyRotation
 from unfool.studies.noisy_rotation_networks import pretrained, probed_images
@@ -74,7 +74,7 @@ def of(rows, **wanted):
 
 def test_rows_keep_the_contract(finished):
     out, result = finished
-    check_study(result)
+    check_results(result)
     assert json.loads((out / "results" / "noisy-rotation" / "tiny.json").read_text()) == result
     for plan in PRETRAININGS:
         for stage in STAGES:

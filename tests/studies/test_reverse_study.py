@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 import unfool.studies.workspace as workspace_module
-from unfool.report.study import check_study
+from unfool.evaluation.results_check import check_results
 from unfool.studies import run_study
 from unfool.studies.recipes import NORMAL, ROBUST
 from unfool.studies.reverse_attack import ReverseAttack
@@ -50,7 +50,7 @@ def only(rows, **wanted):
 
 def test_rows_keep_the_contract(finished):
     out, result = finished
-    check_study(result)
+    check_results(result)
     assert json.loads((out / "results" / "reverse-attack" / "tiny.json").read_text()) == result
     for base in (ROBUST, NORMAL):
         for defense in ("none", "reverse:contrast"):

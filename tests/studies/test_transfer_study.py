@@ -10,8 +10,8 @@ from rich.console import Console
 import unfool.studies.workspace as workspace_module
 from unfool.core.streams import Streams
 from unfool.data.catalog import open_table
+from unfool.evaluation.results_check import check_results
 from unfool.models.weights import load_network
-from unfool.report.study import check_study
 from unfool.studies import base, run_study, transfer_measures, transfer_networks
 from unfool.studies.transfer import Transfer
 from unfool.studies.transfer_scales import DEMO, PRETRAININGS
@@ -55,7 +55,7 @@ def told(share, learnt, moved="the added layer"):
 
 def test_rows_keep_the_contract(finished):
     out, result = finished
-    check_study(result)
+    check_results(result)
     assert json.loads((out / "results" / "transfer" / "tiny.json").read_text()) == result
     for name in PRETRAININGS:
         for share in ("1 %", "10 %", "30 %", "100 %"):

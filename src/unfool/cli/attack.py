@@ -81,7 +81,7 @@ class AttackCommand(SystemOptions):
             save_set(examples, path)
             forget(path.with_suffix(".state"), [self.attack], str(attack.threat))
             row = judge(system.network, examples).row(system.name)
-            found.append({"set": str(path), **row, "flat": int(examples.flat.sum())})
+            found.append({"set": str(path), **row.to_json(), "flat": int(examples.flat.sum())})
         if self.json:
             print_json({"sets": found} if self.norm == "all" else found[0])
         else:

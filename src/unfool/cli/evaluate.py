@@ -148,7 +148,7 @@ class EvaluateCommand(SystemOptions):
                 **settings,
             )
         if self._defense is not None:
-            found = replace(found, rows=[row | {"defense": self._defense} for row in found.rows])
+            found = replace(found, rows=[replace(row, defense=self._defense) for row in found.rows])
         if self.out is not None:
             write_json(self.out, found.to_json())
         if state is not None and self.state is None:

@@ -15,26 +15,27 @@ if TYPE_CHECKING:
     from unfool.evaluation.adaptive.ladder import Ladder
     from unfool.evaluation.evaluation import Evaluation
     from unfool.evaluation.records import Records
+    from unfool.evaluation.rows import Row
 
 
 def print_evaluation(found: Evaluation) -> None:
     """The rows as one table, what else was asked for, and a line for each reason not to believe the figures."""
-    results = found.to_json()
+    results = found.result()
     console = stdout()
     console.print(_table(found.name, found.rows, bool(found.doubts)))
-    for claim in results["claims"]:
-        console.print(f"[bold]{claim['verdict'].upper()}[/bold]: {escape(claim['evidence'])}")
-    if "corruptions" in results:
-        console.print(_corruptions(results["corruptions"]))
+    for claim in results.claims:
+        console.print(f"[bold]{claim.verdict.upper()}[/bold]: {escape(' '.join(claim.sentences))}")
+    if "corruptions" in results.details:
+        console.print(_corruptions(results.details["corruptions"]))
     for strength in found.strengths.values():
         if strength.passed:
             console.print(escape(strength.text))
-    attacked = [row for row in found.rows if row["protocol"] == "white-box"]
+    attacked = [row for row in found.rows if row.protocol == "white-box"]
     if attacked:
-        same = [row for row in attacked if row["threat"] == attacked[-1]["threat"]]
-        worst = min(reversed(same), key=lambda row: row["accuracy"])
-        share = f"{100 * worst['accuracy']:.1f} % [{100 * worst['low']:.1f}, {100 * worst['high']:.1f}]"
-        told = f"{share} of {worst['n']} images stand under {worst['attack']} at {worst['threat']}"
+        same = [row for row in attacked if row.threat == attacked[-1].threat]
+        worst = min(reversed(same), key=lambda row: row.accuracy)
+        share = f"{100 * worst.accuracy:.1f} % [{100 * worst.low:.1f}, {100 * worst.high:.1f}]"
+        told = f"{share} of {worst.n} images stand under {worst.attack} at {worst.threat}"
         console.print(escape(told) + (", [bold red]not to be believed[/bold red]:" if found.doubts else "."))
     elif found.doubts:
         console.print("[bold red]not to be believed[/bold red]:")
@@ -85,29 +86,29 @@ def _cost(records: Records) -> tuple[str, str]:
     return f"{records.cpu_seconds:.1f}", f"{records.model_images:,}"
 
 
-def _table(name: str, rows: Sequence[dict[str, Any]], doubted: bool) -> Table:
-    images = f"{rows[0]['data']} {rows[0]['split']}"
+def _table(name: str, rows: Sequence[Row], doubted: bool) -> Table:
+    images = f"{rows[0].data} {rows[0].split}"
     table = Table(box=box.SIMPLE_HEAD, title=escape(f"{name} on {images}"), title_justify="left")
     table.add_column("attack", overflow="fold")
     for title in ("protocol", "accuracy %", "95 % interval", "n", "loss", "cost: CPU s", "images"):
         table.add_column(title, justify="left" if title == "protocol" else "right", no_wrap=True)
     for row in rows:
-        said = row["attack"] if row["attack"] == "none" else f"{row['attack']} at {row['threat']}"
-        if f"{row['data']} {row['split']}" != images:
-            said += f" on {row['data']} {row['split']}"
-        for key, value in row["settings"].items():
+        said = row.attack if row.attack == "none" else f"{row.attack} at {row.threat}"
+        if f"{row.data} {row.split}" != images:
+            said += f" on {row.data} {row.split}"
+        for key, value in row.settings.items():
             said += f"\n  {key}={value}"
-        for part, count in row.get("fooled_by", {}).items():
+        for part, count in (row.fooled_by or {}).items():
             said += f"\n  {part} fooled {count}"
         table.add_row(
             escape(said),
-            "[yellow]TRANSFER[/yellow]" if row["protocol"] == "transfer" else row["protocol"],
-            f"{100 * row['accuracy']:.1f}" + ("?" if row["flat"] or (doubted and row["attack"] != "none") else ""),
-            f"[{100 * row['low']:.1f}, {100 * row['high']:.1f}]",
-            str(row["n"]),
-            f"{row['loss']:.3f}",
-            f"{row['cost']['cpu_seconds']:.1f}",
-            f"{row['cost']['model_images']:,}",
+            "[yellow]TRANSFER[/yellow]" if row.protocol == "transfer" else row.protocol,
+            f"{100 * row.accuracy:.1f}" + ("?" if row.zero_gradient or (doubted and row.attack != "none") else ""),
+            f"[{100 * row.low:.1f}, {100 * row.high:.1f}]",
+            str(row.n),
+            f"{row.loss or 0.0:.3f}",
+            f"{row.cost.cpu_seconds or 0.0:.1f}",
+            f"{row.cost.model_images or 0:,}",
         )
     return table
 

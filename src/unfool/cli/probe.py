@@ -12,6 +12,7 @@ from unfool.cli.options import Data, DataDir, Device, Json
 
 if TYPE_CHECKING:
     from unfool.data.table import Table
+    from unfool.evaluation.study_result import StudyResult
     from unfool.models.network import Network
     from unfool.training import RunConfig
 
@@ -78,7 +79,6 @@ class ProbeCommand:
         from unfool.cli.printing import check_writable, print_json, stderr
         from unfool.cli.systems import choose_device
         from unfool.core.config import build
-        from unfool.core.files import write_json
         from unfool.evaluation.pretext.probe_records import probe_results
         from unfool.training import ProbeSettings, open_run, probe
         from unfool.training.probing.features import probed_stages
@@ -104,9 +104,9 @@ class ProbeCommand:
                 report=lambda what, done, total: advance(done, total, what),
             )
         results = probe_results(found, f"{run.folder}, random weights" if self.random else str(run.folder))
-        write_json(path, results)
+        results.save(path)
         if self.json:
-            print_json(results)
+            print_json(results.to_json())
         else:
             _print(results, path)
 
@@ -129,7 +129,7 @@ class ProbeCommand:
         return Network.from_architecture(network.architecture, Streams(config.seed))
 
 
-def _print(results: dict[str, Any], path: Path) -> None:
+def _print(results: StudyResult, path: Path) -> None:
     """A line for each stage and seed."""
     from rich import box
     from rich.markup import escape
@@ -137,24 +137,25 @@ def _print(results: dict[str, Any], path: Path) -> None:
 
     from unfool.cli.printing import print_lines, stdout
 
-    rows = results["rows"]
-    several = len({row["seed"] for row in rows}) > 1
-    title = f"{results['system']}, probed with {rows[0]['data']}"
+    rows = results.rows
+    several = len({row.seed for row in rows}) > 1
+    title = f"{results.system}, probed with {rows[0].data}"
     table = RichTable(box=box.SIMPLE_HEAD, title=escape(title), title_justify="left")
     for name in ("stage", "probe"):
         table.add_column(name)
     for name in ("train %", "95 % interval", "n", "test %", "95 % interval", "n"):
         table.add_column(name, justify="right", no_wrap=True)
-    lines: dict[tuple[str, str, int], list[str]] = {}
+    lines: dict[tuple[str, str, int | None], list[str]] = {}
     for row in rows:
-        key = row["settings"]["stage"], row["settings"]["probe"], row["seed"]
+        key = row.settings["stage"], row.settings["probe"], row.seed
         cells = lines.setdefault(key, [])
-        if row["split"] != "train" and not cells:
+        if row.split != "train" and not cells:
             cells += ["", "", ""]
-        low, high = 100 * row["low"], 100 * row["high"]
-        cells += [f"{100 * row['accuracy']:.1f}", f"[{low:.1f}, {high:.1f}]", str(row["n"])]
+        low, high = 100 * row.low, 100 * row.high
+        cells += [f"{100 * row.accuracy:.1f}", f"[{low:.1f}, {high:.1f}]", str(row.n)]
     for (stage, probe, seed), cells in lines.items():
         table.add_row(stage, f"{probe}, seed {seed}" if several and probe == "linear" else probe, *cells)
     stdout().print(table)
-    cost = rows[0]["cost"]
-    print_lines([f"cost: {cost['cpu_seconds']:.1f} s of CPU, {cost['model_images']:,} model images; written to {path}"])
+    cost = rows[0].cost
+    seconds, images = cost.cpu_seconds or 0.0, cost.model_images or 0
+    print_lines([f"cost: {seconds:.1f} s of CPU, {images:,} model images; written to {path}"])

@@ -65,14 +65,14 @@ class ReportCommand:
 
     def _rendered(self) -> Path:
         """The page of a results file by itself."""
-        from unfool.report import Page, load_study, write_page
+        from unfool.evaluation.study_result import StudyResult
+        from unfool.report import Page, write_page
         from unfool.studies import STUDIES
 
-        results: dict[str, Any] = load_study(self.results)
-        name = str(results.get("study", ""))
-        title, subtitle = "Results", str(results.get("system", ""))
-        if name in STUDIES:
-            study: Any = STUDIES[name]()
+        results = StudyResult.load(self.results)
+        title, subtitle = "Results", results.system
+        if results.study in STUDIES:
+            study: Any = STUDIES[results.study]()
             title, subtitle = study.title, study.subtitle
         page = self.out or self.results.with_suffix(".html")
-        return write_page(page, Page(title=title, subtitle=subtitle, study=results))
+        return write_page(page, Page(title=title, subtitle=subtitle, result=results))

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import tyro
 
 from unfool.cli.options import DataDir, Device, Json
+
+if TYPE_CHECKING:
+    from unfool.evaluation.study_result import StudyResult
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,10 +43,11 @@ class StudyCommand:
     def run(self) -> None:
         from unfool.cli.printing import print_json, stderr
         from unfool.cli.systems import choose_device
+        from unfool.evaluation.study_result import StudyResult
         from unfool.studies import run_study
 
         out = self.out or Path("runs") / f"{self.name}-{self.scale}"
-        result = run_study(
+        values = run_study(
             self.name,
             self.scale,
             out,
@@ -52,28 +56,30 @@ class StudyCommand:
             console=stderr(),
         )
         page = out / "report.html"
+        result = StudyResult.from_json(values)
         if self.json:
-            print_json({**result, "page": str(page)})
+            print_json({**result.to_json(), "page": str(page)})
         else:
             print_study(result, page)
 
 
-def print_study(result: dict[str, Any], page: Path) -> None:
+def print_study(result: StudyResult, page: Path) -> None:
     """The tables, each claim with its verdict and evidence, and where the page lies."""
     from rich.table import Table
     from rich.text import Text
 
     from unfool.cli.printing import print_lines, stdout
-    from unfool.report.tables import evidence, rich_tables
+    from unfool.evaluation.claims import FAILS, HOLDS, NOT_REPRODUCED, UNDECIDED
+    from unfool.report.tables import rich_tables
 
     console = stdout()
     for table in rich_tables(result):
         console.print(table)
-    styles = {"holds": "bold green", "fails": "bold red", "undecided": "bold yellow"}
+    styles = {HOLDS: "bold green", FAILS: "bold red", UNDECIDED: "bold yellow", NOT_REPRODUCED: "bold magenta"}
     claims = Table.grid(padding=(0, 2))
-    for claim in result.get("claims", []):
-        claims.add_row(Text(claim["verdict"].upper(), styles[claim["verdict"]]), Text(claim["text"]))
-        for sentence in evidence(claim):
+    for claim in result.claims:
+        claims.add_row(Text(claim.verdict.upper(), styles[claim.verdict]), Text(claim.text))
+        for sentence in claim.sentences:
             claims.add_row("", Text(sentence, "dim"))
     console.print(claims)
     print_lines([f"page: {page}"])

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 ChartKind = Literal["line", "bars", "steps"]
+CHART_KINDS: tuple[ChartKind, ...] = ("line", "bars", "steps")
 """Kinds of charts; ``steps`` is a histogram's outline."""
 
 Point = Sequence[Any]
@@ -22,7 +23,7 @@ class Chart:
     y: str
     kind: ChartKind
     series: Mapping[str, Sequence[Point]]
-    caption: str
+    caption: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """The chart as a results file holds it."""
@@ -35,3 +36,10 @@ class Chart:
             "series": listed,
             "caption": self.caption,
         }
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Chart:
+        """The chart that `to_json` wrote."""
+        series = {each["name"]: [tuple(point) for point in each["points"]] for each in values["series"]}
+        words = {key: values[key] for key in ("title", "x", "y", "kind")}
+        return cls(**words, series=series, caption=str(values.get("caption", "")))

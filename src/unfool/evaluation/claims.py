@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,15 +15,31 @@ VERDICTS = (HOLDS, FAILS, UNDECIDED, NOT_REPRODUCED)
 class ClaimResult:
     """One claim with its verdict: ``text`` is the claim in a sentence, ``evidence`` the figures and the rule applied.
 
-    ``id`` names the claim within its study, and stays when its words change.
+    ``evidence`` is one text or several sentences; ``id`` names the claim within its study, and stays when its words
+    change.
     """
 
     text: str
     verdict: str
-    evidence: str
+    evidence: str | Sequence[str] = ""
     id: str = ""
+
+    @property
+    def sentences(self) -> list[str]:
+        """The evidence as a list of sentences, whether it was written as one text or several."""
+        if isinstance(self.evidence, str):
+            return [self.evidence] if self.evidence else []
+        return list(self.evidence)
 
     def to_json(self) -> dict[str, Any]:
         """The claim as a results file holds it."""
         named = {"id": self.id} if self.id else {}
-        return {**named, "text": self.text, "verdict": self.verdict, "evidence": self.evidence}
+        evidence = self.evidence if isinstance(self.evidence, str) else list(self.evidence)
+        return {**named, "text": self.text, "verdict": self.verdict, "evidence": evidence}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> ClaimResult:
+        """The claim that `to_json` wrote."""
+        evidence = values.get("evidence") or ""
+        several = evidence if isinstance(evidence, str) else tuple(str(item) for item in evidence)
+        return cls(text=values["text"], verdict=values["verdict"], evidence=several, id=str(values.get("id", "")))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -29,6 +30,7 @@ from unfool.evaluation.judge import judge
 from unfool.evaluation.records import Records
 from unfool.evaluation.reliability.binarization_test import Strength, strength
 from unfool.evaluation.reliability.report import Reliability, reliability
+from unfool.evaluation.rows import Row
 from unfool.evaluation.statistics.comparison import by_class, worst_case
 from unfool.evaluation.statistics.sequential import LOOK, Claim, SequentialResult, evaluate_claim
 
@@ -142,7 +144,7 @@ class _Run:
         self.report = report
         self.search = search_for(model, settings.precision)
         self.size = settings.batch_size or BATCH_SIZE
-        self.rows: list[dict[str, Any]] = []
+        self.rows: list[Row] = []
         self.records: list[Records] = []
         self.sets: list[AdversarialSet] = []
         self.attacked: list[Records] = []
@@ -153,10 +155,10 @@ class _Run:
 
     def add(self, records: Records, settings: Mapping[str, Any] | None = None) -> None:
         self.records.append(records)
-        row = records.row(self.name, settings=settings) | {"flat": records.flat}
         # What each part of an ensemble found is worth a line; that an attack of one part found its own is not.
-        parts = {"fooled_by": dict(records.fooled_by)} if len(records.fooled_by) > 1 else {}
-        self.rows.append(row | parts)
+        parts = dict(records.fooled_by) if len(records.fooled_by) > 1 else None
+        row = records.row(self.name, settings=settings)
+        self.rows.append(replace(row, zero_gradient=records.flat, fooled_by=parts))
 
     def attack(self, table: Table, attacks: Mapping[str, Attack]) -> None:
         for text, attack in attacks.items():
@@ -190,7 +192,7 @@ class _Run:
         )
         self.records.append(found.records)
         row = found.row(self.name, settings=parse_settings(text)[1])
-        self.rows.append(row | {"flat": found.records.flat})
+        self.rows.append(replace(row, zero_gradient=found.records.flat))
         return found
 
     def replay(self, stored: Mapping[str, AdversarialSet]) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 from unfool.core.errors import DataError
 from unfool.core.files import write_json
 from unfool.evaluation.checksum import seal
+from unfool.evaluation.rows import Cost, Row
 from unfool.evaluation.statistics.intervals import wilson
 
 SCHEMA_VERSION = 1
@@ -93,32 +94,33 @@ class Records:
         seed: int | None = None,
         settings: Mapping[str, Any] | None = None,
         source_value: float | None = None,
-    ) -> dict[str, Any]:
-        """One row of a study's file; ``seed`` is the training seed (default: the attack's).
+        defense: str = "none",
+    ) -> Row:
+        """One row of a results file; ``seed`` is the training seed (default: the attack's).
 
         ``settings`` hold what else tells rows apart; the attack's own settings stay in the records.
         """
         low, high = self.interval()
-        return {
-            "model": model,
-            "seed": self.seed if seed is None else seed,
-            "data": self.data,
-            "split": self.split,
-            "attack": self.attack,
-            "threat": self.threat,
-            "protocol": self.protocol,
-            "defense": "none",
-            "settings": dict(settings or {}),
-            "accuracy": round(self.accuracy, 6),
-            "low": round(low, 6),
-            "high": round(high, 6),
-            "loss": round(sum(self.losses) / self.count, 6),
-            "n": self.count,
-            "crafted_on": self.crafted_on,
-            "judged_on": self.judged_on,
-            "source_value": source_value,
-            "cost": {"cpu_seconds": round(self.cpu_seconds, 2), "model_images": self.model_images},
-        }
+        return Row(
+            model=model,
+            seed=self.seed if seed is None else seed,
+            data=self.data,
+            split=self.split,
+            attack=self.attack,
+            threat=self.threat,
+            protocol=self.protocol,
+            defense=defense,
+            settings=dict(settings or {}),
+            accuracy=round(self.accuracy, 6),
+            low=round(low, 6),
+            high=round(high, 6),
+            loss=round(sum(self.losses) / self.count, 6),
+            n=self.count,
+            crafted_on=self.crafted_on,
+            judged_on=self.judged_on,
+            source_value=source_value,
+            cost=Cost(cpu_seconds=round(self.cpu_seconds, 2), model_images=self.model_images),
+        )
 
     def save(self, path: str | Path) -> None:
         """Write the records as sealed JSON, whole or not at all."""

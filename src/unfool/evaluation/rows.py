@@ -2,21 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cost:
-    """What a row cost: CPU seconds, and how many images went forward through a network."""
+    """What a row cost: CPU seconds, and how many images went forward through a network; None where it is not known."""
 
-    cpu_seconds: float
-    model_images: int
+    cpu_seconds: float | None = None
+    model_images: int | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The cost as a results file holds it."""
         return {"cpu_seconds": self.cpu_seconds, "model_images": self.model_images}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Share:
+    """An accuracy (a share in [0,1]) with its 95 % interval on ``n`` images."""
+
+    accuracy: float
+    low: float
+    high: float
+    n: int
+
+    def to_json(self) -> dict[str, Any]:
+        """The share as a results file holds it."""
+        return dict(vars(self))
 
 
 _OPTIONAL = {"zero_gradient": "flat", "fooled_by": "fooled_by", "rung": "rung", "common": "common", "panel": "panel"}
@@ -27,47 +41,70 @@ _OPTIONAL = {"zero_gradient": "flat", "fooled_by": "fooled_by", "rung": "rung", 
 class Row:
     """One accuracy: of ``model`` behind ``defense``, on ``n`` images of ``split``, under ``attack`` inside ``threat``.
 
-    Accuracy, interval (``low``, ``high``) and ``source_value`` are shares in [0,1]; ``loss`` is the mean cross-entropy.
-    ``protocol`` is clean, white-box, transfer or adaptive; ``crafted_on`` and ``judged_on`` are the identities behind
-    it. ``settings`` hold what else tells rows apart. ``panel`` names where a page shows the row in place of its table;
-    ``rung`` and ``common`` belong to rows of a ladder, ``zero_gradient`` counts images that stood without any gradient,
-    and ``fooled_by`` images by the part of an ensemble that fooled them.
+    Accuracy, interval (``low``, ``high``) and ``source_value`` are shares in [0,1]; ``loss`` is the mean cross-entropy,
+    None where there is none. ``protocol`` is clean, white-box, transfer or adaptive; ``crafted_on`` and ``judged_on``
+    are the identities behind it. ``settings`` hold what else tells rows apart. ``panel`` names where a page shows the
+    row in place of its table; ``rung`` and ``common`` (the accuracy on the images of all rungs) belong to rows of a
+    ladder, ``zero_gradient`` counts images that stood without any gradient, and ``fooled_by`` images by the part of an
+    ensemble that fooled them. `dataclasses.replace` makes a row with other values.
     """
 
     model: str
-    seed: int
+    seed: int | None = None
     data: str
     split: str
     attack: str
-    threat: str
+    threat: str | None = None
     protocol: str
     defense: str = "none"
     settings: Mapping[str, Any] = field(default_factory=dict)
     accuracy: float
     low: float
     high: float
-    loss: float
+    loss: float | None = None
     n: int
-    crafted_on: str | None
-    judged_on: str | None
+    crafted_on: str | None = None
+    judged_on: str | None = None
     source_value: float | None = None
-    cost: Cost
+    cost: Cost = Cost()
     zero_gradient: int | None = None
     fooled_by: Mapping[str, int] | None = None
     rung: str | None = None
-    common: Mapping[str, Any] | None = None
+    common: Share | None = None
     panel: str | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """The row as a results file holds it; fields that it does not have are left out."""
-        values = {one.name: getattr(self, one.name) for one in fields(self)}
+        """The row as a results file holds it; optional fields that it does not have are left out."""
+        values = {each.name: getattr(self, each.name) for each in fields(self)}
         optional = {key: values.pop(name) for name, key in _OPTIONAL.items()}
         present = {key: value for key, value in optional.items() if value is not None}
+        if self.common is not None:
+            present["common"] = self.common.to_json()
         return {**values, "settings": dict(self.settings), "cost": self.cost.to_json(), **present}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Row:
-        """The row that `to_json` wrote; unknown keys raise TypeError."""
-        names = {key: name for name, key in _OPTIONAL.items()}
-        given = {names.get(key, key): value for key, value in values.items()}
-        return cls(**{**given, "cost": Cost(**given["cost"])})
+        """The row that `to_json` wrote; keys that this version does not know are left out."""
+        names = {each.name: _OPTIONAL.get(each.name, each.name) for each in fields(cls)}
+        known = {name: values[key] for name, key in names.items() if key in values}
+        cost = known.get("cost") or {}
+        known["cost"] = Cost(cpu_seconds=_number(cost, "cpu_seconds"), model_images=_number(cost, "model_images"))
+        if known.get("common") is not None:
+            known["common"] = Share(
+                **{name: known["common"][name] for name in ("accuracy", "low", "high")}, n=known["common"].get("n", 0)
+            )
+        return cls(**known)
+
+
+def system_names(rows: Sequence[Row]) -> dict[str | None, str]:
+    """Which system each hash belongs to: every ``judged_on`` with the model and defense that its row names."""
+    names: dict[str | None, str] = {}
+    for row in rows:
+        if row.judged_on:
+            names.setdefault(row.judged_on, row.model + ("" if row.defense == "none" else f" with {row.defense}"))
+    return names
+
+
+def _number(values: Mapping[str, Any], key: str) -> Any:
+    value = values.get(key)
+    return value if isinstance(value, (int, float)) and not isinstance(value, bool) else None

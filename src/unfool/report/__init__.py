@@ -7,7 +7,6 @@ judged again, and a transfer result is named transfer wherever it appears.
 from unfool.report.curves import Curve
 from unfool.report.gallery import GalleryItem
 from unfool.report.page import Page, write_page
-from unfool.report.study import load_study
 from unfool.report.tables import markdown, rich_tables, study_tables
 
-__all__ = ["Curve", "GalleryItem", "Page", "load_study", "markdown", "rich_tables", "study_tables", "write_page"]
+__all__ = ["Curve", "GalleryItem", "Page", "markdown", "rich_tables", "study_tables", "write_page"]

@@ -1,48 +1,44 @@
-"""Charts that a study brings along in its results file: lines, bars with intervals, and histograms.
-
-A chart in the file is ``{title, x, y, kind, series: [{name, points}], caption}``. ``kind`` is ``line``, ``bars`` or
-``steps`` (a histogram's outline). A point is ``[x, y]`` or ``[x, y, low, high]``; the x of bars are words.
-"""
+"""Charts that a study brings along in its results: lines, bars with intervals, and histograms."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator, PercentFormatter
 
+from unfool.evaluation.charts import Chart, Point
 from unfool.report.drawing import COLOURS, Picture, drawable, legend, panels, picture, style
 
 
-def chart_pictures(study: Mapping[str, Any]) -> list[tuple[str, Picture]]:
-    """Every chart of a study that `check_study` let through, as its title and a picture."""
-    return [(chart["title"], _drawn(chart)) for chart in study.get("charts", [])]
+def chart_pictures(charts: Sequence[Chart]) -> list[tuple[str, Picture]]:
+    """Every chart as its title and a picture."""
+    return [(chart.title, _picture_of(chart)) for chart in charts]
 
 
-def _drawn(chart: Mapping[str, Any]) -> Picture:
-    series = chart["series"]
+def _picture_of(chart: Chart) -> Picture:
+    series = chart.series
     with style():
         figure, (axis,) = panels(1, across=1)
-        {"line": _lines, "bars": _bars, "steps": _steps}[chart["kind"]](axis, series)
-        if chart["kind"] == "bars":
+        {"line": _lines, "bars": _bars, "steps": _steps}[chart.kind](axis, series)
+        if chart.kind == "bars":
             figure.set_figheight(figure.get_figheight() + _below(_names(series)))
-        axis.set_xlabel(drawable(chart["x"]))
-        axis.set_ylabel(drawable(chart["y"]))
-        if "accuracy" in chart["y"]:
+        axis.set_xlabel(drawable(chart.x))
+        axis.set_ylabel(drawable(chart.y))
+        if "accuracy" in chart.y:
             axis.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
         if len(series) > 1:
             handles = [Line2D([], [], color=_colour(number), linewidth=3) for number in range(len(series))]
-            legend(figure, handles, [one["name"] for one in series])
-    told = [f"{one['name']}: {', '.join(_words(point) for point in one['points'])}." for one in series]
-    alt = f"{chart['title']}. {chart['y']} against {chart['x']}. " + (
-        " ".join(told) if chart["kind"] != "steps" else "Histograms."
+            legend(figure, handles, list(series))
+    words = [f"{name}: {', '.join(_words(point) for point in points)}." for name, points in series.items()]
+    alt = f"{chart.title}. {chart.y} against {chart.x}. " + (
+        " ".join(words) if chart.kind != "steps" else "Histograms."
     )
-    return picture(figure, alt, str(chart.get("caption", "")))
+    return picture(figure, alt, chart.caption)
 
 
-def _words(point: Sequence[Any]) -> str:
+def _words(point: Point) -> str:
     return f"{point[1]:.3g} at {point[0] if isinstance(point[0], str) else format(point[0], 'g')}"
 
 
@@ -50,11 +46,11 @@ def _colour(number: int) -> str:
     return COLOURS[number % len(COLOURS)]
 
 
-def _lines(axis: Axes, series: Sequence[Mapping[str, Any]]) -> None:
-    ticks = sorted({point[0] for one in series for point in one["points"]})
+def _lines(axis: Axes, series: Mapping[str, Sequence[Point]]) -> None:
+    ticks = sorted({point[0] for points in series.values() for point in points})
     wide = len(ticks) > 2 and ticks[0] > 0 and ticks[-1] / ticks[0] >= 16
-    for number, one in enumerate(series):
-        points = sorted(one["points"], key=lambda point: point[0])
+    for number, series_points in enumerate(series.values()):
+        points = sorted(series_points, key=lambda point: point[0])
         x, y = [point[0] for point in points], [point[1] for point in points]
         dots = "o" if len(points) <= 12 else None
         axis.plot(x, y, color=_colour(number), marker=dots, markersize=5)
@@ -71,9 +67,9 @@ def _lines(axis: Axes, series: Sequence[Mapping[str, Any]]) -> None:
         axis.xaxis.set_major_locator(MaxNLocator(8))
 
 
-def _names(series: Sequence[Mapping[str, Any]]) -> list[str]:
+def _names(series: Mapping[str, Sequence[Point]]) -> list[str]:
     """The places of bars, in order."""
-    return list(dict.fromkeys(point[0] for one in series for point in one["points"]))
+    return list(dict.fromkeys(point[0] for points in series.values() for point in points))
 
 
 def _slanted(names: Sequence[str]) -> bool:
@@ -87,12 +83,12 @@ def _below(names: Sequence[str]) -> float:
     return max(0.0, 0.04 * (longest - 25)) if _slanted(names) else 0.0
 
 
-def _bars(axis: Axes, series: Sequence[Mapping[str, Any]]) -> None:
+def _bars(axis: Axes, series: Mapping[str, Sequence[Point]]) -> None:
     """Bars side by side, with whiskers; no bar starts anywhere but at zero."""
     names = _names(series)
     width = 0.8 / len(series)
-    for number, one in enumerate(series):
-        for point in one["points"]:
+    for number, points in enumerate(series.values()):
+        for point in points:
             place = names.index(point[0]) + (number - (len(series) - 1) / 2) * width
             axis.bar(place, point[1], width * 0.94, color=_colour(number), alpha=0.85)
             if len(point) == 4:
@@ -106,9 +102,9 @@ def _bars(axis: Axes, series: Sequence[Mapping[str, Any]]) -> None:
     axis.set_axisbelow(True)
 
 
-def _steps(axis: Axes, series: Sequence[Mapping[str, Any]]) -> None:
+def _steps(axis: Axes, series: Mapping[str, Sequence[Point]]) -> None:
     """Outlines of histograms: each point is the left edge of a bin and its height; the last one closes it."""
-    for number, one in enumerate(series):
-        x, y = [point[0] for point in one["points"]], [point[1] for point in one["points"]]
+    for number, points in enumerate(series.values()):
+        x, y = [point[0] for point in points], [point[1] for point in points]
         axis.stairs(y[:-1], x, color=_colour(number), linewidth=1.8, fill=False)
         axis.stairs(y[:-1], x, color=_colour(number), alpha=0.12, fill=True)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from unfool.core.errors import DataError
+from unfool.evaluation.study_result import StudyResult
 
 _HOW = "give the JSON file that unfool evaluate wrote"
 
@@ -28,8 +29,9 @@ class Trust:
     checks: list[str]
 
 
-def trust(study: Mapping[str, Any]) -> Trust | None:
+def trust(result: StudyResult) -> Trust | None:
     """Whether an evaluation says that it is to be believed; None if nobody looked. DataError for what is malformed."""
+    study = result.details
     doubts = study.get("doubts", [])
     if not isinstance(doubts, list) or not all(isinstance(text, str) for text in doubts):
         raise DataError(f"doubts of the results are no list of texts; {_HOW}")
@@ -43,8 +45,9 @@ def trust(study: Mapping[str, Any]) -> Trust | None:
     return Trust(doubts=doubts, checks=checks) if doubts or checks else None
 
 
-def grids(study: Mapping[str, Any]) -> list[Grid]:
+def grids(result: StudyResult) -> list[Grid]:
     """The accuracies under corruptions and by class, as far as they are there; DataError for what is malformed."""
+    study = result.details
     return [*_corruptions(_mapping(study, "corruptions")), *_classes(_mapping(study, "classes"))]
 
 

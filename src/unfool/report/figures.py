@@ -9,9 +9,10 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import EngFormatter, FixedLocator, MaxNLocator, NullLocator, PercentFormatter
 
+from unfool.evaluation.study_result import StudyResult
 from unfool.report.curves import Curve, series, shared_axis
 from unfool.report.drawing import COLOURS, Picture, drawable, legend, panels, picture, style
-from unfool.report.pivot import Row, Table, pgd_steps, study_tables
+from unfool.report.pivot import Table, TableRow, pgd_steps, study_tables
 
 _DASHES = {"white-box": "-", "adaptive": "-.", "transfer": (0, (4, 2))}
 _MARKERS = {"white-box": "o", "adaptive": "D", "transfer": "s"}
@@ -32,12 +33,12 @@ def model_colours(tables: Sequence[Table]) -> dict[str, str]:
     return {row.model: colours[row.label] for row in rows}
 
 
-def step_picture(study: dict[str, Any]) -> Picture | None:
+def step_picture(result: StudyResult) -> Picture | None:
     """Accuracy against the number of PGD steps, one panel per data set and threat.
 
     None without two step counts, and for more systems than a picture can show.
     """
-    tables = study_tables(study)
+    tables = study_tables(result)
     found = [(table, threat, rows) for table in tables for threat, rows in _by_threat(table)]
     if not found:
         return None
@@ -121,7 +122,7 @@ def _run_looks(runs: Sequence[str], colours: Mapping[str, str]) -> dict[str, dic
     return looks
 
 
-def _by_threat(table: Table) -> Iterator[tuple[str, list[Row]]]:
+def _by_threat(table: Table) -> Iterator[tuple[str, list[TableRow]]]:
     for threat in dict.fromkeys(row.threat for row in table.rows):
         rows = [row for row in table.rows if row.threat == threat and len(_steps(row)) > 1]
         rows = [row for row in rows if any(steps for steps, _ in _steps(row))]
@@ -129,12 +130,12 @@ def _by_threat(table: Table) -> Iterator[tuple[str, list[Row]]]:
             yield threat, rows
 
 
-def _steps(row: Row) -> list[tuple[int, str]]:
+def _steps(row: TableRow) -> list[tuple[int, str]]:
     found = [(0 if attack == "none" else pgd_steps(attack), attack) for attack in row.cells]
     return sorted((steps, attack) for steps, attack in found if steps is not None)
 
 
-def _draw_steps(axis: Axes, rows: Sequence[Row], colours: dict[str, str]) -> None:
+def _draw_steps(axis: Axes, rows: Sequence[TableRow], colours: dict[str, str]) -> None:
     ticks = {0}
     for row in rows:
         steps, attacks = zip(*_steps(row), strict=True)
@@ -172,7 +173,7 @@ def _marker(protocol: str, colour: str) -> dict[str, Any]:
     return {"marker": _MARKERS[protocol], "markersize": 5, "markerfacecolor": face, "markeredgecolor": colour}
 
 
-def _in_words(table: Table, row: Row) -> str:
+def _in_words(table: Table, row: TableRow) -> str:
     steps, attacks = zip(*_steps(row), strict=True)
     points = [f"{100 * row.cells[a].accuracy:.1f} % at {s} steps" for s, a in zip(steps, attacks, strict=True)]
     return f"{table.data}, {row.label} ({row.provenance}): {', '.join(points)}."

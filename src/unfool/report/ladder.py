@@ -16,8 +16,9 @@ from PIL import Image
 
 from unfool.core.errors import DataError
 from unfool.core.spec import unknown
+from unfool.evaluation.results_check import PROTOCOLS
+from unfool.evaluation.study_result import StudyResult
 from unfool.report.gallery import image_uri
-from unfool.report.study import PROTOCOLS
 
 VERDICTS = {"helps": "holds", "fails": "fails", "undecided": "undecided"}
 """What a ladder can say, and the badge that shows it."""
@@ -80,14 +81,10 @@ class LadderSection:
     triples: list[Triple]
 
 
-def ladders(study: Mapping[str, Any]) -> list[LadderSection]:
-    """The ladders of a results file: its ``ladder`` is one, or a list of them; DataError for what is malformed."""
-    given = study.get("ladder") or []
-    found = [given] if isinstance(given, Mapping) else given
-    if not isinstance(found, list) or not all(isinstance(one, Mapping) for one in found):
-        raise DataError(f"ladder of the results is no object and no list of objects; {_HOW}")
+def ladders(result: StudyResult) -> list[LadderSection]:
+    """The ladders of results; DataError for what is malformed."""
     try:
-        return [_section(one) for one in found]
+        return [_section(ladder) for ladder in result.ladders]
     except (KeyError, TypeError, AttributeError) as error:
         raise DataError(f"a ladder of the results is not whole ({error!r}); {_HOW}") from error
 

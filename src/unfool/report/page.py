@@ -16,6 +16,8 @@ from markupsafe import Markup
 
 from unfool.core.errors import DataError
 from unfool.core.files import write_text
+from unfool.evaluation.claims import VERDICTS
+from unfool.evaluation.study_result import StudyResult
 from unfool.report.charts import chart_pictures
 from unfool.report.curves import Curve
 from unfool.report.evaluation import grids, trust
@@ -23,20 +25,19 @@ from unfool.report.figures import curve_picture, model_colours, step_picture
 from unfool.report.gallery import GalleryItem, image_uri, magnified_difference
 from unfool.report.ladder import ladders
 from unfool.report.strips import Strip, strip_groups
-from unfool.report.study import VERDICTS
-from unfool.report.tables import Row, Table, attack_title, caption, evidence, interval, percent, study_tables
+from unfool.report.tables import Table, TableRow, attack_title, caption, interval, percent, study_tables
 
 
 @dataclass(frozen=True)
 class Page:
     """What a page shows: a title, the results of a study, and what the run left beside them (these optional).
 
-    ``study`` is the results dictionary as ``load_study`` gives it; ``notes`` are deviations and remarks.
+    ``notes`` are deviations and remarks.
     """
 
     title: str
     subtitle: str
-    study: dict[str, Any]
+    result: StudyResult
     curves: list[Curve] = field(default_factory=list)
     gallery: list[GalleryItem] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -46,7 +47,7 @@ class Page:
 def write_page(path: str | Path, page: Page) -> Path:
     """Write the page whole or not at all and return its path.
 
-    An unreadable training curve becomes a note on the page. Raises as ``check_study`` does, and OutputError.
+    An unreadable training curve becomes a note on the page. Raises OutputError.
     """
     path = Path(path)
     # JSON can smuggle in lone surrogates, which UTF-8 cannot hold
@@ -56,12 +57,11 @@ def write_page(path: str | Path, page: Page) -> Path:
 
 def render(page: Page) -> str:
     """The page as HTML; every text from outside passes through Jinja's escaping."""
-    study = page.study
-    tables = study_tables(study)
+    result = page.result
+    tables = study_tables(result)
     curves, unread = _readable(page.curves)
     style = files("unfool.report").joinpath("page.css").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
-    claims = [{**claim, "evidence": evidence(claim)} for claim in study.get("claims", [])]
     environment = Environment(
         loader=PackageLoader("unfool", "report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
@@ -72,22 +72,22 @@ def render(page: Page) -> str:
         page=page,
         style=Markup(style),  # the package's own file; its hash is what the page's policy admits
         digest=digest,
-        facts=_facts(study),
-        claims=claims,
-        trust=trust(study),
-        ladders=ladders(study),
-        grids=grids(study),
-        tally=[(verdict, sum(claim["verdict"] == verdict for claim in claims)) for verdict in VERDICTS],
+        facts=_facts(result),
+        claims=result.claims,
+        trust=trust(result),
+        ladders=ladders(result),
+        grids=grids(result),
+        tally=[(verdict, sum(claim.verdict == verdict for claim in result.claims)) for verdict in VERDICTS],
         tables=[(table, _groups(table)) for table in tables],
         protocols={row.protocol for table in tables for row in table.rows},
         has_source=any(column.has_source for table in tables for column in table.columns),
-        steps=step_picture(study),
-        charts=chart_pictures(study),
+        steps=step_picture(result),
+        charts=chart_pictures(result.charts),
         curves=curve_picture(curves, model_colours(tables)),
         strips=strip_groups(page.strips),
         gallery=[_card(item) for item in page.gallery],
         costs=_costs(tables),
-        notes=list(dict.fromkeys([*_texts(study, "deviations"), *_texts(study, "notes"), *page.notes, *unread])),
+        notes=list(dict.fromkeys([*result.notes, *page.notes, *unread])),
     )
 
 
@@ -101,21 +101,20 @@ def _readable(curves: Sequence[Curve]) -> tuple[list[Curve], list[str]]:
     return read, unread
 
 
-def _groups(table: Table) -> list[list[Row]]:
+def _groups(table: Table) -> list[list[TableRow]]:
     return [list(rows) for _, rows in groupby(table.rows, key=lambda row: row.group)]
 
 
-def _facts(study: Mapping[str, Any]) -> list[tuple[str, list[str]]]:
+def _facts(result: StudyResult) -> list[tuple[str, list[str]]]:
     """What was judged: names with one or more short texts each, in the order of the page."""
-    rows = study.get("rows", [])
-    seeds = sorted({str(row["seed"]) for row in rows if row.get("seed") is not None})
+    seeds = sorted({str(row.seed) for row in result.rows if row.seed is not None})
     facts = [
-        ("study", _words(study.get("study"))),
-        ("scale", _words(study.get("scale"))),
-        ("data", _words(study.get("data"))),
-        ("training seeds" if study.get("study") else "seed", [", ".join(seeds)] if seeds else []),
-        ("time", [_duration(study["seconds"])] if isinstance(study.get("seconds"), (int, float)) else []),
-        ("versions", [" · ".join(_words(study.get("versions")))] if study.get("versions") else []),
+        ("study", _words(result.study)),
+        ("scale", _words(result.scale)),
+        ("data", _words(result.data)),
+        ("training seeds" if result.study else "seed", [", ".join(seeds)] if seeds else []),
+        ("time", [_duration(result.seconds)] if result.seconds is not None else []),
+        ("versions", [" · ".join(_words(result.versions))] if result.versions else []),
     ]
     return [(name, texts) for name, texts in facts if texts]
 
@@ -134,11 +133,6 @@ def _inline(value: Any) -> str:
     if isinstance(value, list):
         return ", ".join(_inline(item) for item in value)
     return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
-
-
-def _texts(study: Mapping[str, Any], key: str) -> list[str]:
-    found = study.get(key) or []
-    return [found] if isinstance(found, str) else [str(item) for item in found]
 
 
 def _card(item: GalleryItem) -> dict[str, Any]:

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from unfool.core.errors import DataError
-from unfool.report.study import PROTOCOLS, check_study, system_names
+from unfool.evaluation.results_check import PROTOCOLS
+from unfool.evaluation.rows import Row, system_names
+from unfool.evaluation.study_result import StudyResult
 
 REPORTING_SPLITS = ("test", "validation", "valid")
 
@@ -39,7 +41,7 @@ class Cell:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Row:
+class TableRow:
     """One model under one protocol; ``cells`` by attack, the natural accuracy under ``none``.
 
     ``variant`` tells what sets it apart from the model's other rows in its table, ``label`` names the judged system
@@ -85,7 +87,7 @@ class Table:
     threat: str
     settings: str
     columns: tuple[Column, ...]
-    rows: tuple[Row, ...]
+    rows: tuple[TableRow, ...]
     seeds: int
     source_decimals: int
 
@@ -124,37 +126,34 @@ def _value(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-def study_tables(study: dict[str, Any]) -> list[Table]:
-    """One table per data set, in the order of the rows; raises as ``check_study`` does.
+def study_tables(result: StudyResult) -> list[Table]:
+    """One table per data set, in the order of the rows.
 
     A row that names a ``panel`` (``ladder``, ``charts``) is shown there, and not here again.
     """
-    check_study(study)
-    rows = [row for row in study.get("rows", []) if not row.get("panel")]
-    names = system_names(study)
+    rows = [row for row in result.rows if not row.panel]
+    names = system_names(result.rows)
     everywhere = _shared_settings(rows, [])
     return [
-        _table(data, [row for row in rows if row["data"] == data], names, everywhere)
-        for data in _unique(row["data"] for row in rows)
+        _table(data, [row for row in rows if row.data == data], names, everywhere)
+        for data in _unique(row.data for row in rows)
     ]
 
 
-def _table(
-    data: str, rows: list[dict[str, Any]], names: Mapping[str | None, str], everywhere: Mapping[str, Any]
-) -> Table:
-    attacked = [row for row in rows if row["protocol"] != "clean"]
-    clean = [row for row in rows if row["protocol"] == "clean"]
-    threats = _unique(row.get("threat") or "" for row in attacked)
-    splits = _unique(row["split"] for row in rows)
+def _table(data: str, rows: list[Row], names: Mapping[str | None, str], everywhere: Mapping[str, Any]) -> Table:
+    attacked = [row for row in rows if row.protocol != "clean"]
+    clean = [row for row in rows if row.protocol == "clean"]
+    threats = _unique(row.threat or "" for row in attacked)
+    splits = _unique(row.split for row in rows)
     split = next((name for name in REPORTING_SPLITS if name in splits), splits[0])
     shared = _shared_settings(attacked or clean, clean)
-    models = _unique(row["model"] for row in rows)
+    models = _unique(row.model for row in rows)
     identities = [_identity(row) for row in rows]
 
-    groups: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+    groups: dict[tuple[str, ...], list[Row]] = {}
     for row in attacked:
-        threat = (row.get("threat") or "") if len(threats) > 1 else ""
-        groups.setdefault((*_identity(row), row["protocol"], _crafted_by(row, names), threat), []).append(row)
+        threat = (row.threat or "") if len(threats) > 1 else ""
+        groups.setdefault((*_identity(row), row.protocol, _crafted_by(row, names), threat), []).append(row)
     claimed: set[int] = set()
     for members in groups.values():
         natural = _natural_of(members[0], clean)
@@ -164,12 +163,12 @@ def _table(
         if id(row) not in claimed:
             groups.setdefault((*_identity(row), "clean", "", ""), []).append(row)
 
-    built: list[tuple[tuple[Any, ...], Row]] = []
+    built: list[tuple[tuple[Any, ...], TableRow]] = []
     for (model, defense, name, key, protocol, crafted_by, threat), members in groups.items():
-        settings, elsewhere = members[0].get("settings", {}), "" if name == split else f"on the {name} split"
+        settings, elsewhere = members[0].settings, "" if name == split else f"on the {name} split"
         variant = _variant(settings, shared, defense, elsewhere)
         label = ", ".join(part for part in (model, _variant(settings, everywhere, defense, elsewhere)) if part)
-        row = Row(
+        row = TableRow(
             model=model,
             label=label,
             variant=variant,
@@ -199,53 +198,53 @@ def _variant(settings: Mapping[str, Any], shared: Mapping[str, Any], defense: st
     return ", ".join(part for part in ("" if defense == "none" else f"with {defense}", own, elsewhere) if part)
 
 
-def _shared_settings(rows: Sequence[Mapping[str, Any]], clean: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _shared_settings(rows: Sequence[Row], clean: Sequence[Row]) -> dict[str, Any]:
     """What all attacked rows set alike and no clean row sets otherwise (a clean row may know nothing of an attack)."""
-    settings = [row.get("settings", {}) for row in rows] or [{}]
+    settings = [row.settings for row in rows] or [{}]
     alike = {k: v for k, v in settings[0].items() if all(k in other and other[k] == v for other in settings)}
-    return {k: v for k, v in alike.items() if all(row.get("settings", {}).get(k, v) == v for row in clean)}
+    return {k: v for k, v in alike.items() if all(row.settings.get(k, v) == v for row in clean)}
 
 
-def _crafted_by(row: Mapping[str, Any], names: Mapping[str | None, str]) -> str:
-    if row["protocol"] != "transfer":
+def _crafted_by(row: Row, names: Mapping[str | None, str]) -> str:
+    if row.protocol != "transfer":
         return ""
-    return names.get(row["crafted_on"], f"another system ({row['crafted_on'][:8]})")
+    return names.get(row.crafted_on, f"another system ({(row.crafted_on or '')[:8]})")
 
 
-def _identity(row: Mapping[str, Any]) -> tuple[str, str, str, str]:
-    return row["model"], row["defense"], row["split"], json.dumps(row.get("settings", {}), sort_keys=True, default=str)
+def _identity(row: Row) -> tuple[str, str, str, str]:
+    return row.model, row.defense, row.split, json.dumps(dict(row.settings), sort_keys=True, default=str)
 
 
-def _natural_of(attacked: Mapping[str, Any], clean: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+def _natural_of(attacked: Row, clean: Sequence[Row]) -> list[Row]:
     """The clean rows of the same system: equal settings, else the closest whose settings the attacked row repeats."""
-    settings = attacked.get("settings", {})
-    found: dict[str, list[dict[str, Any]]] = {}
+    settings = attacked.settings
+    found: dict[str, list[Row]] = {}
     for row in clean:
-        own = row.get("settings", {})
-        same = all(row[name] == attacked[name] for name in ("model", "defense", "split"))
+        own = row.settings
+        same = all(getattr(row, name) == getattr(attacked, name) for name in ("model", "defense", "split"))
         if same and all(key in settings and settings[key] == value for key, value in own.items()):
             found.setdefault(_identity(row)[3], []).append(row)
-    return max(found.values(), key=lambda rows: len(rows[0].get("settings", {})), default=[])
+    return max(found.values(), key=lambda rows: len(rows[0].settings), default=[])
 
 
-def _cells(rows: Sequence[Mapping[str, Any]]) -> dict[str, Cell]:
+def _cells(rows: Sequence[Row]) -> dict[str, Cell]:
     cells = {}
-    for attack in sorted({row["attack"] for row in rows}, key=strength):
-        members = [row for row in rows if row["attack"] == attack]
-        sources = {row["source_value"] for row in members if row.get("source_value") is not None}
+    for attack in sorted({row.attack for row in rows}, key=strength):
+        members = [row for row in rows if row.attack == attack]
+        sources = {row.source_value for row in members if row.source_value is not None}
         if len(sources) > 1:
-            what = f"{members[0]['model']} under {attack} on {members[0]['data']}"
+            what = f"{members[0].model} under {attack} on {members[0].data}"
             raise DataError(f"the seeds of {what} cite different source values {sorted(sources)}; cite one")
-        shares = [row["accuracy"] for row in members]
+        shares = [row.accuracy for row in members]
         alone = len(members) == 1
         cells[attack] = Cell(
             attack=attack,
-            protocol=members[0]["protocol"],
+            protocol=members[0].protocol,
             accuracy=shares[0] if alone else sum(shares) / len(shares),
-            low=members[0]["low"] if alone else min(shares),
-            high=members[0]["high"] if alone else max(shares),
+            low=members[0].low if alone else min(shares),
+            high=members[0].high if alone else max(shares),
             seeds=len(members),
-            images=members[0]["n"],
+            images=members[0].n,
             source_value=next(iter(sources), None),
             cpu_seconds=_mean_cost(members, "cpu_seconds"),
             model_images=_mean_cost(members, "model_images"),
@@ -253,13 +252,13 @@ def _cells(rows: Sequence[Mapping[str, Any]]) -> dict[str, Cell]:
     return cells
 
 
-def _mean_cost(rows: Sequence[Mapping[str, Any]], name: str) -> float | None:
-    costs = [(row.get("cost") or {}).get(name) for row in rows]
-    known = [float(cost) for cost in costs if isinstance(cost, (int, float))]
+def _mean_cost(rows: Sequence[Row], name: str) -> float | None:
+    costs = [getattr(row.cost, name) for row in rows]
+    known = [float(cost) for cost in costs if cost is not None]
     return sum(known) / len(known) if known else None
 
 
-def _columns(rows: Sequence[Row]) -> tuple[Column, ...]:
+def _columns(rows: Sequence[TableRow]) -> tuple[Column, ...]:
     columns = []
     for attack in sorted({attack for row in rows for attack in row.cells}, key=strength):
         cells = [row.cells[attack] for row in rows if attack in row.cells]
@@ -270,9 +269,9 @@ def _columns(rows: Sequence[Row]) -> tuple[Column, ...]:
     return tuple(columns)
 
 
-def _source_decimals(rows: Iterable[Mapping[str, Any]]) -> int:
+def _source_decimals(rows: Iterable[Row]) -> int:
     """Decimals that print every source value in percent as the source did, two at the most."""
-    values = [100.0 * row["source_value"] for row in rows if row.get("source_value") is not None]
+    values = [100.0 * row.source_value for row in rows if row.source_value is not None]
     return next((places for places in (0, 1) if all(abs(v - round(v, places)) < 1e-6 for v in values)), 2)
 
 

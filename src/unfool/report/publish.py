@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
 
 from unfool.core.errors import DataError
 from unfool.core.files import write_text
-from unfool.report.study import load_study
+from unfool.evaluation.study_result import StudyResult
 from unfool.report.tables import markdown
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -18,9 +17,9 @@ def publish(results: Path, directory: Path | None, readme: Path | None) -> list[
     """Copy a study's file to ``directory``/STUDY/SCALE.json, put its table into ``readme``; the files written.
 
     Either may be None. Everything is read and checked before anything is written. Raises DataError for a file without
-    study and scale or a README without their markers, OutputError, and what ``load_study`` raises.
+    study and scale or a README without their markers, OutputError, and what `StudyResult.load` raises.
     """
-    study = load_study(results)
+    study = StudyResult.load(results)
     files: dict[Path, str] = {}
     if directory is not None:
         name, scale = _names(study, results)
@@ -32,13 +31,12 @@ def publish(results: Path, directory: Path | None, readme: Path | None) -> list[
     return list(files)
 
 
-def _names(study: dict[str, Any], results: Path) -> tuple[str, str]:
+def _names(study: StudyResult, results: Path) -> tuple[str, str]:
     """Study and scale, which become part of a path and must be plain words."""
-    for key in ("study", "scale"):
-        value = study.get(key)
-        if not isinstance(value, str) or not _NAME.fullmatch(value):
+    for key, value in (("study", study.study), ("scale", study.scale)):
+        if not _NAME.fullmatch(value):
             raise DataError(f"{results} has {key} {value!r}, so it cannot be published; give a study's results file")
-    return study["study"], study["scale"]
+    return study.study, study.scale
 
 
 def _read(readme: Path) -> str:
@@ -51,7 +49,7 @@ def _read(readme: Path) -> str:
         ) from error
 
 
-def _replaced(text: str, study: dict[str, Any], results: Path, readme: Path) -> str:
+def _replaced(text: str, study: StudyResult, results: Path, readme: Path) -> str:
     """The README with the block of this study and scale made anew."""
     name, scale = _names(study, results)
     begin, end = f"<!-- unfool:results {name}/{scale} -->", "<!-- /unfool:results -->"

@@ -5,14 +5,14 @@ from __future__ import annotations
 import html
 import re
 from collections.abc import Iterator
-from typing import Any
 
 from rich import box
 from rich.markup import escape
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from unfool.report.pivot import Cell, Column, Row, Table, attack_title, study_tables
+from unfool.evaluation.study_result import StudyResult
+from unfool.report.pivot import Cell, Column, Table, TableRow, attack_title, study_tables
 
 __all__ = ["Table", "attack_title", "caption", "markdown", "percent", "rich_tables", "study_tables"]
 
@@ -46,10 +46,10 @@ def caption(table: Table) -> str:
     return "; ".join(parts) + "."
 
 
-def markdown(study: dict[str, Any]) -> str:
-    """The tables and verdicts of a study in GitHub's Markdown, names escaped; raises as ``check_study`` does."""
+def markdown(result: StudyResult) -> str:
+    """The tables and verdicts of a study in GitHub's Markdown, names escaped."""
     blocks = []
-    for table in study_tables(study):
+    for table in study_tables(result):
         lines = [f"**{_plain(table.data)}.** {_plain(caption(table))}", ""]
         natural, attacks = _split(table)
         titles = ["model", *(c.title for c in natural), "protocol", *(c.title for c in attacks)]
@@ -64,16 +64,16 @@ def markdown(study: dict[str, Any]) -> str:
             lines.append("| " + " | ".join(cells) + " |")
         blocks.append("\n".join(lines))
     claims = [
-        f"- **{claim['verdict']}**: {_plain(claim['text'])}" + "".join(f" *{_plain(e)}*" for e in evidence(claim))
-        for claim in study.get("claims", [])
+        f"- **{claim.verdict}**: {_plain(claim.text)}" + "".join(f" *{_plain(text)}*" for text in claim.sentences)
+        for claim in result.claims
     ]
     return "\n\n".join([*blocks, *(["\n".join(claims)] if claims else [])]) + "\n"
 
 
-def rich_tables(study: dict[str, Any]) -> list[RichTable]:
+def rich_tables(result: StudyResult) -> list[RichTable]:
     """The tables for a terminal, each at most 100 columns wide: more than five attacks continue in a second table."""
     tables = []
-    for table in study_tables(study):
+    for table in study_tables(result):
         for number, columns in enumerate(_chunks(table.columns)):
             title = f"{table.data}{' (continued)' if number else ''}"
             shown = RichTable(title=escape(title), caption=escape(caption(table)), box=box.SIMPLE_HEAD, show_lines=True)
@@ -90,12 +90,6 @@ def rich_tables(study: dict[str, Any]) -> list[RichTable]:
     return tables
 
 
-def evidence(claim: dict[str, Any]) -> list[str]:
-    """The evidence of a claim as a list of sentences, whether it was written as one text or several."""
-    found = claim.get("evidence") or []
-    return [found] if isinstance(found, str) else [str(item) for item in found]
-
-
 def _split(table: Table) -> tuple[list[Column], list[Column]]:
     natural = [column for column in table.columns if column.attack == "none"]
     return natural, [column for column in table.columns if column.attack != "none"]
@@ -106,7 +100,7 @@ def _chunks(columns: tuple[Column, ...]) -> Iterator[tuple[Column, ...]]:
         yield columns[start : start + _COLUMNS_ACROSS]
 
 
-def _markdown_cell(table: Table, row: Row, column: Column) -> str:
+def _markdown_cell(table: Table, row: TableRow, column: Column) -> str:
     cell = row.cells.get(column.attack)
     if cell is None:
         return "–"
@@ -119,7 +113,7 @@ def _markdown_cell(table: Table, row: Row, column: Column) -> str:
     return text
 
 
-def _rich_name(row: Row) -> Text:
+def _rich_name(row: TableRow) -> Text:
     style = {"transfer": "italic yellow", "adaptive": "magenta"}.get(row.protocol, "dim")
     text = Text(_printable(row.model), style="bold")
     if row.variant:

@@ -136,9 +136,9 @@ class Judged:
 
     def rows(self) -> Iterator[dict[str, Any]]:
         cost = {"cpu_seconds": round(self.run.cpu_seconds, 1), "model_images": self.run.model_images}
-        yield self.clean.row(self.method.words, seed=0) | {"cost": cost}
+        yield self.clean.row(self.method.words, seed=0).to_json() | {"cost": cost}
         for records in (self.test, self.train):
-            yield records.row(self.method.words, seed=0)
+            yield records.row(self.method.words, seed=0).to_json()
 
 
 @STUDIES.add("adversarial-training")

@@ -78,7 +78,9 @@ class Judged:
         """One for each record, the ladder's after them."""
         found = []
         for attack, records in self.records.items():
-            row = records.row(self.network.model, seed=0, settings=self.settings, source_value=self._source(attack))
+            row = records.row(
+                self.network.model, seed=0, settings=self.settings, source_value=self._source(attack)
+            ).to_json()
             row["cost"]["model_images"] += (self.price - 1) * records.count
             if attack == CLEAN and self.cost is not None:
                 row["cost"] = dict(self.cost)

@@ -20,6 +20,7 @@ from unfool.core.files import folder_lock, write_json
 from unfool.core.registry import Registry
 from unfool.core.spec import unknown
 from unfool.data.places import data_folder
+from unfool.evaluation.study_result import StudyResult
 from unfool.report.curves import Curve
 from unfool.report.gallery import GalleryItem
 from unfool.report.page import Page, write_page
@@ -110,7 +111,7 @@ def run_study(
         page = Page(
             title=study.title,
             subtitle=study.subtitle,
-            study=result,
+            result=StudyResult.from_json(result),
             curves=outcome.curves,
             gallery=outcome.gallery,
             strips=outcome.strips,

@@ -48,7 +48,7 @@ class Judged:
             value = round(table[("none", *ATTACKS).index(self.records.attack)] / 100, 6)
         row = self.records.row(
             self.trained.model, seed=self.trained.seed, settings=self.trained.settings, source_value=value
-        )
+        ).to_json()
         if self.records.attack == "none":
             run = self.trained.run
             row["cost"] = {"cpu_seconds": round(run.cpu_seconds, 1), "model_images": run.model_images}

@@ -51,10 +51,10 @@ class Probed:
                 test = split != "train"
                 source = SOURCE.get(self.plan.name) if test else None
                 value = round(source[STAGES.index(stage)] / 100, 6) if source else None
-                row = records.row(self.plan.name, seed=seed, settings={"stage": stage}, source_value=value)
+                row = records.row(self.plan.name, seed=seed, settings={"stage": stage}, source_value=value).to_json()
                 yield row | ({"cost": pretraining} if test else {"panel": "charts"})
         for records in self.attacked.values():
-            yield records.row(self.plan.name, seed=seeds[0], settings={"stage": self.best})
+            yield records.row(self.plan.name, seed=seeds[0], settings={"stage": self.best}).to_json()
 
 
 def probed(settings: Scale, plan: Pretraining, work: Workspace) -> Probed:

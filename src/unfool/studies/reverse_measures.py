@@ -51,7 +51,7 @@ class Measured:
 
     def row(self) -> dict[str, Any]:
         value = None if self.source is None else round(self.source / 100, 6)
-        row = self.records.row(self.base, seed=0, settings=self.settings, source_value=value)
+        row = self.records.row(self.base, seed=0, settings=self.settings, source_value=value).to_json()
         row["cost"]["model_images"] += (self.price - 1) * self.records.count
         return row | {"defense": self.defense} | ({"panel": self.panel} if self.panel else {})
 
@@ -164,8 +164,10 @@ def corruption_rows(settings: Scale, base: str, found: Mapping[str, Sequence[Rec
     rows = []
     for defense, records in found.items():
         mean, low, high = mean_corruption_accuracy(records)
-        row = records[0].row(
-            base, seed=0, settings={"corruptions": f"mean of {len(records)}, severity {settings.severity}"}
+        row = (
+            records[0]
+            .row(base, seed=0, settings={"corruptions": f"mean of {len(records)}, severity {settings.severity}"})
+            .to_json()
         )
         loss = sum(sum(one.losses) / one.count for one in records) / len(records)
         row |= {"accuracy": round(mean, 6), "low": round(low, 6), "high": round(high, 6), "loss": round(loss, 6)}

@@ -62,7 +62,7 @@ class Measured:
             words["label_column"] = settings.other.column
         for attack, records in self.records.items():
             value = source_value(self.plan, attack)
-            row = records.row(self.plan.model, seed=self.seed, settings=words, source_value=value)
+            row = records.row(self.plan.model, seed=self.seed, settings=words, source_value=value).to_json()
             if attack == NATURAL:
                 row["cost"] = {"cpu_seconds": round(self.cpu_seconds, 1), "model_images": self.model_images}
             yield row
@@ -152,7 +152,7 @@ def probe_rows(
         run = pretrained(settings, model, work)
         cost = {"cpu_seconds": round(run.cpu_seconds, 1), "model_images": run.model_images}
     for one in records:
-        yield one.row(model, settings={"linear_probe": f"stage {PROBED}, {features}"}) | {"cost": cost}
+        yield one.row(model, settings={"linear_probe": f"stage {PROBED}, {features}"}).to_json() | {"cost": cost}
 
 
 def _trunk(settings: Scale, model: str, work: Workspace) -> Network:

@@ -8,11 +8,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from unfool.core.errors import DataError
+from unfool.evaluation.claims import ClaimResult
 from unfool.evaluation.crafting.adversarial_set import AdversarialSet
 from unfool.evaluation.records import TRANSFER, Records
 from unfool.evaluation.reliability.flags import too_many
+from unfool.evaluation.rows import Row, Share
 from unfool.evaluation.statistics.comparison import PER_IMAGE, WORST_CASE, Comparison
 from unfool.evaluation.statistics.intervals import paired_bootstrap
+from unfool.evaluation.study_result import StudyResult
 
 TITLES = {
     "a": "the network by itself, the yardstick",
@@ -81,21 +84,28 @@ class Ladder:
         """The rungs on the images that all of them have."""
         return {letter: restricted(records, self.worst.ids) for letter, records in self.rungs.items()}
 
-    def rows(self) -> list[dict[str, Any]]:
-        """Rows of a study's file: clean without and with the defense, the rungs, the worst case.
+    def rows(self) -> list[Row]:
+        """Rows of a results file: clean without and with the defense, the rungs, the worst case.
 
         Beside a row's own figures, ``rung`` is its letter, and ``common`` its accuracy on the images of the worst case,
         which is above that of no rung there.
         """
         names = ("none", self.defense)
-        found = [one.row(self.model) | {"defense": name} for one, name in zip(self.clean, names, strict=True)]
+        rows = [records.row(self.model, defense=name) for records, name in zip(self.clean, names, strict=True)]
         common = self.common | {WORST_CASE: self.worst}
         for letter, records in [*self.rungs.items(), (WORST_CASE, self.worst)]:
-            row = records.row(self.model) | {"defense": "none" if letter == "a" else self.defense}
-            if letter not in ("a", "b") and records.protocol != TRANSFER:
-                row["protocol"] = ADAPTIVE
-            found.append(row | {"rung": letter, "flat": records.flat, "common": _share(common[letter])})
-        return found
+            row = records.row(self.model, defense="none" if letter == "a" else self.defense)
+            adaptive = letter not in ("a", "b") and records.protocol != TRANSFER
+            rows.append(
+                dataclasses.replace(
+                    row,
+                    protocol=ADAPTIVE if adaptive else row.protocol,
+                    rung=letter,
+                    zero_gradient=records.flat,
+                    common=_share(common[letter]),
+                )
+            )
+        return rows
 
     def sentences(self) -> list[str]:
         """What (b) says, what the worst case says, and the cost; one sentence each, with their figures."""
@@ -129,22 +139,25 @@ class Ladder:
             )
         return told
 
+    def result(self) -> StudyResult:
+        """Everything as the results that `unfool report` shows as a page."""
+        claim = ClaimResult(
+            text=f"{self.defense} makes {self.model} more accurate under attack than it is by itself "
+            f"({self.rungs['a'].attack} at {self.rungs['a'].threat}).",
+            verdict=_CLAIMS[self.verdict],
+            evidence=self.sentences(),
+        )
+        return StudyResult(
+            system=f"{self.model} with {self.defense}",
+            rows=self.rows(),
+            claims=[claim],
+            ladders=[self.section()],
+            details={"doubts": self.doubts},
+        )
+
     def to_json(self) -> dict[str, Any]:
         """A results file, which `unfool report` shows as a page."""
-        claim = {
-            "text": f"{self.defense} makes {self.model} more accurate under attack than it is by itself "
-            f"({self.rungs['a'].attack} at {self.rungs['a'].threat}).",
-            "verdict": _CLAIMS[self.verdict],
-            "evidence": self.sentences(),
-        }
-        return {
-            "schema_version": 1,
-            "system": f"{self.model} with {self.defense}",
-            "rows": self.rows(),
-            "claims": [claim],
-            "ladder": self.section(),
-            "doubts": self.doubts,
-        }
+        return self.result().to_json()
 
     def section(self) -> dict[str, Any]:
         """What the page shows of the ladder beside the rows: verdict, rungs, their costs, and which are missing."""
@@ -156,8 +169,8 @@ class Ladder:
                 "title": TITLES[letter],
                 "attack": records.attack,
                 "protocol": self._protocol(letter, records),
-                **_share(records),
-                "common": _share(common[letter]),
+                **_share(records).to_json(),
+                "common": _share(common[letter]).to_json(),
                 "cpu_seconds": round(records.cpu_seconds, 2),
                 "model_images": records.model_images,
                 "fooled_by": {} if letter == "worst" else dict(records.fooled_by),
@@ -201,14 +214,9 @@ def restricted(records: Records, ids: Sequence[int]) -> Records:
     return dataclasses.replace(records, **kept, flat=min(records.flat, sum(kept["correct"])))
 
 
-def _share(records: Records) -> dict[str, Any]:
+def _share(records: Records) -> Share:
     low, high = records.interval()
-    return {
-        "accuracy": round(records.accuracy, 6),
-        "low": round(low, 6),
-        "high": round(high, 6),
-        "n": records.count,
-    }
+    return Share(accuracy=round(records.accuracy, 6), low=round(low, 6), high=round(high, 6), n=records.count)
 
 
 def _percent(records: Records) -> str:

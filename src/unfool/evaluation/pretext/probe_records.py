@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import replace
 
 from unfool.core.spec import unknown
 from unfool.core.threat import ThreatModel
+from unfool.evaluation.charts import Chart
 from unfool.evaluation.records import NO_ATTACK, Records
+from unfool.evaluation.rows import Row
 from unfool.evaluation.statistics.intervals import wilson
+from unfool.evaluation.study_result import StudyResult
 from unfool.training.probing.probe import ProbeResult
 
 _SHOWN = {"train": "on an epoch's batches, each judged before its step", "test": "after each epoch"}
@@ -43,8 +46,8 @@ def probe_records(
     )
 
 
-def probe_results(result: ProbeResult, name: str) -> dict[str, Any]:
-    """A results file of probes, which `unfool report` shows as a page; ``name`` is the probed network's."""
+def probe_results(result: ProbeResult, name: str) -> StudyResult:
+    """The results of probes, which `unfool report` shows as a page; ``name`` is the probed network's."""
     rows = []
     for stage in result.stages:
         for seed in result.seeds:
@@ -52,33 +55,36 @@ def probe_results(result: ProbeResult, name: str) -> dict[str, Any]:
                 records = probe_records(result, stage, seed, split=split)
                 rows.append(records.row(name, settings={"stage": stage, "probe": "linear"}))
         if stage in result.neighbours:
-            row = probe_records(result, stage).row(name)
-            rows.append(row | _by_neighbours(result, stage))
-    charts = [_curves(result, split) for split in _SHOWN]
-    return {"schema_version": 1, "system": name, "rows": rows, "claims": [], "charts": charts}
+            rows.append(_by_neighbours(result, stage, probe_records(result, stage).row(name)))
+    return StudyResult(system=name, rows=rows, charts=[_curves(result, split) for split in _SHOWN])
 
 
-def _by_neighbours(result: ProbeResult, stage: str) -> dict[str, Any]:
-    """What is another in the row of the nearest-neighbour probe, which has no loss and no seed."""
+def _by_neighbours(result: ProbeResult, stage: str, row: Row) -> Row:
+    """The row of a linear probe as that of the nearest-neighbour probe, which has no loss and no seed."""
     right = result.neighbours[stage]
     low, high = wilson(int(right.sum()), len(right))
-    shares = {"accuracy": float(right.double().mean()), "low": low, "high": high}
-    probe = f"{result.settings.neighbours} nearest neighbours"
-    found: dict[str, Any] = {key: round(value, 6) for key, value in shares.items()}
-    return found | {"seed": 0, "loss": None, "settings": {"stage": stage, "probe": probe}}
+    return replace(
+        row,
+        seed=0,
+        settings={"stage": stage, "probe": f"{result.settings.neighbours} nearest neighbours"},
+        accuracy=round(float(right.double().mean()), 6),
+        low=round(low, 6),
+        high=round(high, 6),
+        loss=None,
+    )
 
 
-def _curves(result: ProbeResult, split: str) -> dict[str, Any]:
+def _curves(result: ProbeResult, split: str) -> Chart:
     """Accuracy over the epochs by stage, of the first seed."""
-    series = []
+    series: dict[str, list[tuple[int, float]]] = {}
     for stage in result.stages:
         curve: list[float] = getattr(result.of(stage), f"{split}_curve")
-        series.append({"name": stage, "points": [[n, round(share, 6)] for n, share in enumerate(curve, 1)]})
-    return {
-        "title": f"Linear probes, {split} accuracy",
-        "x": "epoch",
-        "y": "accuracy",
-        "kind": "line",
-        "series": series,
-        "caption": f"Accuracy {_SHOWN[split]}, seed {result.seeds[0]}.",
-    }
+        series[stage] = [(epoch, round(share, 6)) for epoch, share in enumerate(curve, 1)]
+    return Chart(
+        title=f"Linear probes, {split} accuracy",
+        x="epoch",
+        y="accuracy",
+        kind="line",
+        series=series,
+        caption=f"Accuracy {_SHOWN[split]}, seed {result.seeds[0]}.",
+    )

@@ -22,7 +22,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -40,6 +40,7 @@ from unfool.evaluation.crafting.batches import Report, spans
 from unfool.evaluation.crafting.craft import craft
 from unfool.evaluation.judge import judge
 from unfool.evaluation.records import Records
+from unfool.evaluation.rows import Row
 from unfool.evaluation.statistics.comparison import concatenate
 from unfool.evaluation.statistics.intervals import check_confidence
 
@@ -179,10 +180,11 @@ class SequentialResult:
             f"[{100 * self.low:.1f}, {100 * self.high:.1f}] at {100 * (1 - self.alpha):g} % confidence at any stop"
         )
 
-    def row(self, model: str, *, settings: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    def row(self, model: str, *, settings: Mapping[str, Any] | None = None) -> Row:
         """The records' row, its interval replaced by the one that is valid after stopping."""
-        told = {"claim": str(self.claim), "error rate": self.alpha, "verdict": self.verdict, **(settings or {})}
-        return self.records.row(model, settings=told) | {"low": round(self.low, 6), "high": round(self.high, 6)}
+        stopped = {"claim": str(self.claim), "error rate": self.alpha, "verdict": self.verdict, **(settings or {})}
+        row = self.records.row(model, settings=stopped)
+        return replace(row, low=round(self.low, 6), high=round(self.high, 6))
 
 
 def evaluate_claim(

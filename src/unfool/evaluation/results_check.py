@@ -1,15 +1,17 @@
-"""The results file of a study, read and judged before anything is shown from it."""
+"""The checks that results pass before anything is shown from them."""
 
 from __future__ import annotations
 
 import json
 import math
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from unfool.core.errors import DataError, SpecError
 from unfool.core.spec import unknown
+from unfool.evaluation.charts import CHART_KINDS
+from unfool.evaluation.claims import VERDICTS
+from unfool.evaluation.rows import Row, system_names
 
 SCHEMA_VERSION = 1
 """The newest layout of a results file that this version reads."""
@@ -17,29 +19,12 @@ SCHEMA_VERSION = 1
 PROTOCOLS = ("clean", "white-box", "adaptive", "transfer")
 """How an accuracy came about, in the order in which tables list them."""
 
-VERDICTS = ("holds", "fails", "undecided")
-
-CHARTS = ("line", "bars", "steps")
-"""Kinds of charts; the last is a histogram's outline."""
-
 _TEXT = ("model", "data", "split", "attack", "protocol", "defense")
 _SHARES = ("accuracy", "low", "high")
 
 
-def load_study(path: str | Path) -> dict[str, Any]:
-    """Read a study's results file; DataError if it is missing or malformed, SpecError if its schema is newer."""
-    try:
-        study = json.loads(Path(path).read_text(encoding="utf-8"), parse_constant=_refuse_constant)
-    except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror}; give the JSON file that a study wrote") from error
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{path} is not valid JSON ({error}); run the study again or give its results file") from error
-    check_study(study, str(path))
-    return study
-
-
-def check_study(study: Any, where: str = "the study") -> None:
-    """Refuse results that a table could not be trusted to show; ``where`` names them in the error.
+def check_results(study: Any, where: str = "the results") -> None:
+    """Refuse the contents of a results file that a table could not be trusted to show; ``where`` names the file.
 
     Raises SpecError for a newer ``schema_version``, DataError for anything missing, out of range, told twice, or whose
     protocol contradicts its provenance: ``white-box`` needs equal hashes in ``crafted_on`` and ``judged_on``,
@@ -57,8 +42,9 @@ def check_study(study: Any, where: str = "the study") -> None:
     rows = _list(study, "rows", where)
     for number, row in enumerate(rows):
         _check_row(row, f"row {number} of {where}")
+    _check_head(study, where)
     seen: dict[str, int] = {}
-    names = system_names(study)
+    names = system_names([Row.from_json(row) for row in rows])
     for number, row in enumerate(rows):
         identity = [row.get(name) for name in (*_TEXT, "seed", "threat", "settings")]
         key = json.dumps([*identity, names.get(row.get("crafted_on"))], sort_keys=True, default=str)
@@ -72,20 +58,38 @@ def check_study(study: Any, where: str = "the study") -> None:
             raise DataError(f"claim {number} of {where} has no text; a claim needs text, verdict and evidence")
         if claim.get("verdict") not in VERDICTS:
             raise unknown(f"verdict in claim {number} of {where}", str(claim.get("verdict")), VERDICTS)
-
+    ladders = study.get("ladder") or []
+    listed = [ladders] if isinstance(ladders, Mapping) else ladders
+    if not isinstance(listed, list) or not all(isinstance(ladder, Mapping) for ladder in listed):
+        raise DataError(f"ladder of {where} is no object and no list of objects; give the JSON that unfool wrote")
     for number, chart in enumerate(_list(study, "charts", where)):
         _check_chart(chart, f"chart {number} of {where}")
+
+
+def _check_head(study: Mapping[str, Any], where: str) -> None:
+    """Refuse names that are no texts, and descriptions that are no objects."""
+    for key in ("study", "scale", "system"):
+        if not isinstance(study.get(key) or "", str):
+            raise DataError(f"{where} has {key} {study[key]!r}; it must be a text")
+    for key in ("data", "versions"):
+        if not isinstance(study.get(key) or {}, Mapping):
+            raise DataError(f"{where} has {key} {study[key]!r}; it must be an object")
+    seconds = study.get("seconds")
+    if seconds is not None and (isinstance(seconds, bool) or not isinstance(seconds, (int, float))):
+        raise DataError(f"{where} has seconds {seconds!r}; it must be a number")
 
 
 def _check_chart(chart: Any, where: str) -> None:
     """Refuse a chart that could not be drawn, or that shows what is no number."""
     if not isinstance(chart, Mapping) or not all(isinstance(chart.get(key), str) for key in ("title", "x", "y")):
         raise DataError(f"{where} lacks title, x or y; they must be texts")
-    if chart.get("kind") not in CHARTS:
-        raise unknown(f"kind of {where}", str(chart.get("kind")), CHARTS)
+    if chart.get("kind") not in CHART_KINDS:
+        raise unknown(f"kind of {where}", str(chart.get("kind")), CHART_KINDS)
     series = _list(chart, "series", where)
     if not series or not all(isinstance(one, Mapping) and isinstance(one.get("name"), str) for one in series):
         raise DataError(f"{where} has no series, or one without a name; give at least one, with name and points")
+    if len({one["name"] for one in series}) < len(series):
+        raise DataError(f"{where} has two series of one name; name each differently")
     for one in series:
         points = _list(one, "points", where)
         if not points or not all(_is_point(point, chart["kind"] == "bars") for point in points):
@@ -98,16 +102,6 @@ def _is_point(point: Any, named: bool) -> bool:
         return False
     numbers = point[1:] if named else point
     return all(isinstance(n, (int, float)) and not isinstance(n, bool) and math.isfinite(n) for n in numbers)
-
-
-def system_names(study: Mapping[str, Any]) -> dict[str | None, str]:
-    """Who hides behind each hash: every ``judged_on`` with the model and defense that its row names."""
-    names: dict[str | None, str] = {}
-    for row in study.get("rows", []):
-        if row.get("judged_on"):
-            defense = "" if row["defense"] == "none" else f" with {row['defense']}"
-            names.setdefault(row["judged_on"], row["model"] + defense)
-    return names
 
 
 def _list(study: Mapping[str, Any], key: str, where: str) -> list[Any]:
@@ -138,6 +132,11 @@ def _check_row(row: Any, where: str) -> None:
         raise DataError(f"{where} has settings {row['settings']!r}; they must be an object")
     if not isinstance(row.get("cost") or {}, Mapping):
         raise DataError(f"{where} has cost {row['cost']!r}; it must be an object")
+    common = row.get("common")
+    if common is not None and not (
+        isinstance(common, Mapping) and all(_is_share(common.get(key)) for key in _SHARES) and "n" in common
+    ):
+        raise DataError(f"{where} has common {common!r}; it must be an object with accuracy, low, high and n")
     if (row["attack"] == "none") != (row["protocol"] == "clean"):
         raise DataError(f"{where} has attack {row['attack']!r} under protocol {row['protocol']!r}; only none is clean")
     crafted, judged = row.get("crafted_on"), row.get("judged_on")
@@ -154,7 +153,3 @@ def _check_row(row: Any, where: str) -> None:
 def _is_share(value: Any) -> bool:
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     return number and math.isfinite(value) and 0.0 <= value <= 1.0
-
-
-def _refuse_constant(text: str) -> NoReturn:
-    raise ValueError(f"{text} is not a number in JSON")

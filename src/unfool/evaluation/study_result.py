@@ -1,0 +1,111 @@
+"""Results as a whole: what a study, an evaluation, a ladder or a probe writes to its file, and what a report shows."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NoReturn
+
+from unfool.core.errors import DataError
+from unfool.core.files import write_json
+from unfool.evaluation.charts import Chart
+from unfool.evaluation.claims import ClaimResult
+from unfool.evaluation.results_check import SCHEMA_VERSION, check_results
+from unfool.evaluation.rows import Row
+
+_DETAILS = ("classes", "corruptions", "strength", "reliability", "doubts")
+"""Keys that the results of one evaluation have beside their rows."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyResult:
+    """Results with all that a report needs: ``rows`` of its tables, ``claims`` with verdicts, ``charts``.
+
+    ``study`` and ``scale`` name a study, ``system`` what one evaluation is of. ``data`` describes the images,
+    ``seconds`` is the time it took, ``versions`` are those of program and libraries, ``notes`` remarks and deviations.
+    ``ladders`` are adaptive ladders, ``details`` what an evaluation has beside its rows (classes, corruptions,
+    reliability, doubts), as their ``to_json`` gives them. Raises what `check_results` raises: a result whose rows
+    contradict themselves cannot be made.
+    """
+
+    study: str = ""
+    scale: str = ""
+    system: str = ""
+    data: Mapping[str, Any] = field(default_factory=dict)
+    seconds: float | None = None
+    versions: Mapping[str, str] = field(default_factory=dict)
+    notes: Sequence[str] = ()
+    rows: Sequence[Row] = ()
+    claims: Sequence[ClaimResult] = ()
+    charts: Sequence[Chart] = ()
+    ladders: Sequence[Mapping[str, Any]] = ()
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        check_results(self.to_json())
+
+    @property
+    def schema_version(self) -> int:
+        """The layout of the file that `save` writes."""
+        return SCHEMA_VERSION
+
+    def to_json(self) -> dict[str, Any]:
+        """The results as a results file holds them; what they do not have is left out."""
+        head = {"study": self.study, "scale": self.scale, "system": self.system, "data": dict(self.data)}
+        head |= {"seconds": self.seconds, "versions": dict(self.versions), "notes": list(self.notes)}
+        tail = {"charts": [chart.to_json() for chart in self.charts], **self.details}
+        ladders = list(self.ladders)
+        return {
+            "schema_version": SCHEMA_VERSION,
+            **{key: value for key, value in head.items() if value not in ("", None, {}, [])},
+            "rows": [row.to_json() for row in self.rows],
+            "claims": [claim.to_json() for claim in self.claims],
+            **({"ladder": ladders if self.study or len(ladders) > 1 else ladders[0]} if ladders else {}),
+            **{key: value for key, value in tail.items() if value or key == "doubts"},
+        }
+
+    @classmethod
+    def from_json(cls, values: Any, where: str = "the results") -> StudyResult:
+        """The results that `to_json` gave; ``where`` names them in errors, which are those of `check_results`."""
+        check_results(values, where)
+        ladders = values.get("ladder") or []
+        return cls(
+            **{key: values.get(key) or "" for key in ("study", "scale", "system")},
+            data=values.get("data") or {},
+            seconds=values.get("seconds"),
+            versions=values.get("versions") or {},
+            notes=[*_texts(values, "deviations"), *_texts(values, "notes")],
+            rows=[Row.from_json(row) for row in values.get("rows", [])],
+            claims=[ClaimResult.from_json(claim) for claim in values.get("claims", [])],
+            charts=[Chart.from_json(chart) for chart in values.get("charts", [])],
+            ladders=[ladders] if isinstance(ladders, Mapping) else ladders,
+            details={key: values[key] for key in _DETAILS if key in values},
+        )
+
+    def save(self, path: str | Path) -> None:
+        """Write the results as JSON, whole or not at all; raises OutputError."""
+        write_json(path, self.to_json())
+
+    @classmethod
+    def load(cls, path: str | Path) -> StudyResult:
+        """Read a results file; DataError if it is missing or malformed, SpecError if its schema is newer."""
+        try:
+            values = json.loads(Path(path).read_text(encoding="utf-8"), parse_constant=_refuse_constant)
+        except OSError as error:
+            raise DataError(f"cannot read {path}: {error.strerror}; give the JSON file that a study wrote") from error
+        except (ValueError, RecursionError) as error:
+            raise DataError(
+                f"{path} is not valid JSON ({error}); run the study again or give its results file"
+            ) from error
+        return cls.from_json(values, str(path))
+
+
+def _texts(values: Mapping[str, Any], key: str) -> list[str]:
+    texts = values.get(key) or []
+    return [texts] if isinstance(texts, str) else [str(text) for text in texts]
+
+
+def _refuse_constant(text: str) -> NoReturn:
+    raise ValueError(f"{text} is not a number in JSON")
