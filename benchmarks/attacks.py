@@ -81,8 +81,8 @@ Variant = Callable[[Tensor, Tensor], list[Tensor]]
 def variants(network: Network, threat: ThreatModel) -> dict[str, Variant]:
     """Every way of running PGD-10 that is measured: images, labels → adversarial images, one set or several."""
     keep_all, leave = make_attack(KEEP_ALL, threat), make_attack(LEAVE, threat)
-    searches = {"folded": ProxySettings(dtype="fp32"), "bf16": ProxySettings(dtype="bf16")}
-    twins = {name: search.copy(network) for name, search in searches.items()}
+    proxies = {"folded": ProxySettings(dtype="fp32"), "bf16": ProxySettings(dtype="bf16")}
+    proxy_models = {name: proxy.copy(network) for name, proxy in proxies.items()}
     foreign = foolbox.models.pytorch.PyTorchModel(network, bounds=(0.0, 1.0), device="cpu")
     theirs = Watched(rel_stepsize=0.25, steps=STEPS, random_start=False)
 
@@ -105,7 +105,7 @@ def variants(network: Network, threat: ThreatModel) -> dict[str, Variant]:
             network.requires_grad_(True)
 
     def searched(name: str) -> Variant:
-        settings = {"twin": twins[name], "search": searches[name]}
+        settings = {"proxy_model": proxy_models[name], "proxy": proxies[name]}
         return lambda images, labels: [keep_all(network, images, labels, **settings).images]
 
     def by_foolbox(images: Tensor, labels: Tensor) -> list[Tensor]:

@@ -3,8 +3,8 @@
     python benchmarks/autoattack.py [--json] [--data-dir DIR] [--only NORM_KIND]
 
 For linf, l2 and l1, on a normally and an adversarially trained small network: 256 images in four chunks of 64; each
-chunk goes in turn, in one process on one thread, through pyautoattack's standard version, ours in fp32 (folded twin)
-and ours with a bf16 search. Keys, for each of ``{linf|l2|l1}_{standard|robust}``:
+chunk goes in turn, in one process on one thread, through pyautoattack's standard version, ours in fp32 (folded proxy)
+and ours with a bf16 proxy. Keys, for each of ``{linf|l2|l1}_{standard|robust}``:
 
 * ``…_agreement``: share of images on which both agree, or that only ours fools; the lower of fp32 and bf16;
 * ``…_accuracy_difference``: robust accuracy of ours minus theirs in percentage points; the higher of fp32 and bf16;
@@ -91,8 +91,8 @@ def variants(network: Network, threat: ThreatModel) -> dict[str, Variant]:
     """The three ways that are compared."""
     counted = Counted(network).eval()
     attack = make_attack("autoattack", threat)
-    searches = {"fp32": ProxySettings(dtype="fp32"), "bf16": ProxySettings(dtype="bf16")}
-    twins = {name: search.copy(network) for name, search in searches.items()}
+    proxies = {"fp32": ProxySettings(dtype="fp32"), "bf16": ProxySettings(dtype="bf16")}
+    proxy_models = {name: proxy.copy(network) for name, proxy in proxies.items()}
 
     def theirs(images: Tensor, labels: Tensor, ids: Tensor) -> tuple[Tensor, int]:
         counted.images = 0
@@ -102,7 +102,7 @@ def variants(network: Network, threat: ThreatModel) -> dict[str, Variant]:
 
     def ours(name: str) -> Variant:
         def run(images: Tensor, labels: Tensor, ids: Tensor) -> tuple[Tensor, int]:
-            found = attack(network, images, labels, ids=ids, twin=twins[name], search=searches[name])
+            found = attack(network, images, labels, ids=ids, proxy_model=proxy_models[name], proxy=proxies[name])
             return found.images, found.model_images
 
         return run
@@ -140,7 +140,7 @@ def margins(network: Network, images: Tensor, labels: Tensor) -> Tensor:
 def loss_gain(network: Network, threat: ThreatModel, batch: Batch, labels: Tensor) -> tuple[float, float]:
     """Mean gain in final loss of our APGD-CE over theirs, and the mean's standard error over images.
 
-    100 steps, one restart, without a larger ball, no twin; each image's losses are the mean over ``SEEDS`` seeds, as
+    100 steps, one restart, without a larger ball, no proxy; each image's losses are the mean over ``SEEDS`` seeds, as
     the two draw different starts.
     """
     name, gains = THEIRS[threat.norm_name], torch.zeros(len(labels), dtype=torch.float64)

@@ -43,13 +43,13 @@ Tool = Callable[[Tensor, Tensor], Tensor]
 
 
 def ours(network: Network, text: str, threat: ThreatModel) -> dict[str, Tool]:
-    """unfool with an fp32 and with a bf16 search."""
+    """unfool with an fp32 and with a bf16 proxy."""
     attack = make_attack(text, threat)
 
     def tool(dtype: str) -> Tool:
-        search = ProxySettings(dtype=dtype)
-        twin = search.copy(network)
-        return lambda images, labels: attack(network, images, labels, twin=twin, search=search).images
+        proxy = ProxySettings(dtype=dtype)
+        proxy_model = proxy.copy(network)
+        return lambda images, labels: attack(network, images, labels, proxy_model=proxy_model, proxy=proxy).images
 
     return {"unfool": tool("fp32"), "unfool bf16": tool("bf16")}
 

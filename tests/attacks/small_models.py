@@ -3,6 +3,7 @@
 import torch
 from torch import nn
 
+from unfool.attacks.problem import Problem
 from unfool.core.streams import Streams
 from unfool.models.network import Network
 from unfool.models.trunks import TrunkSpec
@@ -35,6 +36,11 @@ def make_batch(network, count=24, seed=0, dtype=torch.float32):
     with torch.no_grad():
         labels = network(images).argmax(1)
     return images, labels, ids
+
+
+def problem(objective, images, ids, streams=None, **rest):
+    """A problem with the draws of seed 0."""
+    return Problem(objective=objective, images=images, ids=ids, streams=streams or Streams(0), **rest)
 
 
 class Linear(nn.Module):

@@ -8,7 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from pyautoattack.autopgd_base import APGDAttack, APGDAttack_targeted, L1_projection
-from small_models import make_batch, make_network
+from small_models import make_batch, make_network, problem
 from torch import nn
 
 from unfool.attacks import ProxySettings, make_attack
@@ -47,7 +47,7 @@ def test_from_the_same_start_it_climbs_as_the_published_code(norm, loss, steps):
         warnings.simplefilter("ignore")
         _, right, losses, _ = theirs.attack_single_run(images, labels, x_init=start)
     engine = AutoPgd(threat=ThreatModel(norm, BUDGETS[norm]), steps=steps, goal="best")
-    found = engine.run(LabelLoss(network, labels, loss), images, ids, Streams(0), starts=start)
+    found = engine.run(problem(LabelLoss(network, labels, loss), images, ids, starts=start))
     # Ratios of logits have long tails, hence quartiles; rounding may turn a vanishing gradient, and runs part ways.
     spread = float(losses.quantile(0.75) - losses.quantile(0.25))
     gain = found.losses - losses
@@ -119,7 +119,7 @@ def test_a_bf16_search_reports_only_what_the_network_confirms(name, norm):
     network = make_network().eval()
     images, labels, ids = make_batch(network)
     attack = make_attack(f"{name}:steps=20", ThreatModel(norm, BUDGETS[norm]))
-    found = attack(network, images, labels, ids=ids, search=ProxySettings(dtype="bf16"))
+    found = attack(network, images, labels, ids=ids, proxy=ProxySettings(dtype="bf16"))
     own = attack(network, images, labels, ids=ids)
     with torch.no_grad():
         assert torch.equal(found.fooled, network(found.images).argmax(1) != labels)
@@ -176,18 +176,18 @@ class Memory:
         self.states.append({name: value.clone() for name, value in state.items()})
 
 
-@pytest.mark.parametrize("search", [None, ProxySettings(dtype="bf16")])
-def test_an_ensemble_resumed_after_any_part_ends_with_the_same_bits(search):
+@pytest.mark.parametrize("proxy", [None, ProxySettings(dtype="bf16")])
+def test_an_ensemble_resumed_after_any_part_ends_with_the_same_bits(proxy):
     network = make_network().eval()
     images, labels, ids = make_batch(network)
     attack = make_attack("autoattack:steps=8,queries=40", "linf:0.012")
     whole = Memory()
-    expected = attack(network, images, labels, ids=ids, memory=whole, search=search)
-    assert len(whole.states) == len(attack.parts) + (search is not None)
+    expected = attack(network, images, labels, ids=ids, checkpoint=whole, proxy=proxy)
+    assert len(whole.states) == len(attack.parts) + (proxy is not None)
     assert 0 < int(expected.fooled.sum()) < len(images)
     for state in whole.states:
-        found = attack(network, images, labels, ids=ids, memory=Memory(state), search=search)
-        for name in ("images", "losses", "fooled", "flat", "by", "distances"):
+        found = attack(network, images, labels, ids=ids, checkpoint=Memory(state), proxy=proxy)
+        for name in ("images", "losses", "fooled", "zero_gradient", "fooled_by_part", "distances"):
             assert torch.equal(getattr(found, name), getattr(expected, name))
         assert found.model_images == expected.model_images
 
@@ -199,14 +199,13 @@ def test_an_ensemble_says_which_part_fooled_each_image():
     attack = make_attack("autoattack:steps=8,queries=40", "linf:0.012")
     found = attack(network, images, labels, ids=ids)
     alone = attack.parts[0]
-    first = alone.engine.run(
-        LabelLoss(network, labels[1:]), images[1:], ids[1:], Streams(0).named("autoattack").named(alone.name)
-    )
-    assert torch.equal(found.by[1:] == 0, first.fooled)
-    assert int(found.by[0]) == -1
+    streams = Streams(0).named("autoattack").named(alone.name)
+    first = alone.engine.run(problem(LabelLoss(network, labels[1:]), images[1:], ids[1:], streams=streams))
+    assert torch.equal(found.fooled_by_part[1:] == 0, first.fooled)
+    assert int(found.fooled_by_part[0]) == -1
     assert bool(found.fooled[0])
     assert torch.equal(found.images[0], images[0])
-    assert torch.equal(found.by >= 0, found.fooled & (torch.arange(len(images)) > 0))
+    assert torch.equal(found.fooled_by_part >= 0, found.fooled & (torch.arange(len(images)) > 0))
 
 
 def test_a_random_model_is_read_as_the_mean_of_its_draws():
@@ -217,9 +216,9 @@ def test_a_random_model_is_read_as_the_mean_of_its_draws():
 
     images = Streams(0).uniform(torch.arange(4), (3, 4, 4)) * 0.1 + 0.4
     objective = LabelLoss(Noisy(), torch.ones(4, dtype=torch.int64), "margin", draws=2)
-    reading = objective(images, torch.arange(4))
-    assert torch.allclose(reading.losses, 0.5 - images.flatten(1).mean(1) - 0.2)
-    assert not reading.fooled.any()
+    value = objective(images, torch.arange(4))
+    assert torch.allclose(value.losses, 0.5 - images.flatten(1).mean(1) - 0.2)
+    assert not value.fooled.any()
 
 
 def test_unknown_losses_are_refused_with_the_nearest_name():

@@ -1,11 +1,11 @@
-"""FAB: as near as the published code, in fewer passes; what it reports; and what it does with a twin."""
+"""FAB: as near as the published code, in fewer passes; what it reports; and what it does with a proxy model."""
 
 import math
 
 import pytest
 import torch
 from pyautoattack.fab_pt import FABAttack_PT
-from small_models import CLASSES, Linear, make_batch, make_network
+from small_models import CLASSES, Linear, make_batch, make_network, problem
 from torch import nn
 
 from unfool.attacks import ProxySettings, fab, make_attack
@@ -75,7 +75,7 @@ def test_it_comes_as_near_as_the_published_code_and_fools_the_same(norm_name, ta
     threat = ThreatModel(norm_name, eps / 1e4)
     model = Watched(NETWORK, threat, images, labels)
     engine = Fab(threat=threat, steps=20, targets=targets)
-    found = engine.run(LabelLoss(model, labels, by_row=True), images, ids, Streams(0))
+    found = engine.run(problem(LabelLoss(model, labels, by_row=True), images, ids))
     assert not found.fooled.any()
     assert torch.equal(torch.isfinite(model.nearest), torch.isfinite(lengths))
     ratios = (model.nearest / lengths)[torch.isfinite(lengths)]
@@ -86,7 +86,7 @@ def test_it_comes_as_near_as_the_published_code_and_fools_the_same(norm_name, ta
     # Ours also judge the clean images, and a last point of each trial.
     assert model.count <= passes + 2 * 24
     ours = Fab(threat=ThreatModel(norm_name, eps), steps=20, targets=targets).run(
-        LabelLoss(NETWORK, labels), images, ids, Streams(0)
+        problem(LabelLoss(NETWORK, labels), images, ids)
     )
     assert 4 < int(ours.fooled.sum()) < 22
     assert int((ours.fooled < (lengths <= eps)).sum()) == 0
@@ -208,11 +208,11 @@ def test_images_that_stand_come_back_at_the_highest_loss_inside_the_ball(name):
         before, after = (margins(shown, torch.arange(24)).losses for shown in (images, found.images))
     assert (after > before)[standing].all()
     assert torch.allclose(found.losses[standing], after[standing], atol=1e-5)
-    assert not found.flat.any()
+    assert not found.zero_gradient.any()
 
 
 class Liar(nn.Module):
-    """A twin that calls every point adversarial, or none, and whose gradient is worthless."""
+    """A proxy model that calls every point adversarial, or none, and whose gradient is worthless."""
 
     def __init__(self, model, fooled):
         super().__init__()
@@ -227,10 +227,12 @@ class Liar(nn.Module):
 
 @pytest.mark.parametrize("name", ["fab", "fab-t"])
 @pytest.mark.parametrize("fooled", [True, False])
-def test_a_twin_that_lies_is_not_believed(fooled, name):
+def test_a_proxy_that_lies_is_not_believed(fooled, name):
     images, labels, ids = make_batch(NETWORK, 24)
     attack = make_attack(name, "linf:0.006", {"steps": 20})
-    found = attack(NETWORK, images, labels, ids=ids, search=ProxySettings(dtype="bf16"), twin=Liar(NETWORK, fooled))
+    found = attack(
+        NETWORK, images, labels, ids=ids, proxy=ProxySettings(dtype="bf16"), proxy_model=Liar(NETWORK, fooled)
+    )
     with torch.no_grad():
         assert torch.equal(NETWORK(found.images).argmax(1) != labels, found.fooled)
     # The last tenth of the steps is the model's own.
@@ -243,19 +245,19 @@ def test_the_model_judges_only_what_its_twin_calls_fooled():
     threat = ThreatModel("linf", 1.0)  # all points are inside the ball
     model = Watched(NETWORK, threat, images, labels)
     make_attack("fab:steps=10", threat)(
-        model, images, labels, ids=ids, search=ProxySettings(), twin=Liar(NETWORK, fooled=False)
+        model, images, labels, ids=ids, proxy=ProxySettings(), proxy_model=Liar(NETWORK, fooled=False)
     )
     # The clean images, the point after the last step, and the one brought into the ball.
     assert 2 * 24 <= model.count <= 3 * 24
 
 
 @pytest.mark.parametrize("name", ["fab", "fab-t"])
-@pytest.mark.parametrize("search", [ProxySettings(), ProxySettings(dtype="bf16")], ids=str)
-def test_a_search_finds_what_the_model_would(search, name):
+@pytest.mark.parametrize("proxy", [ProxySettings(), ProxySettings(dtype="bf16")], ids=str)
+def test_a_proxy_finds_what_the_model_would(proxy, name):
     network = make_network(widths=(6, 8, 12))
     images, labels, ids = make_batch(network, 32)
     attack = make_attack(name, "linf:0.006", {"steps": 20})
-    found, plain = (attack(network, images, labels, ids=ids, search=each) for each in (search, None))
+    found, plain = (attack(network, images, labels, ids=ids, proxy=each) for each in (proxy, None))
     with torch.no_grad():
         assert torch.equal(network(found.images).argmax(1) != labels, found.fooled)
     assert 3 < int(plain.fooled.sum()) < 29

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from small_models import Linear, Wavy, make_batch, make_network
+from small_models import Linear, Wavy, make_batch, make_network, problem
 from torch import nn
 
 from unfool.attacks import make_attack
@@ -84,7 +84,7 @@ def test_no_steps_and_no_random_start_return_the_images_bit_for_bit(norm, goal):
     found = attack(NETWORK, images, labels, ids=ids)
     assert torch.equal(found.images, images)
     assert not found.fooled.any()
-    assert not found.flat.any()
+    assert not found.zero_gradient.any()
     assert found.model_images == len(images)
 
 
@@ -159,7 +159,7 @@ def test_best_prefers_a_fooled_image_to_a_higher_loss(losses, fooled, best):
 
     images = torch.full((1, 3, 2, 2), 0.5)
     engine = ProjectedGradient(threat=ThreatModel("linf", 0.1), steps=2, step_size=0.02)
-    found = engine.run(objective, images, torch.arange(1), Streams(0))
+    found = engine.run(problem(objective, images, torch.arange(1)))
     assert not torch.equal(seen[0], seen[1])
     assert not torch.equal(seen[1], seen[2])
     assert torch.equal(found.images, seen[best])
@@ -214,7 +214,7 @@ def test_downhill_lowers_an_objective_that_knows_no_fooling():
     images = Streams(0).uniform(torch.arange(6), (3, 4, 4))
     engine = ProjectedGradient(threat=ThreatModel("linf", 0.1), steps=10, step_size=0.025, uphill=False)
     runs = {
-        way: dataclasses.replace(engine, uphill=way).run(distance, images, torch.arange(6), Streams(0))
+        way: dataclasses.replace(engine, uphill=way).run(problem(distance, images, torch.arange(6)))
         for way in (True, False)
     }
     before = distance(images, None).losses
@@ -227,14 +227,14 @@ def test_downhill_lowers_an_objective_that_knows_no_fooling():
     assert float((runs[False].images - nearest).abs().max()) <= 0.025
 
 
-def test_unjudged_gives_the_last_iterate_without_a_further_pass():
+def test_last_unchecked_gives_the_last_iterate_without_a_further_pass():
     network = make_network()
     images, labels, ids = make_batch(network)
     settings_ = {"threat": ThreatModel("linf", 0.05), "steps": 3, "step_size": 0.02}
     counts = {}
     for goal in ("last", "last_unchecked"):
         engine = ProjectedGradient(**settings_, goal=goal)
-        counts[goal] = engine.run(LabelLoss(network, labels), images, ids, Streams(0))
+        counts[goal] = engine.run(problem(LabelLoss(network, labels), images, ids))
     assert torch.equal(counts["last"].images, counts["last_unchecked"].images)
     assert counts["last"].model_images == counts["last_unchecked"].model_images + len(images)
 
@@ -247,7 +247,7 @@ def test_flatness_is_told_image_by_image():
 
     images = Streams(0).uniform(torch.arange(6), (3, 4, 4), 0.3, 0.6)
     found = make_attack("pgd-3:goal=best", "linf:0.01")(HalfFlat(), images, torch.zeros(6, dtype=torch.int64))
-    assert found.flat.tolist() == [True, False] * 3
+    assert found.zero_gradient.tolist() == [True, False] * 3
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """The Square attack: its schedule as published, whom it asks about what, and how far it gets."""
 
+import dataclasses
 import math
 from collections import Counter
 
@@ -8,14 +9,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from small_models import make_batch, make_network
+from small_models import make_batch, make_network, problem
 from torch import nn
 
 from unfool.attacks import ProxySettings, make_attack
 from unfool.attacks.objective import LabelLoss, ObjectiveValue
 from unfool.attacks.square import Square
 from unfool.core.errors import NonFiniteError, SpecError
-from unfool.core.streams import Streams
 from unfool.core.threat import ThreatModel
 
 EPS = {"linf": 0.008, "l2": 0.1, "l1": 1.0}
@@ -96,7 +96,7 @@ def test_every_image_stays_inside_and_survivors_have_moved(norm, dtype):
     lengths = threat.norm(found.images.double() - images.double())
     assert float(lengths.max()) <= threat.eps + 1e-6
     assert float(lengths[~found.fooled].min()) > threat.eps * 0.5
-    assert not found.flat.any()
+    assert not found.zero_gradient.any()
 
 
 class Bolder(nn.Module):
@@ -118,14 +118,14 @@ def test_only_images_that_stand_and_have_changed_are_asked_about():
 
     def objective(images, rows):
         assert not images.requires_grad
-        reading = model(images, rows)
+        value = model(images, rows)
         # Once found and once confirmed, an image is left alone.
         assert all(fooled[row] < 2 for row in rows.tolist())
         asked.update(rows.tolist())
-        fooled.update(rows[reading.fooled].tolist())
-        return reading
+        fooled.update(rows[value.fooled].tolist())
+        return value
 
-    found = Square(threat=ThreatModel("linf", 0.008), steps=150).run(objective, images, ids, Streams(0))
+    found = Square(threat=ThreatModel("linf", 0.008), steps=150).run(problem(objective, images, ids))
     assert 3 < int(found.fooled.sum()) < 21
     assert found.model_images == sum(asked.values())
     standing = [asked[row] for row in (~found.fooled).nonzero().flatten().tolist()]
@@ -146,7 +146,7 @@ def test_nothing_to_do_returns_the_images_bit_for_bit(norm):
 
 
 class Liar(nn.Module):
-    """A twin that calls an image fooled from the start on, and likes later images better."""
+    """A proxy model that calls an image fooled from the start on, and likes later images better."""
 
     def __init__(self, labels):
         super().__init__()
@@ -166,7 +166,7 @@ def test_a_claim_is_confirmed_at_once_and_a_false_one_lets_the_image_go_on():
     images, labels, ids = images[rows], labels[rows], ids[rows]
     attack = make_attack("square-40", "linf:0.008")
     plain = attack(NETWORK, images, labels, ids=ids)
-    found = attack(NETWORK, images, labels, ids=ids, search=ProxySettings(), twin=Liar(labels))
+    found = attack(NETWORK, images, labels, ids=ids, proxy=ProxySettings(), proxy_model=Liar(labels))
     with torch.no_grad():
         assert torch.equal(found.fooled, NETWORK(found.images).argmax(1) != labels)
     assert found.fooled.any()
@@ -176,7 +176,7 @@ def test_a_claim_is_confirmed_at_once_and_a_false_one_lets_the_image_go_on():
 
 
 @pytest.mark.parametrize("norm", EPS)
-def test_the_twin_answers_and_the_model_confirms(norm):
+def test_the_proxy_answers_and_the_model_confirms(norm):
     images, labels, ids = make_batch(NETWORK, 24)
     threat = ThreatModel(norm, EPS[norm])
     asked = [], []
@@ -184,31 +184,32 @@ def test_the_twin_answers_and_the_model_confirms(norm):
     def noted(model, log):
         return LabelLoss(lambda images: log.append(len(images)) or model(images), labels, "margin")
 
-    twin = ProxySettings().copy(NETWORK)
+    proxy_model = ProxySettings().copy(NETWORK)
     engine = Square(threat=threat, steps=120)
-    plain = engine.run(LabelLoss(NETWORK, labels, "margin"), images, ids, Streams(0))
-    found = engine.run(noted(NETWORK, asked[0]), images, ids, Streams(0), noted(twin, asked[1]), finish=0.0)
+    plain = engine.run(problem(LabelLoss(NETWORK, labels, "margin"), images, ids))
+    both = problem(noted(NETWORK, asked[0]), images, ids, proxy_objective=noted(proxy_model, asked[1]), exact_share=0.0)
+    found = engine.run(both)
     # The clean images, one pass for each claim, and the survivors.
     assert sum(asked[0]) <= 24 + 24 + 6
     assert sum(asked[1]) > 20 * sum(asked[0])
     assert (found.fooled == plain.fooled).float().mean() > 0.9
     for log in asked:
         log.clear()
-    engine.run(noted(NETWORK, asked[0]), images, ids, Streams(0), noted(twin, asked[1]), finish=0.25)
+    engine.run(dataclasses.replace(both, exact_share=0.25))
     assert 0.15 < sum(asked[0]) / (sum(asked[0]) + sum(asked[1])) < 0.45
 
 
-def test_the_model_does_not_take_over_the_losses_that_a_twin_told():
+def test_the_model_does_not_take_over_the_losses_of_a_proxy():
     images, labels, ids = make_batch(NETWORK, 8)
     model = LabelLoss(NETWORK, labels, "margin")
 
     def higher(images, rows):
-        reading = model(images, rows)
-        return ObjectiveValue(losses=reading.losses + 100, fooled=reading.fooled)
+        value = model(images, rows)
+        return ObjectiveValue(losses=value.losses + 100, fooled=value.fooled)
 
     engine = Square(threat=ThreatModel("linf", 0.002), steps=80)
-    plain = engine.run(model, images, ids, Streams(0))
-    found = engine.run(model, images, ids, Streams(0), higher, finish=0.5)
+    plain = engine.run(problem(model, images, ids))
+    found = engine.run(problem(model, images, ids, proxy_objective=higher, exact_share=0.5))
     assert torch.allclose(found.losses, plain.losses, atol=1e-5)
 
 
@@ -229,7 +230,7 @@ def test_starts_take_the_place_of_the_stripes():
     images = torch.full((2, 3, 8, 8), 0.5)
     starts = images + 0.05
     engine = Square(threat=ThreatModel("linf", 0.1), steps=60)
-    found = engine.run(objective, images, torch.arange(2), Streams(0), starts=starts)
+    found = engine.run(problem(objective, images, torch.arange(2), starts=starts))
     assert torch.equal(seen[1], starts)
     assert not found.fooled.any()
     assert float(found.losses.min()) > float(starts[0].sum())

@@ -78,7 +78,7 @@ def test_images_stay_inside_ball_and_box(name, norm, shape, dtype, share, seed, 
         found = make_short(name, threat, options)(network, images, labels, streams=Streams(seed))
         assert torch.equal(images, kept)
         assert_inside(found, images, threat)
-        assert found.fooled.shape == found.flat.shape == found.losses.shape == (count,)
+        assert found.fooled.shape == found.zero_gradient.shape == found.losses.shape == (count,)
         assert found.model_images >= count
 
 
@@ -96,7 +96,7 @@ def test_an_attack_does_harm_and_tells_the_truth(name, threat):
     assert torch.equal(found.fooled, logits.argmax(1) != labels)
     assert float(torch.nn.functional.cross_entropy(logits, labels)) > float(before)
     assert float(found.distances.mean()) > 0
-    assert int(found.fooled.sum()) == int((found.by >= 0).sum())
+    assert int(found.fooled.sum()) == int((found.fooled_by_part >= 0).sum())
 
 
 @pytest.mark.parametrize("norm", EPS)
@@ -210,13 +210,13 @@ def test_a_constant_network_is_flagged_and_gives_no_nan(name, threat, connected)
     attack = make_short(name, threat)
     found = attack(Constant(connected), images, torch.zeros(4, dtype=torch.int64))
     # A search that takes no gradient cannot miss it.
-    assert bool(found.flat.all()) == any(part.gradients for part in attack.parts)
-    assert bool(found.flat.any()) == bool(found.flat.all())
+    assert bool(found.zero_gradient.all()) == any(part.gradients for part in attack.parts)
+    assert bool(found.zero_gradient.any()) == bool(found.zero_gradient.all())
     assert not found.fooled.any()
     assert torch.isfinite(found.losses).all()
     assert_inside(found, images, ThreatModel.parse(threat))
     trained = make_short(name, threat)(make_network(), images, torch.zeros(4, dtype=torch.int64))
-    assert not trained.flat.any()
+    assert not trained.zero_gradient.any()
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])

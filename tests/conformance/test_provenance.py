@@ -31,10 +31,10 @@ def make_table(count=12):
     return Table(DecodedPixels(pixels), ids, labels, names, label_column="label", name="noise", split="test")
 
 
-@pytest.mark.parametrize("search", [None, ProxySettings(dtype="bf16")])
-def test_only_the_system_that_was_attacked_is_judged_white_box(search):
+@pytest.mark.parametrize("proxy", [None, ProxySettings(dtype="bf16")])
+def test_only_the_system_that_was_attacked_is_judged_white_box(proxy):
     source, other, table = make_network(0), make_network(1), make_table()
-    examples = craft(source, table, make_attack("pgd-2", "linf:8/255"), search=search)
+    examples = craft(source, table, make_attack("pgd-2", "linf:8/255"), proxy=proxy)
     assert judge(source, examples).protocol == "white-box"
     assert judge(source, examples).row("model").protocol == "white-box"
     assert judge(other, examples).protocol == "transfer"

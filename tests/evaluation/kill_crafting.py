@@ -14,7 +14,7 @@ from unfool.evaluation import craft, load_set, save_set
 
 DEATHS = 5
 ATTACK = "autoattack:steps=12,queries=250"
-TENSORS = ("images", "labels", "ids", "distances", "flat", "by")
+TENSORS = ("images", "labels", "ids", "distances", "zero_gradient", "fooled_by_part")
 
 
 def crafted(folder):
@@ -24,7 +24,7 @@ def crafted(folder):
         table,
         make_attack(ATTACK, "linf:8/255"),
         folder=folder,
-        search=ProxySettings(dtype="bf16"),
+        proxy=ProxySettings(dtype="bf16"),
         batch_size=10,
     )
 
@@ -63,7 +63,7 @@ def main(out):
     for name in TENSORS:
         assert torch.equal(getattr(first, name), getattr(second, name)), name
     assert first.model_images == second.model_images
-    print(f"{deaths} deaths, {int((first.by >= 0).sum())} fooled of {len(first)}")
+    print(f"{deaths} deaths, {int((first.fooled_by_part >= 0).sum())} fooled of {len(first)}")
 
 
 if __name__ == "__main__":

@@ -93,7 +93,7 @@ def test_two_processes_make_the_very_set_that_one_makes(tmp_path, resumable):
                 assert torch.equal(found[name], value), name
             elif name != "cpu_seconds":
                 assert found[name] == value, name
-    assert 0 < int((whole.by >= 0).sum()) < len(whole)
+    assert 0 < int((whole.fooled_by_part >= 0).sum()) < len(whole)
 
 
 def test_records_say_which_part_fooled_how_many(tmp_path):

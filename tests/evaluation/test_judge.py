@@ -82,7 +82,7 @@ def test_a_set_crafted_on_the_bare_network_is_transfer_behind_a_defense_and_the_
 
 @pytest.mark.parametrize("dtype", ["fp32", "bf16"])
 def test_a_fast_search_keeps_the_identity_of_its_source(network, table, dtype):
-    found = judge(network, craft(network, table, make_attack("pgd-4", THREAT), search=ProxySettings(dtype=dtype)))
+    found = judge(network, craft(network, table, make_attack("pgd-4", THREAT), proxy=ProxySettings(dtype=dtype)))
     assert found.protocol == "white-box"
     assert found.crafted_on == identity(network)
 

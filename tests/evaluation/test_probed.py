@@ -79,7 +79,7 @@ def test_the_classifier_of_a_stage_is_attacked_as_any_other(result, tables, prec
     made = result.classifier("block1")
     before = identity(made)
     attack = make_attack("pgd-3", "linf:0.1")
-    examples = craft(made, tables["test"], attack, search=ProxySettings(dtype=precision))
+    examples = craft(made, tables["test"], attack, proxy=ProxySettings(dtype=precision))
     attacked, clean = judge(made, examples), judge(made, tables["test"])
     assert attacked.protocol == WHITE_BOX
     assert identity(made) == before == attacked.judged_on

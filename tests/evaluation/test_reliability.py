@@ -269,10 +269,10 @@ def test_wins_inside_an_ensemble_are_read_from_its_set(digits, quick):
     """Two parts on 100 images: what the second, a random search, fooled after the first is a win of Square."""
     some = digits[1].sample(100, Streams(4))
     examples = craft(quick, some, make_attack("pgd-20", "linf:0.05"))
-    stood = (examples.by < 0).nonzero().squeeze(1)
-    by = examples.by.clone()
+    stood = (examples.fooled_by_part < 0).nonzero().squeeze(1)
+    by = examples.fooled_by_part.clone()
     by[stood[:5]] = 1
-    two = dataclasses.replace(examples, by=by, parts=["apgd-ce", "square"], attack="autoattack")
+    two = dataclasses.replace(examples, fooled_by_part=by, parts=["apgd-ce", "square"], attack="autoattack")
     found = reliability(quick, some, threat="linf:0.05", sets=[two], images=32)
     assert set(found.wins["square"]) <= set(some.ids[stood[:5]].tolist())
     assert len(found.wins["square"]) >= 3
@@ -282,10 +282,12 @@ def test_wins_inside_an_ensemble_are_read_from_its_set(digits, quick):
 def test_images_that_a_set_found_without_gradient_are_flagged(digits, quick):
     some = digits[1].sample(100, Streams(4))
     examples = craft(quick, some, make_attack("pgd-20", "linf:0.05"))
-    stood = (examples.by < 0).nonzero().squeeze(1)[:6]
+    stood = (examples.fooled_by_part < 0).nonzero().squeeze(1)[:6]
     flat = torch.zeros(100, dtype=torch.bool)
     flat[stood] = True
-    found = reliability(quick, some, threat="linf:0.05", sets=[dataclasses.replace(examples, flat=flat)], images=32)
+    found = reliability(
+        quick, some, threat="linf:0.05", sets=[dataclasses.replace(examples, zero_gradient=flat)], images=32
+    )
     assert names(found) == {"vanishing-gradients"}
     assert set(found.flags[0].images) <= set(some.ids[stood].tolist())
 

@@ -96,8 +96,8 @@ class Around:
     threat: ThreatModel
     change: object
 
-    def run(self, objective, *arguments, **settings):
-        return self.engine.run(self.change(objective), *arguments, **settings)
+    def run(self, problem):
+        return self.engine.run(dataclasses.replace(problem, objective=self.change(problem.objective)))
 
 
 def attack_with(engine):
@@ -144,10 +144,15 @@ class Claims:
         self.threat = ThreatModel.parse(threat)
         self.give = give
 
-    def run(self, objective, images, ids, streams, search=None, finish=0.1, starts=None):
+    def run(self, problem):
+        images = problem.images
         everywhere = torch.ones(len(images), dtype=torch.bool)
         return Perturbed(
-            images=self.give(images), losses=everywhere.float(), fooled=everywhere, flat=~everywhere, model_images=1
+            images=self.give(images),
+            losses=everywhere.float(),
+            fooled=everywhere,
+            zero_gradient=~everywhere,
+            model_images=1,
         )
 
 

@@ -2,7 +2,7 @@
 
 The attack is free of step sizes and, in its targeted form on the DLR loss, the strongest single part of AutoAttack.
 
-Legend: B images of the batch, n of them in play, k steps between two checks of the step size.
+Legend: B images of the batch, n of them still attacked.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from unfool.attacks.apgd_step_schedule import Halving, Pace, Sparsifying
+from unfool.attacks.apgd_step_schedule import HalvedSteps, SparseSteps, StepSchedule
 from unfool.attacks.base import ATTACKS, Attack
 from unfool.attacks.best_so_far import BestSoFar, Perturbed
 from unfool.attacks.ensemble import Part
 from unfool.attacks.objective import LabelLoss
-from unfool.attacks.projected_gradient import AGAIN
+from unfool.attacks.problem import Problem
+from unfool.attacks.projected_gradient import RECOMPUTE_BELOW
 from unfool.core.config import build, configured
-from unfool.core.streams import Streams
 from unfool.core.threat import ThreatModel
 
 WIDE = ((3.0, 0.3), (2.0, 0.3), (1.0, 0.4))
@@ -47,77 +47,68 @@ class AutoPgd:
     wide: bool = False
     goal: Literal["success", "best"] = "success"
 
-    def run(
-        self,
-        objective: LabelLoss,
-        images: Tensor,
-        ids: Tensor,
-        streams: Streams,
-        search: LabelLoss | None = None,
-        finish: float = 0.1,
-        starts: Tensor | None = None,
-    ) -> Perturbed:
-        """Attack images (B, C, H, W); as every engine's ``run``. A search's successes are confirmed where they occur.
+    def run(self, problem: Problem[LabelLoss]) -> Perturbed:
+        """Perturb the problem's images; a proxy's successes are confirmed by the objective where they occur.
 
         Raises NonFiniteError for a NaN loss or gradient.
         """
-        course = BestSoFar(images, self.goal, gradients=self.steps > 0)
-        order = self._order(course, objective, images) if self.targets else None
-        for run in range(self.restarts * (order.shape[1] if order is not None else 1)):
-            rows = course.standing()
+        images = problem.images
+        best_so_far = BestSoFar(images, self.goal, gradients=self.steps > 0)
+        classes = self._target_classes(best_so_far, problem.objective, images) if self.targets else None
+        for run in range(self.restarts * (classes.shape[1] if classes is not None else 1)):
+            rows = best_so_far.remaining_rows()
             if not len(rows):
                 break
-            aim, twin = objective, search
-            if order is not None:
-                targets = order[:, run // self.restarts]
-                aim = objective.with_loss(objective.loss, targets)
-                twin = search.with_loss(search.loss, targets) if search is not None else None
-            self._run(course, aim, twin, rows, images[rows], ids[rows], streams.named("start").at(run), finish, starts)
-        return course.result()
+            objective, proxy = problem.objective, problem.proxy_objective
+            if classes is not None:
+                targets = classes[:, run // self.restarts]
+                objective = objective.with_loss(objective.loss, targets)
+                proxy = proxy.with_loss(proxy.loss, targets) if proxy is not None else None
+            streams = problem.streams.named("start").at(run)
+            self._run(
+                best_so_far,
+                dataclasses.replace(problem, objective=objective, proxy_objective=proxy, streams=streams),
+                rows,
+            )
+        return best_so_far.result()
 
-    def _order(self, course: BestSoFar, objective: LabelLoss, images: Tensor) -> Tensor:
-        """The classes to aim at, (B, targets), the likeliest on the clean images first, the labels' own left out."""
+    def _target_classes(self, best_so_far: BestSoFar, objective: LabelLoss, images: Tensor) -> Tensor:
+        """Target classes (B, targets): on the clean images the likeliest first, without the label's own."""
         rows = torch.arange(len(images), device=images.device)
         with torch.no_grad():
             logits = objective.logits(images, rows)
-        course.model_images += len(images) * objective.draws
+        best_so_far.model_images += len(images) * objective.draws
         others = logits.scatter(1, objective.labels[:, None], -math.inf).argsort(dim=1, descending=True, stable=True)
         return others[:, : min(self.targets, logits.shape[1] - 1)]
 
-    def _run(
-        self,
-        course: BestSoFar,
-        objective: LabelLoss,
-        search: LabelLoss | None,
-        rows: Tensor,
-        origins: Tensor,
-        ids: Tensor,
-        draws: Streams,
-        finish: float,
-        starts: Tensor | None,
-    ) -> None:
+    def _run(self, best_so_far: BestSoFar, problem: Problem[LabelLoss], rows: Tensor) -> None:
+        """One run on the images ``rows`` (n,), through the larger balls first if ``wide``."""
+        objective, proxy, origins = problem.objective, problem.proxy_objective, problem.images[rows]
         phases = [(self.threat, self.steps)]
-        if self.wide and starts is None:
+        if self.wide and problem.starts is None:
             steps = [math.ceil(share * self.steps) for _, share in WIDE[:-1]]
             steps.append(max(0, self.steps - sum(steps)))
             wider = [ThreatModel(self.threat.norm_name, self._radius(times)) for times, _ in WIDE[:-1]]
             phases = list(zip([*wider, self.threat], steps, strict=True))
-        points = self._pace.start(phases[0][0], origins, ids, draws) if starts is None else starts[rows]
+        if problem.starts is None:
+            points = self._schedule.start(phases[0][0], origins, problem.ids[rows], problem.streams)
+        else:
+            points = problem.starts[rows]
         for threat, steps in phases[:-1]:
-            climb = self._climb(course, search or objective, None, rows, origins, points, threat, steps)
-            points = climb.best
+            points = self._climb(best_so_far, proxy or objective, None, rows, origins, points, threat, steps).best
         threat, steps = phases[-1]
         points = threat.project(points, origins)
-        own = math.ceil(steps * finish) if search is not None else steps
-        if search is not None and own < steps:
-            climb = self._climb(course, search, objective, rows, origins, points, threat, steps - own)
-            rows, origins, points = climb.rows, climb.origins, climb.best
-        if len(rows) and (own or self.goal == "best"):
-            self._climb(course, objective, objective, rows, origins, points, threat, own)
+        proxy_steps = problem.proxy_steps(steps)
+        exact_steps = steps - proxy_steps
+        if proxy is not None and proxy_steps:
+            run = self._climb(best_so_far, proxy, objective, rows, origins, points, threat, proxy_steps)
+            rows, origins, points = run.rows, run.origins, run.best
+        if len(rows) and (exact_steps or self.goal == "best"):
+            self._climb(best_so_far, objective, objective, rows, origins, points, threat, exact_steps)
 
     @property
-    def _pace(self) -> type[Pace]:
-        return Sparsifying if self.threat.norm_name == "l1" else Halving
+    def _schedule(self) -> type[StepSchedule]:
+        return SparseSteps if self.threat.norm_name == "l1" else HalvedSteps
 
     def _radius(self, times: float) -> float:
         """A larger ball's eps, which for linf must not exceed the box."""
@@ -125,54 +116,62 @@ class AutoPgd:
 
     def _climb(
         self,
-        course: BestSoFar,
-        use: LabelLoss,
-        judge: LabelLoss | None,
+        best_so_far: BestSoFar,
+        driver: LabelLoss,
+        confirmer: LabelLoss | None,
         rows: Tensor,
         origins: Tensor,
         points: Tensor,
         threat: ThreatModel,
         steps: int,
-    ) -> Pace:
-        """Climb ``use`` for some steps; ``judge`` confirms successes, None where they do not count (a wider ball)."""
-        pace = self._pace(threat, steps, rows, origins, points)
+    ) -> StepSchedule:
+        """Climb ``driver``; ``confirmer`` confirms successes, None where they do not count (a larger ball)."""
+        schedule = self._schedule(threat, steps, rows, origins, points)
         for step in range(steps + 1):
-            if not len(pace.rows):
+            if not len(schedule.rows):
                 break
-            self._look(course, use, judge, pace, last=step == steps)
-            if step < steps and len(pace.rows):
-                pace.check(step)
-                pace.move()
-        return pace
+            self._evaluate(best_so_far, driver, confirmer, schedule, last=step == steps)
+            if step < steps and len(schedule.rows):
+                schedule.check(step)
+                schedule.step()
+        return schedule
 
-    def _look(self, course: BestSoFar, use: LabelLoss, judge: LabelLoss | None, pace: Pace, last: bool) -> None:
-        """Loss and gradient where the images are; those that are fooled leave."""
+    def _evaluate(
+        self,
+        best_so_far: BestSoFar,
+        driver: LabelLoss,
+        confirmer: LabelLoss | None,
+        schedule: StepSchedule,
+        last: bool,
+    ) -> None:
+        """Loss and gradient at the current points; fooled images leave. No gradient after the last step."""
         if last:
             with torch.no_grad():
-                moving, reading = pace.points, course.read(use, pace.points, pace.rows)
+                leaves = schedule.points
+                value = best_so_far.evaluate(driver, schedule.points, schedule.rows)
         else:
-            moving, reading = course.look(use, pace.points, pace.rows)
+            leaves, value = best_so_far.evaluate_with_graph(driver, schedule.points, schedule.rows)
         keep = None
-        if judge is use:
-            keep = course.record(pace.rows, pace.points, reading)
-        elif judge is not None and self.goal == "success" and reading.fooled is not None and reading.fooled.any():
-            claimed = reading.fooled.nonzero().squeeze(1)
-            rows, points = pace.rows[claimed], pace.points[claimed]
+        if confirmer is driver:
+            keep = best_so_far.record(schedule.rows, schedule.points, value)
+        elif confirmer is not None and self.goal == "success" and value.fooled is not None and value.fooled.any():
+            claimed = value.fooled.nonzero().squeeze(1)
+            rows, points = schedule.rows[claimed], schedule.points[claimed]
             with torch.no_grad():
-                kept = course.record(rows, points, course.read(judge, points, rows))
+                kept = best_so_far.record(rows, points, best_so_far.evaluate(confirmer, points, rows))
             if kept is not None:
-                keep = torch.ones_like(reading.fooled)
+                keep = torch.ones_like(value.fooled)
                 keep[claimed] = kept
-        losses = reading.losses.detach()
+        losses = value.losses.detach()
         if keep is not None:
-            pace.leave(keep)
+            schedule.keep(keep)
             losses = losses[keep]
-            if not len(pace.rows):
+            if not len(schedule.rows):
                 return
-            if not last and len(losses) < AGAIN * len(keep):
+            if not last and len(losses) < RECOMPUTE_BELOW * len(keep):
                 keep = None
-                moving, reading = course.look(use, pace.points, pace.rows)
-        pace.seen(losses, None if last else course.gradient(moving, reading, keep, pace.rows))
+                leaves, value = best_so_far.evaluate_with_graph(driver, schedule.points, schedule.rows)
+        schedule.record(losses, None if last else best_so_far.gradient(leaves, value, keep, schedule.rows))
 
 
 @configured

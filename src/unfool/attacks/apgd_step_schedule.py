@@ -1,6 +1,6 @@
-"""How APGD moves, and when it changes its pace: halved steps in linf and l2, growing sparsity in l1.
+"""APGD's steps and step sizes: halved where they no longer help in linf and l2, ever sparser in l1.
 
-Legend: n images in play, all tensors in their order; N values in an image.
+Legend: n images still attacked, all tensors in their order; N values in an image.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ MOMENTUM = 0.75
 RISES = 0.75
 """Least share of steps that must have raised the loss since the last check (2020, section 3.1: rho)."""
 SPARSER = 1.5
-"""Divides the share of values that move, and the step size, at a check in L1 (2021, algorithm 1)."""
+"""Divides the share of values that a step changes, and the step size, at a check in L1 (2021, algorithm 1)."""
 
 
-class Pace(ABC):
-    """Images underway: ``rows`` (n,) in the batch, ``origins``, ``points``, and the best points so far with theirs."""
+class StepSchedule(ABC):
+    """The images of a run: ``rows`` (n,) in the batch, ``origins``, current ``points``, the ``best`` points so far."""
 
     first: float
     """Step size at the start, in eps."""
@@ -37,20 +37,30 @@ class Pace(ABC):
         self.losses = self.best_losses
         self.size = torch.full_like(self.best_losses, self.first * threat.eps)
         self.since = 0
-        self.held = ["rows", "origins", "points", "best", "best_gradient", "gradient", "best_losses", "losses", "size"]
+        self.per_image = [
+            "rows",
+            "origins",
+            "points",
+            "best",
+            "best_gradient",
+            "gradient",
+            "best_losses",
+            "losses",
+            "size",
+        ]
 
     @staticmethod
     def start(threat: ThreatModel, origins: Tensor, ids: Tensor, draws: Streams) -> Tensor:
-        """Where to begin, (n, C, H, W): drawn in the ball."""
+        """The first points (n, C, H, W): drawn in the ball."""
         return threat.sample(origins, ids, draws)
 
-    def leave(self, keep: Tensor) -> None:
-        """Let go of the images outside the mask (n,)."""
-        for name in self.held:
-            setattr(self, name, getattr(self, name)[keep])
+    def keep(self, mask: Tensor) -> None:
+        """Keep the images of the mask (n,) alone."""
+        for name in self.per_image:
+            setattr(self, name, getattr(self, name)[mask])
 
-    def seen(self, losses: Tensor, gradient: Tensor | None) -> None:
-        """Take note of the loss (n,) and the gradient at the points; no gradient at the very end."""
+    def record(self, losses: Tensor, gradient: Tensor | None) -> None:
+        """Record the losses (n,) and the gradient at the points; no gradient after the last step."""
         losses = losses.to(self.best_losses.dtype)
         better = losses > self.best_losses
         wide = better.view(-1, *[1] * (self.points.ndim - 1))
@@ -59,24 +69,24 @@ class Pace(ABC):
         if gradient is not None:
             self.gradient = gradient
             self.best_gradient = torch.where(wide, gradient, self.best_gradient)
-        self._rose((losses > self.losses) & torch.isfinite(self.losses))
+        self._count_rises((losses > self.losses) & torch.isfinite(self.losses))
         self.losses = losses
 
     @abstractmethod
-    def _rose(self, rose: Tensor) -> None:
+    def _count_rises(self, rose: Tensor) -> None:
         """Whether each loss is higher than a step ago."""
 
     def check(self, step: int) -> None:
-        """After ``step`` steps: change the pace where it is time."""
+        """After ``step`` steps: adapt the step sizes where a check is due."""
         if step == 0:
             return
         self.since += 1
         if self.since == self._period():
             self.since = 0
-            self._change()
+            self._adapt()
 
-    def _back(self, which: Tensor) -> None:
-        """Put images back to their best points."""
+    def _return_to_best(self, which: Tensor) -> None:
+        """Return images to their best points."""
         wide = which.view(-1, *[1] * (self.points.ndim - 1))
         self.points = torch.where(wide, self.best, self.points)
         self.gradient = torch.where(wide, self.best_gradient, self.gradient)
@@ -86,15 +96,15 @@ class Pace(ABC):
         """Steps between the last check and the next."""
 
     @abstractmethod
-    def _change(self) -> None:
-        """Set the pace anew."""
+    def _adapt(self) -> None:
+        """Adapt the step sizes."""
 
     @abstractmethod
-    def move(self) -> None:
+    def step(self) -> None:
         """One step along the gradient."""
 
 
-class Halving(Pace):
+class HalvedSteps(StepSchedule):
     """Steps with momentum, halved where they no longer help (2020, algorithm 1)."""
 
     first = 2.0
@@ -107,25 +117,25 @@ class Halving(Pace):
         self.halved = torch.ones_like(self.size, dtype=torch.bool)
         self.checked = self.best_losses
         self.weight = 1.0
-        self.held += ["previous", "rises", "halved", "checked"]
+        self.per_image += ["previous", "rises", "halved", "checked"]
 
-    def _rose(self, rose: Tensor) -> None:
+    def _count_rises(self, rose: Tensor) -> None:
         self.rises = self.rises + rose
 
     def _period(self) -> int:
         return self.period
 
-    def _change(self) -> None:
+    def _adapt(self) -> None:
         slow = self.rises <= RISES * self.period
         stuck = ~self.halved & (self.checked >= self.best_losses)
         self.halved = slow | stuck
         self.size = torch.where(self.halved, self.size / 2, self.size)
-        self._back(self.halved)
+        self._return_to_best(self.halved)
         self.checked = self.best_losses
         self.rises = torch.zeros_like(self.rises)
         self.period = max(self.period - max(int(0.03 * self.steps), 1), max(int(0.06 * self.steps), 1))
 
-    def move(self) -> None:
+    def step(self) -> None:
         """A projected step, mixed with the last one and projected again (2020, equation 3)."""
         ahead = self.points + self.threat.steepest(self.gradient, self.points, self.origins, self.size)
         ahead = self.threat.project(ahead, self.origins)
@@ -138,7 +148,7 @@ class Halving(Pace):
         self.points = self.threat.project(mixed, self.origins)
 
 
-class Sparsifying(Pace):
+class SparseSteps(StepSchedule):
     """Steps on the steepest values, fewer of them as the perturbation grows sparse (2021, algorithm 1)."""
 
     first = 1.0
@@ -147,17 +157,17 @@ class Sparsifying(Pace):
         super().__init__(threat, steps, rows, origins, points)
         self.period = max(int(0.04 * steps), 1)
         self.values = points[0].numel() if len(points) else 1
-        self.moved = self._count(points)
-        self.share = self.moved / self.values / SPARSER
-        self.held += ["moved", "share"]
+        self.nonzero = self._count(points)
+        self.share = self.nonzero / self.values / SPARSER
+        self.per_image += ["nonzero", "share"]
 
     @staticmethod
     def start(threat: ThreatModel, origins: Tensor, ids: Tensor, draws: Streams) -> Tensor:
-        """Normal noise projected onto the ball, which leaves few values moved: a sparse point to grow from."""
+        """Normal noise projected onto the ball, which leaves few values changed: a sparse start."""
         noise = draws.normal(ids, tuple(origins.shape[1:])).to(origins.dtype)
         return threat.project(origins + noise, origins)
 
-    def _rose(self, rose: Tensor) -> None:
+    def _count_rises(self, rose: Tensor) -> None:
         pass
 
     def _count(self, points: Tensor) -> Tensor:
@@ -166,16 +176,16 @@ class Sparsifying(Pace):
     def _period(self) -> int:
         return self.period
 
-    def _change(self) -> None:
-        moved = self._count(self.best)
-        sparser = moved < 0.95 * self.moved
-        self.share = moved / self.values / SPARSER
+    def _adapt(self) -> None:
+        nonzero = self._count(self.best)
+        sparser = nonzero < 0.95 * self.nonzero
+        self.share = nonzero / self.values / SPARSER
         full = self.first * self.threat.eps
         self.size = torch.where(sparser, torch.full_like(self.size, full), (self.size / SPARSER).clamp(min=full / 10))
-        self.moved = moved
-        self._back(sparser)
+        self.nonzero = nonzero
+        self._return_to_best(sparser)
 
-    def move(self) -> None:
+    def step(self) -> None:
         """A step of the size on the share of values, projected onto ball and box at once."""
         ahead = self.points + self.threat.steepest(self.gradient, self.points, self.origins, self.size, self.share)
         self.points = self.threat.project(ahead, self.origins)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -11,8 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from unfool.attacks.best_so_far import Perturbed
-from unfool.attacks.ensemble import FINISH, Engine, Memory, Part, run_parts
+from unfool.attacks.ensemble import FINISH, Checkpoint, Part, run_parts
 from unfool.attacks.objective import LabelLoss
+from unfool.attacks.problem import Engine, Problem, image_ids
 from unfool.core.batch import check_images
 from unfool.core.config import parse_settings
 from unfool.core.errors import ImagesError, SpecError
@@ -28,7 +30,7 @@ TOLERANCE = 1e-6
 
 @dataclass(frozen=True, kw_only=True)
 class ProxySettings:
-    """The faster twin of a model that looks for adversarial examples; the model itself confirms every one.
+    """A faster copy of a model, on which an attack looks for adversarial examples; the model confirms each of them.
 
     ``fold`` merges batch norm into convolutions, ``channels_last`` sets the memory order, ``dtype`` is fp32 or bf16.
     """
@@ -38,36 +40,44 @@ class ProxySettings:
     dtype: str = "fp32"
 
     def copy(self, model: nn.Module) -> nn.Module:
-        """The twin; make it once and use it for all batches."""
+        """The proxy model; copy once and use it for all batches."""
         return search_copy(model, fold=self.fold, channels_last=self.channels_last, dtype=self.dtype)
 
     @property
-    def finish(self) -> float:
-        """Share of the steps that the model itself takes: bf16's gradients are off in sign on some 4 % of pixels."""
+    def exact_share(self) -> float:
+        """Share of the steps that the model itself takes: in bf16 some 4 % of a gradient's signs are wrong."""
         return 0.1 if self.dtype == "bf16" else 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Attacked:
-    """``images`` (B, C, H, W), each inside ball and box; ``losses`` the highest seen (of several parts: the margin of
-    the image given), ``fooled`` whether the model errs on the image, ``flat`` whether it stands but never gave a
-    gradient, ``by`` the number of the part that fooled it, -1 if none did, ``distances`` in the threat's norm, all
-    (B,); ``model_images`` how many images went through the model or its twin."""
+    """What an attack returns.
+
+    Args:
+        images: Attacked images (B, C, H, W), each inside ball and box.
+        losses: The highest loss seen for each image (B,); of an attack of several parts, the margin of the image
+            returned.
+        fooled: Whether the model misclassifies the image (B,).
+        zero_gradient: Not fooled, and the model gave a zero gradient at every step (B,).
+        fooled_by_part: Number of the part that fooled the image (B,), -1 if none did.
+        distances: Distance from the clean image in the threat model's norm (B,).
+        model_images: How many images went through the model or its proxy.
+    """
 
     images: Tensor
     losses: Tensor
     fooled: Tensor
-    flat: Tensor
-    by: Tensor
+    zero_gradient: Tensor
+    fooled_by_part: Tensor
     distances: Tensor
     model_images: int
 
 
 @dataclass(frozen=True, kw_only=True)
 class Attack:
-    """A named attack: one engine with its settings, or several in order, each on what the ones before left standing.
+    """A named attack: one engine, or several in order, each on the images that those before it did not fool.
 
-    ``finisher`` goes last where a bf16 twin searched: the model's own steps from the best point of every survivor.
+    ``finisher`` runs last under a bf16 proxy: steps of the model itself, from the best point of each image not fooled.
     ``draws`` averages every pass over so many draws of a model that is random (EOT).
     """
 
@@ -89,7 +99,7 @@ class Attack:
 
     @property
     def names(self) -> list[str]:
-        """What ``Attacked.by`` counts: the parts' names, and the finish."""
+        """What ``Attacked.fooled_by_part`` counts: the parts' names, and the finisher's."""
         return [part.name for part in self.parts] + ([FINISH] if self.finisher is not None else [])
 
     def __call__(
@@ -100,87 +110,84 @@ class Attack:
         *,
         ids: Tensor | None = None,
         streams: Streams | None = None,
-        twin: nn.Module | None = None,
-        search: ProxySettings | None = None,
-        memory: Memory | None = None,
+        proxy: ProxySettings | None = None,
+        proxy_model: nn.Module | None = None,
+        checkpoint: Checkpoint | None = None,
     ) -> Attacked:
         """Attack a model (images in [0,1] → logits) on images (B, C, H, W) with labels (B,).
 
         ``ids`` (B,) name the images for the random draws (default: their position), ``streams`` the seed (default 0).
-        ``search`` turns on a fast twin; pass ``twin=search.copy(model)`` to make it only once. ``memory`` keeps the
-        state between parts. The model is attacked in eval mode, and its modes, parameters, ``.grad``, buffers and the
-        global random state are given back as they were. Raises ImagesError for images or labels that break the
-        contract, NonFiniteError for NaN logits.
+        ``proxy`` turns on a faster copy of the model; pass ``proxy_model=proxy.copy(model)`` to copy only once.
+        ``checkpoint`` keeps the state between parts. The model is attacked in eval mode; its modes, parameters,
+        ``.grad``, buffers and the global random state are left as they were. Raises ImagesError for images or labels
+        that break the contract, NonFiniteError for NaN logits.
         """
         check_images(images)
         check_labels(images, labels)
         # A caller's inference mode would forbid the gradient by the image.
         with torch.inference_mode(False), frozen_eval(model):
-            if search is not None and twin is None:
-                twin = search.copy(model)
-            return self.against(
-                LabelLoss(model, labels),
-                images,
-                ids=ids,
-                streams=streams,
-                search=LabelLoss(twin, labels) if twin is not None else None,
-                finish=search.finish if search is not None else 0.1,
-                memory=memory,
+            if proxy is not None and proxy_model is None:
+                proxy_model = proxy.copy(model)
+            problem = Problem(
+                objective=LabelLoss(model, labels),
+                images=images,
+                ids=image_ids(images, ids),
+                streams=Streams(0) if streams is None else streams,
+                proxy_objective=LabelLoss(proxy_model, labels) if proxy_model is not None else None,
+                exact_share=proxy.exact_share if proxy is not None else 0.1,
             )
+            return self.run(problem, checkpoint)
 
-    def against(
-        self,
-        objective: LabelLoss,
-        images: Tensor,
-        *,
-        ids: Tensor | None = None,
-        streams: Streams | None = None,
-        search: LabelLoss | None = None,
-        finish: float = 0.1,
-        memory: Memory | None = None,
-    ) -> Attacked:
-        """The same against any objective on logits, which the caller has prepared: eval mode, frozen parameters.
+    def run(self, problem: Problem[LabelLoss], checkpoint: Checkpoint | None = None) -> Attacked:
+        """Solve a problem that the caller has prepared: model in eval mode, frozen parameters.
 
-        ``search`` is a cheaper twin of the objective, ``finish`` the share of the steps that it does not take (of
-        several parts: whether the finisher runs at all).
+        Each part climbs its own loss of the problem's objective. Of several parts, the finisher runs if there is a
+        proxy and ``exact_share`` is not 0.
         """
-        labels = objective.labels
-        if ids is not None and (ids.shape != labels.shape or ids.dtype != torch.int64):
-            given = f"{ids.dtype} of shape {tuple(ids.shape)}"
-            raise ImagesError(f"ids are {given}; give one int64 number per image, shape ({len(images)},)")
-        ids = torch.arange(len(images), device=images.device) if ids is None else ids
-        draws = (Streams(0) if streams is None else streams).named(self.name)
-        images = images.detach()
+        objective, proxy = problem.objective, problem.proxy_objective
         if self.draws > 1:
             objective = objective.drawn(self.draws)
-            search = search.drawn(self.draws) if search is not None else None
+            proxy = proxy.drawn(self.draws) if proxy is not None else None
+        problem = dataclasses.replace(
+            problem,
+            objective=objective,
+            proxy_objective=proxy,
+            images=problem.images.detach(),
+            streams=problem.streams.named(self.name),
+        )
         if len(self.parts) == 1:
             part = self.parts[0]
-            aim = search.with_loss(part.loss) if search is not None else None
-            found = part.engine.run(objective.with_loss(part.loss), images, ids, draws, aim, finish)
-            by = torch.where(found.fooled, 0, -1)
+            problem = dataclasses.replace(
+                problem,
+                objective=objective.with_loss(part.loss),
+                proxy_objective=proxy.with_loss(part.loss) if proxy is not None else None,
+            )
+            perturbed = part.engine.run(problem)
+            fooled_by_part = torch.where(perturbed.fooled, 0, -1)
         else:
-            finisher = self.finisher if search is not None and finish > 0 else None
-            found, by = run_parts(self.parts, finisher, objective, search, images, ids, draws, memory)
-        return self._checked(found, by, images)
+            finisher = self.finisher if proxy is not None and problem.exact_share > 0 else None
+            perturbed, fooled_by_part = run_parts(self.parts, finisher, problem, checkpoint)
+        return self._checked(perturbed, fooled_by_part, problem.images)
 
-    def _checked(self, found: Perturbed, by: Tensor, images: Tensor) -> Attacked:
-        """Recompute distance and box from the images themselves: an engine's word is not enough."""
+    def _checked(self, perturbed: Perturbed, fooled_by_part: Tensor, images: Tensor) -> Attacked:
+        """Recompute distance and box from the images themselves, whatever the engine says."""
         # Subtracted in float64: the rounding of a half-precision difference is a thousand times the tolerance.
-        distances = self.threat.norm(found.images.double() - images.double())
+        distances = self.threat.norm(perturbed.images.double() - images.double())
         inside = (
-            (distances <= self.threat.eps + TOLERANCE).all() and (found.images >= 0).all() and (found.images <= 1).all()
+            (distances <= self.threat.eps + TOLERANCE).all()
+            and (perturbed.images >= 0).all()
+            and (perturbed.images <= 1).all()
         )
-        if not inside or not torch.isfinite(found.images).all():
+        if not inside or not torch.isfinite(perturbed.images).all():
             raise ImagesError(f"attack {self.name} left {self.threat} or the box [0,1]; this is a fault of the attack")
         return Attacked(
-            images=found.images,
-            losses=found.losses,
-            fooled=found.fooled,
-            flat=found.flat,
-            by=by,
+            images=perturbed.images,
+            losses=perturbed.losses,
+            fooled=perturbed.fooled,
+            zero_gradient=perturbed.zero_gradient,
+            fooled_by_part=fooled_by_part,
             distances=distances,
-            model_images=found.model_images,
+            model_images=perturbed.model_images,
         )
 
 

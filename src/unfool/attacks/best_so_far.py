@@ -1,6 +1,6 @@
-"""What one run of an attack has seen of each image of its batch, and what it may believe.
+"""What an attack's run keeps of each image of its batch: the best point, its loss, and whether the model is fooled.
 
-Legend: B images of the batch, n of them in play at a step.
+Legend: B images of the batch, n of them still attacked at a step.
 """
 
 from __future__ import annotations
@@ -23,73 +23,83 @@ without the forward pass that would check it, for training."""
 
 @dataclass(frozen=True, kw_only=True)
 class Perturbed:
-    """``images`` (B, C, H, W) inside ball and box; ``losses`` (B,) the highest loss that was seen for each image
-    ("last": its loss at the image given; downhill: the lowest); ``fooled`` (B,) whether any point that was confirmed
-    fooled the objective ("last": whether the image given does); ``flat`` (B,) not fooled, and no gradient at any
-    step; ``model_images`` how many images went through the objective."""
+    """What an engine returns.
+
+    Args:
+        images: Perturbed images (B, C, H, W), inside ball and box.
+        losses: The highest loss (B,) seen for each image; for the goal "last" the loss at the image returned; for a
+            descending engine the lowest.
+        fooled: Whether any confirmed point of the image fooled the objective (B,); for "last" whether the image
+            returned does.
+        zero_gradient: Not fooled, and the gradient was zero at every step (B,).
+        model_images: How many images went through the objective.
+    """
 
     images: Tensor
     losses: Tensor
     fooled: Tensor
-    flat: Tensor
+    zero_gradient: Tensor
     model_images: int
 
 
 class BestSoFar:
-    """Best points, losses and successes of images (B, C, H, W); ``gradients`` False for a search that takes none."""
+    """Best points, losses and successes of ``images`` (B, C, H, W); ``gradients`` False for a search without them."""
 
     def __init__(self, images: Tensor, goal: Goal, *, uphill: bool = True, gradients: bool = True):
         count, device = len(images), images.device
         self.goal = goal
         self.sign = 1 if uphill else -1
-        self.best = images.clone()
+        self.images = images.clone()
         self.losses = torch.full((count,), -math.inf, device=device)
         self.best_losses = self.losses.clone()
         self.fooled = torch.zeros(count, dtype=torch.bool, device=device)
-        self.flat = torch.full((count,), gradients, device=device)
+        self.zero_gradient = torch.full((count,), gradients, device=device)
         self.model_images = 0
 
-    def standing(self) -> Tensor:
-        """Rows that are still in play."""
+    def remaining_rows(self) -> Tensor:
+        """Rows of the images that are still attacked."""
         if self.goal == "success":
             return (~self.fooled).nonzero().squeeze(1)
-        return torch.arange(len(self.best), device=self.best.device)
+        return torch.arange(len(self.images), device=self.images.device)
 
-    def read(self, objective: Objective, points: Tensor, rows: Tensor) -> ObjectiveValue:
+    def evaluate(self, objective: Objective, points: Tensor, rows: Tensor) -> ObjectiveValue:
         """The objective at points (n, C, H, W), counted; NonFiniteError for a loss that is NaN or infinite."""
-        reading = objective(points, rows)
+        value = objective(points, rows)
         self.model_images += len(points) * getattr(objective, "draws", 1)
-        if not torch.isfinite(reading.losses.detach()).all():
+        if not torch.isfinite(value.losses.detach()).all():
             raise NonFiniteError(
                 "the model gave a NaN or infinite loss under attack; check its weights and its outputs"
             )
-        return reading
+        return value
 
-    def look(self, objective: Objective, points: Tensor, rows: Tensor) -> tuple[Tensor, ObjectiveValue]:
-        """Points that a gradient can be taken by, and the reading there."""
+    def evaluate_with_graph(self, objective: Objective, points: Tensor, rows: Tensor) -> tuple[Tensor, ObjectiveValue]:
+        """A leaf copy of the points that requires grad, and the objective there, with its graph."""
         with torch.enable_grad():
-            moving = points.detach().requires_grad_()
-            return moving, self.read(objective, moving, rows)
+            leaves = points.detach().requires_grad_()
+            return leaves, self.evaluate(objective, leaves, rows)
 
-    def gradient(self, moving: Tensor, reading: ObjectiveValue, keep: Tensor | None, rows: Tensor) -> Tensor:
+    def gradient(self, leaves: Tensor, value: ObjectiveValue, keep: Tensor | None, rows: Tensor) -> Tensor:
         """The gradient by the images ``rows``, those in the mask ``keep``; never one by a parameter."""
-        losses, gradient = reading.losses, None
+        losses, gradient = value.losses, None
         if losses.requires_grad:
             weights = torch.ones_like(losses) if keep is None else keep.to(losses.dtype)
-            (gradient,) = torch.autograd.grad(losses, moving, weights, allow_unused=True)
+            (gradient,) = torch.autograd.grad(losses, leaves, weights, allow_unused=True)
         if gradient is None:
-            gradient = torch.zeros_like(moving)
+            gradient = torch.zeros_like(leaves)
         if keep is not None:
             gradient = gradient[keep]
         if not torch.isfinite(gradient).all():
             raise NonFiniteError("the model gave a NaN or infinite gradient under attack; check its non-linearities")
-        self.flat[rows] &= ~gradient.flatten(1).any(1)
+        self.zero_gradient[rows] &= ~gradient.flatten(1).any(1)
         return gradient.detach()
 
-    def record(self, rows: Tensor, points: Tensor, reading: ObjectiveValue) -> Tensor | None:
-        """Note points that the objective itself has judged; give the mask of images that stay, None if all do."""
-        losses = reading.losses.detach().to(self.losses.dtype) * self.sign
-        fooled = torch.zeros_like(rows, dtype=torch.bool) if reading.fooled is None else reading.fooled
+    def record(self, rows: Tensor, points: Tensor, value: ObjectiveValue) -> Tensor | None:
+        """Keep the better of old and new points; return the mask of images that stay, None if all do.
+
+        ``value`` is the objective's own at the points, not a proxy's.
+        """
+        losses = value.losses.detach().to(self.losses.dtype) * self.sign
+        fooled = torch.zeros_like(rows, dtype=torch.bool) if value.fooled is None else value.fooled
         if self.goal in ("last", "last_unchecked"):
             better = torch.ones_like(fooled)
             self.fooled[rows], self.losses[rows] = fooled, losses
@@ -99,15 +109,15 @@ class BestSoFar:
             self.fooled[rows] |= fooled
             self.losses[rows] = torch.maximum(self.losses[rows], losses)
         self.best_losses[rows] = torch.where(better, losses, self.best_losses[rows])
-        self.best[rows[better]] = points[better].to(self.best.dtype)
+        self.images[rows[better]] = points[better].to(self.images.dtype)
         return ~fooled if self.goal == "success" and fooled.any() else None
 
     def result(self) -> Perturbed:
-        """What the run has come to."""
+        """What the run returns."""
         return Perturbed(
-            images=self.best,
+            images=self.images,
             losses=self.losses * self.sign,
             fooled=self.fooled,
-            flat=self.flat & ~self.fooled,
+            zero_gradient=self.zero_gradient & ~self.fooled,
             model_images=self.model_images,
         )

@@ -1,6 +1,6 @@
-"""An attack's parts, and how they follow one another: each is given the images that all before it left standing.
+"""An attack's parts, run in order: each attacks the images that no part before it has fooled.
 
-Legend: B images of the batch, n of them still standing.
+Legend: B images of the batch, n of them not fooled yet.
 """
 
 from __future__ import annotations
@@ -14,35 +14,10 @@ from torch import Tensor
 
 from unfool.attacks.best_so_far import BestSoFar, Perturbed
 from unfool.attacks.objective import LabelLoss
-from unfool.core.streams import Streams
-from unfool.core.threat import ThreatModel
+from unfool.attacks.problem import Engine, Problem
 
 FINISH = "finish"
-"""Name of the last part of a search in bf16, which the model itself takes from the best point of each image."""
-
-
-class Engine(Protocol):
-    """Moves images along an objective."""
-
-    @property
-    def threat(self) -> ThreatModel: ...
-
-    def run(
-        self,
-        objective: LabelLoss,
-        images: Tensor,
-        ids: Tensor,
-        streams: Streams,
-        search: LabelLoss | None = None,
-        finish: float = 0.1,
-        starts: Tensor | None = None,
-    ) -> Perturbed:
-        """Perturb images (B, C, H, W); ids (B,) name them for the draws, and nothing depends on batch-mates.
-
-        ``search`` is a cheaper twin of the objective: what it claims counts once the objective has confirmed it. The
-        last share ``finish`` of the steps is the objective's own. ``starts`` take the place of the engine's start.
-        """
-        ...
+"""Name of the last part under a bf16 proxy: steps of the model itself, from the best point of each image."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,88 +30,90 @@ class Part:
     gradients: bool = True
 
 
-class Memory(Protocol):
-    """Where a batch's state is kept between parts, so that an attack that was stopped goes on after the last one."""
+class Checkpoint(Protocol):
+    """Keeps a batch's state between parts, so that an attack that was stopped continues after its last part."""
 
-    def load(self) -> dict[str, Tensor] | None: ...
+    def load(self) -> dict[str, Tensor] | None:
+        """The state after the last finished part, None if there is none."""
+        ...
 
-    def save(self, state: dict[str, Tensor]) -> None: ...
+    def save(self, state: dict[str, Tensor]) -> None:
+        """Keep the state after a part."""
+        ...
 
 
 def run_parts(
-    parts: Sequence[Part],
-    finisher: Part | None,
-    objective: LabelLoss,
-    search: LabelLoss | None,
-    images: Tensor,
-    ids: Tensor,
-    streams: Streams,
-    memory: Memory | None = None,
+    parts: Sequence[Part], finisher: Part | None, problem: Problem[LabelLoss], checkpoint: Checkpoint | None = None
 ) -> tuple[Perturbed, Tensor]:
-    """Run the parts in order, each on what still stands; give what was found, and by which part (B,), -1 if by none.
+    """Run the parts in order; return the perturbed images, and which part fooled each (B,), -1 if none did.
 
-    Images that are misclassified as they are come back so. Of those that stand to the end comes the point with the
-    highest margin any part ended on, which is where ``finisher`` (if there is a search to make good) starts from.
+    Images that are misclassified as they are come back unchanged. An image that no part fooled comes back as the point
+    with the highest margin that any part returned. ``finisher``, where a proxy was used, starts from those points.
     """
-    state = memory.load() if memory is not None else None
+    state = checkpoint.load() if checkpoint is not None else None
     if state is None:
-        state = _begun(objective, images)
+        state = _initial_state(problem)
     plan = [*parts, *([finisher] if finisher is not None else [])]
     for index in range(int(state["done"]), len(plan)):
-        part, last = plan[index], index == len(parts)
+        part, finishing = plan[index], index == len(parts)
         rows = (~state["fooled"]).nonzero().squeeze(1)
         if len(rows):
-            there = objective.on(rows)
-            found = part.engine.run(
-                there.with_loss(part.loss),
-                images[rows],
-                ids[rows],
-                streams.named(part.name),
-                search.on(rows).with_loss(part.loss) if search is not None and not last else None,
-                finish=0.0,
-                starts=state["images"][rows] if last else None,
+            objective, proxy = problem.objective.on(rows), problem.proxy_objective
+            perturbed = part.engine.run(
+                Problem(
+                    objective=objective.with_loss(part.loss),
+                    images=problem.images[rows],
+                    ids=problem.ids[rows],
+                    streams=problem.streams.named(part.name),
+                    starts=state["images"][rows] if finishing else None,
+                    proxy_objective=(
+                        proxy.on(rows).with_loss(part.loss) if proxy is not None and not finishing else None
+                    ),
+                    exact_share=0.0,
+                )
             )
-            _noted(state, rows, found, index, there, part.gradients)
+            _update(state, rows, perturbed, index, objective, part.gradients)
         state["done"].fill_(index + 1)
-        if memory is not None:
-            memory.save(state)
+        if checkpoint is not None:
+            checkpoint.save(state)
     perturbed = Perturbed(
         images=state["images"],
         losses=state["margins"],
         fooled=state["fooled"],
-        flat=state["flat"] & ~state["fooled"],
+        zero_gradient=state["zero_gradient"] & ~state["fooled"],
         model_images=int(state["model_images"]),
     )
-    return perturbed, state["by"]
+    return perturbed, state["fooled_by_part"]
 
 
-def _begun(objective: LabelLoss, images: Tensor) -> dict[str, Tensor]:
+def _initial_state(problem: Problem[LabelLoss]) -> dict[str, Tensor]:
+    images = problem.images
     rows = torch.arange(len(images), device=images.device)
-    course = BestSoFar(images, "best", gradients=False)
+    best_so_far = BestSoFar(images, "best", gradients=False)
     with torch.no_grad():
-        clean = course.read(objective.with_loss("margin"), images, rows)
+        clean = best_so_far.evaluate(problem.objective.with_loss("margin"), images, rows)
     return {
         "images": images.clone(),
         "margins": clean.losses.float(),
         "fooled": torch.zeros_like(rows, dtype=torch.bool) if clean.fooled is None else clean.fooled,
-        "flat": torch.ones_like(rows, dtype=torch.bool),
-        "by": torch.full_like(rows, -1),
-        "model_images": torch.tensor(course.model_images),
+        "zero_gradient": torch.ones_like(rows, dtype=torch.bool),
+        "fooled_by_part": torch.full_like(rows, -1),
+        "model_images": torch.tensor(best_so_far.model_images),
         "done": torch.tensor(0),
     }
 
 
-def _noted(
-    state: dict[str, Tensor], rows: Tensor, found: Perturbed, index: int, objective: LabelLoss, gradients: bool
+def _update(
+    state: dict[str, Tensor], rows: Tensor, perturbed: Perturbed, index: int, objective: LabelLoss, gradients: bool
 ) -> None:
-    """Keep a part's successes, and for the others its point where that has the highest margin so far."""
+    """Keep a part's successes, and for the other images its point where that has the highest margin so far."""
     with torch.no_grad():
-        margins = objective.with_loss("margin")(found.images, torch.arange(len(rows), device=rows.device)).losses
-    better = found.fooled | (margins > state["margins"][rows])
-    state["images"][rows[better]] = found.images[better]
+        margins = objective.with_loss("margin")(perturbed.images, torch.arange(len(rows), device=rows.device)).losses
+    better = perturbed.fooled | (margins > state["margins"][rows])
+    state["images"][rows[better]] = perturbed.images[better]
     state["margins"][rows[better]] = margins[better].float()
-    state["fooled"][rows] |= found.fooled
-    state["by"][rows[found.fooled]] = index
+    state["fooled"][rows] |= perturbed.fooled
+    state["fooled_by_part"][rows[perturbed.fooled]] = index
     if gradients:
-        state["flat"][rows] &= found.flat
-    state["model_images"] += found.model_images + len(rows) * objective.draws
+        state["zero_gradient"][rows] &= perturbed.zero_gradient
+    state["model_images"] += perturbed.model_images + len(rows) * objective.draws

@@ -24,7 +24,8 @@ from unfool.attacks.base import ATTACKS, Attack
 from unfool.attacks.best_so_far import BestSoFar, Perturbed
 from unfool.attacks.ensemble import Part
 from unfool.attacks.objective import LabelLoss, Objective, ObjectiveValue
-from unfool.attacks.projected_gradient import AGAIN
+from unfool.attacks.problem import Problem
+from unfool.attacks.projected_gradient import RECOMPUTE_BELOW
 from unfool.core.config import build, configured
 from unfool.core.errors import SpecError
 from unfool.core.hyperplane import plane_distances, to_hyperplane
@@ -105,47 +106,41 @@ class Fab:
                 "give steps ≥ 0, targets ≥ 0, restarts ≥ 1"
             )
 
-    def run(
-        self,
-        objective: LabelLoss,
-        images: Tensor,
-        ids: Tensor,
-        streams: Streams,
-        search: LabelLoss | None = None,
-        finish: float = 0.1,
-        starts: Tensor | None = None,
-    ) -> Perturbed:
-        """Attack images (B, C, H, W); as every engine's ``run``, but ``starts`` are ignored.
+    def run(self, problem: Problem[LabelLoss]) -> Perturbed:
+        """Perturb the problem's images; its ``starts`` are ignored.
 
-        A search's successes are confirmed where they occur, and an image that fails the test goes on. ``losses`` are
+        A proxy's successes are confirmed where they occur, and an image that fails the test goes on. ``losses`` are
         the highest differences of a target's logit and the label's seen inside the ball, at least the clean margin.
         Raises NonFiniteError for a NaN loss or gradient.
         """
-        course = BestSoFar(images, "success", gradients=self.steps > 0)
+        objective, proxy, images = problem.objective, problem.proxy_objective, problem.images
+        best_so_far = BestSoFar(images, "success", gradients=self.steps > 0)
         rows = torch.arange(len(images), device=images.device)
         every = _EveryBoundary(objective)
         with torch.no_grad():
-            course.record(rows, images, course.read(every, images, rows))
-        aims = min(self.targets, every.each.shape[1])
-        columns = every.each.argsort(dim=1, descending=True, stable=True)[:, :aims]
+            best_so_far.record(rows, images, best_so_far.evaluate(every, images, rows))
+        count = min(self.targets, every.each.shape[1])
+        columns = every.each.argsort(dim=1, descending=True, stable=True)[:, :count]
         targets = (objective.labels[:, None] + 1 + columns) % (every.each.shape[1] + 1)
-        rough = self.steps - math.ceil(self.steps * finish) if search is not None else 0
+        proxy_steps = problem.proxy_steps(self.steps)
         # The first trial goes alone: on most networks it ends most images, and the others would run for nothing.
-        waiting, count = list(range(self.restarts * max(1, aims) if self.steps else 0)), 1
-        while waiting and len(rows := course.standing()):
-            group, waiting = waiting[:count], waiting[count:]
-            begun = [self._start(images[rows], ids[rows], streams.at(trial), trial // max(1, aims)) for trial in group]
-            wanted = torch.cat([targets[rows, trial % aims] for trial in group]) if aims else None
+        waiting, at_once = list(range(self.restarts * max(1, count) if self.steps else 0)), 1
+        while waiting and len(rows := best_so_far.remaining_rows()):
+            group, waiting = waiting[:at_once], waiting[at_once:]
+            starts = [
+                self._start(images[rows], problem.ids[rows], problem.streams.at(trial), trial // max(1, count))
+                for trial in group
+            ]
+            classes = torch.cat([targets[rows, trial % count] for trial in group]) if count else None
             trials = rows.repeat(len(group))
-            aim = _aimed(objective, trials, wanted)
-            judges = [aim] * (self.steps + 1)
-            if search is not None:
-                judges[:rough] = [_aimed(search, trials, wanted)] * rough
+            judges = [_trial_objective(objective, trials, classes)] * (self.steps + 1)
+            if proxy is not None:
+                judges[:proxy_steps] = [_trial_objective(proxy, trials, classes)] * proxy_steps
             tried = BestSoFar(images[trials], "success", gradients=self.steps > 0)
-            self._walk(tried, judges, torch.cat(begun), len(group))
-            _settle(course, rows, tried, len(group))
-            count = max(1, STACK // max(1, len(rows) * images[0].numel()))
-        return course.result()
+            self._run(tried, judges, torch.cat(starts), len(group))
+            _merge_trials(best_so_far, rows, tried, len(group))
+            at_once = max(1, STACK // max(1, len(rows) * images[0].numel()))
+        return best_so_far.result()
 
     def _start(self, origins: Tensor, ids: Tensor, streams: Streams, restart: int) -> Tensor:
         """The clean images, or for a restart points half of eps away."""
@@ -157,34 +152,34 @@ class Fab:
         scale = (self.threat.eps / 2 / self.threat.norm(direction)).to(direction.dtype)
         return (origins + _column(scale, origins) * direction).clamp_(0.0, 1.0).to(origins.dtype)
 
-    def _walk(self, course: BestSoFar, judges: Sequence[Objective], starts: Tensor, trials: int) -> None:
+    def _run(self, best_so_far: BestSoFar, judges: Sequence[Objective], starts: Tensor, trials: int) -> None:
         """Take every step; ``judges`` are what looks at the starts and at the point after each step, the last of them
-        the objective itself. The course's rows are ``trials`` times the same images."""
+        the objective itself. The best_so_far's rows are ``trials`` times the same images."""
         rows = torch.arange(len(starts), device=starts.device)
         lengths = torch.full((len(starts),), math.inf, dtype=torch.float64, device=starts.device)
-        front = _Front(rows, course.best.clone(), starts, starts.clone(), lengths)
-        moving, reading = course.look(judges[0], starts, rows)
-        values, normals = self._plane(course, judges[0], moving, reading, None, rows)
+        front = _Front(rows, best_so_far.images.clone(), starts, starts.clone(), lengths)
+        moving, value = best_so_far.evaluate_with_graph(judges[0], starts, rows)
+        values, normals = self._plane(best_so_far, judges[0], moving, value, None, rows)
         for step, judge in enumerate(judges[1:], 1):
             points = self._step(front, values, normals)
-            looked = [course.look(judge, points, front.rows)]
-            reading = looked[0][1]
-            across = torch.zeros_like(front.rows, dtype=torch.bool) if reading.fooled is None else reading.fooled
-            self._note(course, judges[-1], judge, front, points, reading, across)
-            del reading
+            looked = [best_so_far.evaluate_with_graph(judge, points, front.rows)]
+            value = looked[0][1]
+            across = torch.zeros_like(front.rows, dtype=torch.bool) if value.fooled is None else value.fooled
+            self._note(best_so_far, judges[-1], judge, front, points, value, across)
+            del value
             # A trial is over when it, or an earlier one of its image, has succeeded.
-            over = course.fooled.view(trials, -1).int().cummax(0).values.flatten().bool()
+            over = best_so_far.fooled.view(trials, -1).int().cummax(0).values.flatten().bool()
             stays = ~over[front.rows]
             front = front.kept(stays)
             if not len(front.rows) or step == self.steps:
                 break
-            values, normals = self._planes(course, judge, looked, stays, across, front)
+            values, normals = self._planes(best_so_far, judge, looked, stays, across, front)
         if len(front.rows):
             found = front.lengths < math.inf
             front.points[found] = front.nearest[found]
             inside = self.threat.project(front.points, front.origins)
             with torch.no_grad():
-                course.record(front.rows, inside, course.read(judges[-1], inside, front.rows))
+                best_so_far.record(front.rows, inside, best_so_far.evaluate(judges[-1], inside, front.rows))
 
     def _step(self, front: _Front, values: Tensor, normals: Tensor) -> Tensor:
         """From the point and from the clean image past the plane <w, x - point> = -value, and between the two."""
@@ -200,12 +195,12 @@ class Fab:
 
     def _note(
         self,
-        course: BestSoFar,
+        best_so_far: BestSoFar,
         aim: Objective,
         judge: Objective,
         front: _Front,
         points: Tensor,
-        reading: ObjectiveValue,
+        value: ObjectiveValue,
         across: Tensor,
     ) -> None:
         """Record what the objective says of points inside the ball, and bring back those across the boundary."""
@@ -216,8 +211,8 @@ class Fab:
         if bool(inside.any()):
             rows, found = front.rows[inside], points[inside]
             with torch.no_grad():
-                said = ObjectiveValue(losses=reading.losses[inside], fooled=across[inside])
-                course.record(rows, found, said if judge is aim else course.read(aim, found, rows))
+                said = ObjectiveValue(losses=value.losses[inside], fooled=across[inside])
+                best_so_far.record(rows, found, said if judge is aim else best_so_far.evaluate(aim, found, rows))
         nearer = across & (lengths < front.lengths)
         front.nearest[nearer] = points[nearer]
         front.lengths[nearer] = lengths[nearer]
@@ -226,7 +221,7 @@ class Fab:
 
     def _planes(
         self,
-        course: BestSoFar,
+        best_so_far: BestSoFar,
         judge: Objective,
         looked: list[tuple[Tensor, ObjectiveValue]],
         stays: Tensor,
@@ -238,39 +233,39 @@ class Fab:
         again = across[stays]
         settled = stays & ~across
         # Taken out of the caller's hands: two graphs at once would be the most memory of the whole attack.
-        moving, reading = looked.pop()
+        moving, value = looked.pop()
         # To every boundary there is a backward pass, beside which a forward pass costs little: waste none of them.
-        least = 1.0 if isinstance(judge, _EveryBoundary) else AGAIN
+        least = 1.0 if isinstance(judge, _EveryBoundary) else RECOMPUTE_BELOW
         if int(settled.sum()) < least * len(settled):
-            del moving, reading
-            moving, reading = course.look(judge, front.points, front.rows)
-            return self._plane(course, judge, moving, reading, None, front.rows)
-        ready = self._plane(course, judge, moving, reading, settled, front.rows[~again])
-        del moving, reading
+            del moving, value
+            moving, value = best_so_far.evaluate_with_graph(judge, front.points, front.rows)
+            return self._plane(best_so_far, judge, moving, value, None, front.rows)
+        ready = self._plane(best_so_far, judge, moving, value, settled, front.rows[~again])
+        del moving, value
         if not bool(again.any()):
             return ready
         values = ready[0].new_empty(len(again))
         normals = ready[1].new_empty(front.points.shape)
         values[~again], normals[~again] = ready
-        moving, reading = course.look(judge, front.points[again], front.rows[again])
-        values[again], normals[again] = self._plane(course, judge, moving, reading, None, front.rows[again])
+        moving, value = best_so_far.evaluate_with_graph(judge, front.points[again], front.rows[again])
+        values[again], normals[again] = self._plane(best_so_far, judge, moving, value, None, front.rows[again])
         return values, normals
 
     def _plane(
         self,
-        course: BestSoFar,
+        best_so_far: BestSoFar,
         judge: Objective,
         moving: Tensor,
-        reading: ObjectiveValue,
+        value: ObjectiveValue,
         keep: Tensor | None,
         rows: Tensor,
     ) -> tuple[Tensor, Tensor]:
         """Value and gradient of the boundary that a trial aims at, or that seems nearest."""
-        values = reading.losses.detach()
+        values = value.losses.detach()
         if isinstance(judge, _EveryBoundary) and judge.each.requires_grad:
             values, normals = self._nearest(judge.each, moving)
-            reading = ObjectiveValue(losses=(moving * normals).flatten(1).sum(1))  # whose gradient they are
-        normals = course.gradient(moving, reading, keep, rows)
+            value = ObjectiveValue(losses=(moving * normals).flatten(1).sum(1))  # whose gradient they are
+        normals = best_so_far.gradient(moving, value, keep, rows)
         return (values if keep is None else values[keep]), normals
 
     def _nearest(self, each: Tensor, moving: Tensor) -> tuple[Tensor, Tensor]:
@@ -286,22 +281,22 @@ class Fab:
         return values, normals
 
 
-def _aimed(objective: LabelLoss, trials: Tensor, targets: Tensor | None) -> Objective:
+def _trial_objective(objective: LabelLoss, trials: Tensor, targets: Tensor | None) -> Objective:
     """What the trials of these rows of the batch climb, by the number of the trial."""
     there = objective.on(trials)
     return _EveryBoundary(there) if targets is None else there.with_loss("difference", targets)
 
 
-def _settle(course: BestSoFar, rows: Tensor, tried: BestSoFar, trials: int) -> None:
+def _merge_trials(best_so_far: BestSoFar, rows: Tensor, tried: BestSoFar, trials: int) -> None:
     """Of each image's trials take the earliest that succeeded, or else the one with the highest loss."""
     fooled = tried.fooled.view(trials, -1)
     earliest = (fooled.int() * torch.arange(trials, 0, -1, device=rows.device)[:, None]).argmax(0)
     best = torch.where(fooled.any(0), earliest, tried.best_losses.view(trials, -1).argmax(0))
     chosen = best * len(rows) + torch.arange(len(rows), device=rows.device)
     said = ObjectiveValue(losses=tried.best_losses[chosen], fooled=tried.fooled[chosen])
-    course.record(rows, tried.best[chosen], said)
-    course.flat[rows] &= tried.flat.view(trials, -1).all(0)
-    course.model_images += tried.model_images
+    best_so_far.record(rows, tried.images[chosen], said)
+    best_so_far.zero_gradient[rows] &= tried.zero_gradient.view(trials, -1).all(0)
+    best_so_far.model_images += tried.model_images
 
 
 def _column(values: Tensor, like: Tensor) -> Tensor:

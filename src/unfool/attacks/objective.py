@@ -33,7 +33,7 @@ class ObjectiveValue:
 
 
 class Objective(Protocol):
-    """Images (n, C, H, W) and the rows (n,) they have in the original batch → a reading."""
+    """Images (n, C, H, W) and the rows (n,) they have in the original batch → their losses, and who is fooled."""
 
     def __call__(self, images: Tensor, rows: Tensor) -> ObjectiveValue: ...
 

@@ -15,12 +15,15 @@ from torch import Tensor
 
 from unfool.attacks.best_so_far import BestSoFar, Goal, Perturbed
 from unfool.attacks.objective import Objective, ObjectiveValue
+from unfool.attacks.problem import Problem
 from unfool.core.errors import SpecError
-from unfool.core.streams import Streams
 from unfool.core.threat import ThreatModel
 
-AGAIN = 0.5
-"""Share of a step's images that stay, below which a pass for them alone costs less than a backward pass for all."""
+RECOMPUTE_BELOW = 0.5
+"""Share of a step's images that stay, below which a new pass for them alone costs less than a backward pass for all."""
+
+_Points = tuple[Tensor, Tensor, Tensor]
+"""Rows (n,) in the batch, and the origins and points (n, C, H, W) of these images."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,115 +52,95 @@ class ProjectedGradient:
         if self.restarts > 1 and not self.random_start:
             raise SpecError(f"{self.restarts} restarts without a random start repeat one run; set random_start")
 
-    def run(
-        self,
-        objective: Objective,
-        images: Tensor,
-        ids: Tensor,
-        streams: Streams,
-        search: Objective | None = None,
-        finish: float = 0.1,
-        starts: Tensor | None = None,
-    ) -> Perturbed:
-        """Perturb images (B, C, H, W) in [0,1], from ``starts`` instead of themselves if given.
+    def run(self, problem: Problem[Objective]) -> Perturbed:
+        """Perturb the problem's images.
 
-        ``search`` is a cheaper, less precise form of the objective. It then drives all steps but the last share
-        ``finish`` of them: every success it reports is confirmed by ``objective``, and what it leaves standing, or
-        claimed wrongly, is finished with ``objective``'s own gradient. For ``best``, ``objective`` judges what the
-        search likes best beside its own iterates. Raises NonFiniteError for a loss or gradient
-        that is NaN or infinite.
+        A proxy objective drives all steps but the last share. Every success that it reports is confirmed by the
+        objective; images that it did not fool, or claimed wrongly, get the objective's own gradient in the last steps.
+        For the goal "best", the point that the proxy likes best is evaluated by the objective at the end. Raises
+        NonFiniteError for a loss or gradient that is NaN or infinite.
         """
-        course = BestSoFar(images, self.goal, uphill=self.uphill, gradients=self.steps > 0)
+        best_so_far = BestSoFar(problem.images, self.goal, uphill=self.uphill, gradients=self.steps > 0)
         for restart in range(self.restarts):
-            rows = course.standing()
+            rows = best_so_far.remaining_rows()
             if not len(rows):
                 break
-            origins, points = images[rows], (images if starts is None else starts)[rows]
-            if self.random_start and starts is None:
-                points = self.threat.sample(origins, ids[rows], streams.named("start").at(restart))
-            self._climb(course, objective, search, self.steps - math.ceil(self.steps * finish), rows, origins, points)
-        return course.result()
+            origins, points = problem.images[rows], problem.first_points[rows]
+            if self.random_start and problem.starts is None:
+                points = self.threat.sample(origins, problem.ids[rows], problem.streams.named("start").at(restart))
+            self._climb(best_so_far, problem, rows, origins, points)
+        return best_so_far.result()
 
     def _climb(
-        self,
-        course: BestSoFar,
-        objective: Objective,
-        search: Objective | None,
-        rough: int,
-        rows: Tensor,
-        origins: Tensor,
-        points: Tensor,
+        self, best_so_far: BestSoFar, problem: Problem[Objective], rows: Tensor, origins: Tensor, points: Tensor
     ) -> None:
-        claimed: list[tuple[Tensor, Tensor, Tensor]] = []
-        scout = (
-            BestSoFar(course.best, "best", uphill=self.uphill)
-            if search is not None and rough > 0 and self.goal == "best"
-            else None
+        """One restart: all steps from ``points`` (n, C, H, W)."""
+        objective, proxy = problem.objective, problem.proxy_objective
+        proxy_steps = problem.proxy_steps(self.steps)
+        claimed: list[_Points] = []
+        proxy_best = (
+            BestSoFar(best_so_far.images, "best", uphill=self.uphill) if proxy_steps and self.goal == "best" else None
         )
         for step in range(self.steps):
-            if step == rough and claimed:
-                rows, origins, points = self._confirm(course, objective, claimed, rows, origins, points)
+            if step == proxy_steps and claimed:
+                rows, origins, points = self._confirm(best_so_far, objective, claimed, rows, origins, points)
             if not len(rows):
                 continue
-            use = search if search is not None and step < rough else objective
-            moving, reading = course.look(use, points, rows)
-            if use is objective:
-                keep = course.record(rows, points, reading)
-            elif scout is not None:
-                keep = scout.record(rows, points, reading)
+            driver = proxy if proxy is not None and step < proxy_steps else objective
+            leaves, value = best_so_far.evaluate_with_graph(driver, points, rows)
+            if driver is objective:
+                keep = best_so_far.record(rows, points, value)
+            elif proxy_best is not None:
+                keep = proxy_best.record(rows, points, value)
             else:
-                keep = self._unclaimed(reading, claimed, rows, origins, points)
+                keep = self._set_aside(value, claimed, rows, origins, points)
             if keep is not None:
                 rows, origins, points = rows[keep], origins[keep], points[keep]
-                if len(rows) < AGAIN * len(keep):
+                if len(rows) < RECOMPUTE_BELOW * len(keep):
                     keep = None
                     if len(rows):
-                        moving, reading = course.look(use, points, rows)
+                        leaves, value = best_so_far.evaluate_with_graph(driver, points, rows)
             if len(rows):
-                points = self._move(points, course.gradient(moving, reading, keep, rows), origins)
+                points = self._step(points, best_so_far.gradient(leaves, value, keep, rows), origins)
         if claimed:
-            rows, origins, points = self._confirm(course, objective, claimed, rows, origins, points)
+            rows, origins, points = self._confirm(best_so_far, objective, claimed, rows, origins, points)
         if self.goal == "last_unchecked":
-            course.best[rows] = points
+            best_so_far.images[rows] = points
         elif len(rows):
             with torch.no_grad():
-                course.record(rows, points, course.read(objective, points, rows))
-                if scout is not None:
-                    course.record(rows, scout.best[rows], course.read(objective, scout.best[rows], rows))
+                best_so_far.record(rows, points, best_so_far.evaluate(objective, points, rows))
+                if proxy_best is not None:
+                    points = proxy_best.images[rows]
+                    best_so_far.record(rows, points, best_so_far.evaluate(objective, points, rows))
 
-    def _move(self, points: Tensor, gradient: Tensor, origins: Tensor) -> Tensor:
+    def _step(self, points: Tensor, gradient: Tensor, origins: Tensor) -> Tensor:
         direction = gradient if self.uphill else -gradient
-        moved = points + self.threat.steepest(direction, points, origins, self.step_size)
-        return self.threat.project(moved, origins)
+        ahead = points + self.threat.steepest(direction, points, origins, self.step_size)
+        return self.threat.project(ahead, origins)
 
-    def _unclaimed(
-        self,
-        reading: ObjectiveValue,
-        claimed: list[tuple[Tensor, Tensor, Tensor]],
-        rows: Tensor,
-        origins: Tensor,
-        points: Tensor,
+    def _set_aside(
+        self, value: ObjectiveValue, claimed: list[_Points], rows: Tensor, origins: Tensor, points: Tensor
     ) -> Tensor | None:
-        """Set aside what the search says is fooled; give the mask of the others, None if nobody leaves."""
-        if self.goal != "success" or reading.fooled is None or not reading.fooled.any():
+        """Append the images that the proxy calls fooled to ``claimed``; return the mask of the others, None if all."""
+        if self.goal != "success" or value.fooled is None or not value.fooled.any():
             return None
-        claimed.append((rows[reading.fooled], origins[reading.fooled], points[reading.fooled]))
-        return ~reading.fooled
+        claimed.append((rows[value.fooled], origins[value.fooled], points[value.fooled]))
+        return ~value.fooled
 
     def _confirm(
         self,
-        course: BestSoFar,
+        best_so_far: BestSoFar,
         objective: Objective,
-        claimed: list[tuple[Tensor, Tensor, Tensor]],
+        claimed: list[_Points],
         rows: Tensor,
         origins: Tensor,
         points: Tensor,
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Judge the search's successes by the objective; those that fail the test go back among the others."""
+    ) -> _Points:
+        """Evaluate the proxy's successes by the objective; those that do not fool it join the remaining images."""
         back, back_origins, back_points = (torch.cat(parts) for parts in zip(*claimed, strict=True))
         claimed.clear()
         with torch.no_grad():
-            keep = course.record(back, back_points, course.read(objective, back_points, back))
+            keep = best_so_far.record(back, back_points, best_so_far.evaluate(objective, back_points, back))
         if keep is not None:
             back, back_origins, back_points = back[keep], back_origins[keep], back_points[keep]
         return torch.cat([rows, back]), torch.cat([origins, back_origins]), torch.cat([points, back_points])

@@ -23,6 +23,7 @@ from unfool.attacks.base import ATTACKS, Attack
 from unfool.attacks.best_so_far import BestSoFar, Perturbed
 from unfool.attacks.ensemble import Part
 from unfool.attacks.objective import Objective
+from unfool.attacks.problem import Problem
 from unfool.attacks.square_moves import L1Moves, L2Moves, LinfMoves, Moves
 from unfool.core.config import build, configured
 from unfool.core.errors import SpecError
@@ -67,94 +68,87 @@ class Square:
         return min(side + (odd and side % 2 == 0), height, width)
 
     @torch.no_grad()
-    def run(
-        self,
-        objective: Objective,
-        images: Tensor,
-        ids: Tensor,
-        streams: Streams,
-        search: Objective | None = None,
-        finish: float = 0.1,
-        starts: Tensor | None = None,
-    ) -> Perturbed:
-        """Perturb images (B, C, H, W) in [0,1] until the objective is fooled; images that fool it already come back so.
+    def run(self, problem: Problem[Objective]) -> Perturbed:
+        """Perturb the problem's images until the objective is fooled; images that fool it already come back unchanged.
 
-        ``search`` answers all queries but the last share ``finish``. Whatever it, or the objective itself, calls fooled
-        is projected and judged by ``objective`` at once, and searched on where that disagrees. Raises NonFiniteError
+        A proxy answers all queries but the last share. A point that it, or the objective itself, calls fooled is
+        projected and evaluated by the objective at once; where that disagrees the search goes on. Raises NonFiniteError
         for a loss that is NaN or infinite.
         """
-        course = BestSoFar(images, "success", gradients=False)
-        rows = course.standing()
-        course.record(rows, images, course.read(objective, images, rows))
-        rough = 0 if search is None else self.steps - math.ceil(self.steps * finish)
+        best_so_far = BestSoFar(problem.images, "success", gradients=False)
+        rows = best_so_far.remaining_rows()
+        best_so_far.record(rows, problem.images, best_so_far.evaluate(problem.objective, problem.images, rows))
         for restart in range(self.restarts if self.steps and self.threat.eps else 0):
-            rows = course.standing()
+            rows = best_so_far.remaining_rows()
             if len(rows):
-                walk = _Walk(self, course, objective, images, rows)
-                walk.go(search if rough and search is not None else objective, rough, ids, streams.at(restart), starts)
-        return course.result()
+                _Restart(self, best_so_far, problem, rows).run(problem.streams.at(restart))
+        return best_so_far.result()
 
 
-class _Walk:
-    """One restart: the best point so far of each image (B, C, H, W), and its loss as told by whoever is asked."""
+class _Restart:
+    """One restart: the best point so far of each image (B, C, H, W), and its loss by the objective that is queried."""
 
-    def __init__(self, settings: Square, course: BestSoFar, objective: Objective, images: Tensor, rows: Tensor):
+    def __init__(self, settings: Square, best_so_far: BestSoFar, problem: Problem[Objective], rows: Tensor):
         self.settings = settings
-        self.course = course
-        self.objective = objective
-        self.images = images
+        self.best_so_far = best_so_far
+        self.problem = problem
         self.rows = rows
-        self.points = at_least_fp32(images).clone()
+        images = at_least_fp32(problem.images)
+        self.points = images.clone()
         self.losses = torch.full((len(images),), -math.inf, dtype=torch.float64, device=images.device)
-        self.moves = MOVES[settings.threat.norm_name](at_least_fp32(images), settings.threat)
+        self.moves = MOVES[settings.threat.norm_name](images, settings.threat)
         self.draws = self.points.new_empty(len(rows), 0)
 
-    def go(self, asked: Objective, rough: int, ids: Tensor, streams: Streams, starts: Tensor | None) -> None:
-        """Start, then try one window after another; from step ``rough`` on ask the objective itself."""
-        if starts is None:
-            start = self.moves.start(self.rows, ids[self.rows], streams.named("start"))
+    def run(self, streams: Streams) -> None:
+        """Evaluate the start, then one window after another; the last steps query the objective, not its proxy."""
+        problem = self.problem
+        proxy_steps = problem.proxy_steps(self.settings.steps)
+        queried = problem.proxy_objective if problem.proxy_objective is not None and proxy_steps else problem.objective
+        if problem.starts is None:
+            start = self.moves.start(self.rows, problem.ids[self.rows], streams.named("start"))
         else:
-            start = at_least_fp32(starts)[self.rows]
-        self._try(asked, start, self.rows)
+            start = at_least_fp32(problem.starts)[self.rows]
+        self._try(queried, start, self.rows)
         for step in range(self.settings.steps):
-            if step == rough and asked is not self.objective:
-                asked = self.objective
+            if step == proxy_steps and queried is not problem.objective:
+                queried = problem.objective
                 self.losses.fill_(-math.inf)
-                self._try(asked, self.points[self.rows], self.rows)
+                self._try(queried, self.points[self.rows], self.rows)
             if not len(self.rows):
                 return
             if step % _CHUNK == 0:
-                named = streams.named("windows").at(step // _CHUNK)
-                self.draws = named.uniform(ids[self.rows], (_CHUNK, self.moves.draws))
-            height, width = self.images.shape[-2:]
+                window_streams = streams.named("windows").at(step // _CHUNK)
+                self.draws = window_streams.uniform(problem.ids[self.rows], (_CHUNK, self.moves.draws))
+            height, width = problem.images.shape[-2:]
             side = self.settings.side(step, height, width, self.moves.least, self.moves.odd)
             # index_select copies whole images; indexing by a tensor takes four times as long.
             points = self.points.index_select(0, self.rows)
             points, rows = self.moves.propose(points, self.rows, side, self.draws[:, step % _CHUNK])
             if len(rows):
-                self._try(asked, points, rows)
-        self._judge(self.rows)
+                self._try(queried, points, rows)
+        self._confirm(self.rows)
 
-    def _try(self, asked: Objective, points: Tensor, rows: Tensor) -> None:
-        """Keep those of the points (n, C, H, W) that have a higher loss; have judged what is called fooled."""
-        reading = self.course.read(asked, points.to(self.images.dtype), rows)
-        better = reading.losses > self.losses[rows]
-        ahead, points = rows[better], points[better]
-        self.losses[ahead] = reading.losses[better].to(self.losses.dtype)
-        self.points[ahead] = points
-        self.moves.settle(ahead, points)
-        if reading.fooled is not None:
-            self._judge(rows[better & reading.fooled])
+    def _try(self, queried: Objective, points: Tensor, rows: Tensor) -> None:
+        """Keep the points (n, C, H, W) with a higher loss; confirm those that are called fooled."""
+        value = self.best_so_far.evaluate(queried, points.to(self.problem.images.dtype), rows)
+        better = value.losses > self.losses[rows]
+        better_rows, points = rows[better], points[better]
+        self.losses[better_rows] = value.losses[better].to(self.losses.dtype)
+        self.points[better_rows] = points
+        self.moves.settle(better_rows, points)
+        if value.fooled is not None:
+            self._confirm(rows[better & value.fooled])
 
-    def _judge(self, rows: Tensor) -> None:
-        """Bring the best points of these rows into the ball to the last bit, and let the objective itself decide."""
+    def _confirm(self, rows: Tensor) -> None:
+        """Project the best points of these rows onto the ball to the last bit, and evaluate them by the objective."""
         if not len(rows):
             return
-        landed = self.settings.threat.project(self.points[rows].to(self.images.dtype), self.images[rows])
-        self.course.record(rows, landed, self.course.read(self.objective, landed, rows))
-        standing = ~self.course.fooled[self.rows]
-        if not bool(standing.all()):
-            self.rows, self.draws = self.rows[standing], self.draws[standing]
+        images, objective = self.problem.images, self.problem.objective
+        projected = self.settings.threat.project(self.points[rows].to(images.dtype), images[rows])
+        self.best_so_far.record(rows, projected, self.best_so_far.evaluate(objective, projected, rows))
+        remaining = ~self.best_so_far.fooled[self.rows]
+        if not bool(remaining.all()):
+            self.rows, self.draws = self.rows[remaining], self.draws[remaining]
 
 
 @configured

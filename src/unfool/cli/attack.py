@@ -54,7 +54,7 @@ class AttackCommand(SystemOptions):
         from unfool.cli.systems import open_system, read_threats
         from unfool.evaluation import craft, judge, save_set
         from unfool.evaluation.crafting.evaluation_folder import attack_folder, forget
-        from unfool.evaluation.evaluate import search_for
+        from unfool.evaluation.evaluate import proxy_for
         from unfool.training.progress import progress_bar
 
         attacks = [make_attack(self.attack, threat) for threat in read_threats(self.threat, self.norm)]
@@ -63,7 +63,7 @@ class AttackCommand(SystemOptions):
         table, column = system.images(self)
         for path in paths:
             check_writable(path)
-        search = search_for(system.network, self.precision)
+        proxy = proxy_for(system.network, self.precision)
         found: list[dict[str, Any]] = []
         for attack, path in zip(attacks, paths, strict=True):
             with progress_bar(stderr(), f"{self.attack} at {attack.threat}") as advance:
@@ -73,7 +73,7 @@ class AttackCommand(SystemOptions):
                     attack,
                     column=column,
                     seed=self.seed,
-                    search=search,
+                    proxy=proxy,
                     batch_size=self.batch_size,
                     folder=attack_folder(path.with_suffix(".state"), self.attack, attack),
                     report=lambda done, total, advance=advance: advance(done, total, ""),
@@ -81,7 +81,7 @@ class AttackCommand(SystemOptions):
             save_set(examples, path)
             forget(path.with_suffix(".state"), [self.attack], str(attack.threat))
             row = judge(system.network, examples).row(system.name)
-            found.append({"set": str(path), **row.to_json(), "flat": int(examples.flat.sum())})
+            found.append({"set": str(path), **row.to_json(), "flat": int(examples.zero_gradient.sum())})
         if self.json:
             print_json({"sets": found} if self.norm == "all" else found[0])
         else:

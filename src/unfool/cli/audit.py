@@ -62,7 +62,7 @@ class AuditCommand(SystemOptions):
         from unfool.evaluation import craft, load_set
         from unfool.evaluation.adaptive.audit import audit
         from unfool.evaluation.crafting.batches import BATCH_SIZE
-        from unfool.evaluation.evaluate import search_for
+        from unfool.evaluation.evaluate import proxy_for
         from unfool.training.progress import progress_bar
 
         attack = make_attack(self.attack, self.threat)
@@ -87,7 +87,7 @@ class AuditCommand(SystemOptions):
                     attack,
                     column=column,
                     seed=self.seed,
-                    search=search_for(system.network, self.precision),
+                    proxy=proxy_for(system.network, self.precision),
                     batch_size=self.batch_size,
                     report=lambda done, total: advance(done, total, ""),
                 )

@@ -91,8 +91,8 @@ class DefenseAware(LabelLoss):
         self.threshold = threshold
 
     def __call__(self, images: Tensor, rows: Tensor) -> ObjectiveValue:
-        reading = super().__call__(images, rows)
+        value = super().__call__(images, rows)
         noticed = self.notice(images, rows if self.origin is None else self.origin[rows])
         if self.threshold is not None:
             noticed = F.relu(noticed - self.threshold)
-        return ObjectiveValue(losses=reading.losses - self.weight * noticed, fooled=reading.fooled)
+        return ObjectiveValue(losses=value.losses - self.weight * noticed, fooled=value.fooled)

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from unfool.attacks.best_so_far import Goal
+from unfool.attacks.problem import Problem
 from unfool.attacks.projected_gradient import ProjectedGradient
 from unfool.core.errors import SpecError, UnfoolWarning
 from unfool.core.spec import unknown
@@ -176,10 +177,10 @@ class Reverse(Defense):
             origins = images.detach().clone() if images.is_inference() else images.detach()
             for draw in range(self.draws):
                 objective, start = self._draw(ids, streams, draw)
-                found = engine.run(objective, origins, ids, start)
-                points.append(found.images)
+                reversal = engine.run(Problem(objective=objective, images=origins, ids=ids, streams=start))
+                points.append(reversal.images)
                 paths.append(torch.stack(objective.path) if objective.path else origins.new_zeros(0, len(origins)))
-                count += found.model_images
+                count += reversal.model_images
         return Purified(images=torch.cat(points), losses=torch.cat(paths, 1), model_images=count)
 
 

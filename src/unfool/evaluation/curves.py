@@ -37,7 +37,7 @@ def curve_over_eps(
     *,
     column: str | None = None,
     seed: int = 0,
-    search: ProxySettings | None = None,
+    proxy: ProxySettings | None = None,
     report: Report | None = None,
 ) -> list[Records]:
     """Records of one attack, such as ``pgd-20``, at each of ``epsilons``, such as ``["2/255", "4/255"]``, ascending.
@@ -49,7 +49,7 @@ def curve_over_eps(
     threats = [ThreatModel.parse(f"{norm}:{eps}") for eps in epsilons]
     _check_ascending("epsilons", [threat.eps for threat in threats])
     attacks = [make_attack(attack, threat) for threat in threats]
-    return _curve(model, table, attacks, report, column=column, seed=seed, search=search)
+    return _curve(model, table, attacks, report, column=column, seed=seed, proxy=proxy)
 
 
 def curve_over_steps(
@@ -61,7 +61,7 @@ def curve_over_steps(
     *,
     column: str | None = None,
     seed: int = 0,
-    search: ProxySettings | None = None,
+    proxy: ProxySettings | None = None,
     report: Report | None = None,
 ) -> list[Records]:
     """Records of one family of attacks, such as ``pgd`` or ``pgd:restarts=2``, for each number of ``steps``, ascending.
@@ -72,7 +72,7 @@ def curve_over_steps(
     name, settings = parse_settings(family)
     _check_ascending("steps", steps)
     attacks = [make_attack(f"{name}-{count}", threat, settings) for count in steps]
-    return _curve(model, table, attacks, report, column=column, seed=seed, search=search)
+    return _curve(model, table, attacks, report, column=column, seed=seed, proxy=proxy)
 
 
 def _check_ascending(what: str, values: Sequence[float]) -> None:

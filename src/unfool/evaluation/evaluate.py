@@ -142,7 +142,7 @@ class _Run:
         self.settings = settings
         self.folder = folder
         self.report = report
-        self.search = search_for(model, settings.precision)
+        self.proxy = proxy_for(model, settings.precision)
         self.size = settings.batch_size or BATCH_SIZE
         self.rows: list[Row] = []
         self.records: list[Records] = []
@@ -168,7 +168,7 @@ class _Run:
                 attack,
                 column=self.column,
                 seed=self.settings.seed,
-                search=self.search,
+                proxy=self.proxy,
                 batch_size=self.settings.batch_size,
                 folder=attack_folder(self.folder, text, attack),
                 report=self.told(text),
@@ -186,7 +186,7 @@ class _Run:
             alpha=self.settings.alpha,
             column=self.column,
             seed=self.settings.seed,
-            search=self.search,
+            proxy=self.proxy,
             batch_size=min(LOOK, self.size),
             report=self.told(f"{text}: {claim}?"),
         )
@@ -219,7 +219,7 @@ class _Run:
         how = {
             "column": self.column,
             "seed": self.settings.seed,
-            "search": self.search,
+            "proxy": self.proxy,
             "report": self.told(f"curve over {over}"),
         }
         if over == "eps":
@@ -264,20 +264,20 @@ class _Run:
         )
 
 
-def search_for(model: nn.Module, precision: str) -> ProxySettings | None:
-    """How attacks search on ``model``; None, told as an UnfoolWarning, for one that fp32 must do without a copy of.
+def proxy_for(model: nn.Module, precision: str) -> ProxySettings | None:
+    """The proxy for attacks on ``model``; None, with an UnfoolWarning, for a model in fp32 that cannot be copied.
 
     Raises SpecError where another precision was asked for, which needs the copy.
     """
-    search = ProxySettings(dtype=precision)
+    proxy = ProxySettings(dtype=precision)
     try:
-        search.copy(model)
+        proxy.copy(model)
     except SpecError as error:
         if precision != "fp32":
             raise
         warnings.warn(f"{error}: so it is done, which takes longer", UnfoolWarning, stacklevel=3)
         return None
-    return search
+    return proxy
 
 
 def _read_curve(text: str) -> tuple[str, list[str]]:

@@ -81,7 +81,7 @@ def judge(
         cpu_seconds=seconds + on.cpu_seconds,
         model_images=len(on) + on.model_images,
         settings=on.settings,
-        flat=int(on.flat.sum()),
+        flat=int(on.zero_gradient.sum()),
         fooled_by=on.wins,
     )
 

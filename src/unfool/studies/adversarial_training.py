@@ -210,7 +210,7 @@ def _attacked(settings: Scale, name: str, run: TrainedRun, table: Table, split: 
             table.sample(min(settings.judged, len(table)), Streams(0).named("judged images")),
             make_attack(settings.attack, settings.threat),
             seed=0,
-            search=ProxySettings(dtype=settings.precision),
+            proxy=ProxySettings(dtype=settings.precision),
             keep=False,
         ),
         f"{split}-{settings.attack}",

@@ -196,7 +196,7 @@ def crafted(settings: Scale, network: Trained, attack: str, work: Workspace) -> 
         attacked_images(settings, network.part, work, count),
         make_attack(attack, settings.threat, values),
         seed=0,
-        search=ProxySettings(dtype=settings.precision),
+        proxy=ProxySettings(dtype=settings.precision),
         keep=True,
     )
 

@@ -112,6 +112,6 @@ def crafted(settings: Scale, trained: Trained, name: str, work: Workspace) -> Ad
         attacked_images(settings, trained.data, work),
         attack,
         seed=trained.seed,
-        search=ProxySettings(dtype=settings.precision),
+        proxy=ProxySettings(dtype=settings.precision),
         keep=trained.model == SINGLE,
     )

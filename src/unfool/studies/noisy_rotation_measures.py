@@ -135,7 +135,7 @@ def _attack(settings: Scale, plan: Pretraining, classifier: nn.Module, work: Wor
                 classifier,
                 table,
                 attack,
-                search=ProxySettings(dtype=settings.precision),
+                proxy=ProxySettings(dtype=settings.precision),
                 report=lambda done, total: advance(done, total, ""),
             )
         judge(classifier, examples).save(_path(work, plan, _key(threat)))

@@ -138,7 +138,7 @@ def by_strength(settings: Scale, base: str, work: Workspace) -> Iterator[Measure
             attacked_images(settings, work),
             attack,
             seed=0,
-            search=ProxySettings(dtype=settings.precision),
+            proxy=ProxySettings(dtype=settings.precision),
             keep=False,
         ),
         settings.strong,

@@ -65,7 +65,7 @@ def crafted(settings: Scale, base: str, norm: str, steps: int, work: Workspace) 
         attacked_images(settings, work),
         make_attack(f"pgd-{steps}", str(threat), values),
         seed=0,
-        search=ProxySettings(dtype=settings.precision),
+        proxy=ProxySettings(dtype=settings.precision),
         keep=True,
     )
 

@@ -113,7 +113,7 @@ def _attacked(
             attacked_images(settings, work, count, plan.other),
             made,
             seed=0,
-            search=ProxySettings(dtype=settings.precision),
+            proxy=ProxySettings(dtype=settings.precision),
             keep=False,
             column=settings.other.column if plan.other else None,
         ),

@@ -113,7 +113,7 @@ class Workspace:
         attack: Attack,
         *,
         seed: int,
-        search: ProxySettings | None,
+        proxy: ProxySettings | None,
         keep: bool,
         column: str | None = None,
     ) -> AdversarialSet:
@@ -130,7 +130,7 @@ class Workspace:
                 attack,
                 column=column,
                 seed=seed,
-                search=search,
+                proxy=proxy,
                 report=lambda done, total: advance(done, total, ""),
             )
         if keep:

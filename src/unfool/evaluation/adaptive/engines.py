@@ -7,6 +7,7 @@ Legend: B images of the batch, n of them in play.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 from unfool.attacks.apgd import AutoPgd
 from unfool.attacks.best_so_far import BestSoFar, Perturbed
 from unfool.attacks.objective import LOSSES, LabelLoss, Objective, ObjectiveValue
+from unfool.attacks.problem import Problem
 from unfool.attacks.projected_gradient import ProjectedGradient
 from unfool.core.errors import SpecError
 from unfool.core.streams import Streams
@@ -89,7 +91,7 @@ class WarmStarts:
 class Judged(LabelLoss):
     """A label loss averaged over several ways through one defense, of which the first says who is fooled.
 
-    ``price`` is how many images go through a network for each one given; the course counts it as draws.
+    ``price`` is how many images go through a network for each one given; it is counted as draws.
     """
 
     def __init__(self, ways: Sequence[Callable[..., Tensor]], labels: Tensor, loss: str = "ce", *, price: int):
@@ -114,23 +116,16 @@ class StraightThrough:
     steps: int
     starts: WarmStarts | None = None
 
-    def run(
-        self,
-        objective: LabelLoss,
-        images: Tensor,
-        ids: Tensor,
-        streams: Streams,
-        search: LabelLoss | None = None,
-        finish: float = 0.1,
-        starts: Tensor | None = None,
-    ) -> Perturbed:
-        """As every engine's ``run``, on a `Judged` objective."""
-        begun = self.starts.of(ids, images) if self.starts is not None else starts
-        engine = AutoPgd(threat=self.threat, steps=self.steps)
+    def run(self, problem: Problem[LabelLoss]) -> Perturbed:
+        """Perturb the problem's images; its objective is a `Judged`."""
+        objective, starts = problem.objective, problem.starts
+        if self.starts is not None:
+            starts = self.starts.of(problem.ids, problem.images)
         defense: Any = objective.model
-        ways, price = self.ways(taken(defense), streams.named("redrawn"))
-        use = Judged(ways, objective.labels, objective.loss, price=price)
-        return engine.run(objective, images, ids, streams, search=use, finish=0.0, starts=begun)
+        ways, price = self.ways(taken(defense), problem.streams.named("redrawn"))
+        proxy = Judged(ways, objective.labels, objective.loss, price=price)
+        engine = AutoPgd(threat=self.threat, steps=self.steps)
+        return engine.run(dataclasses.replace(problem, starts=starts, proxy_objective=proxy, exact_share=0.0))
 
     def ways(self, defense: Defense, streams: Streams) -> tuple[list[nn.Module], int]:
         """The ways through the defense, and how many images they send through a network for each one given."""
@@ -172,48 +167,42 @@ class Aware:
     steps: int
     starts: WarmStarts | None = None
 
-    def run(
-        self,
-        objective: LabelLoss,
-        images: Tensor,
-        ids: Tensor,
-        streams: Streams,
-        search: LabelLoss | None = None,
-        finish: float = 0.1,
-        starts: Tensor | None = None,
-    ) -> Perturbed:
-        """As every engine's ``run``, on a `Judged` objective."""
+    def run(self, problem: Problem[LabelLoss]) -> Perturbed:
+        """Perturb the problem's images; its objective is a `Judged`."""
+        objective, images, ids, streams = problem.objective, problem.images, problem.ids, problem.streams
         defense: Any = objective.model
         noticing = self.minding(taken(defense))
-        course = BestSoFar(images, "success")
+        best_so_far = BestSoFar(images, "success")
         rows = torch.arange(len(images), device=images.device)
         if self.starts is not None:
             points = self.starts.of(ids, images)
-            rows, points = _asked(course, objective, rows, points)
+            rows, points = _confirm(best_so_far, objective, rows, points)
         else:
             points = self.threat.sample(images, ids, streams.named("start"))
         for checkpoint in range(CHECKPOINTS):
             if not len(rows):
                 break
-            walk = ProjectedGradient(
+            engine = ProjectedGradient(
                 threat=self.threat,
                 steps=-(-self.steps // CHECKPOINTS),
                 step_size=self.threat.eps * FIRST_STEP / 2**checkpoint,
                 goal="last_unchecked",
             )
             draws = streams.named("noticed").at(checkpoint)
-            aim = noticing.aware(objective.labels[rows], self.weight, objective.loss, streams=draws)
-            found = walk.run(aim, images[rows], ids[rows], streams, starts=points)
-            course.model_images += walk.steps * len(rows) * (1 + _noticed(noticing))
-            course.flat[rows] &= found.flat
-            rows, points = _asked(course, objective, rows, found.images)
-        return course.result()
+            aware = noticing.aware(objective.labels[rows], self.weight, objective.loss, streams=draws)
+            perturbed = engine.run(
+                Problem(objective=aware, images=images[rows], ids=ids[rows], streams=streams, starts=points)
+            )
+            best_so_far.model_images += engine.steps * len(rows) * (1 + _noticed(noticing))
+            best_so_far.zero_gradient[rows] &= perturbed.zero_gradient
+            rows, points = _confirm(best_so_far, objective, rows, perturbed.images)
+        return best_so_far.result()
 
 
-def _asked(course: BestSoFar, objective: Objective, rows: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
-    """Let the defense judge points; give the rows and points that still stand."""
+def _confirm(best_so_far: BestSoFar, objective: Objective, rows: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
+    """Evaluate points by the defense; return the rows and points that do not fool it."""
     with torch.no_grad():
-        keep = course.record(rows, points, course.read(objective, points, rows))
+        keep = best_so_far.record(rows, points, best_so_far.evaluate(objective, points, rows))
     return (rows, points) if keep is None else (rows[keep], points[keep])
 
 

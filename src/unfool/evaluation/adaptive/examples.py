@@ -38,7 +38,7 @@ def pictured(
 
 def _triples(defense: nn.Module, table: Table, examples: AdversarialSet, names: Sequence[str]) -> list[dict[str, Any]]:
     # Those that the attack had to move to fool first, in the order of the set.
-    moved = (examples.by >= 0) & (examples.distances > 0)
+    moved = (examples.fooled_by_part >= 0) & (examples.distances > 0)
     order = torch.argsort((~moved).to(torch.int8), stable=True)[:SHOWN]
     places = (table.ids == examples.ids[order][:, None]).to(torch.int8).argmax(1)
     clean, attacked = table.batch(places).images, examples.images[order]

@@ -32,7 +32,7 @@ from unfool.evaluation.adaptive.rungs import NAMES, LadderSettings, make_rung, r
 from unfool.evaluation.crafting.adversarial_set import AdversarialSet
 from unfool.evaluation.crafting.batches import BATCH_SIZE
 from unfool.evaluation.crafting.craft import craft
-from unfool.evaluation.evaluate import Report, search_for
+from unfool.evaluation.evaluate import Report, proxy_for
 from unfool.evaluation.judge import judge
 from unfool.evaluation.records import TRANSFER, Records
 from unfool.evaluation.statistics.comparison import WORST_CASE, compare, worst_case
@@ -127,7 +127,7 @@ class _Climb:
         return self.whole.sample(count, Streams(self.settings.seed).named("ladder images"))
 
     def craft(
-        self, letter: str, model: nn.Module, attack: Attack, search: ProxySettings | None = None
+        self, letter: str, model: nn.Module, attack: Attack, proxy: ProxySettings | None = None
     ) -> AdversarialSet:
         title = f"({letter}) {attack.name}"
         told = self.report
@@ -137,7 +137,7 @@ class _Climb:
             attack,
             column=self.column,
             seed=self.settings.seed,
-            search=search,
+            proxy=proxy,
             batch_size=self.batch_size,
             folder=self.folder / letter if self.folder is not None else None,
             report=None if told is None else lambda done, total: told(title, done, total),
@@ -158,7 +158,7 @@ class _Climb:
         bare = judge(self.network, self.table, column=self.column, threat=str(self.threat), batch_size=self.size)
         self.clean = bare, self.judge(self.table)
         attack = make_attack(text, self.threat)
-        examples = self.craft("a", self.network, attack, search_for(self.network, precision))
+        examples = self.craft("a", self.network, attack, proxy_for(self.network, precision))
         self.rungs["a"] = judge(self.network, examples, batch_size=self.size)
         self.rungs["b"] = self.judge(examples)
         self.starts = WarmStarts(examples)

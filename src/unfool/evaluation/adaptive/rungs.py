@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from pydantic import Field
-from torch import Tensor, nn
+from torch import nn
 
 from unfool.attacks.base import Attack, Attacked
-from unfool.attacks.ensemble import Memory, Part
+from unfool.attacks.ensemble import Checkpoint, Part
 from unfool.attacks.objective import LabelLoss
+from unfool.attacks.problem import Problem
 from unfool.core.config import configured
-from unfool.core.streams import Streams
 from unfool.core.threat import ThreatModel
 from unfool.defenses.gate import Gate
 from unfool.defenses.reverse import Reverse
@@ -57,19 +57,10 @@ class Rung(Attack):
 
     price: int
 
-    def against(
-        self,
-        objective: LabelLoss,
-        images: Tensor,
-        *,
-        ids: Tensor | None = None,
-        streams: Streams | None = None,
-        search: LabelLoss | None = None,
-        finish: float = 0.1,
-        memory: Memory | None = None,
-    ) -> Attacked:
+    def run(self, problem: Problem[LabelLoss], checkpoint: Checkpoint | None = None) -> Attacked:
+        objective = problem.objective
         deployed = Judged([objective.model], objective.labels, price=self.price)
-        return super().against(deployed, images, ids=ids, streams=streams, memory=memory)
+        return super().run(dataclasses.replace(problem, objective=deployed, proxy_objective=None), checkpoint)
 
 
 NAMES = {"c": "bpda", "d": "bpda-eot", "e": "defense-aware", "f": "unrolled", "g": "gate-aware"}

@@ -14,6 +14,7 @@ from unfool.core.batch import check_images
 from unfool.core.errors import DataError, UnfoolError
 from unfool.core.threat import ThreatModel
 from unfool.evaluation.checksum import seal
+from unfool.evaluation.crafting.stored_names import STORED_NAMES, from_stored, to_stored
 from unfool.models.weights import load_tensors, save_tensors
 
 SCHEMA_VERSION = 2
@@ -24,9 +25,10 @@ SCHEMA_VERSION = 2
 class AdversarialSet:
     """``images`` (N, C, H, W) float32 in [0,1], ``labels``, ``ids`` (N,) int64, ``distances`` (N,), and their origin.
 
-    ``by`` (N,) says which of the attack's ``parts`` fooled each image, -1 if none did.
-    ``crafted_on`` is the identity of the attacked system; judged on any other, the result is transfer. ``flat`` marks
-    images that stood because that system gave no gradient, ``cpu_seconds`` and ``model_images`` say what crafting cost;
+    ``fooled_by_part`` (N,) says which of the attack's ``parts`` fooled each image, -1 if none did.
+    ``crafted_on`` is the identity of the attacked system; judged on any other, the result is transfer.
+    ``zero_gradient`` marks images that were not fooled because that system gave no gradient, ``cpu_seconds`` and
+    ``model_images`` say what crafting cost;
     ``settings`` are the attack's own (steps, step size, restarts). Raises DataError for parts that do not fit together.
     """
 
@@ -34,8 +36,8 @@ class AdversarialSet:
     labels: Tensor
     ids: Tensor
     distances: Tensor
-    flat: Tensor
-    by: Tensor
+    zero_gradient: Tensor
+    fooled_by_part: Tensor
     attack: str
     threat: str
     data: str
@@ -53,14 +55,14 @@ class AdversarialSet:
         if len({len(tensor) if tensor.ndim else -1 for tensor in tensors}) != 1:
             raise DataError("the tensors of an adversarial set have unequal lengths; craft it again")
         if any(tensor.ndim != 1 for tensor in tensors[1:]) or any(
-            tensor.dtype != torch.int64 for tensor in (self.labels, self.ids, self.by)
+            tensor.dtype != torch.int64 for tensor in (self.labels, self.ids, self.fooled_by_part)
         ):
             raise DataError("labels, ids and parts of an adversarial set must be int64 of shape (N,); craft it again")
         if not isinstance(self.crafted_on, str) or not self.crafted_on:
             raise DataError("an adversarial set does not say what it was crafted on; craft it again")
         ThreatModel.parse(self.threat)
         check_images(self.images)
-        if int(self.by.max()) >= len(self.parts) or int(self.by.min()) < -1:
+        if int(self.fooled_by_part.max()) >= len(self.parts) or int(self.fooled_by_part.min()) < -1:
             raise DataError(f"an adversarial set names parts beyond its {len(self.parts)}; craft it again")
 
     def __len__(self) -> int:
@@ -69,16 +71,15 @@ class AdversarialSet:
     @property
     def wins(self) -> dict[str, int]:
         """How many images each part of the attack fooled."""
-        return {name: int((self.by == number).sum()) for number, name in enumerate(self.parts)}
+        return {name: int((self.fooled_by_part == number).sum()) for number, name in enumerate(self.parts)}
 
 
-_TENSORS = ("images", "labels", "ids", "distances", "flat", "by")
+_TENSORS = ("images", "labels", "ids", "distances", "zero_gradient", "fooled_by_part")
 
 
 def save_set(examples: AdversarialSet, path: str | Path) -> None:
     """Write a set as safetensors with its sealed manifest in the header, whole or not at all."""
-    tensors = {name: getattr(examples, name) for name in _TENSORS}
-    tensors["flat"] = tensors["flat"].to(torch.uint8)
+    tensors = to_stored({name: getattr(examples, name) for name in _TENSORS})
     manifest = {name: value for name, value in examples.__dict__.items() if name not in _TENSORS}
     manifest["settings"] = dict(examples.settings)
     save_tensors(path, tensors, {"adversarial_set": SCHEMA_VERSION, **manifest, "seal": seal(manifest, tensors)})
@@ -98,7 +99,8 @@ def load_set(path: str | Path) -> AdversarialSet:
     if version > SCHEMA_VERSION:
         raise DataError(f"{path} has schema version {version}; this unfool reads up to {SCHEMA_VERSION}: update unfool")
     manifest.pop("schema_version", None)
-    missing = [name for name in _TENSORS if name not in tensors and (name, version) != ("by", 1)]
+    stored = [STORED_NAMES.get(name, name) for name in _TENSORS]
+    missing = [name for name in stored if name not in tensors and (name, version) != ("by", 1)]
     if missing:
         raise DataError(f"{path} lacks {', '.join(missing)} of an adversarial set; craft it again")
     if manifest.pop("seal", None) != seal(manifest, tensors):
@@ -106,6 +108,6 @@ def load_set(path: str | Path) -> AdversarialSet:
     if version == 1:
         tensors["by"] = torch.full_like(tensors["ids"], -1)
     try:
-        return AdversarialSet(**{**tensors, "flat": tensors["flat"].bool()}, **manifest)
+        return AdversarialSet(**from_stored(tensors), **manifest)
     except (TypeError, AttributeError, UnfoolError) as error:
         raise DataError(f"{path} is no whole adversarial set ({error}); craft it again") from error

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from unfool.core.errors import OutputError
 from unfool.core.files import write_json
+from unfool.evaluation.crafting.stored_names import from_stored, to_stored
 from unfool.models.weights import load_tensors, save_tensors
 
 SCHEMA_VERSION = 1
@@ -50,10 +51,10 @@ class BatchCheckpoint:
 
     def finish(self, number: int, tensors: Mapping[str, Tensor], seconds: float) -> None:
         """Keep a finished batch; what was underway for it is removed."""
-        save_tensors(self.folder / f"batch-{number:05}.safetensors", tensors, {"cpu_seconds": seconds})
+        save_tensors(self.folder / f"batch-{number:05}.safetensors", to_stored(tensors), {"cpu_seconds": seconds})
         self._underway(number).unlink(missing_ok=True)
 
-    def memory(self, number: int, seconds: Callable[[], float], told: Callable[[int], None]) -> PartCheckpoint:
+    def parts(self, number: int, seconds: Callable[[], float], told: Callable[[int], None]) -> PartCheckpoint:
         """Where batch ``number`` keeps its state between parts."""
         return PartCheckpoint(self, number, seconds, told)
 
@@ -65,7 +66,7 @@ class BatchCheckpoint:
         if not path.is_file():
             return None
         tensors, metadata = load_tensors(path)
-        return tensors, float(metadata["cpu_seconds"])
+        return from_stored(tensors), float(metadata["cpu_seconds"])
 
 
 def kept_size(folder: Path) -> int | None:
@@ -93,12 +94,10 @@ class PartCheckpoint:
         if found is None:
             return None
         state, self.spent = found
-        for name in ("fooled", "flat"):
-            state[name] = state[name].bool()
         return state
 
     def save(self, state: dict[str, Tensor]) -> None:
         """Keep the state; tells how many parts are done."""
-        plain = {name: value.byte() if name in ("fooled", "flat") else value for name, value in state.items()}
-        save_tensors(self.kept._underway(self.number), plain, {"cpu_seconds": self.spent + self.seconds()})
+        seconds = self.spent + self.seconds()
+        save_tensors(self.kept._underway(self.number), to_stored(state), {"cpu_seconds": seconds})
         self.told(int(state["done"]))

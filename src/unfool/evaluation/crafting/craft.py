@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -21,7 +20,7 @@ from unfool.evaluation.crafting.batches import Report, device_of, fitting, spans
 from unfool.evaluation.crafting.processes import gathered
 from unfool.evaluation.identity import identity
 
-_PER_IMAGE = ("images", "distances", "flat", "by")
+_PER_IMAGE = ("images", "distances", "zero_gradient", "fooled_by_part")
 
 
 def craft(
@@ -31,14 +30,14 @@ def craft(
     *,
     column: str | None = None,
     seed: int = 0,
-    search: ProxySettings | None = None,
+    proxy: ProxySettings | None = None,
     batch_size: int | None = None,
     report: Report | None = None,
     folder: str | Path | None = None,
 ) -> AdversarialSet:
     """Attack ``model`` (images in [0,1] → logits) on every image of a table and keep what came out, with provenance.
 
-    ``column`` names the labels (default: the table's primary column). ``search`` turns on a fast twin. ``batch_size``
+    ``column`` names the labels (default: the table's primary column). ``proxy`` turns on a faster copy. ``batch_size``
     is by default what memory allows. With ``folder`` every batch, and in it every part of the attack, is kept as it is
     done: the same call then goes on where it was stopped, with the same bits. In a group of processes
     (torch.distributed) each takes its share of the batches and all get the whole. Raises DataError for a table without
@@ -66,11 +65,11 @@ def craft(
         "settings": dict(attack.settings),
         "parts": attack.names,
     }
-    work = _Work(model, table, attack, labels, Streams(seed).named("attack"), search, report)
+    work = _Work(model, table, attack, labels, Streams(seed).named("attack"), proxy, report)
     if home is None:
         done = {number: work.batch(cuts[number], None) for number in range(rank, len(cuts), processes)}
     else:
-        asked = {"search": vars(search) if search is not None else None, "ids": seal({}, {"ids": table.ids})}
+        asked = {"search": vars(proxy) if proxy is not None else None, "ids": seal({}, {"ids": table.ids})}
         with folder_lock(home):
             kept = BatchCheckpoint(home, {**manifest, **asked, "batch_size": batch_size})
             done = {number: work.kept(number, cuts[number], kept) for number in range(rank, len(cuts), processes)}
@@ -95,7 +94,7 @@ class _Work:
         attack: Attack,
         labels: Tensor,
         streams: Streams,
-        search: ProxySettings | None,
+        proxy: ProxySettings | None,
         report: Report | None,
     ):
         self.model = model
@@ -103,52 +102,48 @@ class _Work:
         self.attack = attack
         self.labels = labels
         self.streams = streams
-        self.search = search
+        self.proxy = proxy
         self.report = report
         self.device = device_of(model)
-        self.twin = search.copy(model) if search is not None else None
+        self.proxy_model = proxy.copy(model) if proxy is not None else None
 
     def kept(self, number: int, span: slice, kept: BatchCheckpoint) -> tuple[dict[str, Tensor], float]:
         """A batch from the folder, or crafted and put there."""
         there = kept.batch(number)
         if there is not None:
             self._tell(span.stop)
-            return self._read(there[0]), there[1]
+            return there
         started = time.process_time()
         parts = len(self.attack.names)
 
         def told(done: int) -> None:
             self._tell(span.start + (span.stop - span.start) * done // (parts + 1))
 
-        memory = kept.memory(number, lambda: time.process_time() - started, told)
-        tensors, seconds = self.batch(span, memory)
-        kept.finish(number, {**tensors, "flat": tensors["flat"].byte()}, seconds)
+        checkpoint = kept.parts(number, lambda: time.process_time() - started, told)
+        tensors, seconds = self.batch(span, checkpoint)
+        kept.finish(number, tensors, seconds)
         return tensors, seconds
 
-    @staticmethod
-    def _read(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        return {**tensors, "flat": tensors["flat"].bool()}
-
-    def batch(self, span: slice, memory: PartCheckpoint | None) -> tuple[dict[str, Tensor], float]:
+    def batch(self, span: slice, checkpoint: PartCheckpoint | None) -> tuple[dict[str, Tensor], float]:
         """Attack one batch."""
         started = time.process_time()
         rows = torch.arange(span.start, span.stop)
         batch = self.table.batch(rows, self.device)
         labels = self.labels[rows].to(self.device)
-        found = self.attack(
+        attacked = self.attack(
             self.model,
             batch.images,
             labels,
             ids=batch.ids,
             streams=self.streams,
-            twin=self.twin,
-            search=self.search,
-            memory=memory,
+            proxy=self.proxy,
+            proxy_model=self.proxy_model,
+            checkpoint=checkpoint,
         )
-        tensors = {name: getattr(found, name).cpu() for name in _PER_IMAGE}
-        tensors["model_images"] = torch.tensor(found.model_images)
+        tensors = {name: getattr(attacked, name).cpu() for name in _PER_IMAGE}
+        tensors["model_images"] = torch.tensor(attacked.model_images)
         self._tell(span.stop)
-        return tensors, time.process_time() - started + (memory.spent if memory is not None else 0.0)
+        return tensors, time.process_time() - started + (checkpoint.spent if checkpoint is not None else 0.0)
 
     def _tell(self, done: int) -> None:
         if self.report is not None:

@@ -19,6 +19,7 @@ from unfool.attacks import Attack, make_attack
 from unfool.attacks.base import Attacked
 from unfool.attacks.best_so_far import BestSoFar
 from unfool.attacks.ensemble import Part
+from unfool.attacks.problem import Problem
 from unfool.attacks.projected_gradient import ProjectedGradient
 from unfool.core.streams import Streams
 from unfool.core.threat import ThreatModel
@@ -76,9 +77,11 @@ class Trial:
         rows = mask.nonzero().squeeze(1)
         subject = self.subject
         objective = subject.objective.on(rows)
-        found = attack.against(objective, subject.images[rows], ids=subject.ids[rows], streams=self.streams)
-        subject.model_images += found.model_images
-        return found
+        attacked = attack.run(
+            Problem(objective=objective, images=subject.images[rows], ids=subject.ids[rows], streams=self.streams)
+        )
+        subject.model_images += attacked.model_images
+        return attacked
 
     def more(self, attack: Attack, mask: Tensor) -> Tensor:
         """Which images (B,) of a mask an attack fools."""
@@ -101,12 +104,12 @@ def vanishing_gradients(trial: Trial, flat: Tensor) -> Flag | None:
     """
     subject = trial.subject
     rows = torch.arange(len(subject.ids), device=subject.ids.device)
-    course = BestSoFar(subject.images, "best")
-    moving, reading = course.look(subject.objective, subject.images, rows)
-    slope = course.gradient(moving, reading, None, rows).flatten(1).abs().amax(1)
-    subject.model_images += course.model_images
-    saturated = (reading.losses.detach() == 0) & trial.margin.fooled
-    missing = (trial.entropy.flat | (slope < TINY) | saturated) & ~trial.entropy.fooled
+    best_so_far = BestSoFar(subject.images, "best")
+    leaves, value = best_so_far.evaluate_with_graph(subject.objective, subject.images, rows)
+    slope = best_so_far.gradient(leaves, value, None, rows).flatten(1).abs().amax(1)
+    subject.model_images += best_so_far.model_images
+    saturated = (value.losses.detach() == 0) & trial.margin.fooled
+    missing = (trial.entropy.zero_gradient | (slope < TINY) | saturated) & ~trial.entropy.fooled
     here = set(subject.ids[missing].tolist())
     known = set(flat.tolist()) - trial.evidence.told(GRADIENT)
     count, total = len(here), len(missing)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from unfool.attacks.objective import ObjectiveValue
+from unfool.attacks.problem import Problem
 from unfool.attacks.projected_gradient import ProjectedGradient
 from unfool.core.errors import SpecError
 from unfool.core.geometry import GEOMETRIES
@@ -122,8 +123,9 @@ def plant(
         offsets=torch.zeros_like(top, dtype=torch.float32),
     )
     climb = ProjectedGradient(threat=threat, steps=CLIMB_STEPS, step_size=CLIMB_STEP * threat.eps)
-    planted = climb.run(heads.climbed, images, ids, streams.named("climb"), starts=start)
-    again = replace(climb, random_start=True).run(heads.climbed, images, ids, streams.named("again"))
+    problem = Problem(objective=heads.climbed, images=images, ids=ids, streams=streams.named("climb"), starts=start)
+    planted = climb.run(problem)
+    again = replace(climb, random_start=True).run(replace(problem, streams=streams.named("again"), starts=None))
     # The start has the score 1: where no gradient leads up it is the planted point, and the level to reach.
     level = torch.minimum(planted.losses, again.losses.clamp(min=1.0))
     gap = level - top.float()

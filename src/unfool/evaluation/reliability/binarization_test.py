@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from unfool.attacks import Attack
 from unfool.attacks.base import TOLERANCE
 from unfool.attacks.objective import LabelLoss
+from unfool.attacks.problem import Problem
 from unfool.core.errors import DataError, ImagesError, SpecError, UnfoolWarning
 from unfool.core.streams import Streams
 from unfool.core.threat import ThreatModel
@@ -151,7 +152,9 @@ def _test(attack: Attack, heads: PlantedHeads, inner: int, streams: Streams, tal
         with warnings.catch_warnings():
             # That two classes are few is no news here, and no fault of the model.
             warnings.simplefilter("ignore", UnfoolWarning)
-            found = attack.against(objective, heads.images, ids=heads.ids, streams=streams.named("attack"))
+            found = attack.run(
+                Problem(objective=objective, images=heads.images, ids=heads.ids, streams=streams.named("attack"))
+            )
     except ImagesError as error:
         # The images were checked when the table was read: what is wrong now came out of the attack.
         tally.fault = str(error)

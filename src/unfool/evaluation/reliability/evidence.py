@@ -68,7 +68,9 @@ class Evidence:
     def note_set(self, examples: AdversarialSet) -> None:
         """Note which part of an attack on the model itself fooled which image."""
         for index, part in enumerate(examples.parts):
-            self.add(kind_of(part), part, examples.ids.tolist(), examples.ids[examples.by == index].tolist())
+            self.add(
+                kind_of(part), part, examples.ids.tolist(), examples.ids[examples.fooled_by_part == index].tolist()
+            )
 
 
 def gather(
@@ -93,7 +95,7 @@ def gather(
             continue
         if examples.crafted_on == own:
             evidence.note_set(examples)
-            flat.append(examples.ids[examples.flat])
+            flat.append(examples.ids[examples.zero_gradient])
         else:
             evidence.note_records(judge(model, examples))
             judged += len(examples)

@@ -196,7 +196,7 @@ def evaluate_claim(
     alpha: float = 0.05,
     column: str | None = None,
     seed: int = 0,
-    search: ProxySettings | None = None,
+    proxy: ProxySettings | None = None,
     batch_size: int = LOOK,
     report: Report | None = None,
 ) -> SequentialResult:
@@ -211,7 +211,7 @@ def evaluate_claim(
     parts: list[Records] = []
     for span in spans(len(table), batch_size):
         examples = craft(
-            model, table.subset(rows[span]), attack, column=column, seed=seed, search=search, batch_size=batch_size
+            model, table.subset(rows[span]), attack, column=column, seed=seed, proxy=proxy, batch_size=batch_size
         )
         parts.append(judge(model, examples, batch_size=batch_size))
         settled = test.update(parts[-1].correct)

@@ -27,6 +27,7 @@ from torch import Tensor
 
 from unfool.attacks import make_attack
 from unfool.attacks.objective import ObjectiveValue
+from unfool.attacks.problem import Problem
 from unfool.attacks.projected_gradient import ProjectedGradient
 from unfool.core.batch import Views
 from unfool.core.errors import SpecError, UnfoolWarning
@@ -126,7 +127,8 @@ class Adversary:
             # Each moved view carries its share of the image's loss, so that the sum over them is the image's.
             return ObjectiveValue(losses=torch.stack(parts).sum(0).repeat(each) / each)
 
-        points = torch.cat([engine.run(objective, images, ids, draws, starts=starts).images, still])
+        problem = Problem(objective=objective, images=images, ids=ids, streams=draws, starts=starts)
+        points = torch.cat([engine.run(problem).images, still])
         return {name: views.with_images(points) for name, views in group.items()}
 
     def features(self, group: ViewPair, outputs: Outputs) -> tuple[dict[str, Tensor] | None, dict[str, Tensor]]:

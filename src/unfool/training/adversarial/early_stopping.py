@@ -49,7 +49,7 @@ class EarlyStopping:
         self.network, self.table, self.streams, self.device = stage.network, table, streams, device
         self.column = judged_column(stage)
         self.size = config.batch_size
-        self.search = ProxySettings(dtype=config.precision)
+        self.proxy = ProxySettings(dtype=config.precision)
         self.attacks: dict[str, Attack] = {"robust": make_attack(config.stop_attack, config.threat)}
         if config.perturb is not None:
             own = make_attack(config.perturb, config.threat)
@@ -69,11 +69,11 @@ class EarlyStopping:
 
     def look(self, epoch: int) -> tuple[dict[str, float], int]:
         """Judge the network as it is after ``epoch`` epochs; gives `COLUMNS` by name, and the model images it cost."""
-        twin = self.search.copy(self.network)
+        proxy_model = self.proxy.copy(self.network)
         parts: list[dict[str, Tensor]] = []
         cost = 0
         for rows in torch.arange(len(self.table)).split(self.size):
-            stands, images = self._judged(self.table.batch(rows, self.device), twin)
+            stands, images = self._judged(self.table.batch(rows, self.device), proxy_model)
             parts.append(stands)
             cost += images
         stands = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
@@ -86,7 +86,7 @@ class EarlyStopping:
             self._watch(stands["clean"], stands["single_step"], stands["robust"], epoch)
         return {f"held_out/{name}": float(values.double().mean()) for name, values in stands.items()}, cost
 
-    def _judged(self, batch: Batch, twin: nn.Module) -> tuple[dict[str, Tensor], int]:
+    def _judged(self, batch: Batch, proxy_model: nn.Module) -> tuple[dict[str, Tensor], int]:
         """Which images (B,) are classified rightly, clean and after each attack too; and the cost."""
         labels = batch.labels(self.column)
         with frozen_eval(self.network), torch.no_grad():
@@ -104,8 +104,8 @@ class EarlyStopping:
                     there.labels(self.column),
                     ids=there.ids,
                     streams=draws,
-                    search=self.search,
-                    twin=twin,
+                    proxy=self.proxy,
+                    proxy_model=proxy_model,
                 )
                 stands[name][rows] = ~found.fooled
                 cost += found.model_images

@@ -10,7 +10,7 @@ from unfool.attacks import ProxySettings, make_attack
 from unfool.core.errors import SpecError
 
 THREAT = "linf:0.008"
-SEARCHES = [ProxySettings(), ProxySettings(fold=False), ProxySettings(channels_last=False), ProxySettings(dtype="bf16")]
+PROXIES = [ProxySettings(), ProxySettings(fold=False), ProxySettings(channels_last=False), ProxySettings(dtype="bf16")]
 GOALS = ["last", "best", "success"]
 
 
@@ -20,12 +20,12 @@ def judged(model, found, labels):
 
 
 @pytest.mark.parametrize("goal", GOALS)
-@pytest.mark.parametrize("search", SEARCHES, ids=str)
-def test_every_success_is_the_models_own(search, goal):
+@pytest.mark.parametrize("proxy", PROXIES, ids=str)
+def test_every_success_is_the_models_own(proxy, goal):
     network = make_network(widths=(6, 8, 12))
     images, labels, ids = make_batch(network, 64)
     attack = make_attack(f"pgd-10:goal={goal}", THREAT)
-    found = attack(network, images, labels, ids=ids, search=search)
+    found = attack(network, images, labels, ids=ids, proxy=proxy)
     plain = attack(network, images, labels, ids=ids)
     assert torch.equal(found.fooled, judged(network, found, labels))
     assert 5 < int(plain.fooled.sum()) < 60
@@ -34,7 +34,7 @@ def test_every_success_is_the_models_own(search, goal):
 
 
 class Liar(nn.Module):
-    """A twin that calls every image fooled, or none, from the first step on; its gradient is worthless."""
+    """A proxy model that calls every image fooled, or none, from the first step on; its gradient is worthless."""
 
     def __init__(self, model, fooled):
         super().__init__()
@@ -50,16 +50,16 @@ class Liar(nn.Module):
 
 @pytest.mark.parametrize("goal", GOALS)
 @pytest.mark.parametrize("fooled", [True, False])
-@pytest.mark.parametrize("search", [ProxySettings(), ProxySettings(dtype="bf16")], ids=str)
-def test_a_twin_that_lies_is_not_believed(search, fooled, goal):
+@pytest.mark.parametrize("proxy", [ProxySettings(), ProxySettings(dtype="bf16")], ids=str)
+def test_a_proxy_that_lies_is_not_believed(proxy, fooled, goal):
     network = make_network()
     images, labels, ids = make_batch(network, 64)
     attack = make_attack(f"pgd-10:goal={goal},random_start=false", "linf:0.004")
-    found = attack(network, images, labels, ids=ids, search=search, twin=Liar(network, fooled))
+    found = attack(network, images, labels, ids=ids, proxy=proxy, proxy_model=Liar(network, fooled))
     assert torch.equal(found.fooled, judged(network, found, labels))
     assert not found.fooled.all()
-    if search.finish:
-        # What the twin claims wrongly or leaves standing gets the model's own gradient for the last step.
+    if proxy.exact_share:
+        # What the proxy model claims wrongly or leaves standing gets the model's own gradient for the last step.
         with torch.no_grad():
             before = F.cross_entropy(network(images), labels, reduction="none")
         assert found.fooled.any()
@@ -81,9 +81,9 @@ def test_the_model_takes_the_last_step_of_a_bf16_search_and_judges_the_result(go
             return self.model(images)
 
     watched = Watched(network)
-    search = ProxySettings(dtype="bf16")
+    proxy = ProxySettings(dtype="bf16")
     attack = make_attack(f"pgd-20:goal={goal}", "linf:0.0001")
-    found = attack(watched, images, labels, ids=ids, search=search, twin=search.copy(network))
+    found = attack(watched, images, labels, ids=ids, proxy=proxy, proxy_model=proxy.copy(network))
     # In bf16 an image may look fooled for a moment; confirming it costs the model one pass more.
     judgements = [count for count, gradient in watched.passes if not gradient]
     assert [step for step in watched.passes if step[1]] == [(16, True), (16, True)]
@@ -97,7 +97,7 @@ def test_best_hears_of_what_the_search_found_on_the_way():
     images, labels, ids = make_batch(network, 64)
     attack = make_attack("pgd-6:random_start=false,step_size=0.02,goal=best", "linf:0.02")
     plain = attack(network, images, labels, ids=ids)
-    found = attack(network, images, labels, ids=ids, search=ProxySettings())
+    found = attack(network, images, labels, ids=ids, proxy=ProxySettings())
     last = make_attack("pgd-6:random_start=false,step_size=0.02,goal=last", "linf:0.02")(network, images, labels)
     assert int(plain.fooled.sum()) > int(last.fooled.sum()) + 5
     assert torch.equal(found.fooled, plain.fooled)
@@ -109,7 +109,7 @@ def test_an_image_that_leaves_early_is_confirmed_once():
     network = make_network()
     images, labels, ids = make_batch(network, 32)
     attack = make_attack("pgd-10", "linf:0.1")
-    found = attack(network, images, labels, ids=ids, search=ProxySettings(dtype="bf16"))
+    found = attack(network, images, labels, ids=ids, proxy=ProxySettings(dtype="bf16"))
     assert found.fooled.all()
     assert found.model_images < 5 * 32
 
@@ -119,7 +119,7 @@ def test_a_twin_leaves_the_model_alone():
     before = {name: value.clone() for name, value in network.state_dict().items()}
     images, labels, ids = make_batch(network.eval(), 8)
     network.train()
-    make_attack("pgd-3", THREAT)(network, images, labels, ids=ids, search=ProxySettings(dtype="bf16"))
+    make_attack("pgd-3", THREAT)(network, images, labels, ids=ids, proxy=ProxySettings(dtype="bf16"))
     assert network.training
     assert all(parameter.requires_grad and parameter.dtype == torch.float32 for parameter in network.parameters())
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
@@ -128,4 +128,4 @@ def test_a_twin_leaves_the_model_alone():
 def test_an_unknown_precision_is_refused():
     images, labels, ids = make_batch(make_network(), 4)
     with pytest.raises(SpecError, match="did you mean 'bf16'"):
-        make_attack("pgd-3", THREAT)(make_network(), images, labels, ids=ids, search=ProxySettings(dtype="bf61"))
+        make_attack("pgd-3", THREAT)(make_network(), images, labels, ids=ids, proxy=ProxySettings(dtype="bf61"))
