@@ -85,10 +85,10 @@ def trained(name: str, kind: str, given: Material, trunk: Mapping[str, Any], **s
     )
     config = RunConfig(data=given.name, stages=(stage,), trunk=dict(trunk), classifier="labels")
 
-    def tell(words: str, step: int, steps: int, loss: float) -> None:
+    def tell(what: str, step: int, steps: int, note: str = "") -> None:
         if step % 20 == 0 or step == steps:
-            print(f"\rtraining the {kind} network: step {step}/{steps}, loss {loss:.3f} ", end="", file=sys.stderr)
+            print(f"\rtraining the {kind} network: step {step}/{steps}, {note} ", end="", file=sys.stderr)
 
-    run = train(config, given.training[kind], KEPT / f"{name}-{given.name}-{kind}", report=tell)
+    run = train(config, given.training[kind], KEPT / f"{name}-{given.name}-{kind}", progress=tell)
     print(f"\r{kind} network: trained in {run.cpu_seconds:.0f} CPU seconds".ljust(70), file=sys.stderr)
     return run.network.eval()

@@ -66,7 +66,7 @@ def test_a_new_task_trains_beside_another(tmp_path, perturb):
     )
     config = RunConfig(data="noise", stages=(stage,), trunk={"name": "convnet", "widths": [3, 4, 6]})
     steps = []
-    run = train(config, make_table(), tmp_path, report=lambda words, step, of, loss: steps.append((step, of)))
+    run = train(config, make_table(), tmp_path, progress=lambda what, step, of, note: steps.append((step, of)))
     assert steps == [(1, 2), (2, 2)]
     assert set(run.network.heads) == {"turns", "labels"}
     assert run.network(torch.rand(2, 3, 16, 16)).shape == (2, 3)

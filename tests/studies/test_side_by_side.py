@@ -21,7 +21,7 @@ from unfool.studies.workspace import Workspace
 
 def note(name, work):
     with work.bar(f"piece {name}") as advance:
-        advance(1, 2, "half")
+        advance("half", 1, 2)
         (work.out / name).write_text(f"{os.getpid()} {torch.get_num_threads()} {work.device}")
 
 
@@ -106,7 +106,7 @@ def go_on(work):
     with work.bar("piece") as advance:
         (work.out / "begun").touch()
         for step in range(3000):
-            advance(step, 3000, "x" * 100)
+            advance("x" * 100, step, 3000)
             time.sleep(0.1)
 
 if __name__ == "__main__":
@@ -153,4 +153,4 @@ def alive(process):
 def test_nobody_is_told_where_there_is_no_parent():
     assert not side_by_side.in_worker()
     with side_by_side.report_to_parent("alone") as advance:
-        advance(1, 1, "")
+        advance("", 1, 1)

@@ -29,13 +29,13 @@ def child(config, folder, die_after=None):
     try:
         steps = 0
 
-        def report(words, done, total, loss):
+        def count(what, done, total, note):
             nonlocal steps
             steps += 1
             if steps == die_after:
                 os.kill(os.getpid(), signal.SIGKILL)
 
-        train(config, make_table(), folder, report=report, checkpoint_seconds=0)
+        train(config, make_table(), folder, progress=count, checkpoint_seconds=0)
         code = 0
     finally:
         os._exit(code)

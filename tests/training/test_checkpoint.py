@@ -16,7 +16,7 @@ BESIDE = stage({"labels": labels(), "fill": inpainting()})
 def stopped(folder, config):
     """The checkpoint of a run after two of its steps: where it is, its tensors and its metadata."""
     with pytest.raises(Stopped):
-        train(config, make_table(), folder, report=stop_after(2), checkpoint_seconds=0)
+        train(config, make_table(), folder, progress=stop_after(2), checkpoint_seconds=0)
     path = folder / "checkpoint" / "state.safetensors"
     tensors, metadata = load_tensors(path)
     metadata.pop("schema_version", None)

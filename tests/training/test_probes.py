@@ -53,7 +53,7 @@ def test():
 
 
 def quick(network, train, test, **more):
-    named = {name: more.pop(name) for name in ("stages", "column", "held_out", "report") if name in more}
+    named = {name: more.pop(name) for name in ("stages", "column", "held_out", "progress") if name in more}
     return probe(network, train, test, settings=ProbeSettings(**{**QUICK, **more}), **named)
 
 
@@ -245,7 +245,7 @@ def test_published_stages_are_the_default():
 
 def test_progress_is_told(network, train, test):
     told = []
-    quick(network, train, test, report=lambda *what: told.append(what))
+    quick(network, train, test, progress=lambda *what: told.append(what))
     assert told[:2] == [("features", 64, 104), ("features", 104, 104)]
     assert told[-1] == ("heads of seed 0", 4, 4)
 

@@ -19,13 +19,13 @@ class Stopped(BaseException):
 
 
 def stop_after(steps):
-    def report(words, done, total, loss):
+    def count(what, done, total, note):
         nonlocal steps
         steps -= 1
         if not steps:
             raise Stopped
 
-    return report
+    return count
 
 
 def contents(folder):
@@ -70,14 +70,14 @@ def test_memory_order_of_wide_layers_survives_a_checkpoint(tmp_path, optimizer):
     train(config, make_table(), tmp_path / "whole")
     for _ in range(3):
         with pytest.raises(Stopped):
-            train(config, make_table(), tmp_path / "stopped", report=stop_after(2), checkpoint_seconds=0)
+            train(config, make_table(), tmp_path / "stopped", progress=stop_after(2), checkpoint_seconds=0)
     train(config, make_table(), tmp_path / "stopped")
     same_run(tmp_path / "whole", tmp_path / "stopped")
 
 
 def test_a_run_stopped_before_its_first_checkpoint_starts_again(tmp_path):
     with pytest.raises(Stopped):
-        train(run(), make_table(), tmp_path / "stopped", report=stop_after(3))
+        train(run(), make_table(), tmp_path / "stopped", progress=stop_after(3))
     assert contents(tmp_path / "stopped") == ["config.yaml", "metrics.csv"]
     train(run(), make_table(), tmp_path / "stopped")
     train(run(), make_table(), tmp_path / "whole")
@@ -99,7 +99,7 @@ def test_a_finished_run_is_only_opened(tmp_path):
     def never(*_):
         raise AssertionError("a finished run was trained again")
 
-    again = train(run(), make_table(), tmp_path, report=never)
+    again = train(run(), make_table(), tmp_path, progress=never)
     assert {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in before} == before
     assert (again.cpu_seconds, again.model_images) == (first.cpu_seconds, first.model_images)
     assert first.cpu_seconds > 0
@@ -111,7 +111,7 @@ def test_the_cost_of_a_stopped_run_is_that_of_the_whole_one(tmp_path):
     config = KILLED["perturbed, in parallel"]
     whole = train(config, make_table(), tmp_path / "whole")
     with pytest.raises(Stopped):
-        train(config, make_table(), tmp_path / "stopped", report=stop_after(3), checkpoint_seconds=0)
+        train(config, make_table(), tmp_path / "stopped", progress=stop_after(3), checkpoint_seconds=0)
     assert train(config, make_table(), tmp_path / "stopped").model_images == whole.model_images
     # stage 1: 4 steps of 12 images in 2 shared views, two PGD gradients and the training pass each; stage 2: FGSM's one
     assert whole.model_images == 4 * 24 * 3 + 4 * 12 * 2
@@ -131,7 +131,7 @@ def test_another_configuration_is_refused_with_the_difference_shown(tmp_path, ch
         train(run(), make_table(), tmp_path)
     else:
         with pytest.raises(Stopped):
-            train(run(), make_table(), tmp_path, report=stop_after(2), checkpoint_seconds=0)
+            train(run(), make_table(), tmp_path, progress=stop_after(2), checkpoint_seconds=0)
     before = contents(tmp_path)
     with pytest.raises(OutputError, match="another configuration") as refusal:
         train(changed, make_table(), tmp_path)
@@ -147,7 +147,7 @@ def test_other_images_or_labels_are_refused(tmp_path, finished):
         train(run(), make_table(), tmp_path)
     else:
         with pytest.raises(Stopped):
-            train(run(), make_table(), tmp_path, report=stop_after(2), checkpoint_seconds=0)
+            train(run(), make_table(), tmp_path, progress=stop_after(2), checkpoint_seconds=0)
     relabelled = make_table(seed=1)
     for other in (make_table().subset(torch.arange(24)), relabelled):
         with pytest.raises(OutputError, match="other images or labels"):
@@ -158,13 +158,13 @@ def test_other_images_or_labels_are_refused(tmp_path, finished):
 def test_two_runs_in_one_folder_are_refused(tmp_path):
     refusals = []
 
-    def second(words, done, total, loss):
+    def second(what, done, total, note):
         if done == 2:
             with pytest.raises(OutputError, match="in use") as refusal:
                 train(run(), make_table(), tmp_path / "run")
             refusals.append(refusal)
 
-    train(run(), make_table(), tmp_path / "run", report=second)
+    train(run(), make_table(), tmp_path / "run", progress=second)
     train(run(), make_table(), tmp_path / "whole")
     assert len(refusals) == 1
     same_run(tmp_path / "whole", tmp_path / "run")

@@ -63,7 +63,7 @@ def test_stopped_and_resumed_it_is_the_same_run(tmp_path, base):
     train(begun(base), make_table(), tmp_path / "whole")
     for _ in range(2):
         with pytest.raises(Stopped):
-            train(begun(base), make_table(), tmp_path / "stopped", report=stop_after(2), checkpoint_seconds=0)
+            train(begun(base), make_table(), tmp_path / "stopped", progress=stop_after(2), checkpoint_seconds=0)
     train(begun(base), make_table(), tmp_path / "stopped")
     same_run(tmp_path / "whole", tmp_path / "stopped")
 
@@ -82,7 +82,7 @@ def test_other_weights_under_the_same_path_are_another_run(tmp_path, base):
 def test_a_run_whose_start_was_moved_is_found_and_resumed(tmp_path, base):
     train(begun(base), make_table(), tmp_path / "whole")
     with pytest.raises(Stopped):
-        train(begun(base), make_table(), tmp_path / "stopped", report=stop_after(2), checkpoint_seconds=0)
+        train(begun(base), make_table(), tmp_path / "stopped", progress=stop_after(2), checkpoint_seconds=0)
     moved = base.parent.rename(tmp_path / "moved") / base.name
     train(begun(moved), make_table(), tmp_path / "stopped")
     same_run(tmp_path / "whole", tmp_path / "stopped")

@@ -278,12 +278,12 @@ def test_a_checkpoint_that_was_tampered_with_is_refused(tmp_path):
     class StopError(Exception):
         pass
 
-    def stop(words, done, total, loss):
+    def stop(what, done, total, note):
         if done == 2:
             raise StopError
 
     with pytest.raises(StopError):
-        train(run(), make_table(), tmp_path, report=stop, checkpoint_seconds=0)
+        train(run(), make_table(), tmp_path, progress=stop, checkpoint_seconds=0)
     path = tmp_path / "checkpoint" / "state.safetensors"
     tensors, metadata = load_tensors(path)
     metadata.pop("schema_version", None)

@@ -115,13 +115,13 @@ def resumed(out):
     """The first run once more, stopped between two steps of either stage."""
     config = next(iter(RUNS.values()))
 
-    def stop(words, done, total, loss):
-        if words.startswith(f"stage {unfinished}/") and done == 3:
+    def stop(what, done, total, note):
+        if what.startswith(f"stage {unfinished}/") and done == 3:
             raise StopError
 
     for unfinished in (1, 2):  # noqa: B007 - read by stop
         with contextlib.suppress(StopError):
-            train(config, make_table(), out / "resumed", report=stop, checkpoint_seconds=0)
+            train(config, make_table(), out / "resumed", progress=stop, checkpoint_seconds=0)
     train(config, make_table(), out / "resumed")
 
 

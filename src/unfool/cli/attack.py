@@ -52,10 +52,10 @@ class AttackCommand(SystemOptions):
         from unfool.attacks import make_attack
         from unfool.cli.printing import check_writable, print_json, print_lines, stderr
         from unfool.cli.systems import open_system, read_threats
+        from unfool.core.progress_display import progress_bar
         from unfool.evaluation import craft, judge, save_set
         from unfool.evaluation.crafting.evaluation_folder import attack_folder, forget
         from unfool.evaluation.evaluate import proxy_for
-        from unfool.training.progress import progress_bar
 
         attacks = [make_attack(self.attack, threat) for threat in read_threats(self.threat, self.norm)]
         paths = [self._path(attack.threat.norm_name) for attack in attacks]
@@ -76,7 +76,7 @@ class AttackCommand(SystemOptions):
                     proxy=proxy,
                     batch_size=self.batch_size,
                     folder=attack_folder(path.with_suffix(".state"), self.attack, attack),
-                    report=lambda done, total, advance=advance: advance(done, total, ""),
+                    report=lambda done, total, advance=advance: advance("", done, total),
                 )
             save_set(examples, path)
             forget(path.with_suffix(".state"), [self.attack], str(attack.threat))

@@ -59,11 +59,11 @@ class AuditCommand(SystemOptions):
         from unfool.cli.systems import open_system
         from unfool.core.errors import DataError
         from unfool.core.files import write_json
+        from unfool.core.progress_display import progress_bar
         from unfool.evaluation import craft, load_set
         from unfool.evaluation.adaptive.audit import audit
         from unfool.evaluation.crafting.batches import BATCH_SIZE
         from unfool.evaluation.evaluate import proxy_for
-        from unfool.training.progress import progress_bar
 
         attack = make_attack(self.attack, self.threat)
         system = open_system(self)
@@ -89,7 +89,7 @@ class AuditCommand(SystemOptions):
                     seed=self.seed,
                     proxy=proxy_for(system.network, self.precision),
                     batch_size=self.batch_size,
-                    report=lambda done, total: advance(done, total, ""),
+                    report=lambda done, total: advance("", done, total),
                 )
         found = audit(defense, table, examples, batch_size=self.batch_size or BATCH_SIZE, seed=self.seed)
         told = {"defense": text, "attack": examples.attack, "threat": str(examples.threat), **found.to_json()}

@@ -101,10 +101,10 @@ class EvaluateCommand(SystemOptions):
         from unfool.cli.printing import check_writable, print_json, stderr
         from unfool.cli.systems import open_system
         from unfool.core.files import write_json
+        from unfool.core.progress_display import progress_bar
         from unfool.evaluation import load_set
         from unfool.evaluation.crafting.evaluation_folder import forget
         from unfool.evaluation.evaluate import check_evaluation, evaluate
-        from unfool.training.progress import progress_bar
 
         settings = {
             "threat": self.threat,
@@ -144,7 +144,7 @@ class EvaluateCommand(SystemOptions):
                 column=column,
                 on=sets,
                 folder=state,
-                report=lambda what, done, total: advance(done, total, what),
+                report=advance,
                 **settings,
             )
         if self._defense is not None:
@@ -166,8 +166,8 @@ class EvaluateCommand(SystemOptions):
         from unfool.cli.printing import check_writable, print_json, stderr
         from unfool.cli.systems import open_system
         from unfool.core.files import write_json
+        from unfool.core.progress_display import progress_bar
         from unfool.evaluation.adaptive.ladder import forget_ladder, ladder
-        from unfool.training.progress import progress_bar
 
         attack = self._yardstick()
         make_attack(attack, self.threat)
@@ -191,7 +191,7 @@ class EvaluateCommand(SystemOptions):
                 batch_size=self.batch_size,
                 seed=self.seed,
                 folder=state,
-                report=lambda what, done, total: advance(done, total, what),
+                report=advance,
             )
         if self.out is not None:
             write_json(self.out, found.to_json())

@@ -79,10 +79,10 @@ class ProbeCommand:
         from unfool.cli.printing import check_writable, print_json, stderr
         from unfool.cli.systems import choose_device
         from unfool.core.config import build
+        from unfool.core.progress_display import progress_bar
         from unfool.evaluation.pretext.probe_records import probe_results
         from unfool.training import ProbeSettings, open_run, probe
         from unfool.training.probing.features import probed_stages
-        from unfool.training.progress import progress_bar
 
         values: dict[str, Any] = {name: getattr(self, name) for name in _SETTINGS}
         settings = build(ProbeSettings, values | {"neighbours": _NEIGHBOURS * self.knn}, "the probe")
@@ -101,7 +101,7 @@ class ProbeCommand:
                 settings=settings,
                 column=self.column,
                 device=device,
-                report=lambda what, done, total: advance(done, total, what),
+                progress=advance,
             )
         results = probe_results(found, f"{run.folder}, random weights" if self.random else str(run.folder))
         results.save(path)

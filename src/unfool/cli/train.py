@@ -136,8 +136,8 @@ class TrainCommand:
     def _train(self) -> None:
         from unfool.cli.printing import print_json, print_lines, stderr
         from unfool.cli.systems import choose_device
+        from unfool.core.progress_display import progress_bar
         from unfool.training import train
-        from unfool.training.progress import progress_bar
 
         device = choose_device(self.device)
         config, table = self._read() if self.config is not None else self._described()
@@ -147,7 +147,7 @@ class TrainCommand:
                 table,
                 self.out,
                 device=device,
-                report=lambda words, done, total, loss: advance(done, total, f"{words}, loss {loss:.3f}"),
+                progress=advance,
             )
         cost = {"cpu_seconds": round(run.cpu_seconds, 2), "model_images": run.model_images}
         if self.json:

@@ -74,7 +74,7 @@ def probed(settings: Scale, plan: Pretraining, work: Workspace) -> Probed:
                 stages=STAGES,
                 settings=ProbeSettings(**settings.probe, seeds=settings.seeds),
                 device=work.device,
-                report=lambda what, done, total: advance(done, total, what),
+                progress=advance,
             )
         for (stage, seed), split in itertools.product(result.probes, SPLITS):
             records = probe_records(result, stage, seed, split=split, threat=settings.threat)
@@ -136,6 +136,6 @@ def _attack(settings: Scale, plan: Pretraining, classifier: nn.Module, work: Wor
                 table,
                 attack,
                 proxy=ProxySettings(dtype=settings.precision),
-                report=lambda done, total: advance(done, total, ""),
+                report=lambda done, total: advance("", done, total),
             )
         judge(classifier, examples).save(_path(work, plan, _key(threat)))

@@ -199,7 +199,7 @@ def gate_rates(settings: Scale, base: str, work: Workspace) -> dict[str, Any]:
             parts = []
             for rows in torch.arange(len(table)).split(_CHUNK):
                 parts.append(gate.losses(table.batch(rows, work.device).images).cpu())  # type: ignore[operator]
-                advance(int(rows[-1]) + 1, len(table), "")
+                advance("", int(rows[-1]) + 1, len(table))
         losses = torch.cat(parts)
         draw, rates = np.random.default_rng(0), []
         count = max(_FEWEST, len(losses) // 20)

@@ -23,7 +23,8 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from unfool.training.progress import Advance, progress_bars
+from unfool.core.progress import Progress
+from unfool.core.progress_display import progress_bars
 
 Told = tuple[str, int, int, str]
 """Title of a piece, how much of it is done, of how much, and a note."""
@@ -116,15 +117,15 @@ def _make(job: Callable[[Any], object], place: Place) -> None:
 
 
 @contextlib.contextmanager
-def report_to_parent(title: str) -> Iterator[Advance]:
+def report_to_parent(title: str) -> Iterator[Progress]:
     """In a worker: progress of a piece for the parent to show, a few times a second, and a line when it is over."""
     started, last = time.monotonic(), -1.0
 
-    def advance(done: int, total: int, note: str) -> None:
+    def advance(what: str, done: int, total: int, note: str = "") -> None:
         nonlocal last
         now = time.monotonic()
         if _queue is not None and (now - last > EVERY or done >= total):
-            _queue.put((title, done, total, note))
+            _queue.put((title, done, total, ", ".join(filter(None, (what, note)))))
             last = now
 
     yield advance

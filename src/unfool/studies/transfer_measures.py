@@ -136,7 +136,7 @@ def probed(settings: Scale, model: str, features: str, work: Workspace) -> list[
                 stages=(PROBED,),
                 settings=asked,
                 device=work.device,
-                report=lambda what, done, total: advance(done, total, what),
+                progress=advance,
             )
         for seed, path in zip(asked.seeds, paths, strict=True):
             probe_records(found, PROBED, seed, threat=settings.threat).save(path)

@@ -17,6 +17,8 @@ from torch import nn
 
 from unfool.attacks import Attack, ProxySettings
 from unfool.core.files import write_json
+from unfool.core.progress import Progress, silent
+from unfool.core.progress_display import progress_bar
 from unfool.data.catalog import open_table
 from unfool.data.corruptions import CORRUPTIONS
 from unfool.data.table import Table
@@ -26,7 +28,6 @@ from unfool.evaluation.adaptive.ladder import ladder
 from unfool.evaluation.corruptions import judge_corrupted
 from unfool.studies.side_by_side import Place, in_worker, report_to_parent, run_jobs, workers_for
 from unfool.training import RunConfig, TrainedRun, train
-from unfool.training.progress import Advance, progress_bar
 
 
 class Workspace:
@@ -66,7 +67,7 @@ class Workspace:
                 table,
                 self.run_folder(name),
                 device=self.device,
-                report=lambda words, done, total, loss: advance(done, total, f"loss {loss:.3f}"),
+                progress=advance,
             )
         run.network.to(self.device)
         return run
@@ -99,7 +100,7 @@ class Workspace:
         if not all(path.is_file() for path in paths.values()):
             with self.bar(f"corruptions on {name}") as advance:
                 made = judge_corrupted(
-                    system, table, severities=severities, report=lambda done, total: advance(done, total, "")
+                    system, table, severities=severities, report=lambda done, total: advance("", done, total)
                 )
             for records in made:
                 records.save(paths[records.settings["corruption"], records.settings["severity"]])
@@ -131,7 +132,7 @@ class Workspace:
                 column=column,
                 seed=seed,
                 proxy=proxy,
-                report=lambda done, total: advance(done, total, ""),
+                report=lambda done, total: advance("", done, total),
             )
         if keep:
             save_set(made, path)
@@ -163,8 +164,7 @@ class Workspace:
         def climb() -> dict[str, Any]:
             folder = self.out / "ladders" / name
             with self.bar(title) as advance:
-                told = lambda what, done, total: advance(done, total, what)  # noqa: E731
-                return ladder(defense(), table, folder=folder, report=told, **settings).to_json()
+                return ladder(defense(), table, folder=folder, report=advance, **settings).to_json()
 
         return self.found(f"ladders/{name}", climb)
 
@@ -179,10 +179,10 @@ class Workspace:
         return self.out / "records" / name / f"{key}.json"
 
     @contextmanager
-    def bar(self, title: str, done: Path | None = None) -> Iterator[Advance]:
+    def bar(self, title: str, done: Path | None = None) -> Iterator[Progress]:
         """A progress bar with the time left; where nobody watches, a line when it is over."""
         if done is not None and done.is_file():
-            yield lambda done, total, note: None
+            yield silent
             return
         if in_worker():
             with report_to_parent(title) as advance:

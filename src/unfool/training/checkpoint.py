@@ -16,7 +16,7 @@ from unfool.training.stage import Stage
 
 
 @dataclass(kw_only=True)
-class Progress:
+class RunState:
     """How far a run is: ``stage``, the next ``step`` in it, lines of the log, and what it has cost so far."""
 
     stage: int = 0
@@ -33,20 +33,20 @@ class Checkpoint:
 
     tensors: dict[str, Tensor]
     metadata: dict[str, Any]
-    progress: Progress
+    run_state: RunState
 
 
 def save_checkpoint(
     path: Path,
     stage: Stage,
     optimizers: Sequence[torch.optim.Optimizer],
-    progress: Progress,
+    run_state: RunState,
     table: str,
-    ending: Mapping[str, Tensor],
+    selection: Mapping[str, Tensor],
 ) -> None:
     """Write weights, task state, optimizers' state, progress and what the stage will end with, whole or not at all."""
     tensors = {f"model/{name}": value for name, value in _own(stage).items()}
-    tensors |= {f"ending/{name}": value for name, value in ending.items()}
+    tensors |= {f"ending/{name}": value for name, value in selection.items()}
     state = {
         f"{_named(place)}/{index}/{slot}": value
         for place, optimizer in enumerate(optimizers)
@@ -57,7 +57,7 @@ def save_checkpoint(
     scalars = {key: value for key, value in state.items() if not isinstance(value, Tensor)}
     # Listed, since it cannot be derived: a parameter that no gradient has reached has no state.
     save_tensors(
-        path, tensors, {"progress": asdict(progress), "scalars": scalars, "state": list(state), "table": table}
+        path, tensors, {"progress": asdict(run_state), "scalars": scalars, "state": list(state), "table": table}
     )
 
 
@@ -65,7 +65,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
     """Read a checkpoint; WeightsError if the file is not one."""
     tensors, metadata = load_tensors(path)
     try:
-        values = {item.name: metadata["progress"][item.name] for item in fields(Progress)}
+        values = {item.name: metadata["progress"][item.name] for item in fields(RunState)}
         if any(
             isinstance(value, bool) or not isinstance(value, (int, float)) or value < 0 for value in values.values()
         ):
@@ -74,7 +74,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
             raise ValueError("scalars that are no mapping")
         if not isinstance(metadata["state"], list) or not all(isinstance(key, str) for key in metadata["state"]):
             raise ValueError("state that is no list of keys")
-        return Checkpoint(tensors=tensors, metadata=metadata, progress=Progress(**values))
+        return Checkpoint(tensors=tensors, metadata=metadata, run_state=RunState(**values))
     except (KeyError, TypeError, ValueError) as error:
         raise WeightsError(
             f"{path} is not a checkpoint of this program ({error}); delete it to start the run again"
@@ -82,7 +82,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
 
 
 def restore(
-    saved: Checkpoint, stage: Stage, optimizers: Sequence[torch.optim.Optimizer], ending: Mapping[str, Tensor]
+    saved: Checkpoint, stage: Stage, optimizers: Sequence[torch.optim.Optimizer], selection: Mapping[str, Tensor]
 ) -> None:
     """Put a checkpoint's tensors back in place; WeightsError if one is missing or does not fit.
 
@@ -93,7 +93,7 @@ def restore(
         with torch.no_grad():
             for name, value in _own(stage).items():
                 value.copy_(_fitting(saved.tensors[f"model/{name}"], value))
-            for name, value in ending.items():
+            for name, value in selection.items():
                 value.copy_(_fitting(saved.tensors[f"ending/{name}"], value))
         for place, optimizer in enumerate(optimizers):
             slots = _slots(saved, f"{_named(place)}/", optimizer)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -13,13 +12,14 @@ from torch import Tensor
 
 from unfool.core.errors import DataError, NonFiniteError
 from unfool.core.files import folder_lock
+from unfool.core.progress import Progress, silent
 from unfool.core.streams import Streams
 from unfool.data.table import Table
 from unfool.models.header import read_header
 from unfool.models.weights import save_network
 from unfool.tasks.gather import joint_batch, summed
 from unfool.training.adversarial.early_stopping import COLUMNS, judged_column
-from unfool.training.checkpoint import Progress, read_checkpoint, restore, save_checkpoint
+from unfool.training.checkpoint import RunState, read_checkpoint, restore, save_checkpoint
 from unfool.training.config import RunConfig
 from unfool.training.folder import (
     CHECKPOINT,
@@ -44,9 +44,6 @@ from unfool.training.weight_selection import WeightSelection
 LOG_EVERY = 10
 """Steps between two lines of metrics.csv."""
 
-Report = Callable[[str, int, int, float], None]
-"""Told after each step: the stage's words, steps done, steps in all, the loss."""
-
 
 def train(
     config: RunConfig,
@@ -54,7 +51,7 @@ def train(
     folder: str | Path,
     *,
     device: str = "cpu",
-    report: Report | None = None,
+    progress: Progress = silent,
     checkpoint_seconds: float = 30.0,
 ) -> TrainedRun:
     """Train a run in its folder, or finish one that was stopped there; a finished one is only opened.
@@ -72,7 +69,7 @@ def train(
     config = resolve_start(config)
     if table.name != config.data:
         raise DataError(f"the configuration names the data {config.data!r}, the table is {table.name!r}; give one set")
-    run = None if weights.is_file() else _Run(config, table, folder, device, report, checkpoint_seconds)
+    run = None if weights.is_file() else _Run(config, table, folder, device, progress, checkpoint_seconds)
     finished = weights.is_file() and not (folder / CHECKPOINT).exists()
     if run is not None and not run.first:
         run.finish()
@@ -97,7 +94,7 @@ class _Run:
         table: Table,
         folder: Path,
         device: str,
-        report: Report | None,
+        progress: Progress,
         checkpoint_seconds: float,
     ):
         if not len(table):
@@ -109,7 +106,7 @@ class _Run:
         if self.processes > 1 and self.device.type != "cpu":
             self.device = self.accelerator.device
         self.config, self.folder = config, folder
-        self.report, self.checkpoint_seconds = report, checkpoint_seconds
+        self.progress, self.checkpoint_seconds = progress, checkpoint_seconds
         self.checkpoint = folder / CHECKPOINT / "state.safetensors"
         self.fingerprint = table_fingerprint(table)
         self.streams = Streams(config.seed)
@@ -136,24 +133,25 @@ class _Run:
         saved = read_checkpoint(self.checkpoint) if self.checkpoint.is_file() else None
         if saved is not None:
             check_table(self.folder, saved.metadata, self.fingerprint)
-        progress = saved.progress if saved is not None else Progress()
-        started = time.process_time() - progress.cpu_seconds / self.processes
-        metrics = Metrics(self.folder / METRICS, self._columns(), progress.lines) if self.first else None
-        for index in range(progress.stage, len(self.stages)):
+        state = saved.run_state if saved is not None else RunState()
+        started = time.process_time() - state.cpu_seconds / self.processes
+        metrics = Metrics(self.folder / METRICS, self._columns(), state.lines) if self.first else None
+        for index in range(state.stage, len(self.stages)):
             stage = self.stages[index].to(self.device)
             stage.choose_trainable()
-            optimizer, turns = make_optimizer(stage.config, stage.ungrouped()), TaskOptimizers(stage)
+            optimizer = make_optimizer(stage.config, stage.ungrouped())
+            task_optimizers = TaskOptimizers(stage)
             # The others need no copy of the best weights: the next stage begins with the first process's.
-            ending = WeightSelection(stage, self.held_out if self.first else None, self.streams, self.device)
+            selection = WeightSelection(stage, self.held_out if self.first else None, self.streams, self.device)
             if saved is not None:
-                restore(saved, stage, [optimizer, *turns.optimizers.values()], ending.state())
+                restore(saved, stage, [optimizer, *task_optimizers.optimizers.values()], selection.state())
                 saved = None
-            self._stage(index, stage, optimizer, turns, ending, progress, metrics, started)
-            ending.finish()
-            progress.stage, progress.step = index + 1, 0
+            self._stage(index, stage, optimizer, task_optimizers, selection, state, metrics, started)
+            selection.finish()
+            state.stage, state.step = index + 1, 0
         with joint_batch():
             seconds = summed(torch.tensor(time.process_time() - started, device=self.device))
-        cost = {"cpu_seconds": float(seconds), "model_images": progress.model_images}
+        cost = {"cpu_seconds": float(seconds), "model_images": state.model_images}
         self.network.requires_grad_(True)
         metadata = {**cost, "table": self.fingerprint}
         if self.first:
@@ -161,10 +159,10 @@ class _Run:
 
     def _columns(self) -> list[str]:
         names = list(dict.fromkeys(name for stage in self.stages for name in stage.tasks))
-        turns = list(dict.fromkeys(name for stage in self.stages for name in stage.groups()))
+        groups = list(dict.fromkeys(name for stage in self.stages for name in stage.groups()))
         fixed = ["stage", "step", "epoch", "images_seen", "learning_rate", "loss"]
         judged = COLUMNS if self.held_out is not None else ()
-        losses = [f"loss/{name}" for name in (*names, *turns)]
+        losses = [f"loss/{name}" for name in (*names, *groups)]
         return fixed + losses + [f"accuracy/{name}" for name in names] + list(judged)
 
     def _stage(
@@ -172,9 +170,9 @@ class _Run:
         index: int,
         stage: Stage,
         optimizer: torch.optim.Optimizer,
-        turns: TaskOptimizers,
-        ending: WeightSelection,
-        progress: Progress,
+        task_optimizers: TaskOptimizers,
+        selection: WeightSelection,
+        state: RunState,
         metrics: Metrics | None,
         started: float,
     ) -> None:
@@ -187,9 +185,9 @@ class _Run:
         stage.train()
         streams = self.streams.named(f"stage {index}")
         words = f"stage {index + 1}/{len(self.stages)}: {' + '.join(stage.tasks)}"
-        counted = progress.model_images - stage.model_images
+        counted = state.model_images - stage.model_images
         order, last_saved = torch.empty(0, dtype=torch.int64), time.monotonic()
-        for step in range(progress.step, steps):
+        for step in range(state.step, steps):
             epoch, place = divmod(step, per_epoch)
             if place == 0 or not len(order):
                 order = torch.argsort(streams.named("order").at(epoch).bits(self.table.ids), stable=True)
@@ -210,25 +208,24 @@ class _Run:
                 stage.weight_perturbation.undo()
             prepared.step()
             with joint_batch():
-                means |= turns.step(rate, step)
-            ending.after_step(step)
+                means |= task_optimizers.step(rate, step)
+            selection.after_step(step)
             last = step + 1 == steps
-            judged = ending.after_epoch(epoch + 1) if place + 1 == per_epoch or last else {}
+            judged = selection.after_epoch(epoch + 1) if place + 1 == per_epoch or last else {}
             if metrics is not None and (step % LOG_EVERY == 0 or last or judged):
                 row = {"stage": index, "step": step + 1, "epoch": (step + 1) / per_epoch}
                 row |= {"images_seen": (step + 1) * size, "learning_rate": rate}
                 metrics.add(row | {name: float(value) for name, value in means.items()} | judged)
-            progress.model_images = counted + stage.model_images
+            state.model_images = counted + stage.model_images
             if metrics is not None and time.monotonic() - last_saved >= self.checkpoint_seconds and not last:
-                progress.step, progress.lines = step + 1, metrics.lines
+                state.step, state.lines = step + 1, metrics.lines
                 # What the other processes have spent is told at the end; until then each counts as much as the first.
-                progress.cpu_seconds = (time.process_time() - started) * self.processes
+                state.cpu_seconds = (time.process_time() - started) * self.processes
                 metrics.sync()
-                optimizers = [optimizer, *turns.optimizers.values()]
-                save_checkpoint(self.checkpoint, stage, optimizers, progress, self.fingerprint, ending.state())
+                optimizers = [optimizer, *task_optimizers.optimizers.values()]
+                save_checkpoint(self.checkpoint, stage, optimizers, state, self.fingerprint, selection.state())
                 last_saved = time.monotonic()
-            if self.report is not None:
-                self.report(words, step + 1, steps, float(means["loss"]))
+            self.progress(words, step + 1, steps, f"loss {float(means['loss']):.3f}")
 
     def _backward(
         self,

@@ -5,7 +5,7 @@ Legend: N images, D numbers that a probe reads of a stage.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -13,14 +13,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from unfool.core.errors import DataError, NonFiniteError, SpecError
+from unfool.core.progress import Progress, silent
 from unfool.core.spec import unknown
 from unfool.data.table import Table
 from unfool.models.fast import search_copy
 from unfool.models.network import Network
 from unfool.models.trunks import Trunk
-
-Report = Callable[[str, int, int], None]
-"""Told as work goes on: what is done, how much of it, how much there is in all."""
 
 _AT_ONCE = 256
 """Images at a time; no feature depends on it."""
@@ -66,7 +64,7 @@ def cached(
     precision: str = "fp32",
     memory: float,
     device: str = "cpu",
-    report: Report | None = None,
+    progress: Progress = silent,
 ) -> dict[str, Split]:
     """One pass of the frozen trunk over every table, in eval mode, with the features of all stages kept on ``device``.
 
@@ -98,8 +96,7 @@ def cached(
         for rows in torch.arange(len(table)).split(_AT_ONCE):
             _fill(twin, table, rows, features, sides)
             done += len(rows)
-            if report is not None:
-                report("features", done, images)
+            progress("features", done, images)
         found[name] = Split(table=table, features=features, labels=labels.to(device))
     return found
 

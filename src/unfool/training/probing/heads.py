@@ -17,9 +17,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from unfool.core.errors import NonFiniteError
+from unfool.core.progress import Progress, silent
 from unfool.core.streams import Streams
 from unfool.models.heads import build_head
-from unfool.training.probing.features import Report, Split
+from unfool.training.probing.features import Split
 from unfool.training.probing.settings import ProbeSettings
 
 
@@ -72,7 +73,7 @@ class Heads:
         return weights, parts[-1].view(len(inputs), self.classes)
 
     @torch.no_grad()
-    def learn(self, train: Split, test: Split, report: Report | None = None) -> None:
+    def learn(self, train: Split, test: Split, progress: Progress = silent) -> None:
         """Train from start to end: SGD with momentum, the rate divided by 10 every ``drop_every`` epochs.
 
         Raises NonFiniteError where the weights run away.
@@ -111,8 +112,7 @@ class Heads:
                 )
             self.train_curve.append(right.double().mean((0, 2, 3)).tolist())
             self.test_curve.append([self._accuracy(test, stage) for stage in self.stages])
-            if report is not None:
-                report(f"heads of seed {self.streams.seed}", epoch + 1, settings.epochs)
+            progress(f"heads of seed {self.streams.seed}", epoch + 1, settings.epochs)
 
     def _logits(self, split: Split, stage: str) -> Tensor:
         """Logits of one stage's head, (C, N)."""

@@ -11,11 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from unfool.core.errors import SpecError
+from unfool.core.progress import Progress, silent
 from unfool.core.spec import unknown
 from unfool.data.table import Table
 from unfool.models.heads import Head, build_head
 from unfool.models.network import Network
-from unfool.training.probing.features import Report, Split, cached, pooled, probed_side, probed_stages
+from unfool.training.probing.features import Split, cached, pooled, probed_side, probed_stages
 from unfool.training.probing.heads import Heads, Judged
 from unfool.training.probing.neighbours import nearest_classes
 from unfool.training.probing.settings import ProbeSettings
@@ -108,7 +109,7 @@ def probe(
     settings: ProbeSettings | None = None,
     column: str | None = None,
     device: str = "cpu",
-    report: Report | None = None,
+    progress: Progress = silent,
 ) -> ProbeResult:
     """Train linear heads on stages of a frozen trunk, and judge them on ``test`` (and ``held_out``, to choose by).
 
@@ -133,7 +134,7 @@ def probe(
         precision=settings.precision,
         memory=settings.memory,
         device=device,
-        report=report,
+        progress=progress,
     )
     classes = len(train.classes[column])
     neighbours = {stage: _by_neighbours(splits, stage, settings.neighbours, classes) for stage in chosen}
@@ -141,7 +142,7 @@ def probe(
     probes: dict[tuple[str, int], StageProbe] = {}
     for seed in settings.seeds:
         heads = Heads(chosen, splits["train"], classes, settings, seed)
-        heads.learn(splits["train"], splits["test"], report)
+        heads.learn(splits["train"], splits["test"], progress)
         for place, stage in enumerate(chosen):
             probes[stage, seed] = StageProbe(
                 stage=stage,
