@@ -114,7 +114,12 @@ def variants(network: Network, steps: int) -> dict[str, Variant]:
             points = (images + (moved - images).clamp(-EPS, EPS)).clamp(0, 1)
         return points
 
-    reversals = {name: (lambda images, defense=defense: defense.shown(images)) for name, defense in mine.items()}
+    reversals = {
+        name: (lambda images, defense=defense: defense.purified_images(images)) for name, defense in mine.items()
+    }
+    reversals = {
+        name: (lambda images, defense=defense: defense.purified_images(images)) for name, defense in mine.items()
+    }
     return {"floor": floor, **reversals, "reference": reference}
 
 

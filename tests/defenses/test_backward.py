@@ -49,7 +49,7 @@ def test_bpda_gives_the_network_s_gradient_at_the_purified_point():
     defense = make_reverse("steps=3,draws=2", network)
     moving = make_images().requires_grad_()
     (found,) = torch.autograd.grad(Bpda(defense)(moving)[:, 1].sum(), moving)
-    points = defense.shown(moving.detach()).requires_grad_()
+    points = defense.purified_images(moving.detach()).requires_grad_()
     (expected,) = torch.autograd.grad(network(points)[:, 1].sum(), points)
     assert torch.allclose(found, expected.unflatten(0, (2, 6)).mean(0), atol=1e-7)
 
@@ -111,10 +111,10 @@ def test_attacks_follow_the_wrappers_and_leave_no_trace():
     attack = make_attack("pgd-6:goal=best,random_start=false", "linf:0.1")
     flags = [parameter.requires_grad for parameter in network.parameters()]
     naive = attack(defense, images, labels)
-    assert naive.flat.all()
+    assert naive.zero_gradient.all()
     for model in (Bpda(defense), Unrolled(defense)):
         found = attack(model, images, labels)
-        assert not found.flat.any()
+        assert not found.zero_gradient.any()
         assert torch.equal(found.fooled, defense(found.images).argmax(1) != labels)
         assert float((found.losses - naive.losses).mean()) > 0.01
     assert [parameter.requires_grad for parameter in network.parameters()] == flags

@@ -146,14 +146,14 @@ def test_what_is_calibrated_travels_in_the_state(name, options):
 def test_points_and_logits_are_the_two_halves(name, options):
     defense = make(name, options)
     images = make_images()
-    points = defense.shown(images)
+    points = defense.purified_images(images)
     assert len(points) % len(images) == 0
     assert float(points.min()) >= 0
     assert float(points.max()) <= 1
     assert torch.equal(defense.logits(points, images).detach(), defense(images))
     assert defense.images_per_prediction >= 1
-    redrawn = defense.shown(images, None, Streams(5))
-    assert torch.equal(redrawn, defense.shown(images, None, Streams(5)))
+    redrawn = defense.purified_images(images, None, Streams(5))
+    assert torch.equal(redrawn, defense.purified_images(images, None, Streams(5)))
 
 
 def bad_images():

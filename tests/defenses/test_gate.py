@@ -12,8 +12,11 @@ from small_defenses import CLASSES, SMALL, make_images, make_network, make_rever
 
 from unfool.core.errors import DataError, NonFiniteError, SpecError
 from unfool.core.streams import Streams
-from unfool.defenses import make_defense
-from unfool.defenses.gate import Gate, calibrate_threshold, gate_losses
+from unfool.defenses import Gate, make_defense
+from unfool.defenses.aware import gate_aware
+from unfool.defenses.calibration import calibrate_threshold
+from unfool.defenses.gate import gate_losses
+from unfool.defenses.pretext import TaskLoss
 
 
 @settings(max_examples=60, deadline=None)
@@ -102,10 +105,13 @@ def test_in_batch_negatives_are_those_of_the_whole_batch():
 
 def test_its_losses_are_the_task_s_on_fixed_draws():
     network = make_network()
-    task = make_reverse("", network).task
-    network.train()
+    defense = make_reverse("", network)
+    task = defense.task
     images = make_images().requires_grad_()
-    losses = gate_losses(network, task, images, draws=3, seed=5)
+    losses = gate_losses(TaskLoss(network, task), images, draws=3, seed=5)
+    network.train()
+    gate = Gate(defense, 0.0, loss_draws=3, seed=5)
+    assert torch.equal(gate.losses(images), losses)
     assert network.training
     network.eval()
     streams = Streams(5).named("gate")
@@ -116,7 +122,7 @@ def test_its_losses_are_the_task_s_on_fixed_draws():
         expected.append(task.losses(network.features(views.images), views))
     assert torch.allclose(losses, torch.stack(expected).mean(0), atol=1e-5)
     assert torch.autograd.grad(losses.sum(), images)[0].flatten(1).any(1).all()
-    assert not torch.equal(losses, gate_losses(network, task, images, draws=3, seed=6))
+    assert not torch.equal(losses, gate_losses(TaskLoss(network, task), images, draws=3, seed=6))
 
 
 def test_making_one_sets_the_threshold_on_images_that_are_not_in_the_bank():
@@ -153,7 +159,7 @@ def test_an_aware_attacker_pays_only_above_the_threshold():
     losses = Gate(defense, 0.0).losses(images)
     gate = Gate(defense, float(losses.median()))
     with torch.no_grad():
-        found = gate.aware(labels, 4.0)(images, rows).losses
+        found = gate_aware(gate, labels, 4.0)(images, rows).losses
         logits = network(images)
     others = logits.scatter(1, labels[:, None], -torch.inf).amax(1)
     margin = others - logits.gather(1, labels[:, None]).squeeze(1)

@@ -14,9 +14,9 @@ from unfool.core.batch import Batch
 from unfool.core.errors import ImagesError, SpecError, UnfoolWarning
 from unfool.core.streams import Streams
 from unfool.core.threat import ThreatModel
-from unfool.defenses import Defense, make_defense
-from unfool.defenses.reverse import Reverse
-from unfool.defenses.twin import _TWINS
+from unfool.defenses import Defense, Reverse, make_defense
+from unfool.defenses.aware import pretext_aware
+from unfool.defenses.fast_copy import _COPIES
 from unfool.models.heads import build_head
 from unfool.tasks import TASKS, make_task
 
@@ -157,19 +157,19 @@ def test_the_copy_follows_the_weights_and_dies_with_its_owner():
     defense = make_reverse("steps=3", network)
     images = make_images()
     before = defense(images)
-    copies = len(_TWINS)
+    copies = len(_COPIES)
     defense(images)
-    assert len(_TWINS) == copies
+    assert len(_COPIES) == copies
     with torch.no_grad():
         network.heads["contrast"][0].weight.neg_()
     after = defense(images)
     fresh = Reverse(network, defense.task, threat=defense.threat, steps=3, step_size=defense.step_size)
     assert not torch.equal(before, after)
     assert torch.equal(after, fresh(images))
-    kept = len(_TWINS)
+    kept = len(_COPIES)
     del fresh
     gc.collect()
-    assert len(_TWINS) == kept - 1
+    assert len(_COPIES) == kept - 1
     assert torch.allclose(defense.double()(images.double()).float(), after, atol=0.05)
 
 
@@ -177,9 +177,9 @@ def test_bf16_searches_and_fp32_classifies():
     network = make_network()
     coarse, fine = (make_reverse(f"steps=3,precision={name}", network) for name in ("bf16", "fp32"))
     images = make_images(24)
-    points = coarse.shown(images)
-    assert not torch.equal(points, fine.shown(images))
-    assert (points - fine.shown(images)).abs().gt(1e-6).float().mean() < 0.25
+    points = coarse.purified_images(images)
+    assert not torch.equal(points, fine.purified_images(images))
+    assert (points - fine.purified_images(images)).abs().gt(1e-6).float().mean() < 0.25
     with torch.no_grad():
         assert torch.equal(coarse(images), network(points))
 
@@ -261,15 +261,16 @@ def test_an_aware_attacker_pays_for_what_the_task_notices():
     defense = make_reverse("steps=3", network)
     images, rows = make_images(), torch.arange(6)
     labels = torch.tensor([0, 1, 2, 3, 0, 1])
+    own = Streams(0).named("reverse").at(0)
     with torch.no_grad():
         plain = torch.nn.functional.cross_entropy(network(images), labels, reduction="none")
-        noticed = defense.objective(torch.zeros_like(labels))(images, rows).losses
-        aware = defense.aware(labels, 10.0)
+        noticed = defense.objective(torch.zeros_like(labels), own)(images, rows).losses
+        aware = pretext_aware(defense, labels, 10.0, streams=own)
         assert torch.allclose(aware(images, rows).losses, plain - 10 * noticed, atol=1e-4)
         assert not torch.allclose(aware(images, rows).losses, plain - 10 * noticed, atol=1e-4)
         assert torch.equal(aware(images, rows).fooled, network(images).argmax(1) != labels)
         chosen = torch.tensor([4, 1])
-        part = defense.aware(labels, 10.0).on(chosen)(images[chosen], torch.arange(2))
+        part = pretext_aware(defense, labels, 10.0, streams=own).on(chosen)(images[chosen], torch.arange(2))
         assert torch.allclose(part.losses, (plain - 10 * noticed)[chosen], atol=1e-4)
 
 

@@ -11,13 +11,43 @@ from tiny_systems import make_network, make_table
 from unfool.attacks import make_attack
 from unfool.core.errors import DataError, SpecError
 from unfool.core.streams import Streams
-from unfool.defenses import make_defense
-from unfool.defenses.gate import Gate
+from unfool.defenses import Defense, Gate, make_defense
 from unfool.evaluation import craft, judge
 from unfool.evaluation.adaptive.audit import DEFENSE, LOOKS, NETWORK, NOISE, VIEWS, audit
 
 HEADS = {"labels": {"kind": "linear", "outputs": 4}, "contrast": {"kind": "mlp", "outputs": 8, "hidden": 8}}
 REVERSE = "reverse:task=contrast,bank=16,drawn=8,steps=3,eps=8/255,temperature=0.2"
+
+
+class Rounded(Defense):
+    """A user's own defense, with a pretext loss if it is given one."""
+
+    images_per_prediction = 3
+
+    def __init__(self, network, pretext=None):
+        super().__init__()
+        self.network = network
+        self.own = pretext
+
+    @property
+    def classifier(self):
+        return self.network
+
+    @property
+    def pretext(self):
+        return self.own
+
+    def purified_images(self, images, ids=None, streams=None, differentiable=False):
+        return (images * 15).round() / 15
+
+
+class Roughness:
+    """Neighbours differ: a loss that no task of the library computes."""
+
+    images_per_loss = 0
+
+    def __call__(self, images, ids, streams):
+        return images.diff(dim=3).abs().flatten(1).mean(1) + images.diff(dim=2).abs().flatten(1).mean(1)
 
 
 @pytest.fixture(scope="module")
@@ -103,8 +133,20 @@ def test_batches_do_not_matter_and_a_gate_is_looked_behind(found, defense, table
     assert gated.gains[NOISE].images == Gate(defense, 0.0).images_per_prediction
 
 
+def test_a_defense_of_one_s_own_is_audited_by_the_loss_that_it_declares(defense, table, examples):
+    """Without a ball of its own there is no noise of its size to compare with."""
+    result = audit(Rounded(defense.network, Roughness()), table, examples)
+    assert list(result.gains) == [NETWORK, DEFENSE, VIEWS]
+    assert result.gains[VIEWS].images == 3
+    rough = Roughness()
+    assert result.means["clean"] == pytest.approx(float(rough(table.batch().images, None, None).mean()), rel=1e-4)
+    assert result.means["purified"] != result.means["attacked"]
+
+
 def test_what_cannot_be_audited_is_refused(defense, table, examples):
-    with pytest.raises(SpecError, match="no pretext loss"):
+    with pytest.raises(SpecError, match="has no network"):
         audit(defense.network, table, examples)
+    with pytest.raises(SpecError, match="no pretext loss"):
+        audit(Rounded(defense.network), table, examples)
     with pytest.raises(DataError, match="lacks image 46"):
         audit(defense, make_table(15), examples)

@@ -1,5 +1,23 @@
 """Defenses: modules that take images and give logits, and do more on the way than their network. One file a defense."""
 
-from unfool.defenses.base import DEFENSES, Defense, make_defense
+from unfool.defenses.base import Defense, Purified
+from unfool.defenses.detector import Detector
+from unfool.defenses.gate import Gate
+from unfool.defenses.pretext import PretextLoss
+from unfool.defenses.purifier_adapter import PurifierAdapter, as_defense
+from unfool.defenses.registry import DEFENSES, DefenseRequest, make_defense
+from unfool.defenses.reverse import Reverse
 
-__all__ = ["DEFENSES", "Defense", "make_defense"]
+__all__ = [
+    "DEFENSES",
+    "Defense",
+    "DefenseRequest",
+    "Detector",
+    "Gate",
+    "PretextLoss",
+    "Purified",
+    "PurifierAdapter",
+    "Reverse",
+    "as_defense",
+    "make_defense",
+]

@@ -1,11 +1,9 @@
 """Ways to attack a defense with gradients: models whose values are the defense's, and whose gradients are of use.
 
-Legend: B images, D reversals of each.
+Legend: B images, D purified images of each.
 """
 
 from __future__ import annotations
-
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +14,7 @@ from unfool.defenses.base import Defense
 
 class _Differentiable(nn.Module):
     """The defense with a gradient; ``redrawn`` replaces its draws by fresh ones at every call (EOT), else they are its
-    own. Never judge by it: with fresh draws it is another system at every call."""
+    own. With fresh draws it is another system at every call, so that nothing may be evaluated on it."""
 
     def __init__(self, defense: Defense, redrawn: Streams | None = None):
         super().__init__()
@@ -31,20 +29,21 @@ class _Differentiable(nn.Module):
 
 class Bpda(_Differentiable):
     """Backward-pass differentiable approximation (Athalye et al., ICML 2018, section 4.1.2): the defense forward, the
-    identity in its place backward, so that the gradient is the network's own at what it was shown.
+    identity in its place backward, so that the gradient is the network's own at the purified image.
 
     Averaged over several calls with ``redrawn`` streams it is BPDA with EOT: give a label loss as many ``draws``.
     """
 
     def forward(self, images: Tensor, ids: Tensor | None = None) -> Tensor:
         with torch.no_grad():
-            points = self.defense.shown(images.detach(), ids, self._streams())
-        moved: Any = images - images.detach()
-        return self.defense.logits(points + moved.repeat(len(points) // len(images), 1, 1, 1), images, ids)
+            points = self.defense.purified_images(images.detach(), ids, self._streams())
+        identity: Tensor = images - images.detach()
+        return self.defense.logits(points + identity.repeat(len(points) // len(images), 1, 1, 1), images, ids)
 
 
 class Unrolled(_Differentiable):
     """The defense with its exact gradient, through every step of the reversal (see ``unroll``)."""
 
     def forward(self, images: Tensor, ids: Tensor | None = None) -> Tensor:
-        return self.defense.logits(self.defense.shown(images, ids, self._streams(), exact=True), images, ids)
+        points = self.defense.purified_images(images, ids, self._streams(), differentiable=True)
+        return self.defense.logits(points, images, ids)

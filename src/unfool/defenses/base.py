@@ -1,36 +1,94 @@
-"""What a defense is, and the table of all defenses.
+"""What a defense is, and what it may declare about itself so that attacks, audits and reports can ask for it.
 
-Legend: B images, D reversals of each (draw-major), K logits.
+Legend: B images, D purified images for each (draw-major), K logits.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Protocol
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from unfool.core.batch import check_images
-from unfool.core.config import parse_settings
 from unfool.core.errors import ImagesError, SpecError
-from unfool.core.registry import Registry
 from unfool.core.streams import Streams
-from unfool.data.table import Table
-from unfool.defenses.objective import DefenseAware
+from unfool.core.threat import ThreatModel
+from unfool.defenses.detector import Detector
+from unfool.defenses.pretext import PretextLoss, PretextObjective
 from unfool.models.modes import frozen_eval
 from unfool.tasks.base import at_least_fp32
 
 
-class Defense(nn.Module):
-    """Images (B, C, H, W) in [0,1] → logits (B, K), in two halves: what the network is shown, and what it makes of it.
+@dataclass(frozen=True, kw_only=True)
+class Purified:
+    """What a defense made of some images.
 
-    A fixed function of each image, without a gradient: all draws come from the defense's own seed, and, unless
-    ``batch_dependent``, no prediction depends on batch-mates (to float rounding, which another batch size may change,
-    and which the sign of a gradient may magnify). ``ids`` (B,) name the images for the draws; without them all images
-    share theirs, so that neither place nor pixels choose them. Modes, parameters, ``.grad`` and the global random state
-    stay as they are. Raises ImagesError for images that break the contract.
+    Attributes:
+        images: The purified images, (D·B, C, H, W), draw-major.
+        losses: The pretext losses along the way, (steps + 1, D·B), each on its own step's views; None if the defense
+            does not keep them.
+        model_images: How many images went through the network for it; None if the defense does not count them.
     """
+
+    images: Tensor
+    losses: Tensor | None = None
+    model_images: int | None = None
+
+
+class Defense(nn.Module):
+    """A classifier behind a defense: images (B, C, H, W) in [0,1] → logits (B, K).
+
+    A defense works in two halves: `purified_images` gives what the network sees in place of the images, and `logits`
+    what it makes of them. It is a fixed function of each image, without a gradient: all draws come from the defense's
+    own seed, and, unless ``batch_dependent``, no prediction depends on batch-mates (to float rounding, which another
+    batch size may change, and which the sign of a gradient may magnify). Modes, parameters, ``.grad`` and the global
+    random state stay as they are.
+
+    A subclass defines ``classifier``, ``images_per_prediction`` and ``purified_images``. It may declare more, and what
+    it declares decides how it is attacked and reported (`unfool.ladder`, `unfool.audit`):
+
+    ==========================  ====================================================================================
+    ``pretext``                 its pretext loss: attackers keep it low, audits and pictures show it
+    ``gate``                    the `Detector` that decides which images it acts on: attackers stay below it
+    ``exact_gradient``          ``purified_images(..., differentiable=True)`` gives the true gradient
+    ``threat``                  the ball in which it moves images: an audit compares it with noise of that size
+    ``abstains``                the last logit is an abstention
+    ==========================  ====================================================================================
+
+    Call it with ``ids`` (B,) int64 to name the images for the draws; without them all images share theirs, so that
+    neither place nor pixels choose them. Raises ImagesError for images that break the contract.
+
+    Example:
+        >>> import torch
+        >>> from unfool.defenses import Defense
+        >>> class Rounded(Defense):
+        ...     images_per_prediction = 1
+        ...     def __init__(self, network):
+        ...         super().__init__()
+        ...         self.network = network
+        ...     @property
+        ...     def classifier(self):
+        ...         return self.network
+        ...     def purified_images(self, images, ids=None, streams=None, differentiable=False):
+        ...         return (images * 15).round() / 15
+        >>> network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 8 * 8, 10))
+        >>> Rounded(network)(torch.full((2, 3, 8, 8), 0.5)).shape
+        torch.Size([2, 10])
+    """
+
+    threat: ThreatModel | None = None
+    """The ball in which images are moved; None if there is none."""
+    draws: int = 1
+    """How many purified images D there are for each image; their logits are averaged."""
+    redraw: bool = True
+    """Whether the pretext loss takes fresh views at every step."""
+    exact_gradient: bool = False
+    """Whether ``differentiable=True`` gives the exact gradient; otherwise it is what autograd finds, if anything."""
+    recomputes: bool = False
+    """Whether the exact gradient sends the images through the network a second time on the way back."""
+    abstains: bool = False
+    """Whether there is one logit more, (B, K + 1), whose class means that the defense refuses the image."""
 
     def __init__(self):
         super().__init__()
@@ -39,7 +97,7 @@ class Defense(nn.Module):
 
     @property
     def classifier(self) -> nn.Module:
-        """The static network, which the defense stands before: the one to judge it against."""
+        """The undefended network inside, which the defense is compared with."""
         raise SpecError(f"defense {type(self).__name__} names no classifier; define classifier")
 
     @property
@@ -50,42 +108,69 @@ class Defense(nn.Module):
     @property
     def images_per_prediction(self) -> int:
         """How many images go through the network for one prediction, at the most."""
-        raise SpecError(f"defense {type(self).__name__} does not tell its cost; define images_per_prediction")
+        raise SpecError(f"defense {type(self).__name__} does not state its cost; define images_per_prediction")
 
-    def shown(
-        self, images: Tensor, ids: Tensor | None = None, streams: Streams | None = None, exact: bool = False
+    @property
+    def purifier(self) -> Defense:
+        """The part that changes images, without what decides when to; the defense itself unless it has a gate."""
+        return self
+
+    @property
+    def pretext(self) -> PretextLoss | None:
+        """The pretext loss that the defense descends or tests, on the network itself; None if there is none."""
+        return None
+
+    @property
+    def pretext_proxy(self) -> PretextLoss | None:
+        """A cheaper copy of ``pretext`` to take gradients on; by default the same."""
+        return self.pretext
+
+    @property
+    def gate(self) -> Detector | None:
+        """The test that decides which images the defense acts on; None if it acts on all."""
+        return None
+
+    def purified_images(
+        self,
+        images: Tensor,
+        ids: Tensor | None = None,
+        streams: Streams | None = None,
+        differentiable: bool = False,
     ) -> Tensor:
-        """What the network is shown in place of the images, (D·B, C, H, W).
+        """What the network sees in place of the images, (D·B, C, H, W).
 
-        ``streams`` replace those of the defense's seed. ``exact`` gives the same values with their gradient by the
-        images, through all that was done to them; else there is none.
+        Args:
+            images: (B, C, H, W) in [0,1].
+            ids: (B,) int64, which name the images for the draws; default 0 for all.
+            streams: Draws in place of those of the defense's own seed.
+            differentiable: Give the same values with their gradient by the images; otherwise they have none.
         """
-        raise SpecError(f"defense {type(self).__name__} shows nothing; define shown")
+        raise SpecError(f"defense {type(self).__name__} purifies nothing; define purified_images")
+
+    def purify(self, images: Tensor, ids: Tensor | None = None, streams: Streams | None = None) -> Purified:
+        """The purified images with what the defense knows of the way there."""
+        return Purified(images=self.purified_images(images, ids, streams))
 
     def logits(self, points: Tensor, images: Tensor, ids: Tensor | None = None) -> Tensor:
-        """Logits (B, K) of points that were shown for images, averaged over D; differentiable by the points."""
+        """Logits (B, K) of the purified ``points`` of ``images``, averaged over D; differentiable by the points."""
         with frozen_eval(self.classifier):
-            found = at_least_fp32(self.classifier(points))
-        return found if len(found) == len(images) else found.unflatten(0, (-1, len(images))).mean(0)
+            logits = at_least_fp32(self.classifier(points))
+        return logits if len(logits) == len(images) else logits.unflatten(0, (-1, len(images))).mean(0)
 
-    def aware(
-        self,
-        labels: Tensor,
-        weight: float,
-        loss: str = "ce",
-        *,
-        model: nn.Module | None = None,
-        streams: Streams | None = None,
-    ) -> DefenseAware:
-        """The objective of an attacker who minds the defense: a label loss of ``model`` (default: the classifier) less
-        ``weight`` times what the defense would notice, on draws of ``streams`` (default: the defense's own)."""
-        raise SpecError(f"defense {type(self).__name__} has no objective of its own; define aware")
+    def objective(self, ids: Tensor, streams: Streams) -> PretextObjective:
+        """The pretext loss as an objective for images with those ids (B,); SpecError for a defense without one."""
+        if self.pretext_proxy is None:
+            raise SpecError(f"defense {type(self).__name__} has no pretext loss; define pretext")
+        return PretextObjective(self.pretext_proxy, ids, streams.named("views"), redraw=self.redraw)
 
     def forward(self, images: Tensor, ids: Tensor | None = None) -> Tensor:
         # A caller's inference mode would forbid the gradients that the defense itself takes.
         with torch.inference_mode(False), torch.no_grad():
             images = images.clone() if images.is_inference() else images
-            return self.logits(self.shown(images, ids), images, ids)
+            return self.logits(self.purified_images(images, ids), images, ids)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({type(self.classifier).__name__})"
 
 
 def checked_ids(images: Tensor, ids: Tensor | None) -> Tensor:
@@ -94,44 +179,6 @@ def checked_ids(images: Tensor, ids: Tensor | None) -> Tensor:
     if ids is None:
         return torch.zeros(len(images), dtype=torch.int64, device=images.device)
     if ids.shape != images.shape[:1] or ids.dtype != torch.int64:
-        given = f"{ids.dtype} of shape {tuple(ids.shape)}"
-        raise ImagesError(f"ids are {given}; give one int64 number per image, shape ({len(images)},)")
+        shape = f"{ids.dtype} of shape {tuple(ids.shape)}"
+        raise ImagesError(f"ids are {shape}; give one int64 number per image, shape ({len(images)},)")
     return ids
-
-
-class Factory(Protocol):
-    """Makes a defense of a network from settings; ``data`` are images to calibrate on, whose labels are not read."""
-
-    def __call__(
-        self,
-        name: str,
-        network: nn.Module,
-        classes: Mapping[str, int],
-        values: Mapping[str, Any],
-        data: Table | None,
-        streams: Streams,
-    ) -> Defense: ...
-
-
-DEFENSES: Registry[Factory] = Registry("defense", "unfool.defenses")
-
-
-def make_defense(
-    text: str,
-    network: nn.Module,
-    classes: Mapping[str, int],
-    *,
-    data: Table | None = None,
-    streams: Streams | None = None,
-    settings: Mapping[str, Any] | None = None,
-) -> Defense:
-    """Make a defense from ``reverse:task=contrast,steps=10,eps=16/255`` or ``gate:rate=0.05,steps=10``.
-
-    Settings of the task stand among those of the defense. ``data`` calibrates what is calibrated (a bank of negatives,
-    a gate's threshold); give images cut from train that no head was trained on. ``streams`` are the seed (default 0),
-    ``settings`` keys that the text does not set. Raises SpecError with the nearest name for anything unknown, for a
-    head that the network lacks, for one of another task or that was trained with other settings, and for a task with
-    labels, DataError for too few images.
-    """
-    name, given = parse_settings(text)
-    return DEFENSES[name](name, network, classes, {**(settings or {}), **given}, data, streams or Streams(0))

@@ -1,39 +1,33 @@
-"""The gate: reverse, or abstain, only where the task's loss looks attacked.
+"""The gate: purify, or abstain, only where the pretext loss looks attacked.
 
-Its threshold is an order statistic of the losses of clean images that nothing was trained on, chosen so that the rate
-of false triggers on fresh clean images exceeds the stated one with a small, known probability.
-
-Legend: B images, K classes, n clean images to calibrate on.
+Legend: B images, K classes, D purified images of each.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import math
-from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Literal
 
-import numpy as np
 import torch
 from pydantic import Field
-from scipy.special import bdtr
 from torch import Tensor, nn
 
-from unfool.core.config import build, configured
-from unfool.core.errors import DataError, NonFiniteError, SpecError
+from unfool.core.config import configured
+from unfool.core.errors import DataError, SpecError
 from unfool.core.spec import unknown
 from unfool.core.streams import Streams
 from unfool.data.table import Table
-from unfool.defenses.base import DEFENSES, Defense, checked_ids
-from unfool.defenses.objective import DefenseAware, Pretext
-from unfool.defenses.reverse import Reverse, reverse
+from unfool.defenses.base import Defense, checked_ids
+from unfool.defenses.calibration import calibrate_threshold
+from unfool.defenses.detector import Detector
+from unfool.defenses.pretext import PretextLoss
+from unfool.defenses.registry import DEFENSES, DefenseRequest
+from unfool.defenses.reverse import make_reverse
 from unfool.models.modes import frozen_eval
-from unfool.tasks.base import Task
 
 Action = Literal["reverse", "abstain"]
 
-CONFIDENCE = 0.95
-DRAWS = 4
+LOSS_DRAWS = 4
 """Draws of views that a gate's loss is averaged over."""
 _CHUNK = 256
 """Clean images a pass."""
@@ -42,74 +36,109 @@ _MOST = 2048
 
 
 def gate_losses(
-    network: nn.Module,
-    task: Task,
-    images: Tensor,
-    ids: Tensor | None = None,
-    *,
-    draws: int = DRAWS,
-    seed: int = 0,
+    pretext: PretextLoss, images: Tensor, ids: Tensor | None = None, *, draws: int = LOSS_DRAWS, seed: int = 0
 ) -> Tensor:
-    """The task's losses (B,) on fixed draws, averaged over ``draws`` of them; differentiable in the images.
+    """Pretext losses (B,) on fixed draws, averaged over ``draws`` of them; differentiable in the images.
 
     Image ids (default: 0 for all) and ``seed`` alone choose the draws. Raises ImagesError for images that break the
     contract.
     """
     ids = checked_ids(images, ids)
     streams = Streams(seed).named("gate")
-    pretext = Pretext(network, task)
-    with frozen_eval(pretext):
-        return torch.stack([pretext(images, ids, streams.at(draw))[0] for draw in range(draws)]).mean(0)
-
-
-def calibrate_threshold(losses: Tensor, rate: float, confidence: float = CONFIDENCE) -> float:
-    """The k-th smallest of n clean losses: above it lie more than ``rate`` of all clean images with a chance of at most
-    1 - ``confidence``.
-
-    The share of clean images above the k-th of n order statistics is Beta(n - k + 1, k) for any continuous loss (David
-    & Nagaraja, "Order Statistics", 2003, section 2.3), conservatively so for one with ties; k is the smallest that will
-    do. Raises SpecError for a rate or confidence outside (0,1) and for too few losses, NonFiniteError for NaN or
-    infinite ones.
-    """
-    for word, value in (("rate", rate), ("confidence", confidence)):
-        if not 0.0 < value < 1.0:
-            raise SpecError(f"{word} {value} of a gate is not allowed; give a number between 0 and 1")
-    if not torch.isfinite(losses).all():
-        raise NonFiniteError("a gate was given NaN or infinite losses of clean images; check the network's weights")
-    count = len(losses)
-    needed = math.ceil(math.log1p(-confidence) / math.log1p(-rate))
-    if count < needed:
-        raise SpecError(
-            f"{count} clean images cannot show a false-trigger rate of {rate:g} with confidence {confidence:g}; "
-            f"give at least {needed}"
-        )
-    ranks = np.arange(1, count + 1)
-    # P(Beta(n - k + 1, k) > rate) is the chance that at most n - k of n draws lie among the ``rate`` highest.
-    exceeded = bdtr(count - ranks, count, rate)
-    rank = int(ranks[exceeded <= 1.0 - confidence][0])
-    return float(losses.detach().sort().values[rank - 1])
+    return torch.stack([pretext(images, ids, streams.at(draw)) for draw in range(draws)]).mean(0)
 
 
 class Gate(Defense):
-    """A reversal that acts only on images whose loss on fixed draws is above ``threshold``.
+    """A defense that acts only on images whose pretext loss, on fixed draws of views, is above a threshold.
 
-    ``action="reverse"`` reverses those and classifies the others as they are; ``"abstain"`` reverses none and gives one
-    logit more, (B, K + 1): the last is the highest of the others plus the loss's excess over the threshold, so that the
-    last class, abstention, wins exactly above it. Raises SpecError for another action.
+    `Gate.calibrated` sets the threshold from clean images. Called as a module on images (B, C, H, W) in [0,1] it gives
+    logits: (B, K) with ``action="reverse"``, which purifies the images above the threshold and classifies the others as
+    they are; (B, K + 1) with ``action="abstain"``, which purifies none: the last logit is the highest of the others
+    plus the loss's excess over the threshold, so that the last class, abstention, wins exactly above it.
+
+    Args:
+        defense: The defense inside, such as `Reverse`; it must have a pretext loss.
+        threshold: It acts on images whose loss is above it.
+        action: ``"reverse"`` or ``"abstain"``.
+        loss_draws: Draws of views that the loss is averaged over.
+        seed: The seed of these draws; default that of the defense inside.
+
+    Raises:
+        SpecError: For another action, and for a defense without a pretext loss.
+
+    Example:
+        >>> import torch
+        >>> from unfool import Network, TrunkSpec, defenses
+        >>> heads = {"labels": {"kind": "linear", "outputs": 4}, "rotation": {"kind": "linear", "outputs": 4}}
+        >>> network = Network.build(TrunkSpec(name="convnet", widths=(4, 8)), heads, classifier="labels").eval()
+        >>> reverse = defenses.Reverse(network, "rotation", threat="linf:8/255", steps=3)
+        >>> gate = defenses.Gate(reverse, threshold=1.5, action="abstain")
+        >>> gate
+        Gate(Reverse(Network, Rotation, linf:8/255, steps=3), abstain above 1.5)
+        >>> gate(torch.full((2, 3, 16, 16), 0.5)).shape
+        torch.Size([2, 5])
     """
 
-    def __init__(self, defense: Reverse, threshold: float, action: Action = "reverse", draws: int = DRAWS):
+    def __init__(
+        self,
+        defense: Defense,
+        threshold: float,
+        action: Action = "reverse",
+        loss_draws: int = LOSS_DRAWS,
+        seed: int | None = None,
+    ):
         super().__init__()
         if action not in ("reverse", "abstain"):
             raise unknown("action", str(action), ("reverse", "abstain"))
+        if defense.pretext is None:
+            raise SpecError(f"defense {type(defense).__name__} has no pretext loss for a gate to test; give another")
         self.defense = defense
         self.threshold = threshold
         self.action: Action = action
-        self.draws = draws
+        self.loss_draws = loss_draws
+        self.seed = int(getattr(defense, "seed", 0)) if seed is None else seed
+        self.draws = 1 if action == "abstain" else defense.draws
+        self.exact_gradient = defense.exact_gradient
+        self.recomputes = defense.recomputes
+        self.abstains = action == "abstain"
+
+    @classmethod
+    def calibrated(
+        cls,
+        defense: Defense,
+        calibrate_on: Table,
+        *,
+        rate: float = 0.05,
+        action: Action = "reverse",
+        loss_draws: int = LOSS_DRAWS,
+        seed: int | None = None,
+    ) -> Gate:
+        """A gate that clean images trigger at a stated rate, with 95 % confidence (see `calibrate_threshold`).
+
+        Args:
+            defense: As for `Gate`.
+            calibrate_on: Clean images that neither the network nor the defense has seen; their labels are not read.
+            rate: The highest rate of false triggers, between 0 and 1.
+            action: As for `Gate`.
+            loss_draws: As for `Gate`.
+            seed: As for `Gate`.
+
+        Raises:
+            SpecError: For too few images to show the rate, a rate outside (0,1), and what `Gate` refuses.
+        """
+        gate = cls(defense, float("inf"), action, loss_draws, seed)
+        device = next(defense.classifier.parameters()).device
+        with torch.no_grad():
+            losses = [
+                gate.losses(calibrate_on.batch(rows, device).images)
+                for rows in torch.arange(len(calibrate_on)).split(_CHUNK)
+            ]
+        gate.threshold = calibrate_threshold(torch.cat(losses), rate)
+        return gate
 
     @property
     def classifier(self) -> nn.Module:
-        return self.defense.network
+        return self.defense.classifier
 
     @property
     def batch_dependent(self) -> bool:
@@ -118,33 +147,58 @@ class Gate(Defense):
     @property
     def images_per_prediction(self) -> int:
         """That of an image above the threshold; below it, only the gate's own looks and the classification."""
-        looks = self.draws * getattr(self.defense.task.settings, "views", 1)
+        looks = self.gate.images_per_loss
         return looks + (1 if self.action == "abstain" else self.defense.images_per_prediction)
+
+    @property
+    def purifier(self) -> Defense:
+        return self.defense.purifier
+
+    @property
+    def pretext(self) -> PretextLoss | None:
+        return self.defense.pretext
+
+    @property
+    def pretext_proxy(self) -> PretextLoss | None:
+        return self.defense.pretext_proxy
+
+    @property
+    def gate(self) -> Detector:
+        """The loss that the threshold is set against."""
+        views = 1 if self.pretext is None else self.pretext.images_per_loss
+        return Detector(losses=self.losses, threshold=self.threshold, images_per_loss=self.loss_draws * views)
 
     def losses(self, images: Tensor, ids: Tensor | None = None) -> Tensor:
         """The losses (B,) that the threshold is set against; differentiable in the images."""
-        task, seed = self.defense.task, self.defense.seed
-        return gate_losses(self.defense.network, task, images, ids, draws=self.draws, seed=seed)
+        pretext = self.defense.pretext
+        if pretext is None:
+            raise SpecError(f"defense {type(self.defense).__name__} has no pretext loss any more")
+        with frozen_eval(self.defense):
+            return gate_losses(pretext, images, ids, draws=self.loss_draws, seed=self.seed)
 
-    def shown(
-        self, images: Tensor, ids: Tensor | None = None, streams: Streams | None = None, exact: bool = False
+    def purified_images(
+        self,
+        images: Tensor,
+        ids: Tensor | None = None,
+        streams: Streams | None = None,
+        differentiable: bool = False,
     ) -> Tensor:
-        """The reversed images where the gate acts, the images themselves elsewhere; (D·B, C, H, W)."""
+        """The purified images where the gate acts, the images themselves elsewhere; (D·B, C, H, W)."""
         ids = checked_ids(images, ids)
         if self.action == "abstain":
             return images
         with torch.no_grad():
             rows = (self.losses(images, ids) > self.threshold).nonzero().squeeze(1)
-        points = images.repeat(self.defense.draws, 1, 1, 1)
+        points = images.repeat(self.draws, 1, 1, 1)
         if not len(rows):
             return points
         # In-batch negatives need the whole batch, acted on or not.
         chosen = torch.arange(len(images), device=images.device) if self.batch_dependent else rows
-        reversed_images = self.defense.shown(images[chosen], ids[chosen], streams, exact)
-        places = (torch.arange(self.defense.draws, device=rows.device)[:, None] * len(images) + rows).flatten()
+        purified = self.defense.purified_images(images[chosen], ids[chosen], streams, differentiable)
+        places = (torch.arange(self.draws, device=rows.device)[:, None] * len(images) + rows).flatten()
         if self.batch_dependent:
-            reversed_images = reversed_images[places]
-        return points.index_copy(0, places, reversed_images)
+            purified = purified[places]
+        return points.index_copy(0, places, purified)
 
     def logits(self, points: Tensor, images: Tensor, ids: Tensor | None = None) -> Tensor:
         logits = super().logits(points, images, ids)
@@ -153,24 +207,8 @@ class Gate(Defense):
         excess = self.losses(images, ids) - self.threshold
         return torch.cat([logits, (logits.amax(1) + excess)[:, None]], dim=1)
 
-    def aware(
-        self,
-        labels: Tensor,
-        weight: float,
-        loss: str = "margin",
-        *,
-        model: nn.Module | None = None,
-        streams: Streams | None = None,
-    ) -> DefenseAware:
-        """The label loss less ``weight`` × the hinge of the gate's loss over its threshold."""
-        return DefenseAware(
-            model or self.classifier,
-            labels,
-            lambda images, rows: self.losses(images),
-            weight,
-            loss,
-            threshold=self.threshold,
-        )
+    def __repr__(self) -> str:
+        return f"Gate({self.defense!r}, {self.action} above {self.threshold:.4g})"
 
 
 @configured
@@ -182,30 +220,17 @@ class GateSettings:
 
 
 @DEFENSES.add("gate")
-def gate(
-    name: str,
-    network: nn.Module,
-    classes: Mapping[str, int],
-    values: Mapping[str, Any],
-    data: Table | None,
-    streams: Streams,
-) -> Gate:
+def make_gate(request: DefenseRequest) -> Gate:
     """A reverse attack behind a gate; images to calibrate on are cut in two, for the task's bank and the threshold."""
     own = {field.name for field in dataclasses.fields(GateSettings)}  # type: ignore[arg-type]
-    settings = build(GateSettings, {key: value for key, value in values.items() if key in own}, f"defense {name!r}")
-    others = {key: value for key, value in values.items() if key not in own}
-    if data is None:
+    values, others = {}, {}
+    for key, value in request.values.items():
+        (values if key in own else others)[key] = value
+    settings = dataclasses.replace(request, values=values).settings(GateSettings)
+    if request.images is None:
         raise DataError("a gate was asked for without images to set its threshold on; give images cut from train")
     # Images of the bank would not be fresh to the gate.
-    clean = data.sample(min(len(data) // 2, _MOST), streams.named("gate"))
-    rest = data.subset(~torch.isin(data.ids, clean.ids))
-    defense = reverse(name, network, classes, others, rest, streams)
-    gated = Gate(defense, math.inf, settings.action)
-    device = next(network.parameters()).device
-    with torch.no_grad():
-        losses = [
-            gated.losses(clean.batch(torch.arange(start, min(start + _CHUNK, len(clean))), device).images)
-            for start in range(0, len(clean), _CHUNK)
-        ]
-    gated.threshold = calibrate_threshold(torch.cat(losses), settings.rate)
-    return gated
+    clean = request.images.sample(min(len(request.images) // 2, _MOST), request.streams.named("gate"))
+    rest = request.images.subset(~torch.isin(request.images.ids, clean.ids))
+    defense = make_reverse(dataclasses.replace(request, values=others, images=rest))
+    return Gate.calibrated(defense, clean, rate=settings.rate, action=settings.action)

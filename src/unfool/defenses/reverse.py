@@ -10,9 +10,6 @@ Legend: B images, V views, D reversals of each.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,79 +18,120 @@ from unfool.attacks.best_so_far import Goal
 from unfool.attacks.problem import Problem
 from unfool.attacks.projected_gradient import ProjectedGradient
 from unfool.core.errors import SpecError, UnfoolWarning
-from unfool.core.spec import unknown
 from unfool.core.streams import Streams
 from unfool.core.threat import ThreatModel
 from unfool.data.table import Table
-from unfool.defenses.base import DEFENSES, Defense, checked_ids
-from unfool.defenses.objective import DefenseAware, TaskObjective
-from unfool.defenses.reverse_settings import Keep, Start, bound_task, split_settings, with_preset
-from unfool.defenses.twin import twin_of
+from unfool.defenses.base import Defense, Purified, checked_ids
+from unfool.defenses.bound_task import bound_task
+from unfool.defenses.fast_copy import fast_copy_of
+from unfool.defenses.pretext import PretextObjective, TaskLoss
+from unfool.defenses.registry import DEFENSES, DefenseRequest
+from unfool.defenses.reverse_settings import Keep, Precision, ReverseSettings, Start, read_reverse_settings
 from unfool.defenses.unroll import unrolled
-from unfool.models.fast import PRECISIONS
 from unfool.tasks.base import Task
 
 
-@dataclass(frozen=True, kw_only=True)
-class Purified:
-    """``images`` (D·B, C, H, W), draw-major; ``losses`` (steps + 1, D·B) of the task on the way, each on its step's
-    views; ``model_images`` how many images went through the network for it."""
-
-    images: Tensor
-    losses: Tensor
-    model_images: int
-
-
 class Reverse(Defense):
-    """Descend the task's loss inside ``threat``, then classify.
+    """Descend the pretext task's loss inside a ball around the image, then classify (Mao et al., ICCV 2021).
 
-    ``start`` is a uniform draw in the ball or the image itself; ``keep`` the last iterate or the one of lowest loss,
-    for one pass more; ``draws`` reversals are made and their logits averaged; ``redraw`` draws fresh views at every
-    step. The descent runs on a folded copy, in ``precision`` fp32 or bf16; the logits are the network's own. The
-    network gives ``features(images, stage)``; the task is bound to it and calibrated. Raises SpecError for a task with
-    labels and for settings that are not allowed.
+    x ← project(x - step_size · steepest(∇ loss(views of x))), algorithm 1 of the paper. Departures: negatives of a
+    contrastive task come from a fixed bank by default, so that no prediction depends on batch-mates, and all draws
+    belong to the defense's seed. The descent runs on a folded copy of the network; the logits are the network's own.
+
+    Called as a module on images (B, C, H, W) in [0,1] it gives logits (B, K).
+
+    Args:
+        network: The classifier. It gives ``features(images, stage)`` and has a head for the task.
+        task: The pretext task: a registered name (then with the settings of its reversal and of its head), or a task
+            such as ``Contrast(Contrast.Settings(negatives="bank"))``. Default: the only task without labels that the
+            network has a head for.
+        head: The head's name, where it is not called like the task.
+        threat: The ball in which an image is moved, a threat model or text such as ``"linf:16/255"``.
+        steps: Gradient steps.
+        step_size: The length of a step in the ball's norm, in pixel units. Default: an eighth of eps.
+        start: ``"random"``, a uniform draw in the ball, or ``"image"``, the image itself.
+        keep: The ``"last"`` iterate, or the ``"best"``: that of lowest loss, for one pass more.
+        draws: Reversals of each image; their logits are averaged.
+        redraw: Draw fresh views at every step, and not the same at all.
+        precision: ``"fp32"`` or ``"bf16"``, in which the descent runs.
+        calibrate_on: Images that fill what the task keeps beside its weights, such as the bank of negatives; their
+            labels are not read. Give images cut from train that no head was trained on.
+        seed: The seed of all draws.
+
+    Raises:
+        SpecError: For a setting that is not allowed, a task that needs labels, and a head that the network lacks or
+            that another task was trained on.
+        DataError: For fewer images to calibrate on than the task needs.
+
+    Example:
+        >>> import torch
+        >>> from unfool import Network, TrunkSpec, defenses
+        >>> heads = {"labels": {"kind": "linear", "outputs": 4}, "rotation": {"kind": "linear", "outputs": 4}}
+        >>> network = Network.build(TrunkSpec(name="convnet", widths=(4, 8)), heads, classifier="labels").eval()
+        >>> defense = defenses.Reverse(network, "rotation", threat="linf:8/255", steps=3)
+        >>> defense
+        Reverse(Network, Rotation, linf:8/255, steps=3)
+        >>> images = torch.full((2, 3, 16, 16), 0.5)
+        >>> defense(images).shape
+        torch.Size([2, 4])
+        >>> defense.purify(images).losses.shape  # before each step, and after the last
+        torch.Size([4, 2])
     """
+
+    threat: ThreatModel
+    exact_gradient = True
 
     def __init__(
         self,
         network: nn.Module,
-        task: Task,
+        task: Task | str | None = None,
         *,
+        head: str | None = None,
         threat: ThreatModel | str = "linf:16/255",
         steps: int = 40,
-        step_size: float = 2 / 255,
+        step_size: float | None = None,
         start: Start = "random",
         keep: Keep = "last",
         draws: int = 1,
         redraw: bool = True,
-        precision: str = "fp32",
+        precision: Precision = "fp32",
+        calibrate_on: Table | None = None,
         seed: int = 0,
     ):
         super().__init__()
-        if task.needs:
+        ball = ThreatModel.parse(threat) if isinstance(threat, str) else threat
+        checked = ReverseSettings(
+            task="",
+            steps=steps,
+            step_size=ball.eps / 8 if step_size is None else step_size,
+            start=start,
+            keep=keep,
+            draws=draws,
+            redraw=redraw,
+            precision=precision,
+        )
+        streams = Streams(seed).named("defense")
+        bound = bound_task(network, task, head, streams=streams)
+        if bound.needs:
             raise SpecError(
-                f"task {type(task).__name__} needs the labels {', '.join(task.needs)}, which nobody has at test time; "
-                "reverse a task without labels"
+                f"task {type(bound).__name__} needs the labels {', '.join(bound.needs)}, which nobody has at test "
+                "time; reverse a task without labels"
             )
-        for word, given, allowed in (("start", start, ("random", "image")), ("keep", keep, ("last", "best"))):
-            if given not in allowed:
-                raise unknown(word, str(given), allowed)
-        if precision not in PRECISIONS:
-            raise unknown("precision", str(precision), PRECISIONS)
-        if draws < 1:
-            raise SpecError(f"{draws} draws of a reversal are not allowed; give 1 or more")
+        if calibrate_on is not None:
+            bound.calibrate(network, calibrate_on, streams)  # type: ignore[arg-type]
         self.network = network
-        self.task = task
-        self.threat = ThreatModel.parse(threat) if isinstance(threat, str) else threat
-        self.steps = steps
-        self.step_size = step_size
-        self.start: Start = start
-        self.keep: Keep = keep
-        self.draws = draws
-        self.redraw = redraw
-        self.precision = precision
+        self.task = bound
+        self.threat = ball
+        self.steps = checked.steps
+        self.step_size = checked.step_size or 0.0
+        self.start: Start = checked.start
+        self.keep: Keep = checked.keep
+        self.draws = checked.draws
+        self.redraw = checked.redraw
+        self.precision = checked.precision
         self.seed = seed
-        self._engine("last")
+        # In l2 each step is checkpointed, and its images go through the network once more on the way back.
+        self.recomputes = ball.norm_name == "l2"
         if self.batch_dependent:
             warnings.warn(
                 "this reversal takes its negatives from the batch, so its predictions depend on batch-mates; "
@@ -114,48 +152,39 @@ class Reverse(Defense):
     def images_per_prediction(self) -> int:
         """Exact: the views of every step, of the last look if the best is kept, and the classification."""
         looks = self.steps + (self.keep == "best")
-        return self.draws * (looks * getattr(self.task.settings, "views", 1) + 1)
+        return self.draws * (looks * self.pretext.images_per_loss + 1)
 
-    def objective(self, ids: Tensor, streams: Streams | None = None) -> TaskObjective:
-        """The task's loss on the fast copy, for images with those ids (B,), on the defense's own draws by default."""
-        pretext = twin_of(self, self.network, self.task, self.precision)
-        return TaskObjective(pretext, ids, (streams or self._streams(0)).named("views"), redraw=self.redraw)
+    @property
+    def pretext(self) -> TaskLoss:
+        """The task's loss on the network itself."""
+        return TaskLoss(self.network, self.task)
+
+    @property
+    def pretext_proxy(self) -> TaskLoss:
+        """The task's loss on the fast copy, in ``precision``."""
+        return fast_copy_of(self, self.network, self.task, self.precision)
 
     def purify(self, images: Tensor, ids: Tensor | None = None, streams: Streams | None = None) -> Purified:
-        """Reverse images (B, C, H, W) in [0,1], and tell the way; raises ImagesError for others."""
-        return self._reversed(images, ids, streams, told=True)
+        """Reverse images (B, C, H, W) in [0,1], and keep the losses on the way; raises ImagesError for others."""
+        return self._reversed(images, ids, streams, "best" if self.keep == "best" else "last")
 
-    def shown(
-        self, images: Tensor, ids: Tensor | None = None, streams: Streams | None = None, exact: bool = False
+    def purified_images(
+        self,
+        images: Tensor,
+        ids: Tensor | None = None,
+        streams: Streams | None = None,
+        differentiable: bool = False,
     ) -> Tensor:
         """The reversed images, (D·B, C, H, W)."""
-        if not exact:
-            return self._reversed(images, ids, streams, told=False).images
+        if not differentiable:
+            return self._reversed(images, ids, streams, "best" if self.keep == "best" else "last_unchecked").images
         ids, engine = checked_ids(images, ids), self._engine("last")
-        objectives = (self._draw(ids, streams, draw) for draw in range(self.draws))
-        return torch.cat([unrolled(engine, *drawn, images, ids, self.keep) for drawn in objectives])
+        runs = (self._draw(ids, streams, draw) for draw in range(self.draws))
+        return torch.cat([unrolled(engine, *run, images, ids, self.keep) for run in runs])
 
-    def aware(
-        self,
-        labels: Tensor,
-        weight: float,
-        loss: str = "ce",
-        *,
-        model: nn.Module | None = None,
-        streams: Streams | None = None,
-    ) -> DefenseAware:
-        """The label loss less ``weight`` × the task's loss, on views drawn anew at every call."""
-        objective = self.objective(torch.zeros_like(labels), streams)
-        return DefenseAware(
-            model or self.network, labels, lambda images, rows: objective(images, rows).losses, weight, loss
-        )
-
-    def _streams(self, draw: int) -> Streams:
-        return Streams(self.seed).named("reverse").at(draw)
-
-    def _draw(self, ids: Tensor, streams: Streams | None, draw: int) -> tuple[TaskObjective, Streams]:
+    def _draw(self, ids: Tensor, streams: Streams | None, draw: int) -> tuple[PretextObjective, Streams]:
         """The objective of one reversal, and the streams of its start."""
-        streams = self._streams(draw) if streams is None else streams.at(draw)
+        streams = (Streams(self.seed).named("reverse") if streams is None else streams).at(draw)
         return self.objective(ids, streams), streams
 
     def _engine(self, goal: Goal) -> ProjectedGradient:
@@ -168,49 +197,44 @@ class Reverse(Defense):
             goal=goal,
         )
 
-    def _reversed(self, images: Tensor, ids: Tensor | None, streams: Streams | None, *, told: bool) -> Purified:
-        """One run of the engine for each draw; only one that is told of looks at its last iterate."""
-        ids = checked_ids(images, ids)
-        engine = self._engine("best" if self.keep == "best" else "last" if told else "last_unchecked")
+    def _reversed(self, images: Tensor, ids: Tensor | None, streams: Streams | None, goal: Goal) -> Purified:
+        """One run of the engine for each draw; ``last_unchecked`` spares the loss of the last iterate."""
+        ids, engine = checked_ids(images, ids), self._engine(goal)
         points, paths, count = [], [], 0
         with torch.inference_mode(False), torch.no_grad():
             origins = images.detach().clone() if images.is_inference() else images.detach()
             for draw in range(self.draws):
                 objective, start = self._draw(ids, streams, draw)
-                reversal = engine.run(Problem(objective=objective, images=origins, ids=ids, streams=start))
-                points.append(reversal.images)
+                result = engine.run(Problem(objective=objective, images=origins, ids=ids, streams=start))
+                points.append(result.images)
                 paths.append(torch.stack(objective.path) if objective.path else origins.new_zeros(0, len(origins)))
-                count += reversal.model_images
+                count += result.model_images
         return Purified(images=torch.cat(points), losses=torch.cat(paths, 1), model_images=count)
 
+    def __repr__(self) -> str:
+        task = type(self.task).__name__
+        return f"Reverse({type(self.network).__name__}, {task}, {self.threat}, steps={self.steps})"
 
-def reverse(
-    name: str,
-    network: nn.Module,
-    classes: Mapping[str, int],
-    values: Mapping[str, Any],
-    data: Table | None,
-    streams: Streams,
-) -> Reverse:
+
+@DEFENSES.add("reverse")
+def make_reverse(request: DefenseRequest) -> Reverse:
     """The reverse attack with a task whose head the network carries."""
-    own, others = split_settings(f"defense {name!r}", with_preset(values, network))
-    task = bound_task(own, others, network, classes, streams)
-    if data is not None:
-        task.calibrate(network, data, streams)  # type: ignore[arg-type]
-    threat = own.threat
+    own, others = read_reverse_settings(f"defense {request.name!r}", request.values, request.network)
+    task = bound_task(
+        request.network, own.task, own.head, settings=others, classes=request.classes, streams=request.streams
+    )
+    if request.images is not None:
+        task.calibrate(request.network, request.images, request.streams)  # type: ignore[arg-type]
     return Reverse(
-        network,
+        request.network,
         task,
-        threat=threat,
+        threat=own.threat,
         steps=own.steps,
-        step_size=threat.eps / 8 if own.step_size is None else own.step_size,
+        step_size=own.step_size,
         start=own.start,
         keep=own.keep,
         draws=own.draws,
         redraw=own.redraw,
         precision=own.precision,
-        seed=streams.seed,
+        seed=request.streams.seed,
     )
-
-
-DEFENSES.add("reverse")(reverse)

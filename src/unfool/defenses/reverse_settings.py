@@ -1,7 +1,4 @@
-"""The settings of a reverse attack as a user writes them, and the task that they ask for.
-
-Settings of the task stand among those of the reversal; what the reversal does not know goes to the task.
-"""
+"""A reverse attack as a user writes it: settings of the task stand among those of the reversal."""
 
 from __future__ import annotations
 
@@ -15,12 +12,13 @@ from torch import nn
 from unfool.core.config import build, configured
 from unfool.core.errors import SpecError
 from unfool.core.spec import parse_number, unknown
-from unfool.core.streams import Streams
 from unfool.core.threat import ThreatModel
-from unfool.tasks.base import TASKS, Task, make_task
+from unfool.defenses.bound_task import only_task
+from unfool.tasks.base import TASKS
 
 Start = Literal["random", "image"]
 Keep = Literal["last", "best"]
+Precision = Literal["fp32", "bf16"]
 
 
 def _number(value: Any) -> Any:
@@ -29,11 +27,10 @@ def _number(value: Any) -> Any:
 
 @configured
 class ReverseSettings:
-    """Task (default: the only one that the network has a head for) and head (default: the one named like the task),
-    and what `Reverse` takes.
+    """What `Reverse` takes, as text can say it.
 
-    ``eps`` belongs to ``norm``; ``step_size`` is an eighth of it by default. ``preset`` is one of those that the tasks
-    declare, and fills in what is not given.
+    ``task`` is by default the only one that the network has a head for, ``head`` the one named like the task; ``eps``
+    belongs to ``norm``. ``preset`` is one of those that the tasks declare, and fills in what is not written.
     """
 
     task: str
@@ -46,7 +43,7 @@ class ReverseSettings:
     keep: Keep = "last"
     draws: int = Field(default=1, ge=1)
     redraw: bool = True
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Precision = "fp32"
     preset: str | None = None
 
     @property
@@ -60,30 +57,11 @@ class ReverseSettings:
         return ThreatModel.parse(f"{self.norm}:{eps}")
 
 
-def with_preset(values: Mapping[str, Any], network: nn.Module) -> dict[str, Any]:
-    """The values, filled up by their preset; a task is among them. SpecError if no preset or task can be meant."""
-    filled = dict(values)
-    if "preset" in values:
-        presets = {name: {"task": task, **found} for task in TASKS for name, found in TASKS[task].presets.items()}
-        if values["preset"] not in presets:
-            raise unknown("preset", str(values["preset"]), presets)
-        filled = presets[values["preset"]] | filled
-    return filled if "task" in filled else {"task": _only_task(network), **filled}
-
-
-def _only_task(network: nn.Module) -> str:
-    heads = list(getattr(network, "heads", {}))
-    found = [name for name in heads if name in TASKS and not make_task(name).needs]
-    if len(found) != 1:
-        raise SpecError(
-            f"the network has heads for {len(found)} tasks without labels ({', '.join(found) or 'none'}), and no task "
-            "was named; say which to reverse with task=NAME, or train a head for one in a stage that moves the heads"
-        )
-    return found[0]
-
-
-def split_settings(what: str, values: Mapping[str, Any]) -> tuple[ReverseSettings, dict[str, Any]]:
-    """What is the reversal's and what its task's; SpecError for what is neither's."""
+def read_reverse_settings(
+    what: str, values: Mapping[str, Any], network: nn.Module
+) -> tuple[ReverseSettings, dict[str, Any]]:
+    """The reversal's settings and its task's, from what was written for both; SpecError for what is neither's."""
+    values = _with_preset(values, network)
     own = {field.name for field in dataclasses.fields(ReverseSettings)}  # type: ignore[arg-type]
     known = own | {field.name for field in dataclasses.fields(TASKS[values["task"]].Settings)}
     for key in values:
@@ -93,32 +71,12 @@ def split_settings(what: str, values: Mapping[str, Any]) -> tuple[ReverseSetting
     return settings, {key: value for key, value in values.items() if key not in own}
 
 
-def bound_task(
-    own: ReverseSettings, others: Mapping[str, Any], network: nn.Module, classes: Mapping[str, int], streams: Streams
-) -> Task:
-    """The task on the head that the network has for it, as the head tells it; SpecError if there is none, if it is
-    another task's, or if the settings say otherwise than it was trained with."""
-    kind, name = TASKS[own.task], own.head or own.task
-    heads = getattr(network, "heads", {})
-    if name not in heads:
-        raise SpecError(
-            f"the network has no head {name!r} for task {own.task!r}, only {', '.join(heads) or 'none'}; "
-            "train one in a stage that moves the heads"
-        )
-    told = getattr(heads[name], "description", None)
-    try:
-        found = kind.settings_of(told) if told is not None else {}
-    except KeyError as error:
-        # A task looks for what every head of its own tells.
-        raise SpecError(
-            f"head {name!r} is {told}, which is no head of task {own.task!r}; "
-            "give head=NAME of a head that was trained on that task"
-        ) from error
-    task = make_task(own.task, {**kind.reversal, **found, **others})
-    task.bind(network, name, classes, streams)  # type: ignore[arg-type]
-    if told is not None and told != (wanted := task.head_for(network.trunk.channels, classes)):  # type: ignore[union-attr]
-        raise SpecError(
-            f"head {name!r} is {dict(told)}, and the settings describe {wanted}; "
-            "leave its sizes out, or give head=NAME of a head that was trained with them"
-        )
-    return task.eval()
+def _with_preset(values: Mapping[str, Any], network: nn.Module) -> dict[str, Any]:
+    """The values, filled up by their preset; a task is among them. SpecError if no preset or task can be meant."""
+    filled = dict(values)
+    if "preset" in values:
+        presets = {name: {"task": task, **preset} for task in TASKS for name, preset in TASKS[task].presets.items()}
+        if values["preset"] not in presets:
+            raise unknown("preset", str(values["preset"]), presets)
+        filled = presets[values["preset"]] | filled
+    return filled if "task" in filled else {"task": only_task(network), **filled}

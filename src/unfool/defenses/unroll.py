@@ -17,14 +17,14 @@ from torch.utils.checkpoint import checkpoint
 from unfool.attacks.projected_gradient import ProjectedGradient
 from unfool.core.streams import Streams
 from unfool.core.threat import ThreatModel
-from unfool.defenses.objective import TaskObjective
+from unfool.defenses.pretext import PretextObjective
 
 _ROUNDING = 1e-6
 """An L1 move this near to what the box allows is at the box."""
 
 
 def unrolled(
-    engine: ProjectedGradient, objective: TaskObjective, streams: Streams, origins: Tensor, ids: Tensor, keep: str
+    engine: ProjectedGradient, objective: PretextObjective, streams: Streams, origins: Tensor, ids: Tensor, keep: str
 ) -> Tensor:
     """The engine's descent from ``origins`` (B, C, H, W), which may require a gradient; its ``last`` or ``best`` point.
 

@@ -99,7 +99,7 @@ def _brought_back(settings: Scale, reversal: Reversal, work: Workspace) -> list[
     count = min(len(examples), 50)
     clean, attacked, labels = table.batch(torch.arange(count)).images, examples.images[:count], examples.labels[:count]
     with frozen_eval(run.network), torch.no_grad():
-        purified = defense.shown(attacked, examples.ids[:count])[:count]  # type: ignore[operator]
+        purified = defense.purified_images(attacked, examples.ids[:count])[:count]  # type: ignore[operator]
         says = [run.network(images).argmax(1) for images in (clean, attacked, purified)]
     turned = (says[0] == labels) & (says[1] != labels)
     found = []

@@ -12,7 +12,7 @@ from torch import nn
 
 from unfool.attacks import ProxySettings, make_attack
 from unfool.core.streams import Streams
-from unfool.defenses.gate import calibrate_threshold
+from unfool.defenses.calibration import calibrate_threshold
 from unfool.evaluation import Records
 from unfool.evaluation.adaptive.ladder import RUNGS
 from unfool.evaluation.corruptions import mean_corruption_accuracy

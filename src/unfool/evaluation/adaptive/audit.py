@@ -20,8 +20,7 @@ from unfool.core.errors import DataError, SpecError
 from unfool.core.streams import Streams
 from unfool.data.augment import AUGMENTATIONS
 from unfool.data.table import Table
-from unfool.defenses.reverse import Reverse
-from unfool.evaluation.adaptive.engines import reversal_of
+from unfool.defenses import Defense, as_defense
 from unfool.evaluation.crafting.adversarial_set import AdversarialSet
 from unfool.evaluation.crafting.batches import BATCH_SIZE, device_of, spans
 from unfool.evaluation.statistics.intervals import paired_bootstrap, wilson
@@ -117,8 +116,8 @@ def audit(
     many copies as one prediction of the defense sends images through a network. Raises SpecError for a defense without
     a pretext task, DataError where the table lacks an image of the set.
     """
-    reversal = reversal_of(defense)
-    if not isinstance(reversal, Reverse):
+    purifier = as_defense(defense).purifier
+    if purifier.pretext is None:
         raise SpecError(f"{type(defense).__name__} has no pretext loss to audit; give a reversal, or a gate around one")
     places = {number: place for place, number in enumerate(table.ids.tolist())}
     missing = [number for number in adversarial.ids.tolist() if number not in places]
@@ -127,8 +126,8 @@ def audit(
             f"{table!r} lacks image {missing[0]} of the adversarial set; give the images it was crafted from"
         )
     rows = torch.tensor([places[number] for number in adversarial.ids.tolist()])
-    look = _Look(defense, reversal, Streams(seed).named("audit"))
-    device = device_of(reversal)
+    look = _Look(defense, purifier, Streams(seed).named("audit"))
+    device = device_of(purifier)
     with torch.inference_mode(False), torch.no_grad(), frozen_eval(defense):
         for span in spans(len(adversarial), batch_size):
             clean = table.batch(rows[span], device).images
@@ -142,30 +141,32 @@ def audit(
 class _Look:
     """An audit underway: per image, pretext losses by kind of image, cosines, and who is right."""
 
-    def __init__(self, defense: Any, reversal: Reverse, streams: Streams):
+    def __init__(self, defense: Any, purifier: Defense, streams: Streams):
         self.defense = defense
-        self.reversal = reversal
-        self.network = reversal.classifier
+        self.purifier = purifier
+        self.network = purifier.classifier
         self.streams = streams
-        self.price: int = defense.images_per_prediction
+        self.price = as_defense(defense).images_per_prediction
         self.losses: dict[str, list[Tensor]] = {"clean": [], "attacked": [], "purified": []}
         self.cosines: list[Tensor] = []
-        self.right: dict[str, list[Tensor]] = {NETWORK: [], DEFENSE: [], NOISE: [], VIEWS: []}
+        names = (NETWORK, DEFENSE, NOISE, VIEWS) if purifier.threat is not None else (NETWORK, DEFENSE, VIEWS)
+        self.right: dict[str, list[Tensor]] = {name: [] for name in names}
 
     def at(self, clean: Tensor, attacked: Tensor, labels: Tensor, ids: Tensor) -> None:
         """Note a batch: images (B, C, H, W), labels and ids (B,)."""
-        purified = self.reversal.shown(attacked)[: len(attacked)]
+        purified = self.purifier.purified_images(attacked)[: len(attacked)]
         for kind, images in zip(self.losses, (clean, attacked, purified), strict=True):
             self.losses[kind].append(self._pretext(images).cpu())
-        ball, views = self.reversal.threat, AUGMENTATIONS[TEST_TIME]
+        ball, views = self.purifier.threat, AUGMENTATIONS[TEST_TIME]
         noise, turns = self.streams.named("noise"), self.streams.named("views")
-        found = {
+        outputs = {
             NETWORK: self.network(attacked),
             DEFENSE: self.defense(attacked),
-            NOISE: self._mean(lambda draw: ball.sample(attacked, ids, noise.at(draw))),
             VIEWS: self._mean(lambda draw: views(attacked, ids, turns.at(draw))),
         }
-        for name, logits in found.items():
+        if ball is not None:
+            outputs[NOISE] = self._mean(lambda draw: ball.sample(attacked, ids, noise.at(draw)))
+        for name, logits in outputs.items():
             self.right[name].append((logits.argmax(1) == labels).cpu())
         with torch.enable_grad():
             moving = attacked.clone().requires_grad_()
@@ -176,7 +177,7 @@ class _Look:
     def _pretext(self, images: Tensor) -> Tensor:
         """Pretext losses (B,), the mean over a few draws of views that are the same for all images."""
         rows = torch.arange(len(images), device=images.device)
-        objective = self.reversal.objective(torch.zeros_like(rows), self.streams.named("looks"))
+        objective = self.purifier.objective(torch.zeros_like(rows), self.streams.named("looks"))
         return torch.stack([objective.losses(images, rows, call) for call in range(LOOKS)]).mean(0).float()
 
     def _mean(self, drawn: Callable[[int], Tensor]) -> Tensor:

@@ -20,13 +20,11 @@ from unfool.attacks.best_so_far import BestSoFar, Perturbed
 from unfool.attacks.objective import LOSSES, LabelLoss, Objective, ObjectiveValue
 from unfool.attacks.problem import Problem
 from unfool.attacks.projected_gradient import ProjectedGradient
-from unfool.core.errors import SpecError
 from unfool.core.streams import Streams
 from unfool.core.threat import ThreatModel
-from unfool.defenses import Defense
+from unfool.defenses import Defense, as_defense
+from unfool.defenses.aware import DefenseAwareLoss, gate_aware, pretext_aware
 from unfool.defenses.backward import Bpda, Unrolled
-from unfool.defenses.gate import Gate
-from unfool.defenses.reverse import Reverse
 from unfool.evaluation.checksum import seal
 from unfool.evaluation.crafting.adversarial_set import AdversarialSet
 from unfool.tasks.base import at_least_fp32
@@ -35,43 +33,6 @@ CHECKPOINTS = 2
 """How often the defense-aware attack asks the defense; from one to the next its step size is halved."""
 FIRST_STEP = 0.25
 """Its step size at the start, in eps."""
-
-
-class PurifierAdapter(Defense):
-    """Any module with a ``network`` and a method ``purify(images, ids, streams)`` as a defense to be attacked; its
-    result has ``images``. The module itself stays the judge."""
-
-    def __init__(self, module: nn.Module):
-        super().__init__()
-        self.module: Any = module
-
-    @property
-    def classifier(self) -> nn.Module:
-        return self.module.network
-
-    @property
-    def images_per_prediction(self) -> int:
-        return int(getattr(self.module, "images_per_prediction", 1))
-
-    def shown(
-        self, images: Tensor, ids: Tensor | None = None, streams: Streams | None = None, exact: bool = False
-    ) -> Tensor:
-        """What the module purifies the images to; ``exact`` with the gradient that autograd gives."""
-        with torch.set_grad_enabled(exact and torch.is_grad_enabled()):
-            return self.module.purify(images, ids, streams).images
-
-
-def taken(module: nn.Module) -> Defense:
-    """A module as a defense to be attacked; SpecError for one that is none."""
-    if isinstance(module, Defense):
-        return module
-    for part in ("network", "purify"):
-        if not hasattr(module, part):
-            raise SpecError(
-                f"{type(module).__name__} has no {part}, so it cannot be attacked as a defense; "
-                "give one with a network and a method purify(images, ids, streams)"
-            )
-    return PurifierAdapter(module)
 
 
 class WarmStarts:
@@ -122,7 +83,7 @@ class StraightThrough:
         if self.starts is not None:
             starts = self.starts.of(problem.ids, problem.images)
         defense: Any = objective.model
-        ways, price = self.ways(taken(defense), problem.streams.named("redrawn"))
+        ways, price = self.ways(as_defense(defense), problem.streams.named("redrawn"))
         proxy = Judged(ways, objective.labels, objective.loss, price=price)
         engine = AutoPgd(threat=self.threat, steps=self.steps)
         return engine.run(dataclasses.replace(problem, starts=starts, proxy_objective=proxy, exact_share=0.0))
@@ -148,9 +109,7 @@ class UnrolledAttack(StraightThrough):
     """The exact gradient: through every step of a reversal, through anything else as autograd takes it."""
 
     def ways(self, defense: Defense, streams: Streams) -> tuple[list[nn.Module], int]:
-        inner = reversal_of(defense)
-        # In l2 each step is checkpointed, and its images go through the network once more on the way back.
-        times = 2 if isinstance(inner, Reverse) and inner.threat.norm_name == "l2" else 1
+        times = 2 if defense.recomputes else 1
         return [Unrolled(defense)], times * defense.images_per_prediction
 
 
@@ -158,10 +117,10 @@ class UnrolledAttack(StraightThrough):
 class Aware:
     """Projected gradient on the static network's loss less ``weight`` times what the defense notices.
 
-    The defense judges now and then. ``minding`` says who notices: the reversal's task, or the gate.
+    The defense judges now and then. With ``gated`` the gate notices, else the pretext loss.
     """
 
-    minding: Callable[[Defense], Defense]
+    gated: bool = False
     weight: float
     threat: ThreatModel
     steps: int
@@ -171,7 +130,7 @@ class Aware:
         """Perturb the problem's images; its objective is a `Judged`."""
         objective, images, ids, streams = problem.objective, problem.images, problem.ids, problem.streams
         defense: Any = objective.model
-        noticing = self.minding(taken(defense))
+        defended = as_defense(defense)
         best_so_far = BestSoFar(images, "success")
         rows = torch.arange(len(images), device=images.device)
         if self.starts is not None:
@@ -189,14 +148,24 @@ class Aware:
                 goal="last_unchecked",
             )
             draws = streams.named("noticed").at(checkpoint)
-            aware = noticing.aware(objective.labels[rows], self.weight, objective.loss, streams=draws)
+            aware = self._objective(defended, objective.labels[rows], objective.loss, draws)
             perturbed = engine.run(
                 Problem(objective=aware, images=images[rows], ids=ids[rows], streams=streams, starts=points)
             )
-            best_so_far.model_images += engine.steps * len(rows) * (1 + _noticed(noticing))
+            best_so_far.model_images += engine.steps * len(rows) * (1 + self._images_per_notice(defended))
             best_so_far.zero_gradient[rows] &= perturbed.zero_gradient
             rows, points = _confirm(best_so_far, objective, rows, perturbed.images)
         return best_so_far.result()
+
+    def _objective(self, defense: Defense, labels: Tensor, loss: str, streams: Streams) -> DefenseAwareLoss:
+        if self.gated:
+            return gate_aware(defense, labels, self.weight, loss)
+        return pretext_aware(defense.purifier, labels, self.weight, loss, streams=streams)
+
+    def _images_per_notice(self, defense: Defense) -> int:
+        """Images through a network for one look at what a reversal or a gate notices of an image."""
+        noticing = defense.gate if self.gated else defense.purifier.pretext
+        return 0 if noticing is None else noticing.images_per_loss
 
 
 def _confirm(best_so_far: BestSoFar, objective: Objective, rows: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
@@ -204,18 +173,3 @@ def _confirm(best_so_far: BestSoFar, objective: Objective, rows: Tensor, points:
     with torch.no_grad():
         keep = best_so_far.record(rows, points, best_so_far.evaluate(objective, points, rows))
     return (rows, points) if keep is None else (rows[keep], points[keep])
-
-
-def itself(defense: Defense) -> Defense:
-    return defense
-
-
-def reversal_of(defense: Any) -> Any:
-    """What a gate stands before; any other defense itself."""
-    return defense.defense if isinstance(defense, Gate) else defense
-
-
-def _noticed(defense: Defense) -> int:
-    """Images through a network for one look at what a reversal or a gate notices of an image."""
-    times = defense.draws if isinstance(defense, Gate) else 1
-    return times * getattr(reversal_of(defense).task.settings, "views", 1)

@@ -25,7 +25,8 @@ from unfool.core.spec import unknown
 from unfool.core.streams import Streams
 from unfool.core.threat import ThreatModel
 from unfool.data.table import Table
-from unfool.evaluation.adaptive.engines import WarmStarts, taken
+from unfool.defenses import as_defense
+from unfool.evaluation.adaptive.engines import WarmStarts
 from unfool.evaluation.adaptive.examples import pictured
 from unfool.evaluation.adaptive.ladder_result import Ladder, restricted
 from unfool.evaluation.adaptive.rungs import NAMES, LadderSettings, make_rung, remarks, unfit
@@ -106,7 +107,7 @@ class _Climb:
         images: Mapping[str, int],
     ):
         self.defense = defense
-        self.network = taken(defense).classifier
+        self.network = as_defense(defense).classifier
         self.threat = threat
         self.settings = settings
         self.column = column
@@ -114,7 +115,7 @@ class _Climb:
         self.folder = Path(folder) if folder is not None else None
         self.report = report
         self.images = images
-        self.price = taken(defense).images_per_prediction
+        self.price = as_defense(defense).images_per_prediction
         self.whole = table
         self.table = self.part("a")
         self.rungs: dict[str, Records] = {}

@@ -15,9 +15,8 @@ from PIL import Image
 from torch import Tensor, nn
 
 from unfool.core.batch import check_images
+from unfool.defenses import as_defense
 from unfool.defenses.gate import gate_losses
-from unfool.defenses.reverse import Reverse
-from unfool.evaluation.adaptive.engines import reversal_of, taken
 from unfool.evaluation.crafting.batches import device_of
 from unfool.models.modes import frozen_eval
 
@@ -45,19 +44,17 @@ def purification(defense: nn.Module, images: Tensor) -> Purification:
     Results are on the CPU. Raises ImagesError for images that break the contract, and what the defense raises.
     """
     check_images(images)
-    parts, reversal = taken(defense), reversal_of(defense)
-    network, count = parts.classifier, len(images)
+    parts = as_defense(defense)
+    network, pretext, count = parts.classifier, parts.purifier.pretext, len(images)
     images = images.to(device_of(network))
     with frozen_eval(defense), torch.no_grad():
-        # A gate shows images without telling the way.
-        told: Any = defense.purify(images) if hasattr(defense, "purify") else None  # type: ignore[operator]
-        shown = parts.shown(images) if told is None else told.images
-        path = getattr(told, "losses", None)
+        purified = parts.purify(images)
         losses = None
-        if isinstance(reversal, Reverse):
-            losses = tuple(gate_losses(network, reversal.task, one).cpu() for one in (images, shown[:count]))
+        if pretext is not None:
+            losses = tuple(gate_losses(pretext, each).cpu() for each in (images, purified.images[:count]))
+        path = purified.losses
         return Purification(
-            images=shown[:count].detach().cpu(),
+            images=purified.images[:count].detach().cpu(),
             before=network(images).float().softmax(1).cpu(),
             after=defense(images).float().softmax(1).cpu(),
             losses=losses,

@@ -20,8 +20,7 @@ from unfool.attacks.objective import LabelLoss
 from unfool.attacks.problem import Problem
 from unfool.core.config import configured
 from unfool.core.threat import ThreatModel
-from unfool.defenses.gate import Gate
-from unfool.defenses.reverse import Reverse
+from unfool.defenses import as_defense
 from unfool.evaluation.adaptive.engines import (
     Aware,
     EotAttack,
@@ -29,9 +28,6 @@ from unfool.evaluation.adaptive.engines import (
     StraightThrough,
     UnrolledAttack,
     WarmStarts,
-    itself,
-    reversal_of,
-    taken,
 )
 
 AWARE_STEPS = 4
@@ -69,21 +65,21 @@ NAMES = {"c": "bpda", "d": "bpda-eot", "e": "defense-aware", "f": "unrolled", "g
 
 def unfit(letter: str, defense: nn.Module) -> str | None:
     """Why a rung does not apply to a defense; None if it does."""
-    if letter == "g" and not isinstance(defense, Gate):
+    if letter == "g" and as_defense(defense).gate is None:
         return "the defense has no gate"
-    if letter == "e" and not isinstance(reversal_of(defense), Reverse):
+    if letter == "e" and as_defense(defense).purifier.pretext is None:
         return "the defense has no pretext loss that an attacker could keep low"
     return None
 
 
 def remarks(defense: nn.Module, letters: Sequence[str]) -> list[str]:
     """What a reader must know of a defense beside the figures of these rungs, one sentence each."""
-    found = []
-    if taken(defense).batch_dependent:
+    found, declared = [], as_defense(defense)
+    if declared.batch_dependent:
         found.append("Predictions depend on batch-mates, so the figures are those of these very batches.")
-    if isinstance(defense, Gate) and defense.action == "abstain":
+    if declared.abstains:
         found.append("An abstention counts as an error, on clean images and under attack.")
-    if "f" in letters and not isinstance(reversal_of(defense), Reverse):
+    if "f" in letters and not declared.exact_gradient:
         found.append("Rung (f) follows the gradient that autograd gives through the purification, if it gives any.")
     return found
 
@@ -94,9 +90,8 @@ def make_rung(letter: str, threat: ThreatModel, examples: WarmStarts, settings: 
     engines: dict[str, Any] = {}
     if letter in "eg":
         steps, more = AWARE_STEPS * steps, {"lambdas": list(settings.lambdas)}
-        minding = reversal_of if letter == "e" else itself
         for weight in settings.lambdas:
-            engines[f"lambda {weight:g}, "] = Aware(threat=threat, steps=steps, minding=minding, weight=weight)
+            engines[f"lambda {weight:g}, "] = Aware(threat=threat, steps=steps, gated=letter == "g", weight=weight)
     elif letter == "d":
         more = {"draws": settings.draws}
         engines[""] = EotAttack(threat=threat, steps=steps, draws=settings.draws)

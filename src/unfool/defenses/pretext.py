@@ -1,0 +1,81 @@
+"""Pretext losses of defenses: a task's loss through its views, as a module and as an objective of the engines.
+
+Legend: B images of the original batch, n of them in play, V views of each.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from unfool.attacks.objective import ObjectiveValue
+from unfool.core.batch import Batch
+from unfool.core.streams import Streams
+from unfool.tasks.base import Task
+
+
+class PretextLoss(Protocol):
+    """A self-supervised loss of images, which needs no labels; lower is more natural."""
+
+    @property
+    def images_per_loss(self) -> int:
+        """How many images go through the network for one image's loss."""
+        ...
+
+    def __call__(self, images: Tensor, ids: Tensor, streams: Streams) -> Tensor:
+        """Losses (n,) of images (n, C, H, W), differentiable in them; ``ids`` (n,) and ``streams`` choose the draws."""
+        ...
+
+
+class TaskLoss(nn.Module):
+    """A task's loss on a network: both as one module, so that a copy of it keeps the head that they share.
+
+    ``network`` gives ``features(images, stage)``.
+    """
+
+    network: Any
+    task: Task
+
+    def __init__(self, network: nn.Module, task: Task):
+        super().__init__()
+        self.network = network
+        self.task = task
+
+    @property
+    def images_per_loss(self) -> int:
+        """The views of an image."""
+        return getattr(self.task.settings, "views", 1)
+
+    def forward(self, images: Tensor, ids: Tensor, streams: Streams) -> Tensor:
+        """Losses (n,), differentiable in the images; all views pass the trunk at once."""
+        views = self.task.views(Batch(images=images, ids=ids), streams)
+        # Channels-last images save a fifth of a network's time.
+        shown = views.images.contiguous(memory_format=torch.channels_last)
+        return self.task.losses(self.network.features(shown, views.stage), views)
+
+
+class PretextObjective:
+    """A pretext loss as an objective, on views that every call draws anew (``redraw``), or on those of the first.
+
+    ``path`` holds the losses of all calls so far, (n,) each; ``draws`` is how many images one image costs, as the
+    engines count them; ``ids`` (B,).
+    """
+
+    def __init__(self, pretext: PretextLoss, ids: Tensor, streams: Streams, *, redraw: bool = True):
+        self.pretext = pretext
+        self.ids = ids
+        self.streams = streams
+        self.redraw = redraw
+        self.path: list[Tensor] = []
+        self.draws = pretext.images_per_loss
+
+    def losses(self, images: Tensor, rows: Tensor, call: int) -> Tensor:
+        """The losses (n,) of the call of that number, from 0."""
+        return self.pretext(images, self.ids[rows], self.streams.at(call if self.redraw else 0))
+
+    def __call__(self, images: Tensor, rows: Tensor) -> ObjectiveValue:
+        losses = self.losses(images, rows, len(self.path))
+        self.path.append(losses.detach())
+        return ObjectiveValue(losses=losses)

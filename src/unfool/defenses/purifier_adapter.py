@@ -1,0 +1,86 @@
+"""Any module that purifies images as a defense that can be attacked."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from unfool.core.errors import SpecError
+from unfool.core.streams import Streams
+from unfool.defenses.base import Defense, Purified
+from unfool.defenses.detector import Detector
+from unfool.defenses.pretext import PretextLoss
+
+
+class PurifierAdapter(Defense):
+    """Any module with a ``network`` and a method ``purify(images, ids, streams)`` as a defense; the result of the
+    method has ``images``.
+
+    What the module has of ``pretext``, ``gate``, ``threat``, ``exact_gradient``, ``abstains``, ``batch_dependent`` and
+    ``images_per_prediction`` (default 1) is declared as `Defense` declares it. The module itself stays what is
+    evaluated.
+    """
+
+    def __init__(self, module: nn.Module):
+        super().__init__()
+        self.module: Any = module
+        self.threat = getattr(module, "threat", None)
+        self.exact_gradient = bool(getattr(module, "exact_gradient", False))
+        self.abstains = bool(getattr(module, "abstains", False))
+
+    @property
+    def classifier(self) -> nn.Module:
+        return self.module.network
+
+    @property
+    def batch_dependent(self) -> bool:
+        return bool(getattr(self.module, "batch_dependent", False))
+
+    @property
+    def images_per_prediction(self) -> int:
+        return int(getattr(self.module, "images_per_prediction", 1))
+
+    @property
+    def pretext(self) -> PretextLoss | None:
+        return getattr(self.module, "pretext", None)
+
+    @property
+    def gate(self) -> Detector | None:
+        return getattr(self.module, "gate", None)
+
+    def purified_images(
+        self,
+        images: Tensor,
+        ids: Tensor | None = None,
+        streams: Streams | None = None,
+        differentiable: bool = False,
+    ) -> Tensor:
+        """What the module purifies the images to; ``differentiable`` with the gradient that autograd gives."""
+        with torch.set_grad_enabled(differentiable and torch.is_grad_enabled()):
+            return self.module.purify(images, ids, streams).images
+
+    def purify(self, images: Tensor, ids: Tensor | None = None, streams: Streams | None = None) -> Purified:
+        """What the module purifies the images to, with its ``losses`` on the way if it keeps any."""
+        result = self.module.purify(images, ids, streams)
+        return Purified(images=result.images, losses=getattr(result, "losses", None))
+
+    def forward(self, images: Tensor, ids: Tensor | None = None) -> Tensor:
+        return self.module(images)
+
+
+def as_defense(module: nn.Module) -> Defense:
+    """A module as a defense: itself if it is one, else by its ``network`` and ``purify``.
+
+    Raises SpecError for a module without them.
+    """
+    if isinstance(module, Defense):
+        return module
+    for part in ("network", "purify"):
+        if not hasattr(module, part):
+            raise SpecError(
+                f"{type(module).__name__} has no {part}, so it cannot be attacked as a defense; "
+                "give one with a network and a method purify(images, ids, streams)"
+            )
+    return PurifierAdapter(module)

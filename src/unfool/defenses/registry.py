@@ -1,0 +1,86 @@
+"""The table of all defenses, and how one is built from what a user wrote."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from torch import nn
+
+from unfool.core.config import build, parse_settings
+from unfool.core.registry import Registry
+from unfool.core.streams import Streams
+from unfool.data.table import Table
+from unfool.defenses.base import Defense
+
+Settings = TypeVar("Settings")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DefenseRequest:
+    """What a defense is built from.
+
+    Attributes:
+        name: The name it was asked for by.
+        network: The classifier that it stands before.
+        values: Its settings as written, by name.
+        classes: The number of classes of each label column of the network's data.
+        images: Images to calibrate on, whose labels are not read; None if there are none.
+        streams: The seed of its draws.
+    """
+
+    name: str
+    network: nn.Module
+    values: Mapping[str, Any] = field(default_factory=dict)
+    classes: Mapping[str, int] = field(default_factory=dict)
+    images: Table | None = None
+    streams: Streams = field(default_factory=lambda: Streams(0))
+
+    def settings(self, cls: type[Settings]) -> Settings:
+        """The values as a `configured` dataclass; SpecError names what it refuses."""
+        return build(cls, self.values, f"defense {self.name!r}")
+
+
+Factory = Callable[[DefenseRequest], Defense]
+DEFENSES: Registry[Factory] = Registry("defense", "unfool.defenses")
+
+
+def make_defense(
+    text: str,
+    network: nn.Module,
+    classes: Mapping[str, int],
+    *,
+    data: Table | None = None,
+    streams: Streams | None = None,
+    settings: Mapping[str, Any] | None = None,
+) -> Defense:
+    """Build a defense from ``reverse:task=contrast,steps=10,eps=16/255`` or ``gate:rate=0.05,steps=10``.
+
+    It is the one that `defenses.Reverse` or `defenses.Gate` builds from the same settings as keywords.
+
+    Args:
+        text: A name of `DEFENSES`, and settings; those of a task stand among those of the defense.
+        network: The classifier, with a head for the pretext task.
+        classes: The number of classes of each label column.
+        data: Images to calibrate on, such as a bank of negatives or a gate's threshold. Give images cut from train
+            that no head was trained on; their labels are not read.
+        streams: The seed (default 0).
+        settings: Settings that the text does not set.
+
+    Raises:
+        SpecError: With the nearest name for anything unknown; for a head that the network lacks, for one of another
+            task or that was trained with other settings, and for a task with labels.
+        DataError: For too few images.
+    """
+    name, written = parse_settings(text)
+    return DEFENSES[name](
+        DefenseRequest(
+            name=name,
+            network=network,
+            values={**(settings or {}), **written},
+            classes=classes,
+            images=data,
+            streams=streams or Streams(0),
+        )
+    )
