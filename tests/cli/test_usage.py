@@ -55,21 +55,6 @@ def command_class(name):
     return getattr(importlib.import_module(module), cls)
 
 
-def test_the_options_of_train_start_from_the_librarys_own_values(monkeypatch):
-    import dataclasses
-
-    from unfool.cli.train import TrainCommand
-    from unfool.training import RunConfig, StageConfig
-
-    ours = {field.name: field.default for field in dataclasses.fields(TrainCommand)}
-    theirs = {f.name: f.default for cls in (StageConfig, RunConfig) for f in dataclasses.fields(cls)}
-    shared = {name for name in ours if name in theirs} - {"data", "trunk", "classifier"}
-    assert len(shared) >= 12
-    assert {name: ours[name] for name in shared} == {
-        name: getattr(theirs[name], "default", theirs[name]) for name in shared
-    }
-
-
 def test_version(cli):
     assert cli("--version").out.startswith("unfool 0.")
 

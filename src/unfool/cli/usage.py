@@ -60,7 +60,7 @@ _OPTION = re.compile(r"-[^\d.]")
 """What an option begins with; a negative number is a value."""
 _MEANT = {"model": "--trunk", "arch": "--trunk", "dataset": "--data", "bs": "--batch-size", "output": "--out"}
 """What options of other programs are called here."""
-_STYLE = (tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff)
+_STYLE = (tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff, tyro.conf.DisallowNone)
 
 
 class Command(Protocol):
@@ -148,6 +148,9 @@ def _options(cls: Any) -> list[str]:
     known: list[str] = []
     hints = get_type_hints(cls, include_extras=True)
     for field in dataclasses.fields(cls):
+        if dataclasses.is_dataclass(hints[field.name]):
+            known += _options(hints[field.name])
+            continue
         known.append(("--no-" if field.default is True else "--") + field.name.replace("_", "-"))
         known += [alias for note in get_args(hints[field.name])[1:] for alias in getattr(note, "aliases", None) or ()]
     return known

@@ -1,0 +1,104 @@
+"""Command-line options made from settings classes, so that a new field of one is an option without another line."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Annotated, Any, Optional, get_origin
+
+import tyro
+
+from unfool.cli.settings_fields import REQUIRED, SettingField, read_fields
+
+_METAVARS = {int: "N", float: "NUMBER", str: "TEXT"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Look:
+    """How an option is shown beyond what its settings class says of it: placeholder, other names, default in words."""
+
+    metavar: str | None = None
+    aliases: tuple[str, ...] = ()
+    default: str | None = None
+
+
+LOOKS = {
+    "awp": Look(metavar="GAMMA"),
+    "batch_size": Look(aliases=("--batch",)),
+    "classifier": Look(metavar="HEAD", default="the first labels task's"),
+    "data": Look(metavar="NAME", default="none; required without --config"),
+    "drop_every": Look(metavar="EPOCHS"),
+    "ema": Look(metavar="DECAY"),
+    "fraction": Look(metavar="SHARE"),
+    "learning_rate": Look(aliases=("--lr",), metavar="RATE"),
+    "memory": Look(metavar="GIB"),
+    "normalisation": Look(metavar="NAME", default="cifar10"),
+    "perturb": Look(metavar="ATTACK"),
+    "size": Look(metavar="PIXELS"),
+    "start": Look(metavar="FILE", default="random weights"),
+    "stop_attack": Look(metavar="ATTACK"),
+    "threat": Look(metavar="NORM:EPS"),
+    "trainable": Look(metavar="PART"),
+    "weight_decay": Look(aliases=("--wd",)),
+}
+"""By field; a field without a row is shown by its type."""
+
+
+def options_from(
+    settings: str, *, only: Iterable[str] = (), without: Iterable[str] = ()
+) -> Callable[[type[Any]], type[Any]]:
+    """Decorator that makes a class a frozen group of options, its own and the fields of a settings class.
+
+    ``settings`` names the settings class as `read_fields` takes it; ``only`` keeps these fields, ``without`` leaves
+    some out. Each option is None, or a flag off, unless the user gives it; `given` collects those that are given.
+    """
+    fields = read_fields(settings)
+    names = tuple(only) or tuple(name for name in fields if name not in set(without))
+    options = [_option(fields[name]) for name in names]
+
+    def add(cls: type[Any]) -> type[Any]:
+        own = dataclass(frozen=True, kw_only=True)(cls)
+        group = dataclasses.make_dataclass(cls.__name__, options, bases=(own,), frozen=True, kw_only=True)
+        group.__doc__, group.__module__ = cls.__doc__, cls.__module__
+        return group
+
+    return add
+
+
+def _option(field: SettingField) -> tuple[str, Any, Any]:
+    """Name, annotation and default of a field's option, as `dataclasses.make_dataclass` takes them."""
+    look = LOOKS.get(field.name, Look())
+    words = field.description.replace("``", "")
+    if field.type is bool:
+        note = tyro.conf.arg(help=words, aliases=look.aliases, help_behavior_hint="")
+        return field.name, Annotated[bool, note], field.default
+    hint = f"(default: {look.default or _shown(field.default)})"
+    metavar = look.metavar or _metavar(field.type)
+    note = tyro.conf.arg(help=words, aliases=look.aliases, metavar=metavar, help_behavior_hint=hint)
+    return field.name, Annotated[Optional[field.type], note], None  # noqa: UP045 - the type is a value
+
+
+def _metavar(kind: Any) -> str:
+    if get_origin(kind) is tuple:
+        return f"{_metavar(kind.__args__[0])} .."
+    choices = getattr(kind, "__args__", ())
+    return "{" + ",".join(map(str, choices)) + "}" if choices else _METAVARS[kind]
+
+
+def _shown(default: object) -> str:
+    if default is None:
+        return "none"
+    if default is REQUIRED:
+        return "the library's own"
+    return " ".join(map(str, default)) if isinstance(default, tuple) else str(default)
+
+
+def given(group: Any, *, without: Iterable[str] = ()) -> dict[str, object]:
+    """The options of a group that the user gave, by name, as `core.config.build` takes them."""
+    left_out = set(without)
+    return {
+        field.name: getattr(group, field.name)
+        for field in dataclasses.fields(group)
+        if field.name not in left_out and getattr(group, field.name) != field.default
+    }

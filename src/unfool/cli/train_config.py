@@ -1,0 +1,65 @@
+"""The run that the options of ``unfool train`` describe, or its YAML file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from unfool.cli.settings_options import given
+from unfool.cli.task_options import read_tasks
+from unfool.core.config import build
+from unfool.core.errors import SpecError
+from unfool.data.catalog import open_table
+from unfool.data.table import Table
+from unfool.models.trunks import TrunkSpec
+from unfool.training import RunConfig, StageConfig, in_regime
+from unfool.training.config import read_config
+
+if TYPE_CHECKING:
+    from unfool.cli.train import TrainCommand
+
+_TRUNK = {"trunk": "name", "stem": "stem", "width": "width", "widths": "widths", "depth": "depth"}
+"""Options of the trunk, and the keys of `TrunkSpec` that they set."""
+
+
+def read_run(command: TrainCommand) -> tuple[RunConfig, Table]:
+    """The run's configuration and its training images; SpecError for options that do not go together."""
+    if command.config is not None:
+        return _from_file(command)
+    if command.data.data is None:
+        raise SpecError("no data set was given; give --data NAME (unfool doctor lists them) or --config FILE")
+    model = given(command.model)
+    trunk = {key: model.pop(option) for option, key in _TRUNK.items() if option in model}
+    described = TrunkSpec.from_dict(trunk).to_dict() if trunk or command.model.start is None else None
+    texts = command.task.task or ("labels",)
+    # Read before the data, which may take minutes to fetch, and again with the data's own label column.
+    read_tasks(texts, None)
+    table = open_table(command.data.data, "train", data_dir=command.data.data_dir, size=command.data.size or None)
+    tasks = read_tasks(texts, table.label_column)
+    stage = build(StageConfig, {"tasks": tasks, **_stage(command)}, "the run")
+    heads = [name for name, task in tasks.items() if task.task == "labels"]
+    values = {
+        **given(command.data, without=["data_dir"]),
+        **model,
+        **given(command.machine, without=["device"]),
+        "stages": in_regime(command.task.regime, stage),
+        "trunk": described,
+        "classifier": command.task.classifier or next(iter(heads), "labels"),
+    }
+    return build(RunConfig, values, "the run"), table
+
+
+def _stage(command: TrainCommand) -> Mapping[str, object]:
+    """The settings of the run's one stage that were given."""
+    return {**given(command.training), **given(command.perturbation), **given(command.selection)}
+
+
+def _from_file(command: TrainCommand) -> tuple[RunConfig, Table]:
+    """The run of --config, which leaves nothing for the other options to say."""
+    groups = (command.data, command.model, command.task, command.machine)
+    said = {name for group in groups for name in given(group, without=["data_dir", "device"])} | {*_stage(command)}
+    if said or command.config is None:
+        options = ", ".join("--" + name.replace("_", "-") for name in sorted(said))
+        raise SpecError(f"{options} and --config cannot be combined; write it into {command.config}")
+    config = read_config(command.config)
+    return config, open_table(config.data, "train", data_dir=command.data.data_dir, size=config.size or None)

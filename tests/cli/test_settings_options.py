@@ -1,0 +1,87 @@
+"""Options made from settings classes: what is read from the source is what the classes are."""
+
+import dataclasses
+import importlib
+from typing import Literal, get_args, get_origin, get_type_hints
+
+import pytest
+import tyro
+from pydantic.fields import FieldInfo
+
+from unfool.cli import settings_fields, usage
+from unfool.cli.settings_fields import REQUIRED, read_fields
+from unfool.cli.settings_options import LOOKS, given, options_from
+from unfool.cli.train import RUN, STAGE
+
+SETTINGS = (STAGE, RUN, "unfool.training.probing.settings:ProbeSettings")
+
+
+def actual(settings):
+    """Default and annotation of each field of a settings class, as Python has them."""
+    module, _, name = settings.partition(":")
+    cls = getattr(importlib.import_module(module), name)
+    hints = get_type_hints(cls, include_extras=True)
+    for field in dataclasses.fields(cls):
+        info = field.default if isinstance(field.default, FieldInfo) else None
+        default = info.default if info is not None else field.default
+        yield field.name, hints[field.name], default, (info.description if info is not None else None) or ""
+
+
+@pytest.mark.parametrize("settings", SETTINGS)
+def test_fields_are_read_from_the_source_as_they_are(settings):
+    read = read_fields(settings)
+    assert list(read) == [name for name, *_ in actual(settings)]
+    for name, annotation, default, description in actual(settings):
+        field = read[name]
+        if field.default is not REQUIRED:
+            assert field.default == default, name
+        assert field.description == description, name
+        choices = next((kind for kind in (annotation, *get_args(annotation)) if get_origin(kind) is Literal), None)
+        if choices is not None:
+            assert field.type == choices, name
+        elif annotation in (int, float, str, bool):
+            assert field.type is annotation, name
+
+
+@pytest.mark.parametrize("settings", SETTINGS)
+def test_every_field_with_a_look_of_its_own_exists(settings):
+    assert set(LOOKS) <= {name for settings in SETTINGS for name in read_fields(settings)}
+
+
+def test_every_setting_of_a_stage_is_an_option_of_train():
+    options = usage._options(usage._command("train"))
+    for name in [name for name in read_fields(STAGE) if name != "tasks"]:
+        assert "--" + name.replace("_", "-") in options
+
+
+def test_a_new_field_is_an_option_without_another_line(tmp_path, monkeypatch):
+    source = settings_fields._PACKAGE / "training" / "config.py"
+    before, mark, after = source.read_text(encoding="utf-8").partition("    steps: int")
+    assert mark
+    new = '    patience: int = Field(default=7, ge=1, description="Epochs ``without`` gain " "to wait.")\n'
+    (tmp_path / "training").mkdir()
+    (tmp_path / "training" / "config.py").write_text(before + new + mark + after, encoding="utf-8")
+    monkeypatch.setattr(settings_fields, "_PACKAGE", tmp_path)
+
+    @options_from(STAGE, without=["tasks"])
+    class Options:
+        """All of a stage."""
+
+    options = tyro.cli(Options, args=["--patience", "3", "--optimizer", "sgd"])
+    assert given(options) == {"patience": 3, "optimizer": "sgd"}
+    (note,) = get_type_hints(Options, include_extras=True)["patience"].__metadata__
+    assert (note.help, note.metavar, note.help_behavior_hint) == (
+        *("Epochs without gain to wait.", "N", "(default: 7)"),
+    )
+
+
+def test_what_is_given_is_kept_apart_from_what_is_not():
+    @options_from(STAGE, only=["epochs", "schedule"])
+    class Options:
+        """Some of a stage."""
+
+        width: int = 3
+
+    assert given(Options()) == {}
+    assert given(Options(epochs=1)) == {"epochs": 1}
+    assert given(Options(epochs=1, width=4), without=["epochs"]) == {"width": 4}
