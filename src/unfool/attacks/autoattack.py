@@ -37,7 +37,7 @@ class _AutoAttack:
 
 @ATTACKS.add("autoattack")
 def autoattack(name: str, threat: ThreatModel, values: Mapping[str, Any]) -> Attack:
-    """``autoattack``, ``autoattack:version=plus``, ``autoattack:version=rand``."""
+    """The AutoAttack ensemble: APGD, FAB and Square; ``version=plus`` or ``version=rand`` names another of its sets."""
     settings = build(_AutoAttack, values, f"attack {name!r}")
     sparse = threat.norm_name == "l1"
 

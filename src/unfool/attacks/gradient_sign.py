@@ -70,5 +70,5 @@ def pgd(name: str, threat: ThreatModel, values: Mapping[str, Any]) -> Attack:
 
 @ATTACKS.add("cw-pgd")
 def cw_pgd(name: str, threat: ThreatModel, values: Mapping[str, Any]) -> Attack:
-    """The same on the margin of the logits, which saturated probabilities do not hide."""
+    """PGD on the margin of the logits, which saturated probabilities do not hide."""
     return _attack(name, threat, build(_Pgd, values, f"attack {name!r}"), 0.25, loss="margin")

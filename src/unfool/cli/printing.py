@@ -6,6 +6,7 @@ import io
 import json
 import os
 import sys
+import textwrap
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, redirect_stdout, suppress
 from pathlib import Path
@@ -39,6 +40,17 @@ def print_lines(lines: Iterable[str]) -> None:
     """Lines as they are: neither wrapped nor read as markup, so that paths stay whole."""
     for line in lines:
         print(line)
+
+
+def print_names(sections: Mapping[str, Mapping[str, str]]) -> None:
+    """Names with a sentence each, under the title of their section."""
+    for title, names in sections.items():
+        print(title)
+        indent = 4 + max(map(len, names), default=0)
+        for name, text in names.items():
+            wrapped = textwrap.wrap(text, WIDTH - indent) or [""]
+            print(f"  {name:<{indent - 2}}{wrapped[0]}".rstrip())
+            print_lines(f"{'':{indent}}{line}" for line in wrapped[1:])
 
 
 @contextmanager

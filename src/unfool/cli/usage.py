@@ -7,7 +7,7 @@ import importlib
 import io
 import re
 from collections.abc import Sequence
-from contextlib import redirect_stderr
+from contextlib import redirect_stderr, redirect_stdout, suppress
 from importlib.metadata import version
 from inspect import getdoc
 from itertools import takewhile
@@ -28,7 +28,9 @@ COMMANDS = {
     "reverse": "unfool.cli.reverse:ReverseCommand",
     "convert": "unfool.cli.convert:ConvertCommand",
     "report": "unfool.cli.report:ReportCommand",
+    "list": "unfool.cli.listing:ListCommand",
     "doctor": "unfool.cli.doctor:DoctorCommand",
+    "completion": "unfool.cli.completion:CompletionCommand",
 }
 """Where each command lives; only the one that is asked for is imported."""
 
@@ -58,6 +60,9 @@ exit codes:
 
 _OPTION = re.compile(r"-[^\d.]")
 """What an option begins with; a negative number is a value."""
+_CHOICE = re.compile(
+    r"invalid choice '(?P<value>.*)' for argument '(?P<option>.*)'\. Expected one of \((?P<allowed>.*)\)"
+)
 _MEANT = {"model": "--trunk", "arch": "--trunk", "dataset": "--data", "bs": "--batch-size", "output": "--out"}
 """What options of other programs are called here."""
 _STYLE = (tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff, tyro.conf.DisallowNone)
@@ -97,18 +102,31 @@ def _command(name: str) -> Any:
 
 
 def _overview() -> None:
+    description = "Make image classifiers hard to fool, and learn how hard they are."
+    try:
+        tyro.cli(_every_command(), prog="unfool", description=description, args=["--help"])
+    except SystemExit:
+        print(f"\n{EPILOG}")
+
+
+def completion_script(shell: str) -> str:
+    """The script that completes commands and options in bash, zsh or fish."""
+    script = io.StringIO()
+    arguments = ["--tyro-print-completion", shell]
+    with redirect_stdout(script), suppress(SystemExit):
+        tyro.cli(_every_command(), prog="unfool", args=arguments, config=_STYLE)
+    return script.getvalue().rstrip()
+
+
+def _every_command() -> Any:
+    """All commands as the subcommands of one type."""
     commands = {name: _command(name) for name in COMMANDS}
-    listed = Union[  # noqa: UP007 - made from a tuple
+    return Union[  # noqa: UP007 - made from a tuple
         tuple(
             Annotated[cls, tyro.conf.subcommand(name, description=cls.__doc__.splitlines()[0])]
             for name, cls in commands.items()
         )
     ]
-    description = "Make image classifiers hard to fool, and learn how hard they are."
-    try:
-        tyro.cli(listed, prog="unfool", description=description, args=["--help"])  # type: ignore[call-overload]
-    except SystemExit:
-        print(f"\n{EPILOG}")
 
 
 def _parsed(cls: Any, name: str, rest: list[str]) -> Command | None:
@@ -123,7 +141,7 @@ def _parsed(cls: Any, name: str, rest: list[str]) -> Command | None:
             )
     except SystemExit as end:
         if end.code:
-            raise SpecError(f"{_first_paragraph(complaint.getvalue())}; see unfool {name} --help") from None
+            raise SpecError(f"{_plain(_first_paragraph(complaint.getvalue()))}; see unfool {name} --help") from None
         if {"-h", "--help"} & set(rest):
             print(f"\nexamples:\n{cls.examples.strip(chr(10))}")
         return None
@@ -154,6 +172,17 @@ def _options(cls: Any) -> list[str]:
         known.append(("--no-" if field.default is True else "--") + field.name.replace("_", "-"))
         known += [alias for note in get_args(hints[field.name])[1:] for alias in getattr(note, "aliases", None) or ()]
     return known
+
+
+def _plain(complaint: str) -> str:
+    """A complaint of tyro's in this program's words, where it is about a choice."""
+    wrong = _CHOICE.search(complaint)
+    if wrong is None:
+        return complaint
+    allowed = sorted(set(re.findall(r"'([^']*)'", wrong["allowed"])) - {"None"})
+    near = nearest(wrong["value"], allowed)
+    hint = f"did you mean {near!r}? " if near else ""
+    return f"{wrong['option']} {wrong['value']!r} is not allowed; {hint}allowed: {', '.join(allowed)}"
 
 
 def _first_paragraph(box: str) -> str:

@@ -1,0 +1,81 @@
+"""``unfool list`` and ``unfool completion``."""
+
+import json
+import subprocess
+from typing import get_args
+
+import pytest
+
+from unfool.attacks import ATTACKS
+from unfool.cli.listing import Kind, first_sentence
+from unfool.cli.usage import COMMANDS, _command, _options
+from unfool.models.trunks import TRUNKS
+from unfool.studies import STUDIES
+from unfool.tasks import TASKS
+
+
+def test_every_registered_name_has_a_sentence(cli):
+    told = cli("list", "--json")
+    assert (told.code, told.err) == (0, "")
+    listed = json.loads(told.out)
+    assert tuple(listed) == get_args(Kind)
+    for kind, registry in (("attacks", ATTACKS), ("tasks", TASKS), ("trunks", TRUNKS), ("studies", STUDIES)):
+        assert [entry["name"] for entry in listed[kind]] == sorted(registry)
+    for kind, entries in listed.items():
+        assert entries, kind
+        for entry in entries:
+            assert len(entry["text"].split()) >= 4, entry
+
+
+def test_one_kind_is_listed_by_itself_for_a_person(cli):
+    told = cli("list", "data")
+    assert (told.code, told.err) == (0, "")
+    title, *lines = told.out.splitlines()
+    assert title == "data"
+    assert "  cifar100       32×32 pixels, labels fine_label, coarse_label; hub:uoft-cs/cifar100" in lines
+    assert max(map(len, lines)) <= 100
+
+
+def test_another_kind_is_refused_with_the_nearest(cli):
+    complaint = cli("list", "taks").complaint()
+    assert "'taks'" in complaint
+    assert "did you mean 'tasks'? allowed: attacks, data, defenses" in complaint
+    assert "None" not in complaint
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("One thing. Another.", "One thing."),
+        ("By Khosla et al. (2020), and\nothers. More.\n\nA paragraph.", "By Khosla et al. (2020), and others."),
+        ("``pgd-20`` steps of 2.5 pixels. And more.", "pgd-20 steps of 2.5 pixels."),
+        ("No stop", "No stop"),
+    ],
+)
+def test_the_first_sentence_of_a_docstring(text, sentence):
+    assert first_sentence(text) == sentence
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_scripts_hold_every_command_and_option(cli, shell):
+    told = cli("completion", shell)
+    assert (told.code, told.err) == (0, "")
+    for name in COMMANDS:
+        assert name in told.out
+        for option in _options(_command(name)):
+            assert option in told.out, (name, option)
+
+
+def test_bash_completes_commands_options_and_choices(cli, tmp_path):
+    script = tmp_path / "unfool.bash"
+    script.write_text(cli("completion", "bash").out)
+    assert subprocess.run(["bash", "-n", script], capture_output=True, check=True).stderr == b""
+
+    def completed(*words):
+        array = " ".join(f"'{word}'" for word in ("unfool", *words))
+        line = f"source {script}; COMP_WORDS=({array}); COMP_CWORD={len(words)}; _tyro_unfool; echo ${{COMPREPLY[@]}}"
+        return subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=True).stdout.split()
+
+    assert completed("tr") == ["train"]
+    assert completed("train", "--learn") == ["--learning-rate"]
+    assert completed("list", "tr") == ["trunks"]
