@@ -78,4 +78,4 @@ def test_bash_completes_commands_options_and_choices(cli, tmp_path):
 
     assert completed("tr") == ["train"]
     assert completed("train", "--learn") == ["--learning-rate"]
-    assert completed("list", "tr") == ["trunks"]
+    assert completed("train", "--optimizer", "s") == ["sgd"]

@@ -166,11 +166,12 @@ def _options(cls: Any) -> list[str]:
     known: list[str] = []
     hints = get_type_hints(cls, include_extras=True)
     for field in dataclasses.fields(cls):
+        notes = get_args(hints[field.name])[1:]
         if dataclasses.is_dataclass(hints[field.name]):
             known += _options(hints[field.name])
-            continue
-        known.append(("--no-" if field.default is True else "--") + field.name.replace("_", "-"))
-        known += [alias for note in get_args(hints[field.name])[1:] for alias in getattr(note, "aliases", None) or ()]
+        elif tyro.conf.Positional not in notes:
+            known.append(("--no-" if field.default is True else "--") + field.name.replace("_", "-"))
+            known += [alias for note in notes for alias in getattr(note, "aliases", None) or ()]
     return known
 
 
