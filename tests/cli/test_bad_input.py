@@ -76,7 +76,7 @@ def test_train_refuses(cli, here, code, pieces, more):
     [
         ("epochs:", "epochz:", ["'epochz'", "did you mean 'epochs'?"]),
         ("task: labels", "task: lables", ["'lables'", "did you mean 'labels'?"]),
-        ("schema_version: 1", "schema_version: 99", ["99", "update unfool"]),
+        ("schema_version: 2", "schema_version: 99", ["99", "update unfool"]),
         ("stages:", "stages: [", ["YAML"]),
     ],
 )
