@@ -23,6 +23,7 @@ if TYPE_CHECKING:  # what editors and type checkers see; a test keeps it equal t
     from unfool.core.batch import Batch as Batch
     from unfool.core.errors import UnfoolError as UnfoolError
     from unfool.core.errors import UnfoolWarning as UnfoolWarning
+    from unfool.core.plugins import load_plugin as load_plugin
     from unfool.core.streams import Streams as Streams
     from unfool.core.threat import ThreatModel as ThreatModel
     from unfool.data.as_table import as_table as as_table
@@ -65,6 +66,7 @@ _NAMES = {
     "unfool.attacks": ("Attack", "ProxySettings", "make_attack"),
     "unfool.core.batch": ("Batch",),
     "unfool.core.errors": ("UnfoolError", "UnfoolWarning"),
+    "unfool.core.plugins": ("load_plugin",),
     "unfool.core.streams": ("Streams",),
     "unfool.core.threat": ("ThreatModel",),
     "unfool.data.as_table": ("as_table",),

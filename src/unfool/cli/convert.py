@@ -45,7 +45,7 @@ class ConvertCommand:
         from unfool.core.spec import unknown
         from unfool.models.checkpoint_reader import load_state, read_state
         from unfool.models.published import LAYOUTS, detect_layout
-        from unfool.models.user_code import load_module
+        from unfool.models.python_file import load_module
         from unfool.models.weights import save_network, save_tensors
 
         if self.out.suffix != ".safetensors":

@@ -12,7 +12,8 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 from unfool.cli.usage import parse
-from unfool.core.errors import INTERRUPTED, UnfoolError, UnfoolWarning
+from unfool.core.errors import INTERRUPTED, SpecError, UnfoolError, UnfoolWarning
+from unfool.core.plugins import load_plugin
 
 UNEXPECTED = 70
 """Exit code for a fault of the program itself (EX_SOFTWARE of sysexits.h)."""
@@ -23,7 +24,9 @@ BROKEN_PIPE = 141
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command that ``argv`` (default: the process's own arguments) names, and return its exit code.
 
-    ``--debug`` anywhere, or UNFOOL_DEBUG=1, shows the traceback of what went wrong and all warnings.
+    Two options may stand anywhere. ``--debug``, or UNFOOL_DEBUG=1, shows the traceback of what went wrong and all
+    warnings. ``--plugin FILE``, also several times, loads a Python file that adds tasks, attacks, defenses, data sets,
+    trunks or studies; UNFOOL_PLUGINS lists such files too.
     """
     given = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in given or os.environ.get("UNFOOL_DEBUG") == "1"
@@ -33,7 +36,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="replace")
     with _one_line_warnings(debug):
         try:
-            command = parse([argument for argument in given if argument != "--debug"])
+            arguments, plugins = _without_plugins([argument for argument in given if argument != "--debug"])
+            for path in plugins:
+                load_plugin(path)
+            command = parse(arguments)
             if command is not None:
                 command.run()
             sys.stdout.flush()
@@ -48,6 +54,23 @@ def main(argv: Sequence[str] | None = None) -> int:
         except Exception as error:
             fault = f"unexpected {type(error).__name__}: {error}; please report it with what --debug shows"
             return _told(fault, UNEXPECTED, debug)
+
+
+def _without_plugins(arguments: list[str]) -> tuple[list[str], list[str]]:
+    """The arguments without every ``--plugin FILE``, and the files; SpecError where no file follows."""
+    kept: list[str] = []
+    files: list[str] = []
+    rest = iter(arguments)
+    for argument in rest:
+        option, equals, value = argument.partition("=")
+        if option != "--plugin":
+            kept.append(argument)
+            continue
+        path = value if equals else next(rest, "")
+        if not path or path.startswith("-"):
+            raise SpecError("--plugin needs a file; write --plugin my_plugin.py")
+        files.append(path)
+    return kept, files
 
 
 def _told(message: str, code: int, debug: bool) -> int:

@@ -43,6 +43,7 @@ examples:
 
 `unfool COMMAND --help` shows a command's options and examples; `unfool --version` the version. With --debug, or
 UNFOOL_DEBUG=1, a failure shows its traceback. Data sets without network: --data-dir DIR, or UNFOOL_DATA_DIR.
+With --plugin FILE, or UNFOOL_PLUGINS, a Python file adds tasks, attacks, defenses, data sets, trunks or studies.
 
 exit codes:
   0  done

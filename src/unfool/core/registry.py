@@ -1,4 +1,4 @@
-"""A table of named things that fills itself: every module of a package is imported on the first look-up.
+"""A table of named things that fills itself on the first look-up: from a package, from entry points, from plugin files.
 
 So a newcomer adds a task or an attack by writing one file; no list elsewhere has to be touched.
 """
@@ -10,6 +10,7 @@ import pkgutil
 from collections.abc import Callable, Iterator
 from typing import Generic, TypeVar, cast
 
+from unfool.core import plugins
 from unfool.core.errors import SpecError
 from unfool.core.spec import unknown
 
@@ -18,36 +19,75 @@ Added = TypeVar("Added")
 
 
 class Registry(Generic[Item]):
-    """Maps names to items of one kind; ``kind`` is the word for them in error messages."""
+    """Items of one kind by name.
 
-    def __init__(self, kind: str, package: str):
+    The first look-up imports every module of ``package``, then what installed packages name in the entry-point group
+    ``group``, then the plugin files. An entry point that leads to an object and not to a module registers it under the
+    entry point's name.
+
+    Args:
+        kind: The word for an item in messages, such as "task".
+        package: The package whose modules register the library's own items.
+        group: The entry-point group. Default: the package's name.
+
+    Example:
+        >>> from unfool.tasks import TASKS
+        >>> "rotation" in TASKS
+        True
+    """
+
+    def __init__(self, kind: str, package: str, group: str | None = None):
         self.kind = kind
         self.package = package
+        self.group = group or package
         self._items: dict[str, Item] = {}
+        self._sources: dict[str, str] = {}
         self._loaded = False
 
     def add(self, name: str) -> Callable[[Added], Added]:
-        """Decorator that files an item under ``name``; a second item of that name is an error."""
+        """Decorator that registers an item under ``name``; SpecError if the name is taken."""
 
-        def file(item: Added) -> Added:
+        def register(item: Added) -> Added:
+            source = plugins.loading_plugin()
+            if source is not None:
+                self._load()  # so that a plugin that takes a name of the library is refused, and not the library
+            source = source or str(getattr(item, "__module__", None) or "this program")
             if name in self._items:
-                raise SpecError(f"{self.kind} {name!r} is registered twice; choose another name")
-            # The item keeps its own type: a task that is filed is still known by its own methods.
+                raise SpecError(
+                    f"{self.kind} {name!r} of {source} is already registered by {self._sources[name]}; "
+                    "choose another name"
+                )
+            # The item keeps its own type: a registered task is still known by its own methods.
             self._items[name] = cast("Item", item)
+            self._sources[name] = source
+            plugins.note_item(lambda: self._remove(name))
             return item
 
-        return file
+        return register
+
+    def _remove(self, name: str) -> None:
+        self._items.pop(name, None)
+        self._sources.pop(name, None)
+
+    def _register_object(self, name: str, item: object) -> None:
+        """Register what an entry point leads to, unless it registered itself as it was imported."""
+        if not any(item is known for known in self._items.values()):
+            self.add(name)(item)
 
     def _load(self) -> None:
-        if not self._loaded:
-            # Set first, since the modules look things up while they load; taken back if one of them fails.
-            self._loaded = True
-            try:
+        if self._loaded:
+            return
+        # Set first, since the modules look things up while they load; taken back if one of them fails.
+        self._loaded = True
+        try:
+            with plugins.outside_plugins():
                 for module in pkgutil.iter_modules(importlib.import_module(self.package).__path__):
                     importlib.import_module(f"{self.package}.{module.name}")
-            except BaseException:
-                self._loaded = False
-                raise
+                plugins.load_entry_points(self.group, self._register_object)
+                plugins.load_listed_plugins()
+        except BaseException:
+            self._loaded = False
+            raise
 
     def __getitem__(self, name: str) -> Item:
         self._load()
@@ -59,6 +99,6 @@ class Registry(Generic[Item]):
         self._load()
         return iter(sorted(self._items))
 
-    def __contains__(self, name: str) -> bool:
+    def __contains__(self, name: object) -> bool:
         self._load()
         return name in self._items

@@ -57,7 +57,7 @@ class DataSet:
     available: Callable[[Path | None], tuple[bool, str]] = lambda data_dir: (True, "embedded")
 
 
-SETS: Registry[DataSet] = Registry("data set", "unfool.data.sets")
+SETS: Registry[DataSet] = Registry("data set", "unfool.data.sets", "unfool.data")
 """The catalog: one file in ``unfool.data.sets`` files each entry here."""
 
 SPLIT_NAMES = {

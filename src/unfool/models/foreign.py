@@ -15,10 +15,11 @@ from torch import Tensor, nn
 
 from unfool.core.errors import ImagesError, NonFiniteError, SpecError, UnfoolWarning
 from unfool.core.spec import parse_number, unknown
+from unfool.core.user_code import run_user_code
 from unfool.models.checkpoint_reader import load_state, read_state
 from unfool.models.modes import frozen_eval
 from unfool.models.network import NORMALISATIONS
-from unfool.models.user_code import load_module, run_user_code
+from unfool.models.python_file import load_module
 
 _SAME = 1e-4
 """Difference of two passes, relative to the largest logit, up to which they count as the same."""

@@ -63,7 +63,7 @@ class Corruption:
         return {name: strength.at(severity, side) for name, strength in self.strengths.items()}
 
 
-CORRUPTIONS: Registry[Corruption] = Registry("corruption", "unfool.data.corruptions")
+CORRUPTIONS: Registry[Corruption] = Registry("corruption", "unfool.data.corruptions", "unfool.corruptions")
 """Corruptions by name; the files of this package fill it."""
 
 

@@ -36,7 +36,7 @@ class Head(nn.Sequential):
         self.description = description
 
 
-HEADS: Registry[type[Head]] = Registry("head", "unfool.models.heads")
+HEADS: Registry[type[Head]] = Registry("head", "unfool.models.heads", "unfool.heads")
 
 
 @HEADS.add("linear")

@@ -147,7 +147,7 @@ class Trunk(nn.Module):
         return found
 
 
-TRUNKS: Registry[type[Trunk]] = Registry("trunk", "unfool.models.trunks")
+TRUNKS: Registry[type[Trunk]] = Registry("trunk", "unfool.models.trunks", "unfool.trunks")
 
 
 def empty_trunk(spec: TrunkSpec) -> Trunk:

@@ -8,7 +8,7 @@ import torch
 
 from unfool.core.errors import SpecError, UnfoolError
 from unfool.evaluation import identity
-from unfool.models.user_code import load_module
+from unfool.models.python_file import load_module
 
 LINEAR = """
 import torch

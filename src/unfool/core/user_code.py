@@ -1,0 +1,90 @@
+"""Python files of the user: how they are imported and run, and how what goes wrong in them is reported in one line."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import sys
+import sysconfig
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stdout
+from pathlib import Path
+from types import ModuleType
+from typing import TypeVar
+
+from unfool.core.errors import SpecError, UnfoolError
+
+Result = TypeVar("Result")
+
+_TORCH = importlib.util.find_spec("torch")
+_OTHERS = tuple(
+    str(Path(folder).resolve())
+    for folder in (
+        *(sysconfig.get_paths()[key] for key in ("stdlib", "purelib", "platlib")),
+        *((_TORCH.submodule_search_locations or ()) if _TORCH is not None else ()),
+        Path(__file__).parents[1],
+    )
+)
+"""Folders whose lines say little about what went wrong in a user's file."""
+
+
+def run_user_code(what: object, action: Callable[[], Result]) -> Result:
+    """What ``action`` returns; an error in it becomes a SpecError of one line with file, line and exception.
+
+    ``what`` names the code. An UnfoolError passes as it is, since it says by itself what to do.
+    """
+    try:
+        return action()
+    except UnfoolError:
+        raise
+    except (Exception, SystemExit) as error:
+        said = " ".join(f"{type(error).__name__}: {error}".split())
+        raise SpecError(
+            f"{what} failed{_place(error)}: {said[:300]}; repair it, or look closer with --debug"
+        ) from error
+
+
+def _place(error: BaseException) -> str:
+    """`` at file:line``: the innermost line that belongs neither to Python, to PyTorch nor to unfool."""
+    if isinstance(error, SyntaxError) and error.filename:
+        return f" at {error.filename}:{error.lineno}"
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith("<")]
+    own = [frame for frame in frames if not str(Path(frame.filename).resolve()).startswith(_OTHERS)]
+    return f" at {own[-1].filename}:{own[-1].lineno}" if own else ""
+
+
+@contextmanager
+def folder_on_path(folder: Path) -> Iterator[None]:
+    """Put a folder first on ``sys.path``; meanwhile no bytecode is written, and what is printed goes to stderr."""
+    writes_bytecode = sys.dont_write_bytecode
+    sys.path.insert(0, str(folder))
+    sys.dont_write_bytecode = True
+    try:
+        with redirect_stdout(sys.stderr):
+            yield
+    finally:
+        sys.dont_write_bytecode = writes_bytecode
+        if str(folder) in sys.path:
+            sys.path.remove(str(folder))
+
+
+def content_digest(path: Path) -> str:
+    """Sixteen hex digits of a file's content: the part of a module's name that tells its versions apart."""
+    return hashlib.blake2b(path.read_bytes(), digest_size=8).hexdigest()
+
+
+def import_file(path: Path, name: str) -> ModuleType:
+    """Import a Python file as the module ``name``; a module that fails is taken out of ``sys.modules`` again."""
+    spec = importlib.util.spec_from_file_location(name, path.resolve())
+    if spec is None or spec.loader is None:
+        raise SpecError(f"{path} is no Python file; give a file whose name ends in .py")
+    module = importlib.util.module_from_spec(spec)
+    # Dataclasses and type hints of the file look themselves up while it runs.
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module

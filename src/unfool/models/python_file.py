@@ -1,0 +1,69 @@
+"""A model out of the user's own Python file, named ``path/to/file.py:build``.
+
+The file is the user's code and runs as such; what goes wrong in it is told in one line that names the place.
+"""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from torch import nn
+
+from unfool.core.errors import SpecError
+from unfool.core.spec import unknown
+from unfool.core.user_code import content_digest, folder_on_path, import_file, run_user_code
+
+_FORM = "write path/to/file.py:NAME, NAME being a function without required arguments that returns an nn.Module"
+
+
+def load_module(text: str) -> nn.Module:
+    """The module that ``path/to/file.py:NAME`` names: a callable without required arguments that gives one, or itself.
+
+    The file is imported under a name made of its content, so that `identity` tells two versions of it apart and knows
+    the same file in another folder; its folder is on ``sys.path`` meanwhile, no bytecode is written, and what it
+    prints goes to stderr. Raises SpecError for a file or name that is not there, for one that gives no module, and
+    for whatever the file itself raises.
+    """
+    given, colon, name = text.rpartition(":")
+    path = Path(given)
+    if not colon or not given or not name.isidentifier():
+        raise SpecError(f"model {text!r} is not understood; {_FORM}")
+    if not path.is_file():
+        raise SpecError(f"there is no file {path} to take {name!r} from; {_FORM}")
+    with folder_on_path(path.resolve().parent):
+        found = _name(path, run_user_code(path, lambda: _imported(path)), name)
+        if not isinstance(found, nn.Module):
+            _check_callable(text, found)
+            found = run_user_code(path, found)
+    if not isinstance(found, nn.Module):
+        raise SpecError(f"model {text!r} gave a {type(found).__name__}, not an nn.Module; {_FORM}")
+    return found
+
+
+def _imported(path: Path) -> ModuleType:
+    if path.suffix != ".py":
+        raise SpecError(f"{path} is no Python file; {_FORM}")
+    return import_file(path, f"unfool_model_{content_digest(path)}")
+
+
+def _name(path: Path, module: ModuleType, name: str) -> Any:
+    if not hasattr(module, name):
+        own = [key for key, value in vars(module).items() if callable(value) or isinstance(value, nn.Module)]
+        raise unknown(f"name in {path}", name, [key for key in own if not key.startswith("_")])
+    return getattr(module, name)
+
+
+def _check_callable(text: str, found: Any) -> None:
+    if not callable(found):
+        raise SpecError(f"model {text!r} is a {type(found).__name__}, not a function or an nn.Module; {_FORM}")
+    try:
+        parameters = inspect.signature(found).parameters.values()
+    except (TypeError, ValueError):
+        return
+    optional = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    required = [p.name for p in parameters if p.default is p.empty and p.kind not in optional]
+    if required:
+        raise SpecError(f"model {text!r} needs arguments ({', '.join(required)}); {_FORM}")
