@@ -15,8 +15,8 @@ from unfool.core.streams import Streams
 from unfool.models.network import Network
 from unfool.models.trunks import TrunkSpec
 from unfool.tasks import TASKS, make_task
-from unfool.training.config import StageConfig, TaskConfig
 from unfool.training.stage import Stage
+from unfool.training.stage_config import StageConfig, TaskConfig
 
 ROOT = Path(__file__).parents[1]
 

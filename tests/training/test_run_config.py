@@ -8,6 +8,7 @@ from tiny_runs import KILLED, contrast, labels, run, stage
 
 from unfool.core.config import to_plain
 from unfool.core.errors import DataError, SpecError
+from unfool.training import ProbeSettings, RunConfig, StageConfig, TaskConfig
 from unfool.training.config import SCHEMA_VERSION, read_config, run_config
 
 PLAIN = {
@@ -145,3 +146,11 @@ def test_what_is_left_out_is_written_down():
 def test_configurations_are_frozen():
     with pytest.raises(AttributeError):
         run().seed = 3
+
+
+@pytest.mark.parametrize("kind", [RunConfig, StageConfig, TaskConfig, ProbeSettings])
+def test_every_field_says_what_it_is(kind):
+    """The command line's help is made of these."""
+    for name, field in kind.__pydantic_fields__.items():
+        assert (field.description or "").endswith("."), name
+        assert len(field.description) < 200, name

@@ -1,12 +1,13 @@
 """Training: a sequence of stages, each some weighted tasks on a shared network; killed and resumed, bit for bit."""
 
-from unfool.training.config import RunConfig, StageConfig, TaskConfig, read_config, run_config
+from unfool.training.config import RunConfig, read_config, run_config
 from unfool.training.folder import TrainedRun, open_run
 from unfool.training.held_out import cut_held_out
 from unfool.training.probing.probe import ProbeResult, StageClassifier, StageProbe, probe
 from unfool.training.probing.settings import ProbeSettings
 from unfool.training.regimes import in_regime
 from unfool.training.run import train
+from unfool.training.stage_config import StageConfig, TaskConfig
 
 __all__ = [
     "ProbeResult",

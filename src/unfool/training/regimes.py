@@ -10,7 +10,7 @@ from unfool.core.config import build
 from unfool.core.errors import SpecError
 from unfool.core.spec import unknown
 from unfool.tasks import make_task
-from unfool.training.config import StageConfig
+from unfool.training.stage_config import StageConfig
 
 JOINT, CLASSIFIER_FIRST = "joint", "classifier-first"
 REGIMES = (JOINT, CLASSIFIER_FIRST)

@@ -22,7 +22,7 @@ from unfool.tasks.gather import joint_rank_and_world_size
 from unfool.training.adversarial.adversary import Adversary, ViewPair
 from unfool.training.adversarial.clean_norms import CleanNorms
 from unfool.training.adversarial.weight_perturbation import WeightPerturbation
-from unfool.training.config import StageConfig
+from unfool.training.stage_config import StageConfig
 from unfool.training.trainable import frozen_parts
 
 

@@ -34,7 +34,7 @@ from unfool.core.errors import SpecError, UnfoolWarning
 from unfool.core.streams import Streams
 from unfool.tasks import Task
 from unfool.tasks.robust import Classifies, PairedLoss, divergence, mart, trades
-from unfool.training.config import StageConfig
+from unfool.training.stage_config import StageConfig
 
 START = 1e-3
 """Deviation, in pixel units, of TRADES' Gaussian start: at the image itself its divergence has no gradient."""

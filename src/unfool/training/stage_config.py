@@ -1,0 +1,176 @@
+"""What a stage of training does: its tasks, its optimizer, its perturbation, and which parameters learn."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field, ValidationInfo, field_validator
+
+from unfool.attacks import make_attack
+from unfool.core.config import configured
+from unfool.tasks import TASKS
+from unfool.training.trainable import check_trainable
+
+
+@configured
+class TaskConfig:
+    """One task of a stage.
+
+    Example:
+        >>> TaskConfig(task="rotation", weight=0.5).weight
+        0.5
+    """
+
+    task: str = Field(description="Registered name of the task, such as labels, rotation, jigsaw or contrast.")
+    weight: float = Field(
+        default=1.0, gt=0, allow_inf_nan=False, description="Weight of the task's loss in the stage's loss."
+    )
+    perturbed: bool = Field(
+        default=True,
+        description="Whether the stage's perturbation moves this task's views; false: it learns from clean views.",
+    )
+    settings: dict[str, Any] = Field(default_factory=dict, description="The task's own settings, by name.")
+
+    @field_validator("task")
+    @classmethod
+    def _known(cls, task: str) -> str:
+        TASKS[task]
+        return task
+
+
+@configured
+class StageConfig:
+    """One stage of training: which tasks, how long, with which optimizer, under which perturbation.
+
+    The perturbation moves the views of all ``perturbed`` tasks uphill on the stage's own loss; they are crafted in eval
+    mode. ``adversarial`` says what is then learnt (see `training.adversarial.methods`). Separate statistics give clean
+    views batch norms of their own, which end with the stage: the network's own are then those of the perturbed views,
+    and of tasks that are not perturbed. What is not trainable keeps its batch-norm statistics too. With held-out
+    images the stage ends with its best weights on them, and catastrophic overfitting is warned of; without, nothing
+    watches for it: give some to a stage that takes single steps.
+
+    Raises:
+        SpecError: for an unknown key, a value that is not allowed, or values that contradict each other.
+
+    Example:
+        >>> stage = StageConfig(tasks={"labels": TaskConfig(task="labels")}, epochs=10, perturb="pgd-10")
+        >>> stage.threat, stage.adversarial
+        ('linf:8/255', 'plain')
+    """
+
+    tasks: dict[str, TaskConfig] = Field(description="The tasks, by the name of their head.")
+    epochs: int = Field(default=1, ge=1, description="Passes over the training images.")
+    steps: int = Field(default=0, ge=0, description="Exact number of training steps, in place of epochs; 0: epochs.")
+    batch_size: int = Field(default=256, ge=1, description="Images in a training step.")
+    optimizer: Literal["adam", "sgd"] = Field(
+        default="adam", description="Optimizer: adam, or sgd with Nesterov momentum."
+    )
+    learning_rate: float = Field(
+        default=3e-4, gt=0, allow_inf_nan=False, description="Highest learning rate of the schedule."
+    )
+    weight_decay: float = Field(
+        default=1e-4, ge=0, allow_inf_nan=False, description="L2 penalty that the optimizer adds to the gradients."
+    )
+    momentum: float = Field(default=0.9, ge=0, lt=1, description="Nesterov momentum of sgd.")
+    schedule: Literal["constant", "cosine", "triangle"] = Field(
+        default="constant",
+        description="Learning rate over the stage: constant, cosine (falls to 0) or triangle (rises over the first "
+        "fifth, then falls to 0).",
+    )
+    trainable: str = Field(
+        default="all",
+        description="Which parameters learn: all, heads, from:STAGE (the trunk from that stage on) or after:N (all but "
+        "the trunk's first N layers).",
+    )
+    precision: Literal["fp32", "bf16"] = Field(
+        default="fp32",
+        description="Number format of the trunk's passes; with bf16 weights, heads and losses stay fp32.",
+    )
+    perturb: str | None = Field(
+        default=None,
+        description="Attack that perturbs the training views, such as pgd-10 or fgsm; none: views stay clean.",
+    )
+    threat: str = Field(
+        default="linf:8/255", description="Threat model of perturb and stop_attack, such as linf:8/255 or l2:0.5."
+    )
+    adversarial: Literal["plain", "one-view", "dual-stream", "trades", "mart"] = Field(
+        default="plain",
+        description="What is learnt from perturbed views: plain (they alone), one-view (one beside clean "
+        "ones), dual-stream (the mean of clean and perturbed losses), and for labels tasks trades or mart.",
+    )
+    statistics: Literal["shared", "separate"] = Field(
+        default="shared",
+        description="Batch norm: shared by clean and perturbed views, or separate (one-view and dual-stream only).",
+    )
+    beta: float = Field(
+        default=6.0, ge=0, allow_inf_nan=False, description="Weight of the divergence in trades and mart."
+    )
+    awp: float = Field(
+        default=0.0,
+        ge=0,
+        lt=1,
+        description="Size of the adversarial weight perturbation, as a share of each layer's norm; 0: none.",
+    )
+    ema: float = Field(
+        default=0.0, ge=0, lt=1, description="Decay a step of the running average of the weights; 0: last weights."
+    )
+    held_out: int = Field(
+        default=0, ge=0, description="Training images set aside for early stopping on robust accuracy; 0: none."
+    )
+    stop_attack: str = Field(default="pgd-10", description="Attack that early stopping measures robustness with.")
+
+    @field_validator("tasks")
+    @classmethod
+    def _some(cls, tasks: dict[str, TaskConfig]) -> dict[str, TaskConfig]:
+        if not tasks:
+            raise ValueError("a stage needs at least one task")
+        return tasks
+
+    @field_validator("steps")
+    @classmethod
+    def _alone(cls, steps: int, info: ValidationInfo) -> int:
+        if steps and info.data.get("epochs", 1) != 1:
+            raise ValueError(f"epochs={info.data['epochs']} is given too: give one of the two")
+        return steps
+
+    @field_validator("trainable")
+    @classmethod
+    def _described(cls, trainable: str) -> str:
+        check_trainable(trainable)
+        return trainable
+
+    @field_validator("perturb", "stop_attack")
+    @classmethod
+    def _known(cls, attack: str | None) -> str | None:
+        if attack is not None:
+            make_attack(attack, "linf:8/255")
+        return attack
+
+    @field_validator("perturb")
+    @classmethod
+    def _perturbs_some(cls, perturb: str | None, info: ValidationInfo) -> str | None:
+        tasks = info.data.get("tasks")
+        if perturb is not None and tasks is not None and not any(task.perturbed for task in tasks.values()):
+            raise ValueError("it moves the views of no task: set perturbed=true for one, or leave perturb out")
+        return perturb
+
+    @field_validator("threat")
+    @classmethod
+    def _readable(cls, threat: str) -> str:
+        make_attack("fgsm", threat)
+        return threat
+
+    @field_validator("adversarial")
+    @classmethod
+    def _has_examples(cls, adversarial: str, info: ValidationInfo) -> str:
+        if adversarial != "plain" and info.data.get("perturb", "refused") is None:
+            raise ValueError("it learns from adversarial examples: set perturb, such as pgd-10")
+        return adversarial
+
+    @field_validator("statistics")
+    @classmethod
+    def _of_both(cls, statistics: str, info: ValidationInfo) -> str:
+        kinds = ("one-view", "dual-stream")
+        if statistics == "separate" and info.data.get("adversarial", kinds[0]) not in kinds:
+            raise ValueError(f"it sets clean views apart from moved ones: set adversarial to {' or '.join(kinds)}")
+        return statistics
