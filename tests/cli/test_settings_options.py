@@ -55,12 +55,12 @@ def test_every_setting_of_a_stage_is_an_option_of_train():
 
 
 def test_a_new_field_is_an_option_without_another_line(tmp_path, monkeypatch):
-    source = settings_fields._PACKAGE / "training" / "config.py"
+    source = settings_fields._PACKAGE / "training" / "stage_config.py"
     before, mark, after = source.read_text(encoding="utf-8").partition("    steps: int")
     assert mark
     new = '    patience: int = Field(default=7, ge=1, description="Epochs ``without`` gain " "to wait.")\n'
     (tmp_path / "training").mkdir()
-    (tmp_path / "training" / "config.py").write_text(before + new + mark + after, encoding="utf-8")
+    (tmp_path / "training" / "stage_config.py").write_text(before + new + mark + after, encoding="utf-8")
     monkeypatch.setattr(settings_fields, "_PACKAGE", tmp_path)
 
     @options_from(STAGE, without=["tasks"])

@@ -11,7 +11,7 @@ import tyro
 from unfool.cli.options import DataDir, Device, Json
 from unfool.cli.settings_options import options_from
 
-STAGE, RUN = "unfool.training.config:StageConfig", "unfool.training.config:RunConfig"
+STAGE, RUN = "unfool.training.stage_config:StageConfig", "unfool.training.config:RunConfig"
 _OF_PERTURBATION = ("perturb", "threat", "adversarial", "statistics", "beta", "awp")
 _OF_SELECTION = ("held_out", "stop_attack", "ema")
 

@@ -56,7 +56,7 @@ class RunConfig:
     normalisation: str | None = Field(
         default=None,
         validate_default=True,
-        description="Mean and deviation that images are normalised by: " + ", ".join(NORMALISATIONS) + ".",
+        description="Normalisation of the images inside the network: none, cifar10, cifar100 or imagenet.",
     )
     fraction: float = Field(
         default=1.0,
