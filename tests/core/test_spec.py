@@ -89,7 +89,7 @@ def test_a_registry_fills_itself_on_the_first_look_up(package):
 def test_a_second_item_of_one_name_is_refused(package):
     registry = Registry("thing", "rooms_for_test")
     registry.add("lamp")(object())
-    with pytest.raises(SpecError, match="thing 'lamp' is registered twice"):
+    with pytest.raises(SpecError, match="thing 'lamp' of this program is already registered by this program"):
         registry.add("lamp")(object())
 
 

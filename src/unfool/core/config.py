@@ -25,15 +25,15 @@ Filled = TypeVar("Filled")
 @dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(Field,))
 def configured(cls: type[Config]) -> type[Config]:
     """Make a class a frozen, keyword-only, validated dataclass; what it refuses is a SpecError of one line."""
-    made: Any = pydantic_dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))(cls)
-    validated = made.__init__
+    config: Any = pydantic_dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))(cls)
+    validated = config.__init__
 
     @functools.wraps(validated)
     def init(self: Any, **values: Any) -> None:
-        _filled(made, values, made.__name__, lambda: validated(self, **values))
+        _filled(config, values, config.__name__, lambda: validated(self, **values))
 
-    made.__init__ = init
-    return made
+    config.__init__ = init
+    return config
 
 
 def build(cls: type[Config], values: Mapping[str, Any], what: str) -> Config:

@@ -103,10 +103,10 @@ def _writing(path: Path, only: frozenset[int] | None = None) -> Iterator[None]:
         raise OutputError(f"cannot write {path}: {reason}; free some space or choose a writable folder") from error
 
 
-def _sweep(found: Iterable[Path], name: str | None = None) -> None:
+def _sweep(candidates: Iterable[Path], name: str | None = None) -> None:
     """Remove temporary folders (for files called ``name``, or any) of processes that are no more."""
     pattern = re.compile(rf"\.{'.+' if name is None else re.escape(name)}\.(\d+)\.[0-9a-f]{{8}}\.part")
-    for candidate in list(found):
+    for candidate in list(candidates):
         match = pattern.fullmatch(candidate.name)
         if match and not _alive(int(match[1])):
             shutil.rmtree(candidate, ignore_errors=True)

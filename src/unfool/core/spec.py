@@ -28,12 +28,12 @@ def parse_number(text: str, what: str) -> float:
     return value
 
 
-def unknown(kind: str, given: str, allowed: Iterable[str]) -> SpecError:
+def unknown(kind: str, name: str, allowed: Iterable[str]) -> SpecError:
     """The error for a name that is not known: offers the nearest, then lists what is allowed."""
     names = sorted(allowed)
-    near = nearest(given, names)
+    near = nearest(name, names)
     hint = f"did you mean {near!r}? " if near else ""
-    return SpecError(f"unknown {kind} {given!r}; {hint}allowed: {', '.join(names)}")
+    return SpecError(f"unknown {kind} {name!r}; {hint}allowed: {', '.join(names)}")
 
 
 def nearest(name: str, allowed: Iterable[str]) -> str | None:

@@ -153,12 +153,12 @@ class Augmentation:
         widths, heights = torch.sqrt(area * ratio), torch.sqrt(area / ratio)
         fits = (widths <= width) & (heights <= height)
         first = fits.to(torch.uint8).argmax(dim=1, keepdim=True)
-        found = fits.any(dim=1)
+        any_fits = fits.any(dim=1)
         whole = min(max(width / height, self.crop_ratio[0]), self.crop_ratio[1])
-        box_width = torch.where(found, widths.gather(1, first)[:, 0], min(width, height * whole))
-        box_height = torch.where(found, heights.gather(1, first)[:, 0], min(height, width / whole))
-        top = torch.where(found, draws[:, _TOP], 0.5) * (height - box_height)
-        left = torch.where(found, draws[:, _LEFT], 0.5) * (width - box_width)
+        box_width = torch.where(any_fits, widths.gather(1, first)[:, 0], min(width, height * whole))
+        box_height = torch.where(any_fits, heights.gather(1, first)[:, 0], min(height, width / whole))
+        top = torch.where(any_fits, draws[:, _TOP], 0.5) * (height - box_height)
+        left = torch.where(any_fits, draws[:, _LEFT], 0.5) * (width - box_width)
         return box_height, box_width, top, left
 
 

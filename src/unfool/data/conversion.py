@@ -36,10 +36,10 @@ def contents_of_tensors(
     """Check a user's tensors or arrays; ``labels`` is (N,), a mapping of columns to (N,), or None."""
     pixels = image_tensor(images)
     if labels is None:
-        given: Mapping[str, Any] = {}
+        named: Mapping[str, Any] = {}
     else:
-        given = labels if isinstance(labels, Mapping) else {"label": labels}
-    columns = {str(name): _label_tensor(values, len(pixels), str(name)) for name, values in given.items()}
+        named = labels if isinstance(labels, Mapping) else {"label": labels}
+    columns = {str(name): _label_tensor(values, len(pixels), str(name)) for name, values in named.items()}
     if classes is None:
         known: Mapping[str, Sequence[str]] = {}
     else:

@@ -36,12 +36,12 @@ def read_state(path: str | Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise WeightsError(f"there is no weights file {path}; check the path")
     try:
-        found = torch.load(path, map_location="cpu", weights_only=True)
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # Whatever a malformed pickle or archive makes of its readers.
         raise WeightsError(f"{path} {_refusal(error)}; {_REMEDY}") from error
-    told = f"{path} is a pickle; it was read with weights_only=True, which runs no code of its own"
-    warnings.warn(f"{told}; make safetensors of it with unfool convert", UnfoolWarning, stacklevel=2)
-    state = _unwrapped(path, found)
+    note = f"{path} is a pickle; it was read with weights_only=True, which runs no code of its own"
+    warnings.warn(f"{note}; make safetensors of it with unfool convert", UnfoolWarning, stacklevel=2)
+    state = _unwrapped(path, checkpoint)
     for name, tensor in state.items():
         _check_plain(path, name, tensor)
     check_finite(state, str(path))
@@ -78,9 +78,9 @@ def check_fit(
         faults += [f"has {len(excess)} unexpected: {first_of(excess)}"] if excess else []
         raise WeightsError(f"{where} does not fit {what}, it {' and '.join(faults)}; {remedy}")
     for name, tensor in wanted.items():
-        given = tensors[name]
-        if given.shape != tensor.shape or given.is_floating_point() != tensor.is_floating_point():
-            kinds = [f"{value.dtype} {tuple(value.shape)}" for value in (given, tensor)]
+        loaded = tensors[name]
+        if loaded.shape != tensor.shape or loaded.is_floating_point() != tensor.is_floating_point():
+            kinds = [f"{value.dtype} {tuple(value.shape)}" for value in (loaded, tensor)]
             raise WeightsError(f"{where}: tensor {name[:80]!r} is {kinds[0]}; {what} has {kinds[1]}; {remedy}")
 
 
@@ -94,20 +94,20 @@ def _refusal(error: Exception) -> str:
     return f"is refused by torch.load(weights_only=True) ({type(error).__name__}: {said})"
 
 
-def _unwrapped(path: Path, found: Any) -> dict[str, Tensor]:
+def _unwrapped(path: Path, checkpoint: Any) -> dict[str, Tensor]:
     """The innermost mapping, by the keys of `_WRAPPERS`."""
     keys: list[str] = []
-    while isinstance(found, Mapping) and len(keys) < _DEEPEST:
-        key = next((key for key in _WRAPPERS if isinstance(found.get(key), Mapping)), None)
+    while isinstance(checkpoint, Mapping) and len(keys) < _DEEPEST:
+        key = next((key for key in _WRAPPERS if isinstance(checkpoint.get(key), Mapping)), None)
         if key is None:
             break
-        found, keys = found[key], [*keys, key]
+        checkpoint, keys = checkpoint[key], [*keys, key]
     if keys:
         warnings.warn(f"{path}: its weights were taken from {'.'.join(keys)!r}", UnfoolWarning, stacklevel=3)
-    if not isinstance(found, Mapping) or not found:
-        kind = "an empty mapping" if isinstance(found, Mapping) else f"a {type(found).__name__}"
+    if not isinstance(checkpoint, Mapping) or not checkpoint:
+        kind = "an empty mapping" if isinstance(checkpoint, Mapping) else f"a {type(checkpoint).__name__}"
         raise WeightsError(f"{path} holds {kind}, not a state dict; {_REMEDY}")
-    return dict(found)
+    return dict(checkpoint)
 
 
 def _check_plain(path: Path, name: Any, tensor: Any) -> None:
@@ -123,12 +123,12 @@ def _check_plain(path: Path, name: Any, tensor: Any) -> None:
 
 def stripped(tensors: Mapping[str, Tensor], wanted: Collection[str], where: str | Path) -> dict[str, Tensor]:
     """The same tensors without the prefixes that all names share, until one is wanted; told as an UnfoolWarning."""
-    found, gone = dict(tensors), ""
-    while found and not any(name in found for name in wanted):
-        prefix = next((p for p in PREFIXES if all(name.startswith(p) for name in found)), None)
+    renamed, gone = dict(tensors), ""
+    while renamed and not any(name in renamed for name in wanted):
+        prefix = next((p for p in PREFIXES if all(name.startswith(p) for name in renamed)), None)
         if prefix is None:
             break
-        found, gone = {name.removeprefix(prefix): tensor for name, tensor in found.items()}, gone + prefix
+        renamed, gone = {name.removeprefix(prefix): tensor for name, tensor in renamed.items()}, gone + prefix
     if gone:
         warnings.warn(f"{where}: the prefix {gone!r} before all names was left out", UnfoolWarning, stacklevel=3)
-    return found
+    return renamed

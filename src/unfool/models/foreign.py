@@ -95,10 +95,10 @@ class ForeignClassifier(nn.Module):
         rule = f"name a submodule that gives (B, D) or (B, C, H, W) once a pass; features are {self.feature_path!r}"
         if len(seen) != 1 or not isinstance(seen[0], Tensor):
             raise SpecError(f"{len(seen)} outputs were seen, of which one tensor was expected; {rule}")
-        found = seen[0].mean((2, 3)) if seen[0].ndim == 4 else seen[0]
-        if found.ndim != 2 or len(found) != len(images):
+        features = seen[0].mean((2, 3)) if seen[0].ndim == 4 else seen[0]
+        if features.ndim != 2 or len(features) != len(images):
             raise SpecError(f"an output of shape {tuple(seen[0].shape)} is no representation; {rule}")
-        return found
+        return features
 
 
 def adapt(
@@ -138,11 +138,11 @@ def check_classifier(model: nn.Module, images: Tensor) -> None:
     name = type(model.module if isinstance(model, ForeignClassifier) else model).__name__
     if any(part.training for part in model.modules()):
         _warn(f"{name} is in train mode; it is attacked and judged in eval mode")
-    given = images.clone()
+    before = images.clone()
     with frozen_eval(model), torch.no_grad():
         first, second = (run_user_code(f"model {name}", lambda: model(images)) for _ in range(2))
     rule = "give a model that maps images (B, C, H, W) to logits (B, classes)"
-    if not torch.equal(given, images):
+    if not torch.equal(before, images):
         raise ImagesError(f"model {name} overwrites the images it is given; {rule} without in-place operations on them")
     if not isinstance(first, Tensor) or not first.is_floating_point():
         kind = first.dtype if isinstance(first, Tensor) else type(first).__name__
@@ -161,21 +161,21 @@ def _warn(text: str) -> None:
     warnings.warn(text, UnfoolWarning, stacklevel=3)
 
 
-def _statistics(word: str, given: str | Sequence[float]) -> Tensor:
+def _statistics(word: str, statistics: str | Sequence[float]) -> Tensor:
     """One number per channel, (C,) float32."""
-    values: Any = given
-    if isinstance(given, str):
-        if given in NORMALISATIONS:
-            values = NORMALISATIONS[given][word == "std"]
-        elif given[:1].isalpha():
-            raise unknown(word, given[:80], NORMALISATIONS)
+    values: Any = statistics
+    if isinstance(statistics, str):
+        if statistics in NORMALISATIONS:
+            values = NORMALISATIONS[statistics][word == "std"]
+        elif statistics[:1].isalpha():
+            raise unknown(word, statistics[:80], NORMALISATIONS)
         else:
-            values = [parse_number(part, word) for part in given.split(",")]
+            values = [parse_number(part, word) for part in statistics.split(",")]
     try:
         numbers = torch.tensor([float(value) for value in values], dtype=torch.float32)
     except (TypeError, ValueError, OverflowError):
         numbers = torch.empty(0)
     if not len(numbers) or not bool(torch.isfinite(numbers).all()) or (word == "std" and bool((numbers <= 0).any())):
         rule = "give a name or one finite number per channel" + (" above 0" if word == "std" else "")
-        raise SpecError(f"{word} {given!r} is not allowed; {rule}, such as 0.49,0.48,0.45")
+        raise SpecError(f"{word} {statistics!r} is not allowed; {rule}, such as 0.49,0.48,0.45")
     return numbers

@@ -38,7 +38,7 @@ class Header:
 def read_header(path: str | Path, *, foreign: bool = False) -> Header:
     """Read and check the header of a weights file; never loads a tensor, never unpickles.
 
-    ``foreign``: another program may have written it; then its metadata are neither asked for nor given. Raises
+    ``foreign``: another program may have written it; then its metadata are not read. Raises
     WeightsError: missing or not a regular file, a pickle, a header that is oversized, not JSON or does not
     describe the file's bytes exactly (gap, overlap, truncation, wrong size for dtype and shape), no schema version,
     or a newer one.
@@ -80,10 +80,10 @@ def _parse(path: Path, text: bytes) -> dict[str, Any]:
     """The header's JSON object; doubled keys and NaN are refused, since readers disagree on what they mean."""
 
     def pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
-        found = dict(items)
-        if len(found) != len(items):
+        unique = dict(items)
+        if len(unique) != len(items):
             raise ValueError("a key stands twice")
-        return found
+        return unique
 
     try:
         entries = json.loads(text.decode("utf-8"), object_pairs_hook=pairs, parse_constant=_no_constant)

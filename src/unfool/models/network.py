@@ -25,22 +25,22 @@ NORMALISATIONS: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
 """Mean and standard deviation of each channel of the training images, in [0,1] pixel units, by name."""
 
 
-def _statistics(which: int, given: str | Sequence[float], channels: int) -> Tensor:
+def _statistics(which: int, statistics: str | Sequence[float], channels: int) -> Tensor:
     """Mean (0) or standard deviation (1) as (1, channels, 1, 1) float32."""
     word = ("mean", "std")[which]
-    if isinstance(given, str):
-        if given not in NORMALISATIONS:
-            raise unknown(word, given[:80], NORMALISATIONS)
-        given = NORMALISATIONS[given][which]
+    if isinstance(statistics, str):
+        if statistics not in NORMALISATIONS:
+            raise unknown(word, statistics[:80], NORMALISATIONS)
+        statistics = NORMALISATIONS[statistics][which]
     try:
-        values = torch.tensor([float(value) for value in given], dtype=torch.float32)
+        values = torch.tensor([float(value) for value in statistics], dtype=torch.float32)
     except (TypeError, ValueError, OverflowError):
         values = torch.empty(0)
     if len(values) == 1:
         values = values.repeat(channels)
     if len(values) != channels or not bool(torch.isfinite(values).all()) or (which and bool((values <= 0).any())):
         rule = f"give a name or {channels} finite numbers" + (" above 0" if which else "")
-        raise SpecError(f"{word} {reprlib.repr(given)} does not fit images of {channels} channels; {rule}")
+        raise SpecError(f"{word} {reprlib.repr(statistics)} does not fit images of {channels} channels; {rule}")
     return values.view(1, -1, 1, 1)
 
 
@@ -121,9 +121,9 @@ class Network(nn.Module):
                 f"images are {images.dtype}; this network takes floats in [0,1]; use images.float() / 255"
             )
         normalised = (images - self.mean) / self.std
-        found = self.trunk.collect(normalised, stages)
+        features_by_stage = self.trunk.collect(normalised, stages)
         # A trunk may compute in bf16 (a search copy, autocast); heads and callers get the images' precision back.
-        return {stage: features.to(normalised.dtype) for stage, features in found.items()}
+        return {stage: features.to(normalised.dtype) for stage, features in features_by_stage.items()}
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits (B, classes); SpecError if the network has no classifier head."""

@@ -35,8 +35,8 @@ _REMEDY = "give a whole checkpoint of that layout, or keep its names with --layo
 
 def detect_layout(names: Iterable[str]) -> str | None:
     """The layout of `LAYOUTS` that a state dict of these names has, also behind prefixes; None for no known one."""
-    found = sum(_SIGNED.fullmatch(name) is not None for name in names)
-    return "carmon2019" if found == len(_SIGNS) else None
+    count = sum(_SIGNED.fullmatch(name) is not None for name in names)
+    return "carmon2019" if count == len(_SIGNS) else None
 
 
 def carmon2019(tensors: Mapping[str, Tensor], where: str | Path) -> Network:
@@ -44,7 +44,7 @@ def carmon2019(tensors: Mapping[str, Tensor], where: str | Path) -> Network:
 
     The layout (conv1, block1.layer.0.bn1 and so on, bn1, fc) is that of the TRADES code (Zhang et al. 2019), which
     many robust wide resnets share; depth, width, image channels and classes are read from it. Names and shapes tell
-    neither normalisation nor activation: as in the published code there is none and ReLU, which is told as an
+    neither normalisation nor activation: as in the published code there is none and ReLU, which is reported as an
     UnfoolWarning with whatever is left out. Raises WeightsError that names what is missing, unexpected or misshapen.
     """
     tensors = stripped(tensors, _SIGNS, where)

@@ -1,6 +1,6 @@
 """A model out of the user's own Python file, named ``path/to/file.py:build``.
 
-The file is the user's code and runs as such; what goes wrong in it is told in one line that names the place.
+The file is the user's code and runs as such; what goes wrong in it is reported in one line that names file and line.
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ def load_module(text: str) -> nn.Module:
     prints goes to stderr. Raises SpecError for a file or name that is not there, for one that gives no module, and
     for whatever the file itself raises.
     """
-    given, colon, name = text.rpartition(":")
-    path = Path(given)
-    if not colon or not given or not name.isidentifier():
+    file, colon, name = text.rpartition(":")
+    path = Path(file)
+    if not colon or not file or not name.isidentifier():
         raise SpecError(f"model {text!r} is not understood; {_FORM}")
     if not path.is_file():
         raise SpecError(f"there is no file {path} to take {name!r} from; {_FORM}")
     with folder_on_path(path.resolve().parent):
-        found = _name(path, run_user_code(path, lambda: _imported(path)), name)
-        if not isinstance(found, nn.Module):
-            _check_callable(text, found)
-            found = run_user_code(path, found)
-    if not isinstance(found, nn.Module):
-        raise SpecError(f"model {text!r} gave a {type(found).__name__}, not an nn.Module; {_FORM}")
-    return found
+        model = _name(path, run_user_code(path, lambda: _imported(path)), name)
+        if not isinstance(model, nn.Module):
+            _check_callable(text, model)
+            model = run_user_code(path, model)
+    if not isinstance(model, nn.Module):
+        raise SpecError(f"model {text!r} gave a {type(model).__name__}, not an nn.Module; {_FORM}")
+    return model
 
 
 def _imported(path: Path) -> ModuleType:
@@ -56,11 +56,11 @@ def _name(path: Path, module: ModuleType, name: str) -> Any:
     return getattr(module, name)
 
 
-def _check_callable(text: str, found: Any) -> None:
-    if not callable(found):
-        raise SpecError(f"model {text!r} is a {type(found).__name__}, not a function or an nn.Module; {_FORM}")
+def _check_callable(text: str, value: Any) -> None:
+    if not callable(value):
+        raise SpecError(f"model {text!r} is a {type(value).__name__}, not a function or an nn.Module; {_FORM}")
     try:
-        parameters = inspect.signature(found).parameters.values()
+        parameters = inspect.signature(value).parameters.values()
     except (TypeError, ValueError):
         return
     optional = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)

@@ -156,8 +156,8 @@ def _fitting(path: str | Path, header: Header, network: Network) -> dict[str, Te
         raise WeightsError(f"{path} holds {len(excess)} tensors that its architecture lacks: {first_of(excess)}")
     for name, (dtype, shape) in wanted.items():
         if header.tensors[name] != (dtype, shape):
-            found = " ".join(map(str, header.tensors[name]))
-            raise WeightsError(f"{path}: tensor {name!r} is {found}; its architecture has {dtype} {shape}")
+            actual = " ".join(map(str, header.tensors[name]))
+            raise WeightsError(f"{path}: tensor {name!r} is {actual}; its architecture has {dtype} {shape}")
     tensors = _load(path, header)
     for name in ("mean", "std"):
         if not torch.equal(tensors[name], getattr(network, name).cpu()):

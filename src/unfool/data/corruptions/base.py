@@ -104,6 +104,6 @@ def corrupted(images: Tensor, ids: Tensor, name: str, severity: int, streams: St
         )
     if ids.shape != images.shape[:1]:
         raise ImagesError(f"{len(images)} images have ids of shape {tuple(ids.shape)}; give one id per image")
-    found = CORRUPTIONS[name]
-    parameters = found.parameters(severity, min(images.shape[2:]))
-    return found.change(images, ids, streams.named("corruption").named(name), **parameters).clamp(0.0, 1.0)
+    corruption = CORRUPTIONS[name]
+    parameters = corruption.parameters(severity, min(images.shape[2:]))
+    return corruption.change(images, ids, streams.named("corruption").named(name), **parameters).clamp(0.0, 1.0)

@@ -49,8 +49,8 @@ def _affine(ids: Tensor, streams: Streams, height: int, width: int, shift: float
         *(torch.arange(side, dtype=torch.float64, device=ids.device) for side in (height, width)), indexing="ij"
     )
     places = torch.stack([columns, rows, torch.ones_like(rows)], dim=-1)
-    found = torch.einsum("hwk,bkc->bchw", places, matrices)
-    return found[:, 0], found[:, 1]
+    vectors = torch.einsum("hwk,bkc->bchw", places, matrices)
+    return vectors[:, 0], vectors[:, 1]
 
 
 @corruption(

@@ -42,11 +42,11 @@ def motion_blurred(images: Tensor, angles: Tensor, radius: float, sigma: float) 
     weights = np.exp(-0.5 * (taps / sigma) ** 2)
     weights /= weights.sum()
     radians = torch.deg2rad(angles)
-    found = torch.zeros_like(images)
+    filtered = torch.zeros_like(images)
     for tap, weight in enumerate(weights[weights > SMALLEST_WEIGHT].tolist()):
         down, right = (torch.ceil(tap * part - 0.5).long() for part in (torch.sin(radians), torch.cos(radians)))
-        found.add_(_read(images, down, right), alpha=weight)
-    return found
+        filtered.add_(_read(images, down, right), alpha=weight)
+    return filtered
 
 
 def _read(images: Tensor, down: Tensor, right: Tensor) -> Tensor:

@@ -53,9 +53,9 @@ def steps_at(standard: tuple[tuple[int, ...], ...], quality: int) -> Tensor:
 def _cosines(device: torch.device) -> Tensor:
     """The orthonormal cosine transform of 8 samples (frequency, sample), T.81 A.3.3."""
     points = torch.arange(8, dtype=torch.float64, device=device)
-    found = torch.cos((2 * points + 1) * points[:, None] * math.pi / 16) / 2
-    found[0] /= math.sqrt(2)
-    return found
+    matrix = torch.cos((2 * points + 1) * points[:, None] * math.pi / 16) / 2
+    matrix[0] /= math.sqrt(2)
+    return matrix
 
 
 def _padded(planes: Tensor, rows: int, columns: int) -> Tensor:

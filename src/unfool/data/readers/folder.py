@@ -56,16 +56,16 @@ def _classes(path: Path) -> list[str]:
 def _files(path: Path, classes: list[str], split: str) -> list[tuple[Path, int]]:
     """(file, class number) in a fixed order; a class that train does not know is an error, unless unlabelled."""
     if split == "unlabelled":
-        found = [(p, -1) for p in sorted(path.rglob("*"))]
+        files = [(p, -1) for p in sorted(path.rglob("*"))]
     else:
         strange = sorted({p.name for p in _directories(path)} - set(classes))
         if strange:
             raise DataError(f"{path} has the class {strange[0]!r}, which train lacks; allowed: {', '.join(classes)}")
-        found = [(p, label) for label, name in enumerate(classes) for p in sorted((path / name).rglob("*"))]
-    found = [(p, label) for p, label in found if p.suffix.lower() in SUFFIXES and p.is_file()]
-    if not found:
+        files = [(p, label) for label, name in enumerate(classes) for p in sorted((path / name).rglob("*"))]
+    files = [(p, label) for p, label in files if p.suffix.lower() in SUFFIXES and p.is_file()]
+    if not files:
         raise DataError(f"{path} holds no images; allowed endings: {', '.join(sorted(SUFFIXES))}")
-    return found
+    return files
 
 
 def _source(root: Path, files: list[tuple[Path, int]], classes: list[str], rows: np.ndarray | None = None) -> Source:

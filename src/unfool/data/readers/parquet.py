@@ -23,23 +23,23 @@ _ROWS_AT_ONCE = 512
 
 def _shards(folder: Path) -> dict[str, list[Path]]:
     """Shards by our split names; DataError if a numbered shard is missing."""
-    found: dict[str, dict[int, Path]] = {}
+    by_split: dict[str, dict[int, Path]] = {}
     totals: dict[str, int] = {}
     for path in sorted(folder.glob("*.parquet")):
         match = _SHARD.fullmatch(path.name)
         split = split_of(match[1]) if match else None
         if match is None or split is None:
             continue
-        found.setdefault(split, {})[int(match[2] or 0)] = path
+        by_split.setdefault(split, {})[int(match[2] or 0)] = path
         totals[split] = int(match[3] or 1)
-    for split, shards in found.items():
+    for split, shards in by_split.items():
         missing = sorted(set(range(totals[split])) - set(shards))
         if missing:
             raise DataError(
                 f"{folder} lacks shard {missing[0]:05d} of {totals[split]:05d} of its split {split!r}; "
                 "copy the missing parquet file there (a part of a split is never read as the whole)"
             )
-    return {split: [shards[index] for index in sorted(shards)] for split, shards in found.items()}
+    return {split: [shards[index] for index in sorted(shards)] for split, shards in by_split.items()}
 
 
 def hub_folders(data_dir: Path | None) -> dict[str, Path]:

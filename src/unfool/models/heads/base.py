@@ -74,8 +74,8 @@ def empty_head(description: Mapping[str, Any]) -> Head:
         raise SpecError(f"a head is described by a mapping, not by a {type(description).__name__}; give kind and sizes")
     kind = str(description.get("kind"))[:80]
     head = HEADS[kind]
-    given = {key: value for key, value in description.items() if key != "kind"}
-    for key, value in given.items():
+    settings = {key: value for key, value in description.items() if key != "kind"}
+    for key, value in settings.items():
         if key not in (known := [*head.keys, *head.texts, *head.words, *head.shares]):
             raise unknown(f"setting of head {kind!r}", str(key)[:80], known)
         if key in head.words and value not in head.words[key]:
@@ -84,17 +84,17 @@ def empty_head(description: Mapping[str, Any]) -> Head:
         if key in head.shares and not (number and 0 <= value < 1):
             raise SpecError(f"{key} of head {kind!r} is {reprlib.repr(value)}; give a number from 0 to below 1")
     for key in head.keys:
-        size = given.get(key)
+        size = settings.get(key)
         if isinstance(size, bool) or not isinstance(size, int) or not 1 <= size <= MAX_UNITS:
             raise SpecError(
                 f"{key} of head {kind!r} is {reprlib.repr(size)}; give a whole number from 1 to {MAX_UNITS}"
             )
     for key in head.texts:
-        text = given.get(key)
+        text = settings.get(key)
         if not isinstance(text, str) or not 1 <= len(text) <= MAX_LETTERS:
             raise SpecError(f"{key} of head {kind!r} is {reprlib.repr(text)}; give a name")
     with torch.device("meta"):
-        return head(**given)
+        return head(**settings)
 
 
 def build_head(description: Mapping[str, Any], streams: Streams | None = None) -> Head:

@@ -136,15 +136,15 @@ class Trunk(nn.Module):
             raise ImagesError(
                 f"images are {size} pixels; trunk {self.spec.name!r} needs {self.smallest} or more a side"
             )
-        found: dict[str, Tensor] = {}
+        features_by_stage: dict[str, Tensor] = {}
         features = images
         for name, part in self.parts.items():
             features = part(features)
             if name in stages:
-                found[name] = features
-            if len(found) == len(stages):
+                features_by_stage[name] = features
+            if len(features_by_stage) == len(stages):
                 break
-        return found
+        return features_by_stage
 
 
 TRUNKS: Registry[type[Trunk]] = Registry("trunk", "unfool.models.trunks", "unfool.trunks")
