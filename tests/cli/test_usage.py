@@ -191,3 +191,48 @@ def test_doctor_advises_against_spinning_threads(cli, monkeypatch):
     assert "set OMP_WAIT_POLICY=PASSIVE" in told.out
     monkeypatch.setenv("OMP_WAIT_POLICY", "passive")
     assert "OMP_WAIT_POLICY=PASSIVE" not in cli("doctor").out
+
+
+@pytest.mark.parametrize(
+    ("options", "threat"),
+    [
+        ((None, None, None), "linf:8/255"),
+        (("l2:0.5", None, None), "l2:0.5"),
+        ((None, "linf", "4/255"), "linf:4/255"),
+        ((None, None, "4/255"), "linf:4/255"),
+        ((None, "l1", None), "l1:12"),
+    ],
+)
+def test_a_threat_model_is_a_text_or_a_norm_and_an_eps(options, threat):
+    from unfool.cli.threats import read_threat
+
+    assert str(read_threat(*options)) == threat
+
+
+def test_a_threat_model_given_twice_is_refused(cli, run):
+    complaint = cli("evaluate", run, "--attack", "fgsm", "--threat", "l2:1", "--eps", "1").complaint()
+    assert "--threat l2:1 and --eps 1 were given" in complaint
+    complaint = cli(
+        "attack", run, "--attack", "fgsm", "--norm", "all", "--eps", "1", "--out", "x.safetensors"
+    ).complaint()
+    assert "--norm all takes the usual eps" in complaint
+
+
+def test_eps_and_norm_reach_the_attack_and_the_run(cli, run, tiny, tmp_path):
+    more = ("--norm", "l2", "--eps", "0.25")
+    told = cli("evaluate", run, "--attack", "fgsm", *more, "--images", "4", "--no-reliability", "--json")
+    assert told.code == 0, told.err
+    assert [row["threat"] for row in json.loads(told.out)["rows"] if row["attack"] != "none"] == ["l2:0.25"]
+    assert cli(*tiny, "--perturb", "fgsm", *more, "--steps", "1", "--out", tmp_path / "run").code == 0
+    assert "threat: l2:0.25" in (tmp_path / "run" / "config.yaml").read_text()
+
+
+def test_options_stand_in_groups(cli):
+    for name, groups in {
+        "train": ("data", "model", "task", "training", "perturbation", "selection", "machine"),
+        "evaluate": ("model", "data", "attack", "defense", "corruption", "reliability", "output", "machine"),
+        "audit": ("model", "data", "attack", "defense", "machine"),
+    }.items():
+        shown = cli(name, "--help").out
+        for group in groups:
+            assert f" {group} options " in shown

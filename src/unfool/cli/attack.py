@@ -2,38 +2,47 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 import tyro
 
-from unfool.cli.options import BatchSize, Json, Precision, Seed, SystemOptions
+from unfool.cli.options import DataOptions, Eps, Json, MachineOptions, ModelOptions, Precision, Threat
 
 
 @dataclass(frozen=True, kw_only=True)
-class AttackCommand(SystemOptions):
-    """Craft adversarial examples on a classifier and keep them, to judge others on.
+class AttackOptions:
+    """The attack."""
 
-    The file holds images, labels, distances and the identity of the attacked system: judged on any other
+    attack: Annotated[str, tyro.conf.arg(metavar="NAME[:KEY=VALUE,..]")]
+    """fgsm, pgd-20, autoattack, or with settings; pgd-20:goal=last gives last iterates, usual for transfer."""
+    threat: Threat = None
+    norm: Annotated[Literal["linf", "l2", "l1", "all"] | None, tyro.conf.arg(help_behavior_hint="(default: linf)")] = (
+        None
+    )
+    """Instead of --threat: its norm, with --eps or with linf:8/255, l2:0.5, l1:12; all: the three, into FILE with
+    -linf, -l2, -l1 in its name."""
+    eps: Eps = None
+    precision: Precision = "fp32"
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttackCommand:
+    """Craft adversarial examples on a classifier and write them to a file, to evaluate any classifier on them.
+
+    The file holds images, labels, distances and the identity of the attacked system: evaluated on any other
     (`unfool evaluate --on`), the result is named TRANSFER. Until it is done, FILE.state keeps what is: the same command
     goes on where it was stopped.
     """
 
-    attack: Annotated[str, tyro.conf.arg(metavar="NAME[:KEY=VALUE,..]")]
-    """fgsm, pgd-20, autoattack, or with settings; pgd-20:goal=last gives last iterates, usual for transfer."""
     out: Annotated[Path, tyro.conf.arg(metavar="FILE")]
     """Where to write the set (.safetensors)."""
-    threat: Annotated[str | None, tyro.conf.arg(metavar="NORM:EPS", help_behavior_hint="(default: linf:8/255)")] = None
-    """Threat model: linf:8/255, l2:0.5 or l1:12, in pixel units."""
-    norm: Annotated[Literal["linf", "l2", "l1", "all"] | None, tyro.conf.arg(help_behavior_hint="(default: none)")] = (
-        None
-    )
-    """Instead of --threat: linf:8/255, l2:0.5, l1:12; all: the three, into FILE with -linf, -l2, -l1 in its name."""
-    precision: Precision = "fp32"
-    seed: Seed = 0
-    batch_size: BatchSize = None
     json: Json = False
+    model: ModelOptions = field(default_factory=ModelOptions)
+    data: DataOptions = field(default_factory=DataOptions)
+    attack: AttackOptions
+    machine: MachineOptions = field(default_factory=MachineOptions)
 
     examples: ClassVar[str] = """
   unfool attack runs/digits --attack pgd-20 --threat linf:8/255 --images 200 --out pgd.safetensors
@@ -51,45 +60,48 @@ class AttackCommand(SystemOptions):
     def _run(self) -> None:
         from unfool.attacks import make_attack
         from unfool.cli.printing import check_writable, print_json, print_lines, stderr
-        from unfool.cli.systems import open_system, read_threats
+        from unfool.cli.systems import open_system
+        from unfool.cli.threats import read_threats
         from unfool.core.progress_display import progress_bar
         from unfool.evaluation import craft, judge, save_set
         from unfool.evaluation.crafting.evaluation_folder import attack_folder, forget
         from unfool.evaluation.evaluate import proxy_for
 
-        attacks = [make_attack(self.attack, threat) for threat in read_threats(self.threat, self.norm)]
+        options = self.attack
+        threats = read_threats(options.threat, options.norm, options.eps)
+        attacks = [make_attack(options.attack, threat) for threat in threats]
         paths = [self._path(attack.threat.norm_name) for attack in attacks]
-        system = open_system(self)
-        table, column = system.images(self)
+        system = open_system(self.model, self.machine.device)
+        table, column = system.images(self.data)
         for path in paths:
             check_writable(path)
-        proxy = proxy_for(system.network, self.precision)
+        proxy = proxy_for(system.network, options.precision)
         found: list[dict[str, Any]] = []
         for attack, path in zip(attacks, paths, strict=True):
-            with progress_bar(stderr(), f"{self.attack} at {attack.threat}") as advance:
+            with progress_bar(stderr(), f"{options.attack} at {attack.threat}") as advance:
                 examples = craft(
                     system.network,
                     table,
                     attack,
                     column=column,
-                    seed=self.seed,
+                    seed=self.machine.seed,
                     proxy=proxy,
-                    batch_size=self.batch_size,
-                    folder=attack_folder(path.with_suffix(".state"), self.attack, attack),
+                    batch_size=self.machine.batch_size,
+                    folder=attack_folder(path.with_suffix(".state"), options.attack, attack),
                     report=lambda done, total, advance=advance: advance("", done, total),
                 )
             save_set(examples, path)
-            forget(path.with_suffix(".state"), [self.attack], str(attack.threat))
+            forget(path.with_suffix(".state"), [options.attack], str(attack.threat))
             row = judge(system.network, examples).row(system.name)
             found.append({"set": str(path), **row.to_json(), "flat": int(examples.zero_gradient.sum())})
         if self.json:
-            print_json({"sets": found} if self.norm == "all" else found[0])
+            print_json({"sets": found} if self.attack.norm == "all" else found[0])
         else:
             print_lines(line for row in found for line in _lines(row))
 
     def _path(self, norm: str) -> Path:
         """Where the set of one norm goes."""
-        return self.out.with_name(f"{self.out.stem}-{norm}{self.out.suffix}") if self.norm == "all" else self.out
+        return self.out.with_name(f"{self.out.stem}-{norm}{self.out.suffix}") if self.attack.norm == "all" else self.out
 
 
 def _lines(row: dict[str, Any]) -> list[str]:

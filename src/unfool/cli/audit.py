@@ -3,24 +3,32 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, ClassVar
 
 import tyro
 
-from unfool.cli.options import BatchSize, Json, Precision, Preset, Seed, SystemOptions, Threat
+from unfool.cli.options import DataOptions, Eps, Json, MachineOptions, ModelOptions, Norm, Precision, Preset, Threat
 
 
 @dataclass(frozen=True, kw_only=True)
-class AuditCommand(SystemOptions):
-    """Look at a reversal before it is used: the shift of its loss, its gradient, its gain over noise.
+class AttackOptions:
+    """The attacked images."""
 
-    Attacked images are crafted on the bare network, or read from a set. The pretext loss is compared between clean,
-    attacked and purified images (AUROC: can it tell them apart?), its gradient with that of the class loss, and the
-    gain of the reversal with random noise and test-time augmentation at the same counted cost. A gain here is one
-    against attacks that do not know of the reversal: `unfool evaluate --defense ... --adaptive` asks about the others.
-    """
+    attack: Annotated[str, tyro.conf.arg(metavar="NAME[:KEY=VALUE,..]")] = "pgd-10"
+    """The attack that crafts them on the classifier without the reversal."""
+    threat: Threat = None
+    norm: Norm = None
+    eps: Eps = None
+    precision: Precision = "fp32"
+    on: Annotated[Path | None, tyro.conf.arg(metavar="SET", help_behavior_hint="(default: crafted here)")] = None
+    """Instead of --attack: a set that `unfool attack` wrote."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DefenseOptions:
+    """The reversal."""
 
     defense: Annotated[
         str | None,
@@ -28,17 +36,26 @@ class AuditCommand(SystemOptions):
     ] = None
     """The reversal, or a gate around one: reverse:task=contrast,steps=10."""
     preset: Preset = None
-    attack: Annotated[str, tyro.conf.arg(metavar="NAME[:KEY=VALUE,..]")] = "pgd-10"
-    """What crafts the attacked images."""
-    threat: Threat = "linf:8/255"
-    on: Annotated[Path | None, tyro.conf.arg(metavar="SET", help_behavior_hint="(default: crafted here)")] = None
-    """Instead of --attack: a set that `unfool attack` wrote."""
-    precision: Precision = "fp32"
-    seed: Seed = 0
-    batch_size: BatchSize = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class AuditCommand:
+    """Measure whether a reversal can help: the shift of its loss under attack, its gradient, its gain over noise.
+
+    The pretext loss is compared between clean, attacked and purified images (AUROC: does it separate them?), its
+    gradient with that of the class loss, and the gain of the reversal with random noise and test-time augmentation at
+    the same counted cost. A gain here is one against attacks that ignore the reversal: `unfool evaluate --defense ...
+    --adaptive` measures the others.
+    """
+
     out: Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="(default: none)")] = None
-    """Write what was found as JSON, histograms included."""
+    """Write the results as JSON, histograms included."""
     json: Json = False
+    model: ModelOptions = field(default_factory=ModelOptions)
+    data: DataOptions = field(default_factory=DataOptions)
+    defense: DefenseOptions = field(default_factory=DefenseOptions)
+    attack: AttackOptions = field(default_factory=AttackOptions)
+    machine: MachineOptions = field(default_factory=MachineOptions)
 
     examples: ClassVar[str] = """
   unfool audit runs/head --images 200
@@ -57,6 +74,7 @@ class AuditCommand(SystemOptions):
         from unfool.cli.defended import default_reversal, open_defense, training_images
         from unfool.cli.printing import check_writable, print_json, print_lines, stderr
         from unfool.cli.systems import open_system
+        from unfool.cli.threats import read_threat
         from unfool.core.errors import DataError
         from unfool.core.files import write_json
         from unfool.core.progress_display import progress_bar
@@ -65,38 +83,40 @@ class AuditCommand(SystemOptions):
         from unfool.evaluation.crafting.batches import BATCH_SIZE
         from unfool.evaluation.evaluate import proxy_for
 
-        attack = make_attack(self.attack, self.threat)
-        system = open_system(self)
+        options, machine = self.attack, self.machine
+        attack = make_attack(options.attack, read_threat(options.threat, options.norm, options.eps))
+        system = open_system(self.model, machine.device)
         if self.out is not None:
             check_writable(self.out)
-        examples = load_set(self.on) if self.on is not None else None
+        examples = load_set(options.on) if options.on is not None else None
         # A set's images may be any of the split's, as long as they are of that split.
-        table, column = system.images(self if examples is None else replace(self, images=sys.maxsize))
+        table, column = system.images(self.data if examples is None else replace(self.data, images=sys.maxsize))
         if examples is not None and (examples.data, examples.split) != (table.name, table.split):
             raise DataError(
-                f"{self.on} holds {examples.data} {examples.split} images, and {system.name} was opened with "
+                f"{options.on} holds {examples.data} {examples.split} images, and {system.name} was opened with "
                 f"{table.name} {table.split}; give --data {examples.data}"
             )
-        text = default_reversal(self.defense, self.preset, system)
-        defense = open_defense(text, system, training_images(system, self.data, self.data_dir), self.seed)
+        text = default_reversal(self.defense.defense, self.defense.preset, system)
+        training = training_images(system, self.data.data, self.data.data_dir)
+        defense = open_defense(text, system, training, machine.seed)
         if examples is None:
-            with progress_bar(stderr(), f"{self.attack} at {attack.threat}") as advance:
+            with progress_bar(stderr(), f"{options.attack} at {attack.threat}") as advance:
                 examples = craft(
                     system.network,
                     table,
                     attack,
                     column=column,
-                    seed=self.seed,
-                    proxy=proxy_for(system.network, self.precision),
-                    batch_size=self.batch_size,
+                    seed=machine.seed,
+                    proxy=proxy_for(system.network, options.precision),
+                    batch_size=machine.batch_size,
                     report=lambda done, total: advance("", done, total),
                 )
-        found = audit(defense, table, examples, batch_size=self.batch_size or BATCH_SIZE, seed=self.seed)
-        told = {"defense": text, "attack": examples.attack, "threat": str(examples.threat), **found.to_json()}
+        report = audit(defense, table, examples, batch_size=machine.batch_size or BATCH_SIZE, seed=machine.seed)
+        results = {"defense": text, "attack": examples.attack, "threat": str(examples.threat), **report.to_json()}
         if self.out is not None:
-            write_json(self.out, told)
+            write_json(self.out, results)
         if self.json:
-            print_json(told)
+            print_json(results)
         else:
             print_lines([f"{text} before {system.name}, under {examples.attack} at {examples.threat}:"])
-            print_lines(found.sentences())
+            print_lines(report.sentences())

@@ -21,7 +21,27 @@ Device = Annotated[
 ]
 Json = Annotated[bool, tyro.conf.arg(help="Print one JSON object on stdout.", help_behavior_hint="")]
 Threat = Annotated[
-    str, tyro.conf.arg(metavar="NORM:EPS", help="Threat model: linf:8/255, l2:0.5 or l1:12, in pixel units.")
+    str | None,
+    tyro.conf.arg(
+        metavar="NORM:EPS",
+        help="Threat model: linf:8/255, l2:0.5 or l1:12, in pixel units.",
+        help_behavior_hint="(default: linf:8/255)",
+    ),
+]
+Norm = Annotated[
+    Literal["linf", "l2", "l1"] | None,
+    tyro.conf.arg(
+        help="Instead of --threat: its norm, with --eps or with linf:8/255, l2:0.5, l1:12.",
+        help_behavior_hint="(default: linf)",
+    ),
+]
+Eps = Annotated[
+    str | None,
+    tyro.conf.arg(
+        metavar="EPS",
+        help="Instead of --threat: the largest distance in --norm, such as 8/255.",
+        help_behavior_hint="(default: that of --threat)",
+    ),
 ]
 Data = Annotated[
     str | None,
@@ -49,7 +69,12 @@ Precision = Annotated[
 Seed = Annotated[int, tyro.conf.arg(metavar="N", help="Seed of all random draws.")]
 BatchSize = Annotated[
     int | None,
-    tyro.conf.arg(metavar="N", help="Images at a time.", help_behavior_hint="(default: as many as memory allows)"),
+    tyro.conf.arg(
+        metavar="N",
+        aliases=["--batch"],
+        help="Images at a time.",
+        help_behavior_hint="(default: as many as memory allows)",
+    ),
 ]
 
 _NONE = "(default: none)"
@@ -64,8 +89,8 @@ Preset = Annotated[
 
 
 @dataclass(frozen=True, kw_only=True)
-class SystemOptions:
-    """What is judged or attacked, and the images for it: a network of unfool's own, or any classifier."""
+class ModelOptions:
+    """The classifier: a network that unfool trained, or any other."""
 
     system: tyro.conf.Positional[
         Annotated[
@@ -112,8 +137,22 @@ class SystemOptions:
             metavar="MODULE.PATH", help="Submodule of --model that gives its representation.", help_behavior_hint=_NONE
         ),
     ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataOptions:
+    """The test images."""
+
     data: Data = None
     column: Column = None
     images: Images = 1000
     data_dir: DataDir = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class MachineOptions:
+    """Random draws and hardware."""
+
+    seed: Seed = 0
+    batch_size: BatchSize = None
     device: Device = "auto"

@@ -58,21 +58,20 @@ class ReverseCommand:
         import torch
 
         from unfool.cli.defended import default_reversal, open_defense, training_images
-        from unfool.cli.options import SystemOptions
+        from unfool.cli.options import DataOptions, ModelOptions
         from unfool.cli.printing import check_writable, print_json, print_lines
         from unfool.cli.systems import open_system
         from unfool.core.files import atomic_path
         from unfool.evaluation.adaptive.purification import png, purification
 
         targets = self._targets()
-        options = SystemOptions(system=self.system, images=1, data_dir=self.data_dir, device=self.device)
-        system = open_system(options)
+        system = open_system(ModelOptions(system=self.system), self.device)
         text = default_reversal(self.defense, self.preset, system)
         table = training_images(system, None, self.data_dir)
         loaded = torch.stack([read_image(path, table.shape) for path in self.images])
         for target in targets:
             check_writable(target)
-        column = system.images(options)[1] or table.label_column or ""
+        column = system.images(DataOptions(images=1, data_dir=self.data_dir))[1] or table.label_column or ""
         defense = open_defense(text, system, table, self.seed)
         found: list[dict[str, Any]] = []
         for images in loaded.split(_BATCH):

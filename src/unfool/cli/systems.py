@@ -7,10 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from unfool.cli.options import SystemOptions
+from unfool.cli.options import DataOptions, ModelOptions
 from unfool.core.errors import DeviceError, SpecError
 from unfool.core.streams import Streams
-from unfool.core.threat import ThreatModel
 from unfool.data.catalog import open_table
 from unfool.data.table import Table
 from unfool.models.foreign import check_classifier, load_classifier
@@ -26,19 +25,8 @@ def choose_device(word: str) -> str:
     return ("cuda" if torch.cuda.is_available() else "cpu") if word == "auto" else word
 
 
-BUDGETS = {"linf": "linf:8/255", "l2": "l2:0.5", "l1": "l1:12"}
-"""What the field usually allows an attacker on 32-pixel images, by norm."""
 _PROBE = 8
 """Images that a foreign classifier is looked at with before it is believed."""
-
-
-def read_threats(threat: str | None, norm: str | None) -> list[ThreatModel]:
-    """The threat models that --threat or --norm names (default: linf:8/255); SpecError for both."""
-    if threat is not None and norm is not None:
-        raise SpecError(f"--threat {threat} and --norm {norm} were given; give one of them")
-    if norm == "all":
-        return [ThreatModel.parse(text) for text in BUDGETS.values()]
-    return [ThreatModel.parse(threat or BUDGETS[norm or "linf"])]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +41,7 @@ class OpenedSystem:
     config: RunConfig | None
     foreign: bool = False
 
-    def images(self, options: SystemOptions) -> tuple[Table, str | None]:
+    def images(self, options: DataOptions) -> tuple[Table, str | None]:
         """Test images of a set (default: the run's), drawn as the studies draw them, and the label column."""
         config, data = self.config, options.data
         own = config is not None and data in (None, config.data)
@@ -83,9 +71,9 @@ def _classified(config: RunConfig) -> str | None:
     return columns[-1] if columns else None
 
 
-def open_system(options: SystemOptions) -> OpenedSystem:
+def open_system(options: ModelOptions, device_name: str) -> OpenedSystem:
     """Open a run folder, a weights file or a foreign model; raises as their readers do, SpecError for none or two."""
-    device, path = choose_device(options.device), options.system
+    device, path = choose_device(device_name), options.system
     if options.model is not None:
         if path is not None:
             raise SpecError(f"two systems were given, {path} and --model {options.model}; give one of them")

@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar, Literal
 
 import tyro
 
-from unfool.cli.options import DataDir, Device, Json
+from unfool.cli.options import DataDir, Device, Eps, Json, Norm
 from unfool.cli.settings_options import options_from
 
 STAGE, RUN = "unfool.training.stage_config:StageConfig", "unfool.training.config:RunConfig"
@@ -64,6 +64,9 @@ class TrainingOptions:
 @options_from(STAGE, only=_OF_PERTURBATION)
 class PerturbationOptions:
     """Training on adversarial examples."""
+
+    norm: Norm = None
+    eps: Eps = None
 
 
 @options_from(STAGE, only=_OF_SELECTION)

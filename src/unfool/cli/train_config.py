@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from unfool.cli.settings_options import given
 from unfool.cli.task_options import read_tasks
+from unfool.cli.threats import read_threat
 from unfool.core.config import build
 from unfool.core.errors import SpecError
 from unfool.data.catalog import open_table
@@ -51,7 +52,11 @@ def read_run(command: TrainCommand) -> tuple[RunConfig, Table]:
 
 def _stage(command: TrainCommand) -> Mapping[str, object]:
     """The settings of the run's one stage that were given."""
-    return {**given(command.training), **given(command.perturbation), **given(command.selection)}
+    options = command.perturbation
+    values = {**given(command.training), **given(options, without=["norm", "eps"]), **given(command.selection)}
+    if options.norm is not None or options.eps is not None:
+        values["threat"] = str(read_threat(options.threat, options.norm, options.eps))
+    return values
 
 
 def _from_file(command: TrainCommand) -> tuple[RunConfig, Table]:

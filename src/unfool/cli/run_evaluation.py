@@ -1,0 +1,150 @@
+"""What ``unfool evaluate`` does: the options as typed settings, the evaluation or the ladder, its results printed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from unfool.attacks import make_attack
+from unfool.cli.defended import open_defense, training_images, with_preset
+from unfool.cli.print_evaluation import print_evaluation, print_ladder
+from unfool.cli.printing import check_writable, print_json, stderr
+from unfool.cli.systems import open_system
+from unfool.cli.threats import read_threat
+from unfool.core.errors import ReliabilityError, SpecError
+from unfool.core.files import write_json
+from unfool.core.progress_display import progress_bar
+from unfool.evaluation import load_set
+from unfool.evaluation.adaptive.ladder import forget_ladder, ladder
+from unfool.evaluation.crafting.evaluation_folder import forget
+from unfool.evaluation.evaluate import check_evaluation, evaluate
+
+if TYPE_CHECKING:
+    from unfool.cli.evaluate import EvaluateCommand
+
+
+def run_evaluation(command: EvaluateCommand) -> None:
+    """Evaluate as the options say, then write and print the results."""
+    attack, data, output, machine = command.attack, command.data, command.output, command.machine
+    settings = _settings(command)
+    check_evaluation(attack.attack, settings)
+    system = open_system(command.model, machine.device)
+    sets = {str(path): load_set(path) for path in attack.on}
+    if output.out is not None:
+        check_writable(output.out)
+    table, column = None, data.column
+    if attack.attack or not sets or data.data is not None or system.config is not None:
+        table, column = system.images(data)
+    for examples in sets.values():
+        system.check(examples.images)
+    network, defense = system.network, with_preset(command.defense.defense, command.defense.preset)
+    if defense is not None:
+        network = open_defense(defense, system, training_images(system, data.data, data.data_dir), machine.seed)
+    with progress_bar(stderr(), system.name) as progress:
+        evaluation = evaluate(
+            network,
+            table,
+            attack.attack,
+            name=system.name,
+            column=column,
+            on=sets,
+            folder=output.folder,
+            report=progress,
+            **settings,
+        )
+    if defense is not None:
+        evaluation = replace(evaluation, rows=[replace(row, defense=defense) for row in evaluation.rows])
+    if output.out is not None:
+        write_json(output.out, evaluation.to_json())
+    if output.folder is not None and output.state is None:
+        forget(output.folder, attack.attack, settings["threat"])
+    if output.json:
+        print_json(evaluation.to_json())
+    else:
+        print_evaluation(evaluation)
+    _check_reliable(command, evaluation.doubts)
+
+
+def _settings(command: EvaluateCommand) -> dict[str, Any]:
+    attack, reliability = command.attack, command.reliability
+    settings = {
+        "threat": str(read_threat(attack.threat, attack.norm, attack.eps)),
+        "seed": command.machine.seed,
+        "precision": attack.precision,
+        "batch_size": command.machine.batch_size,
+        "claim": attack.claim,
+        "alpha": attack.alpha,
+        "curve": attack.curve,
+        "corruptions": command.corruption.corruptions,
+        "strength": reliability.strength,
+        "reliability": reliability.reliability,
+    }
+    return settings | ({"severities": command.corruption.severity} if command.corruption.severity else {})
+
+
+def run_ladder(command: EvaluateCommand) -> None:
+    """Run the adaptive ladder as the options say, then write and print the results."""
+    options, data, output, machine = command.attack, command.data, command.output, command.machine
+    defense_text, attack = _of_ladder(command)
+    threat = str(read_threat(options.threat, options.norm, options.eps))
+    make_attack(attack, threat)
+    system = open_system(command.model, machine.device)
+    if output.out is not None:
+        check_writable(output.out)
+    table, column = system.images(data)
+    training = training_images(system, data.data, data.data_dir)
+    defense = open_defense(defense_text, system, training, machine.seed)
+    with progress_bar(stderr(), system.name) as progress:
+        result = ladder(
+            defense,
+            table,
+            threat=threat,
+            attack=attack,
+            name=system.name,
+            defended=defense_text,
+            column=column,
+            precision=options.precision,
+            batch_size=machine.batch_size,
+            seed=machine.seed,
+            folder=output.folder,
+            report=progress,
+        )
+    if output.out is not None:
+        write_json(output.out, result.to_json())
+    if output.folder is not None and output.state is None:
+        forget_ladder(output.folder)
+    if output.json:
+        print_json(result.to_json())
+    else:
+        print_ladder(result)
+    _check_reliable(command, result.doubts)
+
+
+def _of_ladder(command: EvaluateCommand) -> tuple[str, str]:
+    """The defense, and the attack on the classifier alone; SpecError for options that say nothing about a ladder."""
+    attack = command.attack
+    defense = with_preset(command.defense.defense, command.defense.preset)
+    if defense is None:
+        raise SpecError("--adaptive attacks a defense; give --defense reverse:task=contrast or another one")
+    if len(attack.attack) > 1:
+        raise SpecError(f"--adaptive compares with one attack, not {len(attack.attack)}; give one --attack or none")
+    others = {
+        "on": attack.on,
+        "strength": command.reliability.strength,
+        "claim": attack.claim,
+        "curve": attack.curve,
+        "corruptions": command.corruption.corruptions,
+        "severity": command.corruption.severity,
+    }
+    for name, value in others.items():
+        if value:
+            raise SpecError(f"--{name} and --adaptive cannot be combined; run unfool evaluate once for each")
+    return defense, attack.attack[0] if attack.attack else "autoattack"
+
+
+def _check_reliable(command: EvaluateCommand, doubts: Sequence[str]) -> None:
+    """Raise ReliabilityError under --strict if there is a doubt."""
+    if command.reliability.strict and doubts:
+        more = f" (and {len(doubts) - 1} more)" if len(doubts) > 1 else ""
+        raise ReliabilityError(f"not to be believed, {doubts[0]}{more}")
