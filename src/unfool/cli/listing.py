@@ -75,7 +75,7 @@ def _registered(kind: str) -> Mapping[str, object]:
     """The registered items of a kind by name."""
     from unfool.attacks import ATTACKS
     from unfool.data.sources import SETS
-    from unfool.defenses.base import DEFENSES
+    from unfool.defenses import DEFENSES
     from unfool.models.trunks import TRUNKS
     from unfool.studies import STUDIES
     from unfool.tasks import TASKS
