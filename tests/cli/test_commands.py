@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from unfool import Network, TrunkSpec, load_network, open_run, save_network
-from unfool.cli.task_options import read_tasks
+from unfool.cli.parsing.tasks import read_tasks
 from unfool.studies import STUDIES, Outcome, Study
 
 

@@ -7,7 +7,7 @@ from typing import get_args
 import pytest
 
 from unfool.attacks import ATTACKS
-from unfool.cli.listing import Kind, first_sentence
+from unfool.cli.commands.listing import Kind, first_sentence
 from unfool.cli.usage import COMMANDS, _command, _options
 from unfool.models.trunks import TRUNKS
 from unfool.studies import STUDIES

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from unfool import open_run, open_table
-from unfool.cli.probe import ProbeCommand
+from unfool.cli.commands.probe import ProbeCommand
 from unfool.core.streams import Streams
 from unfool.evaluation.pretext.probe_records import probe_records
 from unfool.evaluation.study_result import StudyResult

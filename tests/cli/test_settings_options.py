@@ -8,10 +8,11 @@ import pytest
 import tyro
 from pydantic.fields import FieldInfo
 
-from unfool.cli import settings_fields, usage
-from unfool.cli.settings_fields import REQUIRED, read_fields
-from unfool.cli.settings_options import LOOKS, given, options_from
-from unfool.cli.train import RUN, STAGE
+from unfool.cli import usage
+from unfool.cli.commands.train import RUN, STAGE
+from unfool.cli.options import settings_fields
+from unfool.cli.options.from_settings import LOOKS, given, options_from
+from unfool.cli.options.settings_fields import REQUIRED, read_fields
 
 SETTINGS = (STAGE, RUN, "unfool.training.probing.settings:ProbeSettings")
 

@@ -115,7 +115,7 @@ def test_a_fault_of_the_program_is_one_line_and_a_traceback_only_on_demand(cli, 
     def broken():
         raise RuntimeError("first\nsecond")
 
-    monkeypatch.setattr("unfool.cli.doctor.examine", broken)
+    monkeypatch.setattr("unfool.cli.commands.doctor.examine", broken)
     monkeypatch.setattr("unfool.data.catalog.hub_reachable", lambda name: None)
     told = cli("doctor")
     assert told.code == 70
@@ -204,7 +204,7 @@ def test_doctor_advises_against_spinning_threads(cli, monkeypatch):
     ],
 )
 def test_a_threat_model_is_a_text_or_a_norm_and_an_eps(options, threat):
-    from unfool.cli.threats import read_threat
+    from unfool.cli.parsing.threats import read_threat
 
     assert str(read_threat(*options)) == threat
 

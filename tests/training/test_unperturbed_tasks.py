@@ -7,7 +7,7 @@ import torch
 from test_stage import make_stage
 from tiny_runs import contrast, inpainting, labels, make_table, stage
 
-from unfool.cli.task_options import read_tasks
+from unfool.cli.parsing.tasks import read_tasks
 from unfool.core.errors import SpecError
 from unfool.core.streams import Streams
 from unfool.training import StageConfig

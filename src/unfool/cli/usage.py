@@ -19,18 +19,18 @@ from unfool.core.errors import SpecError
 from unfool.core.spec import nearest, unknown
 
 COMMANDS = {
-    "study": "unfool.cli.study:StudyCommand",
-    "train": "unfool.cli.train:TrainCommand",
-    "probe": "unfool.cli.probe:ProbeCommand",
-    "evaluate": "unfool.cli.evaluate:EvaluateCommand",
-    "attack": "unfool.cli.attack:AttackCommand",
-    "audit": "unfool.cli.audit:AuditCommand",
-    "reverse": "unfool.cli.reverse:ReverseCommand",
-    "convert": "unfool.cli.convert:ConvertCommand",
-    "report": "unfool.cli.report:ReportCommand",
-    "list": "unfool.cli.listing:ListCommand",
-    "doctor": "unfool.cli.doctor:DoctorCommand",
-    "completion": "unfool.cli.completion:CompletionCommand",
+    "study": "unfool.cli.commands.study:StudyCommand",
+    "train": "unfool.cli.commands.train:TrainCommand",
+    "probe": "unfool.cli.commands.probe:ProbeCommand",
+    "evaluate": "unfool.cli.commands.evaluate:EvaluateCommand",
+    "attack": "unfool.cli.commands.attack:AttackCommand",
+    "audit": "unfool.cli.commands.audit:AuditCommand",
+    "reverse": "unfool.cli.commands.reverse:ReverseCommand",
+    "convert": "unfool.cli.commands.convert:ConvertCommand",
+    "report": "unfool.cli.commands.report:ReportCommand",
+    "list": "unfool.cli.commands.listing:ListCommand",
+    "doctor": "unfool.cli.commands.doctor:DoctorCommand",
+    "completion": "unfool.cli.commands.completion:CompletionCommand",
 }
 """Where each command lives; only the one that is asked for is imported."""
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar
 
 import tyro
 
-from unfool.cli.options import DataDir, Device, Json
+from unfool.cli.options.shared import DataDir, Device, Json
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,8 +53,8 @@ class ReportCommand:
 
     def _reopened(self) -> Path:
         """The results file of a finished study, whose page and file are made again."""
+        from unfool.cli.parsing.systems import choose_device
         from unfool.cli.printing import stderr
-        from unfool.cli.systems import choose_device
         from unfool.core.errors import SpecError
         from unfool.studies import reopen_study
 

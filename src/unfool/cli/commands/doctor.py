@@ -6,7 +6,7 @@ import os
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
-from unfool.cli.options import DataDir, Json
+from unfool.cli.options.shared import DataDir, Json
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import tyro
 
-from unfool.cli.options import Data, DataDir, Device, Json
+from unfool.cli.options.shared import Data, DataDir, Device, Json
 
 if TYPE_CHECKING:
     from unfool.data.table import Table
@@ -76,8 +76,8 @@ class ProbeCommand:
 """
 
     def run(self) -> None:
+        from unfool.cli.parsing.systems import choose_device
         from unfool.cli.printing import check_writable, print_json, stderr
-        from unfool.cli.systems import choose_device
         from unfool.core.config import build
         from unfool.core.progress_display import progress_bar
         from unfool.evaluation.pretext.probe_records import probe_results

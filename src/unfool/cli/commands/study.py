@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import tyro
 
-from unfool.cli.options import DataDir, Device, Json
+from unfool.cli.options.shared import DataDir, Device, Json
 
 if TYPE_CHECKING:
     from unfool.evaluation.study_result import StudyResult
@@ -41,8 +41,8 @@ class StudyCommand:
 """
 
     def run(self) -> None:
+        from unfool.cli.parsing.systems import choose_device
         from unfool.cli.printing import print_json, stderr
-        from unfool.cli.systems import choose_device
         from unfool.evaluation.study_result import StudyResult
         from unfool.studies import run_study
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import tyro
 
-from unfool.cli.options import DataOptions, Eps, Json, MachineOptions, ModelOptions, Precision, Threat
+from unfool.cli.options.shared import DataOptions, Eps, Json, MachineOptions, ModelOptions, Precision, Threat
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,9 +59,9 @@ class AttackCommand:
 
     def _run(self) -> None:
         from unfool.attacks import make_attack
+        from unfool.cli.parsing.systems import open_system
+        from unfool.cli.parsing.threats import read_threats
         from unfool.cli.printing import check_writable, print_json, print_lines, stderr
-        from unfool.cli.systems import open_system
-        from unfool.cli.threats import read_threats
         from unfool.core.progress_display import progress_bar
         from unfool.evaluation import craft, judge, save_set
         from unfool.evaluation.crafting.evaluation_folder import attack_folder, forget

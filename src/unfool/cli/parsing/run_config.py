@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from unfool.cli.settings_options import given
-from unfool.cli.task_options import read_tasks
-from unfool.cli.threats import read_threat
+from unfool.cli.options.from_settings import given
+from unfool.cli.parsing.tasks import read_tasks
+from unfool.cli.parsing.threats import read_threat
 from unfool.core.config import build
 from unfool.core.errors import SpecError
 from unfool.data.catalog import open_table
@@ -17,7 +17,7 @@ from unfool.training import RunConfig, StageConfig, in_regime
 from unfool.training.config import read_config
 
 if TYPE_CHECKING:
-    from unfool.cli.train import TrainCommand
+    from unfool.cli.commands.train import TrainCommand
 
 _TRUNK = {"trunk": "name", "stem": "stem", "width": "width", "widths": "widths", "depth": "depth"}
 """Options of the trunk, and the keys of `TrunkSpec` that they set."""

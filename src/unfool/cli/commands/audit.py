@@ -9,7 +9,17 @@ from typing import Annotated, ClassVar
 
 import tyro
 
-from unfool.cli.options import DataOptions, Eps, Json, MachineOptions, ModelOptions, Norm, Precision, Preset, Threat
+from unfool.cli.options.shared import (
+    DataOptions,
+    Eps,
+    Json,
+    MachineOptions,
+    ModelOptions,
+    Norm,
+    Precision,
+    Preset,
+    Threat,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,10 +81,10 @@ class AuditCommand:
 
     def _run(self) -> None:
         from unfool.attacks import make_attack
-        from unfool.cli.defended import default_reversal, open_defense, training_images
+        from unfool.cli.parsing.defended import default_reversal, open_defense, training_images
+        from unfool.cli.parsing.systems import open_system
+        from unfool.cli.parsing.threats import read_threat
         from unfool.cli.printing import check_writable, print_json, print_lines, stderr
-        from unfool.cli.systems import open_system
-        from unfool.cli.threats import read_threat
         from unfool.core.errors import DataError
         from unfool.core.files import write_json
         from unfool.core.progress_display import progress_bar

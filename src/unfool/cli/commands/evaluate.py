@@ -8,7 +8,17 @@ from typing import Annotated, ClassVar
 
 import tyro
 
-from unfool.cli.options import DataOptions, Eps, Json, MachineOptions, ModelOptions, Norm, Precision, Preset, Threat
+from unfool.cli.options.shared import (
+    DataOptions,
+    Eps,
+    Json,
+    MachineOptions,
+    ModelOptions,
+    Norm,
+    Precision,
+    Preset,
+    Threat,
+)
 
 _NONE = "(default: none)"
 Flag = Annotated[bool, tyro.conf.arg(help_behavior_hint="")]
@@ -125,8 +135,8 @@ class EvaluateCommand:
 """
 
     def run(self) -> None:
+        from unfool.cli.commands.run_evaluation import run_evaluation, run_ladder
         from unfool.cli.printing import shared
-        from unfool.cli.run_evaluation import run_evaluation, run_ladder
 
         with shared():
             if self.defense.adaptive:

@@ -7,11 +7,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from unfool.attacks import make_attack
-from unfool.cli.defended import open_defense, training_images, with_preset
+from unfool.cli.parsing.defended import open_defense, training_images, with_preset
+from unfool.cli.parsing.systems import open_system
+from unfool.cli.parsing.threats import read_threat
 from unfool.cli.print_evaluation import print_evaluation, print_ladder
 from unfool.cli.printing import check_writable, print_json, stderr
-from unfool.cli.systems import open_system
-from unfool.cli.threats import read_threat
 from unfool.core.errors import ReliabilityError, SpecError
 from unfool.core.files import write_json
 from unfool.core.progress_display import progress_bar
@@ -21,7 +21,7 @@ from unfool.evaluation.crafting.evaluation_folder import forget
 from unfool.evaluation.evaluate import check_evaluation, evaluate
 
 if TYPE_CHECKING:
-    from unfool.cli.evaluate import EvaluateCommand
+    from unfool.cli.commands.evaluate import EvaluateCommand
 
 
 def run_evaluation(command: EvaluateCommand) -> None:

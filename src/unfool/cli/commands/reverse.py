@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import tyro
 
-from unfool.cli.options import DataDir, Device, Json, Preset, Seed
+from unfool.cli.options.shared import DataDir, Device, Json, Preset, Seed
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -57,10 +57,10 @@ class ReverseCommand:
     def run(self) -> None:
         import torch
 
-        from unfool.cli.defended import default_reversal, open_defense, training_images
-        from unfool.cli.options import DataOptions, ModelOptions
+        from unfool.cli.options.shared import DataOptions, ModelOptions
+        from unfool.cli.parsing.defended import default_reversal, open_defense, training_images
+        from unfool.cli.parsing.systems import open_system
         from unfool.cli.printing import check_writable, print_json, print_lines
-        from unfool.cli.systems import open_system
         from unfool.core.files import atomic_path
         from unfool.evaluation.adaptive.purification import png, purification
 

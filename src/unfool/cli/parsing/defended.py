@@ -7,7 +7,7 @@ from pathlib import Path
 
 from torch import nn
 
-from unfool.cli.systems import OpenedSystem
+from unfool.cli.parsing.systems import OpenedSystem
 from unfool.core.config import parse_settings
 from unfool.core.errors import SpecError, UnfoolWarning
 from unfool.core.streams import Streams

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Union
 
-_PACKAGE = Path(__file__).parents[1]
+_PACKAGE = Path(__file__).parents[2]
 _PLAIN = {"int": int, "float": float, "str": str, "bool": bool}
 REQUIRED = object()
 """Default of a field that has none."""

@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar
 
 import tyro
 
-from unfool.cli.options import Json
+from unfool.cli.options.shared import Json
 
 
 @dataclass(frozen=True, kw_only=True)

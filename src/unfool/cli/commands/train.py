@@ -8,8 +8,8 @@ from typing import Annotated, ClassVar, Literal
 
 import tyro
 
-from unfool.cli.options import DataDir, Device, Eps, Json, Norm
-from unfool.cli.settings_options import options_from
+from unfool.cli.options.from_settings import options_from
+from unfool.cli.options.shared import DataDir, Device, Eps, Json, Norm
 
 STAGE, RUN = "unfool.training.stage_config:StageConfig", "unfool.training.config:RunConfig"
 _OF_PERTURBATION = ("perturb", "threat", "adversarial", "statistics", "beta", "awp")
@@ -125,9 +125,9 @@ class TrainCommand:
             self._train()
 
     def _train(self) -> None:
+        from unfool.cli.parsing.run_config import read_run
+        from unfool.cli.parsing.systems import choose_device
         from unfool.cli.printing import print_json, print_lines, stderr
-        from unfool.cli.systems import choose_device
-        from unfool.cli.train_config import read_run
         from unfool.core.progress_display import progress_bar
         from unfool.training import train
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Protocol, cast, 
 
 import tyro
 
-from unfool.cli.options import Json
+from unfool.cli.options.shared import Json
 
 if TYPE_CHECKING:
     from unfool.data.sources import DataSet

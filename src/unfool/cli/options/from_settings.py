@@ -9,7 +9,7 @@ from typing import Annotated, Any, Optional, get_origin
 
 import tyro
 
-from unfool.cli.settings_fields import REQUIRED, SettingField, read_fields
+from unfool.cli.options.settings_fields import REQUIRED, SettingField, read_fields
 
 _METAVARS = {int: "N", float: "NUMBER", str: "TEXT"}
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from unfool.cli.options import DataOptions, ModelOptions
+from unfool.cli.options.shared import DataOptions, ModelOptions
 from unfool.core.errors import DeviceError, SpecError
 from unfool.core.streams import Streams
 from unfool.data.catalog import open_table

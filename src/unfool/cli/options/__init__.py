@@ -1,0 +1,1 @@
+"""Options: those that several commands share, and those that come from the library's settings classes."""
