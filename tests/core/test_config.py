@@ -61,3 +61,26 @@ def test_settings_are_split_once_each():
     for text in ("a:b", "a:b=1,b=2", "a:=1"):
         with pytest.raises(SpecError, match="write name:key=value"):
             parse_settings(text)
+
+
+@configured
+class Described:
+    """Something with settings.
+
+    Raises:
+        SpecError: For a bad one.
+    """
+
+    speed: float = Field(
+        default=1.0, description="How fast it goes, in metres per second; a longer text is wrapped " * 2
+    )
+    plain: int = 0
+
+
+def test_descriptions_of_fields_are_the_args_of_the_docstring():
+    first, *rest = Described.__doc__.split("Args:\n")[1].split("\n\n")
+    assert first.startswith("    speed: How fast it goes")
+    assert all(len(line) <= 110 for line in first.splitlines())
+    assert first.splitlines()[1].startswith("        ")
+    assert rest == ["Raises:\n    SpecError: For a bad one.\n"]
+    assert Described.__doc__.startswith("Something with settings.\n\nArgs:\n")

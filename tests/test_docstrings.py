@@ -1,0 +1,191 @@
+"""Every public name says what it takes, gives and raises, and shows it in an example that runs."""
+
+import contextlib
+import doctest
+import inspect
+import io
+import re
+
+import pytest
+import torch
+
+import unfool
+from unfool.core.registry import Registry
+
+NOT_YET: set[str] = {
+    "AdversarialSet",
+    "Attack",
+    "Batch",
+    "Evaluation",
+    "Ladder",
+    "Network",
+    "ProxySettings",
+    "Records",
+    "Streams",
+    "ThreatModel",
+    "TrainedRun",
+    "TrunkSpec",
+    "UnfoolError",
+    "UnfoolWarning",
+    "adapt",
+    "attacks.Attacked",
+    "audit",
+    "craft",
+    "defenses.DefenseRequest",
+    "defenses.Detector",
+    "defenses.Gate",
+    "defenses.PretextLoss",
+    "defenses.Purified",
+    "defenses.PurifierAdapter",
+    "defenses.Reverse",
+    "defenses.as_defense",
+    "evaluate",
+    "identity",
+    "judge",
+    "ladder",
+    "load_network",
+    "load_set",
+    "make_attack",
+    "make_defense",
+    "make_task",
+    "open_run",
+    "open_table",
+    "probe",
+    "run_study",
+    "save_network",
+    "save_set",
+    "tasks.Task",
+    "train",
+}
+"""Public names whose docstrings are still to be written; a name leaves this set, and none joins it."""
+
+SECTIONS = re.compile(r"^( *)(Args|Returns|Yields|Raises|Example|Attributes):$", re.MULTILINE)
+FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+
+
+def public_objects():
+    """Name → object, for the names of unfool and of the rooms that users type, one entry an object."""
+    rooms = {"": unfool, "attacks.": unfool.attacks, "defenses.": unfool.defenses, "tasks.": unfool.tasks}
+    objects = {}
+    for prefix, room in rooms.items():
+        for name in room.__all__:
+            value = getattr(room, name)
+            plain = inspect.ismodule(value) or isinstance(value, (str, Registry))
+            if not plain and not any(value is other for other in objects.values()):
+                objects[prefix + name] = value
+    return objects
+
+
+OBJECTS = public_objects()
+
+
+def methods(cls):
+    """The public methods and properties that a class of ours defines itself."""
+    for name, value in vars(cls).items():
+        function = value.__func__ if isinstance(value, (classmethod, staticmethod)) else value
+        if not name.startswith("_") and (inspect.isfunction(function) or isinstance(value, property)):
+            yield name, function.fget if isinstance(value, property) else function
+
+
+def sections(text):
+    """Section → its text, of a Google-style docstring; the summary is under ''."""
+    parts = SECTIONS.split(inspect.cleandoc(text))
+    return {"": parts[0], **dict(zip(parts[2::3], parts[3::3], strict=True))}
+
+
+def parameters(value):
+    """The names that a caller may give."""
+    try:
+        signature = inspect.signature(value)
+    except ValueError:
+        return []
+    kinds = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    return [p.name for p in signature.parameters.values() if p.name != "self" and p.kind not in kinds]
+
+
+def faults(name, value):
+    """What a docstring lacks, in words."""
+    text = inspect.getdoc(value) if not inspect.isclass(value) else value.__doc__
+    if not text:
+        return [f"{name} has no docstring"]
+    held = sections(text)
+    result = []
+    summary = held[""].strip().split("\n\n")[0]
+    if not summary.endswith("."):
+        result.append(f"{name}: the first sentence ends without a full stop")
+    takes = [] if isinstance(value, type) and issubclass(value, BaseException) else parameters(value)
+    if takes and "Args" not in held:
+        result.append(f"{name} has no Args")
+    described = set(re.findall(r"^ {4}\**(\w+)(?: \([^)]*\))?:", held.get("Args", ""), re.MULTILINE))
+    result += [f"{name} does not describe its argument {p!r}" for p in takes if "Args" in held and p not in described]
+    result += [f"{name} describes {p!r}, which it does not take" for p in sorted(described - set(takes) - {"settings"})]
+    returns = inspect.isfunction(value) and inspect.signature(value).return_annotation not in (None, "None")
+    if returns and not {"Returns", "Yields"} & held.keys():
+        result.append(f"{name} has no Returns")
+    if ">>>" not in held.get("Example", ""):
+        result.append(f"{name} has no Example")
+    return result
+
+
+def run_examples(name, value):
+    """Run the examples of a docstring, which know torch and the names of unfool; what differs is returned as text."""
+    report = io.StringIO()
+    known_names = {"torch": torch, "unfool": unfool, **{name: getattr(unfool, name) for name in unfool.__all__}}
+    runner = doctest.DocTestRunner(optionflags=FLAGS)
+    targets = [(name, value)]
+    if inspect.isclass(value):
+        targets += [(f"{name}.{method}", function) for method, function in methods(value)]
+    for title, target in targets:
+        text = target.__doc__ or ""
+        example = doctest.DocTestParser().get_doctest(inspect.cleandoc(text), dict(known_names), title, None, 0)
+        runner.run(example, out=report.write)
+    return report.getvalue()
+
+
+def known(name):
+    marks = [pytest.mark.skip(reason="its docstring is still to be written")] if name in NOT_YET else []
+    return pytest.param(name, marks=marks)
+
+
+@pytest.mark.parametrize("name", map(known, OBJECTS))
+def test_a_public_name_is_documented(name):
+    assert faults(name, OBJECTS[name]) == []
+
+
+@pytest.mark.parametrize("name", map(known, OBJECTS))
+def test_its_examples_run(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    output = io.StringIO()
+    with contextlib.redirect_stderr(output):
+        assert run_examples(name, OBJECTS[name]) == ""
+
+
+def test_what_a_docstring_lacks_is_seen():
+    def undescribed(images, labels):
+        """Do something
+
+        Args:
+            images: (B, C, H, W).
+            other: Not there.
+        """
+        return images
+
+    assert faults("f", undescribed) == [
+        "f: the first sentence ends without a full stop",
+        "f does not describe its argument 'labels'",
+        "f describes 'other', which it does not take",
+        "f has no Returns",
+        "f has no Example",
+    ]
+
+
+def test_an_example_that_is_wrong_is_seen():
+    def wrong():
+        """Do it.
+
+        Example:
+            >>> 1 + 1
+            3
+        """
+
+    assert "Expected:\n    3\nGot:\n    2" in run_examples("wrong", wrong)
