@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from unfool import open_run, open_table
-from unfool.cli.commands.probe import ProbeCommand
+from unfool.cli.commands.probe import ProbeOptions
+from unfool.cli.options.from_settings import given
 from unfool.core.streams import Streams
 from unfool.evaluation.pretext.probe_records import probe_records
 from unfool.evaluation.study_result import StudyResult
@@ -69,12 +70,11 @@ def test_another_label_column_can_be_read(cli, run):
     assert all(row["accuracy"] > 0.4 for row in json.loads(told.out)["rows"])
 
 
-def test_the_options_start_from_the_librarys_own_values():
-    ours = {field.name: field.default for field in dataclasses.fields(ProbeCommand)}
-    theirs = {f.name: getattr(f.default, "default", f.default) for f in dataclasses.fields(ProbeSettings)}
-    shared = ours.keys() & theirs.keys()
-    assert theirs.keys() - shared == {"momentum", "neighbours"}
-    assert {name: ours[name] for name in shared} == {name: theirs[name] for name in shared}
+def test_every_setting_is_an_option_and_is_left_to_the_library_unless_given():
+    assert {f.name for f in dataclasses.fields(ProbeSettings)} - {f.name for f in dataclasses.fields(ProbeOptions)} == {
+        "neighbours"
+    }
+    assert given(ProbeOptions()) == {}
 
 
 def test_misuse_is_one_line_and_writes_nothing(cli, run, tmp_path):

@@ -9,12 +9,13 @@ import tyro
 from pydantic.fields import FieldInfo
 
 from unfool.cli import usage
+from unfool.cli.commands.probe import PROBE
 from unfool.cli.commands.train import RUN, STAGE
 from unfool.cli.options import settings_fields
 from unfool.cli.options.from_settings import LOOKS, given, options_from
 from unfool.cli.options.settings_fields import REQUIRED, read_fields
 
-SETTINGS = (STAGE, RUN, "unfool.training.probing.settings:ProbeSettings")
+SETTINGS = (STAGE, RUN, PROBE)
 
 
 def actual(settings):
@@ -44,8 +45,7 @@ def test_fields_are_read_from_the_source_as_they_are(settings):
             assert field.type is annotation, name
 
 
-@pytest.mark.parametrize("settings", SETTINGS)
-def test_every_field_with_a_look_of_its_own_exists(settings):
+def test_every_field_with_a_look_of_its_own_exists():
     assert set(LOOKS) <= {name for settings in SETTINGS for name in read_fields(settings)}
 
 
@@ -59,7 +59,7 @@ def test_a_new_field_is_an_option_without_another_line(tmp_path, monkeypatch):
     source = settings_fields._PACKAGE / "training" / "stage_config.py"
     before, mark, after = source.read_text(encoding="utf-8").partition("    steps: int")
     assert mark
-    new = '    patience: int = Field(default=7, ge=1, description="Epochs ``without`` gain " "to wait.")\n'
+    new = '    patience: int = Field(default=7, ge=1, description="Epochs ``without`` gain " "beside held_out.")\n'
     (tmp_path / "training").mkdir()
     (tmp_path / "training" / "stage_config.py").write_text(before + new + mark + after, encoding="utf-8")
     monkeypatch.setattr(settings_fields, "_PACKAGE", tmp_path)
@@ -72,7 +72,7 @@ def test_a_new_field_is_an_option_without_another_line(tmp_path, monkeypatch):
     assert given(options) == {"patience": 3, "optimizer": "sgd"}
     (note,) = get_type_hints(Options, include_extras=True)["patience"].__metadata__
     assert (note.help, note.metavar, note.help_behavior_hint) == (
-        *("Epochs without gain to wait.", "N", "(default: 7)"),
+        *("Epochs without gain beside --held-out.", "N", "(default: 7)"),
     )
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import tyro
 
+from unfool.cli.options.from_settings import given, options_from
 from unfool.cli.options.shared import Data, DataDir, Device, Json
 
 if TYPE_CHECKING:
@@ -16,11 +17,30 @@ if TYPE_CHECKING:
     from unfool.models.network import Network
     from unfool.training import RunConfig
 
-_SETTINGS = (
-    *("epochs", "batch_size", "learning_rate", "drop_every", "weight_decay"),
-    *("standardise", "seeds", "precision", "memory"),
-)
+PROBE = "unfool.training.probing.settings:ProbeSettings"
 _NEIGHBOURS = 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataOptions:
+    """The images that the probes are trained and tested on."""
+
+    data: Data = None
+    column: Annotated[
+        str | None, tyro.conf.arg(metavar="NAME", help_behavior_hint="(default: the set's primary column)")
+    ] = None
+    """Label column that the probes predict."""
+    fraction: Annotated[float, tyro.conf.arg(metavar="SHARE")] = 1.0
+    """Share of the training labels to learn from, such as 0.1."""
+    data_dir: DataDir = None
+
+
+@options_from(PROBE, without=("neighbours",))
+class ProbeOptions:
+    """How the linear probes are trained."""
+
+    knn: Annotated[bool, tyro.conf.arg(help_behavior_hint="")] = False
+    """Also let the 20 nearest training images vote, by cosine."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,38 +55,12 @@ class ProbeCommand:
     """A finished run's folder."""
     stages: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME ..", help_behavior_hint="(default: all)")] = ()
     """Stages of the trunk, such as pool1 pool5."""
-    knn: Annotated[bool, tyro.conf.arg(help_behavior_hint="")] = False
-    """Also let the 20 nearest training images vote, by cosine."""
     random: Annotated[bool, tyro.conf.arg(help_behavior_hint="")] = False
     """Probe the same trunk with random weights, as a control (results/probe-random.json)."""
-    data: Data = None
-    column: Annotated[
-        str | None, tyro.conf.arg(metavar="NAME", help_behavior_hint="(default: the set's primary column)")
-    ] = None
-    """Label column to read."""
-    fraction: Annotated[float, tyro.conf.arg(metavar="SHARE")] = 1.0
-    """Share of the training labels to learn from, such as 0.1."""
-    epochs: int = 120
-    """Passes over the training features."""
-    batch_size: int = 64
-    """Images a step."""
-    learning_rate: float = 0.1
-    """Of SGD with momentum 0.9."""
-    drop_every: Annotated[int, tyro.conf.arg(metavar="EPOCHS")] = 30
-    """Divide the learning rate by 10 after so many epochs, each time."""
-    weight_decay: float = 5e-4
-    """L2 penalty."""
-    standardise: Annotated[bool, tyro.conf.arg(help_behavior_hint="")] = False
-    """Bring each feature to mean 0 and deviation 1 first."""
-    seeds: Annotated[tuple[int, ...], tyro.conf.arg(metavar="N ..")] = (0,)
-    """Seeds of initial weights and order, one probe each."""
-    precision: Literal["fp32", "bf16"] = "fp32"
-    """Precision of the trunk."""
-    memory: Annotated[float, tyro.conf.arg(metavar="GIB")] = 4.0
-    """The most that features may take."""
-    data_dir: DataDir = None
     device: Device = "auto"
     json: Json = False
+    data: DataOptions = field(default_factory=DataOptions)
+    probe: ProbeOptions = field(default_factory=ProbeOptions)
 
     examples: ClassVar[str] = """
   unfool probe runs/rotation
@@ -84,8 +78,8 @@ class ProbeCommand:
         from unfool.training import ProbeSettings, open_run, probe
         from unfool.training.probing.features import probed_stages
 
-        values: dict[str, Any] = {name: getattr(self, name) for name in _SETTINGS}
-        settings = build(ProbeSettings, values | {"neighbours": _NEIGHBOURS * self.knn}, "the probe")
+        values = given(self.probe, without=["knn"]) | {"neighbours": _NEIGHBOURS * self.probe.knn}
+        settings = build(ProbeSettings, values, "the probe")
         device = choose_device(self.device)
         run = open_run(self.run_folder)
         stages = probed_stages(run.network.trunk, self.stages or None)
@@ -93,17 +87,17 @@ class ProbeCommand:
         check_writable(path)
         train, test = (self._table(run.config, split) for split in ("train", "test"))
         with progress_bar(stderr(), str(run.folder)) as advance:
-            found = probe(
+            probed = probe(
                 self._network(run.network, run.config) if self.random else run.network,
                 self._labelled(train, run.config),
                 test,
                 stages=stages,
                 settings=settings,
-                column=self.column,
+                column=self.data.column,
                 device=device,
                 progress=advance,
             )
-        results = probe_results(found, f"{run.folder}, random weights" if self.random else str(run.folder))
+        results = probe_results(probed, f"{run.folder}, random weights" if self.random else str(run.folder))
         results.save(path)
         if self.json:
             print_json(results.to_json())
@@ -113,12 +107,13 @@ class ProbeCommand:
     def _table(self, config: RunConfig, split: str) -> Table:
         from unfool.data.catalog import open_table
 
-        return open_table(self.data or config.data, split, data_dir=self.data_dir, size=config.size or None)
+        return open_table(self.data.data or config.data, split, data_dir=self.data.data_dir, size=config.size or None)
 
     def _labelled(self, table: Table, config: RunConfig) -> Table:
         from unfool.core.streams import Streams
 
-        return table.fraction(self.fraction, Streams(config.seed), self.column) if self.fraction != 1 else table
+        data = self.data
+        return table.fraction(data.fraction, Streams(config.seed), data.column) if data.fraction != 1 else table
 
     @staticmethod
     def _network(network: Network, config: RunConfig) -> Network:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Annotated, Any, Optional, get_origin
@@ -55,21 +56,32 @@ def options_from(
     """
     fields = read_fields(settings)
     names = tuple(only) or tuple(name for name in fields if name not in set(without))
-    options = [_option(fields[name]) for name in names]
+    options = [_option(fields[name], _in_words(fields[name], fields)) for name in names]
 
     def add(cls: type[Any]) -> type[Any]:
-        own = dataclass(frozen=True, kw_only=True)(cls)
-        group = dataclasses.make_dataclass(cls.__name__, options, bases=(own,), frozen=True, kw_only=True)
-        group.__doc__, group.__module__ = cls.__doc__, cls.__module__
-        return group
+        base = dataclasses.make_dataclass(f"{cls.__name__}Settings", options, frozen=True, kw_only=True)
+        own = {key: value for key, value in vars(cls).items() if key not in ("__dict__", "__weakref__")}
+        return dataclass(frozen=True, kw_only=True)(type(cls.__name__, (base,), own))
 
     return add
 
 
-def _option(field: SettingField) -> tuple[str, Any, Any]:
+def _in_words(field: SettingField, fields: Iterable[str]) -> str:
+    """The description of a field, which may name others, with their options instead."""
+    words = field.description.replace("``", "")
+    for name in fields:
+        if "_" in name:
+            words = re.sub(rf"\b{name}\b", _flag(name), words)
+    return words
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+def _option(field: SettingField, words: str) -> tuple[str, Any, Any]:
     """Name, annotation and default of a field's option, as `dataclasses.make_dataclass` takes them."""
     look = LOOKS.get(field.name, Look())
-    words = field.description.replace("``", "")
     if field.type is bool:
         note = tyro.conf.arg(help=words, aliases=look.aliases, help_behavior_hint="")
         return field.name, Annotated[bool, note], field.default
