@@ -41,8 +41,13 @@ if TYPE_CHECKING:  # what editors and type checkers see; a test keeps it equal t
     from unfool.evaluation.adaptive.audit import audit as audit
     from unfool.evaluation.adaptive.ladder import Ladder as Ladder
     from unfool.evaluation.adaptive.ladder import ladder as ladder
+    from unfool.evaluation.compare import compare as compare
+    from unfool.evaluation.curves import CurvePoints as CurvePoints
     from unfool.evaluation.evaluate import evaluate as evaluate
     from unfool.evaluation.evaluation import Evaluation as Evaluation
+    from unfool.evaluation.settings import EvaluationSettings as EvaluationSettings
+    from unfool.evaluation.statistics.sequential import AccuracyClaim as AccuracyClaim
+    from unfool.evaluation.study_result import StudyResult as StudyResult
     from unfool.models.foreign import adapt as adapt
     from unfool.models.network import Network as Network
     from unfool.models.trunks import TrunkSpec as TrunkSpec
@@ -76,8 +81,13 @@ _NAMES = {
     "unfool.evaluation": ("AdversarialSet", "Records", "craft", "identity", "judge", "load_set", "save_set"),
     "unfool.evaluation.adaptive.audit": ("audit",),
     "unfool.evaluation.adaptive.ladder": ("Ladder", "ladder"),
+    "unfool.evaluation.compare": ("compare",),
+    "unfool.evaluation.curves": ("CurvePoints",),
     "unfool.evaluation.evaluate": ("evaluate",),
     "unfool.evaluation.evaluation": ("Evaluation",),
+    "unfool.evaluation.settings": ("EvaluationSettings",),
+    "unfool.evaluation.statistics.sequential": ("AccuracyClaim",),
+    "unfool.evaluation.study_result": ("StudyResult",),
     "unfool.models.foreign": ("adapt",),
     "unfool.models.network": ("Network",),
     "unfool.models.trunks": ("TrunkSpec",),

@@ -140,16 +140,7 @@ def test_report_refuses(cli, here):
     refused(cli, 3, ["file"], "report", "file", within=here)
     refused(cli, 3, ["empty holds no study"], "report", "empty", within=here)
     (here / "results.json").write_text(json.dumps({"schema_version": 1, "rows": []}))
-    refused(
-        cli,
-        3,
-        ["has study ''", "give a study's results file"],
-        "report",
-        "results.json",
-        "--publish",
-        "results",
-        within=here,
-    )
+    refused(cli, 3, ["names no study"], "report", "results.json", "--publish", "results", within=here)
     refused(cli, 6, ["file/page.html"], "report", "results.json", "--out", "file/page.html", within=here)
     refused(cli, 2, ["--out"], "report", "empty", "--out", "page.html", within=here)
 

@@ -9,7 +9,7 @@ from tiny_systems import make_network, make_table
 from unfool.attacks import make_attack
 from unfool.core.errors import DataError
 from unfool.evaluation import Records, craft, judge, wilson
-from unfool.evaluation.statistics.comparison import by_class, compare, concatenate, worst_case
+from unfool.evaluation.statistics.comparison import by_class, compare_records, concatenate, worst_case
 from unfool.evaluation.statistics.intervals import mcnemar, paired_bootstrap
 
 OURS, THEIRS, THIRD = "a" * 16, "b" * 16, "c" * 16
@@ -211,7 +211,7 @@ def pair(both, ahead, behind, neither):
 )
 def test_two_models_on_the_same_images(cells, verdict):
     first, second = pair(*cells)
-    found = compare(first, second)
+    found = compare_records(first, second)
     assert (found.difference, found.low, found.high) == paired_bootstrap(first.correct, second.correct)
     assert found.difference == pytest.approx(first.accuracy - second.accuracy)
     assert (found.only_first, found.only_second, found.n) == (cells[1], cells[2], 100)
@@ -224,21 +224,21 @@ def test_two_models_on_the_same_images(cells, verdict):
 def test_models_under_different_conditions_are_not_compared(name):
     value = {**DIFFERENT, "attack": "fgsm", "settings": {"steps": 40}}[name]
     with pytest.raises(DataError, match=f"differ in {name}"):
-        compare(make_records(), make_records(judged_on=THEIRS, crafted_on=THEIRS, **{name: value}))
+        compare_records(make_records(), make_records(judged_on=THEIRS, crafted_on=THEIRS, **{name: value}))
 
 
 def test_white_box_is_not_compared_with_transfer():
     attacked, spared = make_records(), make_records(judged_on=THEIRS)
     for two in ((attacked, spared), (spared, attacked)):
         with pytest.raises(DataError, match="differ in protocol"):
-            compare(*two)
-    assert compare(spared, make_records(judged_on=THIRD)).n == 3
-    assert compare(make_records(**CLEAN), make_records([True] * 3, **CLEAN)).only_second == 1
+            compare_records(*two)
+    assert compare_records(spared, make_records(judged_on=THIRD)).n == 3
+    assert compare_records(make_records(**CLEAN), make_records([True] * 3, **CLEAN)).only_second == 1
 
 
 def test_settings_are_the_same_before_and_after_they_were_written():
     first, second = make_records(settings={"parts": ("a", "b")}), make_records(settings={"parts": ["a", "b"]})
-    assert compare(first, second).difference == 0.0
+    assert compare_records(first, second).difference == 0.0
 
 
 # Classes

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from tiny_systems import make_network, make_table
 
 from unfool.core.errors import DataError, SpecError
+from unfool.core.progress import silent
 from unfool.core.streams import Streams
 from unfool.data.corruptions import CORRUPTIONS, corrupted
 from unfool.evaluation import judge, wilson
@@ -66,8 +67,8 @@ def test_all_corruptions_at_all_severities_by_default(network):
 def test_the_batch_size_changes_nothing_and_every_batch_is_reported(network, table, batch_size):
     told = []
     found, expected = (
-        judge_corrupted(network, table, names=["snow", "glass-blur"], severities=[5], batch_size=size, report=report)
-        for size, report in ((batch_size, lambda done, count: told.append((done, count))), (250, None))
+        judge_corrupted(network, table, names=["snow", "glass-blur"], severities=[5], batch_size=size, progress=report)
+        for size, report in ((batch_size, lambda what, done, count: told.append((done, count))), (250, silent))
     )
     for one, other in zip(found, expected, strict=True):
         assert one.correct == other.correct

@@ -44,7 +44,7 @@ def test_a_finished_folder_is_read_and_not_crafted_again(tmp_path):
             craft(network, table, attack, folder=tmp_path / "kept", batch_size=5)
     finally:
         handle.remove()
-    again = craft(network, table, attack, folder=tmp_path / "kept", report=lambda *done: told.append(done))
+    again = craft(network, table, attack, folder=tmp_path / "kept", progress=lambda what, *done: told.append(done))
     assert torch.equal(first.images, again.images)
     assert first.cpu_seconds == again.cpu_seconds
     assert told == [(5, 12), (10, 12), (12, 12)]

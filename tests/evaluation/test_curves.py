@@ -8,11 +8,16 @@ from tiny_systems import make_network, make_table
 
 from unfool.attacks import make_attack
 from unfool.core.errors import SpecError
+from unfool.core.threat import ThreatModel
 from unfool.evaluation import craft, judge
-from unfool.evaluation.curves import curve_over_eps, curve_over_steps
+from unfool.evaluation.curves import CurvePoints, curve
 from unfool.evaluation.statistics.comparison import worst_case
 
 EPSILONS = ["0", "4/255", "8/255", "16/255", "0.2", "0.5"]
+
+
+def over(epsilons, norm="linf"):
+    return CurvePoints(threats=tuple(ThreatModel.parse(f"{norm}:{eps}") for eps in epsilons))
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +41,7 @@ def whole(network, table, text, threat):
 
 @pytest.fixture(scope="module")
 def over_eps(network, table):
-    return curve_over_eps(network, table, "pgd-10", "linf", EPSILONS)
+    return curve(network, table, "pgd-10", over(EPSILONS))
 
 
 def test_accuracy_over_eps_is_the_worst_case_up_to_it(network, table, over_eps):
@@ -84,7 +89,7 @@ def test_a_point_costs_what_its_standing_images_cost(network, table, over_eps):
 
 def test_accuracy_over_steps(network, table):
     steps = [1, 3, 10]
-    points = curve_over_steps(network, table, "pgd:random_start=false", steps, "linf:8/255")
+    points = curve(network, table, "pgd-20:random_start=false", CurvePoints(steps=steps))
     full = [whole(network, table, f"pgd-{count}:random_start=false", "linf:8/255") for count in steps]
     for place, (count, point) in enumerate(zip(steps, points, strict=True)):
         assert (point.attack, point.settings["steps"], point.settings["random_start"]) == (f"pgd-{count}", count, False)
@@ -93,28 +98,43 @@ def test_accuracy_over_steps(network, table):
     assert sum(point.model_images for point in points) < sum(one.model_images for one in full)
 
 
+def test_an_attack_object_keeps_its_settings(network, table):
+    attack = make_attack("pgd-7:random_start=false", "linf:8/255")
+    by_name = curve(network, table, "pgd-7:random_start=false", CurvePoints(steps=(1, 3)))
+    for each, wanted in zip(curve(network, table, attack, CurvePoints(steps=(1, 3))), by_name, strict=True):
+        assert (each.attack, each.settings, each.losses) == (wanted.attack, wanted.settings, wanted.losses)
+    (point,) = curve(network, table, attack, over(["0.1"]))
+    assert (point.threat, point.settings["random_start"], point.settings["steps"]) == ("linf:0.1", False, 7)
+
+
 def test_options_are_passed_on_and_points_are_reported(network, table):
     reported = []
-    points = curve_over_eps(
+    points = curve(
         network,
         table,
         "fgsm",
-        "l2",
-        ["0.1", "0.2"],
+        over(["0.1", "0.2"], "l2"),
         column="parity",
         seed=6,
-        report=lambda *told: reported.append(told),
+        progress=lambda *at: reported.append(at),
     )
-    assert reported == [(1, 2), (2, 2)]
+    assert reported == [("curve over eps", 1, 2), ("curve over eps", 2, 2)]
     assert {point.seed for point in points} == {6}
     assert points[0].labels == table.columns["parity"].tolist()
     assert [point.threat for point in points] == ["l2:0.1", "l2:0.2"]
 
 
 @pytest.mark.parametrize("epsilons", [[], ["0.2", "0.1"], ["0.1", "0.1"], ["1/255", "8"], ["a"]])
-def test_epsilons_that_do_not_ascend_are_refused(network, table, epsilons):
+def test_epsilons_that_do_not_ascend_are_refused(epsilons):
     with pytest.raises(SpecError):
-        curve_over_eps(network, table, "fgsm", "linf", epsilons)
+        over(epsilons)
+
+
+def test_a_curve_is_over_one_thing_in_one_norm():
+    with pytest.raises(SpecError, match="one norm"):
+        CurvePoints(threats=(ThreatModel.parse("linf:0.1"), ThreatModel.parse("l2:0.2")))
+    with pytest.raises(SpecError, match="not both"):
+        CurvePoints(threats=(ThreatModel.parse("linf:0.1"),), steps=(1,))
 
 
 @pytest.mark.parametrize(
@@ -122,4 +142,4 @@ def test_epsilons_that_do_not_ascend_are_refused(network, table, epsilons):
 )
 def test_steps_that_do_not_ascend_and_families_without_steps_are_refused(network, table, family, steps):
     with pytest.raises(SpecError):
-        curve_over_steps(network, table, family, steps, "linf:8/255")
+        curve(network, table, family, CurvePoints(steps=steps))

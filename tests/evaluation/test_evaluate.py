@@ -1,18 +1,22 @@
 """The one call: every figure is the one that its parts give alone, and every doubt reaches the result."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
 from tiny_systems import Gives, make_network, make_table
 
 from unfool import adapt, craft, evaluate, judge, make_attack
-from unfool.core.errors import SpecError, UnfoolWarning
-from unfool.evaluation.crafting.evaluation_folder import attack_folder, forget
+from unfool.core.errors import SpecError, UnfoolError, UnfoolWarning
+from unfool.evaluation.crafting.evaluation_folder import attack_folder, discard
+from unfool.evaluation.curves import CurvePoints
 from unfool.evaluation.results_check import check_results
+from unfool.evaluation.settings import EvaluationSettings
 from unfool.evaluation.statistics.sequential import evaluate_claim
 
 ATTACKS = ["fgsm", "pgd-3:restarts=2"]
+QUICK = EvaluationSettings(reliability=False)
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +35,9 @@ def plain(rows):
 
 
 def test_rows_are_what_crafting_and_judging_give(network, table):
-    found = evaluate(network, table, ATTACKS, name="ours", threat="l2:0.5", seed=4, reliability=False)
+    found = evaluate(
+        network, table, ATTACKS, name="ours", settings=EvaluationSettings(threat="l2:0.5", seed=4, reliability=False)
+    )
     wanted = [judge(network, table).row("ours")]
     correct = torch.ones(24, dtype=torch.bool)
     for text in ATTACKS:
@@ -55,7 +61,7 @@ def test_rows_are_what_crafting_and_judging_give(network, table):
 
 
 def test_the_same_call_gives_the_same_rows(network, table):
-    first, second = (evaluate(network, table, ["pgd-3"], reliability=False) for _ in range(2))
+    first, second = (evaluate(network, table, ["pgd-3"], settings=QUICK) for _ in range(2))
     assert plain(first.rows) == plain(second.rows)
 
 
@@ -64,7 +70,7 @@ def test_stored_sets_join_the_worst_case_where_they_fit(network, table):
     fitting = craft(other, table, make_attack("pgd-5:goal=last", "linf:8/255"))
     elsewhere = craft(other, table, make_attack("fgsm", "linf:4/255"))
     stored = {"a": fitting, "b": elsewhere}
-    found = evaluate(network, table, ["fgsm"], on=stored, reliability=False)
+    found = evaluate(network, table, ["fgsm"], stored_sets=stored, settings=QUICK)
     assert [(row.attack, row.protocol, row.settings.get("on")) for row in found.rows] == [
         ("none", "clean", None),
         ("fgsm", "white-box", None),
@@ -73,14 +79,16 @@ def test_stored_sets_join_the_worst_case_where_they_fit(network, table):
         ("worst-case", "white-box", None),
     ]
     assert [one["attack"] for one in found.records[-1].settings["attacks"]] == ["fgsm", "pgd-5"]
-    alone = evaluate(network, None, on=stored)
+    alone = evaluate(network, None, stored_sets=stored)
     assert [row.protocol for row in alone.rows] == ["transfer", "transfer"]
     check_results(found.to_json())
     check_results(alone.to_json())
 
 
 def test_reliability_sees_what_was_evaluated(network, table):
-    found = evaluate(network, table, ["fgsm:step_size=1/255"], on={"a": craft(make_network(1), table, _last())})
+    found = evaluate(
+        network, table, ["fgsm:step_size=1/255"], stored_sets={"a": craft(make_network(1), table, _last())}
+    )
     assert found.reliability is not None
     flags = {flag.name for flag in found.reliability.flags}
     assert "short-steps" in flags
@@ -96,19 +104,24 @@ def _last():
 def test_doubts_name_flat_rows_and_failed_strength_tests(table):
     labels = table.labels()
     constant = Gives(lambda images: torch.nn.functional.one_hot(torch.zeros(len(images), dtype=torch.int64), 4) * 1.0)
-    found = evaluate(constant, table, ["pgd-2"], reliability=False)
+    found = evaluate(constant, table, ["pgd-2"], settings=QUICK)
     standing = int((labels == 0).sum())
     assert standing > 1
     assert found.doubts == [f"pgd-2: the attacked network gave no gradient on {standing} of 24 images"]
-    assert evaluate(make_network(), table, ["pgd-2"], reliability=False).doubts == []
-    weak = evaluate(make_network(), table, ["pgd-1:step_size=0"], strength=True, reliability=False)
+    assert evaluate(make_network(), table, ["pgd-2"], settings=QUICK).doubts == []
+    weak = evaluate(
+        make_network(),
+        table,
+        ["pgd-1:step_size=0"],
+        settings=EvaluationSettings(binarization_test=True, reliability=False),
+    )
     assert len(weak.doubts) == 1
     assert "FAILED" in weak.doubts[0]
 
 
 def test_a_claim_stops_the_attack(network, table):
     alone = evaluate_claim(network, table, make_attack("fgsm", "linf:8/255"), "<0.999")
-    found = evaluate(network, table, ["fgsm"], claim="<0.999", reliability=False)
+    found = evaluate(network, table, ["fgsm"], settings=EvaluationSettings(claim="<0.999", reliability=False))
     assert found.claim is not None
     assert found.claim.verdict == alone.verdict == "holds"
     assert [row.attack for row in found.rows] == ["none", "fgsm"]
@@ -126,7 +139,9 @@ def test_a_claim_stops_the_attack(network, table):
     ],
 )
 def test_curves_become_rows_of_their_own(network, table, curve, attack, points):
-    found = evaluate(network, table, [attack], curve=curve, reliability=False)
+    found = evaluate(
+        network, table, [attack], settings=EvaluationSettings(curve=CurvePoints.parse(curve), reliability=False)
+    )
     rows = [row for row in found.rows if "curve" in row.settings]
     assert [(row.attack, row.threat) for row in rows] == points
     shares = [row.accuracy for row in rows]
@@ -136,7 +151,11 @@ def test_curves_become_rows_of_their_own(network, table, curve, attack, points):
 
 
 def test_corruptions_are_summed_up(network, table):
-    found = evaluate(network, table, corruptions=True, severities=(5, 1, 5), reliability=False).to_json()["corruptions"]
+    found = evaluate(
+        network,
+        table,
+        settings=EvaluationSettings(corruptions=True, severities=(5, 1, 5), reliability=False),
+    ).to_json()["corruptions"]
     shares = {(one["corruption"], one["severity"]): one["accuracy"] for one in found["under"]}
     assert len(shares) == 30
     assert found["accuracy"] == pytest.approx(sum(shares.values()) / 30, abs=1e-5)
@@ -145,14 +164,14 @@ def test_corruptions_are_summed_up(network, table):
 
 
 def test_an_interrupted_evaluation_goes_on(network, table, tmp_path, monkeypatch):
-    whole = evaluate(network, table, ATTACKS, reliability=False)
+    whole = evaluate(network, table, ATTACKS, settings=QUICK)
 
-    def stopped(what, done, total):
+    def stopped(what, done, total, note=""):
         if what == ATTACKS[1]:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        evaluate(network, table, ATTACKS, folder=tmp_path / "state", report=stopped, reliability=False)
+        evaluate(network, table, ATTACKS, folder=tmp_path / "state", progress=stopped, settings=QUICK)
     first = attack_folder(tmp_path / "state", ATTACKS[0], make_attack(ATTACKS[0], "linf:8/255"))
     assert first is not None
     assert list(first.glob("batch-*"))
@@ -160,14 +179,14 @@ def test_an_interrupted_evaluation_goes_on(network, table, tmp_path, monkeypatch
     attack = type(make_attack("fgsm", "linf:8/255"))
     against = attack.__call__
     monkeypatch.setattr(attack, "__call__", lambda self, *a, **k: seen.append(self.name) or against(self, *a, **k))
-    resumed = evaluate(network, table, ATTACKS, folder=tmp_path / "state", reliability=False)
+    resumed = evaluate(network, table, ATTACKS, folder=tmp_path / "state", settings=QUICK)
     assert seen == ["pgd-3"]
     assert plain(resumed.rows) == plain(whole.rows)
     assert [(one.correct, one.losses, one.distances) for one in resumed.records] == [
         (one.correct, one.losses, one.distances) for one in whole.records
     ]
     (tmp_path / "state" / "mine.txt").write_text("the user's own")
-    forget(tmp_path / "state", ATTACKS, "linf:8/255")
+    discard(tmp_path / "state", ATTACKS, "linf:8/255")
     assert [path.name for path in (tmp_path / "state").iterdir()] == ["mine.txt"]
 
 
@@ -190,20 +209,24 @@ def test_settings_that_make_no_sense_are_refused_before_any_work(table, attacks,
     def untouchable(images):
         pytest.fail("looked at an image")
 
+    def run():
+        values = {"curve": CurvePoints.parse(settings["curve"])} if "curve" in settings else settings
+        evaluate(Gives(untouchable), table, attacks, settings=EvaluationSettings(**values))
+
     with pytest.raises(SpecError) as caught:
-        evaluate(Gives(untouchable), table, attacks, **settings)
+        run()
     assert piece in str(caught.value)
 
 
 def test_there_must_be_something_to_judge_on(network):
     for attacks, stored in ((["fgsm"], {}), ([], {})):
         with pytest.raises(SpecError, match="give a table"):
-            evaluate(network, None, attacks, on=stored)
+            evaluate(network, None, attacks, stored_sets=stored)
 
 
 def test_five_lines_for_a_foreign_module(table):
     module = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(2), torch.nn.Flatten(), torch.nn.Linear(12, 4)).eval()
-    found = evaluate(adapt(module, mean="0.5", std="0.25"), table, ["pgd-2"], reliability=False)
+    found = evaluate(adapt(module, mean="0.5", std="0.25"), table, ["pgd-2"], settings=QUICK)
     assert [row.protocol for row in found.rows] == ["clean", "white-box"]
 
 
@@ -221,7 +244,69 @@ class Uncopied(torch.nn.Module):
 
 def test_a_module_that_cannot_be_copied_is_attacked_itself(network, table):
     with pytest.warns(UnfoolWarning, match="Uncopied cannot be copied"):
-        found = evaluate(Uncopied(network), table, ["pgd-2"], reliability=False)
+        found = evaluate(Uncopied(network), table, ["pgd-2"], settings=QUICK)
     assert [row.protocol for row in found.rows] == ["clean", "white-box"]
     with pytest.raises(SpecError, match="Uncopied cannot be copied"):
-        evaluate(Uncopied(network), table, ["pgd-2"], precision="bf16", reliability=False)
+        evaluate(Uncopied(network), table, ["pgd-2"], settings=EvaluationSettings(precision="bf16", reliability=False))
+
+
+def test_one_attack_needs_no_list_and_an_object_is_as_good_as_its_name(network, table):
+    by_name = evaluate(network, table, "fgsm", settings=QUICK)
+    attack = make_attack("fgsm", "linf:8/255")
+    for attacks in (attack, [attack], (attack, "fgsm")):
+        assert plain(evaluate(network, table, attacks, settings=QUICK).rows) == plain(by_name.rows)
+
+
+def test_the_threat_model_of_objects_is_that_of_the_evaluation(network, table):
+    found = evaluate(network, table, [make_attack("pgd-2:restarts=2", "l2:0.5"), "fgsm"], settings=QUICK)
+    assert [(row.attack, row.threat, row.settings) for row in found.rows] == [
+        ("none", "l2:0.5", {}),
+        ("pgd-2", "l2:0.5", {"restarts": 2}),
+        ("fgsm", "l2:0.5", {}),
+        ("worst-case", "l2:0.5", {}),
+    ]
+    with pytest.raises(SpecError, match=r"fgsm stays within l2:0.5, and the evaluation is of linf:8/255"):
+        evaluate(network, table, make_attack("fgsm", "l2:0.5"), settings=EvaluationSettings(threat="linf:8/255"))
+    with pytest.raises(SpecError, match="stays within linf:1/255"):
+        evaluate(network, table, [make_attack("fgsm", "l2:0.5"), make_attack("fgsm", "linf:1/255")])
+
+
+def test_tensors_are_a_table(network, table):
+    images, labels = table.batch().images, table.labels()
+    found = evaluate(network, (images, labels), "fgsm", settings=QUICK)
+    of_table = evaluate(network, table, "fgsm", settings=QUICK)
+    assert [row.accuracy for row in found.rows] == [row.accuracy for row in of_table.rows]
+    examples = craft(network, (images, labels), "fgsm", threat="l2:0.5")
+    assert torch.equal(examples.images, craft(network, table, make_attack("fgsm", "l2:0.5")).images)
+    assert judge(network, (images, labels)).correct == judge(network, table).correct
+
+
+@pytest.mark.parametrize(
+    ("attacks", "piece"),
+    [
+        (3, "a int is no attack"),
+        ([3], "a int is no attack"),
+        ([torch.zeros(2)], "a Tensor is no attack"),
+        ("f", "unknown attack 'f'"),
+    ],
+)
+def test_what_is_no_attack_is_refused_in_one_line(network, table, attacks, piece):
+    with pytest.raises(SpecError, match=piece):
+        evaluate(network, table, attacks)
+
+
+def test_attacks_that_share_a_name_are_told_apart_or_refused(network, table):
+    one = make_attack("pgd-2", "linf:8/255")
+    other = replace(one, parts=make_attack("pgd-3", "linf:8/255").parts)
+    with pytest.raises(SpecError, match="two different attacks are called pgd-2"):
+        evaluate(network, table, [one, other])
+    found = evaluate(network, table, [one, make_attack("pgd-2:step_size=0.01", "linf:8/255")], settings=QUICK)
+    assert [row.settings for row in found.rows[1:3]] == [{}, {"step_size": 0.01}]
+    check_results(found.to_json())
+
+
+@pytest.mark.parametrize("data", [None, 3, {"a": 1}, (1, 2, 3), torch.zeros(2, 3, 4, 4)])
+def test_what_is_no_data_is_refused_in_one_line(network, data):
+    with pytest.raises(UnfoolError) as caught:
+        evaluate(network, data, "fgsm")
+    assert "\n" not in str(caught.value)

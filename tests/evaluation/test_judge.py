@@ -157,8 +157,8 @@ def test_costs_are_counted(network, table, examples):
     assert found.model_images == len(table) + examples.model_images
     assert found.cpu_seconds >= examples.cpu_seconds > 0
     reported = []
-    craft(network, table, make_attack("fgsm", THREAT), batch_size=7, report=lambda *told: reported.append(told))
-    assert reported == [(7, 20), (14, 20), (20, 20)]
+    craft(network, table, make_attack("fgsm", THREAT), batch_size=7, progress=lambda *at: reported.append(at))
+    assert reported == [("fgsm", done, 20) for done in (7, 14, 20)]
 
 
 def test_a_network_without_a_gradient_is_flagged(table):

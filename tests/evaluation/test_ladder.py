@@ -21,7 +21,7 @@ from unfool.defenses import make_defense
 from unfool.defenses.gate import Gate
 from unfool.evaluation import craft, judge
 from unfool.evaluation.adaptive.engines import WarmStarts
-from unfool.evaluation.adaptive.ladder import forget_ladder, ladder
+from unfool.evaluation.adaptive.ladder import discard_ladder, ladder
 from unfool.evaluation.adaptive.rungs import LadderSettings, make_rung
 from unfool.evaluation.results_check import check_results
 from unfool.evaluation.statistics.intervals import wilson
@@ -277,12 +277,12 @@ def test_stopped_between_rungs_it_goes_on_and_ends_the_same(reverse, told, tmp_p
     class StoppedError(Exception):
         pass
 
-    def stop(what, done, total):
+    def stop(what, done, total, note=""):
         if what.startswith("(d)"):
             raise StoppedError
 
     with pytest.raises(StoppedError):
-        ladder(reverse, told, attack="fgsm", rungs="acd", folder=folder, report=stop, **FEW)
+        ladder(reverse, told, attack="fgsm", rungs="acd", folder=folder, progress=stop, **FEW)
     crafted = {path: path.stat().st_mtime_ns for path in folder.glob("[ac]/batch-*")}
     assert len(crafted) == 2
     again = ladder(reverse, told, attack="fgsm", rungs="acd", folder=folder, **FEW)
@@ -295,7 +295,7 @@ def test_stopped_between_rungs_it_goes_on_and_ends_the_same(reverse, told, tmp_p
     other = make_defense(REVERSE.replace("steps=2", "steps=3"), reverse.network, {"label": 4}, data=make_table(20))
     with pytest.raises(OutputError, match="crafted_on"):
         ladder(other, told, attack="fgsm", rungs="ac", folder=folder, **FEW)
-    forget_ladder(folder)
+    discard_ladder(folder)
     assert not folder.exists()
 
 

@@ -8,7 +8,7 @@ from scipy.stats import binomtest
 from unfool.core.errors import DataError
 from unfool.evaluation import Records
 from unfool.evaluation.adaptive.ladder_result import Ladder, restricted
-from unfool.evaluation.statistics.comparison import compare, worst_case
+from unfool.evaluation.statistics.comparison import compare_records, worst_case
 
 NETWORK, DEFENSE = "1" * 16, "2" * 16
 
@@ -53,7 +53,7 @@ def made(static, replayed, adaptive):
         clean=(clean, clean),
         sets={},
         worst=worst,
-        against=compare(*alike),
+        against=compare_records(*alike),
         price=21,
     )
 

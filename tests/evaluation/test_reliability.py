@@ -324,7 +324,9 @@ def test_the_same_seed_gives_the_same_report_and_the_model_is_left_as_it_was(qui
     before, state = copy.deepcopy(model.state_dict()), torch.random.get_rng_state()
     told = []
     with torch.inference_mode():
-        found = reliability(model, attacked, threat="linf:0.03", images=16, report=lambda *done: told.append(done))
+        found = reliability(
+            model, attacked, threat="linf:0.03", images=16, progress=lambda what, *done: told.append(done)
+        )
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert all(parameter.requires_grad and parameter.grad is None for parameter in model.parameters())
     assert all(part.training for part in model.modules())

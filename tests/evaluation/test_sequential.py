@@ -19,7 +19,7 @@ from unfool.attacks import make_attack
 from unfool.core.errors import DataError, SpecError
 from unfool.evaluation import craft, judge, wilson
 from unfool.evaluation.statistics.sequential import (
-    Claim,
+    AccuracyClaim,
     SequentialTest,
     anytime_interval,
     evaluate_claim,
@@ -198,9 +198,9 @@ def test_the_test_itself_in_simulation():
     [(">=0.45", ">=", 0.45), (" <= 0.1 ", "<=", 0.1), (">.3", ">", 0.3), ("<1/3", "<", 1 / 3), ("<9e-2", "<", 0.09)],
 )
 def test_claims_are_read(text, relation, bound):
-    claim = Claim.parse(text)
-    assert claim == Claim(relation, bound)
-    assert Claim.parse(str(claim)).bound == pytest.approx(bound, rel=1e-5)
+    claim = AccuracyClaim.parse(text)
+    assert claim == AccuracyClaim(relation, bound)
+    assert AccuracyClaim.parse(str(claim)).bound == pytest.approx(bound, rel=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -224,7 +224,7 @@ def test_claims_are_read(text, relation, bound):
 )
 def test_what_is_no_claim_is_refused(text):
     with pytest.raises(SpecError) as error:
-        Claim.parse(text)
+        AccuracyClaim.parse(text)
     assert "\n" not in str(error.value)
 
 
@@ -299,7 +299,7 @@ def table(network):
 def test_attacks_stop_once_the_claim_is_settled(network, table, threat, claim, verdict):
     reported = []
     attack = make_attack("pgd-10", threat)
-    found = evaluate_claim(network, table, attack, claim, batch_size=4, report=lambda *told: reported.append(told))
+    found = evaluate_claim(network, table, attack, claim, batch_size=4, progress=lambda what, *at: reported.append(at))
     assert found.verdict == verdict
     assert (found.records.count, found.available, reported) == (8, 40, [(4, 40), (8, 40)])
     assert found.records.ids == table.ids[order(table.ids, 0)][:8].tolist()

@@ -218,14 +218,14 @@ def test_nothing_depends_on_batch_mates(digits, monkeypatch):
     def results():
         done = []
         result = strength(
-            network, table, make_attack("pgd-10", LINF), images=16, inner=20, report=lambda *at: done.append(at)
+            network, table, make_attack("pgd-10", LINF), images=16, inner=20, progress=lambda *at: done.append(at)
         )
         return result, done
 
     whole, _ = results()
     monkeypatch.setattr(importlib.import_module("unfool.evaluation.reliability.binarization_test"), "BATCH_SIZE", 7)
     split, done = results()
-    assert done == [(7, 16), (14, 16), (16, 16)]
+    assert done == [("binarization test of pgd-10", count, 16) for count in (7, 14, 16)]
     assert 0 < whole.success < 1
     assert split.success == whole.success
     assert split.cost["model_images"] == whole.cost["model_images"]

@@ -1,4 +1,4 @@
-"""Progress of long work, told the same way everywhere."""
+"""Progress of long work, reported the same way everywhere."""
 
 from __future__ import annotations
 
@@ -13,3 +13,12 @@ class Progress(Protocol):
 
 def silent(what: str, done: int, total: int, note: str = "") -> None:
     """Progress that nobody watches."""
+
+
+def renamed(progress: Progress, what: str) -> Progress:
+    """Progress that always names ``what`` as the work, whatever the worker calls it."""
+
+    def advance(_: str, done: int, total: int, note: str = "") -> None:
+        progress(what, done, total, note)
+
+    return advance

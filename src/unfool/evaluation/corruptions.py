@@ -12,12 +12,14 @@ from torch import Tensor, nn
 
 from unfool.core.batch import Batch
 from unfool.core.errors import DataError
+from unfool.core.progress import Progress, silent
 from unfool.core.streams import Streams
 from unfool.core.threat import ThreatModel
+from unfool.data.as_table import TableLike, as_table
 from unfool.data.corruptions import CORRUPTIONS, SEVERITIES, corrupted
 from unfool.data.corruptions.base import check_corruption
 from unfool.data.table import Table
-from unfool.evaluation.crafting.batches import BATCH_SIZE, Report, device_of, spans
+from unfool.evaluation.crafting.batches import BATCH_SIZE, device_of, spans
 from unfool.evaluation.judge import checked_logits
 from unfool.evaluation.records import NO_ATTACK, Records
 from unfool.evaluation.statistics.intervals import wilson
@@ -74,23 +76,24 @@ class _Judged:
 
 def judge_corrupted(
     model: nn.Module,
-    table: Table,
+    data: TableLike,
     *,
     names: Iterable[str] | None = None,
     severities: Iterable[int] = SEVERITIES,
     column: str | None = None,
     seed: int = 0,
     batch_size: int = BATCH_SIZE,
-    report: Report | None = None,
+    progress: Progress = silent,
 ) -> list[Records]:
     """Classify every image of a table under every corruption of ``names`` (default: all) at every severity.
 
     One record set per corruption and severity, in this order; ``settings`` say which, and go into its row by
     ``records.row(model, settings=records.settings)``. They are clean records (nobody was attacked) whose distances are
-    how far the corruption went. ``column`` names the labels, ``seed`` fixes the corruptions' draws; ``report`` is told
-    after each batch. The model is judged in eval mode and given back as it was. Raises SpecError for unknown names and
-    severities, otherwise what ``judge`` raises.
+    how far the corruption went. ``column`` names the labels, ``seed`` fixes the corruptions' draws. The model is
+    evaluated in eval mode and left as it was. Raises SpecError for unknown names and severities, otherwise what
+    `judge` raises.
     """
+    table = as_table(data)
     chosen, levels = tuple(CORRUPTIONS if names is None else names), tuple(severities)
     judged = [_Judged(name, severity) for name in chosen for severity in levels]
     for each in judged:
@@ -103,8 +106,7 @@ def judge_corrupted(
             batch = table.batch(torch.arange(len(table))[span], device)
             for each in judged:
                 each.add(model, batch, labels[span].to(device), streams)
-            if report is not None:
-                report(span.stop, len(table))
+            progress("corruptions", span.stop, len(table))
     return [each.records(table, seed) for each in judged]
 
 

@@ -9,115 +9,157 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import re
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
+from pydantic import Field
 from torch import nn
 
 from unfool.attacks import Attack, ProxySettings, make_attack
-from unfool.core.config import parse_settings
+from unfool.core.config import configured, parse_settings
 from unfool.core.errors import SpecError
+from unfool.core.progress import Progress, silent
 from unfool.core.threat import ThreatModel
+from unfool.data.as_table import TableLike, as_table
 from unfool.data.table import Table
-from unfool.evaluation.crafting.batches import Report
+from unfool.evaluation.crafting.chosen_attacks import AttackLike, choose_attack, unusual_settings
 from unfool.evaluation.crafting.craft import craft
 from unfool.evaluation.judge import judge
 from unfool.evaluation.records import Records
 from unfool.evaluation.statistics.comparison import PER_IMAGE, total
 
 
-def curve_over_eps(
+@configured
+class CurvePoints:
+    """Where a curve is evaluated: in balls of several sizes, or after several numbers of steps.
+
+    Raises:
+        SpecError: Both or neither, threat models of several norms, or points that do not ascend.
+
+    Example:
+        >>> from unfool import CurvePoints
+        >>> CurvePoints(steps=(1, 10, 100)).over
+        'steps'
+        >>> [str(threat) for threat in CurvePoints.parse("eps=2/255,8/255", "linf").threats]
+        ['linf:2/255', 'linf:8/255']
+    """
+
+    threats: tuple[ThreatModel, ...] = Field(default=(), description="Threat models of one norm, eps ascending.")
+    steps: tuple[int, ...] = Field(default=(), description="Numbers of steps, ascending.")
+
+    def __post_init__(self) -> None:
+        if bool(self.threats) == bool(self.steps):
+            raise SpecError("a curve is over eps or over steps; give threats or steps, and not both")
+        if len({threat.norm_name for threat in self.threats}) > 1:
+            raise SpecError(f"a curve over eps is of one norm; these are {', '.join(map(str, self.threats))}")
+        _check_ascending(self.over, [threat.eps for threat in self.threats] or self.steps)
+
+    @property
+    def over(self) -> str:
+        """What the curve runs over: eps or steps."""
+        return "eps" if self.threats else "steps"
+
+    @classmethod
+    def parse(cls, text: str, norm: str = "linf") -> CurvePoints:
+        """Read ``eps=2/255,4/255``, in a norm, or ``steps=1,10,100``; raises SpecError."""
+        over, equals, values = text.partition("=")
+        if over not in ("eps", "steps") or not equals:
+            raise SpecError(f"curve {text!r} is not understood; write eps=2/255,4/255,8/255 or steps=1,10,100")
+        points = [value.strip() for value in values.split(",")]
+        for point in points:
+            if over == "steps" and not point.isdecimal():
+                raise SpecError(f"steps {point!r} of curve {text!r} is no whole number; write steps=1,10,100")
+        if over == "steps":
+            return cls(steps=tuple(int(point) for point in points))
+        return cls(threats=tuple(ThreatModel.parse(f"{norm}:{point}") for point in points))
+
+
+def curve(
     model: nn.Module,
-    table: Table,
-    attack: str,
-    norm: str,
-    epsilons: Sequence[str],
+    data: TableLike,
+    attack: AttackLike,
+    points: CurvePoints,
     *,
+    threat: ThreatModel | str | None = None,
     column: str | None = None,
     seed: int = 0,
     proxy: ProxySettings | None = None,
-    report: Report | None = None,
+    progress: Progress = silent,
 ) -> list[Records]:
-    """Records of one attack, such as ``pgd-20``, at each of ``epsilons``, such as ``["2/255", "4/255"]``, ascending.
+    """Records of one attack, such as ``pgd-20``, at each of ``points``.
 
-    A carried image keeps the loss and the distance at which it was first fooled. ``report`` is told points done and
-    points in all. Raises SpecError for epsilons that do not ascend, and what ``make_attack``, ``craft`` and ``judge``
-    raise.
+    A carried image keeps the loss and the distance at which it was first fooled. Over steps, every point starts anew on
+    the images that stood, from a random start of its own where the attack has one: it is the worst case over the
+    attacks up to it. The other arguments and errors are those of `craft`; SpecError for an attack that has no steps.
     """
-    threats = [ThreatModel.parse(f"{norm}:{eps}") for eps in epsilons]
-    _check_ascending("epsilons", [threat.eps for threat in threats])
-    attacks = [make_attack(attack, threat) for threat in threats]
-    return _curve(model, table, attacks, report, column=column, seed=seed, proxy=proxy)
+    if points.threats:
+        attacks = [_within(attack, point) for point in points.threats]
+    else:
+        within = choose_attack(attack, threat).attack.threat
+        attacks = [_of_steps(attack, count, within) for count in points.steps]
+    table = as_table(data)
+    records: list[Records] = []
+    for each in attacks:
+        records.append(_point(model, table, each, records[-1:], column=column, seed=seed, proxy=proxy))
+        progress(f"curve over {points.over}", len(records), len(attacks))
+    return records
 
 
-def curve_over_steps(
-    model: nn.Module,
-    table: Table,
-    family: str,
-    steps: Sequence[int],
-    threat: ThreatModel | str,
-    *,
-    column: str | None = None,
-    seed: int = 0,
-    proxy: ProxySettings | None = None,
-    report: Report | None = None,
-) -> list[Records]:
-    """Records of one family of attacks, such as ``pgd`` or ``pgd:restarts=2``, for each number of ``steps``, ascending.
+def _within(attack: AttackLike, threat: ThreatModel) -> Attack:
+    """An attack with another ball; its other settings stay."""
+    if isinstance(attack, str):
+        return make_attack(attack, threat)
+    return make_attack(attack.name, threat, unusual_settings(attack))
 
-    Every point starts anew on the images that stood, from a random start of its own where the family has one: it is the
-    worst case over the attacks up to it. ``report`` and errors are as for ``curve_over_eps``.
-    """
-    name, settings = parse_settings(family)
-    _check_ascending("steps", steps)
-    attacks = [make_attack(f"{name}-{count}", threat, settings) for count in steps]
-    return _curve(model, table, attacks, report, column=column, seed=seed, proxy=proxy)
+
+def _of_steps(attack: AttackLike, steps: int, threat: ThreatModel) -> Attack:
+    """An attack with another number of steps; its other settings stay."""
+    name, settings = (attack.name, unusual_settings(attack)) if isinstance(attack, Attack) else parse_settings(attack)
+    family = re.sub(r"-\d+$", "", name)
+    return make_attack(f"{family}-{steps}", threat, settings)
 
 
 def _check_ascending(what: str, values: Sequence[float]) -> None:
-    if not len(values) or any(later <= earlier for earlier, later in itertools.pairwise(values)):
+    if any(later <= earlier for earlier, later in itertools.pairwise(values)):
         raise SpecError(f"{what} {list(values)} do not ascend; give at least one, smallest first, each once")
 
 
-def _curve(
+def _point(
     model: nn.Module,
     table: Table,
-    attacks: Sequence[Attack],
-    report: Report | None,
-    **how: Any,
-) -> list[Records]:
-    """Each attack in turn on the images that stood under those before it."""
-    points: list[Records] = []
-    for attack in attacks:
-        standing = torch.tensor(points[-1].correct).nonzero().flatten() if points else torch.arange(len(table))
-        if points and not len(standing):
-            point = dataclasses.replace(
-                points[-1],
-                attack=attack.name,
-                threat=str(attack.threat),
-                settings=dict(attack.settings),
-                cpu_seconds=0.0,
-                model_images=0,
-                flat=0,
-            )
-        else:
-            examples = craft(model, table.subset(standing), attack, **how)
-            point = judge(model, examples)
-            if points:
-                point = _carried(points[-1], point, standing.numpy())
-        points.append(point)
-        if report is not None:
-            report(len(points), len(attacks))
-    return points
+    attack: Attack,
+    before: Sequence[Records],
+    *,
+    column: str | None,
+    seed: int,
+    proxy: ProxySettings | None,
+) -> Records:
+    """Records of an attack on the images that stood at the point ``before``, if any, with the others carried over."""
+    standing = torch.tensor(before[0].correct).nonzero().flatten() if before else torch.arange(len(table))
+    if not before or len(standing):
+        examples = craft(model, table.subset(standing), attack, column=column, seed=seed, proxy=proxy)
+        records = judge(model, examples)
+        return _carried(before[0], records, standing.numpy()) if before else records
+    return dataclasses.replace(
+        before[0],
+        attack=attack.name,
+        threat=str(attack.threat),
+        settings=dict(attack.settings),
+        cpu_seconds=0.0,
+        model_images=0,
+        flat=0,
+    )
 
 
-def _carried(before: Records, found: Records, rows: np.ndarray) -> Records:
-    """``found`` on all images: those beside ``rows`` are as they were before."""
+def _carried(before: Records, records: Records, rows: np.ndarray) -> Records:
+    """``records`` on all images: those beside ``rows`` are as they were before."""
     whole: dict[str, list[Any]] = {}
     for name in PER_IMAGE:
         values = np.array(getattr(before, name))
         if len(values):
-            values[rows] = getattr(found, name)
+            values[rows] = getattr(records, name)
         whole[name] = values.tolist()
-    return dataclasses.replace(found, **whole, fooled_by=total([before.fooled_by, found.fooled_by]))
+    return dataclasses.replace(records, **whole, fooled_by=total([before.fooled_by, records.fooled_by]))

@@ -1,131 +1,123 @@
-"""One call that judges a classifier: clean, attacked, on stored examples, and whether the figures can be believed."""
+"""One call that evaluates a classifier: clean, attacked, on stored examples, and checks whether to believe it."""
 
 from __future__ import annotations
 
-import re
-import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
-from pydantic import Field
 from torch import nn
 
-from unfool.attacks import Attack, ProxySettings, make_attack
-from unfool.core.config import build, configured, parse_settings
-from unfool.core.errors import SpecError, UnfoolWarning
-from unfool.core.spec import parse_number
+from unfool.attacks import ProxySettings
+from unfool.core.errors import SpecError
+from unfool.core.progress import Progress, renamed, silent
 from unfool.core.threat import ThreatModel
-from unfool.data.corruptions import SEVERITIES
+from unfool.data.as_table import TableLike, as_table
 from unfool.data.table import Table
 from unfool.evaluation.corruptions import judge_corrupted
 from unfool.evaluation.crafting.adversarial_set import AdversarialSet
 from unfool.evaluation.crafting.batches import BATCH_SIZE
+from unfool.evaluation.crafting.chosen_attacks import AttackLike, ChosenAttack
 from unfool.evaluation.crafting.craft import craft
 from unfool.evaluation.crafting.evaluation_folder import attack_folder
-from unfool.evaluation.curves import curve_over_eps, curve_over_steps
+from unfool.evaluation.crafting.proxy import proxy_for
+from unfool.evaluation.curves import CurvePoints, curve
 from unfool.evaluation.evaluation import Evaluation
 from unfool.evaluation.judge import judge
 from unfool.evaluation.records import Records
 from unfool.evaluation.reliability.binarization_test import Strength, strength
 from unfool.evaluation.reliability.report import Reliability, reliability
 from unfool.evaluation.rows import Row
-from unfool.evaluation.statistics.comparison import by_class, worst_case
-from unfool.evaluation.statistics.sequential import LOOK, Claim, SequentialResult, evaluate_claim
-
-Report = Callable[[str, int, int], None]
-"""Told what is being done, how much of it is done, and how much there is."""
-
-
-@configured
-class EvaluationSettings:
-    """How a classifier is judged.
-
-    ``precision`` is that of the attacks' search, ``batch_size`` by default what memory allows. ``claim`` (``>=0.45``)
-    stops the one attack as soon as it is settled with error rate ``alpha``. ``curve`` is ``eps=2/255,4/255`` or
-    ``steps=1,10,100``. ``corruptions`` adds the fifteen common ones at these ``severities``, ``strength`` tests the
-    attacks on planted examples, and ``reliability`` asks whether all this can be believed.
-    """
-
-    threat: str = "linf:8/255"
-    seed: int = Field(default=0, ge=0)
-    precision: Literal["fp32", "bf16"] = "fp32"
-    batch_size: int | None = Field(default=None, ge=1)
-    claim: str | None = None
-    alpha: float = Field(default=0.05, gt=0, lt=1)
-    curve: str | None = None
-    corruptions: bool = False
-    severities: tuple[Annotated[int, Field(ge=1, le=len(SEVERITIES))], ...] = SEVERITIES
-    strength: bool = False
-    reliability: bool = True
-
-
-def check_evaluation(
-    attacks: Sequence[str], settings: Mapping[str, Any]
-) -> tuple[EvaluationSettings, dict[str, Attack]]:
-    """The settings and attacks of an evaluation, checked before a model or an image is touched; raises SpecError."""
-    chosen = build(EvaluationSettings, settings, "the evaluation")
-    made = {text: make_attack(text, chosen.threat) for text in dict.fromkeys(attacks)}
-    for what in ("claim", "curve"):
-        value = getattr(chosen, what)
-        if value is not None and len(made) != 1:
-            raise SpecError(f"{what} {value!r} is about one attack; give exactly one, such as autoattack")
-    if chosen.claim is not None:
-        Claim.parse(chosen.claim)
-    if chosen.curve is not None:
-        _read_curve(chosen.curve)
-    return chosen, made
+from unfool.evaluation.settings import EvaluationSettings, check_evaluation
+from unfool.evaluation.statistics.comparison import ClassAccuracy, by_class, worst_case
+from unfool.evaluation.statistics.sequential import LOOK, AccuracyClaim, SequentialResult, evaluate_claim
 
 
 def evaluate(
     model: nn.Module,
-    table: Table | None,
-    attacks: Sequence[str] = (),
+    data: TableLike | None = None,
+    attacks: AttackLike | Sequence[AttackLike] = (),
     *,
+    settings: EvaluationSettings | None = None,
     name: str = "model",
     column: str | None = None,
-    on: Mapping[str, AdversarialSet] | None = None,
+    stored_sets: Mapping[str, AdversarialSet] | None = None,
     folder: str | Path | None = None,
-    report: Report | None = None,
-    **settings: Any,
+    progress: Progress = silent,
 ) -> Evaluation:
-    """Judge ``model`` (images in [0,1] → logits) on a table: clean, under each attack, and in their worst case.
+    """Evaluate a classifier on clean images, under each attack, and in the worst case of all attacks on each image.
 
-    ``attacks`` are written as `make_attack` reads them, ``settings`` are those of `EvaluationSettings`; ``on`` are
-    stored sets by name, judged as they are, also without a table. ``column`` names the table's labels. With ``folder``
-    an evaluation that was stopped goes on where it was, see `craft`. Raises SpecError for settings that do not go
-    together, and what crafting, judging and the checks raise.
+    Args:
+        model: Maps images (B, C, H, W) in [0,1] to logits (B, classes). It is evaluated in eval mode and left as it
+            was. Attacks search on a faster copy of it.
+        data: A table, or what `as_table` makes one of: ``(images, labels)``, a data set, its name. May be left out
+            where ``stored_sets`` are given and ``attacks`` are not.
+        attacks: An attack, its name such as ``"pgd-20"`` or ``"autoattack"``, or a sequence of these.
+        settings: Threat model, seed, and what else is computed; default: ``EvaluationSettings()``.
+        name: What the rows call the model.
+        column: Label column of the data; default: the table's own choice.
+        stored_sets: Adversarial sets by name, on which the model is evaluated too. One that fits the attacks joins
+            their worst case.
+        folder: Where attacks are kept as they go on. The same call with the same folder continues where it was stopped.
+        progress: Called with what is being done, and how much of it is done.
+
+    Returns:
+        Rows, the records behind them, accuracies by class, and every reason not to believe the figures (``doubts``).
+
+    Raises:
+        SpecError: Unknown attacks, attacks of different threat models, or nothing to evaluate on.
+        DataError: No images, or no such labels.
+        ImagesError: Images or logits that break the contract.
+        NonFiniteError: NaN logits.
+        OutputError: A folder that holds another evaluation, or that cannot be written.
+
+    Example:
+        >>> import torch
+        >>> from unfool import EvaluationSettings, evaluate
+        >>> model = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten())
+        >>> images = torch.full((4, 3, 4, 4), 0.4)
+        >>> images[:, 1] = torch.tensor([0.5, 0.9, 0.5, 0.9])[:, None, None]
+        >>> settings = EvaluationSettings(threat="linf:0.1", reliability=False)
+        >>> evaluation = evaluate(model, (images, [1, 1, 1, 1]), ["fgsm", "pgd-5"], settings=settings)
+        >>> for row in evaluation.rows:
+        ...     print(row.attack, row.protocol, row.accuracy)
+        none clean 1.0
+        fgsm white-box 0.5
+        pgd-5 white-box 0.5
+        worst-case white-box 0.5
     """
-    chosen, made = check_evaluation(attacks, settings)
-    if table is None and (made or not on):
-        raise SpecError("there is nothing to judge the model on; give a table, or stored sets without attacks")
-    run = _Run(model, name, column, chosen, Path(folder) if folder is not None else None, report)
-    found: dict[str, Any] = {}
+    settings = settings or EvaluationSettings()
+    threat, chosen = check_evaluation(attacks, settings)
+    if data is None and (chosen or not stored_sets):
+        raise SpecError("there is nothing to evaluate on; give a table, or stored sets without attacks")
+    run = _Run(model, name, column, settings, threat, Path(folder) if folder is not None else None, progress)
+    parts: dict[str, Any] = {}
+    table = None if data is None else as_table(data)
     if table is not None:
-        run.add(judge(model, table, column=column, threat=chosen.threat, batch_size=run.size))
+        run.clean(table)
         # What may be refused comes before what may take hours.
-        if chosen.strength:
-            found["strengths"] = run.test(table, made)
-        if chosen.curve is not None:
-            run.trace(table, next(iter(made)), *_read_curve(chosen.curve))
-        if chosen.claim is not None:
-            found["claim"] = run.settle(table, *next(iter(made.items())), chosen.claim)
+        if settings.binarization_test:
+            parts["strengths"] = run.binarization(table, chosen)
+        if settings.curve is not None:
+            run.curve(table, chosen[0], settings.curve)
+        if settings.claim is not None:
+            parts["claim"] = run.claim(table, chosen[0], settings.claim)
         else:
-            run.attack(table, made)
-    run.replay(on or {})
+            run.attack(table, chosen)
+    run.stored(stored_sets or {})
     run.worst()
     if table is not None:
-        found["classes"] = run.classes(table)
-        if chosen.corruptions:
-            found["corrupted"] = run.corrupt(table)
-        if chosen.reliability:
-            found["reliability"] = run.examine(table, list(made.values()))
-    return Evaluation(name=name, rows=run.rows, records=run.records, **found)
+        parts["classes"] = run.classes(table)
+        if settings.corruptions:
+            parts["corrupted"] = run.corruptions(table)
+        if settings.reliability:
+            parts["reliability"] = run.reliability(table, chosen)
+    return Evaluation(name=name, rows=run.rows, records=run.records, **parts)
 
 
 class _Run:
-    """One evaluation as it comes about: each method does one thing, and notes its records and rows."""
+    """One evaluation: each method computes one part, and adds its records and rows."""
 
     def __init__(
         self,
@@ -133,16 +125,18 @@ class _Run:
         name: str,
         column: str | None,
         settings: EvaluationSettings,
+        threat: ThreatModel,
         folder: Path | None,
-        report: Report | None,
+        progress: Progress,
     ):
         self.model = model
         self.name = name
         self.column = column
         self.settings = settings
+        self.threat = threat
         self.folder = folder
-        self.report = report
-        self.proxy = proxy_for(model, settings.precision)
+        self.progress = progress
+        self.proxy: ProxySettings | None = proxy_for(model, settings.precision)
         self.size = settings.batch_size or BATCH_SIZE
         self.rows: list[Row] = []
         self.records: list[Records] = []
@@ -150,53 +144,53 @@ class _Run:
         self.attacked: list[Records] = []
         """Records of attacks on the images of the table, this model's own first."""
 
-    def told(self, what: str) -> Callable[[int, int], None]:
-        return lambda done, total: self.report(what, done, total) if self.report is not None else None
-
     def add(self, records: Records, settings: Mapping[str, Any] | None = None) -> None:
         self.records.append(records)
-        # What each part of an ensemble found is worth a line; that an attack of one part found its own is not.
+        # Successes by part are worth a line for an ensemble; an attack of one part has nothing to tell apart.
         parts = dict(records.fooled_by) if len(records.fooled_by) > 1 else None
         row = records.row(self.name, settings=settings)
         self.rows.append(replace(row, zero_gradient=records.flat, fooled_by=parts))
 
-    def attack(self, table: Table, attacks: Mapping[str, Attack]) -> None:
-        for text, attack in attacks.items():
+    def clean(self, table: Table) -> None:
+        self.add(judge(self.model, table, column=self.column, threat=self.threat, batch_size=self.size))
+
+    def attack(self, table: Table, attacks: Sequence[ChosenAttack]) -> None:
+        for chosen in attacks:
             examples = craft(
                 self.model,
                 table,
-                attack,
+                chosen.attack,
                 column=self.column,
                 seed=self.settings.seed,
                 proxy=self.proxy,
                 batch_size=self.settings.batch_size,
-                folder=attack_folder(self.folder, text, attack),
-                report=self.told(text),
+                folder=attack_folder(self.folder, chosen.title, chosen.attack),
+                progress=renamed(self.progress, chosen.title),
             )
             self.sets.append(examples)
             self.attacked.append(judge(self.model, examples, batch_size=self.size))
-            self.add(self.attacked[-1], parse_settings(text)[1])
+            self.add(self.attacked[-1], chosen.settings)
 
-    def settle(self, table: Table, text: str, attack: Attack, claim: str) -> SequentialResult:
-        found = evaluate_claim(
+    def claim(self, table: Table, chosen: ChosenAttack, claim: AccuracyClaim) -> SequentialResult:
+        result = evaluate_claim(
             self.model,
             table,
-            attack,
+            chosen.attack,
             claim,
             alpha=self.settings.alpha,
             column=self.column,
             seed=self.settings.seed,
             proxy=self.proxy,
             batch_size=min(LOOK, self.size),
-            report=self.told(f"{text}: {claim}?"),
+            progress=self.progress,
         )
-        self.records.append(found.records)
-        row = found.row(self.name, settings=parse_settings(text)[1])
-        self.rows.append(replace(row, zero_gradient=found.records.flat))
-        return found
+        self.records.append(result.records)
+        row = result.row(self.name, settings=chosen.settings)
+        self.rows.append(replace(row, zero_gradient=result.records.flat))
+        return result
 
-    def replay(self, stored: Mapping[str, AdversarialSet]) -> None:
-        for name, examples in stored.items():
+    def stored(self, sets: Mapping[str, AdversarialSet]) -> None:
+        for name, examples in sets.items():
             records = judge(self.model, examples, batch_size=self.size)
             self.add(records, {"on": name})
             first = self.attacked[0] if self.attacked else None
@@ -209,30 +203,26 @@ class _Run:
             self.attacked.append(worst_case(self.attacked))
             self.add(self.attacked[-1])
 
-    def classes(self, table: Table) -> dict[str, list[dict[str, Any]]]:
+    def classes(self, table: Table) -> dict[str, list[ClassAccuracy]]:
         """Accuracies by class, natural and under all attacks together."""
         names = table.classes[self.column or table.label_column or ""]
-        shown = [self.records[0], *self.attacked[-1:]]
-        return {one.attack: [vars(found) for found in by_class(one, names)] for one in shown}
+        return {records.attack: by_class(records, names) for records in (self.records[0], *self.attacked[-1:])}
 
-    def trace(self, table: Table, text: str, over: str, values: Sequence[str]) -> None:
-        how = {
-            "column": self.column,
-            "seed": self.settings.seed,
-            "proxy": self.proxy,
-            "report": self.told(f"curve over {over}"),
-        }
-        if over == "eps":
-            norm = ThreatModel.parse(self.settings.threat).norm_name
-            points = curve_over_eps(self.model, table, text, norm, values, **how)
-        else:
-            steps = [int(value) for value in values]
-            family = re.sub(r"-\d+(?=:|$)", "", text, count=1)
-            points = curve_over_steps(self.model, table, family, steps, self.settings.threat, **how)
-        for point in points:
-            self.add(point, {"curve": f"over {over}"} | parse_settings(text)[1])
+    def curve(self, table: Table, chosen: ChosenAttack, points: CurvePoints) -> None:
+        records = curve(
+            self.model,
+            table,
+            chosen.attack,
+            points,
+            column=self.column,
+            seed=self.settings.seed,
+            proxy=self.proxy,
+            progress=self.progress,
+        )
+        for point in records:
+            self.add(point, {"curve": f"over {points.over}", **chosen.settings})
 
-    def corrupt(self, table: Table) -> list[Records]:
+    def corruptions(self, table: Table) -> list[Records]:
         return judge_corrupted(
             self.model,
             table,
@@ -240,53 +230,25 @@ class _Run:
             column=self.column,
             seed=self.settings.seed,
             batch_size=self.size,
-            report=self.told("corruptions"),
+            progress=self.progress,
         )
 
-    def test(self, table: Table, attacks: Mapping[str, Attack]) -> dict[str, Strength]:
+    def binarization(self, table: Table, attacks: Sequence[ChosenAttack]) -> dict[str, Strength]:
         seed = self.settings.seed
         return {
-            text: strength(self.model, table, attack, seed=seed, report=self.told(f"strength of {text}"))
-            for text, attack in attacks.items()
+            chosen.title: strength(self.model, table, chosen.attack, seed=seed, progress=self.progress)
+            for chosen in attacks
         }
 
-    def examine(self, table: Table, attacks: Sequence[Attack]) -> Reliability:
+    def reliability(self, table: Table, attacks: Sequence[ChosenAttack]) -> Reliability:
         return reliability(
             self.model,
             table,
-            threat=self.settings.threat,
+            threat=self.threat,
             column=self.column,
-            attacks=attacks,
+            attacks=[chosen.attack for chosen in attacks],
             records=self.records,
             sets=self.sets,
             seed=self.settings.seed,
-            report=self.told("reliability"),
+            progress=self.progress,
         )
-
-
-def proxy_for(model: nn.Module, precision: str) -> ProxySettings | None:
-    """The proxy for attacks on ``model``; None, with an UnfoolWarning, for a model in fp32 that cannot be copied.
-
-    Raises SpecError where another precision was asked for, which needs the copy.
-    """
-    proxy = ProxySettings(dtype=precision)
-    try:
-        proxy.copy(model)
-    except SpecError as error:
-        if precision != "fp32":
-            raise
-        warnings.warn(f"{error}: so it is done, which takes longer", UnfoolWarning, stacklevel=3)
-        return None
-    return proxy
-
-
-def _read_curve(text: str) -> tuple[str, list[str]]:
-    over, equals, values = text.partition("=")
-    if over not in ("eps", "steps") or not equals:
-        raise SpecError(f"curve {text!r} is not understood; write eps=2/255,4/255,8/255 or steps=1,10,100")
-    points = [value.strip() for value in values.split(",")]
-    for point in points:
-        if over == "steps" and not point.isdecimal():
-            raise SpecError(f"steps {point!r} of curve {text!r} is no whole number; write steps=1,10,100")
-        parse_number(point, f"{over} of curve {text!r},")
-    return over, points

@@ -13,6 +13,7 @@ from unfool.evaluation.reliability.binarization_test import Strength
 from unfool.evaluation.reliability.flags import NOT_CHECKED, too_many
 from unfool.evaluation.reliability.report import Reliability
 from unfool.evaluation.rows import Row
+from unfool.evaluation.statistics.comparison import ClassAccuracy
 from unfool.evaluation.statistics.sequential import SequentialResult
 from unfool.evaluation.study_result import StudyResult
 
@@ -28,7 +29,7 @@ class Evaluation:
     name: str
     rows: list[Row]
     records: list[Records]
-    classes: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    classes: dict[str, list[ClassAccuracy]] = field(default_factory=dict)
     corrupted: list[Records] = field(default_factory=list)
     strengths: dict[str, Strength] = field(default_factory=dict)
     claim: SequentialResult | None = None
@@ -50,7 +51,7 @@ class Evaluation:
         """Everything as the results that `unfool report` shows as a page."""
         details: dict[str, Any] = {}
         if self.classes:
-            details["classes"] = self.classes
+            details["classes"] = {attack: [vars(each) for each in classes] for attack, classes in self.classes.items()}
         if self.corrupted:
             details["corruptions"] = _corruptions(self.corrupted)
         if self.strengths:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from unfool.core.batch import Batch, check_images
 from unfool.core.errors import DataError, ImagesError, NonFiniteError
 from unfool.core.threat import ThreatModel
+from unfool.data.as_table import TableLike, as_table
 from unfool.data.table import Table
 from unfool.evaluation.crafting.adversarial_set import AdversarialSet
 from unfool.evaluation.crafting.batches import BATCH_SIZE, device_of, spans
@@ -22,86 +23,104 @@ from unfool.models.modes import frozen_eval
 
 def judge(
     model: nn.Module,
-    on: AdversarialSet | Table,
+    data: AdversarialSet | TableLike,
     *,
     column: str | None = None,
-    threat: str = "linf:8/255",
+    threat: ThreatModel | str = "linf:8/255",
     batch_size: int = BATCH_SIZE,
 ) -> Records:
-    """Classify images and record each: a table gives clean records, an adversarial set white-box or transfer ones.
+    """Classify images and record the outcome of each: clean ones of a table, or those of an adversarial set.
 
-    The model is judged in eval mode and given back as it was. ``column`` names a table's labels (a set brings its
-    own); ``threat`` only names the threat model of clean rows. Raises DataError for no images or another column than
-    the set's, ImagesError for images that break the contract or labels beyond the model's classes, NonFiniteError for
-    NaN logits.
+    Args:
+        model: Maps images in [0,1] to logits. It is evaluated in eval mode and left as it was.
+        data: An adversarial set, whose records are white-box or transfer; or a table (what `as_table` makes one of),
+            whose records are clean.
+        column: Label column of a table; an adversarial set has its own labels.
+        threat: Threat model that the records of clean images name.
+        batch_size: Images at a time.
+
+    Returns:
+        One record per image.
+
+    Raises:
+        DataError: No images, or another label column than that of the set.
+        ImagesError: Images that break the contract, or labels beyond the model's classes.
+        NonFiniteError: NaN logits.
+
+    Example:
+        >>> import torch
+        >>> from unfool import judge
+        >>> model = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten())
+        >>> judge(model, (torch.eye(3)[:, :, None, None].expand(3, 3, 4, 4), [0, 1, 0]))
+        Records(none on tensors test: 66.7 % [20.8, 93.9] of 3 images, clean)
     """
+    source = data if isinstance(data, AdversarialSet) else as_table(data)
     started = time.process_time()
     device = device_of(model)
-    labels = _labels(on, column)
+    labels = _labels(source, column)
     correct: list[Tensor] = []
     losses: list[Tensor] = []
     with frozen_eval(model), torch.no_grad():
-        for span in spans(len(on), batch_size):
-            batch = _batch(on, span).to(device)
+        for span in spans(len(source), batch_size):
+            batch = _batch(source, span).to(device)
             check_images(batch.images)
             target = labels[span].to(device)
             logits = checked_logits(model, batch.images, target)
             correct.append((logits.argmax(1) == target).cpu())
             losses.append(F.cross_entropy(logits, target, reduction="none").cpu())
     seconds = time.process_time() - started
-    found: dict[str, Any] = {
-        "split": on.split,
-        "ids": on.ids.tolist(),
-        "correct": torch.cat(correct).tolist(),
-        "losses": [round(value, 6) for value in torch.cat(losses).tolist()],
-        "labels": labels.tolist(),
-    }
-    if not isinstance(on, AdversarialSet):
-        return Records(
-            **found,
-            attack=NO_ATTACK,
-            threat=str(ThreatModel.parse(threat)),
-            data=on.name,
-            seed=0,
-            distances=[0.0] * len(on),
-            crafted_on=None,
-            judged_on=None,
-            cpu_seconds=seconds,
-            model_images=len(on),
-        )
-    return Records(
-        **found,
-        attack=on.attack,
-        threat=on.threat,
-        data=on.data,
-        seed=on.seed,
-        distances=[round(value, 7) for value in on.distances.tolist()],
-        crafted_on=on.crafted_on,
+    clean = Records(
+        attack=NO_ATTACK,
+        threat=str(ThreatModel.parse(threat) if isinstance(threat, str) else threat),
+        data=source.data if isinstance(source, AdversarialSet) else source.name,
+        split=source.split,
+        seed=0,
+        ids=source.ids.tolist(),
+        correct=torch.cat(correct).tolist(),
+        losses=[round(loss, 6) for loss in torch.cat(losses).tolist()],
+        labels=labels.tolist(),
+        distances=[0.0] * len(source),
+        crafted_on=None,
+        judged_on=None,
+        cpu_seconds=seconds,
+        model_images=len(source),
+    )
+    if not isinstance(source, AdversarialSet):
+        return clean
+    return dataclasses.replace(
+        clean,
+        attack=source.attack,
+        threat=source.threat,
+        seed=source.seed,
+        distances=[round(distance, 7) for distance in source.distances.tolist()],
+        crafted_on=source.crafted_on,
         judged_on=identity(model),
-        cpu_seconds=seconds + on.cpu_seconds,
-        model_images=len(on) + on.model_images,
-        settings=on.settings,
-        flat=int(on.zero_gradient.sum()),
-        fooled_by=on.wins,
+        cpu_seconds=seconds + source.cpu_seconds,
+        model_images=len(source) + source.model_images,
+        settings=source.settings,
+        flat=int(source.zero_gradient.sum()),
+        fooled_by=source.wins,
     )
 
 
-def _labels(on: AdversarialSet | Table, column: str | None) -> Tensor:
-    if not isinstance(on, AdversarialSet):
-        return on.labels(column)
-    if column not in (None, on.column):
-        raise DataError(f"the adversarial set has labels of column {on.column!r}, not {column!r}; leave the column out")
-    return on.labels
+def _labels(source: AdversarialSet | Table, column: str | None) -> Tensor:
+    if not isinstance(source, AdversarialSet):
+        return source.labels(column)
+    if column not in (None, source.column):
+        raise DataError(
+            f"the adversarial set has labels of column {source.column!r}, not {column!r}; leave the column out"
+        )
+    return source.labels
 
 
-def _batch(on: AdversarialSet | Table, span: slice) -> Batch:
-    if isinstance(on, AdversarialSet):
-        return Batch(images=on.images[span], ids=on.ids[span])
-    return on.batch(torch.arange(len(on))[span])
+def _batch(source: AdversarialSet | Table, span: slice) -> Batch:
+    if isinstance(source, AdversarialSet):
+        return Batch(images=source.images[span], ids=source.ids[span])
+    return source.batch(torch.arange(len(source))[span])
 
 
 def checked_logits(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
-    """The model's logits in float32, once they are known to be some, and to cover the labels."""
+    """The model's logits as float32; raises ImagesError unless they are (B, classes) and cover the labels."""
     logits = model(images)
     rule = "give a model that maps images (B, C, H, W) to logits (B, classes)"
     if not isinstance(logits, Tensor) or not logits.is_floating_point():

@@ -20,7 +20,7 @@ CLEAN, WHITE_BOX, TRANSFER = "clean", "white-box", "transfer"
 NO_ATTACK = "none"
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Records:
     """Per image ``ids``, ``correct``, cross-entropy ``losses`` and ``distances`` (in the threat's norm); and whose.
 
@@ -65,6 +65,14 @@ class Records:
             raise DataError(
                 f"records under {self.attack!r} name the systems {hashes}; give none for clean ones, both for others"
             )
+
+    def __repr__(self) -> str:
+        low, high = self.interval()
+        attack = self.attack if self.attack == NO_ATTACK else f"{self.attack} at {self.threat}"
+        return (
+            f"Records({attack} on {self.data} {self.split}: {100 * self.accuracy:.1f} % [{100 * low:.1f}, "
+            f"{100 * high:.1f}] of {self.count} images, {self.protocol})"
+        )
 
     @property
     def protocol(self) -> str:

@@ -21,13 +21,32 @@ _DETAILS = ("classes", "corruptions", "strength", "reliability", "doubts")
 
 @dataclass(frozen=True, kw_only=True)
 class StudyResult:
-    """Results with all that a report needs: ``rows`` of its tables, ``claims`` with verdicts, ``charts``.
+    """Results of a study, an evaluation, a ladder or a probe: everything that a report shows of them.
 
-    ``study`` and ``scale`` name a study, ``system`` what one evaluation is of. ``data`` describes the images,
-    ``seconds`` is the time it took, ``versions`` are those of program and libraries, ``notes`` remarks and deviations.
-    ``ladders`` are adaptive ladders, ``details`` what an evaluation has beside its rows (classes, corruptions,
-    reliability, doubts), as their ``to_json`` gives them. Raises what `check_results` raises: a result whose rows
-    contradict themselves cannot be made.
+    Args:
+        study: Name of the study.
+        scale: Its scale, such as ``small``.
+        system: What was evaluated, where it is no study.
+        data: What the images are, by data set.
+        seconds: The time it took.
+        versions: Versions of program and libraries.
+        notes: Remarks and deviations.
+        rows: The rows of its tables.
+        claims: Claims with their verdicts.
+        charts: Charts to draw.
+        ladders: Adaptive ladders, as `Ladder.section` gives them.
+        details: What an evaluation has beside its rows: classes, corruptions, reliability, doubts.
+
+    Raises:
+        DataError: Rows that contradict themselves or each other: a result with such rows cannot exist.
+        SpecError: An unknown verdict, protocol or kind of chart.
+
+    Example:
+        >>> from unfool import StudyResult, judge
+        >>> model = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten())
+        >>> row = judge(model, (torch.full((4, 3, 4, 4), 0.5), [0, 0, 1, 0])).row("guess")
+        >>> StudyResult.from_json(StudyResult(system="guess", rows=[row]).to_json()).rows[0].accuracy
+        0.75
     """
 
     study: str = ""

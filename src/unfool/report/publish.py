@@ -35,7 +35,8 @@ def _names(study: StudyResult, results: Path) -> tuple[str, str]:
     """Study and scale, which become part of a path and must be plain words."""
     for key, value in (("study", study.study), ("scale", study.scale)):
         if not _NAME.fullmatch(value):
-            raise DataError(f"{results} has {key} {value!r}, so it cannot be published; give a study's results file")
+            named = f"has {key} {value!r}" if value else f"names no {key}"
+            raise DataError(f"{results} {named}, so it cannot be published; give a study's results file")
     return study.study, study.scale
 
 

@@ -136,6 +136,6 @@ def _attack(settings: Scale, plan: Pretraining, classifier: nn.Module, work: Wor
                 table,
                 attack,
                 proxy=ProxySettings(dtype=settings.precision),
-                report=lambda done, total: advance("", done, total),
+                progress=advance,
             )
         judge(classifier, examples).save(_path(work, plan, _key(threat)))

@@ -99,9 +99,7 @@ class Workspace:
         }
         if not all(path.is_file() for path in paths.values()):
             with self.bar(f"corruptions on {name}") as advance:
-                made = judge_corrupted(
-                    system, table, severities=severities, report=lambda done, total: advance("", done, total)
-                )
+                made = judge_corrupted(system, table, severities=severities, progress=advance)
             for records in made:
                 records.save(paths[records.settings["corruption"], records.settings["severity"]])
         return [Records.load(path) for path in paths.values()]
@@ -132,7 +130,7 @@ class Workspace:
                 column=column,
                 seed=seed,
                 proxy=proxy,
-                report=lambda done, total: advance("", done, total),
+                progress=advance,
             )
         if keep:
             save_set(made, path)
@@ -164,7 +162,7 @@ class Workspace:
         def climb() -> dict[str, Any]:
             folder = self.out / "ladders" / name
             with self.bar(title) as advance:
-                return ladder(defense(), table, folder=folder, report=advance, **settings).to_json()
+                return ladder(defense(), table, folder=folder, progress=advance, **settings).to_json()
 
         return self.found(f"ladders/{name}", climb)
 

@@ -64,8 +64,8 @@ class AttackCommand:
         from unfool.cli.printing import check_writable, print_json, print_lines, stderr
         from unfool.core.progress_display import progress_bar
         from unfool.evaluation import craft, judge, save_set
-        from unfool.evaluation.crafting.evaluation_folder import attack_folder, forget
-        from unfool.evaluation.evaluate import proxy_for
+        from unfool.evaluation.crafting.evaluation_folder import attack_folder, discard
+        from unfool.evaluation.crafting.proxy import proxy_for
 
         options = self.attack
         threats = read_threats(options.threat, options.norm, options.eps)
@@ -78,7 +78,7 @@ class AttackCommand:
         proxy = proxy_for(system.network, options.precision)
         found: list[dict[str, Any]] = []
         for attack, path in zip(attacks, paths, strict=True):
-            with progress_bar(stderr(), f"{options.attack} at {attack.threat}") as advance:
+            with progress_bar(stderr(), str(attack.threat)) as progress:
                 examples = craft(
                     system.network,
                     table,
@@ -88,10 +88,10 @@ class AttackCommand:
                     proxy=proxy,
                     batch_size=self.machine.batch_size,
                     folder=attack_folder(path.with_suffix(".state"), options.attack, attack),
-                    report=lambda done, total, advance=advance: advance("", done, total),
+                    progress=progress,
                 )
             save_set(examples, path)
-            forget(path.with_suffix(".state"), [options.attack], str(attack.threat))
+            discard(path.with_suffix(".state"), [options.attack], str(attack.threat))
             row = judge(system.network, examples).row(system.name)
             found.append({"set": str(path), **row.to_json(), "flat": int(examples.zero_gradient.sum())})
         if self.json:

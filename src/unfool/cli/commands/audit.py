@@ -91,7 +91,7 @@ class AuditCommand:
         from unfool.evaluation import craft, load_set
         from unfool.evaluation.adaptive.audit import audit
         from unfool.evaluation.crafting.batches import BATCH_SIZE
-        from unfool.evaluation.evaluate import proxy_for
+        from unfool.evaluation.crafting.proxy import proxy_for
 
         options, machine = self.attack, self.machine
         attack = make_attack(options.attack, read_threat(options.threat, options.norm, options.eps))
@@ -110,7 +110,7 @@ class AuditCommand:
         training = training_images(system, self.data.data, self.data.data_dir)
         defense = open_defense(text, system, training, machine.seed)
         if examples is None:
-            with progress_bar(stderr(), f"{options.attack} at {attack.threat}") as advance:
+            with progress_bar(stderr(), str(attack.threat)) as progress:
                 examples = craft(
                     system.network,
                     table,
@@ -119,7 +119,7 @@ class AuditCommand:
                     seed=machine.seed,
                     proxy=proxy_for(system.network, options.precision),
                     batch_size=machine.batch_size,
-                    report=lambda done, total: advance("", done, total),
+                    progress=progress,
                 )
         report = audit(defense, table, examples, batch_size=machine.batch_size or BATCH_SIZE, seed=machine.seed)
         results = {"defense": text, "attack": examples.attack, "threat": str(examples.threat), **report.to_json()}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from unfool.attacks import make_attack
 from unfool.cli.parsing.defended import open_defense, training_images, with_preset
@@ -12,13 +12,16 @@ from unfool.cli.parsing.systems import open_system
 from unfool.cli.parsing.threats import read_threat
 from unfool.cli.print_evaluation import print_evaluation, print_ladder
 from unfool.cli.printing import check_writable, print_json, stderr
+from unfool.core.config import build
 from unfool.core.errors import ReliabilityError, SpecError
 from unfool.core.files import write_json
 from unfool.core.progress_display import progress_bar
 from unfool.evaluation import load_set
-from unfool.evaluation.adaptive.ladder import forget_ladder, ladder
-from unfool.evaluation.crafting.evaluation_folder import forget
-from unfool.evaluation.evaluate import check_evaluation, evaluate
+from unfool.evaluation.adaptive.ladder import discard_ladder, ladder
+from unfool.evaluation.crafting.evaluation_folder import discard
+from unfool.evaluation.curves import CurvePoints
+from unfool.evaluation.evaluate import evaluate
+from unfool.evaluation.settings import EvaluationSettings, check_evaluation
 
 if TYPE_CHECKING:
     from unfool.cli.commands.evaluate import EvaluateCommand
@@ -48,17 +51,17 @@ def run_evaluation(command: EvaluateCommand) -> None:
             attack.attack,
             name=system.name,
             column=column,
-            on=sets,
+            settings=settings,
+            stored_sets=sets,
             folder=output.folder,
-            report=progress,
-            **settings,
+            progress=progress,
         )
     if defense is not None:
         evaluation = replace(evaluation, rows=[replace(row, defense=defense) for row in evaluation.rows])
     if output.out is not None:
         write_json(output.out, evaluation.to_json())
     if output.folder is not None and output.state is None:
-        forget(output.folder, attack.attack, settings["threat"])
+        discard(output.folder, attack.attack, settings.threat)
     if output.json:
         print_json(evaluation.to_json())
     else:
@@ -66,21 +69,23 @@ def run_evaluation(command: EvaluateCommand) -> None:
     _check_reliable(command, evaluation.doubts)
 
 
-def _settings(command: EvaluateCommand) -> dict[str, Any]:
+def _settings(command: EvaluateCommand) -> EvaluationSettings:
     attack, reliability = command.attack, command.reliability
-    settings = {
-        "threat": str(read_threat(attack.threat, attack.norm, attack.eps)),
+    threat = read_threat(attack.threat, attack.norm, attack.eps)
+    values = {
+        "threat": threat,
         "seed": command.machine.seed,
         "precision": attack.precision,
         "batch_size": command.machine.batch_size,
         "claim": attack.claim,
         "alpha": attack.alpha,
-        "curve": attack.curve,
+        "curve": CurvePoints.parse(attack.curve, threat.norm_name) if attack.curve is not None else None,
         "corruptions": command.corruption.corruptions,
-        "strength": reliability.strength,
+        "binarization_test": reliability.strength,
         "reliability": reliability.reliability,
+        **({"severities": command.corruption.severity} if command.corruption.severity else {}),
     }
-    return settings | ({"severities": command.corruption.severity} if command.corruption.severity else {})
+    return build(EvaluationSettings, values, "the evaluation")
 
 
 def run_ladder(command: EvaluateCommand) -> None:
@@ -108,12 +113,12 @@ def run_ladder(command: EvaluateCommand) -> None:
             batch_size=machine.batch_size,
             seed=machine.seed,
             folder=output.folder,
-            report=progress,
+            progress=progress,
         )
     if output.out is not None:
         write_json(output.out, result.to_json())
     if output.folder is not None and output.state is None:
-        forget_ladder(output.folder)
+        discard_ladder(output.folder)
     if output.json:
         print_json(result.to_json())
     else:

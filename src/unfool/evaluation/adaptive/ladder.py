@@ -21,6 +21,7 @@ from unfool.attacks import Attack, ProxySettings, make_attack
 from unfool.core.config import build
 from unfool.core.errors import SpecError
 from unfool.core.processes import rank_and_world_size
+from unfool.core.progress import Progress, renamed, silent
 from unfool.core.spec import unknown
 from unfool.core.streams import Streams
 from unfool.core.threat import ThreatModel
@@ -33,10 +34,10 @@ from unfool.evaluation.adaptive.rungs import NAMES, LadderSettings, make_rung, r
 from unfool.evaluation.crafting.adversarial_set import AdversarialSet
 from unfool.evaluation.crafting.batches import BATCH_SIZE
 from unfool.evaluation.crafting.craft import craft
-from unfool.evaluation.evaluate import Report, proxy_for
+from unfool.evaluation.crafting.proxy import proxy_for
 from unfool.evaluation.judge import judge
 from unfool.evaluation.records import TRANSFER, Records
-from unfool.evaluation.statistics.comparison import WORST_CASE, compare, worst_case
+from unfool.evaluation.statistics.comparison import WORST_CASE, compare_records, worst_case
 
 RUNGS = ("a", "b", *NAMES)
 
@@ -55,7 +56,7 @@ def ladder(
     precision: str = "fp32",
     batch_size: int | None = None,
     folder: str | Path | None = None,
-    report: Report | None = None,
+    progress: Progress = silent,
     **settings: Any,
 ) -> Ladder:
     """Climb the ladder with a ``defense`` (images in [0,1] → logits) on a table of labelled images.
@@ -70,7 +71,7 @@ def ladder(
     """
     chosen = build(LadderSettings, settings, "the ladder")
     letters = _wanted(rungs, images or {}, len(table))
-    run = _Climb(defense, table, ThreatModel.parse(threat), chosen, column, batch_size, folder, report, images or {})
+    run = _Climb(defense, table, ThreatModel.parse(threat), chosen, column, batch_size, folder, progress, images or {})
     run.static(attack, precision)
     for letter in letters:
         run.adaptive(letter)
@@ -103,7 +104,7 @@ class _Climb:
         column: str | None,
         batch_size: int | None,
         folder: str | Path | None,
-        report: Report | None,
+        progress: Progress,
         images: Mapping[str, int],
     ):
         self.defense = defense
@@ -113,7 +114,7 @@ class _Climb:
         self.column = column
         self.batch_size = batch_size
         self.folder = Path(folder) if folder is not None else None
-        self.report = report
+        self.progress = progress
         self.images = images
         self.price = as_defense(defense).images_per_prediction
         self.whole = table
@@ -131,7 +132,6 @@ class _Climb:
         self, letter: str, model: nn.Module, attack: Attack, proxy: ProxySettings | None = None
     ) -> AdversarialSet:
         title = f"({letter}) {attack.name}"
-        told = self.report
         self.sets[letter] = craft(
             model,
             self.part(letter),
@@ -141,7 +141,7 @@ class _Climb:
             proxy=proxy,
             batch_size=self.batch_size,
             folder=self.folder / letter if self.folder is not None else None,
-            report=None if told is None else lambda done, total: told(title, done, total),
+            progress=renamed(self.progress, title),
         )
         return self.sets[letter]
 
@@ -180,7 +180,7 @@ class _Climb:
         worst = worst_case([records for letter, records in common.items() if letter != "a"])
         against = None
         if worst.protocol != TRANSFER:
-            against = compare(
+            against = compare_records(
                 *(dataclasses.replace(one, attack=WORST_CASE, settings={}) for one in (worst, common["a"]))
             )
         return Ladder(
@@ -198,7 +198,7 @@ class _Climb:
         )
 
 
-def forget_ladder(folder: Path) -> None:
+def discard_ladder(folder: Path) -> None:
     """Remove what `ladder` kept in its folder, and the folder if nothing else is in it; one process does it."""
     if rank_and_world_size()[0] != 0:
         return

@@ -21,7 +21,7 @@ SCHEMA_VERSION = 2
 """Since 2 a set says which part of the attack fooled each image."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class AdversarialSet:
     """``images`` (N, C, H, W) float32 in [0,1], ``labels``, ``ids`` (N,) int64, ``distances`` (N,), and their origin.
 
@@ -64,6 +64,12 @@ class AdversarialSet:
         check_images(self.images)
         if int(self.fooled_by_part.max()) >= len(self.parts) or int(self.fooled_by_part.min()) < -1:
             raise DataError(f"an adversarial set names parts beyond its {len(self.parts)}; craft it again")
+
+    def __repr__(self) -> str:
+        shape = "×".join(str(size) for size in self.images.shape[1:])
+        fooled = int((self.fooled_by_part >= 0).sum())
+        attack = f"{self.attack} at {self.threat} on {self.data} {self.split}"
+        return f"AdversarialSet({len(self)} images of {shape}, {attack}, {fooled} fooled)"
 
     def __len__(self) -> int:
         return len(self.images)

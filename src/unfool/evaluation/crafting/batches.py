@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -17,9 +16,6 @@ GPU_BATCH_SIZE = 1000
 MEMORY_SHARE = 0.5
 """Part of the free memory that a batch may take; the rest is for the attack's own copies of the images."""
 _SMALLEST = 8
-
-Report = Callable[[int, int], None]
-"""Told as work goes on: images done, images in all."""
 
 
 def spans(count: int, size: int) -> list[slice]:

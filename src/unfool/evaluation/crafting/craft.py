@@ -11,12 +11,16 @@ from torch import Tensor, nn
 from unfool.attacks import Attack, ProxySettings
 from unfool.core.files import folder_lock
 from unfool.core.processes import rank_and_world_size
+from unfool.core.progress import Progress, silent
 from unfool.core.streams import Streams
+from unfool.core.threat import ThreatModel
+from unfool.data.as_table import TableLike, as_table
 from unfool.data.table import Table
 from unfool.evaluation.checksum import seal
 from unfool.evaluation.crafting.adversarial_set import AdversarialSet
 from unfool.evaluation.crafting.attack_folder import BatchCheckpoint, PartCheckpoint, kept_size
-from unfool.evaluation.crafting.batches import Report, device_of, fitting, spans
+from unfool.evaluation.crafting.batches import device_of, fitting, spans
+from unfool.evaluation.crafting.chosen_attacks import AttackLike, choose_attack
 from unfool.evaluation.crafting.processes import gathered
 from unfool.evaluation.identity import identity
 
@@ -25,25 +29,56 @@ _PER_IMAGE = ("images", "distances", "zero_gradient", "fooled_by_part")
 
 def craft(
     model: nn.Module,
-    table: Table,
-    attack: Attack,
+    data: TableLike,
+    attack: AttackLike,
     *,
+    threat: ThreatModel | str | None = None,
     column: str | None = None,
     seed: int = 0,
     proxy: ProxySettings | None = None,
     batch_size: int | None = None,
-    report: Report | None = None,
     folder: str | Path | None = None,
+    progress: Progress = silent,
 ) -> AdversarialSet:
-    """Attack ``model`` (images in [0,1] → logits) on every image of a table and keep what came out, with provenance.
+    """Attack a model on every image of a table, and keep the adversarial examples with their provenance.
 
-    ``column`` names the labels (default: the table's primary column). ``proxy`` turns on a faster copy. ``batch_size``
-    is by default what memory allows. With ``folder`` every batch, and in it every part of the attack, is kept as it is
-    done: the same call then goes on where it was stopped, with the same bits. In a group of processes
-    (torch.distributed) each takes its share of the batches and all get the whole. Raises DataError for a table without
-    images or labels, ImagesError for labels that the model's logits do not cover, NonFiniteError for NaN logits,
-    OutputError for a folder that holds another crafting or cannot be written.
+    In a group of processes (torch.distributed) each attacks its share of the batches, and all return the whole set.
+
+    Args:
+        model: Maps images in [0,1] to logits. It is attacked in eval mode and left as it was.
+        data: A table, or what `as_table` makes one of: ``(images, labels)``, a data set, its name.
+        attack: An attack, or its name such as ``"pgd-20"``.
+        threat: Threat model of an attack that is given by name; default ``linf:8/255``.
+        column: Label column; default: the table's own choice.
+        seed: Seed of every random draw.
+        proxy: Search on a faster copy of the model, which confirms each example; default: no copy.
+        batch_size: Images at a time; default: what memory allows.
+        folder: Where finished batches, and finished parts of the attack, are kept. The same call with the same folder
+            continues where it was stopped, with the same bits.
+        progress: Called with the images done.
+
+    Returns:
+        The adversarial set, in the order of the table.
+
+    Raises:
+        SpecError: An unknown attack, or one that does not stay within ``threat``.
+        DataError: No images, or no such labels.
+        ImagesError: Labels that the model's logits do not cover, or images that break the contract.
+        NonFiniteError: NaN logits.
+        OutputError: A folder that holds other examples, or that cannot be written.
+
+    Example:
+        >>> import torch
+        >>> from unfool import craft
+        >>> model = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten())
+        >>> examples = craft(model, (torch.full((2, 3, 4, 4), 0.5), [0, 1]), "fgsm", threat="linf:0.1")
+        >>> examples
+        AdversarialSet(2 images of 3×4×4, fgsm at linf:0.1 on tensors test, 2 fooled)
+        >>> [round(distance, 3) for distance in examples.distances.tolist()]
+        [0.1, 0.1]
     """
+    table = as_table(data)
+    attack = choose_attack(attack, threat).attack
     labels = table.labels(column)
     spans(len(table), 1 if batch_size is None else batch_size)  # what cannot be cut is refused before it is measured
     rank, processes = rank_and_world_size()
@@ -65,7 +100,7 @@ def craft(
         "settings": dict(attack.settings),
         "parts": attack.names,
     }
-    work = _Work(model, table, attack, labels, Streams(seed).named("attack"), proxy, report)
+    work = _Work(model, table, attack, labels, Streams(seed).named("attack"), proxy, progress)
     if home is None:
         done = {number: work.batch(cuts[number], None) for number in range(rank, len(cuts), processes)}
     else:
@@ -95,7 +130,7 @@ class _Work:
         labels: Tensor,
         streams: Streams,
         proxy: ProxySettings | None,
-        report: Report | None,
+        progress: Progress,
     ):
         self.model = model
         self.table = table
@@ -103,7 +138,7 @@ class _Work:
         self.labels = labels
         self.streams = streams
         self.proxy = proxy
-        self.report = report
+        self.progress = progress
         self.device = device_of(model)
         self.proxy_model = proxy.copy(model) if proxy is not None else None
 
@@ -146,5 +181,4 @@ class _Work:
         return tensors, time.process_time() - started + (checkpoint.spent if checkpoint is not None else 0.0)
 
     def _tell(self, done: int) -> None:
-        if self.report is not None:
-            self.report(done, len(self.table))
+        self.progress(self.attack.name, done, len(self.table))

@@ -4,24 +4,26 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
-from unfool.attacks import Attack, make_attack
+from unfool.attacks import Attack
 from unfool.core.processes import rank_and_world_size
+from unfool.core.threat import ThreatModel
+from unfool.evaluation.crafting.chosen_attacks import AttackLike, choose_attacks
 
 
-def attack_folder(folder: Path | None, text: str, attack: Attack) -> Path | None:
-    """Where an attack is kept in the folder of an evaluation: by what it is, so that others may come and go."""
-    return folder / re.sub(r"[^\w.-]+", "_", f"{text} {attack.threat}") if folder is not None else None
+def attack_folder(folder: Path | None, title: str, attack: Attack) -> Path | None:
+    """The folder of one attack in that of an evaluation, named for the attack, so that others may come and go."""
+    return folder / re.sub(r"[^\w.-]+", "_", f"{title} {attack.threat}") if folder is not None else None
 
 
-def forget(folder: Path, attacks: Sequence[str], threat: str) -> None:
+def discard(folder: Path, attacks: Iterable[AttackLike], threat: ThreatModel | str | None = None) -> None:
     """Remove what `evaluate` kept of these attacks, and the folder if nothing else is in it; one process does it."""
     if rank_and_world_size()[0] != 0:
         return
-    for text in attacks:
-        kept = attack_folder(folder, text, make_attack(text, threat))
+    for chosen in choose_attacks(attacks, threat):
+        kept = attack_folder(folder, chosen.title, chosen.attack)
         if kept is not None:
             shutil.rmtree(kept, ignore_errors=True)
     if folder.is_dir() and not any(folder.iterdir()):

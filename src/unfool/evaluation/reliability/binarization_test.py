@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 import time
 import warnings
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +19,7 @@ from unfool.attacks.base import TOLERANCE
 from unfool.attacks.objective import LabelLoss
 from unfool.attacks.problem import Problem
 from unfool.core.errors import DataError, ImagesError, SpecError, UnfoolWarning
+from unfool.core.progress import Progress, silent
 from unfool.core.streams import Streams
 from unfool.core.threat import ThreatModel
 from unfool.data.table import Table
@@ -68,7 +68,7 @@ def strength(
     images: int = 64,
     inner: int = 100,
     seed: int = 0,
-    report: Callable[[int, int], None] | None = None,
+    progress: Progress = silent,
 ) -> Strength:
     """Test ``attack`` on the model's own features under heads that are known to be fooled inside its threat model.
 
@@ -97,8 +97,7 @@ def strength(
             tally.dropped += len(batch) - len(heads.ids)
             if len(heads.ids):
                 _test(attack, heads, inner, streams, tally)
-            if report is not None:
-                report(int(rows[-1]) + 1, len(chosen))
+            progress(f"binarization test of {attack.name}", int(rows[-1]) + 1, len(chosen))
     cost = {"cpu_seconds": round(time.process_time() - started, 2), "model_images": tally.model_images}
     return tally.result(attack, cost)
 

@@ -17,11 +17,13 @@ from torch import Tensor, nn
 from unfool.attacks import Attack
 from unfool.attacks.base import check_labels
 from unfool.core.errors import DataError, SpecError
+from unfool.core.progress import Progress, silent
 from unfool.core.streams import Streams
 from unfool.core.threat import ThreatModel
+from unfool.data.as_table import TableLike, as_table
 from unfool.data.table import Table
 from unfool.evaluation.crafting.adversarial_set import AdversarialSet
-from unfool.evaluation.crafting.batches import Report, device_of
+from unfool.evaluation.crafting.batches import device_of
 from unfool.evaluation.records import TRANSFER, Records
 from unfool.evaluation.reliability import attack_checks, model_checks
 from unfool.evaluation.reliability.attack_checks import Trial
@@ -65,7 +67,7 @@ class Reliability:
 
 def reliability(
     model: nn.Module,
-    table: Table,
+    data: TableLike,
     *,
     threat: ThreatModel | str,
     column: str | None = None,
@@ -74,7 +76,7 @@ def reliability(
     sets: Iterable[AdversarialSet] = (),
     images: int = 64,
     seed: int = 0,
-    report: Report | None = None,
+    progress: Progress = silent,
 ) -> Reliability:
     """Check whether accuracies of ``model`` (images in [0,1] → logits) under ``threat`` can be believed.
 
@@ -85,11 +87,12 @@ def reliability(
     """
     if images < 1:
         raise SpecError(f"{images} images are not allowed; give 1 or more, such as 64")
+    table = as_table(data)
     if not len(table):
         raise DataError("there are no images to check a model on; give a table with at least one")
     threat = ThreatModel.parse(threat) if isinstance(threat, str) else threat
     started = time.process_time()
-    run = _Run(report)
+    run = _Run(progress)
     run.note("train-mode", model_checks.train_mode(model))
     with torch.inference_mode(False), frozen_eval(model):
         run.look(model, table, threat, column, attacks, records, sets, images, Streams(seed).named("reliability"))
@@ -99,8 +102,8 @@ def reliability(
 class _Run:
     """One report as it comes about."""
 
-    def __init__(self, report: Report | None):
-        self.report = report
+    def __init__(self, progress: Progress):
+        self.progress = progress
         self.flags: list[Flag] = []
         self.checked: list[str] = []
         self.missed = 0
@@ -122,8 +125,7 @@ class _Run:
         self._tell()
 
     def _tell(self) -> None:
-        if self.report is not None:
-            self.report(len(self.checked) + self.missed, len(MODEL_CHECKS) + len(ATTACK_CHECKS))
+        self.progress("reliability", len(self.checked) + self.missed, len(MODEL_CHECKS) + len(ATTACK_CHECKS))
 
     def look(
         self,

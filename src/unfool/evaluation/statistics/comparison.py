@@ -133,7 +133,7 @@ class Comparison:
     verdict: str
 
 
-def compare(first: Records, second: Records) -> Comparison:
+def compare_records(first: Records, second: Records) -> Comparison:
     """Is one of two models more accurate than the other, on the same images under the same attack?
 
     A difference counts as shown where McNemar's p-value is below 0.05 and the paired bootstrap's 95 % interval leaves

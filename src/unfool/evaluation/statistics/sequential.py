@@ -23,7 +23,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -31,12 +31,16 @@ from scipy.optimize import brentq
 from scipy.special import betaincc, betaln
 from torch import Tensor, nn
 
-from unfool.attacks import Attack, ProxySettings
+from unfool.attacks import ProxySettings
 from unfool.core.errors import SpecError
+from unfool.core.progress import Progress, silent
 from unfool.core.spec import parse_number
 from unfool.core.streams import Streams
-from unfool.data.table import Table
-from unfool.evaluation.crafting.batches import Report, spans
+from unfool.core.threat import ThreatModel
+from unfool.data.as_table import TableLike, as_table
+from unfool.evaluation.claims import FAILS, HOLDS, UNDECIDED
+from unfool.evaluation.crafting.batches import spans
+from unfool.evaluation.crafting.chosen_attacks import AttackLike, choose_attack
 from unfool.evaluation.crafting.craft import craft
 from unfool.evaluation.judge import judge
 from unfool.evaluation.records import Records
@@ -44,8 +48,6 @@ from unfool.evaluation.rows import Row
 from unfool.evaluation.statistics.comparison import concatenate
 from unfool.evaluation.statistics.intervals import check_confidence
 
-Verdict = Literal["holds", "fails"]
-HOLDS, FAILS, UNDECIDED = "holds", "fails", "undecided"
 LOOK = 32
 """Images between two looks: few, since those beyond the first that would have settled the claim are wasted."""
 
@@ -53,10 +55,20 @@ _CLAIM = re.compile(r"\s*(>=|<=|>|<)(.+)")
 
 
 @dataclass(frozen=True)
-class Claim:
-    """What is said about a robust accuracy: that it is ``relation`` (>=, >, <=, <) a ``bound`` in (0,1).
+class AccuracyClaim:
+    """A claim about a robust accuracy, such as that it is at least 45 %.
 
-    No number of images tells >= from >, so the two get the same verdicts. Raises SpecError for anything else.
+    Args:
+        relation: ``>=``, ``>``, ``<=`` or ``<``. Both of ``>=`` and ``>`` get the same verdicts.
+        bound: A share between 0 and 1.
+
+    Raises:
+        SpecError: Another relation, or a bound outside (0,1).
+
+    Example:
+        >>> from unfool import AccuracyClaim
+        >>> AccuracyClaim.parse(">=0.45") == AccuracyClaim(">=", 0.45)
+        True
     """
 
     relation: str
@@ -71,7 +83,7 @@ class Claim:
             )
 
     @classmethod
-    def parse(cls, text: str) -> Claim:
+    def parse(cls, text: str) -> AccuracyClaim:
         """Read ``>=0.45``, ``<1/3`` and the like; raises SpecError."""
         match = _CLAIM.fullmatch(text) if isinstance(text, str) else None
         if match is None:
@@ -121,16 +133,16 @@ class SequentialTest:
     ``count`` images were correct. Raises SpecError for a claim or an alpha that is not allowed.
     """
 
-    def __init__(self, claim: Claim | str, alpha: float = 0.05):
+    def __init__(self, claim: AccuracyClaim | str, alpha: float = 0.05):
         if not 0 < alpha < 1:
             raise SpecError(f"error rate {alpha} is not allowed; give a number between 0 and 1, such as 0.05")
-        self.claim = Claim.parse(claim) if isinstance(claim, str) else claim
+        self.claim = AccuracyClaim.parse(claim) if isinstance(claim, str) else claim
         self.alpha = alpha
         self.correct = 0
         self.count = 0
-        self.verdict: Verdict | None = None
+        self.verdict: str | None = None
 
-    def update(self, outcomes: Sequence[bool] | np.ndarray) -> Verdict | None:
+    def update(self, outcomes: Sequence[bool] | np.ndarray) -> str | None:
         """Count outcomes (correct or not), then look once."""
         if self.verdict is not None:
             return self.verdict
@@ -140,7 +152,7 @@ class SequentialTest:
         above = log_evidence(self.correct, wrong, bound) >= limit
         below = log_evidence(wrong, self.correct, 1 - bound) >= limit
         if above or below:
-            self.verdict = "holds" if above == self.claim.relation.startswith(">") else "fails"
+            self.verdict = HOLDS if above == self.claim.relation.startswith(">") else FAILS
         return self.verdict
 
     def interval(self) -> tuple[float, float]:
@@ -164,7 +176,7 @@ class SequentialResult:
     the confidence sequence where it stopped, at confidence 1 - ``alpha``; use them and not the records' own interval.
     """
 
-    claim: Claim
+    claim: AccuracyClaim
     alpha: float
     verdict: str
     records: Records
@@ -189,35 +201,36 @@ class SequentialResult:
 
 def evaluate_claim(
     model: nn.Module,
-    table: Table,
-    attack: Attack,
-    claim: Claim | str,
+    data: TableLike,
+    attack: AttackLike,
+    claim: AccuracyClaim | str,
     *,
+    threat: ThreatModel | str | None = None,
     alpha: float = 0.05,
     column: str | None = None,
     seed: int = 0,
     proxy: ProxySettings | None = None,
     batch_size: int = LOOK,
-    report: Report | None = None,
+    progress: Progress = silent,
 ) -> SequentialResult:
     """Attack a table's images in random order, ``batch_size`` at a time, until a claim is settled or none is left.
 
     Each image is attacked as in the full evaluation of the same seed. The claim is about the accuracy on images like
-    the table's, of which they are a sample. ``report`` is told images done and images at hand. Raises what ``craft``
-    and ``judge`` raise, and SpecError for a claim, an error rate or a batch size that is not allowed.
+    the table's, of which they are a sample. The other arguments and errors are those of `craft` and `judge`; a claim,
+    an error rate or a batch size that is not allowed raises SpecError.
     """
     test = SequentialTest(claim, alpha)
+    table, chosen = as_table(data), choose_attack(attack, threat)
     rows = order(table.ids, seed)
     parts: list[Records] = []
     for span in spans(len(table), batch_size):
         examples = craft(
-            model, table.subset(rows[span]), attack, column=column, seed=seed, proxy=proxy, batch_size=batch_size
+            model, table.subset(rows[span]), chosen.attack, column=column, seed=seed, proxy=proxy, batch_size=batch_size
         )
         parts.append(judge(model, examples, batch_size=batch_size))
-        settled = test.update(parts[-1].correct)
-        if report is not None:
-            report(test.count, len(table))
-        if settled is not None:
+        verdict = test.update(parts[-1].correct)
+        progress(f"{chosen.title}: {test.claim}?", test.count, len(table))
+        if verdict is not None:
             break
     low, high = test.interval()
     return SequentialResult(

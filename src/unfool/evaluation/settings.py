@@ -1,0 +1,80 @@
+"""What an evaluation does and how: its settings, checked before a model or an image is touched."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field
+
+from unfool.core.config import configured
+from unfool.core.errors import SpecError
+from unfool.core.threat import ThreatModel
+from unfool.data.corruptions import SEVERITIES
+from unfool.evaluation.crafting.chosen_attacks import DEFAULT_THREAT, AttackLike, ChosenAttack, choose_attacks
+from unfool.evaluation.curves import CurvePoints
+from unfool.evaluation.statistics.sequential import AccuracyClaim
+
+
+def _threat(value: object) -> object:
+    return ThreatModel.parse(value) if isinstance(value, str) else value
+
+
+def _claim(value: object) -> object:
+    return AccuracyClaim.parse(value) if isinstance(value, str) else value
+
+
+@configured
+class EvaluationSettings:
+    """How a classifier is evaluated.
+
+    Raises:
+        SpecError: A setting that is not known or not allowed.
+
+    Example:
+        >>> from unfool import EvaluationSettings
+        >>> settings = EvaluationSettings(threat="l2:0.5", seed=3, reliability=False)
+        >>> str(settings.threat), settings.precision
+        ('l2:0.5', 'fp32')
+    """
+
+    threat: Annotated[ThreatModel | None, BeforeValidator(_threat)] = Field(
+        default=None,
+        description="Threat model of attacks that are given by name, which clean rows name too; also as text, such as "
+        '``"linf:8/255"``. Default: that of the attack objects, or ``linf:8/255``.',
+    )
+    seed: int = Field(default=0, ge=0, description="Seed of every random draw.")
+    precision: Literal["fp32", "bf16"] = Field(
+        default="fp32",
+        description="Precision in which attacks search; bf16 is faster, and the model itself confirms each example.",
+    )
+    batch_size: int | None = Field(default=None, ge=1, description="Images at a time; default: what memory allows.")
+    claim: Annotated[AccuracyClaim | None, BeforeValidator(_claim)] = Field(
+        default=None,
+        description='A claim about the robust accuracy, such as ``AccuracyClaim(">=", 0.45)`` or ``">=0.45"``: the one '
+        "attack stops as soon as it is settled.",
+    )
+    alpha: float = Field(default=0.05, gt=0, lt=1, description="Error rate at which the claim is settled.")
+    curve: CurvePoints | None = Field(
+        default=None, description="Sizes of the ball, or numbers of steps, at which the one attack is evaluated too."
+    )
+    corruptions: bool = Field(default=False, description="Evaluate under the fifteen common corruptions too.")
+    severities: tuple[Annotated[int, Field(ge=1, le=len(SEVERITIES))], ...] = Field(
+        default=SEVERITIES, description="Severities of the corruptions, from 1 to 5."
+    )
+    binarization_test: bool = Field(
+        default=False, description="Test whether each attack finds adversarial examples that are known to be there."
+    )
+    reliability: bool = Field(default=True, description="Check whether the accuracies can be believed.")
+
+
+def check_evaluation(
+    attacks: AttackLike | Sequence[AttackLike], settings: EvaluationSettings
+) -> tuple[ThreatModel, list[ChosenAttack]]:
+    """The threat model and the attacks of an evaluation; SpecError for what does not go together."""
+    chosen = choose_attacks(attacks, settings.threat)
+    for what, value in (("claim", settings.claim), ("curve", settings.curve)):
+        if value is not None and len(chosen) != 1:
+            raise SpecError(f"{what} {str(value)!r} is about one attack; give exactly one, such as autoattack")
+    threat = chosen[0].attack.threat if chosen else settings.threat or DEFAULT_THREAT
+    return threat, chosen

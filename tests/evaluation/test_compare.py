@@ -1,0 +1,54 @@
+"""`compare`: two records or two evaluations, tested pair by pair on the same images."""
+
+from dataclasses import replace
+
+import pytest
+from tiny_systems import make_network, make_table
+
+from unfool import EvaluationSettings, compare, evaluate, judge
+from unfool.core.errors import DataError
+from unfool.evaluation.statistics.comparison import compare_records
+
+
+@pytest.fixture(scope="module")
+def evaluations():
+    settings = EvaluationSettings(reliability=False)
+    return [
+        evaluate(
+            make_network(seed=seed), make_table(24), ["fgsm", "pgd-2:restarts=2"], settings=settings, name=f"{seed}"
+        )
+        for seed in (0, 1)
+    ]
+
+
+def test_records_are_compared(evaluations):
+    first, second = (each.records[0] for each in evaluations)
+    assert compare(first, second) == compare_records(first, second)
+
+
+def test_evaluations_are_compared_attack_by_attack(evaluations):
+    first, second = evaluations
+    comparisons = compare(first, second)
+    assert list(comparisons) == [
+        "none",
+        "fgsm at linf:8/255",
+        "pgd-2 at linf:8/255, restarts=2",
+        "worst-case at linf:8/255",
+    ]
+    for place, comparison in enumerate(comparisons.values()):
+        assert comparison == compare_records(first.records[place], second.records[place])
+        gap = first.rows[place].accuracy - second.rows[place].accuracy
+        assert comparison.difference == pytest.approx(gap, abs=1e-6)
+
+
+def test_what_cannot_be_compared_is_refused(evaluations):
+    with pytest.raises(DataError, match="two Records or two Evaluations"):
+        compare(evaluations[0], evaluations[0].records[0])
+    with pytest.raises(DataError, match="not the same in the same order"):
+        compare(evaluations[0].records[0], judge(make_network(), make_table(12)))
+    attacked = [
+        replace(each, rows=each.rows[at : at + 1], records=each.records[at : at + 1])
+        for at, each in enumerate(evaluations)
+    ]
+    with pytest.raises(DataError, match="share no attack"):
+        compare(*attacked)
