@@ -93,3 +93,25 @@ def test_options_that_contradict_the_start_are_refused_in_one_line(cli, run, tmp
         assert told.code == 2
         assert word in told.complaint()
     assert not (tmp_path / "head").exists()
+
+
+def test_aliases_are_stored_by_the_registered_name(cli, tiny, tmp_path):
+    told = cli(
+        *tiny,
+        "--task",
+        "labels",
+        "--task",
+        "simclr:size=8",
+        "--lr",
+        "0.05",
+        "--wd",
+        "0",
+        "--steps",
+        "1",
+        "--out",
+        tmp_path / "a",
+    )
+    assert told.code == 0, told.err
+    stage = open_run(tmp_path / "a").config.stages[0]
+    assert (list(stage.tasks), stage.tasks["contrast"].task) == (["labels", "contrast"], "contrast")
+    assert (stage.learning_rate, stage.weight_decay) == (0.05, 0.0)

@@ -93,6 +93,22 @@ def test_a_second_item_of_one_name_is_refused(package):
         registry.add("lamp")(object())
 
 
+def test_an_alias_leads_to_a_name_and_is_not_listed(package):
+    registry = Registry("thing", "rooms_for_test")
+    registry.alias("light", "lamp")
+    lamp = object()
+    registry.add("lamp")(lamp)
+    assert registry["light"] is lamp
+    assert "light" in registry
+    assert registry.canonical("light") == registry.canonical("lamp") == "lamp"
+    assert registry.aliases("lamp") == ["light"]
+    assert list(registry) == ["lamp"]
+    with pytest.raises(SpecError, match="'light' of this program is already registered"):
+        registry.add("light")(object())
+    with pytest.raises(SpecError, match="unknown thing 'lihgt'"):
+        registry.canonical("lihgt")
+
+
 def test_a_module_that_fails_to_import_is_not_forgotten(package):
     (package / "broken_file.py").write_text("raise RuntimeError('broken on purpose')\n")
     import rooms_for_test  # pyright: ignore[reportMissingImports]

@@ -42,6 +42,7 @@ class Registry(Generic[Item]):
         self.group = group or package
         self._items: dict[str, Item] = {}
         self._sources: dict[str, str] = {}
+        self._aliases: dict[str, str] = {}
         self._loaded = False
 
     def add(self, name: str) -> Callable[[Added], Added]:
@@ -52,9 +53,10 @@ class Registry(Generic[Item]):
             if source is not None:
                 self._load()  # so that a plugin that takes a name of the library is refused, and not the library
             source = source or str(getattr(item, "__module__", None) or "this program")
-            if name in self._items:
+            taken = self._aliases.get(name, name)
+            if taken in self._items:
                 raise SpecError(
-                    f"{self.kind} {name!r} of {source} is already registered by {self._sources[name]}; "
+                    f"{self.kind} {name!r} of {source} is already registered by {self._sources[taken]}; "
                     "choose another name"
                 )
             # The item keeps its own type: a registered task is still known by its own methods.
@@ -64,6 +66,23 @@ class Registry(Generic[Item]):
             return item
 
         return register
+
+    def alias(self, alias: str, name: str) -> None:
+        """Let the registered ``name`` be written as ``alias`` too; only the name itself is listed and stored."""
+        self._aliases[alias] = name
+
+    def canonical(self, name: str) -> str:
+        """The registered name that a name or alias stands for; SpecError with the nearest name for any other."""
+        self._load()
+        name = self._aliases.get(name, name)
+        if name not in self._items:
+            raise unknown(self.kind, name, self._items)
+        return name
+
+    def aliases(self, name: str) -> list[str]:
+        """What ``name`` may be written as besides."""
+        self._load()
+        return sorted(alias for alias, known in self._aliases.items() if known == name)
 
     def _remove(self, name: str) -> None:
         self._items.pop(name, None)
@@ -90,10 +109,7 @@ class Registry(Generic[Item]):
             raise
 
     def __getitem__(self, name: str) -> Item:
-        self._load()
-        if name not in self._items:
-            raise unknown(self.kind, name, self._items)
-        return self._items[name]
+        return self._items[self.canonical(name)]
 
     def __iter__(self) -> Iterator[str]:
         self._load()
@@ -101,4 +117,4 @@ class Registry(Generic[Item]):
 
     def __contains__(self, name: object) -> bool:
         self._load()
-        return name in self._items
+        return name in self._items or name in self._aliases

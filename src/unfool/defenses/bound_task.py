@@ -54,7 +54,7 @@ def bound_task(
             return task
         kind, name = type(task), next((name for name in TASKS if TASKS[name] is type(task)), head or "")
     else:
-        name = only_task(network) if task is None else task
+        name = only_task(network) if task is None else TASKS.canonical(task)
         kind = TASKS[name]
     head = head or name
     described = _described(network, kind, name, head)

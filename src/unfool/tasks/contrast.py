@@ -42,6 +42,9 @@ _ROUNDING = 1e-9
 """0.29 · 100 is 28.999999999999996, and a step of the decay would come late."""
 
 
+TASKS.alias("simclr", "contrast")
+
+
 @TASKS.add("contrast")
 class Contrast(Task):
     """SimCLR's contrastive task: a two-layer projection head, and a loss over views and negatives.

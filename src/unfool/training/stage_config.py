@@ -34,8 +34,7 @@ class TaskConfig:
     @field_validator("task")
     @classmethod
     def _known(cls, task: str) -> str:
-        TASKS[task]
-        return task
+        return TASKS.canonical(task)
 
 
 @configured

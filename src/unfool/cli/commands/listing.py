@@ -24,6 +24,13 @@ class Listed:
 
     name: str
     text: str
+    aliases: tuple[str, ...] = ()
+    """Other names that are understood."""
+
+    @property
+    def title(self) -> str:
+        """The name and its aliases."""
+        return ", ".join((self.name, *self.aliases))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,14 +62,16 @@ class ListCommand:
         if self.json:
             print_json({kind: [asdict(entry) for entry in entries] for kind, entries in names.items()})
         else:
-            print_names({kind: {entry.name: entry.text for entry in entries} for kind, entries in names.items()})
+            print_names({kind: {entry.title: entry.text for entry in entries} for kind, entries in names.items()})
 
 
 def listed(kind: str) -> Iterator[Listed]:
     """Every registered name of a kind, in alphabetical order, with the first sentence that describes it."""
-    for name, item in _registered(kind).items():
+    registry = _registry(kind)
+    for name in sorted(registry):
+        item = registry[name]
         text = _of_data(cast("DataSet", item)) if kind == "data" else first_sentence(inspect.getdoc(item) or "")
-        yield Listed(name=name, text=text)
+        yield Listed(name=name, text=text, aliases=tuple(getattr(registry, "aliases", lambda name: ())(name)))
 
 
 class _Names(Protocol):
@@ -71,7 +80,7 @@ class _Names(Protocol):
     def __getitem__(self, name: str, /) -> object: ...
 
 
-def _registered(kind: str) -> Mapping[str, object]:
+def _registry(kind: str) -> _Names:
     """The registered items of a kind by name."""
     from unfool.attacks import ATTACKS
     from unfool.data.sources import SETS
@@ -90,8 +99,7 @@ def _registered(kind: str) -> Mapping[str, object]:
         "losses": CONTRAST_LOSSES,
         "studies": STUDIES,
     }
-    registry = registries[kind]
-    return {name: registry[name] for name in sorted(registry)}
+    return registries[kind]
 
 
 def _of_data(item: DataSet) -> str:

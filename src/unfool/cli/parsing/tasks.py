@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from unfool.core.config import build, parse_settings, to_plain
 from unfool.core.errors import SpecError
-from unfool.tasks import make_task
+from unfool.tasks import TASKS, make_task
 from unfool.training import TaskConfig
 
 
@@ -18,7 +18,8 @@ def read_tasks(texts: Iterable[str], label_column: str | None) -> dict[str, Task
     """
     tasks: dict[str, TaskConfig] = {}
     for text in texts:
-        name, given = parse_settings(text)
+        written, given = parse_settings(text)
+        name = TASKS.canonical(written)
         own = {key: given.pop(key) for key in ("weight", "perturbed") if key in given}
         head = given.pop("as", name)
         if name == "labels" and label_column is not None:
