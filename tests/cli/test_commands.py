@@ -29,7 +29,7 @@ def rows(cli, *arguments):
 def test_train_makes_what_its_options_say(run, parity):
     first = open_run(run).config
     assert (first.data, first.seed, first.classifier) == ("digits", 0, "labels")
-    assert first.trunk_spec == TrunkSpec(name="convnet", widths=(4, 8, 8))
+    assert first.trunk == TrunkSpec(name="convnet", widths=(4, 8, 8))
     assert (first.stages[0].epochs, first.stages[0].batch_size, first.stages[0].optimizer) == (2, 128, "sgd")
     tasks = open_run(parity).config.stages[0].tasks
     assert {name: (task.task, task.weight, task.settings) for name, task in tasks.items()} == {

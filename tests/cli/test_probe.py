@@ -56,7 +56,7 @@ def test_random_weights_are_the_control(cli, run):
     assert found == StudyResult.load(run / "results" / "probe-random.json").to_json()
     assert found["system"] == f"{run}, random weights"
     trained = open_run(run)
-    fresh = Network.build(trained.config.trunk_spec, {}, streams=Streams(trained.config.seed))
+    fresh = Network.build(trained.config.trunk, {}, streams=Streams(trained.config.seed))
     assert not torch.equal(next(fresh.trunk.parameters()), next(trained.network.trunk.parameters()))
     train, test = open_table("digits", "train"), open_table("digits", "test")
     same = probe(fresh, train, test, stages=["last"], settings=ProbeSettings(epochs=2)).of("last")

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from unfool.models.trunks import TrunkSpec
 from unfool.models.weights import load_network
 from unfool.training import open_run
 
@@ -27,7 +28,7 @@ def test_a_head_on_a_run_s_frozen_trunk(cli, run, tmp_path):
     ours = made.network.state_dict()
     assert all(torch.equal(ours[name], value) for name, value in theirs.items())
     assert made.network.classifier == "labels"
-    assert made.config.trunk_spec == open_run(run).config.trunk_spec
+    assert made.config.trunk == open_run(run).config.trunk
 
 
 def test_few_labels_on_part_of_a_trunk(cli, run, tmp_path):
@@ -115,3 +116,18 @@ def test_aliases_are_stored_by_the_registered_name(cli, tiny, tmp_path):
     stage = open_run(tmp_path / "a").config.stages[0]
     assert (list(stage.tasks), stage.tasks["contrast"].task) == (["labels", "contrast"], "contrast")
     assert (stage.learning_rate, stage.weight_decay) == (0.05, 0.0)
+
+
+@pytest.mark.parametrize(
+    "trunk", [("convnet:widths=4-8-8,stem=strided",), ("convnet:stem=strided", "--widths", "4", "8", "8")]
+)
+def test_a_trunk_brings_settings_of_its_own(cli, tmp_path, trunk):
+    assert cli("train", "--data", "digits", "--trunk", *trunk, "--steps", "1", "--out", tmp_path / "run").code == 0
+    spec = TrunkSpec(name="convnet", widths=(4, 8, 8), stem="strided")
+    assert open_run(tmp_path / "run").config.trunk == spec
+
+
+def test_a_setting_that_a_trunk_lacks_is_answered_by_the_nearest(cli, tmp_path):
+    told = cli("train", "--data", "digits", "--trunk", "convnet:width=2", "--out", tmp_path / "run")
+    assert told.code == 2
+    assert "did you mean 'widths'" in told.err

@@ -51,7 +51,7 @@ def test_a_stage_is_convolution_norm_and_leaky_relu():
 
 
 def test_an_unknown_depth_is_refused():
-    with pytest.raises(SpecError, match="depth 2 of trunk 'context-encoder'"):
+    with pytest.raises(SpecError, match="trunk 'context-encoder': depth=2 is not allowed"):
         make_trunk(depth=2)
-    with pytest.raises(SpecError, match="depth 7"):
+    with pytest.raises(SpecError, match="depth=7"):
         make_trunk(depth=7)

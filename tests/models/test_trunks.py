@@ -9,7 +9,7 @@ from torch import nn
 
 from unfool.core.errors import ImagesError, SpecError
 from unfool.core.streams import Streams
-from unfool.models.trunks import TRUNKS, TrunkSpec, build_trunk, empty_trunk
+from unfool.models.trunks import TRUNKS, TrunkSpec, build_trunk, empty_trunk, trunk_spec
 
 CIFAR = TrunkSpec(name="resnet18", stem="cifar", width=0.125)
 IMAGENET = TrunkSpec(name="resnet18", stem="imagenet", width=0.125)
@@ -98,7 +98,7 @@ def test_resnet18_has_the_published_number_of_parameters(stem, count):
 def test_every_trunk_can_be_built_at_half_width(name):
     """Half the channels after every stage, about a quarter of the parameters; a wide ResNet's stem has one width."""
     full = empty_trunk(TrunkSpec(name=name))
-    half = empty_trunk(TrunkSpec(name=name, width=full.spec.width / 2))
+    half = empty_trunk(TrunkSpec(name=name, width=full.spec.settings.width / 2))
     fixed = {"stem"} if name == "wide-resnet" else set()
     assert half.channels == {key: count if key in fixed else count / 2 for key, count in full.channels.items()}
     counts = [sum(parameter.numel() for parameter in trunk.parameters()) for trunk in (half, full)]
@@ -120,25 +120,28 @@ def test_the_last_stage_pools_by_mean_in_resnet_and_by_maximum_in_convnet():
         ({"name": 3}, "not a word"),
         ({"stem": "cifr"}, "did you mean 'cifar'"),
         ({"name": "convnet", "stem": "cifar"}, "allowed: dense, strided"),
-        ({"widths": (1, 2, 3)}, "no setting 'widths'"),
-        ({"name": "convnet", "width": 0.5}, "no setting 'width'"),
+        ({"widths": (1, 2, 3)}, "unknown setting of trunk 'resnet18' 'widths'; did you mean 'width'"),
+        ({"name": "convnet", "width": 0.5}, "unknown setting of trunk 'convnet' 'width'; did you mean 'widths'"),
         ({"width": float("nan")}, "1/64 to 32"),
         ({"width": True}, "1/64 to 32"),
         ({"name": "convnet", "widths": (4, 8)}, "3 whole numbers"),
         ({"name": "convnet", "widths": (4, 8, 0)}, "3 whole numbers"),
         ({"name": "convnet", "widths": "abc"}, "3 whole numbers"),
         ({"channels": 0}, "from 1 to 1024"),
-        ({"depth": 28}, "no setting 'depth'"),
+        ({"depth": 28}, "unknown setting of trunk '.*' 'depth'; allowed: channels, name, "),
         ({"name": "wide-resnt"}, "did you mean 'wide-resnet'"),
         ({"name": "wide-resnet", "depth": 29}, "give one of 10, 16, 22 and so on up to 202"),
-        ({"name": "wide-resnet", "depth": 4}, "depth 4"),
-        ({"name": "wide-resnet", "depth": 28.0}, "depth 28.0"),
-        ({"name": "wide-resnet", "depth": "28"}, "depth '28'"),
-        ({"name": "wide-resnet", "depth": 60004}, "depth 60004"),
-        ({"name": "wide-resnet", "stem": "cifar"}, "no setting 'stem'"),
-        ({"name": "preact-resnet18", "depth": 18}, "no setting 'depth'"),
-        ({"name": "vgg16", "stem": "cifar"}, "no setting 'stem'; allowed: channels, width"),
-        ({"name": "alexnet", "stem": "dense"}, "allowed: stride-2, stride-4"),
+        ({"name": "wide-resnet", "depth": 4}, "depth=4 is not allowed"),
+        ({"name": "wide-resnet", "depth": 28.0}, "depth=28.0 is not allowed"),
+        ({"name": "wide-resnet", "depth": "28"}, "depth='28' is not allowed"),
+        ({"name": "wide-resnet", "depth": 60004}, "depth=60004 is not allowed"),
+        (
+            {"name": "wide-resnet", "stem": "cifar"},
+            "'wide-resnet' 'stem'; allowed: channels, depth, name, width",
+        ),
+        ({"name": "preact-resnet18", "depth": 18}, "unknown setting of trunk '.*' 'depth'; allowed: channels, name, "),
+        ({"name": "vgg16", "stem": "cifar"}, "unknown setting of trunk 'vgg16' 'stem'; allowed: channels, name, width"),
+        ({"name": "alexnet", "stem": "dense"}, "allowed: stride-4, stride-2"),
         ({"name": "resnet50", "stem": "dense"}, "allowed: cifar, imagenet"),
     ],
 )
@@ -151,6 +154,23 @@ def test_wrong_settings_are_refused_with_a_hint(settings, message):
 def test_a_spec_survives_its_description(spec):
     assert TrunkSpec.from_dict(spec.to_dict()) == spec
     assert hash(TrunkSpec.from_dict(spec.to_dict())) == hash(spec)
+
+
+@pytest.mark.parametrize(
+    ("text", "spec"),
+    [
+        ("vgg16", TrunkSpec(name="vgg16")),
+        ("wide-resnet:depth=16,width=0.5", TrunkSpec(name="wide-resnet", depth=16, width=0.5)),
+        (
+            "convnet:stem=strided,widths=4-6-8,channels=1",
+            TrunkSpec(name="convnet", stem="strided", widths=(4, 6, 8), channels=1),
+        ),
+        ("alexnet:stem=stride-2", TrunkSpec(name="alexnet", stem="stride-2")),
+    ],
+)
+def test_a_spec_is_read_from_text(text, spec):
+    assert TrunkSpec.from_text(text) == spec
+    assert trunk_spec(text) == trunk_spec(spec) == trunk_spec(spec.to_dict()) == spec
 
 
 def test_unknown_stage_and_too_small_images_are_refused():

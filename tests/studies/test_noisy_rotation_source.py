@@ -3,7 +3,7 @@
 import pytest
 
 from unfool.attacks import make_attack
-from unfool.models.trunks import TrunkSpec, empty_trunk
+from unfool.models.trunks import TrunkSpec, empty_trunk, trunk_spec
 from unfool.studies.noisy_rotation import expense
 from unfool.studies.noisy_rotation_networks import run_config
 from unfool.studies.noisy_rotation_scales import (
@@ -81,7 +81,7 @@ def test_pretrainings_differ_in_what_they_say_alone(settings):
         if plan.task is None:
             continue
         config = run_config(settings, plan)
-        assert config.trunk == (settings.half if plan.half else settings.trunk)
+        assert config.trunk == trunk_spec(settings.half if plan.half else settings.trunk)
         assert 2 * settings.half["width"] == settings.trunk["width"]
         for stage, clean in zip(config.stages, rotation.stages, strict=True):
             assert (stage.perturb is None) == (plan.noise is None)

@@ -20,7 +20,7 @@ from pydantic.fields import FieldInfo
 from typing_extensions import dataclass_transform
 
 from unfool.core.errors import SpecError
-from unfool.core.spec import unknown
+from unfool.core.spec import nearest, unknown
 
 Config = TypeVar("Config")
 Filled = TypeVar("Filled")
@@ -59,6 +59,11 @@ def _with_args(text: str, fields: Mapping[str, FieldInfo]) -> str:
     return f"{text[:place].rstrip()}\n\n{args}\n\n{text[place:]}".rstrip() + "\n"
 
 
+@configured
+class NoSettings:
+    """Settings of something that has none."""
+
+
 def build(cls: type[Config], values: Mapping[str, Any], what: str) -> Config:
     """Make ``cls`` from a mapping; SpecError names ``what``, the bad key (nearest known name offered) or bad value."""
     return _filled(cls, values, what, lambda: TypeAdapter(cls).validate_python(dict(values)))
@@ -76,6 +81,10 @@ def _filled(cls: Any, values: Mapping[str, Any], what: str, fill: Callable[[], F
         where = ".".join(str(part) for part in first["loc"]) or what
         reason = first["msg"].removeprefix("Value error, ")
         reason = reason[:1].lower() + reason[1:]
+        if first["type"] == "literal_error":
+            names = re.findall(r"'([^']*)'", first["ctx"]["expected"])
+            near = nearest(str(first.get("input")), names)
+            reason = (f"did you mean {near!r}? " if near else "") + f"allowed: {', '.join(names)}"
         raise SpecError(f"{what}: {where}={first.get('input')!r} is not allowed: {reason}") from None
 
 

@@ -53,14 +53,14 @@ def carmon2019(tensors: Mapping[str, Tensor], where: str | Path) -> Network:
         _warn(f"{where}: {len(unused)} tensors {_UNUSED}* were left out; the published code never runs them")
     tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith(_UNUSED)}
     network = _empty(tensors, where)
-    spec = network.trunk.spec
+    settings = network.trunk.spec.settings
     state = network.state_dict()
     names = {_published(name): name for name in state if name not in ("mean", "std")}
     for name in names:
         # Checkpoints from before PyTorch 0.4.1 do not count batches, and nothing here reads the count.
         if name.endswith(".num_batches_tracked"):
             tensors.setdefault(name, torch.zeros((), dtype=torch.int64))
-    what = f"layout carmon2019 (WRN-{spec.depth}-{spec.width:g})"
+    what = f"layout carmon2019 (WRN-{settings.depth}-{settings.width:g})"
     check_fit(tensors, {name: state[ours] for name, ours in names.items()}, where, what, _REMEDY)
     for name, ours in names.items():
         state[ours] = tensors[name].to(state[ours].dtype, copy=True)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from unfool.core.batch import Batch, Views
-from unfool.core.config import build, configured
+from unfool.core.config import NoSettings, build
 from unfool.core.errors import SpecError
 from unfool.core.registry import Registry
 from unfool.core.streams import Streams
@@ -30,11 +30,6 @@ class ParameterGroup:
 
     parameters: tuple[nn.Parameter, ...]
     rate: float = 1.0
-
-
-@configured
-class NoSettings:
-    """Those of a task that has none."""
 
 
 class Task(nn.Module):

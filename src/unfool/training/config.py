@@ -4,22 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import yaml
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import Field, PlainSerializer, PlainValidator, ValidationInfo, field_validator
 
 from unfool.core.config import build, configured, to_plain
 from unfool.core.errors import DataError, SpecError
 from unfool.core.spec import unknown
 from unfool.models.network import NORMALISATIONS
-from unfool.models.trunks import TrunkSpec
+from unfool.models.trunks import TrunkSpec, trunk_spec
 from unfool.tasks import make_task
 from unfool.training.stage_config import StageConfig, TaskConfig
 
 SCHEMA_VERSION = 2
 """In version 1 the stage's ``trainable`` was called ``moves``."""
 CLASSIFIER = "labels"
+
+
+TrunkField = Annotated[TrunkSpec, PlainValidator(trunk_spec), PlainSerializer(TrunkSpec.to_dict)]
+"""A trunk's spec, which may be given as text or as a mapping, and is written as a mapping."""
 
 
 @configured
@@ -32,9 +36,9 @@ class RunConfig:
     Example:
         >>> from unfool.training import StageConfig, TaskConfig
         >>> stage = StageConfig(tasks={"labels": TaskConfig(task="labels")}, epochs=10)
-        >>> config = RunConfig(data="digits", stages=(stage,), trunk={"name": "convnet"})
-        >>> config.trunk_spec.stem, config.normalisation
-        ('dense', 'cifar10')
+        >>> config = RunConfig(data="digits", stages=(stage,), trunk="convnet:stem=strided")
+        >>> config.trunk.name, config.normalisation
+        ('convnet', 'cifar10')
     """
 
     data: str = Field(description="Data set, by its name in the catalog.")
@@ -48,10 +52,10 @@ class RunConfig:
         default=None,
         description="Hash of the weights in start; filled in as the run begins, and other weights are then refused.",
     )
-    trunk: dict[str, Any] | None = Field(
+    trunk: TrunkField | None = Field(
         default=None,
         validate_default=True,
-        description="The trunk: its name and settings; resnet18 unless start is set.",
+        description="The trunk, as NAME or NAME:key=value,...; resnet18 unless start is set.",
     )
     normalisation: str | None = Field(
         default=None,
@@ -77,11 +81,8 @@ class RunConfig:
 
     @field_validator("trunk")
     @classmethod
-    def _buildable(cls, trunk: dict[str, Any] | None, info: ValidationInfo) -> dict[str, Any] | None:
-        if trunk is None:
-            return {"name": "resnet18"} if info.data.get("start") is None else None
-        TrunkSpec.from_dict(trunk)
-        return trunk
+    def _default(cls, trunk: TrunkSpec | None, info: ValidationInfo) -> TrunkSpec | None:
+        return TrunkSpec() if trunk is None and info.data.get("start") is None else trunk
 
     @field_validator("normalisation")
     @classmethod
@@ -106,13 +107,6 @@ class RunConfig:
         if not 1 <= version <= SCHEMA_VERSION:
             raise ValueError(f"this unfool reads schema versions up to {SCHEMA_VERSION}: update unfool")
         return version
-
-    @property
-    def trunk_spec(self) -> TrunkSpec:
-        """The trunk's description, checked; SpecError where only the start file knows it."""
-        if self.trunk is None:
-            raise SpecError(f"the trunk is that of {self.start}, which is not read here; give trunk")
-        return TrunkSpec.from_dict(self.trunk)
 
     def to_yaml(self) -> str:
         """The configuration as YAML."""

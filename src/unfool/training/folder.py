@@ -47,7 +47,7 @@ def open_run(folder: str | Path) -> TrainedRun:
     except (TypeError, ValueError) as error:
         raise WeightsError(f"{weights} has a cost that is no number ({error}); train the run again") from error
     config, network = read_config(folder / CONFIG), load_network(weights)
-    theirs, ours = network.trunk.spec.to_dict(), config.trunk_spec.to_dict()
+    theirs, ours = network.trunk.spec, config.trunk
     if theirs != ours:
         raise WeightsError(
             f"{weights} holds another architecture ({theirs}) than {CONFIG} beside it ({ours}); "

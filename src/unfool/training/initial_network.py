@@ -11,6 +11,7 @@ import torch
 from unfool.core.errors import SpecError, WeightsError
 from unfool.core.streams import Streams
 from unfool.models.network import NORMALISATIONS, Network
+from unfool.models.trunks import TrunkSpec
 from unfool.models.weights import load_network
 from unfool.training.config import RunConfig
 
@@ -24,16 +25,14 @@ def resolve_start(config: RunConfig) -> RunConfig:
     if config.start is None:
         return config
     network = load_network(config.start)
-    found = {"start_identity": _identity(network), "trunk": network.trunk.spec.to_dict()}
+    found = {"start_identity": _identity(network), "trunk": network.trunk.spec}
     if config.start_identity not in (None, found["start_identity"]):
         raise WeightsError(
             f"{config.start} holds other weights ({found['start_identity']}) than the configuration names "
             f"({config.start_identity}); give those, or leave start_identity out for a new run"
         )
-    if config.trunk is not None and config.trunk_spec.to_dict() != found["trunk"]:
-        raise SpecError(
-            f"trunk {config.trunk_spec.to_dict()} is not that of {config.start}, {found['trunk']}; leave it out"
-        )
+    if config.trunk is not None and config.trunk != found["trunk"]:
+        raise SpecError(f"trunk {config.trunk} is not that of {config.start}, {found['trunk']}; leave it out")
     own = [name for name in NORMALISATIONS if _normalises(network, name)]
     if config.normalisation is not None and config.normalisation not in own:
         words = " or ".join(own) or "a mean and deviation of its own"
@@ -46,7 +45,7 @@ def initial_network(config: RunConfig, streams: Streams) -> Network:
     if config.start is not None:
         return load_network(config.start)
     normalisation = config.normalisation or "cifar10"
-    return Network.build(config.trunk_spec, {}, normalisation=normalisation, streams=streams)
+    return Network.build(config.trunk or TrunkSpec(), {}, normalisation=normalisation, streams=streams)
 
 
 def _identity(network: Network) -> str:

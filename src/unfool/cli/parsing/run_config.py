@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 from unfool.cli.options.from_settings import given
 from unfool.cli.parsing.tasks import read_tasks
 from unfool.cli.parsing.threats import read_threat
-from unfool.core.config import build
+from unfool.core.config import build, parse_settings
 from unfool.core.errors import SpecError
 from unfool.data.catalog import open_table
 from unfool.data.table import Table
 from unfool.models.trunks import TrunkSpec
+from unfool.models.trunks.settings import read_texts
 from unfool.training import RunConfig, StageConfig, in_regime
 from unfool.training.config import read_config
 
@@ -31,6 +32,9 @@ def read_run(command: TrainCommand) -> tuple[RunConfig, Table]:
         raise SpecError("no data set was given; give --data NAME (unfool doctor lists them) or --config FILE")
     model = given(command.model)
     trunk = {key: model.pop(option) for option, key in _TRUNK.items() if option in model}
+    if "name" in trunk:
+        name, settings = parse_settings(str(trunk["name"]))
+        trunk = {**read_texts(settings), **trunk, "name": name}
     described = TrunkSpec.from_dict(trunk).to_dict() if trunk or command.model.start is None else None
     texts = command.task.task or ("labels",)
     # Read before the data, which may take minutes to fetch, and again with the data's own label column.

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Literal
 
 from torch import nn
 
+from unfool.core.config import configured
 from unfool.models.trunks.base import TRUNKS, Trunk, TrunkSpec, scaled
 from unfool.models.trunks.resnet import convolution_and_norm
+from unfool.models.trunks.settings import Width
 
 _CONVOLUTIONS = ((96, 11, True), (256, 5, True), (384, 3, False), (384, 3, False), (256, 3, True))
 """Channels and kernel of each convolution, and whether a max-pool follows it."""
@@ -27,15 +29,20 @@ class AlexNet(Trunk):
     whose place the heads take, which read the mean of each quarter: 4·256·width features.
     """
 
-    settings: ClassVar[dict[str, Any]] = {"stem": "stride-4", "width": 1.0}
-    stems: ClassVar[tuple[str, ...]] = ("stride-4", "stride-2")
+    @configured
+    class Settings:
+        """Stride of the first convolution, and a multiplier of all widths."""
+
+        stem: Literal["stride-4", "stride-2"] = "stride-4"
+        width: Width = 1.0
 
     def __init__(self, spec: TrunkSpec):
+        settings: AlexNet.Settings = spec.settings
         parts: dict[str, nn.Module] = {}
         channels: dict[str, int] = {}
-        inputs, stride = spec.channels, 4 if spec.stem == "stride-4" else 2
+        inputs, stride = spec.channels, 4 if settings.stem == "stride-4" else 2
         for index, (base, kernel, pooled) in enumerate(_CONVOLUTIONS, start=1):
-            outputs = scaled(base, spec.width or self.settings["width"])
+            outputs = scaled(base, settings.width)
             pool = [nn.MaxPool2d(3, stride=2, padding=1)] if pooled else []
             parts[f"conv{index}"] = nn.Sequential(
                 *convolution_and_norm(inputs, outputs, kernel, stride), nn.ReLU(inplace=True), *pool

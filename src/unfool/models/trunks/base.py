@@ -8,106 +8,106 @@ from __future__ import annotations
 import math
 import reprlib
 from collections.abc import Mapping, Set
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from unfool.core.config import NoSettings, build, parse_settings
 from unfool.core.errors import ImagesError, SpecError
 from unfool.core.registry import Registry
 from unfool.core.spec import unknown
 from unfool.core.streams import Streams
 from unfool.models.initial import initialise
+from unfool.models.trunks.settings import SettingValue, read_texts
 
-MAX_WIDTH = 1 << 14
 
-
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, init=False, repr=False)
 class TrunkSpec:
-    """Which trunk to build; a setting left at None takes the trunk's default, one it does not have is a SpecError.
+    """Which trunk to build: its name, the channels of its images, and settings of its own.
 
-    ``name`` is one of `TRUNKS`, ``channels`` those of the images, ``stem`` the trunk's entry, ``width`` a multiplier
-    of the widths (all but convnet), ``widths`` the widths themselves (convnet), ``depth`` the number of layers as
-    papers count them (wide-resnet) or of stages (context-encoder). Two equal specs build equal trunks.
+    A setting left out takes the trunk's default. Two equal specs build equal trunks.
+
+    Args:
+        name: One of `TRUNKS`, such as "resnet18", "wide-resnet" or "convnet".
+        channels: Channels of the images.
+        **settings: Fields of the trunk's ``Settings``, such as ``stem``, ``width`` (a multiplier of all widths),
+            ``widths`` or ``depth``.
+
+    Raises:
+        SpecError: for an unknown name, a setting that the trunk lacks, or a value that is not allowed.
+
+    Example:
+        >>> spec = TrunkSpec(name="wide-resnet", depth=28, width=10)
+        >>> spec.settings.width
+        10.0
+        >>> TrunkSpec.from_text("wide-resnet:depth=28,width=10") == spec
+        True
     """
 
-    name: str = "resnet18"
-    channels: int = 3
-    stem: str | None = None
-    width: float | None = None
-    widths: tuple[int, ...] | None = None
-    depth: int | None = None
+    name: str
+    channels: int
+    settings: Any
+    """The trunk's ``Settings``, filled and checked."""
 
-    def __post_init__(self) -> None:
-        kind = TRUNKS[self.name]
-        if isinstance(self.channels, bool) or not isinstance(self.channels, int) or not 1 <= self.channels <= 1024:
+    def __init__(self, /, *, name: str = "resnet18", channels: int = 3, **settings: SettingValue):
+        if not isinstance(name, str):
+            raise SpecError(f"trunk name {reprlib.repr(name)} is not a word; allowed: {', '.join(TRUNKS)}")
+        kind = TRUNKS[name[:80]]
+        if isinstance(channels, bool) or not isinstance(channels, int) or not 1 <= channels <= 1024:
             raise SpecError(
-                f"trunk channels {reprlib.repr(self.channels)} are not allowed; give a whole number from 1 to 1024"
+                f"trunk channels {reprlib.repr(channels)} are not allowed; give a whole number from 1 to 1024"
             )
-        for key in _SETTINGS:
-            value = getattr(self, key)
-            if value is None:
-                object.__setattr__(self, key, kind.settings.get(key))
-            elif key not in kind.settings:
-                allowed = ", ".join(["channels", *kind.settings])
-                raise SpecError(f"trunk {self.name!r} has no setting {key!r}; allowed: {allowed}")
-        self._check(kind)
-
-    def _check(self, kind: type[Trunk]) -> None:
-        if self.stem is not None and self.stem not in kind.stems:
-            raise unknown(f"stem of trunk {self.name!r}", str(self.stem)[:80], kind.stems)
-        if self.width is not None:
-            number = isinstance(self.width, (int, float)) and not isinstance(self.width, bool)
-            if not number or not 1 / 64 <= self.width <= 32:
-                raise SpecError(
-                    f"trunk width {reprlib.repr(self.width)} is not allowed; give a multiplier from 1/64 to 32"
-                )
-            object.__setattr__(self, "width", float(self.width))
-        if self.widths is not None:
-            count = len(kind.settings["widths"])
-            widths = tuple(self.widths) if isinstance(self.widths, (tuple, list)) else ()
-            whole = all(isinstance(w, int) and not isinstance(w, bool) and 1 <= w <= MAX_WIDTH for w in widths)
-            if len(widths) != count or not whole:
-                rule = f"give {count} whole numbers from 1 to {MAX_WIDTH}"
-                raise SpecError(f"widths {reprlib.repr(self.widths)} of trunk {self.name!r} are not allowed; {rule}")
-            object.__setattr__(self, "widths", widths)
-        if self.depth is not None and (not isinstance(self.depth, int) or self.depth not in kind.depths):
-            first, second, third, *_, last = kind.depths
-            rule = f"give one of {first}, {second}, {third} and so on up to {last}"
-            raise SpecError(f"depth {reprlib.repr(self.depth)} of trunk {self.name!r} is not allowed; {rule}")
-
-    def to_dict(self) -> dict[str, Any]:
-        """The settings that this trunk has, as JSON takes them."""
-        filled = {key: value for key, value in asdict(self).items() if value is not None}
-        return {key: list(value) if isinstance(value, tuple) else value for key, value in filled.items()}
-
-    @classmethod
-    def from_dict(cls, settings: Mapping[str, Any]) -> TrunkSpec:
-        """Read what `to_dict` wrote, or a user's mapping; unknown keys are refused with the nearest name."""
-        if not isinstance(settings, Mapping):
-            raise SpecError(f"a trunk is described by a mapping, not by a {type(settings).__name__}; give its name")
-        known = {item.name for item in fields(cls)}
+        known = [field.name for field in fields(kind.Settings)]
         for key in settings:
             if key not in known:
-                raise unknown("trunk setting", str(key)[:80], known)
-        if not isinstance(settings.get("name", ""), str):
-            raise SpecError(f"trunk name {reprlib.repr(settings['name'])} is not a word; allowed: {', '.join(TRUNKS)}")
-        return cls(**{**settings, "name": settings.get("name", cls.name)[:80]})
+                raise unknown(f"setting of trunk {name!r}", str(key)[:80], ["name", "channels", *known])
+        object.__setattr__(self, "name", name)
+        object.__setattr__(self, "channels", channels)
+        object.__setattr__(self, "settings", build(kind.Settings, settings, f"trunk {name!r}"))
+
+    def __repr__(self) -> str:
+        words = [f"{key}={value!r}" for key, value in [("name", self.name), ("channels", self.channels), *self._own()]]
+        return f"TrunkSpec({', '.join(words)})"
+
+    def _own(self) -> list[tuple[str, SettingValue]]:
+        return [(field.name, getattr(self.settings, field.name)) for field in fields(self.settings)]
+
+    def to_dict(self) -> dict[str, SettingValue]:
+        """Name, channels and all settings, as JSON takes them."""
+        own = {key: list(value) if isinstance(value, tuple) else value for key, value in self._own()}
+        return {"name": self.name, "channels": self.channels, **own}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> TrunkSpec:
+        """Read what `to_dict` wrote, or a user's mapping; SpecError for unknown keys, with the nearest name."""
+        if not isinstance(values, Mapping):
+            raise SpecError(f"a trunk is described by a mapping, not by a {type(values).__name__}; give its name")
+        return cls(**{str(key): value for key, value in values.items()})
+
+    @classmethod
+    def from_text(cls, text: str) -> TrunkSpec:
+        """Read ``name`` or ``name:key=value,key=value``; several widths are written ``24-64-128``."""
+        name, settings = parse_settings(text)
+        return cls.from_dict({**read_texts(settings), "name": name})
 
 
-_SETTINGS = ("stem", "width", "widths", "depth")
+def trunk_spec(trunk: TrunkSpec | str | Mapping[str, Any]) -> TrunkSpec:
+    """A trunk described by a spec, by text or by a mapping, as a spec; raises SpecError."""
+    if isinstance(trunk, TrunkSpec):
+        return trunk
+    return TrunkSpec.from_text(trunk) if isinstance(trunk, str) else TrunkSpec.from_dict(trunk)
 
 
 class Trunk(nn.Module):
     """Base of all trunks: ``parts`` run in order, one per stage; the last one pools to (B, D) and is named "last".
 
-    ``stages`` names them, ``channels`` gives the channels after each, ``smallest`` is the least side in pixels.
+    ``stages`` names them, ``channels`` gives the channels after each, ``smallest`` is the least side in pixels. A
+    subclass declares ``Settings`` (a ``configured`` dataclass) if it has any, and reads them from ``spec.settings``.
     """
 
-    settings: ClassVar[dict[str, Any]] = {}
-    stems: ClassVar[tuple[str, ...]] = ()
-    depths: ClassVar[range] = range(0)
+    Settings: ClassVar[type] = NoSettings
     probe_sizes: ClassVar[Mapping[str, int]] = {}
     """Side h = w to which a published linear probe averages a stage; it then reads channels · side² numbers."""
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
-
+from pydantic import field_validator
 from torch import nn
 
+from unfool.core.config import configured
 from unfool.models.trunks.base import TRUNKS, Trunk, TrunkSpec, scaled
+from unfool.models.trunks.settings import Width, check_depth
 
 _GRID = 4
 """Side of the features that the last stage flattens."""
@@ -26,15 +27,25 @@ class ContextEncoder(Trunk):
     and that no bottleneck follows, in whose place a decoder has its channel-wise layer.
     """
 
-    settings: ClassVar[dict[str, Any]] = {"width": 1.0, "depth": 3}
-    depths: ClassVar[range] = range(3, 7)
+    @configured
+    class Settings:
+        """A multiplier of all widths, and the number of stages, 3 to 6."""
+
+        width: Width = 1.0
+        depth: int = 3
+
+        @field_validator("depth", mode="before")
+        @classmethod
+        def _offered(cls, depth: object) -> int:
+            return check_depth(depth, range(3, 7))
 
     def __init__(self, spec: TrunkSpec):
+        settings: ContextEncoder.Settings = spec.settings
         parts: dict[str, nn.Module] = {}
         channels: dict[str, int] = {}
-        inputs, depth = spec.channels, spec.depth or self.settings["depth"]
+        inputs, depth = spec.channels, settings.depth
         for index in range(depth):
-            outputs = scaled(min(_FIRST << index, _MOST), spec.width or self.settings["width"])
+            outputs = scaled(min(_FIRST << index, _MOST), settings.width)
             parts[f"down{index + 1}"] = nn.Sequential(
                 nn.Conv2d(inputs, outputs, 4, stride=2, padding=1, bias=False),
                 nn.BatchNorm2d(outputs),

@@ -5,11 +5,13 @@ It departs from airbench: no whitening and no frozen layer, batch norm with scal
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Literal
 
 from torch import nn
 
+from unfool.core.config import configured
 from unfool.models.trunks.base import TRUNKS, Trunk, TrunkSpec
+from unfool.models.trunks.settings import ThreeWidths
 
 
 def _block(inputs: int, outputs: int) -> nn.Sequential:
@@ -36,12 +38,17 @@ class ConvNet(Trunk):
     adversarial training. ``widths`` are those of the stem, the first block, and the other two blocks.
     """
 
-    settings: ClassVar[dict[str, Any]] = {"stem": "dense", "widths": (24, 64, 128)}
-    stems: ClassVar[tuple[str, ...]] = ("dense", "strided")
+    @configured
+    class Settings:
+        """The first convolution, and the channels of the stem, the first block and the other blocks."""
+
+        stem: Literal["dense", "strided"] = "dense"
+        widths: ThreeWidths = (24, 64, 128)
 
     def __init__(self, spec: TrunkSpec):
-        entry, first, rest = spec.widths or self.settings["widths"]
-        dense = spec.stem == "dense"
+        settings: ConvNet.Settings = spec.settings
+        entry, first, rest = settings.widths
+        dense = settings.stem == "dense"
         stem = nn.Conv2d(spec.channels, entry, 2) if dense else nn.Conv2d(spec.channels, entry, 4, stride=2, padding=1)
         parts: dict[str, nn.Module] = {
             "stem": nn.Sequential(stem, nn.GELU()),

@@ -5,11 +5,11 @@ Batch norm and ReLU stand before each convolution, so that nothing but additions
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
-
 from torch import Tensor, nn
 
+from unfool.core.config import configured
 from unfool.models.trunks.base import TRUNKS, Trunk, TrunkSpec, scaled
+from unfool.models.trunks.settings import Width
 
 
 def convolution(inputs: int, outputs: int, stride: int = 1) -> nn.Conv2d:
@@ -55,14 +55,19 @@ def preactivation_blocks(count: int, inputs: int, outputs: int, stride: int) -> 
 class PreactResNet18(Trunk):
     """Stages stem (a bare 3×3 convolution), layer1 to layer4, last (batch norm, ReLU, average pool; 512·width)."""
 
-    settings: ClassVar[dict[str, Any]] = {"width": 1.0}
+    @configured
+    class Settings:
+        """A multiplier of all widths."""
+
+        width: Width = 1.0
 
     def __init__(self, spec: TrunkSpec):
-        inputs = scaled(64, spec.width or self.settings["width"])
+        settings: PreactResNet18.Settings = spec.settings
+        inputs = scaled(64, settings.width)
         parts: dict[str, nn.Module] = {"stem": nn.Sequential(convolution(spec.channels, inputs))}
         channels = {"stem": inputs}
         for index, base in enumerate((64, 128, 256, 512), start=1):
-            outputs = scaled(base, spec.width or self.settings["width"])
+            outputs = scaled(base, settings.width)
             parts[f"layer{index}"] = preactivation_blocks(2, inputs, outputs, 1 if index == 1 else 2)
             channels[f"layer{index}"] = inputs = outputs
         parts["last"] = nn.Sequential(*batch_norm_relu(inputs), nn.AdaptiveAvgPool2d(1), nn.Flatten())

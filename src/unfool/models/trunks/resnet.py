@@ -6,11 +6,13 @@ With the ImageNet or the CIFAR stem, at any width.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import ClassVar, Literal
 
 from torch import Tensor, nn
 
+from unfool.core.config import configured
 from unfool.models.trunks.base import TRUNKS, Trunk, TrunkSpec, scaled
+from unfool.models.trunks.settings import Width
 
 BOTTLENECK_EXPANSION = 4
 """Channels that a bottleneck block gives for each one between its convolutions."""
@@ -74,15 +76,21 @@ class BottleneckBlock(_Block):
 class _ResNet(Trunk):
     """Stages stem, layer1 to layer4 of so many ``blocks``, last (global average pool)."""
 
-    settings: ClassVar[dict[str, Any]] = {"stem": "cifar", "width": 1.0}
-    stems: ClassVar[tuple[str, ...]] = ("cifar", "imagenet")
+    @configured
+    class Settings:
+        """The first layers, and a multiplier of all widths."""
+
+        stem: Literal["cifar", "imagenet"] = "cifar"
+        width: Width = 1.0
+
     block: ClassVar[type[BasicBlock] | type[BottleneckBlock]]
     blocks: ClassVar[tuple[int, int, int, int]]
 
     def __init__(self, spec: TrunkSpec):
-        widths = [scaled(base, spec.width or self.settings["width"]) for base in (64, 128, 256, 512)]
+        settings: _ResNet.Settings = spec.settings
+        widths = [scaled(base, settings.width) for base in (64, 128, 256, 512)]
         inputs = widths[0]
-        cifar = spec.stem == "cifar"
+        cifar = settings.stem == "cifar"
         kernel, stride = (3, 1) if cifar else (7, 2)
         entry = [*convolution_and_norm(spec.channels, inputs, kernel, stride), nn.ReLU(inplace=True)]
         if not cifar:

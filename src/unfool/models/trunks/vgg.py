@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from torch import nn
 
+from unfool.core.config import configured
 from unfool.models.trunks.base import TRUNKS, Trunk, TrunkSpec, scaled
 from unfool.models.trunks.resnet import convolution_and_norm
+from unfool.models.trunks.settings import Width
 
 _LAYERS = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))
 """Channels and number of the 3×3 convolutions before each max-pool."""
@@ -23,17 +25,23 @@ class VGG16(Trunk):
     2×2 and 3×3 features at pool5; smaller ones leave none.
     """
 
-    settings: ClassVar[dict[str, Any]] = {"width": 1.0}
+    @configured
+    class Settings:
+        """A multiplier of all widths."""
+
+        width: Width = 1.0
+
     probe_sizes: ClassVar[Mapping[str, int]] = {"pool1": 10, "pool2": 5, "pool3": 2, "pool4": 2, "pool5": 1}
     """The linear probes of the noisy-rotation source read averages of these sides: 6400, 3200, 1024, 2048 and 512
     numbers at width 1. Of 32, 64 and 96 pixels only 64 give all five with whole windows that do not overlap."""
 
     def __init__(self, spec: TrunkSpec):
+        settings: VGG16.Settings = spec.settings
         parts: dict[str, nn.Module] = {}
         channels: dict[str, int] = {}
         inputs = spec.channels
         for index, (base, count) in enumerate(_LAYERS, start=1):
-            outputs = scaled(base, spec.width or self.settings["width"])
+            outputs = scaled(base, settings.width)
             layers: list[nn.Module] = []
             for _ in range(count):
                 layers += [*convolution_and_norm(inputs, outputs, 3), nn.ReLU(inplace=True)]

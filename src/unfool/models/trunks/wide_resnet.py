@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
-
+from pydantic import field_validator
 from torch import nn
 
+from unfool.core.config import configured
 from unfool.models.trunks.base import TRUNKS, Trunk, TrunkSpec, scaled
 from unfool.models.trunks.preact_resnet import batch_norm_relu, convolution, preactivation_blocks
+from unfool.models.trunks.settings import Width, check_depth
 
 STEM_WIDTH = 16
 """Channels of the first convolution; the width factor leaves them as they are."""
@@ -21,16 +22,26 @@ class WideResNet(Trunk):
     stage, 16·width, 32·width and 64·width channels.
     """
 
-    settings: ClassVar[dict[str, Any]] = {"depth": 28, "width": 10.0}
-    depths: ClassVar[range] = range(10, 203, 6)
+    @configured
+    class Settings:
+        """A multiplier of all widths, and the number of layers: 10, 16, 22 and so on up to 202."""
+
+        width: Width = 10.0
+        depth: int = 28
+
+        @field_validator("depth", mode="before")
+        @classmethod
+        def _offered(cls, depth: object) -> int:
+            return check_depth(depth, range(10, 203, 6))
 
     def __init__(self, spec: TrunkSpec):
-        blocks = ((spec.depth or self.settings["depth"]) - 4) // 6
+        settings: WideResNet.Settings = spec.settings
+        blocks = (settings.depth - 4) // 6
         inputs = STEM_WIDTH
         parts: dict[str, nn.Module] = {"stem": nn.Sequential(convolution(spec.channels, inputs))}
         channels = {"stem": inputs}
         for index, base in enumerate((16, 32, 64), start=1):
-            outputs = scaled(base, spec.width or self.settings["width"])
+            outputs = scaled(base, settings.width)
             parts[f"block{index}"] = preactivation_blocks(blocks, inputs, outputs, 1 if index == 1 else 2)
             channels[f"block{index}"] = inputs = outputs
         parts["last"] = nn.Sequential(*batch_norm_relu(inputs), nn.AdaptiveAvgPool2d(1), nn.Flatten())
