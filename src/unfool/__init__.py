@@ -39,8 +39,9 @@ if TYPE_CHECKING:  # what editors and type checkers see; a test keeps it equal t
     from unfool.evaluation import load_set as load_set
     from unfool.evaluation import save_set as save_set
     from unfool.evaluation.adaptive.audit import audit as audit
-    from unfool.evaluation.adaptive.ladder import Ladder as Ladder
     from unfool.evaluation.adaptive.ladder import ladder as ladder
+    from unfool.evaluation.adaptive.ladder_result import LadderResult as LadderResult
+    from unfool.evaluation.adaptive.ladder_settings import LadderSettings as LadderSettings
     from unfool.evaluation.compare import compare as compare
     from unfool.evaluation.curves import CurvePoints as CurvePoints
     from unfool.evaluation.evaluate import evaluate as evaluate
@@ -80,7 +81,9 @@ _NAMES = {
     "unfool.defenses": ("Defense", "make_defense"),
     "unfool.evaluation": ("AdversarialSet", "Records", "craft", "identity", "judge", "load_set", "save_set"),
     "unfool.evaluation.adaptive.audit": ("audit",),
-    "unfool.evaluation.adaptive.ladder": ("Ladder", "ladder"),
+    "unfool.evaluation.adaptive.ladder": ("ladder",),
+    "unfool.evaluation.adaptive.ladder_result": ("LadderResult",),
+    "unfool.evaluation.adaptive.ladder_settings": ("LadderSettings",),
     "unfool.evaluation.compare": ("compare",),
     "unfool.evaluation.curves": ("CurvePoints",),
     "unfool.evaluation.evaluate": ("evaluate",),

@@ -8,10 +8,10 @@ import pytest
 import torch
 from PIL import Image
 
-import unfool.evaluation.adaptive.ladder
 from unfool import judge, open_run, open_table
 from unfool.core.streams import Streams
 from unfool.defenses import make_defense
+from unfool.evaluation.adaptive.ladder_settings import LadderSettings
 from unfool.evaluation.study_result import StudyResult
 
 SETTINGS = "temperature=0.1,bank=32,drawn=16,steps=2,eps=16/255"
@@ -99,8 +99,8 @@ def test_bad_input_is_one_line_and_writes_nothing(cli, run, parity, files, tmp_p
 
 
 def test_the_ladder_is_one_flag(cli, parity, tmp_path, monkeypatch):
-    few = functools.partial(unfool.evaluation.adaptive.ladder.ladder, steps=2, draws=2, lambdas=(1.0,))
-    monkeypatch.setattr("unfool.evaluation.adaptive.ladder.ladder", few)
+    few = functools.partial(LadderSettings, steps=2, draws=2, lambdas=(1.0,))
+    monkeypatch.setattr("unfool.cli.commands.run_evaluation.LadderSettings", few)
     file = tmp_path / "ladder.json"
     arguments = ("--defense", REVERSE, "--adaptive", "--attack", "pgd-3", "--images", "6", "--out", file)
     told = cli("evaluate", parity, *arguments)

@@ -20,15 +20,25 @@ from unfool.data.table import Table
 from unfool.defenses import make_defense
 from unfool.defenses.gate import Gate
 from unfool.evaluation import craft, judge
-from unfool.evaluation.adaptive.engines import WarmStarts
-from unfool.evaluation.adaptive.ladder import discard_ladder, ladder
-from unfool.evaluation.adaptive.rungs import LadderSettings, make_rung
+from unfool.evaluation.adaptive.defense_attack import DefenseAttack
+from unfool.evaluation.adaptive.ladder import discard_ladder
+from unfool.evaluation.adaptive.ladder import ladder as climb
+from unfool.evaluation.adaptive.ladder_settings import LadderSettings
+from unfool.evaluation.adaptive.rung import RungContext, parse_rung
+from unfool.evaluation.adaptive.warm_starts import WarmStarts
 from unfool.evaluation.results_check import check_results
 from unfool.evaluation.statistics.intervals import wilson
 
 HEADS = {"labels": {"kind": "linear", "outputs": 4}, "contrast": {"kind": "mlp", "outputs": 8, "hidden": 8}}
 REVERSE = "reverse:task=contrast,size=8,hidden=8,bank=16,drawn=8,steps=2,eps=4/255,temperature=0.2"
 FEW = {"steps": 4, "draws": 2, "lambdas": (1.0, 10.0)}
+
+
+def ladder(defense, table, attack="autoattack", **values):
+    """The ladder with the values that are settings as its settings."""
+    names = LadderSettings.__dataclass_fields__.keys()
+    settings = {key: values.pop(key) for key in names & values.keys()}
+    return climb(defense, table, attack, settings=LadderSettings(**settings), **values)
 
 
 class Purifier(nn.Module):
@@ -98,15 +108,15 @@ def climbed(reverse, told):
 def test_an_obfuscating_defense_falls_back_to_the_network(network, digits, change):
     defense, threat = Purifier(network, change), "linf:0.05"
     found = ladder(defense, digits[1], threat=threat, attack="pgd-20", rungs="abcdf", steps=20, draws=2)
-    static = found.rungs["a"]
+    static = found.records["a"]
     naive = judge(defense, craft(defense, digits[1], make_attack("pgd-20", threat)))
     assert naive.accuracy >= static.accuracy + 0.1
-    assert found.rungs["f"].accuracy <= naive.accuracy
+    assert found.records["f"].accuracy <= naive.accuracy
     assert found.worst.accuracy <= static.interval()[1]
     assert found.verdict != "helps"
-    assert found.rungs["c"].accuracy < naive.accuracy - 0.1
+    assert found.records["c"].accuracy < naive.accuracy - 0.1
     for records in found.common.values():
-        if records is not found.rungs["a"]:
+        if records is not found.records["a"]:
             assert found.worst.accuracy <= records.accuracy
 
 
@@ -118,15 +128,15 @@ def test_noise_that_only_moves_the_target_is_seen_through(network, digits):
         return (images + 0.12 * (Streams(0).uniform(key, tuple(images.shape[1:])) - 0.5)).clamp(0, 1)
 
     found = ladder(Purifier(network, noisy), digits[1], threat="linf:0.05", attack="pgd-20", rungs="abcd", steps=20)
-    assert found.worst.accuracy <= found.rungs["a"].interval()[1]
+    assert found.worst.accuracy <= found.records["a"].interval()[1]
     assert found.verdict != "helps"
 
 
 def test_the_worst_case_is_the_worst_of_each_image(climbed):
     assert list(climbed.rungs) == list("abcdef")
-    after = [climbed.rungs[letter].correct for letter in "bcdef"]
+    after = [climbed.records[letter].correct for letter in "bcdef"]
     assert climbed.worst.correct == np.array(after).all(0).tolist()
-    assert climbed.worst.losses == np.array([climbed.rungs[letter].losses for letter in "bcdef"]).max(0).tolist()
+    assert climbed.worst.losses == np.array([climbed.records[letter].losses for letter in "bcdef"]).max(0).tolist()
     assert all(climbed.worst.accuracy <= sum(row) / len(row) for row in after)
 
 
@@ -136,17 +146,17 @@ def test_every_rung_is_judged_by_the_deployed_defense_within_the_ball(climbed, r
         assert examples.ids.tolist() == told.ids.tolist()
         assert (examples.images - images).abs().max() <= 8 / 255 + 1e-6
         judged = judge(reverse if letter != "a" else reverse.network, examples)
-        assert judged.correct == climbed.rungs[letter].correct
+        assert judged.correct == climbed.records[letter].correct
         assert judged.protocol == "white-box"
-    assert judge(reverse, climbed.sets["a"]).correct == climbed.rungs["b"].correct
-    assert climbed.rungs["b"].protocol == "transfer"
+    assert judge(reverse, climbed.sets["a"]).correct == climbed.records["b"].correct
+    assert climbed.records["b"].protocol == "transfer"
 
 
 def test_adaptive_rungs_start_from_the_static_examples(climbed):
     """An image that its replayed example fools needs no search: nothing of (b) is lost on the way up."""
-    replayed = np.array(climbed.rungs["b"].correct)
+    replayed = np.array(climbed.records["b"].correct)
     for letter in "cdef":
-        assert not np.array(climbed.rungs[letter].correct)[~replayed].any(), letter
+        assert not np.array(climbed.records[letter].correct)[~replayed].any(), letter
         assert climbed.sets[letter].parts[0].endswith("from (a)")
 
 
@@ -155,7 +165,7 @@ def test_a_gate_less_defense_says_why_there_is_no_rung_g(climbed, network, digit
     few = digits[1].subset(torch.arange(4))
     found = ladder(Purifier(network, quantised), few, attack="fgsm", rungs="abe", steps=2)
     assert found.absent == {"e": "the defense has no pretext loss that an attacker could keep low"}
-    assert found.against is None
+    assert found.comparison is None
     assert found.verdict == "undecided"
     assert "No adaptive rung was run" in found.sentences()[1]
 
@@ -181,12 +191,12 @@ def test_rows_are_those_of_a_study(climbed):
 
 def test_the_cost_of_a_prediction_and_of_each_rung_is_counted(climbed, reverse, told):
     price = reverse.images_per_prediction
-    assert climbed.price == price == 2 * 2 + 1
+    assert climbed.images_per_prediction == price == 2 * 2 + 1
     bare, defended = climbed.clean
     assert (bare.model_images, defended.model_images) == (12, 12 * price)
-    assert climbed.rungs["b"].model_images == climbed.sets["a"].model_images + 12 * price
+    assert climbed.records["b"].model_images == climbed.sets["a"].model_images + 12 * price
     for letter in "cdef":
-        assert climbed.rungs[letter].model_images == climbed.sets[letter].model_images + 12 * price
+        assert climbed.records[letter].model_images == climbed.sets[letter].model_images + 12 * price
     assert f"sends {price} images" in climbed.sentences()[2]
 
 
@@ -211,7 +221,7 @@ def test_counted_images_are_those_that_go_through_the_network(network, digits, l
         handle.remove()
     # Both clean rows, (a), (b) without the crafting of (a), the rung; and three examples of two rungs, each pictured
     # clean and attacked by the network and by the defense.
-    counted = 20 + found.rungs["a"].model_images + 10 + found.rungs[letter].model_images
+    counted = 20 + found.records["a"].model_images + 10 + found.records[letter].model_images
     assert sum(SEEN) == counted + 2 * (6 + 6)
 
 
@@ -221,10 +231,16 @@ def test_every_view_of_a_reversal_is_counted(reverse, climbed, told, letter):
     defense = make_defense(REVERSE, make_network(heads=HEADS), {"label": 4}, data=make_table(20, split="train"))
     first = next(iter(defense.network.trunk.parts.values()))
     first.register_forward_pre_hook(_note)
-    settings = LadderSettings(**FEW)
-    rung = make_rung(letter, ThreatModel.parse("linf:8/255"), WarmStarts(climbed.sets["a"]), settings, climbed.price)
+    context = RungContext(
+        defense=defense,
+        threat=ThreatModel.parse("linf:8/255"),
+        starts=WarmStarts(climbed.sets["a"]),
+        settings=LadderSettings(**FEW),
+    )
+    rung = parse_rung(letter)
+    attack = DefenseAttack.of(rung.attack(context), rung.name, climbed.images_per_prediction)
     SEEN.clear()
-    examples = craft(defense, told, rung, batch_size=12)
+    examples = craft(defense, told, attack, batch_size=12)
     assert sum(SEEN) == examples.model_images > 12
 
 
@@ -241,8 +257,8 @@ def test_a_gate_is_attacked_jointly(gated, told):
     found = ladder(gated, told, attack="pgd-5", rungs="cefg", **(FEW | {"lambdas": (1.0,)}))
     assert list(found.rungs) == list("abcefg")
     assert found.absent == {}
-    assert found.worst.correct == np.array([found.rungs[letter].correct for letter in "bcefg"]).all(0).tolist()
-    assert judge(gated, found.sets["g"]).correct == found.rungs["g"].correct
+    assert found.worst.correct == np.array([found.records[letter].correct for letter in "bcefg"]).all(0).tolist()
+    assert judge(gated, found.sets["g"]).correct == found.records["g"].correct
     assert found.notes == []
     rows = {row.rung: row for row in found.rows() if row.rung is not None}
     assert (rows["g"].attack, rows["g"].protocol) == ("gate-aware", "adaptive")
@@ -261,10 +277,11 @@ def test_an_abstention_is_an_error_and_said_to_be(gated, told):
 def test_fewer_images_for_a_costly_rung_lie_inside_the_others(reverse, told):
     images = {"a": 10, "c": 6, "f": 4}
     found = ladder(reverse, told, attack="fgsm", rungs="acf", images=images, **FEW)
-    assert {letter: one.count for letter, one in found.rungs.items()} == {"a": 10, "b": 10, "c": 6, "f": 4}
-    assert set(found.worst.ids) == set(found.rungs["f"].ids) <= set(found.rungs["c"].ids) <= set(found.rungs["a"].ids)
-    assert found.against is not None
-    assert found.against.n == 4
+    assert {letter: one.count for letter, one in found.records.items()} == {"a": 10, "b": 10, "c": 6, "f": 4}
+    ids = {letter: set(one.ids) for letter, one in found.records.items()}
+    assert set(found.worst.ids) == ids["f"] <= ids["c"] <= ids["a"]
+    assert found.comparison is not None
+    assert found.comparison.n == 4
     shares = {row.rung: row.common for row in found.rows() if row.rung is not None}
     assert {share.n for share in shares.values()} == {4}
     assert all(shares["worst-case"].accuracy <= shares[letter].accuracy for letter in "bcf")
@@ -309,7 +326,6 @@ def test_stopped_between_rungs_it_goes_on_and_ends_the_same(reverse, told, tmp_p
         ({"steps": 1}, "steps"),
         ({"lambdas": ()}, "lambdas"),
         ({"attack": "pdg-5"}, "did you mean 'pgd'"),
-        ({"stpes": 3}, "did you mean 'steps'"),
     ],
 )
 def test_what_is_not_understood_is_refused(reverse, told, more, words):

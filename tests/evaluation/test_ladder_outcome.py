@@ -7,7 +7,8 @@ from scipy.stats import binomtest
 
 from unfool.core.errors import DataError
 from unfool.evaluation import Records
-from unfool.evaluation.adaptive.ladder_result import Ladder, restricted
+from unfool.evaluation.adaptive.ladder_result import LadderResult, RungResult, restricted
+from unfool.evaluation.adaptive.rung import parse_rung
 from unfool.evaluation.statistics.comparison import compare_records, worst_case
 
 NETWORK, DEFENSE = "1" * 16, "2" * 16
@@ -46,15 +47,14 @@ def made(static, replayed, adaptive):
     worst = worst_case([rungs["b"], rungs["c"]])
     alike = (dataclasses.replace(one, attack="x", settings={}) for one in (worst, rungs["a"]))
     clean = dataclasses.replace(rungs["a"], attack="none", crafted_on=None, judged_on=None)
-    return Ladder(
+    return LadderResult(
         model="net",
         defense="reverse",
-        rungs=rungs,
+        rungs={key: RungResult(rung=parse_rung(key), records=one) for key, one in rungs.items()},
         clean=(clean, clean),
-        sets={},
         worst=worst,
-        against=compare_records(*alike),
-        price=21,
+        comparison=compare_records(*alike),
+        images_per_prediction=21,
     )
 
 
@@ -67,9 +67,9 @@ def test_the_verdict_is_that_of_the_worst_case(adaptive, verdict, claim):
     found = made(share(50), share(80), share(adaptive))
     assert found.verdict == verdict
     assert found.to_json()["claims"][0]["verdict"] == claim
-    assert found.against is not None
+    assert found.comparison is not None
     apart = abs(adaptive - 50)
-    assert found.against.p_value == pytest.approx(binomtest(0, apart).pvalue if apart else 1.0)
+    assert found.comparison.p_value == pytest.approx(binomtest(0, apart).pvalue if apart else 1.0)
     replayed, worst, cost = found.sentences()
     assert "80.0 %" in replayed
     assert "+30.0 points" in replayed
@@ -90,7 +90,8 @@ def test_an_image_that_falls_on_any_rung_falls_in_the_worst_case():
 def test_no_gradient_on_the_yardstick_is_a_doubt():
     found = made(share(50), share(80), share(60))
     assert found.doubts == []
-    flat = dataclasses.replace(found, rungs={**found.rungs, "a": dataclasses.replace(found.rungs["a"], flat=30)})
+    without = RungResult(rung=parse_rung("a"), records=dataclasses.replace(found.static, flat=30))
+    flat = dataclasses.replace(found, rungs={**found.rungs, "a": without})
     assert len(flat.doubts) == 1
     assert "no gradient on 30 of 100 images, so the yardstick is too high" in flat.doubts[0]
 

@@ -12,7 +12,7 @@ from rich.table import Table
 from unfool.cli.printing import WIDTH, stdout
 
 if TYPE_CHECKING:
-    from unfool.evaluation.adaptive.ladder import Ladder
+    from unfool.evaluation.adaptive.ladder_result import LadderResult
     from unfool.evaluation.evaluation import Evaluation
     from unfool.evaluation.records import Records
     from unfool.evaluation.rows import Row
@@ -46,7 +46,7 @@ def print_evaluation(found: Evaluation) -> None:
         console.print(f"[dim]{checks} checks on {images} images gave no reason for doubt.[/dim]")
 
 
-def print_ladder(found: Ladder) -> None:
+def print_ladder(found: LadderResult) -> None:
     """The rungs as one table, the verdict and its sentences, and a line for each rung that does not apply."""
     section = found.section()
     console = stdout()
@@ -57,8 +57,9 @@ def print_ladder(found: Ladder) -> None:
     for name, records in zip(("network", "defense"), found.clean, strict=True):
         table.add_row(f"clean, {name}", "clean", *_figures(records), "", *_cost(records))
     for rung in section["rungs"]:
-        letter = f"({rung['rung']}) " if len(rung["rung"]) == 1 else ""
-        records = found.worst if rung["rung"] == "worst" else found.rungs[rung["rung"]]
+        worst = rung["rung"] == "worst"
+        letter = "" if worst else f"({rung['rung']}) "
+        records = found.worst if worst else found.records[rung["rung"]]
         table.add_row(
             escape(f"{letter}{rung['title']}\n  {rung['attack']} at {section['threat']}"),
             "[yellow]TRANSFER[/yellow]" if rung["protocol"] == "transfer" else rung["protocol"],

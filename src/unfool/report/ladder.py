@@ -93,6 +93,7 @@ def _section(found: Mapping[str, Any]) -> LadderSection:
     if found["verdict"] not in VERDICTS:
         raise unknown("verdict of a ladder", str(found["verdict"]), VERDICTS)
     remarks = [f"({letter}) was not run: {reason}." for letter, reason in found["absent"].items()]
+    protocols = {rung["rung"]: rung["protocol"] for rung in found["rungs"]}
     return LadderSection(
         model=str(found["model"]),
         defense=str(found["defense"]),
@@ -102,7 +103,7 @@ def _section(found: Mapping[str, Any]) -> LadderSection:
         sentences=[str(text) for text in found["sentences"]],
         rungs=[_rung(one) for one in found["rungs"]],
         remarks=[*remarks, *(str(text) for text in found["notes"])],
-        triples=[_triple(one) for one in found.get("examples", [])],
+        triples=[_triple(one, protocols) for one in found.get("examples", [])],
     )
 
 
@@ -111,7 +112,7 @@ def _rung(found: Mapping[str, Any]) -> Rung:
         raise unknown("protocol of a rung", str(found["protocol"]), PROTOCOLS)
     won = [f"{name} {count}" for name, count in found["fooled_by"].items() if count]
     return Rung(
-        letter=str(found["rung"]) if len(str(found["rung"])) == 1 else "",
+        letter="" if found["rung"] == "worst" else str(found["rung"]),
         title=str(found["title"]),
         attack=str(found["attack"]),
         protocol=found["protocol"],
@@ -136,7 +137,7 @@ def _number(value: Any, what: str) -> float:
     return float(value)
 
 
-def _triple(found: Mapping[str, Any]) -> Triple:
+def _triple(found: Mapping[str, Any], protocols: Mapping[str, str]) -> Triple:
     path = [_number(value, "a pretext loss") for value in found["path"]]
     label = str(found["label"])
     pictures = {one["kind"]: one for one in found["pictures"]}
@@ -147,7 +148,7 @@ def _triple(found: Mapping[str, Any]) -> Triple:
     return Triple(
         label=label,
         told=f"({found['rung']}) {found['attack']}",
-        protocol="transfer" if found["rung"] == "b" else "adaptive",
+        protocol=protocols.get(str(found["rung"]), "adaptive"),
         pictures=[
             {
                 "kind": kind,

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from unfool.data.table import Table
 from unfool.evaluation import Records
-from unfool.evaluation.adaptive.ladder import RUNGS
+from unfool.evaluation.adaptive.ladder_settings import LadderSettings
 from unfool.evaluation.pretext.accuracy import pretext_quality
 from unfool.evaluation.pretext.inpainting import filling_quality
 from unfool.report.curves import Curve
@@ -149,14 +149,16 @@ def _climbed(settings: Scale, reversal: Reversal, defense: nn.Module, few: Table
         f"ladder on {reversal.path}",
         lambda: defense,
         few,
-        threat=settings.threat,
         attack=settings.strongest,
         rungs="abcdefg" if reversal.gate else "abcdef",
-        images=dict.fromkeys(RUNGS, min(settings.laddered, len(few))),
         name=f"{reversal.network.model}, {reversal.network.base}",
         defended=reversal.defense,
-        precision=settings.precision,
-        **settings.ladder,
+        settings=LadderSettings(
+            threat=settings.threat,
+            images=min(settings.laddered, len(few)),
+            precision=settings.precision,
+            **settings.ladder,
+        ),
     )
 
 

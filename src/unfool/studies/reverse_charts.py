@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from unfool.evaluation import Records
-from unfool.evaluation.adaptive.ladder_result import TITLES
 from unfool.studies.chart import chart, histogram, point
 from unfool.studies.recipes import ROBUST
 from unfool.studies.reverse_measures import REVERSE, Measured
@@ -44,7 +43,7 @@ def _rungs(title: str, found: Mapping[str, Any]) -> dict[str, Any]:
         + [item["common"][key] for key in ("accuracy", "low", "high")]
         for item in rungs
     ]
-    legend = "; ".join(f"{item['rung']}: {TITLES[item['rung']]}" for item in rungs)
+    legend = "; ".join(f"{item['rung']}: {item['title']}" for item in rungs)
     return chart(
         title,
         "rung",

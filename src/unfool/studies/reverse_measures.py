@@ -14,7 +14,7 @@ from unfool.attacks import ProxySettings, make_attack
 from unfool.core.streams import Streams
 from unfool.defenses.calibration import calibrate_threshold
 from unfool.evaluation import Records
-from unfool.evaluation.adaptive.ladder import RUNGS
+from unfool.evaluation.adaptive.ladder_settings import LadderSettings
 from unfool.evaluation.corruptions import mean_corruption_accuracy
 from unfool.studies.recipes import ROBUST
 from unfool.studies.reverse_networks import attacked_images, crafted, path_of, reversal, trained
@@ -227,14 +227,16 @@ def climbed(settings: Scale, base: str, work: Workspace, gate: bool) -> dict[str
         f"ladder on {base}{', gated' if gate else ''}",
         lambda: reversal(settings, base, work, gate=gate),
         attacked_images(settings, work),
-        threat=settings.threats["linf"],
         attack=settings.yardstick,
         rungs="abcdefg" if gate else "abcdef",
-        images=dict.fromkeys(RUNGS, min(settings.laddered, settings.attacked)),
         name=base,
         defended=GATED if gate else REVERSE,
-        precision=settings.precision,
-        **settings.ladder,
+        settings=LadderSettings(
+            threat=settings.threats["linf"],
+            images=min(settings.laddered, settings.attacked),
+            precision=settings.precision,
+            **settings.ladder,
+        ),
     )
 
 

@@ -157,7 +157,7 @@ class Workspace:
     def climbed(
         self, name: str, title: str, defense: Callable[[], nn.Module], table: Table, /, **settings: Any
     ) -> dict[str, Any]:
-        """The adaptive ladder on a defense, as JSON; ``settings`` are those of `evaluation.ladder`."""
+        """The adaptive ladder on a defense, as JSON; ``settings`` are the arguments of `ladder`."""
 
         def climb() -> dict[str, Any]:
             folder = self.out / "ladders" / name

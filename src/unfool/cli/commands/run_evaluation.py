@@ -18,6 +18,7 @@ from unfool.core.files import write_json
 from unfool.core.progress_display import progress_bar
 from unfool.evaluation import load_set
 from unfool.evaluation.adaptive.ladder import discard_ladder, ladder
+from unfool.evaluation.adaptive.ladder_settings import LadderSettings
 from unfool.evaluation.crafting.evaluation_folder import discard
 from unfool.evaluation.curves import CurvePoints
 from unfool.evaluation.evaluate import evaluate
@@ -92,7 +93,7 @@ def run_ladder(command: EvaluateCommand) -> None:
     """Run the adaptive ladder as the options say, then write and print the results."""
     options, data, output, machine = command.attack, command.data, command.output, command.machine
     defense_text, attack = _of_ladder(command)
-    threat = str(read_threat(options.threat, options.norm, options.eps))
+    threat = read_threat(options.threat, options.norm, options.eps)
     make_attack(attack, threat)
     system = open_system(command.model, machine.device)
     if output.out is not None:
@@ -104,14 +105,13 @@ def run_ladder(command: EvaluateCommand) -> None:
         result = ladder(
             defense,
             table,
-            threat=threat,
-            attack=attack,
+            attack,
+            settings=LadderSettings(
+                threat=threat, precision=options.precision, batch_size=machine.batch_size, seed=machine.seed
+            ),
             name=system.name,
             defended=defense_text,
             column=column,
-            precision=options.precision,
-            batch_size=machine.batch_size,
-            seed=machine.seed,
             folder=output.folder,
             progress=progress,
         )

@@ -10,30 +10,36 @@ import torch
 from torch import nn
 
 from unfool.data.table import Table
+from unfool.evaluation.adaptive.ladder_result import RungResult
 from unfool.evaluation.adaptive.purification import likeliest, png, purification
+from unfool.evaluation.adaptive.static_attack import ReplayedExamples, StaticAttack
 from unfool.evaluation.crafting.adversarial_set import AdversarialSet
 
 SHOWN = 3
 """Images of each kind."""
 CLASSES = 3
-"""Classes whose probabilities are told, the likeliest first."""
+"""Classes whose probabilities are shown, the likeliest first."""
 
 
 def pictured(
-    defense: nn.Module, table: Table, sets: Mapping[str, AdversarialSet], column: str | None = None
+    defense: nn.Module, table: Table, rungs: Mapping[str, RungResult], column: str | None = None
 ) -> list[dict[str, Any]]:
-    """Some of the examples of (a), as (b) replays them, and of the last adaptive rung, as JSON takes them.
+    """Some of the static examples, as they are replayed, and some of the last adaptive rung, as JSON takes them.
 
-    ``sets`` are by letter; images that the attack moved and fooled come first. Each picture is clean, attacked (both
-    as the network inside sees them) or purified (as the defense sees the attacked one), with the likeliest classes;
-    ``path`` is the pretext loss along the reversal, where the defense tells it.
+    Images that the attack moved and fooled come first. Each picture is clean, attacked (both as the network inside
+    sees them) or purified (as the defense sees the attacked one), with the likeliest classes; ``path`` is the pretext
+    loss along the reversal, where the defense keeps it.
     """
     names = table.classes.get(column or table.label_column or "", [])
-    found: list[dict[str, Any]] = []
-    for letter in dict.fromkeys(("a", list(sets)[-1])):
-        told = {"rung": "b" if letter == "a" else letter, "attack": sets[letter].attack}
-        found += [told | one for one in _triples(defense, table, sets[letter], names)]
-    return found
+    static = rungs[StaticAttack.key].examples
+    sets = {} if static is None else {ReplayedExamples.key: static}
+    adaptive = [(key, one.examples) for key, one in rungs.items() if one.rung.adaptive and one.examples is not None]
+    sets |= dict(adaptive[-1:])
+    return [
+        {"rung": key, "attack": examples.attack, **picture}
+        for key, examples in sets.items()
+        for picture in _triples(defense, table, examples, names)
+    ]
 
 
 def _triples(defense: nn.Module, table: Table, examples: AdversarialSet, names: Sequence[str]) -> list[dict[str, Any]]:

@@ -1,0 +1,99 @@
+"""One ladder as it is run: what the rungs share, and what each of them leaves."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+
+from torch import nn
+
+from unfool.attacks import Attack, ProxySettings
+from unfool.core.errors import DataError
+from unfool.core.progress import Progress, renamed, silent
+from unfool.core.streams import Streams
+from unfool.core.threat import ThreatModel
+from unfool.data.table import Table
+from unfool.defenses import as_defense
+from unfool.evaluation.adaptive.ladder_settings import LadderSettings
+from unfool.evaluation.adaptive.warm_starts import WarmStarts
+from unfool.evaluation.crafting.adversarial_set import AdversarialSet
+from unfool.evaluation.crafting.batches import BATCH_SIZE
+from unfool.evaluation.crafting.craft import craft
+from unfool.evaluation.judge import judge
+from unfool.evaluation.records import Records
+
+
+class LadderRun:
+    """What the rungs of one ladder share.
+
+    ``defense`` is the deployed system, ``declared`` the same with what it declares, ``network`` the classifier inside;
+    ``attack`` is the static one, ``images`` the number of images by rung. ``sets`` are the examples by rung.
+    """
+
+    def __init__(
+        self,
+        defense: nn.Module,
+        table: Table,
+        attack: Attack,
+        settings: LadderSettings,
+        images: Mapping[str, int],
+        column: str | None = None,
+        folder: str | Path | None = None,
+        progress: Progress = silent,
+    ):
+        self.defense = defense
+        self.declared = as_defense(defense)
+        self.network = self.declared.classifier
+        self.table = table
+        self.attack = attack
+        self.threat: ThreatModel = attack.threat
+        self.settings = settings
+        self.images = images
+        self.column = column
+        self.folder = Path(folder) if folder is not None else None
+        self.progress = progress
+        self.sets: dict[str, AdversarialSet] = {}
+        self._starts: WarmStarts | None = None
+
+    @property
+    def starts(self) -> WarmStarts:
+        """The examples of the static attack; DataError before there are any."""
+        if self._starts is None:
+            raise DataError("the static attack has not been run; run it before the rungs that start from its examples")
+        return self._starts
+
+    def part(self, key: str) -> Table:
+        """The images of a rung; smaller draws lie inside larger ones."""
+        count = self.images.get(key, len(self.table))
+        return self.table.sample(count, Streams(self.settings.seed).named("ladder images"))
+
+    def craft(self, key: str, model: nn.Module, attack: Attack, proxy: ProxySettings | None = None) -> AdversarialSet:
+        """The examples of a rung, crafted on a model; with a folder, those that it holds."""
+        self.sets[key] = craft(
+            model,
+            self.part(key),
+            attack,
+            column=self.column,
+            seed=self.settings.seed,
+            proxy=proxy,
+            batch_size=self.settings.batch_size,
+            folder=self.folder / key if self.folder is not None else None,
+            progress=renamed(self.progress, f"({key}) {attack.name}"),
+        )
+        return self.sets[key]
+
+    def start_from(self, examples: AdversarialSet) -> None:
+        """Let the rungs to come start from these examples."""
+        self._starts = WarmStarts(examples)
+
+    def evaluate(self, on: AdversarialSet | Table) -> Records:
+        """The deployed defense on images, counted in images through a network."""
+        records = self.evaluate_on(self.defense, on)
+        more = (self.declared.images_per_prediction - 1) * len(on)
+        return dataclasses.replace(records, model_images=records.model_images + more)
+
+    def evaluate_on(self, model: nn.Module, on: AdversarialSet | Table) -> Records:
+        """A model on images."""
+        size = self.settings.batch_size or BATCH_SIZE
+        return judge(model, on, column=self.column, threat=str(self.threat), batch_size=size)

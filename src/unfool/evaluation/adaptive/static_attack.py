@@ -1,0 +1,40 @@
+"""Rungs of an attacker who does not know the defense: the yardstick, and its examples replayed."""
+
+from __future__ import annotations
+
+from unfool.evaluation.adaptive.ladder_run import LadderRun
+from unfool.evaluation.adaptive.rung import RUNGS, Rung
+from unfool.evaluation.crafting.proxy import proxy_for
+from unfool.evaluation.records import Records
+
+
+@RUNGS.add("static")
+class StaticAttack(Rung):
+    """(a) A strong attack on the network without the defense: the accuracy that a defense must exceed."""
+
+    key = "a"
+    name = "static"
+    title = "the network by itself, the yardstick"
+    adaptive = False
+    required = True
+    without_gradient = "so the yardstick is too high"
+
+    def evaluate(self, run: LadderRun) -> Records:
+        proxy = proxy_for(run.network, run.settings.precision)
+        examples = run.craft(self.key, run.network, run.attack, proxy)
+        run.start_from(examples)
+        return run.evaluate_on(run.network, examples)
+
+
+@RUNGS.add("replayed")
+class ReplayedExamples(Rung):
+    """(b) The examples of the static attack, replayed on the defense: what published reversals were evaluated by."""
+
+    key = "b"
+    name = "replayed"
+    title = "the examples of (a), replayed"
+    adaptive = False
+    required = True
+
+    def evaluate(self, run: LadderRun) -> Records:
+        return run.evaluate(run.sets[StaticAttack.key])

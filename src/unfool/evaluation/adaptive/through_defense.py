@@ -1,0 +1,167 @@
+"""Rungs that follow a gradient through the defense: passed straight through, averaged over its draws, or exact.
+
+Legend: B images of the batch.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from abc import abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from torch import nn
+
+from unfool.attacks import Attack
+from unfool.attacks.apgd import AutoPgd
+from unfool.attacks.best_so_far import Perturbed
+from unfool.attacks.ensemble import Part
+from unfool.attacks.objective import LabelLoss
+from unfool.attacks.problem import Engine, Problem
+from unfool.core.streams import Streams
+from unfool.core.threat import ThreatModel
+from unfool.defenses import Defense, as_defense
+from unfool.defenses.backward import Bpda, Unrolled
+from unfool.evaluation.adaptive.defense_attack import DefenseLabelLoss
+from unfool.evaluation.adaptive.ladder_settings import LadderSettings
+from unfool.evaluation.adaptive.rung import RUNGS, AdaptiveRung, RungContext
+from unfool.evaluation.adaptive.warm_starts import WarmStarts
+
+
+@dataclass(frozen=True, kw_only=True)
+class Passes:
+    """Forward passes of one defense whose gradients are averaged; the values of the first are the defense's own.
+
+    ``images`` is how many images all of them send through a network for each image of a call.
+    """
+
+    models: list[nn.Module]
+    images: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class ThroughDefense:
+    """APGD on the gradient of some passes through the defense; the defense itself confirms what it claims.
+
+    ``starts`` None draws in the ball.
+    """
+
+    engine: AutoPgd
+    passes: Callable[[Defense, Streams], Passes]
+    starts: WarmStarts | None = None
+
+    @property
+    def threat(self) -> ThreatModel:
+        """That of APGD."""
+        return self.engine.threat
+
+    def run(self, problem: Problem[LabelLoss]) -> Perturbed:
+        """Perturb the problem's images; the model of its objective is the defense."""
+        objective, starts = problem.objective, problem.starts
+        if self.starts is not None:
+            starts = self.starts.of(problem.ids, problem.images)
+        defense: Any = objective.model
+        passes = self.passes(as_defense(defense), problem.streams.named("redrawn"))
+        proxy = DefenseLabelLoss(passes.models, objective.labels, objective.loss, images_per_prediction=passes.images)
+        return self.engine.run(dataclasses.replace(problem, starts=starts, proxy_objective=proxy, exact_share=0.0))
+
+
+def started_twice(
+    engine: Engine, starts: WarmStarts, settings: LadderSettings, losses: tuple[str, str], prefix: str = ""
+) -> list[Part]:
+    """Parts of an attack that start from the static examples and from random points.
+
+    The first loss is climbed from the examples, the second from random points.
+    """
+    warm: Any = engine
+    first = Part(name=f"{prefix}from (a)", engine=dataclasses.replace(warm, starts=starts), loss=losses[0])
+    others = [
+        Part(name=f"{prefix}random start {restart + 1}", engine=engine, loss=losses[1])
+        for restart in range(settings.restarts)
+    ]
+    return [first, *others]
+
+
+class GradientRung(AdaptiveRung):
+    """APGD through the defense, from the static examples and from random points; a subclass gives the passes."""
+
+    losses: ClassVar[tuple[str, str]] = ("margin", "ce")
+    """What is climbed from the static examples, and from random points: the margin does not saturate, the
+    cross-entropy minds every class."""
+    targets: ClassVar[int] = 0
+    """How many classes are aimed at, one by one, the likeliest first; 0 for an untargeted loss."""
+
+    @abstractmethod
+    def passes(self, defense: Defense, streams: Streams, settings: LadderSettings) -> Passes:
+        """The passes through the defense that give the gradient; ``streams`` are for fresh draws."""
+
+    def steps(self, settings: LadderSettings) -> int:
+        """Gradient steps of each part."""
+        return settings.steps
+
+    def more_settings(self, settings: LadderSettings) -> dict[str, Any]:
+        """What the attack's settings hold beside steps, restarts and starts."""
+        return {}
+
+    def attack(self, context: RungContext) -> Attack:
+        settings = context.settings
+        steps = self.steps(settings)
+        engine = ThroughDefense(
+            engine=AutoPgd(threat=context.threat, steps=steps, targets=self.targets),
+            passes=lambda defense, streams: self.passes(defense, streams, settings),
+        )
+        parts = started_twice(engine, context.starts, settings, self.losses)
+        values = {"steps": steps, "restarts": settings.restarts, "starts": context.starts.checksum}
+        return Attack(name=self.name, parts=tuple(parts), settings=values | self.more_settings(settings))
+
+
+@RUNGS.add("bpda")
+class StraightThrough(GradientRung):
+    """(c) The gradient passed straight through the purification (BPDA, Athalye et al., ICML 2018, section 4.1.2)."""
+
+    key = "c"
+    name = "bpda"
+    title = "gradient passed straight through (BPDA)"
+    without_gradient = "so BPDA is no attack on this defense"
+
+    def passes(self, defense: Defense, streams: Streams, settings: LadderSettings) -> Passes:
+        return Passes(models=[Bpda(defense)], images=defense.images_per_prediction)
+
+
+@RUNGS.add("bpda-eot")
+class EotAttack(GradientRung):
+    """(d) The same, averaged over the deployed draws and fresh ones at each step (EOT, Athalye et al., ICML 2018)."""
+
+    key = "d"
+    name = "bpda-eot"
+    title = "BPDA over redrawn randomness (EOT)"
+
+    def more_settings(self, settings: LadderSettings) -> dict[str, Any]:
+        return {"draws": settings.draws}
+
+    def passes(self, defense: Defense, streams: Streams, settings: LadderSettings) -> Passes:
+        fresh = Bpda(defense, redrawn=streams)
+        models = [Bpda(defense), *[fresh] * (settings.draws - 1)]
+        return Passes(models=models, images=settings.draws * defense.images_per_prediction)
+
+
+@RUNGS.add("unrolled")
+class UnrolledAttack(GradientRung):
+    """(f) The exact gradient: through every step of a reversal, through anything else as autograd takes it."""
+
+    key = "f"
+    name = "unrolled"
+    title = "exact gradient, unrolled"
+
+    def note(self, defense: Defense) -> str | None:
+        if defense.exact_gradient:
+            return None
+        return f"Rung ({self.key}) follows the gradient that autograd gives through the purification, if it gives any."
+
+    def steps(self, settings: LadderSettings) -> int:
+        return settings.steps // 2
+
+    def passes(self, defense: Defense, streams: Streams, settings: LadderSettings) -> Passes:
+        times = 2 if defense.recomputes else 1
+        return Passes(models=[Unrolled(defense)], images=times * defense.images_per_prediction)

@@ -1,0 +1,23 @@
+"""Where adaptive attacks start: at the examples that already fool the undefended network."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from unfool.evaluation.checksum import seal
+from unfool.evaluation.crafting.adversarial_set import AdversarialSet
+
+
+class WarmStarts:
+    """The examples of an adversarial set, looked up by the ids of their images; those must be in it."""
+
+    def __init__(self, examples: AdversarialSet):
+        order = examples.ids.argsort()
+        self.ids = examples.ids[order]
+        self.images = examples.images[order]
+        self.checksum = seal({"attack": examples.attack}, {"ids": self.ids, "images": self.images})
+
+    def of(self, ids: Tensor, images: Tensor) -> Tensor:
+        """The examples of ``ids`` (n,) on the device of ``images``, and of their dtype."""
+        return self.images[torch.searchsorted(self.ids, ids.cpu())].to(images)
