@@ -5,10 +5,23 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
+import pytest
 import torch
 from hypothesis import settings
+
+from unfool.core import plugins
 
 torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 # A shared machine stalls now and then; slowness is measured in benchmarks, not here.
 settings.register_profile("unfool", deadline=None)
 settings.load_profile("unfool")
+
+
+@pytest.fixture
+def plugins_undone(monkeypatch):
+    """Removes the plugin files that a test loads from every registry when it ends."""
+    monkeypatch.setenv(plugins.VARIABLE, os.environ.get(plugins.VARIABLE, ""))
+    before = set(plugins._files)
+    yield
+    for file in set(plugins._files) - before:
+        plugins.unload_plugin(file)

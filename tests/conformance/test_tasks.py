@@ -156,7 +156,7 @@ def test_the_loss_follows_the_image_through_the_views(name, values):
     batch = make_batch(torch.float64)
 
     def total(images):
-        return losses_of(task, network, batch.replaced(images), Streams(4)).sum()
+        return losses_of(task, network, batch.with_images(images), Streams(4)).sum()
 
     moving = (batch.images * 0.8 + 0.1).requires_grad_()
     (gradient,) = torch.autograd.grad(total(moving), moving)

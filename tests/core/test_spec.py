@@ -167,8 +167,8 @@ def test_a_batch_hands_out_labels_rows_and_replacements():
         Batch(images=GOOD, ids=batch.ids).labels("fine")
     row = batch.rows(torch.tensor([1]))
     assert (row.ids.tolist(), row.labels("fine").tolist()) == ([9], [0])
-    assert torch.equal(batch.replaced(GOOD / 2).images, GOOD / 2)
-    assert batch.replaced(GOOD / 2).ids is batch.ids
+    assert torch.equal(batch.with_images(GOOD / 2).images, GOOD / 2)
+    assert batch.with_images(GOOD / 2).ids is batch.ids
     assert batch.to("cpu").columns.keys() == {"fine"}
 
 
@@ -181,7 +181,7 @@ def test_what_was_made_once_is_shared_but_not_carried_to_other_images():
 
     assert batch.once(("crop", 2), make) is batch.once(("crop", 2), make)
     assert len(calls) == 1
-    batch.replaced(GOOD / 2).once(("crop", 2), make)
+    batch.with_images(GOOD / 2).once(("crop", 2), make)
     assert len(calls) == 2
 
 

@@ -115,7 +115,7 @@ def test_its_losses_are_the_task_s_on_fixed_draws():
     assert network.training
     network.eval()
     streams = Streams(5).named("gate")
-    batch = make_table(6).batch().replaced(images)
+    batch = make_table(6).batch().with_images(images)
     expected = []
     for draw in range(3):
         views = task.views(type(batch)(images=images, ids=torch.zeros(6, dtype=torch.int64)), streams.at(draw))

@@ -104,7 +104,7 @@ def test_the_loss_is_the_papers_with_a_saturation_free_generator(masks):
     task, network = make_bound(masks=masks, lambda_rec=0.7, lambda_adv=0.2, side=16)
     network.double()
     batch = make_batch()
-    batch = batch.replaced(batch.images.double())
+    batch = batch.with_images(batch.images.double())
     views = task.views(batch, Streams(4))
     with torch.no_grad():
         picture = task.head(outputs_of(network, views))
@@ -207,7 +207,7 @@ def test_settings_that_mean_nothing_are_refused(values, message):
 def test_images_that_cannot_be_masked_are_refused():
     task, _ = make_bound()
     with pytest.raises(ImagesError, match="16×12"):
-        task.views(make_batch().replaced(make_batch().images[..., :12]), None)
+        task.views(make_batch().with_images(make_batch().images[..., :12]), None)
     with pytest.raises(ImagesError, match="is 7, and 8 to 13 are allowed"):
         task.views(make_batch(14), None)
     every, _ = make_bound(region=0.99)
@@ -232,7 +232,7 @@ def test_a_reversal_goes_down_the_loss_of_one_centred_region_and_head_tells_the_
     batch = make_batch()
     shown = defense.purify(batch.images, batch.ids)
     assert float((shown.images - batch.images).abs().max()) <= 16 / 255 + 1e-6
-    before, after = (losses_of(task, network, batch.replaced(x), None) for x in (batch.images, shown.images))
+    before, after = (losses_of(task, network, batch.with_images(x), None) for x in (batch.images, shown.images))
     assert (after < before).all()
     torch.testing.assert_close(shown.losses[-1], after, atol=1e-5, rtol=0)
 

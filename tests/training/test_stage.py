@@ -85,7 +85,7 @@ def test_shared_passes_give_the_losses_of_separate_ones():
     batch = make_table().batch(torch.arange(8))
     together, _ = make_stage(stage(tasks))(batch, Streams(3))
     for name, task in tasks.items():
-        alone, _ = make_stage(stage({name: task}))(batch.replaced(batch.images), Streams(3))
+        alone, _ = make_stage(stage({name: task}))(batch.with_images(batch.images), Streams(3))
         torch.testing.assert_close(alone[name], together[name])
 
 
@@ -194,7 +194,7 @@ def test_separate_sets_of_views_are_perturbed_from_draws_of_their_own():
     made = make_stage(stage({"a": labels(augmentation="none"), "b": labels(augmentation="none")}, perturb="pgd-1"))
     batch = make_table().batch(torch.arange(8))
     own = made.tasks["b"].views
-    made.tasks["b"].views = lambda batch, streams: own(batch.replaced(batch.images.clone()), streams)
+    made.tasks["b"].views = lambda batch, streams: own(batch.with_images(batch.images.clone()), streams)
     seen = []
     made.network.trunk.parts["stem"].register_forward_pre_hook(lambda _, args: seen.append(args[0].detach()))
     made(batch, Streams(0))

@@ -84,7 +84,7 @@ def joint_stage(name):
     network = Network.build(TrunkSpec.from_dict(TRUNK), {"idle": {"kind": "linear", "outputs": 3}})
     made = Stage((STILL | NORMED)[name], network, CLASSES, Streams(0)).double()
     batch = make_table().batch(torch.arange(COUNT))
-    return made.train(name in NORMED), batch.replaced(batch.images.double())
+    return made.train(name in NORMED), batch.with_images(batch.images.double())
 
 
 def found(made, losses):

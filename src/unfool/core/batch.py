@@ -50,12 +50,31 @@ def check_images(images: Tensor) -> None:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Batch:
-    """A batch: ``images`` (B, C, H, W) float32 in [0,1], ``ids`` (B,) int64, ``columns`` of (B,) int64 labels."""
+    """Images with their ids and label columns.
+
+    Args:
+        images: (B, C, H, W), float32 in [0,1].
+        ids: (B,), int64: the images' random draws depend on them.
+        columns: Label columns by name, (B,) int64 each.
+
+    Example:
+        >>> table = Table.from_tensors(torch.zeros(5, 3, 8, 8), {"label": [0, 1, 2, 0, 1]})
+        >>> batch = table.batch(torch.tensor([3, 4]))
+        >>> batch
+        Batch(2 images of 3×8×8, labels: label)
+        >>> batch.ids.tolist(), batch.labels("label").tolist()
+        ([3, 4], [0, 1])
+    """
 
     images: Tensor
     ids: Tensor
     columns: dict[str, Tensor] = field(default_factory=dict)
-    _made: dict[Hashable, Tensor] = field(default_factory=dict, repr=False, compare=False)
+    _shared: dict[Hashable, Tensor] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def __repr__(self) -> str:
+        size = "×".join(map(str, self.images.shape[1:]))
+        labels = f"labels: {', '.join(sorted(self.columns))}" if self.columns else "no labels"
+        return f"Batch({len(self)} images of {size}, {labels})"
 
     def labels(self, column: str) -> Tensor:
         """One label column; SpecError with the nearest name for an unknown one, DataError for no labels at all."""
@@ -66,12 +85,15 @@ class Batch:
         return self.columns[column]
 
     def once(self, key: Hashable, make: Callable[[], Tensor]) -> Tensor:
-        """The tensor made for ``key``: tasks that ask for equal views get the same object, and share a trunk pass."""
-        if key not in self._made:
-            self._made[key] = make()
-        return self._made[key]
+        """The tensor that ``make`` returns, made once per ``key``.
 
-    def replaced(self, images: Tensor) -> Batch:
+        Tasks that want equal views so get the same object, and share a pass through the trunk.
+        """
+        if key not in self._shared:
+            self._shared[key] = make()
+        return self._shared[key]
+
+    def with_images(self, images: Tensor) -> Batch:
         """The same ids and labels with other images."""
         return Batch(images=images, ids=self.ids, columns=self.columns)
 
@@ -95,10 +117,13 @@ class Batch:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Views:
-    """What a task shows the network: ``images`` (V·B, C, H, W), view-major, differentiable in the batch's images.
+    """What a task shows the network: V views of each image of a batch.
 
-    ``count`` is V, ``targets`` whatever the task's loss needs (fixed before the network runs), ``stage`` the trunk
-    stage whose features the task reads.
+    Args:
+        images: (V·B, C, H, W), view-major, differentiable in the batch's images.
+        count: V, the number of views of an image.
+        targets: Whatever the task's loss needs, fixed before the network runs.
+        stage: The trunk stage whose features the task reads.
     """
 
     images: Tensor

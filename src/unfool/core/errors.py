@@ -7,7 +7,17 @@ from __future__ import annotations
 
 
 class UnfoolError(Exception):
-    """Base of all errors of this library; ``exit_code`` is what the command line returns."""
+    """Base of all errors of this library; its message says what was given, what is allowed and what to do.
+
+    ``exit_code`` is what the command line returns.
+
+    Example:
+        >>> try:
+        ...     open_table("digit", "test")
+        ... except UnfoolError as error:
+        ...     print(str(error)[:48], error.exit_code)
+        unknown data set 'digit'; did you mean 'digits'? 2
+    """
 
     exit_code = 1
 
@@ -65,4 +75,9 @@ INTERRUPTED = 130
 
 
 class UnfoolWarning(UserWarning):
-    """Something the user should know that does not stop the work."""
+    """Something the user should know that does not stop the work.
+
+    Example:
+        >>> import warnings
+        >>> warnings.filterwarnings("error", category=UnfoolWarning)  # to stop at the first one
+    """

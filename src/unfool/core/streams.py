@@ -45,8 +45,25 @@ def _mix(z: Tensor) -> Tensor:
 class Streams:
     """Random draws per image for one seed and purpose.
 
-    ``Streams(0).named("crop").at(epoch).uniform(ids)`` gives one number in [0,1) per image. ``named`` nests; ``at``
-    sets the draw number (an epoch, a step, a restart) and nests as well. Streams of equal ``key`` give equal draws.
+    `named` derives the streams of one purpose, `at` those of one draw number (an epoch, a step, a restart); both nest.
+    A draw depends on these and on the image's id, and on nothing else: not on the batch, the device or earlier draws.
+
+    Args:
+        seed: A whole number of 0 or more.
+        key: Internal: the 64-bit state that `named` and `at` pass on. Streams of equal keys give equal draws.
+
+    Raises:
+        SpecError: A seed that is not a whole number of 0 or more.
+
+    Example:
+        >>> streams = Streams(0).named("crop").at(3)
+        >>> ids = torch.tensor([7, 8, 9])
+        >>> streams.uniform(ids).shape
+        torch.Size([3])
+        >>> torch.equal(streams.uniform(ids)[1:], streams.uniform(ids[1:]))
+        True
+        >>> streams.integers(ids, 10, (2,)).shape
+        torch.Size([3, 2])
     """
 
     def __init__(self, seed: int, key: int | None = None):

@@ -29,14 +29,30 @@ def open_table(
     size: int | None = None,
     limit: int = LIMIT_BYTES,
 ) -> Table:
-    """Open a split of a set as a table of uint8 RGB images.
+    """Open a split of a data set as a table of uint8 RGB images.
 
-    ``name`` is one of the catalog's, a folder of the data directory, ``folder:PATH`` or ``hub:OWNER/NAME``. ``split``
-    is "train", "test" or "unlabelled"; "test" opens the validation split of a set that has no test split, and the
-    table says so. ``size`` (pixels) scales the shorter side and cuts out the centre; None keeps images as they are, and
-    needs them to be of one size. Above ``limit`` decoded bytes the images stay encoded and are decoded on access.
+    The images are decoded once, into a memory-mapped store in the cache folder (UNFOOL_CACHE_DIR).
 
-    Raises SpecError for unknown names and splits, DataError for sets that cannot be had or read.
+    Args:
+        name: A name of the catalog (``unfool doctor`` lists it), a folder of the data directory, ``folder:PATH`` with
+            one directory per class, or ``hub:OWNER/NAME`` on the Hugging Face hub.
+        split: "train", "test" or "unlabelled". For a set without a test split, "test" opens its validation split, and
+            the table's ``split`` says so.
+        data_dir: Where data sets lie as files. Default: UNFOOL_DATA_DIR.
+        size: Side in pixels to which images are brought: the shorter side is scaled, the centre cut out. None keeps
+            images as they are, and needs them to be of one size.
+        limit: Bytes above which decoded images are not stored; they are then decoded on access.
+
+    Returns:
+        The table, with images of shape (3, H, W).
+
+    Raises:
+        SpecError: An unknown name or split.
+        DataError: A set that is missing, unreadable or has images of several sizes.
+
+    Example:
+        >>> open_table("digits", "train")
+        Table('digits', 'train', 1400 images of 3×32×32, labels: label, parity)
     """
     if split not in SPLITS:
         raise unknown("split", split, SPLITS)

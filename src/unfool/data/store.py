@@ -20,9 +20,10 @@ import shutil
 import warnings
 import zlib
 from collections import Counter
+from collections.abc import Mapping
 from itertools import islice
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO, TypedDict
 
 import numpy as np
 import torch
@@ -35,7 +36,7 @@ from unfool.data.pixels import DecodedPixels, Pixels
 from unfool.data.readers.decode import CorruptImageError
 from unfool.data.readers.decode_rows import decoded_rows, resident_pixels, workers
 from unfool.data.sources import Rows, Source, primary_column
-from unfool.data.table import Table
+from unfool.data.table import ReadReport, Table
 
 SCHEMA_VERSION = 1
 SHARD_BYTES = 64 << 20
@@ -44,6 +45,22 @@ CHECK_BYTES = 1 << 30
 LIMIT_BYTES = 8 << 30
 """Above this many decoded bytes a store keeps the encoded images."""
 CROP = "centre"
+
+
+class Manifest(TypedDict):
+    """What ``manifest.json`` says of a store, but its own checksum."""
+
+    schema_version: int
+    what: str
+    kind: str
+    shape: list[int]
+    size: int | None
+    bytes: int
+    checksums: list[int]
+    small_files: dict[str, int]
+    columns: list[str]
+    classes: dict[str, list[str]]
+    report: ReadReport
 
 
 def store_key(name: str, split: str, size: int | None, limit: int, fingerprint: str) -> str:
@@ -122,8 +139,8 @@ def _build(folder: Path, what: str, rows: Rows, size: int | None, limit: int) ->
     building.mkdir()
     try:
         manifest = _write(building, what, rows, size, limit)
-        manifest["checksum"] = _checksum(manifest)
-        (building / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+        checked = {**manifest, "checksum": _checksum(manifest)}
+        (building / "manifest.json").write_text(json.dumps(checked), encoding="utf-8")
         for path in building.iterdir():
             with open(path, "rb+") as file:
                 os.fsync(file.fileno())
@@ -133,7 +150,7 @@ def _build(folder: Path, what: str, rows: Rows, size: int | None, limit: int) ->
         shutil.rmtree(building, ignore_errors=True)
 
 
-def _write(building: Path, what: str, rows: Rows, size: int | None, limit: int) -> dict[str, Any]:
+def _write(building: Path, what: str, rows: Rows, size: int | None, limit: int) -> Manifest:
     kept: list[int] = []
     corrupt: dict[str, str] = {}
     modes: Counter[str] = Counter()
@@ -180,20 +197,20 @@ def _write(building: Path, what: str, rows: Rows, size: int | None, limit: int) 
         "small_files": {p.name: zlib.crc32(p.read_bytes()) for p in sorted(building.glob("*.npy"))},
         "columns": list(rows.columns),
         "classes": rows.classes,
-        "report": {
-            "rows": rows.count,
-            "corrupt": len(corrupt),
-            "corrupt_images": dict(islice(corrupt.items(), 100)),
-            "converted": {mode: count for mode, count in sorted(modes.items()) if mode != "RGB"},
-        },
+        "report": ReadReport(
+            rows=rows.count,
+            corrupt=len(corrupt),
+            corrupt_images=dict(islice(corrupt.items(), 100)),
+            converted={mode: count for mode, count in sorted(modes.items()) if mode != "RGB"},
+        ),
     }
 
 
-def _checksum(manifest: dict[str, Any]) -> int:
-    return zlib.crc32(json.dumps({key: manifest[key] for key in manifest if key != "checksum"}).encode())
+def _checksum(manifest: Mapping[str, object]) -> int:
+    return zlib.crc32(json.dumps({key: value for key, value in manifest.items() if key != "checksum"}).encode())
 
 
-def checked_manifest(folder: Path) -> dict[str, Any] | None:
+def checked_manifest(folder: Path) -> Manifest | None:
     """The manifest of a store that is whole; None for one that is missing, truncated or altered."""
     try:
         manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
@@ -220,7 +237,7 @@ def _load(path: Path) -> Tensor:
     return torch.from_numpy(np.load(path, allow_pickle=False))
 
 
-def _open(folder: Path, manifest: dict[str, Any], name: str, split: str) -> Table:
+def _open(folder: Path, manifest: Manifest, name: str, split: str) -> Table:
     shape = tuple(manifest["shape"])
     if manifest["kind"] == "encoded":
         offsets = np.load(folder / "offsets.npy", allow_pickle=False)
@@ -230,7 +247,7 @@ def _open(folder: Path, manifest: dict[str, Any], name: str, split: str) -> Tabl
         mapped = torch.from_file(str(folder / "pixels.bin"), shared=False, size=manifest["bytes"], dtype=torch.uint8)
         pixels = DecodedPixels(mapped.view(shape))
     report = manifest["report"]
-    _tell(manifest["what"], report)
+    _warn_of(manifest["what"], report)
     return Table(
         pixels,
         _load(folder / "ids.npy"),
@@ -243,7 +260,7 @@ def _open(folder: Path, manifest: dict[str, Any], name: str, split: str) -> Tabl
     )
 
 
-def _tell(what: str, report: dict[str, Any]) -> None:
+def _warn_of(what: str, report: ReadReport) -> None:
     if report["corrupt"]:
         first = ", ".join(f"{name} ({reason})" for name, reason in islice(report["corrupt_images"].items(), 3))
         warnings.warn(

@@ -6,7 +6,7 @@ Legend: N images of C channels and H×W pixels, B of them in a batch.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 import torch
@@ -20,6 +20,18 @@ from unfool.data import stratify
 from unfool.data.conversion import Contents, contents_of_dataset, contents_of_tensors
 from unfool.data.pixels import DecodedPixels, Pixels
 from unfool.data.sources import primary_column
+
+
+class ReadReport(TypedDict):
+    """What the reader of a data set met: ``rows`` in all, ``corrupt`` ones left out, ``converted`` images by mode.
+
+    ``corrupt_images`` says of the first hundred where each lies and what is wrong with it.
+    """
+
+    rows: int
+    corrupt: int
+    corrupt_images: dict[str, str]
+    converted: dict[str, int]
 
 
 class Table:
@@ -37,7 +49,7 @@ class Table:
         label_column: The column that classification uses; None for images without labels.
         name: Name of the data set, as records and file names show it.
         split: The split that was really opened: "validation" for a set without a test split.
-        report: Counts of corrupt and of converted images that the reader met.
+        report: Counts of corrupt and of converted images that the reader met; None for tables that no file gave.
         rows: The rows of ``pixels`` that this table holds; None for all.
 
     Example:
@@ -61,7 +73,7 @@ class Table:
         label_column: str | None,
         name: str,
         split: str,
-        report: dict[str, Any] | None = None,
+        report: ReadReport | None = None,
         rows: Tensor | None = None,
     ):
         self._pixels = pixels
@@ -73,7 +85,7 @@ class Table:
         self.label_column = label_column
         self.name = name
         self.split = split
-        self.report = report or {}
+        self.report = report
 
     @classmethod
     def from_tensors(

@@ -107,7 +107,29 @@ def adapt(
     std: str | Sequence[float] | None = None,
     features: str | None = None,
 ) -> ForeignClassifier:
-    """Any module as a classifier that unfool attacks and judges; raises as `ForeignClassifier` does."""
+    """Wrap any module as a classifier that unfool attacks, defends and evaluates.
+
+    Args:
+        module: Maps images (B, C, H, W) to logits (B, classes); shared, not copied.
+        mean: Where the module expects normalised images: their mean, as a name such as cifar10 or imagenet, numbers
+            with commas, or one number per channel. None: the module takes images in [0,1].
+        std: Their standard deviation, in the same form.
+        features: Dotted path of the submodule whose output is the representation, for defenses and tests that need
+            one.
+
+    Returns:
+        The wrapped module: images in [0,1] → logits.
+
+    Raises:
+        SpecError: Something that is no nn.Module, a path that is not there (with the nearest one), or only one of
+            ``mean`` and ``std``.
+
+    Example:
+        >>> module = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 8 * 8, 10))
+        >>> model = adapt(module, mean="cifar10", std="cifar10", features="0")
+        >>> model(torch.rand(2, 3, 8, 8)).shape, model.features(torch.rand(2, 3, 8, 8)).shape
+        (torch.Size([2, 10]), torch.Size([2, 192]))
+    """
     return ForeignClassifier(module, mean, std, features)
 
 

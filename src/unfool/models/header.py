@@ -32,7 +32,7 @@ class Header:
     """``tensors`` by name as (dtype, shape), dtypes as safetensors spells them; ``metadata`` decoded from JSON."""
 
     tensors: dict[str, tuple[str, tuple[int, ...]]]
-    metadata: dict[str, Any]
+    metadata: dict[str, object]
 
 
 def read_header(path: str | Path, *, foreign: bool = False) -> Header:
@@ -76,10 +76,10 @@ def _header_length(path: Path, start: bytes, size: int) -> int:
     raise WeightsError(f"{path} is no whole safetensors file: its {size} bytes end before its header does; {_REMEDY}")
 
 
-def _parse(path: Path, text: bytes) -> dict[str, Any]:
+def _parse(path: Path, text: bytes) -> dict[str, object]:
     """The header's JSON object; doubled keys and NaN are refused, since readers disagree on what they mean."""
 
-    def pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
+    def pairs(items: list[tuple[str, object]]) -> dict[str, object]:
         unique = dict(items)
         if len(unique) != len(items):
             raise ValueError("a key stands twice")
@@ -134,20 +134,20 @@ def _check_entries(path: Path, entries: Mapping[str, Any], size: int) -> dict[st
     return tensors
 
 
-def _decode(path: Path, metadata: Any) -> dict[str, Any]:
+def _decode(path: Path, metadata: Any) -> dict[str, object]:
     """Metadata values are JSON texts; the schema version must be one that this version of unfool knows."""
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
         raise WeightsError(f"{path} has metadata that are not texts; {_REMEDY}")
     if "schema_version" not in metadata:
         raise WeightsError(f"{path} has no schema_version, so unfool did not write it; {_FOREIGN}")
-    decoded: dict[str, Any] = {}
+    decoded: dict[str, object] = {}
     for key, value in metadata.items():
         try:
             decoded[key] = json.loads(value, parse_constant=_no_constant)
         except (ValueError, RecursionError) as error:
             raise WeightsError(f"{path} has metadata {key[:80]!r} that are not valid JSON; {_REMEDY}") from error
     version = decoded.pop("schema_version")
-    if not _whole(version) or version == 0:
+    if not isinstance(version, int) or not _whole(version) or version == 0:
         raise WeightsError(f"{path} has schema_version {str(version)[:20]!r}, not a whole number; {_REMEDY}")
     if version > SCHEMA_VERSION:
         message = f"{path} has schema_version {version}; this unfool reads up to {SCHEMA_VERSION}"

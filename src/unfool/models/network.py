@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import reprlib
 from collections.abc import Mapping, Sequence, Set
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import torch
@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from unfool.core.errors import ImagesError, SpecError
 from unfool.core.spec import unknown
 from unfool.core.streams import Streams
-from unfool.models.heads import build_head, empty_head
+from unfool.models.heads import Head, HeadSetting, build_head, empty_head
 from unfool.models.trunks import Trunk, TrunkSpec, build_trunk, empty_trunk
+from unfool.models.trunks.settings import SettingValue
 
 NORMALISATIONS: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
     "none": ((0.0,), (1.0,)),
@@ -44,11 +45,38 @@ def _statistics(which: int, statistics: str | Sequence[float], channels: int) ->
     return values.view(1, -1, 1, 1)
 
 
+class Architecture(TypedDict):
+    """All that rebuilds a network but its weights, as JSON takes it."""
+
+    trunk: dict[str, SettingValue]
+    mean: list[float]
+    std: list[float]
+    heads: dict[str, dict[str, HeadSetting]]
+    classifier: str | None
+
+
 class Network(nn.Module):
     """A classifier that other tools can attack as it is: float images (B, C, H, W) in [0,1] → logits (B, classes).
 
-    ``mean`` and ``std`` are a name of `NORMALISATIONS`, one number for all channels, or one per channel;
-    ``classifier`` names the head that gives the logits, None if there is none yet. Raises SpecError.
+    Args:
+        trunk: The body, as `build_trunk` builds it.
+        mean: Mean of the training images' channels, subtracted from the images: a name of `NORMALISATIONS` such as
+            cifar10, one number for all channels, or one per channel.
+        std: Their standard deviation, in the same form; the images are divided by it.
+        heads: Modules on the trunk's features, by name.
+        classifier: Name of the head that gives the logits; None if there is none yet.
+
+    Raises:
+        SpecError: Normalisation or heads that do not fit the trunk.
+
+    Example:
+        >>> network = Network.build(TrunkSpec(name="convnet"), {"labels": {"kind": "linear", "outputs": 10}},
+        ...                         classifier="labels").eval()
+        >>> images = torch.rand(4, 3, 32, 32)
+        >>> network(images).shape
+        torch.Size([4, 10])
+        >>> network.features(images, "block2").shape
+        torch.Size([4, 128, 7, 7])
     """
 
     mean: Tensor
@@ -88,9 +116,18 @@ class Network(nn.Module):
         normalisation: str = "cifar10",
         streams: Streams | None = None,
     ) -> Network:
-        """A network with fresh weights from ``streams`` (default: seed 0).
+        """Build a network with fresh weights.
 
-        ``heads`` are descriptions as `build_head` takes them; ``inputs`` may be left out, and is then the trunk's.
+        Args:
+            trunk: Which trunk.
+            heads: Descriptions of heads by name, as `build_head` takes them; "inputs" may be left out, and is then the
+                number of the trunk's features.
+            classifier: Name of the head that gives the logits.
+            normalisation: Name of the mean and standard deviation in `NORMALISATIONS`.
+            streams: Where the weights are drawn from. Default: ``Streams(0)``.
+
+        Returns:
+            The network, in train mode, on the CPU.
         """
         streams = streams or Streams(0)
         body = build_trunk(trunk, streams)
@@ -99,10 +136,19 @@ class Network(nn.Module):
         return cls(body, normalisation, normalisation, nn.ModuleDict(built), classifier)
 
     def features(self, images: Tensor, stage: str = "last") -> Tensor:
-        """The trunk's features of one stage, (B, D) for "last", else (B, channels, h, w).
+        """The trunk's features at one stage.
 
-        Raises ImagesError for images that are not floating, not NCHW, of other channels or too small, SpecError for
-        an unknown stage. Values are not inspected here: `check_images` does that once, outside the loops.
+        Args:
+            images: (B, C, H, W) floats in [0,1]. Their range is not checked here: `check_images` does that once,
+                outside the loops.
+            stage: Name of the stage; ``network.trunk.stages`` lists them.
+
+        Returns:
+            (B, D) for "last", else (B, channels, h, w), in the images' precision.
+
+        Raises:
+            ImagesError: Images that are not floating, not NCHW, of other channels or too small.
+            SpecError: An unknown stage.
         """
         return self.features_at(images, {stage})[stage]
 
@@ -134,15 +180,16 @@ class Network(nn.Module):
         return self.heads[self.classifier](self.features(images))
 
     @property
-    def architecture(self) -> dict[str, Any]:
+    def architecture(self) -> Architecture:
         """All that is needed to rebuild the network but its weights, as JSON takes it; SpecError for a foreign head."""
+        heads: dict[str, dict[str, HeadSetting]] = {}
         for name, head in self.heads.items():
-            if not hasattr(head, "description"):
+            if not isinstance(head, Head):
                 kind = type(head).__name__
                 raise SpecError(f"head {name!r} is a {kind} without a description; build heads with build_head")
+            heads[name] = dict(head.description)
         # The shortest decimals that give these float32 numbers back: exact, and readable in a file.
         mean, std = ([float(str(np.float32(v))) for v in buffer.flatten().tolist()] for buffer in (self.mean, self.std))
-        heads = {name: dict(head.description) for name, head in self.heads.items()}  # type: ignore[arg-type]
         trunk = self.trunk.spec.to_dict()
         return {"trunk": trunk, "mean": mean, "std": std, "heads": heads, "classifier": self.classifier}
 

@@ -67,7 +67,7 @@ def save_tensors(path: str | Path, tensors: Mapping[str, Tensor], metadata: Mapp
             raise OutputError(f"cannot write {path}: {error}; free some space or choose another folder") from error
 
 
-def load_tensors(path: str | Path, *, foreign: bool = False) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def load_tensors(path: str | Path, *, foreign: bool = False) -> tuple[dict[str, Tensor], dict[str, object]]:
     """The tensors (CPU, memory of their own) and the decoded metadata of a file that `save_tensors` wrote.
 
     ``foreign``: any program may have written the safetensors file; its metadata are then left out. Raises WeightsError
@@ -89,9 +89,23 @@ def _load(path: str | Path, header: Header) -> dict[str, Tensor]:
 
 
 def save_network(network: Network, path: str | Path, metadata: Mapping[str, Any] | None = None) -> None:
-    """Write a network's weights and architecture; ``metadata`` may add what else belongs to them (JSON-able).
+    """Write a network's weights and architecture to a safetensors file, whole or not at all.
 
-    Raises what `save_tensors` raises, and SpecError for a head without description.
+    Args:
+        network: The network; its mode and device do not matter.
+        path: The file; its folder is created.
+        metadata: What else belongs to the weights, as JSON takes it.
+
+    Raises:
+        WeightsError: NaN or infinite weights, or metadata that JSON cannot hold.
+        OutputError: A file that cannot be written.
+        SpecError: A head that `build_head` did not build.
+
+    Example:
+        >>> network = Network.build(TrunkSpec(name="convnet", widths=(4, 6, 8)), {})
+        >>> save_network(network, "weights.safetensors", {"note": "untrained"})
+        >>> load_network("weights.safetensors").trunk.spec == network.trunk.spec
+        True
     """
     if "architecture" in (metadata or {}):
         raise WeightsError(f"cannot write {path}: metadata key 'architecture' is unfool's own; choose another")
@@ -99,11 +113,23 @@ def save_network(network: Network, path: str | Path, metadata: Mapping[str, Any]
 
 
 def load_network(path: str | Path) -> Network:
-    """The network of a weights file, on the CPU and in eval mode, bit for bit as it was saved.
+    """Read a network from a weights file that `save_network` wrote; no code in the file is ever run.
 
-    Raises WeightsError for every fault that `read_header` finds, for an architecture that is malformed or does not
-    fit the tensors (the first missing, unexpected or misshapen ones are named) and for NaN weights. No memory is
-    taken before all but the values has been checked.
+    Args:
+        path: The .safetensors file.
+
+    Returns:
+        The network, on the CPU and in eval mode, bit for bit as it was saved.
+
+    Raises:
+        WeightsError: A file that is missing, malformed, a pickle or of a newer unfool; an architecture that does not
+            fit the tensors, the first of which is named; NaN weights. No memory is taken before all but the values
+            has been checked.
+
+    Example:
+        >>> save_network(Network.build(TrunkSpec(name="convnet", widths=(4, 6, 8)), {}), "weights.safetensors")
+        >>> load_network("weights.safetensors").training
+        False
     """
     header = read_header(path)
     architecture = _architecture(path, header)
@@ -129,7 +155,7 @@ def load_into(network: Network, path: str | Path) -> None:
     network.load_state_dict(_fitting(path, header, network), strict=True)
 
 
-def _architecture(path: str | Path, header: Header) -> dict[str, Any]:
+def _architecture(path: str | Path, header: Header) -> dict[str, object]:
     architecture = header.metadata.get("architecture")
     if not isinstance(architecture, dict):
         raise WeightsError(

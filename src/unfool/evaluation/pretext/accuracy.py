@@ -49,7 +49,7 @@ def pretext_quality(
     with frozen_eval(network), frozen_eval(task), torch.no_grad():
         for rows in torch.arange(len(table)).split(BATCH_SIZE):
             batch = table.batch(rows, device)
-            views = task.views(batch if change is None else batch.replaced(change(batch.images)), streams)
+            views = task.views(batch if change is None else batch.with_images(change(batch.images)), streams)
             outputs = network.features(views.images, views.stage)
             losses.append(task.losses(outputs, views).double())
             if (score := task.scores(outputs, views).get("accuracy")) is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import reprlib
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeAlias
 
 import torch
 from torch import nn
@@ -19,6 +19,10 @@ MAX_UNITS = 1 << 20
 MAX_LETTERS = 80
 
 
+HeadSetting: TypeAlias = int | float | str
+"""Value of a head's description."""
+
+
 class Head(nn.Sequential):
     """Base of all heads, layers in a row.
 
@@ -31,7 +35,7 @@ class Head(nn.Sequential):
     words: ClassVar[Mapping[str, tuple[str, ...]]] = {}
     shares: ClassVar[tuple[str, ...]] = ()
 
-    def __init__(self, description: dict[str, Any], *layers: nn.Module):
+    def __init__(self, description: dict[str, HeadSetting], *layers: nn.Module):
         super().__init__(*layers)
         self.description = description
 
@@ -61,7 +65,7 @@ class MlpHead(Head):
     words: ClassVar[Mapping[str, tuple[str, ...]]] = {"norm": ("batch",)}
 
     def __init__(self, *, inputs: int, hidden: int, outputs: int, norm: str | None = None):
-        description: dict[str, Any] = {"kind": "mlp", "inputs": inputs, "hidden": hidden, "outputs": outputs}
+        description: dict[str, HeadSetting] = {"kind": "mlp", "inputs": inputs, "hidden": hidden, "outputs": outputs}
         # Written only where it is used: files of heads without it stay what they were.
         norms = [] if norm is None else [nn.BatchNorm1d(hidden)]
         description |= {} if norm is None else {"norm": norm}

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 
 from unfool.core.errors import SpecError
-from unfool.models.heads.base import HEADS, Head
+from unfool.models.heads.base import HEADS, Head, HeadSetting
 from unfool.models.trunks.resnet import convolution_and_norm
 
 POOLED_SIDE = 2
@@ -41,7 +41,7 @@ class PuzzleHead(Head):
     words: ClassVar[Mapping[str, tuple[str, ...]]] = {"permutations": ("pairwise", "original")}
     shares = ("gap", "jitter")
 
-    def __init__(self, description: dict[str, Any], puzzle: Mapping[str, Any], *layers: nn.Module):
+    def __init__(self, description: dict[str, HeadSetting], puzzle: Mapping[str, Any], *layers: nn.Module):
         lacking = [key for key in PUZZLE if key not in puzzle]
         if puzzle and lacking:
             raise SpecError(
