@@ -10,7 +10,9 @@ from PIL import Image
 
 from unfool import Network, TrunkSpec, load_network, open_run, save_network
 from unfool.cli.parsing.tasks import read_tasks
-from unfool.studies import STUDIES, Outcome, Study
+from unfool.evaluation.rows import Row
+from unfool.studies import STUDIES, Study
+from unfool.studies.framework import Above, Claim, Estimate, Measured, Measurement
 
 
 def one_object(text):
@@ -179,9 +181,29 @@ def test_warnings_are_one_line(cli, tmp_path):
     assert "corrupt" in line
 
 
-class Tiny(Study):
-    """A study whose rows were judged elsewhere."""
+class Elsewhere(Measurement):
+    """A measurement of rows that were made by another command."""
 
+    path = "elsewhere"
+
+    def cost(self, work):
+        return 0
+
+    def exists(self, work):
+        return None
+
+    def make(self, work):
+        Tiny.ran.append(work.device)
+        return [Measured(row=Row.from_json(values)) for values in Tiny.rows]
+
+    def measured(self, result, work):
+        return result
+
+
+class Tiny(Study):
+    """A study whose rows were evaluated elsewhere."""
+
+    name = "tiny"
     title = "A tiny study"
     subtitle = "for the tests"
 
@@ -193,10 +215,18 @@ class Tiny(Study):
     rows: list = []  # noqa: RUF012
     ran: list = []  # noqa: RUF012
 
-    def run(self, scale, work):
-        self.ran.append(work.device)
-        claims = [{"text": "It works", "verdict": "holds", "evidence": "see for yourself"}]
-        return Outcome(rows=self.rows, claims=claims, data={"digits": {"test": 3}}, notes=[], curves=[], gallery=[])
+    def networks(self, scale):
+        return []
+
+    def measurements(self, scale, networks):
+        return [Elsewhere()]
+
+    def claims(self, scale):
+        estimate = Estimate(mean=0.3, low=0.2, high=0.4, detail="see for yourself")
+        return [Claim(id="works", text="It works", evidence=lambda results: estimate, rule=Above(0.0))]
+
+    def data(self, scale, results):
+        return {"digits": {"test": 3}}
 
 
 @pytest.fixture

@@ -13,8 +13,7 @@ from test_page import EVIL, Reader, item, written
 
 from unfool.core.errors import ImagesError
 from unfool.report.strips import Strip
-from unfool.studies import base
-from unfool.studies.base import Outcome, Study, run_study
+from unfool.studies import Study, run_study
 
 BARE = result({})
 WORDS = ("masked", "filled", "original")
@@ -137,13 +136,18 @@ def test_every_picture_is_checked(image, told):
 
 def test_a_study_hands_its_strips_on_to_its_page(tmp_path, monkeypatch):
     class Pictured(Study):
-        title, subtitle, scales = "Pictured", "", {"demo": 0}
+        name, title, scales = "pictured", "Pictured", {"demo": None}
 
-        def run(self, scale, work):
-            return Outcome(rows=[], claims=[], data={}, notes=[], curves=[], gallery=[], strips=[strip()])
+        def networks(self, scale):
+            return []
 
-    monkeypatch.setattr(base, "STUDIES", {"pictured": Pictured})
+        def measurements(self, scale, networks):
+            return []
+
+        def strips(self, scale, results):
+            return [strip()]
+
     monkeypatch.delenv("UNFOOL_DATA_DIR", raising=False)
-    result = run_study("pictured", "demo", tmp_path)
-    assert "strips" not in result  # pictures belong to the page, figures to the file
+    result = run_study(Pictured(), "demo", tmp_path)
+    assert "strips" not in result.to_json()  # pictures belong to the page, figures to the file
     assert pictures((tmp_path / "report.html").read_text(encoding="utf-8")).count("<img") == len(WORDS)

@@ -7,10 +7,10 @@ import json
 import pytest
 from rich.console import Console
 
-import unfool.studies.side_by_side
 import unfool.studies.workspace as workspace_module
 from unfool.studies import run_study
 from unfool.studies.adversarial_training import DEMO, FULL, METHODS, ROWS, SMALL, AdversarialTraining, Method
+from unfool.studies.framework import executor
 
 TINY = dataclasses.replace(
     DEMO,
@@ -28,7 +28,7 @@ def finished(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(AdversarialTraining, "scales", {"tiny": TINY})
         patch.setattr(workspace_module, "workers_for", lambda device, jobs: 1)
-        return out, run_study("adversarial-training", "tiny", out, console=Console(file=io.StringIO()))
+        return out, run_study("adversarial-training", "tiny", out, console=Console(file=io.StringIO())).to_json()
 
 
 def test_the_methods_are_the_issue_s():
@@ -108,8 +108,8 @@ def test_work_is_shared_out_with_the_longest_first(monkeypatch, tmp_path):
     monkeypatch.setattr(workspace_module, "workers_for", lambda device, jobs: 2)
     monkeypatch.setattr(workspace_module, "run_jobs", run_jobs)
     with pytest.raises(Asked):
-        run_study("adversarial-training", "tiny", tmp_path / "out", console=Console(quiet=True))
+        run_study("adversarial-training", "tiny", tmp_path / "out", console=Console(quiet=True)).to_json()
     methods = [job.args[1] for job in jobs]
     assert sorted(methods, key=repr) == sorted(ROWS, key=repr)
     assert methods[-1] == Method(name="FGSM-RS")
-    assert unfool.studies.side_by_side.in_worker() is False
+    assert executor.in_worker() is False

@@ -47,7 +47,7 @@ def run(out):
         patch.setattr(AuxiliaryReversal, "scales", {"tiny": TINY})
         patch.setattr(workspace_module, "workers_for", lambda device, jobs: 1)
         patch.setattr(TASKS, "_items", {name: TASKS[name] for name in KEPT})
-        return run_study("auxiliary-reversal", "tiny", out, console=Console(file=io.StringIO()))
+        return run_study("auxiliary-reversal", "tiny", out, console=Console(file=io.StringIO())).to_json()
 
 
 @pytest.fixture(scope="module")

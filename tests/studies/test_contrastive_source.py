@@ -3,10 +3,9 @@
 import pytest
 
 from unfool.evaluation import Records
-from unfool.studies.contrastive_multitask import ContrastiveMultitask, Judged
-from unfool.studies.contrastive_networks import networks_of
-from unfool.studies.contrastive_scales import ATTACKS, SOURCE, STEP_SIZE, THREAT
-from unfool.training import TrainedRun
+from unfool.studies.contrastive_multitask import ContrastiveMultitask
+from unfool.studies.contrastive_multitask.scales import ATTACKS, PUBLISHED, STEP_SIZE, THREAT
+from unfool.studies.framework import Attacked, Clean, row_of
 
 TABLE = """
 cifar10   single-task           82.46  2.89  0.04  0.00  0.00
@@ -17,28 +16,19 @@ cifar100  simclr multitask      44.37 32.49 42.62 33.92 33.53
 """
 
 
-class Planned:
-    """A workspace that trains nothing and notes what it was asked for."""
-
-    def __init__(self):
-        self.configs = {}
-
-    def trained(self, path, config):
-        assert path not in self.configs
-        self.configs[path] = config
-        return TrainedRun(folder=None, config=config, network=None, cpu_seconds=0.0, model_images=0)
-
-
 @pytest.fixture(params=["demo", "small", "full"])
 def planned(request):
-    settings, work = ContrastiveMultitask.scales[request.param], Planned()
-    return request.param, settings, [item for data in settings.data for item in networks_of(settings, data, work)]
+    settings = ContrastiveMultitask.scales[request.param]
+    return request.param, settings, ContrastiveMultitask().networks(settings)
 
 
 @pytest.fixture
 def full():
     settings = ContrastiveMultitask.scales["full"]
-    return settings, [item for data in settings.data for item in networks_of(settings, data, Planned())]
+    return settings, ContrastiveMultitask().networks(settings)
+
+
+MAIN = "ResNet-18, ImageNet stem"
 
 
 def test_the_table_is_the_source_s():
@@ -46,8 +36,9 @@ def test_the_table_is_the_source_s():
     for line in TABLE.strip().splitlines():
         data, rest = line.split(maxsplit=1)
         *words, natural, fgsm, pgd7, pgd20, pgd50 = rest.split()
-        expected.setdefault(data, {})[" ".join(words)] = tuple(map(float, (natural, fgsm, pgd7, pgd20, pgd50)))
-    assert expected == SOURCE
+        figures = zip(("none", *ATTACKS), map(float, (natural, fgsm, pgd7, pgd20, pgd50)), strict=True)
+        expected |= {(data, " ".join(words), attack): figure for attack, figure in figures}
+    assert expected == PUBLISHED.figures
 
 
 def test_attacks_are_the_source_s():
@@ -61,15 +52,15 @@ def test_full_is_the_source_s_values(full):
     assert settings.precision == "fp32"
     assert settings.attacked == 10_000
     for item in planned:
-        config = item.run.config
+        config = item.config
         (stage,) = config.stages
         values = (stage.optimizer, stage.learning_rate, stage.weight_decay, stage.batch_size, stage.epochs)
         assert values == ("adam", 3e-4, 1e-4, 256, 100)
         assert (stage.schedule, stage.trainable, stage.perturb) == ("constant", "all", None)
         assert config.trunk["name"] == "resnet18"
         assert "width" not in config.trunk
-        assert config.trunk["stem"] == ("imagenet" if item.variant.main else "cifar")
-        assert stage.precision == "fp32" or not item.variant.main
+        assert config.trunk["stem"] == ("imagenet" if item.key["trunk"] == MAIN else "cifar")
+        assert stage.precision == "fp32" or item.key["trunk"] != MAIN
         tasks = {name: (task.task, task.weight, task.settings) for name, task in stage.tasks.items()}
         column = "label" if item.data == "cifar10" else "fine_label"
         assert tasks["labels"][2]["column"] == column
@@ -84,33 +75,37 @@ def test_full_is_the_source_s_values(full):
         else:
             assert (tasks["labels"][2]["views"], tasks["labels"][2]["augmentation"]) == (2, "simclr")
             assert tasks["contrast"][2]["temperature"] == 0.07
-            assert (tasks["labels"][1], tasks["contrast"][1]) == (0.5, 0.5 if "meant" in item.loss else 1.0)
+            assert (tasks["labels"][1], tasks["contrast"][1]) == (0.5, 0.5 if "meant" in item.key["loss"] else 1.0)
 
 
 def test_full_has_both_stems_both_losses_and_several_seeds(full):
     _, planned = full
-    found = {(item.data, item.variant.words, item.model, item.seed, item.loss) for item in planned}
+    found = {(item.data, item.key["trunk"], item.model, item.seed, item.key["loss"]) for item in planned}
     assert len(found) == len(planned)
-    main = "ResNet-18, ImageNet stem"
+    main = MAIN
     written, meant = "as written: 0.5 labels + 1 contrast", "as meant: 0.5 labels + 0.5 contrast"
     for data in ("cifar10", "cifar100"):
         for seed in (0, 1, 2):
-            assert (data, main, "single-task", seed, None) in found
+            assert (data, main, "single-task", seed, "") in found
             assert (data, main, "simclr multitask", seed, written) in found
             assert (data, main, "simclr multitask", seed, meant) in found
-        assert (data, "ResNet-18, CIFAR stem", "single-task", 0, None) in found
+        assert (data, "ResNet-18, CIFAR stem", "single-task", 0, "") in found
         assert (data, "ResNet-18, CIFAR stem", "simclr multitask", 0, written) in found
-    assert ("cifar100", main, "supervised multitask", 2, None) in found
+    assert ("cifar100", main, "supervised multitask", 2, "") in found
     assert not any(model == "supervised multitask" and data == "cifar10" for data, _, model, _, _ in found)
 
 
 def test_the_source_s_figures_stand_beside_rows_of_its_own_protocol_only(full):
     """Its second and third model were judged by transfer, its first white-box; the loss as meant was never run."""
     _, planned = full
-    main = [item for item in planned if item.variant.main and item.seed == 0]
+    main = [item for item in planned if item.key["trunk"] == MAIN and item.seed == 0]
 
     def value(data, model, attack, protocol, loss=None):
-        (trained,) = [i for i in main if (i.data, i.model) == (data, model) and (loss is None or loss in i.loss)]
+        (network,) = [
+            item
+            for item in main
+            if (item.data, item.model) == (data, model) and (loss is None or loss in item.key["loss"])
+        ]
         hashes = {"clean": (None, None), "white-box": ("a", "a"), "transfer": ("a", "b")}[protocol]
         one = {"ids": [0], "correct": [True], "losses": [0.0], "distances": [0.0], "cpu_seconds": 0.0}
         found = Records(
@@ -124,9 +119,9 @@ def test_the_source_s_figures_stand_beside_rows_of_its_own_protocol_only(full):
             crafted_on=hashes[0],
             judged_on=hashes[1],
         )
-        row = Judged(trained=trained, records=found).row()
-        assert row["protocol"] == protocol
-        return row["source_value"]
+        row = row_of(found, network, {})
+        assert row.protocol == protocol
+        return PUBLISHED.of(row)
 
     assert value("cifar10", "single-task", "none", "clean") == 0.8246
     assert value("cifar10", "single-task", "pgd-7", "white-box") == 0.0004
@@ -139,15 +134,17 @@ def test_the_source_s_figures_stand_beside_rows_of_its_own_protocol_only(full):
     assert value("cifar100", "supervised multitask", "pgd-50", "white-box") is None
 
 
-def test_every_scale_trains_the_single_task_network_before_those_that_need_its_examples(planned):
-    _, _, networks = planned
-    ready = set()
-    for item in networks:
-        key = (item.data, item.variant.words, item.seed)
-        if item.model == "single-task":
-            ready.add(key)
-        assert key in ready
+def test_transfer_examples_are_crafted_on_the_single_task_network_of_the_same_kind(planned):
+    _, settings, networks = planned
     assert len({item.path for item in networks}) == len(networks)
+    measurements = ContrastiveMultitask().measurements(settings, networks)
+    assert sum(isinstance(item, Clean) for item in measurements) == len(networks)
+    for item in measurements:
+        if isinstance(item, Attacked) and item.examples.network != item.system:
+            single = item.examples.network
+            assert single.key == {**item.system.key, "model": "single-task", "loss": ""}
+            assert item.examples.kept
+            assert item.examples.attack.settings["goal"] == "last"
 
 
 def test_every_scale_is_faithful_in_temperature_losses_and_budgets(planned):
@@ -156,8 +153,8 @@ def test_every_scale_is_faithful_in_temperature_losses_and_budgets(planned):
     assert settings.attacked >= (500 if scale != "demo" else 100)
     for item in networks:
         if item.model == "simclr multitask":
-            tasks = item.run.config.stages[0].tasks
+            tasks = item.config.stages[0].tasks
             assert tasks["labels"].weight == 0.5
-            assert tasks["contrast"].weight == (1.0 if item.loss.startswith("as written") else 0.5)
+            assert tasks["contrast"].weight == (1.0 if item.key["loss"].startswith("as written") else 0.5)
     if scale == "small":
-        assert len({item.seed for item in networks if item.variant.main}) >= 2
+        assert len({item.seed for item in networks}) >= 2

@@ -8,12 +8,14 @@ import json
 import pytest
 from rich.console import Console
 
-import unfool.studies.workspace as workspace_module
 from unfool.core.errors import OutputError, SpecError
 from unfool.evaluation import Records
 from unfool.studies import STUDIES, run_study
 from unfool.studies.contrastive_multitask import ContrastiveMultitask
-from unfool.studies.contrastive_scales import AS_MEANT, Scale, Variant
+from unfool.studies.contrastive_multitask.scales import AS_MEANT, Scale, Variant
+from unfool.studies.framework import measurements, networks
+from unfool.studies.framework.recipes import LABELS
+from unfool.training import StageConfig
 
 NAME = "contrastive-multitask"
 TINY = Scale(
@@ -22,7 +24,7 @@ TINY = Scale(
         Variant(
             words="convnet 4-8-8",
             trunk={"name": "convnet", "stem": "strided", "widths": [4, 8, 8]},
-            stage={"epochs": 1, "batch_size": 128, "optimizer": "sgd", "learning_rate": 0.1},
+            stage=StageConfig(tasks=LABELS, batch_size=128, optimizer="sgd", learning_rate=0.1),
             meant=("digits",),
         ),
     ),
@@ -43,7 +45,7 @@ def scales(monkeypatch):
 
 
 def study(out, scale="tiny"):
-    return run_study(NAME, scale, out, console=Console(file=io.StringIO()))
+    return run_study(NAME, scale, out, console=Console(file=io.StringIO()), workers=1).to_json()
 
 
 def pieces(out):
@@ -130,9 +132,9 @@ def test_figures_are_those_of_the_records(finished):
 
 def test_claims_say_which_networks_they_are_about(finished):
     _, result = finished
-    assert len(result["claims"]) == 6
+    assert len({claim["id"] for claim in result["claims"]}) == len(result["claims"]) == 6
     for claim in result["claims"]:
-        assert list(claim) == ["text", "verdict", "evidence"]
+        assert list(claim) == ["id", "text", "verdict", "evidence"]
         assert claim["verdict"] in ("holds", "fails", "undecided")
         assert "these two networks" in claim["evidence"]
     assert sum("examples of another network" in claim["text"] for claim in result["claims"]) == 3
@@ -146,8 +148,8 @@ def test_reopening_it_makes_nothing_again(finished, monkeypatch):
     def never(*_, **__):
         raise AssertionError("a finished piece was made again")
 
-    monkeypatch.setattr(workspace_module, "craft", never)
-    monkeypatch.setattr(workspace_module, "judge", never)
+    monkeypatch.setattr(measurements, "craft", never)
+    monkeypatch.setattr(measurements, "judge", never)
     again = study(out)
     assert (again["rows"], again["claims"]) == (result["rows"], result["claims"])
     assert pieces(out) == before
@@ -155,9 +157,9 @@ def test_reopening_it_makes_nothing_again(finished, monkeypatch):
 
 def test_it_can_be_stopped_between_any_two_pieces(finished, tmp_path, monkeypatch):
     out, result = finished
-    left = {"train": 2, "craft": 3, "judge": 5}
-    for name, count in left.items():
-        own = getattr(workspace_module, name)
+    left = {(networks, "train"): 2, (measurements, "craft"): 3, (measurements, "judge"): 5}
+    for (module, name), count in left.items():
+        own = getattr(module, name)
         calls = []
 
         def until(*arguments, own=own, calls=calls, count=count, **settings):
@@ -168,7 +170,7 @@ def test_it_can_be_stopped_between_any_two_pieces(finished, tmp_path, monkeypatc
 
         before = pieces(tmp_path) if tmp_path.joinpath("study.json").exists() else {}
         with monkeypatch.context() as patch:
-            patch.setattr(workspace_module, name, until)
+            patch.setattr(module, name, until)
             with pytest.raises(Stopped):
                 study(tmp_path)
         assert not (tmp_path / "results").exists()
@@ -224,7 +226,7 @@ def test_a_tampered_piece_stops_the_study_instead_of_entering_its_table(finished
     out, _ = finished
     copied = tmp_path / "copy"
     shutil.copytree(out, copied)
-    record = next(path for path in (copied / "records").rglob("pgd-7-transfer.json"))
+    record = next(path for path in (copied / "records").rglob("pgd-7-*-of-*.json"))
     values = json.loads(record.read_text())
     values["crafted_on"] = values["judged_on"]
     record.write_text(json.dumps(values))

@@ -65,7 +65,7 @@ def small_digits():
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory, small_digits):
     out = tmp_path_factory.mktemp("study")
-    return out, run_study("noisy-rotation", "tiny", out, console=Console(file=io.StringIO()))
+    return out, run_study("noisy-rotation", "tiny", out, console=Console(file=io.StringIO())).to_json()
 
 
 def of(rows, **wanted):
@@ -174,7 +174,7 @@ def test_asking_again_makes_nothing_again(finished, monkeypatch):
 
     for name in ("probe", "craft", "judge"):
         monkeypatch.setattr(noisy_rotation_measures, name, never)
-    again = run_study("noisy-rotation", "tiny", out, console=Console(quiet=True))
+    again = run_study("noisy-rotation", "tiny", out, console=Console(quiet=True)).to_json()
     assert {**again, "seconds": 0} == {**result, "seconds": 0}
 
 

@@ -39,7 +39,7 @@ def finished(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ReverseAttack, "scales", {"tiny": TINY})
         patch.setattr(workspace_module, "workers_for", lambda device, jobs: 1)
-        return out, run_study("reverse-attack", "tiny", out, console=Console(file=io.StringIO()))
+        return out, run_study("reverse-attack", "tiny", out, console=Console(file=io.StringIO())).to_json()
 
 
 def only(rows, **wanted):
@@ -134,7 +134,7 @@ def test_asking_again_makes_nothing_again(finished, monkeypatch):
         monkeypatch.setattr(workspace_module, name, never)
     monkeypatch.setattr(ReverseAttack, "scales", {"tiny": TINY})
     monkeypatch.setattr(workspace_module, "workers_for", lambda device, jobs: 1)
-    again = run_study("reverse-attack", "tiny", out, console=Console(quiet=True))
+    again = run_study("reverse-attack", "tiny", out, console=Console(quiet=True)).to_json()
     assert {**again, "seconds": 0} == {**result, "seconds": 0}
 
 

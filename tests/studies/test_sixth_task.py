@@ -46,7 +46,7 @@ def test_a_sixth_task_is_one_short_file(tmp_path, monkeypatch):
     )  # fmt: skip
     monkeypatch.setattr(AuxiliaryReversal, "scales", {"tiny": scale})
     monkeypatch.setattr(workspace_module, "workers_for", lambda device, jobs: 1)
-    result = run_study("auxiliary-reversal", "tiny", tmp_path, console=Console(file=io.StringIO()))
+    result = run_study("auxiliary-reversal", "tiny", tmp_path, console=Console(file=io.StringIO())).to_json()
     for model, regime in (("labels + mirrored", "joint"), ("labels", "classifier first")):
         rows = [row for row in result["rows"] if row["defense"] == "reverse:mirrored" and row["model"] == model]
         assert {row["attack"] for row in rows} == {"none", "fgsm", "pgd-2", "pgd-20", "pgd-3"}

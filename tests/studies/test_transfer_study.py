@@ -40,7 +40,7 @@ def finished(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Transfer, "scales", {"tiny": TINY})
         patch.setattr(workspace_module, "workers_for", lambda device, jobs: 1)
-        return out, run_study("transfer", "tiny", out, console=Console(file=io.StringIO()))
+        return out, run_study("transfer", "tiny", out, console=Console(file=io.StringIO())).to_json()
 
 
 def only(rows, settings, **wanted):
@@ -185,7 +185,7 @@ def test_asking_again_makes_nothing_again(finished, monkeypatch):
     monkeypatch.setattr(base, "write_page", lambda path, page: path)
     monkeypatch.setattr(Transfer, "scales", {"tiny": TINY})
     monkeypatch.setattr(workspace_module, "workers_for", lambda device, jobs: 1)
-    again = run_study("transfer", "tiny", out, console=Console(quiet=True))
+    again = run_study("transfer", "tiny", out, console=Console(quiet=True)).to_json()
     assert {**again, "seconds": 0} == {**result, "seconds": 0}
 
 
@@ -204,7 +204,7 @@ def test_work_is_shared_out_in_two_rounds(monkeypatch, tmp_path):
     monkeypatch.setattr(workspace_module, "workers_for", lambda device, jobs: 2)
     monkeypatch.setattr(workspace_module, "run_jobs", run_jobs)
     with pytest.raises(Enough):
-        run_study("transfer", "tiny", tmp_path / "out", console=Console(quiet=True))
+        run_study("transfer", "tiny", tmp_path / "out", console=Console(quiet=True)).to_json()
     first, second = rounds
     assert {job.args[1] for job in first if isinstance(job.args[1], str)} == set(PRETRAININGS)
     pairs = [[pair for job in jobs if not isinstance(job.args[1], str) for pair in job.args[1]] for jobs in rounds]

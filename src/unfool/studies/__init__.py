@@ -1,5 +1,5 @@
-"""Studies: one file a source system, with its table as data, its stages, and a verdict on each of its claims."""
+"""Studies: one folder a source system, with its table as data, its networks, and a verdict on each of its claims."""
 
-from unfool.studies.base import STUDIES, Outcome, Study, reopen_study, run_study
+from unfool.studies.framework import STUDIES, Study, load_study, reopen_study, run_study
 
-__all__ = ["STUDIES", "Outcome", "Study", "reopen_study", "run_study"]
+__all__ = ["STUDIES", "Study", "load_study", "reopen_study", "run_study"]

@@ -145,6 +145,7 @@ class Judged:
 class AdversarialTraining(Study):
     """The ways to train a robust classifier, judged alike."""
 
+    name = "adversarial-training"
     title = "Adversarial training: what robustness costs"
     subtitle = (
         "Methods that train a robust classifier, on the same images, trunk and epochs, judged by the same attack."

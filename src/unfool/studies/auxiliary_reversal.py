@@ -28,6 +28,7 @@ from unfool.training.regimes import CLASSIFIER_FIRST
 class AuxiliaryReversal(Study):
     """System D, its table filled, and every task beside inpainting."""
 
+    name = "auxiliary-reversal"
     title = "Inpainting, jigsaw and the rest as auxiliaries: what are they, and their reversals, worth?"
     subtitle = (
         "System D: a classifier learns a task without labels too, jointly or afterwards, and an attacked image is "

@@ -41,6 +41,7 @@ CRAFTING = 0.6
 class NoisyRotation(Study):
     """System E, every pretraining probed on five stages."""
 
+    name = "noisy-rotation"
     title = "Rotation under adversarial noise: better features, or only dearer ones?"
     subtitle = (
         "System E: VGG-16 learns to tell how far an image was turned, on clean images and on adversarial ones; a "

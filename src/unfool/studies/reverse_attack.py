@@ -31,6 +31,7 @@ _FOR_ROBUST = (measures.by_strength, measures.by_loss, measures.by_negatives, me
 class ReverseAttack(Study):
     """System B, with and without the reversal, as the source judged it and by an attacker who knows it."""
 
+    name = "reverse-attack"
     title = "The reverse attack: purified, or only not attacked itself?"
     subtitle = (
         "System B: a classifier with a contrastive head moves an image down the contrastive loss, then classifies it. "

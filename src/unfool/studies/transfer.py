@@ -42,6 +42,7 @@ _LONGEST = (SIMCLR, ADVERSARIAL, COMBINATION)
 class Transfer(Study):
     """System C, its two tables and what they left out."""
 
+    name = "transfer"
     title = "Self-supervised transfer: robust with few labels?"
     subtitle = (
         "System C: a trunk is pretrained without labels, one layer is added and trained on a share of the labels. "

@@ -5,6 +5,7 @@ So a study that was stopped goes on where it stopped, and asking for a finished 
 
 from __future__ import annotations
 
+import functools
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -26,7 +27,7 @@ from unfool.evaluation import AdversarialSet, Records, craft, identity, judge, l
 from unfool.evaluation.adaptive.audit import audit
 from unfool.evaluation.adaptive.ladder import ladder
 from unfool.evaluation.corruptions import judge_corrupted
-from unfool.studies.side_by_side import Place, in_worker, report_to_parent, run_jobs, workers_for
+from unfool.studies.framework.executor import Job, in_worker, report_to_parent, run_jobs, workers_for
 from unfool.training import RunConfig, TrainedRun, train
 
 
@@ -52,7 +53,13 @@ class Workspace:
         """
         workers = workers_for(self.device, len(jobs))
         if workers > 1 and not in_worker():
-            run_jobs(jobs, Place(out=self.out, data_dir=self.data_dir, device=self.device), self.console, workers)
+            # The first is to be begun first.
+            place = (self.out, self.data_dir, self.device)
+            named = [
+                Job(name=str(number), call=functools.partial(_make, job, *place), cost=len(jobs) - number)
+                for number, job in enumerate(jobs)
+            ]
+            run_jobs(named, self.console, workers)
 
     def run_folder(self, name: str) -> Path:
         """Where the run of that name lies."""
@@ -190,3 +197,8 @@ class Workspace:
         with progress_bar(self.console, title) as advance:
             yield advance
         self.console.print(f"  {title}: {time.monotonic() - started:.0f} s", highlight=False, soft_wrap=True)
+
+
+def _make(job: Callable[[Workspace], object], out: Path, data_dir: Path | None, device: str) -> None:
+    """In a worker: a job in a workspace of its own."""
+    job(Workspace(out, data_dir, device, Console(quiet=True)))

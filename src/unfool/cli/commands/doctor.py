@@ -47,7 +47,7 @@ def examine() -> dict[str, Any]:
     """The machine as JSON takes it; ``advice`` holds what could be done to make it faster."""
     import torch
 
-    from unfool.studies.base import versions
+    from unfool.studies.framework.run import versions
 
     gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
     capabilities = torch.cpu.get_capabilities()

@@ -43,11 +43,10 @@ class StudyCommand:
     def run(self) -> None:
         from unfool.cli.parsing.systems import choose_device
         from unfool.cli.printing import print_json, stderr
-        from unfool.evaluation.study_result import StudyResult
         from unfool.studies import run_study
 
         out = self.out or Path("runs") / f"{self.name}-{self.scale}"
-        values = run_study(
+        result = run_study(
             self.name,
             self.scale,
             out,
@@ -56,7 +55,6 @@ class StudyCommand:
             console=stderr(),
         )
         page = out / "report.html"
-        result = StudyResult.from_json(values)
         if self.json:
             print_json({**result.to_json(), "page": str(page)})
         else:

@@ -1,7 +1,7 @@
-"""Pieces of a study made side by side: one process with one thread for each core, all in the same workspace.
+"""Jobs in processes of this machine: one with one thread for each core, each job as soon as what it needs is done.
 
-Small networks gain next to nothing from a second thread, and everything from a second process. A piece is found again
-by whoever asks for it next, so nothing but progress comes back.
+Small networks gain next to nothing from a second thread, and everything from a second process. What a job makes lies
+in files, so nothing but progress comes back.
 """
 
 from __future__ import annotations
@@ -13,12 +13,10 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass
 from multiprocessing.queues import Queue
-from pathlib import Path
 from queue import Empty
-from typing import Any
 
 import torch
 from rich.console import Console
@@ -26,26 +24,27 @@ from rich.console import Console
 from unfool.core.progress import Progress
 from unfool.core.progress_display import progress_bars
 
-Told = tuple[str, int, int, str]
-"""Title of a piece, how much of it is done, of how much, and a note."""
+ProgressMessage = tuple[str, int, int, str]
+"""Title of a piece of work, how much of it is done, of how much, and a note."""
 
 EVERY = 0.2
-"""Seconds between two words of progress."""
+"""Seconds between two messages of progress."""
 
 OVER = 1 << 40
 """Stands for how much is done when all of a piece is."""
 
-_queue: Queue[Told] | None = None
+_queue: Queue[ProgressMessage] | None = None
 """In a worker: where its progress goes."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Place:
-    """What a worker needs to open the workspace."""
+class Job:
+    """A picklable ``call``; it waits until the jobs it ``needs`` are done, and goes before others of less ``cost``."""
 
-    out: Path
-    data_dir: Path | None
-    device: str
+    name: str
+    call: Callable[[], object]
+    needs: frozenset[str] = frozenset()
+    cost: float = 0.0
 
 
 def workers_for(device: str, jobs: int) -> int:
@@ -53,19 +52,42 @@ def workers_for(device: str, jobs: int) -> int:
     return min(jobs, len(os.sched_getaffinity(0))) if device == "cpu" else 1
 
 
-def run_jobs(jobs: Sequence[Callable[[Any], object]], place: Place, console: Console, workers: int) -> None:
-    """Call every job with a workspace at ``place``, ``workers`` at a time; jobs must be picklable.
+def urgency(jobs: Sequence[Job]) -> dict[str, float]:
+    """The cost of each job and of the longest chain of jobs that waits for it."""
+    total: dict[str, float] = {}
+    for job in reversed(in_order(jobs)):
+        waiting = [total[other.name] for other in jobs if job.name in other.needs]
+        total[job.name] = job.cost + max(waiting, default=0.0)
+    return total
+
+
+def in_order(jobs: Sequence[Job]) -> list[Job]:
+    """The jobs, each after those that it needs; ValueError if some wait for each other."""
+    ordered: list[Job] = []
+    names = {job.name for job in jobs}
+    waiting, done = list(jobs), set[str]()
+    while waiting:
+        ready = [job for job in waiting if job.needs & names <= done]
+        if not ready:
+            raise ValueError(f"jobs wait for each other: {', '.join(job.name for job in waiting)}")
+        ordered += ready
+        done |= {job.name for job in ready}
+        waiting = [job for job in waiting if job.name not in done]
+    return ordered
+
+
+def run_jobs(jobs: Sequence[Job], console: Console, workers: int) -> None:
+    """Call every job in a process of its own, ``workers`` at a time, the most urgent of those that can begin first.
 
     The first error, or an interrupt, ends them all and is raised here. Workers end with this process, even if it is
     killed.
     """
     others = set(multiprocessing.active_children())
     context = multiprocessing.get_context("spawn")
-    queue: Queue[Told] = context.Queue()
-    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_begin, initargs=(queue,))
+    queue: Queue[ProgressMessage] = context.Queue()
+    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker, initargs=(queue,))
     try:
-        futures = [pool.submit(_make, job, place) for job in jobs]
-        _show(futures, queue, console)
+        _run(pool, jobs, queue, console, workers)
     except BaseException:
         # What a worker leaves half made is resumed by the next call, or swept; waiting would hide the error.
         for worker in set(multiprocessing.active_children()) - others:
@@ -75,28 +97,38 @@ def run_jobs(jobs: Sequence[Callable[[Any], object]], place: Place, console: Con
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _show(futures: Sequence[Future[None]], queue: Queue[Told], console: Console) -> None:
-    """Show the workers' progress until all are done; raises the first error."""
+def _run(
+    pool: ProcessPoolExecutor, jobs: Sequence[Job], queue: Queue[ProgressMessage], console: Console, workers: int
+) -> None:
+    """Submit jobs as they become ready and show their progress until all are done; raises the first error."""
+    total = urgency(jobs)
+    names = set(total)
+    waiting = sorted(jobs, key=lambda job: -total[job.name])
+    running: dict[Future[object], str] = {}
+    done: set[str] = set()
     with progress_bars(console) as bars:
 
         def drain(seconds: float) -> None:
             with contextlib.suppress(Empty):
                 while True:
-                    title, count, total, note = queue.get(timeout=seconds)
-                    bars(title, count, total, note)
+                    title, count, size, note = queue.get(timeout=seconds)
+                    bars(title, count, size, note)
                     if count == OVER:
                         console.print(f"  {title}: {note}", highlight=False, soft_wrap=True)
 
-        pending = set(futures)
-        while pending:
-            done, pending = wait(pending, timeout=EVERY)
+        while waiting or running:
+            for job in [job for job in waiting if job.needs & names <= done][: workers - len(running)]:
+                running[pool.submit(job.call)] = job.name
+                waiting.remove(job)
+            finished, _ = wait(running, timeout=EVERY, return_when=FIRST_COMPLETED)
             drain(0.01)
-            for future in done:
+            for future in finished:
                 future.result()
+                done.add(running.pop(future))
         drain(EVERY)
 
 
-def _begin(queue: Queue[Told]) -> None:
+def _start_worker(queue: Queue[ProgressMessage]) -> None:
     global _queue
     _queue = queue
     # A terminal interrupts every process of a group: the study decides what becomes of its workers, and says so once.
@@ -108,12 +140,6 @@ def _begin(queue: Queue[Told]) -> None:
     if parent is not None:
         # A worker that outlived its study would keep the run folder locked against the study's next call.
         threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
-
-
-def _make(job: Callable[[Any], object], place: Place) -> None:
-    from unfool.studies.workspace import Workspace
-
-    job(Workspace(place.out, place.data_dir, place.device, Console(quiet=True)))
 
 
 @contextlib.contextmanager

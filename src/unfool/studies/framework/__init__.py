@@ -1,0 +1,52 @@
+"""The framework of studies: describe networks, measurements and claims; the rest follows."""
+
+from unfool.studies.framework.adaptive import Audited, Laddered
+from unfool.studies.framework.claims import Above, AtLeast, AtMost, Below, Beyond, Claim, Difference, HalfOf, Rule
+from unfool.studies.framework.gains import Estimate, counted, gain
+from unfool.studies.framework.measurements import Attacked, Clean, Corrupted, Examples, row_of
+from unfool.studies.framework.networks import Defended, NetworkSpec
+from unfool.studies.framework.pieces import Images, Measured, Measurement
+from unfool.studies.framework.probes import Probed, ProbedStages
+from unfool.studies.framework.results import Published, Results, table
+from unfool.studies.framework.run import reopen_study, run_study
+from unfool.studies.framework.study import STUDIES, Study, load_study
+from unfool.studies.framework.workspace import Piece, Workspace
+
+__all__ = [
+    "STUDIES",
+    "Above",
+    "AtLeast",
+    "AtMost",
+    "Attacked",
+    "Audited",
+    "Below",
+    "Beyond",
+    "Claim",
+    "Clean",
+    "Corrupted",
+    "Defended",
+    "Difference",
+    "Estimate",
+    "Examples",
+    "HalfOf",
+    "Images",
+    "Laddered",
+    "Measured",
+    "Measurement",
+    "NetworkSpec",
+    "Piece",
+    "Probed",
+    "ProbedStages",
+    "Published",
+    "Results",
+    "Rule",
+    "Study",
+    "Workspace",
+    "counted",
+    "gain",
+    "load_study",
+    "reopen_study",
+    "row_of",
+    "run_study",
+    "table",
+]

@@ -1,0 +1,106 @@
+"""Charts of a study, and the pictures of images that fooled its networks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from unfool.evaluation import Records
+from unfool.evaluation.charts import Chart, Point
+from unfool.report.gallery import GalleryItem
+from unfool.studies.framework.measurements import Examples
+from unfool.studies.framework.networks import NetworkSpec
+from unfool.studies.framework.results import Results
+
+
+def point(place: Any, records: Records) -> list[Any]:
+    """The accuracy of records with its 95 % interval, at a place."""
+    low, high = records.interval()
+    return [place, *(round(share, 6) for share in (records.accuracy, low, high))]
+
+
+def spread(place: Any, records: Sequence[Records]) -> list[Any]:
+    """The mean accuracy over seeds: with the lowest and the highest, or the interval of a single one."""
+    shares = [item.accuracy for item in records]
+    low, high = records[0].interval() if len(records) == 1 else (min(shares), max(shares))
+    return [place, *(round(share, 6) for share in (sum(shares) / len(shares), low, high))]
+
+
+def bars(title: str, x: str, y: str, series: Mapping[str, Sequence[Point]], caption: str) -> Chart:
+    """Bars side by side, one colour a series."""
+    return Chart(title=title, x=x, y=y, kind="bars", series=series, caption=caption)
+
+
+def lines(title: str, x: str, y: str, series: Mapping[str, Sequence[Point]], caption: str) -> Chart:
+    """Lines with bands."""
+    return Chart(title=title, x=x, y=y, kind="line", series=series, caption=caption)
+
+
+def training_costs(runs: Mapping[str, int], title: str = "Cost", x: str = "method") -> Chart:
+    """Images through the network in training, by run."""
+    points = [[name, images / 1e6] for name, images in runs.items()]
+    caption = "Counted exactly: every image that went forward through the network in training, crafting included."
+    return bars(title, x, "millions of images through the network", {"training": points}, caption)
+
+
+def histogram(title: str, x: str, audit: Mapping[str, Any]) -> Chart:
+    """The pretext losses that an audit measured, as its JSON holds them."""
+    edges = audit["histogram"]["edges"]
+    series = {
+        kind: [[edge, count] for edge, count in zip(edges, [*counts, 0], strict=True)]
+        for kind, counts in audit["histogram"]["counts"].items()
+    }
+    text = f"{audit['n']} of each kind; an attacked image has the higher loss with probability {audit['auroc']:.2f}."
+    return Chart(title=title, x=x, y="images", kind="steps", series=series, caption=text)
+
+
+def fooled_images(
+    results: Results, examples: Examples, seen_by: Sequence[NetworkSpec], count: int, caption: str
+) -> list[GalleryItem]:
+    """The first images that the attacked network gets right clean and wrong attacked, as each network sees them.
+
+    ``caption`` has ``{image}`` in place of the image's data set, split and number.
+    """
+    work = results.work
+    adversarial, table = work.get(examples), examples.images.table(work)
+    clean, names = table.batch().images, table.classes[adversarial.column]
+    attacked = results.run(examples.network).network
+    right = probabilities(attacked, clean).argmax(1) == adversarial.labels
+    fooled = probabilities(attacked, adversarial.images).argmax(1) != adversarial.labels
+    items: list[GalleryItem] = []
+    for row in (right & fooled).nonzero().flatten()[:count].tolist():
+        for spec in seen_by:
+            before, after = (
+                _top(probabilities(results.run(spec).network, images[row : row + 1])[0], names)
+                for images in (clean, adversarial.images)
+            )
+            items.append(
+                GalleryItem(
+                    clean=clean[row],
+                    adversarial=adversarial.images[row],
+                    label=names[int(adversarial.labels[row])],
+                    clean_prediction=before[0],
+                    clean_probability=before[1],
+                    adversarial_prediction=after[0],
+                    adversarial_probability=after[1],
+                    model=spec.model,
+                    caption=caption.format(image=f"{table.name}, test image {int(adversarial.ids[row])}"),
+                    protocol="white-box" if spec == examples.network else "transfer",
+                )
+            )
+    return items
+
+
+@torch.no_grad()
+def probabilities(network: nn.Module, images: Tensor) -> Tensor:
+    """Class probabilities (N, K) of images (N, C, H, W), on the CPU."""
+    device = next(network.parameters()).device
+    return torch.cat([network(part.to(device)).softmax(1).cpu() for part in images.split(250)])
+
+
+def _top(probabilities: Tensor, names: Sequence[str]) -> tuple[str, float]:
+    share, index = probabilities.max(0)
+    return names[int(index)], min(1.0, float(share))

@@ -1,0 +1,167 @@
+"""Claims as data: what is compared, and the rule that makes both the verdict and the sentence that explains it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Protocol
+
+from unfool.evaluation.claims import FAILS, HOLDS, UNDECIDED, ClaimResult
+from unfool.studies.framework.gains import Estimate, difference, gain
+
+if TYPE_CHECKING:
+    from unfool.studies.framework.results import Results
+
+Evidence = Callable[["Results"], Estimate | None]
+"""What a claim rests on; None where it was not measured."""
+
+
+class Rule(Protocol):
+    """From an estimate to a verdict, and to the sentence that states the rule."""
+
+    def verdict(self, estimate: Estimate) -> str: ...
+
+    def sentence(self, estimate: Estimate) -> str: ...
+
+
+@dataclass(frozen=True)
+class _Bound:
+    """A rule by one bound: ``holds`` and ``fails`` end the two halves of its sentence."""
+
+    bound: float
+
+    def phrase(self, estimate: Estimate) -> tuple[str, str]:
+        raise NotImplementedError
+
+    def sentence(self, estimate: Estimate) -> str:
+        holds, fails = self.phrase(estimate)
+        if estimate.exact:
+            return f"Rule: holds if it {holds}."
+        return f"Rule: holds if the whole 95 % interval {holds}, fails if none of it {fails}."
+
+    def _amount(self, estimate: Estimate) -> str:
+        return "0" if self.bound == 0 else estimate.amount(self.bound)
+
+
+class Above(_Bound):
+    """Holds if the whole interval is above the bound, fails if none of it is."""
+
+    def verdict(self, estimate: Estimate) -> str:
+        return HOLDS if estimate.low > self.bound else FAILS if estimate.high <= self.bound else UNDECIDED
+
+    def phrase(self, estimate: Estimate) -> tuple[str, str]:
+        return f"is above {self._amount(estimate)}", "is"
+
+
+class AtLeast(_Bound):
+    """Holds if the whole interval reaches the bound, fails if none of it does."""
+
+    def verdict(self, estimate: Estimate) -> str:
+        return HOLDS if estimate.low >= self.bound else FAILS if estimate.high < self.bound else UNDECIDED
+
+    def phrase(self, estimate: Estimate) -> tuple[str, str]:
+        return f"reaches {self._amount(estimate)}", "does"
+
+
+class Below(_Bound):
+    """Holds if the whole interval is below the bound, fails if none of it is."""
+
+    def verdict(self, estimate: Estimate) -> str:
+        return HOLDS if estimate.high < self.bound else FAILS if estimate.low >= self.bound else UNDECIDED
+
+    def phrase(self, estimate: Estimate) -> tuple[str, str]:
+        return f"is below {self._amount(estimate)}", "is"
+
+
+class AtMost(_Bound):
+    """Holds if no part of the interval is above the bound, fails if all of it is."""
+
+    def verdict(self, estimate: Estimate) -> str:
+        return HOLDS if estimate.high <= self.bound else FAILS if estimate.low > self.bound else UNDECIDED
+
+    def phrase(self, estimate: Estimate) -> tuple[str, str]:
+        return f"is at most {self._amount(estimate)}", "is"
+
+
+@dataclass(frozen=True)
+class HalfOf:
+    """Holds if the whole interval reaches half of what a source claims, fails if none of it does; a claimed loss is
+    reached downwards."""
+
+    claimed: float
+
+    @property
+    def _rule(self) -> _Bound:
+        return AtLeast(self.claimed / 2) if self.claimed > 0 else AtMost(self.claimed / 2)
+
+    def verdict(self, estimate: Estimate) -> str:
+        return self._rule.verdict(estimate)  # type: ignore[attr-defined]
+
+    def sentence(self, estimate: Estimate) -> str:
+        share = f"half of the claimed {estimate.amount(self.claimed)}"
+        return f"Rule: holds if the whole 95 % interval reaches {share}, fails if none of it does."
+
+
+@dataclass(frozen=True, kw_only=True)
+class Claim:
+    """One claim: ``evidence`` gives an estimate from the results, and ``rule`` makes verdict and sentence from it.
+
+    ``id`` names the claim within its study and stays when its words change.
+    """
+
+    id: str
+    text: str
+    evidence: Evidence
+    rule: Rule
+
+    def judge(self, results: Results) -> ClaimResult | None:
+        """The claim with its verdict; None where its evidence was not measured."""
+        estimate = self.evidence(results)
+        if estimate is None:
+            return None
+        words = f"{estimate.evidence} {self.rule.sentence(estimate)}"
+        return ClaimResult(id=self.id, text=self.text, verdict=self.rule.verdict(estimate), evidence=words)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Difference:
+    """The accuracy of rows ``a`` minus that of rows ``b``, both ``under`` the same words, paired by training seed.
+
+    The words are those of `Results.select`. ``detail`` says what is compared (default: both models, and the words they
+    share), ``pair`` and ``over`` are those of `Estimate`.
+    """
+
+    a: Mapping[str, Any]
+    b: Mapping[str, Any]
+    under: Mapping[str, Any] = field(default_factory=dict)
+    detail: str = ""
+    pair: str = "between these two networks"
+    over: str = ""
+
+    def __call__(self, results: Results) -> Estimate | None:
+        ours, theirs = (results.by_seed(**{**self.under, **side}) for side in (self.a, self.b))
+        seeds = sorted(set(ours) & set(theirs))
+        if not seeds:
+            return None
+        estimate = gain([ours[seed] for seed in seeds], [theirs[seed] for seed in seeds])
+        return replace(estimate, detail=self.detail or self._described(), pair=self.pair, over=self.over)
+
+    def _described(self) -> str:
+        ours, theirs = (
+            ", ".join(str(value) for key, value in side.items() if value is not None and key not in self.under)
+            for side in (self.a, self.b)
+        )
+        return f"{ours} minus {theirs} under {', '.join(map(str, self.under.values()))}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Beyond:
+    """One difference minus another one, their errors taken as independent."""
+
+    first: Difference
+    second: Difference
+    detail: str
+
+    def __call__(self, results: Results) -> Estimate | None:
+        first, second = self.first(results), self.second(results)
+        return None if first is None or second is None else replace(difference(first, second), detail=self.detail)

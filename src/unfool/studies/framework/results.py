@@ -1,0 +1,122 @@
+"""What a study measured, to be asked by claims and charts, and its source's figures beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from unfool.core.errors import SpecError
+from unfool.evaluation import Records
+from unfool.evaluation.rows import Row
+from unfool.studies.framework.networks import NetworkSpec
+from unfool.studies.framework.pieces import Measured, Measurement
+from unfool.studies.framework.workspace import Piece, Workspace
+from unfool.training import TrainedRun
+
+
+@dataclass(frozen=True, kw_only=True)
+class Published:
+    """A source's figures in %: the words of a row that they belong to (``names``, fields or settings of it), and the
+    figures by the values of these words.
+
+    ``applies`` says which rows are of the source's own protocol: nothing stands beside others.
+    """
+
+    names: tuple[str, ...]
+    figures: Mapping[tuple[Any, ...], float]
+    applies: Callable[[Row], bool] = lambda row: True
+
+    def of(self, row: Row) -> float | None:
+        """The source's figure for a row, a share."""
+        value = self.figures.get(tuple(word_of(row, name) for name in self.names))
+        return round(value / 100, 6) if value is not None and self.applies(row) else None
+
+    def gain(self, a: tuple[Any, ...], b: tuple[Any, ...]) -> float:
+        """One figure less another, a share."""
+        return (self.figures[a] - self.figures[b]) / 100
+
+
+def table(columns: Sequence[str], rows: Mapping[Any, Sequence[float]]) -> dict[tuple[Any, ...], float]:
+    """Figures of a table: rows by their name (one word or a tuple of words), then columns."""
+    named = {name if isinstance(name, tuple) else (name,): values for name, values in rows.items()}
+    return {
+        (*name, column): value for name, values in named.items() for column, value in zip(columns, values, strict=True)
+    }
+
+
+_FIELDS = ("model", "seed", "data", "split", "attack", "threat", "protocol", "defense", "n", "panel", "rung")
+"""Fields of a row that rows are selected by; every other word is one of its settings."""
+
+
+def word_of(row: Row, name: str) -> Any:
+    """A field of a row, or else one of its settings (None if it has no such setting)."""
+    return getattr(row, name) if name in _FIELDS else row.settings.get(name)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Results:
+    """All that a study measured at a scale: the rows of every measurement with their records, and what each gave.
+
+    ``scale`` is the scale's name. Claims and charts ask by words: `select`, `by_seed`, `records`.
+    """
+
+    scale: str
+    work: Workspace
+    measured: Sequence[Measured]
+    by_path: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def collect(
+        cls, scale: str, work: Workspace, measurements: Sequence[Measurement], published: Published | None = None
+    ) -> Results:
+        """Make or read every measurement, and set the source's figures beside the rows."""
+        by_path: dict[str, Any] = {}
+        measured: list[Measured] = []
+        for measurement in measurements:
+            result = by_path[measurement.path] = work.get(measurement)
+            measured += measurement.measured(result, work)
+        if published is not None:
+            measured = [replace(item, row=replace(item.row, source_value=published.of(item.row))) for item in measured]
+        return cls(scale=scale, work=work, measured=measured, by_path=by_path)
+
+    @property
+    def rows(self) -> list[Row]:
+        """The study's table."""
+        return [item.row for item in self.measured]
+
+    def __getitem__(self, measurement: Piece) -> Any:
+        """What a measurement gave."""
+        return self.by_path[measurement.path]
+
+    def run(self, network: NetworkSpec) -> TrainedRun:
+        """A trained network, its configuration, and what training it cost."""
+        return self.work.get(network)
+
+    def select(self, **words: Any) -> list[Measured]:
+        """Rows whose fields and settings have these values (None: not set), with their records."""
+        return [item for item in self.measured if all(word_of(item.row, key) == words[key] for key in words)]
+
+    def by_seed(self, **words: Any) -> dict[int, Records]:
+        """The selected records by training seed; SpecError for two of one seed."""
+        found: dict[int, Records] = {}
+        for item in self.select(**words):
+            if item.records is None:
+                continue
+            if item.row.seed in found:
+                raise SpecError(f"two rows of seed {item.row.seed} have {words}; name a word that tells them apart")
+            found[item.row.seed] = item.records
+        return found
+
+    def records(self, **words: Any) -> Records:
+        """The records of the only row with these words; SpecError for none or several."""
+        chosen = [item.records for item in self.select(**words) if item.records is not None]
+        if len(chosen) != 1:
+            raise SpecError(f"{len(chosen)} rows have {words}; one is needed")
+        return chosen[0]
+
+    def masking_notes(self) -> list[str]:
+        """A warning where an attacked network gave no gradient on some image: none where that never happened."""
+        count = sum(item.records is not None and item.records.flat > 0 for item in self.measured)
+        words = "rows the attacked network gave no gradient on some image that stood: perhaps masked, not robust"
+        return [f"In {count} {words}"] if count else []

@@ -1,0 +1,236 @@
+"""Running a study: its pieces made side by side, then one JSON file and one page computed from what they gave."""
+
+from __future__ import annotations
+
+import functools
+import json
+import platform
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+
+from unfool.core.config import to_plain
+from unfool.core.errors import DataError, OutputError
+from unfool.core.files import folder_lock, write_json
+from unfool.data.places import data_folder
+from unfool.evaluation.study_result import StudyResult
+from unfool.report.page import Page, write_page
+from unfool.studies.framework.clock import SECONDS, study_clock
+from unfool.studies.framework.executor import Job, run_jobs, workers_for
+from unfool.studies.framework.pieces import Measurement, with_needs
+from unfool.studies.framework.results import Results
+from unfool.studies.framework.study import Study, load_study
+from unfool.studies.framework.workspace import Piece, Workspace
+
+
+def run_study(
+    study: str | Study[Any],
+    scale: str,
+    out: str | Path,
+    *,
+    data_dir: Path | None = None,
+    device: str = "cpu",
+    console: Console | None = None,
+    workers: int | None = None,
+) -> StudyResult:
+    """Run a study in a folder, or finish or reopen one that was run there.
+
+    Writes ``OUT/results/<study>/<scale>.json`` and ``OUT/report.html``.
+
+    Args:
+        study: The name of a study, the path of a Python file that defines one, or a study (then made in this process).
+        scale: One of the study's scales.
+        out: Folder for all that is made; it belongs to one study at one scale.
+        data_dir: Folder of the data sets.
+        device: Where networks are trained and attacked.
+        console: Where progress is shown (default: stderr).
+        workers: Processes that make pieces side by side (default: one a core on the CPU, else one).
+
+    Returns:
+        Rows, claims with verdicts, charts and notes, as the JSON file holds them.
+
+    Raises:
+        SpecError: The study or scale is unknown, or the study's file is wrong.
+        OutputError: The folder is in use or holds another study; and what data, training and attacks raise.
+    """
+    source = study if isinstance(study, str) else ""
+    chosen = load_study(study) if isinstance(study, str) else study
+    settings = chosen.settings(scale)
+    out = Path(out)
+    data_folder(data_dir)  # refuses one that is missing before anything is made
+    with folder_lock(out):
+        _claim_folder(out, chosen.name, scale, settings, source)
+        work = Workspace(out, data_dir, device, console or Console(stderr=True))
+        try:
+            with study_clock(out) as spent:
+                result, page = _measure(chosen, source, scale, settings, work, workers)
+                seconds = spent()
+        except BaseException:
+            if not (out / "models").is_dir():
+                # Nothing was made, so the folder is free for another study.
+                for file in ("study.json", SECONDS):
+                    (out / file).unlink(missing_ok=True)
+            raise
+        result = replace(result, seconds=round(seconds, 1))
+        result.save(results_path(out, chosen.name, scale))
+        write_page(out / "report.html", replace(page, result=result))
+    return result
+
+
+def _measure(
+    study: Study[Any], source: str, scale: str, settings: Any, work: Workspace, workers: int | None
+) -> tuple[StudyResult, Page]:
+    """All pieces of a study, its results and its page."""
+    if not isinstance(study, Study):
+        return study.measure(scale, work)  # one that is not yet described by the framework
+    measurements = study.measurements(settings, study.networks(settings))
+    make_pieces(measurements, source, scale, work, workers)
+    results = Results.collect(scale, work, measurements, study.published)
+    claims = [claim.judge(results) for claim in study.claims(settings)]
+    result = StudyResult(
+        study=study.name,
+        scale=scale,
+        data=study.data(settings, results),
+        versions=versions(),
+        notes=list(study.notes(settings, results)),
+        rows=results.rows,
+        claims=[claim for claim in claims if claim is not None],
+        charts=list(study.charts(settings, results)),
+        ladders=list(study.ladders(settings, results)),
+    )
+    page = Page(
+        title=study.title,
+        subtitle=study.subtitle,
+        result=result,
+        curves=list(study.curves(settings, results)),
+        gallery=list(study.gallery(settings, results)),
+        strips=list(study.strips(settings, results)),
+    )
+    return result, page
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyPlace:
+    """What a worker process needs to make pieces: the study, by name or file, and the folders."""
+
+    source: str
+    scale: str
+    out: Path
+    data_dir: Path | None
+    device: str
+
+
+def make_pieces(
+    measurements: Sequence[Measurement], source: str, scale: str, work: Workspace, workers: int | None = None
+) -> None:
+    """Make what is missing side by side; with one worker, or a study without a ``source``, it is left to the caller."""
+    missing = missing_pieces(measurements, work)
+    count = workers_for(work.device, len(missing)) if workers is None else min(workers, len(missing))
+    if count < 2 or not source:
+        return
+    place = StudyPlace(source=source, scale=scale, out=work.out, data_dir=work.data_dir, device=work.device)
+    run_jobs(jobs_of(missing, place, work), work.console, count)
+
+
+def missing_pieces(measurements: Sequence[Measurement], work: Workspace) -> dict[str, Piece]:
+    """The measurements that are not there, and what is missing of what they need, by path."""
+    missing: dict[str, Piece] = {}
+
+    def add(piece: Piece) -> None:
+        if piece.path in missing or (exists := piece.exists(work)):
+            return
+        for need in piece.needs():
+            add(need)
+        if exists is False:
+            missing[piece.path] = piece
+
+    with_needs(measurements)  # refuses two pieces of one path
+    for measurement in measurements:
+        add(measurement)
+    return missing
+
+
+def jobs_of(missing: dict[str, Piece], place: StudyPlace, work: Workspace) -> list[Job]:
+    """A job for each piece; what has no files of its own is made, and counted, in every job that needs it."""
+    jobs = []
+    for path, piece in missing.items():
+        below = {name: need for name, need in with_needs([piece]).items() if name != path}
+        inside = sum(need.cost(work) for need in below.values() if need.exists(work) is None)
+        needs = frozenset(name for name in below if name in missing)
+        call = functools.partial(make_piece, place, path)
+        jobs.append(Job(name=path, call=call, needs=needs, cost=piece.cost(work) + inside))
+    return jobs
+
+
+@functools.lru_cache(maxsize=1)
+def _open(place: StudyPlace) -> tuple[dict[str, Piece], Workspace]:
+    """In a worker: the study's pieces by path, and its workspace, kept from job to job."""
+    study = load_study(place.source)
+    settings = study.settings(place.scale)
+    pieces = with_needs(study.measurements(settings, study.networks(settings)))
+    return pieces, Workspace(place.out, place.data_dir, place.device, Console(quiet=True))
+
+
+def make_piece(place: StudyPlace, path: str) -> None:
+    """Make one piece of a study, in a worker."""
+    pieces, work = _open(place)
+    work.get(pieces[path])
+
+
+def reopen_study(
+    out: str | Path, *, data_dir: Path | None = None, device: str = "cpu", console: Console | None = None
+) -> Path:
+    """Write a finished study's JSON file and page again from its pieces; the path of the JSON file.
+
+    DataError for a folder that holds no finished study, and what `run_study` raises.
+    """
+    out = Path(out)
+    try:
+        held = json.loads((out / "study.json").read_text(encoding="utf-8"))
+        name, scale = str(held["study"]), str(held["scale"])
+        source = str(held.get("file", name))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{out} holds no study; give the folder of a finished study or its results file") from error
+    path = results_path(out, name, scale)
+    if not path.is_file():
+        raise DataError(f"the study in {out} is not finished; run unfool study {source} --scale {scale} --out {out}")
+    run_study(source, scale, out, data_dir=data_dir, device=device, console=console)
+    return path
+
+
+def results_path(out: Path, name: str, scale: str) -> Path:
+    """Where a study's JSON lies below its folder, or below the repository's own results."""
+    return out / "results" / name / f"{scale}.json"
+
+
+def versions() -> dict[str, str]:
+    """What a result depends on: program, Python, libraries, processor architecture and threads."""
+    return {
+        "python": platform.python_version(),
+        **{name: version(name) for name in ("unfool", "torch", "accelerate", "numpy")},
+        "machine": platform.machine(),
+        "threads": str(torch.get_num_threads()),
+    }
+
+
+def _claim_folder(out: Path, name: str, scale: str, settings: Any, source: str) -> None:
+    """Refuse a folder that holds another study, another scale, or the same with other settings."""
+    path = out / "study.json"
+    ours = {"study": name, "scale": scale, "settings": to_plain(settings)}
+    if source.endswith(".py"):
+        ours["file"] = str(Path(source).resolve())
+    if path.is_file():
+        try:
+            theirs = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise OutputError(f"{path} is not JSON; delete {out} or choose another folder") from error
+        if theirs != ours:
+            what = next((key for key in ours if theirs.get(key) != ours[key]), "settings")
+            raise OutputError(f"{out} holds a study with another {what}; choose another --out or delete that folder")
+    else:
+        write_json(path, ours)
