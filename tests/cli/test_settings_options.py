@@ -9,13 +9,14 @@ import tyro
 from pydantic.fields import FieldInfo
 
 from unfool.cli import usage
+from unfool.cli.commands.evaluate import EVALUATION, LADDER
 from unfool.cli.commands.probe import PROBE
 from unfool.cli.commands.train import RUN, STAGE
 from unfool.cli.options import settings_fields
 from unfool.cli.options.from_settings import LOOKS, given, options_from
 from unfool.cli.options.settings_fields import REQUIRED, read_fields
 
-SETTINGS = (STAGE, RUN, PROBE)
+SETTINGS = (STAGE, RUN, PROBE, EVALUATION, LADDER)
 
 
 def actual(settings):

@@ -230,9 +230,14 @@ def test_eps_and_norm_reach_the_attack_and_the_run(cli, run, tiny, tmp_path):
 def test_options_stand_in_groups(cli):
     for name, groups in {
         "train": ("data", "model", "task", "training", "perturbation", "selection", "machine"),
-        "evaluate": ("model", "data", "attack", "defense", "corruption", "reliability", "output", "machine"),
+        "evaluate": ("model", "data", "attack", "defense", "ladder", "corruption", "reliability", "output", "machine"),
         "audit": ("model", "data", "attack", "defense", "machine"),
     }.items():
         shown = cli(name, "--help").out
         for group in groups:
             assert f" {group} options " in shown
+
+
+def test_settings_of_the_ladder_belong_to_the_ladder(cli, run):
+    complaint = cli("evaluate", run, "--attack", "fgsm", "--steps", "5").complaint()
+    assert "--steps is a setting of the adaptive ladder; give --adaptive" in complaint

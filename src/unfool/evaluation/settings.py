@@ -51,8 +51,7 @@ class EvaluationSettings:
     batch_size: int | None = Field(default=None, ge=1, description="Images at a time; default: what memory allows.")
     claim: Annotated[AccuracyClaim | None, BeforeValidator(_claim)] = Field(
         default=None,
-        description='A claim about the robust accuracy, such as ``AccuracyClaim(">=", 0.45)`` or ``">=0.45"``: the one '
-        "attack stops as soon as it is settled.",
+        description="Claim about the robust accuracy, such as ``>=0.45``: the one attack stops when it is settled.",
     )
     alpha: float = Field(default=0.05, gt=0, lt=1, description="Error rate at which the claim is settled.")
     curve: CurvePoints | None = Field(

@@ -8,6 +8,7 @@ from typing import Annotated, ClassVar
 
 import tyro
 
+from unfool.cli.options.from_settings import options_from
 from unfool.cli.options.shared import (
     DataOptions,
     Eps,
@@ -15,16 +16,17 @@ from unfool.cli.options.shared import (
     MachineOptions,
     ModelOptions,
     Norm,
-    Precision,
     Preset,
     Threat,
 )
 
+EVALUATION = "unfool.evaluation.settings:EvaluationSettings"
+LADDER = "unfool.evaluation.adaptive.ladder_settings:LadderSettings"
 _NONE = "(default: none)"
 Flag = Annotated[bool, tyro.conf.arg(help_behavior_hint="")]
 
 
-@dataclass(frozen=True, kw_only=True)
+@options_from(EVALUATION, only=("claim", "alpha", "curve", "precision"), own_first=True)
 class AttackOptions:
     """The attacks."""
 
@@ -32,7 +34,8 @@ class AttackOptions:
         tyro.conf.UseAppendAction[tuple[str, ...]],
         tyro.conf.arg(metavar="NAME[:KEY=VALUE,..]", aliases=["--attacks"], help_behavior_hint="(repeatable)"),
     ] = ()
-    """fgsm, pgd-20, apgd-ce, autoattack, or with settings such as pgd-20:restarts=5."""
+    """fgsm, pgd-20, apgd-ce, autoattack, or with settings such as pgd-20:restarts=5; `unfool list attacks` names
+    all."""
     threat: Threat = None
     norm: Norm = None
     eps: Eps = None
@@ -41,13 +44,6 @@ class AttackOptions:
         tyro.conf.arg(metavar="SET", help_behavior_hint="(repeatable)"),
     ] = ()
     """A set that `unfool attack` wrote: evaluate on its images as they are."""
-    claim: Annotated[str | None, tyro.conf.arg(metavar="'>=SHARE'", help_behavior_hint=_NONE)] = None
-    """Stop the one attack as soon as this claim about robust accuracy, such as '>=0.45', is settled."""
-    alpha: Annotated[float, tyro.conf.arg(metavar="RATE")] = 0.05
-    """Error rate of --claim."""
-    curve: Annotated[str | None, tyro.conf.arg(metavar="eps=..|steps=..", help_behavior_hint=_NONE)] = None
-    """Accuracy under the one attack over eps=2/255,4/255,8/255 or over steps=1,10,100."""
-    precision: Precision = "fp32"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,12 +58,15 @@ class DefenseOptions:
     alone."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@options_from(LADDER, only=("steps", "draws", "lambdas", "restarts"))
+class LadderOptions:
+    """How hard the attacks of --adaptive try."""
+
+
+@options_from(EVALUATION, only=("corruptions",))
 class CorruptionOptions:
     """Images that are corrupted, not attacked."""
 
-    corruptions: Flag = False
-    """Evaluate under the fifteen common corruptions as well."""
     severity: Annotated[
         tyro.conf.UseAppendAction[tuple[int, ...]],
         tyro.conf.arg(metavar="1..5", help_behavior_hint="(repeatable, default: all five)"),
@@ -75,14 +74,12 @@ class CorruptionOptions:
     """Severity of --corruptions."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@options_from(EVALUATION, only=("binarization_test",))
 class ReliabilityOptions:
     """Whether the figures can be trusted."""
 
     reliability: Flag = True
     """Leave out the reliability report."""
-    strength: Flag = False
-    """Test the attacks on adversarial examples that are known to exist."""
     strict: Flag = False
     """End with exit code 9 if there is any reason to doubt the figures."""
 
@@ -117,6 +114,7 @@ class EvaluateCommand:
     data: DataOptions = field(default_factory=DataOptions)
     attack: AttackOptions = field(default_factory=AttackOptions)
     defense: DefenseOptions = field(default_factory=DefenseOptions)
+    ladder: LadderOptions = field(default_factory=LadderOptions)
     corruption: CorruptionOptions = field(default_factory=CorruptionOptions)
     reliability: ReliabilityOptions = field(default_factory=ReliabilityOptions)
     output: OutputOptions = field(default_factory=OutputOptions)

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from unfool.attacks import make_attack
+from unfool.cli.options.from_settings import given
 from unfool.cli.parsing.defended import open_defense, training_images, with_preset
 from unfool.cli.parsing.systems import open_system
 from unfool.cli.parsing.threats import read_threat
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
 def run_evaluation(command: EvaluateCommand) -> None:
     """Evaluate as the options say, then write and print the results."""
     attack, data, output, machine = command.attack, command.data, command.output, command.machine
+    if given(command.ladder):
+        option = next(iter(given(command.ladder)))
+        raise SpecError(f"--{option} is a setting of the adaptive ladder; give --adaptive and --defense beside it")
     settings = _settings(command)
     check_evaluation(attack.attack, settings)
     system = open_system(command.model, machine.device)
@@ -71,30 +75,26 @@ def run_evaluation(command: EvaluateCommand) -> None:
 
 
 def _settings(command: EvaluateCommand) -> EvaluationSettings:
-    attack, reliability = command.attack, command.reliability
+    attack, corruption = command.attack, command.corruption
     threat = read_threat(attack.threat, attack.norm, attack.eps)
     values = {
+        **given(attack, without=["attack", "threat", "norm", "eps", "on", "curve"]),
+        **given(corruption, without=["severity"]),
+        **given(command.reliability, without=["strict"]),
+        **given(command.machine, without=["device"]),
         "threat": threat,
-        "seed": command.machine.seed,
-        "precision": attack.precision,
-        "batch_size": command.machine.batch_size,
-        "claim": attack.claim,
-        "alpha": attack.alpha,
         "curve": CurvePoints.parse(attack.curve, threat.norm_name) if attack.curve is not None else None,
-        "corruptions": command.corruption.corruptions,
-        "binarization_test": reliability.strength,
-        "reliability": reliability.reliability,
-        **({"severities": command.corruption.severity} if command.corruption.severity else {}),
+        **({"severities": corruption.severity} if corruption.severity else {}),
     }
     return build(EvaluationSettings, values, "the evaluation")
 
 
 def run_ladder(command: EvaluateCommand) -> None:
     """Run the adaptive ladder as the options say, then write and print the results."""
-    options, data, output, machine = command.attack, command.data, command.output, command.machine
+    data, output, machine = command.data, command.output, command.machine
     defense_text, attack = _of_ladder(command)
-    threat = read_threat(options.threat, options.norm, options.eps)
-    make_attack(attack, threat)
+    settings = _ladder_settings(command)
+    make_attack(attack, settings.threat)
     system = open_system(command.model, machine.device)
     if output.out is not None:
         check_writable(output.out)
@@ -106,9 +106,7 @@ def run_ladder(command: EvaluateCommand) -> None:
             defense,
             table,
             attack,
-            settings=LadderSettings(
-                threat=threat, precision=options.precision, batch_size=machine.batch_size, seed=machine.seed
-            ),
+            settings=settings,
             name=system.name,
             defended=defense_text,
             column=column,
@@ -126,6 +124,17 @@ def run_ladder(command: EvaluateCommand) -> None:
     _check_reliable(command, result.doubts)
 
 
+def _ladder_settings(command: EvaluateCommand) -> LadderSettings:
+    attack = command.attack
+    values = {
+        **given(command.ladder),
+        **given(command.machine, without=["device"]),
+        "threat": read_threat(attack.threat, attack.norm, attack.eps),
+        "precision": attack.precision or "fp32",
+    }
+    return build(LadderSettings, values, "the ladder")
+
+
 def _of_ladder(command: EvaluateCommand) -> tuple[str, str]:
     """The defense, and the attack on the classifier alone; SpecError for options that say nothing about a ladder."""
     attack = command.attack
@@ -136,7 +145,7 @@ def _of_ladder(command: EvaluateCommand) -> tuple[str, str]:
         raise SpecError(f"--adaptive compares with one attack, not {len(attack.attack)}; give one --attack or none")
     others = {
         "on": attack.on,
-        "strength": command.reliability.strength,
+        "binarization-test": command.reliability.binarization_test,
         "claim": attack.claim,
         "curve": attack.curve,
         "corruptions": command.corruption.corruptions,

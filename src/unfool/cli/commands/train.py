@@ -23,7 +23,7 @@ class DataOptions:
     data_dir: DataDir = None
 
 
-@options_from(RUN, only=("start", "normalisation"))
+@options_from(RUN, only=("start", "normalisation"), own_first=True)
 class ModelOptions:
     """The network."""
 
@@ -42,7 +42,7 @@ class ModelOptions:
     """Widths of the stem, the first block and the others (convnet)."""
 
 
-@options_from(RUN, only=("classifier",))
+@options_from(RUN, only=("classifier",), own_first=True)
 class TaskOptions:
     """What the network learns."""
 

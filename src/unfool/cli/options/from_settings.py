@@ -17,18 +17,29 @@ _METAVARS = {int: "N", float: "NUMBER", str: "TEXT"}
 
 @dataclass(frozen=True, kw_only=True)
 class Look:
-    """How an option is shown beyond what its settings class says of it: placeholder, other names, default in words."""
+    """How an option is shown beyond what its settings class says of it."""
 
     metavar: str | None = None
     aliases: tuple[str, ...] = ()
     default: str | None = None
+    """The default in words."""
+    form: str = ""
+    """How the value is written, where the field holds more than text or a number."""
 
 
 LOOKS = {
+    "alpha": Look(metavar="RATE"),
     "awp": Look(metavar="GAMMA"),
     "batch_size": Look(aliases=("--batch",)),
+    "binarization_test": Look(aliases=("--strength",)),
+    "claim": Look(metavar="'>=SHARE'"),
     "classifier": Look(metavar="HEAD", default="the first labels task's"),
-    "data": Look(metavar="NAME", default="none; required without --config"),
+    "curve": Look(metavar="eps=..|steps=..", form="Written eps=2/255,4/255,8/255 or steps=1,10,100."),
+    "data": Look(
+        metavar="NAME",
+        default="none; required without --config",
+        form="Also folder:PATH or hub:OWNER/NAME; `unfool list data` names those of the catalog.",
+    ),
     "drop_every": Look(metavar="EPOCHS"),
     "ema": Look(metavar="DECAY"),
     "fraction": Look(metavar="SHARE"),
@@ -47,23 +58,32 @@ LOOKS = {
 
 
 def options_from(
-    settings: str, *, only: Iterable[str] = (), without: Iterable[str] = ()
+    settings: str, *, only: Iterable[str] = (), without: Iterable[str] = (), own_first: bool = False
 ) -> Callable[[type[Any]], type[Any]]:
     """Decorator that makes a class a frozen group of options, its own and the fields of a settings class.
 
     ``settings`` names the settings class as `read_fields` takes it; ``only`` keeps these fields, ``without`` leaves
-    some out. Each option is None, or a flag off, unless the user gives it; `given` collects those that are given.
+    some out. Help shows the class's own options after those, or before them with ``own_first``. Each option is None,
+    or a flag off, unless the user gives it; `given` collects those that are given.
     """
     fields = read_fields(settings)
     names = tuple(only) or tuple(name for name in fields if name not in set(without))
     options = [_option(fields[name], _in_words(fields[name], fields)) for name in names]
 
     def add(cls: type[Any]) -> type[Any]:
-        base = dataclasses.make_dataclass(f"{cls.__name__}Settings", options, frozen=True, kw_only=True)
+        if own_first:
+            return _dataclass(cls.__name__, options, dataclass(frozen=True, kw_only=True)(cls), cls)
         own = {key: value for key, value in vars(cls).items() if key not in ("__dict__", "__weakref__")}
+        base = _dataclass(f"{cls.__name__}Settings", options, object, cls)
         return dataclass(frozen=True, kw_only=True)(type(cls.__name__, (base,), own))
 
     return add
+
+
+def _dataclass(name: str, options: list[tuple[str, Any, Any]], base: type[Any], described: type[Any]) -> type[Any]:
+    group = dataclasses.make_dataclass(name, options, bases=(base,), frozen=True, kw_only=True)
+    group.__doc__, group.__module__ = described.__doc__, described.__module__
+    return group
 
 
 def _in_words(field: SettingField, fields: Iterable[str]) -> str:
@@ -72,7 +92,7 @@ def _in_words(field: SettingField, fields: Iterable[str]) -> str:
     for name in fields:
         if "_" in name:
             words = re.sub(rf"\b{name}\b", _flag(name), words)
-    return words
+    return " ".join(filter(None, (words, LOOKS.get(field.name, Look()).form)))
 
 
 def _flag(name: str) -> str:
