@@ -1,6 +1,5 @@
 """``unfool reverse`` and the defenses of ``unfool evaluate``: what they do, and how they refuse."""
 
-import functools
 import json
 
 import numpy as np
@@ -11,7 +10,6 @@ from PIL import Image
 from unfool import judge, open_run, open_table
 from unfool.core.streams import Streams
 from unfool.defenses import make_defense
-from unfool.evaluation.adaptive.ladder_settings import LadderSettings
 from unfool.evaluation.study_result import StudyResult
 
 SETTINGS = "temperature=0.1,bank=32,drawn=16,steps=2,eps=16/255"
@@ -98,12 +96,11 @@ def test_bad_input_is_one_line_and_writes_nothing(cli, run, parity, files, tmp_p
     assert sorted(path.name for path in tmp_path.rglob("*")) == before
 
 
-def test_the_ladder_is_one_flag(cli, parity, tmp_path, monkeypatch):
-    few = functools.partial(LadderSettings, steps=2, draws=2, lambdas=(1.0,))
-    monkeypatch.setattr("unfool.cli.commands.run_evaluation.LadderSettings", few)
+def test_the_ladder_is_one_flag_with_settings(cli, parity, tmp_path):
     file = tmp_path / "ladder.json"
+    few = ("--steps", "2", "--draws", "2", "--lambdas", "1")
     arguments = ("--defense", REVERSE, "--adaptive", "--attack", "pgd-3", "--images", "6", "--out", file)
-    told = cli("evaluate", parity, *arguments)
+    told = cli("evaluate", parity, *arguments, *few)
     assert (told.code, told.err) == (0, ""), told.err
     for piece in ("(a)", "(b)", "TRANSFER", "(f)", "adaptive", "(g) was not run: the defense has no gate", "replayed"):
         assert piece in told.out
