@@ -64,7 +64,7 @@ class Laddered(Measurement):
     images: Images
     count: int
     attack: str = "autoattack"
-    settings: LadderSettings = LadderSettings(threat="linf:8/255")
+    settings: LadderSettings = field(default_factory=lambda: LadderSettings(threat="linf:8/255"))
     model: str = ""
     words: Mapping[str, Any] = field(default_factory=dict)
 
