@@ -137,8 +137,7 @@ class ContrastiveMultitask(Study[Scale]):
                 if (network.data, network.key["trunk"], network.seed) == (data, scale.variants[0].words, 0)
                 and network.key["loss"] != AS_MEANT
             ]
-            caption = f"{{image}}; pgd-20 at {THREAT}, crafted on {SINGLE}"
-            items += fooled_images(results, _examples(scale, shown[0], "pgd-20"), shown, 2, caption)
+            items += fooled_images(results, _examples(scale, shown[0], "pgd-20"), shown, 2)
         return items
 
     def notes(self, scale: Scale, results: Results) -> Iterator[str]:

@@ -1,9 +1,20 @@
 """The framework of studies: describe networks, measurements and claims; the rest follows."""
 
 from unfool.studies.framework.adaptive import Audited, Laddered
-from unfool.studies.framework.claims import Above, AtLeast, AtMost, Below, Beyond, Claim, Difference, HalfOf, Rule
+from unfool.studies.framework.claims import (
+    Above,
+    AtLeast,
+    AtMost,
+    Below,
+    Beyond,
+    Claim,
+    Conditions,
+    Difference,
+    HalfOf,
+    Rule,
+)
 from unfool.studies.framework.gains import Estimate, counted, gain
-from unfool.studies.framework.measurements import Attacked, Clean, Corrupted, Examples, row_of
+from unfool.studies.framework.measurements import Attacked, Clean, Corrupted, Examples, Figures, row_of
 from unfool.studies.framework.networks import Defended, NetworkSpec
 from unfool.studies.framework.pieces import Images, Measured, Measurement
 from unfool.studies.framework.probes import Probed, ProbedStages
@@ -23,11 +34,13 @@ __all__ = [
     "Beyond",
     "Claim",
     "Clean",
+    "Conditions",
     "Corrupted",
     "Defended",
     "Difference",
     "Estimate",
     "Examples",
+    "Figures",
     "HalfOf",
     "Images",
     "Laddered",

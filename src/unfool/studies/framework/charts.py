@@ -57,13 +57,22 @@ def histogram(title: str, x: str, audit: Mapping[str, Any]) -> Chart:
     return Chart(title=title, x=x, y="images", kind="steps", series=series, caption=text)
 
 
-def fooled_images(
-    results: Results, examples: Examples, seen_by: Sequence[NetworkSpec], count: int, caption: str
-) -> list[GalleryItem]:
-    """The first images that the attacked network gets right clean and wrong attacked, as each network sees them.
+def rungs(title: str, ladder: Mapping[str, Any]) -> Chart:
+    """The rungs of an adaptive ladder, as its JSON holds them, on the images that all of them have."""
+    every = ladder["rungs"]
+    points = [
+        [rung if rung == "worst" else f"({rung})", *(common[key] for key in ("accuracy", "low", "high"))]
+        for rung, common in ((each["rung"], each["common"]) for each in every)
+    ]
+    legend = "; ".join(f"{each['rung']}: {each['title']}" for each in every)
+    text = f"On {every[-1]['n']} images, with 95 % intervals. {legend}."
+    return bars(title, "rung", "accuracy", {"accuracy": points}, text)
 
-    ``caption`` has ``{image}`` in place of the image's data set, split and number.
-    """
+
+def fooled_images(
+    results: Results, examples: Examples, seen_by: Sequence[NetworkSpec], count: int
+) -> list[GalleryItem]:
+    """The first images that the attacked network gets right clean and wrong attacked, as each network sees them."""
     work = results.work
     adversarial, table = work.get(examples), examples.images.table(work)
     clean, names = table.batch().images, table.classes[adversarial.column]
@@ -72,7 +81,11 @@ def fooled_images(
     fooled = probabilities(attacked, adversarial.images).argmax(1) != adversarial.labels
     items: list[GalleryItem] = []
     for row in (right & fooled).nonzero().flatten()[:count].tolist():
+        caption = (
+            f"{table.name}, test image {int(adversarial.ids[row])}; {examples.attack.name} at {adversarial.threat}"
+        )
         for spec in seen_by:
+            own = spec == examples.network
             before, after = (
                 _top(probabilities(results.run(spec).network, images[row : row + 1])[0], names)
                 for images in (clean, adversarial.images)
@@ -87,8 +100,8 @@ def fooled_images(
                     adversarial_prediction=after[0],
                     adversarial_probability=after[1],
                     model=spec.model,
-                    caption=caption.format(image=f"{table.name}, test image {int(adversarial.ids[row])}"),
-                    protocol="white-box" if spec == examples.network else "transfer",
+                    caption=caption if own else f"{caption}, crafted on {examples.network.model}",
+                    protocol="white-box" if own else "transfer",
                 )
             )
     return items

@@ -37,7 +37,7 @@ class _Bound:
         holds, fails = self.phrase(estimate)
         if estimate.exact:
             return f"Rule: holds if it {holds}."
-        return f"Rule: holds if the whole 95 % interval {holds}, fails if none of it {fails}."
+        return f"Rule: holds if the whole {estimate.interval} {holds}, fails if none of it {fails}."
 
     def _amount(self, estimate: Estimate) -> str:
         return "0" if self.bound == 0 else estimate.amount(self.bound)
@@ -100,6 +100,23 @@ class HalfOf:
     def sentence(self, estimate: Estimate) -> str:
         share = f"half of the claimed {estimate.amount(self.claimed)}"
         return f"Rule: holds if the whole 95 % interval reaches {share}, fails if none of it does."
+
+
+@dataclass(frozen=True, kw_only=True)
+class Conditions:
+    """A rule on the figures of an estimate, for what no bound of one interval decides; ``words`` say what the two
+    conditions are."""
+
+    holds: Callable[[Mapping[str, float]], bool]
+    fails: Callable[[Mapping[str, float]], bool]
+    words: str
+
+    def verdict(self, estimate: Estimate) -> str:
+        figures = estimate.figures
+        return HOLDS if self.holds(figures) else FAILS if self.fails(figures) else UNDECIDED
+
+    def sentence(self, estimate: Estimate) -> str:
+        return f"Rule: {self.words}."
 
 
 @dataclass(frozen=True, kw_only=True)

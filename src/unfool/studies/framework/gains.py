@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from scipy.stats import t as student
 
@@ -21,7 +21,8 @@ class Estimate:
 
     ``points``: it is a difference of shares, told in percentage points. ``exact``: it was counted, and has no interval.
     ``detail`` says what it is of, ``pair`` what a single pair of networks is called, ``over`` replaces the words for
-    the seeds, ``more`` are further sentences.
+    the seeds, ``more`` are further sentences. ``interval`` is what ``low`` and ``high`` are the ends of; a rule may
+    compare further ``figures``.
     """
 
     mean: float
@@ -34,6 +35,8 @@ class Estimate:
     over: str = ""
     detail: str = ""
     more: str = ""
+    interval: str = "95 % interval"
+    figures: Mapping[str, float] = field(default_factory=dict)
 
     def amount(self, value: float, sign: str = "") -> str:
         """A value as it is written: 5 points, or a plain number."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, ClassVar
 
 from unfool.attacks import Attack, ProxySettings
 from unfool.data.corruptions import CORRUPTIONS
@@ -198,7 +199,7 @@ class Corrupted(Measurement):
         return (self.system,)
 
     def cost(self, work: Workspace) -> float:
-        return len(CORRUPTIONS) * len(self.images.table(work)) * self.system.passes
+        return len(list(CORRUPTIONS)) * len(self.images.table(work)) * self.system.passes
 
     def exists(self, work: Workspace) -> bool | None:
         return all(work.file("records", f"{self.path}/{kind}").is_file() for kind in CORRUPTIONS)
@@ -223,3 +224,40 @@ class Corrupted(Measurement):
         mean, low, high = (round(share, 6) for share in mean_corruption_accuracy(result))
         loss = round(sum(sum(records.losses) / records.count for records in result) / len(result), 6)
         yield Measured(row=replace(row, accuracy=mean, low=low, high=high, loss=loss))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Figures(Measurement):
+    """Figures of a system that are kept as one JSON file, for claims and charts; a kind of them writes `measure`.
+
+    ``folder`` is where their files lie, and ends their path.
+    """
+
+    folder: ClassVar[str]
+
+    system: System
+
+    @property
+    def path(self) -> str:
+        return f"{self.system.path}/{self.folder}"
+
+    def needs(self) -> Sequence[Piece]:
+        return (self.system,)
+
+    def cost(self, work: Workspace) -> float:
+        return len(Images(data=self.system.network.data).table(work)) * self.system.passes
+
+    def exists(self, work: Workspace) -> bool | None:
+        return work.file(self.folder, self.path).is_file()
+
+    def make(self, work: Workspace) -> dict[str, Any]:
+        return work.json(self.folder, self.path, lambda: self.measure(work))
+
+    @abstractmethod
+    def measure(self, work: Workspace) -> dict[str, Any]:
+        """The figures, as JSON takes them."""
+        ...
+
+    def measured(self, result: dict[str, Any], work: Workspace) -> Iterator[Measured]:
+        """No rows by default."""
+        return iter(())

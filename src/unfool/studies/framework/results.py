@@ -46,11 +46,13 @@ def table(columns: Sequence[str], rows: Mapping[Any, Sequence[float]]) -> dict[t
 
 
 _FIELDS = ("model", "seed", "data", "split", "attack", "threat", "protocol", "defense", "n", "panel", "rung")
-"""Fields of a row that rows are selected by; every other word is one of its settings."""
+"""Fields of a row that rows are selected by, beside the ``norm`` of its threat; other words are its settings."""
 
 
 def word_of(row: Row, name: str) -> Any:
-    """A field of a row, or else one of its settings (None if it has no such setting)."""
+    """A field of a row, its norm, or else one of its settings (None if it has no such setting)."""
+    if name == "norm":
+        return (row.threat or "").partition(":")[0]
     return getattr(row, name) if name in _FIELDS else row.settings.get(name)
 
 

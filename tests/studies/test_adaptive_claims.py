@@ -1,0 +1,78 @@
+"""The claim of an adaptive ladder: a defense helps if the worst case over all rungs is above the bare network."""
+
+import pytest
+
+from unfool import LadderSettings
+from unfool.studies.framework import Conditions, Defended, Estimate, Images, Laddered, NetworkSpec, Results
+from unfool.studies.framework.charts import rungs
+from unfool.studies.framework.recipes import short_stage
+from unfool.training import RunConfig
+
+CONFIG = RunConfig(data="digits", trunk={"name": "convnet"}, stages=(short_stage(),))
+NETWORK = NetworkSpec(key={"data": "digits", "model": "plain"}, config=CONFIG)
+LADDER = Laddered(
+    system=Defended(network=NETWORK, kind="reverse", words="reverse:contrast"),
+    images=Images(data="digits"),
+    count=40,
+    attack="apgd-t:steps=20",
+    settings=LadderSettings(threat="linf:8/255"),
+)
+
+
+def section(difference):
+    shares = {"a": 0.1, "b": 0.4, "worst": 0.2}
+    every = [
+        {
+            "rung": rung,
+            "title": f"rung {rung}",
+            "n": 40,
+            "common": {"accuracy": x, "low": x / 2, "high": 2 * x, "n": 40},
+        }
+        for rung, x in shares.items()
+    ]
+    return {"ladder": {"difference": difference, "rungs": every}}
+
+
+def judged(difference):
+    results = Results(scale="tiny", work=None, measured=[], by_path={LADDER.path: section(difference)})
+    return LADDER.claim("ladder", "The reversal makes the plain classifier").judge(results)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "p_value", "verdict"),
+    [
+        (0.02, 0.18, 0.01, "holds"),
+        (0.02, 0.18, 0.05, "undecided"),
+        (0.0, 0.2, 0.01, "undecided"),
+        (-0.2, -0.01, 0.04, "fails"),
+        (-0.2, -0.01, 0.06, "undecided"),
+        (-0.2, 0.0, 0.01, "undecided"),
+    ],
+)
+def test_it_needs_the_interval_and_the_p_value(low, high, p_value, verdict):
+    change = {"difference": (low + high) / 2, "low": low, "high": high, "p_value": p_value}
+    claim = judged(change)
+    assert (claim.id, claim.verdict) == ("ladder", verdict)
+    assert claim.text.endswith("more robust than it is by itself (apgd-t, linf:8/255)")
+    assert f"[{100 * low:+.1f}, {100 * high:+.1f}] (McNemar p = {p_value:.2g}). Rule: holds if p" in claim.evidence
+    assert "keeps 10.0 % [5.0, 20.0] of 40 images" in claim.evidence
+    assert "leave the defense 40.0 % [20.0, 80.0], the worst of all rungs 20.0 % [10.0, 40.0]" in claim.evidence
+
+
+def test_without_an_adaptive_rung_nothing_is_shown():
+    claim = judged(None)
+    assert claim.verdict == "undecided"
+    assert "no adaptive rung was run" in claim.evidence
+
+
+def test_the_chart_of_rungs_shows_the_images_that_all_of_them_have():
+    chart = rungs("The ladder", section(None)["ladder"])
+    assert chart.series["accuracy"] == [["(a)", 0.1, 0.05, 0.2], ["(b)", 0.4, 0.2, 0.8], ["worst", 0.2, 0.1, 0.4]]
+    assert chart.caption == "On 40 images, with 95 % intervals. a: rung a; b: rung b; worst: rung worst."
+
+
+def test_conditions_look_at_the_figures_of_an_estimate():
+    rule = Conditions(holds=lambda x: x["a"] > 1, fails=lambda x: x["a"] < 0, words="holds if a is above 1")
+    verdicts = [rule.verdict(Estimate(mean=0, low=0, high=0, figures={"a": a})) for a in (2, 0.5, -1)]
+    assert verdicts == ["holds", "undecided", "fails"]
+    assert rule.sentence(Estimate(mean=0, low=0, high=0)) == "Rule: holds if a is above 1."
