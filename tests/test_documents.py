@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import sys
 import types
 from pathlib import Path
@@ -79,3 +80,22 @@ def test_the_readme_names_every_command_and_the_make_targets_exist():
         assert f"unfool {command}" in readme
     for target in re.findall(r"^make (\w+)", readme, re.MULTILINE):
         assert re.search(rf"^{target}:", makefile, re.MULTILINE)
+
+
+def shell_commands(document: str) -> list[list[str]]:
+    """The arguments of each ``unfool`` command of a document's shell examples, comments and redirections left out."""
+    text = (ROOT / document).read_text(encoding="utf-8")
+    blocks = re.findall(r"^```(\w*)\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    lines = "\n".join(block for language, block in blocks if language != "python").replace("\\\n", " ")
+    matches = [re.match(r"\s*(?:\$ )?(?:torchrun \S+ \S+ -m )?unfool (.+)", line) for line in lines.splitlines()]
+    return [shlex.split(match[1].partition(" > ")[0], comments=True) for match in matches if match is not None]
+
+
+@pytest.mark.parametrize("document", ["README.md"])
+def test_every_command_of_the_documents_is_understood(document):
+    from unfool.cli.usage import parse
+
+    commands = shell_commands(document)
+    assert len(commands) >= 20
+    for arguments in commands:
+        assert parse(arguments) is not None, arguments

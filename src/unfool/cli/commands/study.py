@@ -16,15 +16,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class StudyCommand:
-    """Repeat a source system: train its models, attack them, and judge its claims.
+    """Run a study: train its networks, attack them, and give a verdict on each of its claims.
 
-    Prints the table and the verdicts, and writes a page. A study that was stopped goes on where it stopped.
+    Prints the tables and the verdicts, and writes a page. The same command continues a study that was stopped.
+    `unfool list studies` says what each scale of a study trains and measures.
     """
 
     name: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="NAME")]
-    """The study: contrastive-multitask (system A), reverse-attack (system B) or adversarial-training."""
-    scale: Annotated[str, tyro.conf.arg(metavar="demo|small|full")] = "demo"
-    """demo: embedded digits, minutes; small: the real sets on two cores; full: the source's own values, on a GPU."""
+    """The name of a study, or a Python file (.py) that defines one."""
+    scale: Annotated[str, tyro.conf.arg(metavar="NAME")] = "demo"
+    """Most studies have demo (embedded digits, minutes) and small (real data sets, hours on two cores)."""
     out: Annotated[Path | None, tyro.conf.arg(metavar="DIR", help_behavior_hint="(default: runs/NAME-SCALE)")] = None
     """Folder for everything the study makes."""
     data_dir: DataDir = None
@@ -38,6 +39,7 @@ class StudyCommand:
   unfool study transfer --scale small --data-dir ../data --out runs/c-small
   unfool study noisy-rotation --scale small --data-dir ../data --out runs/e-small
   unfool study adversarial-training --scale demo --json > results.json
+  unfool study my_study.py --scale small
 """
 
     def run(self) -> None:
@@ -45,7 +47,7 @@ class StudyCommand:
         from unfool.cli.printing import print_json, stderr
         from unfool.studies import run_study
 
-        out = self.out or Path("runs") / f"{self.name}-{self.scale}"
+        out = self.out or Path("runs") / f"{Path(self.name).stem}-{self.scale}"
         result = run_study(
             self.name,
             self.scale,
