@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Protocol
 from torch import nn
 
 from unfool.attacks import Attack, make_attack
-from unfool.core.errors import UnfoolWarning
+from unfool.core.errors import SpecError, UnfoolWarning
 from unfool.core.streams import Streams
 from unfool.defenses import make_defense
 from unfool.evaluation import identity
@@ -143,8 +143,10 @@ class NetworkSpec(Piece):
         """The finished run: trained, resumed or read; random weights cost nothing."""
         config = self.run_config(work)
         if not self.trained:
+            if config.trunk is None:
+                raise SpecError(f"network {self.path!r} keeps random weights and starts from a file; leave one out")
             network = Network.build(
-                config.trunk_spec, {}, normalisation=config.normalisation or "cifar10", streams=Streams(config.seed)
+                config.trunk, {}, normalisation=config.normalisation or "cifar10", streams=Streams(config.seed)
             )
             run = TrainedRun(folder=self.folder(work), config=config, network=network, cpu_seconds=0, model_images=0)
         else:

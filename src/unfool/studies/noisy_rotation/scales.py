@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pydantic import Field
 
 from unfool.core.config import configured
+from unfool.studies.framework import Published, table
+from unfool.studies.framework.recipes import LABELS as LABELS_TASK
+from unfool.studies.framework.recipes import short_stage
+from unfool.training import ProbeSettings, StageConfig
 
 STAGES = ("pool1", "pool2", "pool3", "pool4", "pool5")
 """The stages of VGG-16 that are probed."""
-
-SOURCE: dict[str, tuple[float, ...]] = {
-    "rotation": (48.7, 60.9, 60.3, 59.9, 47.9),
-    "rotation + adversarial noise": (48.5, 60.1, 64.6, 66.5, 54.9),
-}
-"""Test accuracy in % of the source's probes on its five stages, on STL-10."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,11 +30,6 @@ class Pretraining:
     longer: bool = False
     attacked: bool = True
 
-    @property
-    def path(self) -> str:
-        """The name as a part of a path."""
-        return self.name.replace(" + ", "-").replace(", ", "-").replace(" ", "-")
-
 
 AS_WRITTEN, REACHING, LABELS_NOISE = "as written", "reaching eps", "labels"
 
@@ -51,6 +44,16 @@ RANDOM = Pretraining(name="random weights", task=None, attacked=False)
 PRETRAININGS = (ROTATION, NOISE, REACHES, LONGER, HALF, LABELS, ROBUST_LABELS, RANDOM)
 """All that are probed; the first two are the source's."""
 
+PUBLISHED = Published(
+    names=("model", "stage"),
+    figures=table(
+        STAGES,
+        {ROTATION.name: (48.7, 60.9, 60.3, 59.9, 47.9), NOISE.name: (48.5, 60.1, 64.6, 66.5, 54.9)},
+    ),
+    applies=lambda row: row.split != "train" and row.protocol == "clean",
+)
+"""Test accuracy in % of the source's probes on its five stages, on STL-10."""
+
 
 @configured
 class Scale:
@@ -59,9 +62,8 @@ class Scale:
 
     ``trunk`` and ``half`` are the extractors (``words`` in the notes). ``pretrain`` are the stages of every
     pretraining, ``times`` how many times as long `LONGER` takes, ``noises`` the attacks that make the noise, inside
-    ``threat``. ``probe`` holds the probe's settings, ``seeds`` its seeds; it learns from ``labelled`` training images,
-    and on ``held_out`` others the best stage is chosen. ``attacked`` test images are attacked by ``attack`` inside
-    ``threats``, searching in ``precision``.
+    ``threat``. The ``probe`` learns from ``labelled`` training images, and on ``held_out`` others the best stage is
+    chosen. ``attacked`` test images are attacked by ``attack`` inside ``threats``, searching in ``precision``.
     """
 
     data: str
@@ -71,12 +73,11 @@ class Scale:
     words: str
     trunk: dict[str, Any]
     half: dict[str, Any]
-    pretrain: tuple[dict[str, Any], ...]
+    pretrain: tuple[StageConfig, ...]
     times: int = Field(default=4, ge=1)
     noises: dict[str, str]
     threat: str = "linf:0.01"
-    probe: dict[str, Any]
-    seeds: tuple[int, ...] = (0, 1, 2)
+    probe: ProbeSettings
     labelled: int = Field(ge=1)
     held_out: int = Field(ge=1)
     attacked: int = Field(ge=1)
@@ -85,22 +86,35 @@ class Scale:
     precision: str = "bf16"
 
 
-_WRITTEN = "pgd-5:random_start=false,step_size=0.001"
 _NOISES = {
-    AS_WRITTEN: _WRITTEN,
+    AS_WRITTEN: "pgd-5:random_start=false,step_size=0.001",
     REACHING: "pgd-5:random_start=true,step_size=0.0025",
     LABELS_NOISE: "fgsm:random_start=true,step_size=0.0125",
 }
-_QUICK_STAGE = {
-    "batch_size": 128,
-    "optimizer": "sgd",
-    "learning_rate": 0.1,
-    "weight_decay": 1e-4,
-    "schedule": "triangle",
-    "precision": "bf16",
-}
-_SOURCE_STAGE = {"batch_size": 128, "optimizer": "sgd", "momentum": 0.9, "weight_decay": 1e-4, "schedule": "constant"}
-_SOURCE_PROBE = {"batch_size": 64, "learning_rate": 0.1, "momentum": 0.9, "weight_decay": 5e-4}
+_SHORT = short_stage(weight_decay=1e-4, epochs=2)
+_PROBE = ProbeSettings(
+    batch_size=64,
+    learning_rate=0.1,
+    momentum=0.9,
+    weight_decay=5e-4,
+    epochs=12,
+    drop_every=3,
+    seeds=(0, 1, 2),
+)
+
+
+def _source_stage(learning_rate: float, epochs: int) -> StageConfig:
+    return StageConfig(
+        tasks=LABELS_TASK,
+        batch_size=128,
+        optimizer="sgd",
+        momentum=0.9,
+        weight_decay=1e-4,
+        schedule="constant",
+        learning_rate=learning_rate,
+        epochs=epochs,
+    )
+
 
 DEMO = Scale(
     data="digits",
@@ -108,10 +122,10 @@ DEMO = Scale(
     words="VGG-16 of an eighth of the width",
     trunk={"name": "vgg16", "width": 0.125},
     half={"name": "vgg16", "width": 0.0625},
-    pretrain=({**_QUICK_STAGE, "epochs": 2},),
+    pretrain=(_SHORT,),
     times=3,
     noises=_NOISES,
-    probe={**_SOURCE_PROBE, "epochs": 12, "drop_every": 3},
+    probe=_PROBE,
     labelled=600,
     held_out=200,
     attacked=24,
@@ -123,9 +137,9 @@ SMALL = Scale(
     words="VGG-16 of a quarter of the width",
     trunk={"name": "vgg16", "width": 0.25},
     half={"name": "vgg16", "width": 0.125},
-    pretrain=({**_QUICK_STAGE, "epochs": 3},),
+    pretrain=(replace(_SHORT, epochs=3),),
     noises=_NOISES,
-    probe={**_SOURCE_PROBE, "epochs": 12, "drop_every": 3, "precision": "bf16"},
+    probe=replace(_PROBE, precision="bf16"),
     labelled=48_000,
     held_out=2000,
     attacked=200,
@@ -139,15 +153,12 @@ FULL = Scale(
     trunk={"name": "vgg16", "width": 1.0},
     half={"name": "vgg16", "width": 0.5},
     # The source divides the learning rate by 10 every 25 epochs: a stage each.
-    pretrain=(
-        {**_SOURCE_STAGE, "learning_rate": 0.1, "epochs": 25},
-        {**_SOURCE_STAGE, "learning_rate": 0.01, "epochs": 25},
-        {**_SOURCE_STAGE, "learning_rate": 0.001, "epochs": 10},
-    ),
+    pretrain=(_source_stage(0.1, 25), _source_stage(0.01, 25), _source_stage(0.001, 10)),
     noises={**_NOISES, LABELS_NOISE: _NOISES[REACHING]},
-    probe={**_SOURCE_PROBE, "epochs": 120, "drop_every": 30},
+    probe=replace(_PROBE, epochs=120, drop_every=30),
     labelled=4500,
     held_out=500,
     attacked=1000,
     precision="fp32",
 )
+SCALES = {"demo": DEMO, "small": SMALL, "full": FULL}

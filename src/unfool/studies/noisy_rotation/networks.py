@@ -1,0 +1,115 @@
+"""The extractors of system E, the probes on their stages, and the attack on the best probe of each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+
+from unfool.attacks import ProxySettings, make_attack
+from unfool.evaluation import Records, craft, judge
+from unfool.studies.framework import Images, Measured, NetworkSpec, Probed, ProbedStages, Results, Workspace, row_of
+from unfool.studies.framework.pieces import slug
+from unfool.studies.noisy_rotation.scales import PRETRAININGS, STAGES, Pretraining, Scale
+from unfool.training import RunConfig, TaskConfig
+from unfool.training.probing.probe import ProbeResult
+
+
+def extractor(scale: Scale, plan: Pretraining) -> NetworkSpec:
+    """A pretrained network; random weights are those that rotation begins with."""
+    data, split = scale.data, scale.split
+    task = TaskConfig(task="rotation", settings={"turns": "one"})
+    if plan.task == "labels":
+        (data, column), split = scale.labels, "train"
+        task = TaskConfig(task="labels", settings={"column": column})
+    stages = tuple(
+        replace(
+            stage,
+            tasks={task.task: task},
+            perturb=scale.noises[plan.noise] if plan.noise else None,
+            threat=scale.threat,
+            epochs=stage.epochs * (scale.times if plan.longer else 1),
+        )
+        for stage in scale.pretrain
+    )
+    return NetworkSpec(
+        key={"model": plan.name},
+        config=RunConfig(data=data, size=scale.size, trunk=scale.half if plan.half else scale.trunk, stages=stages),
+        images=Images(data=data, split=split, size=scale.size),
+        trained=plan.task is not None,
+        # That the source's steps cannot reach its budget is one of the study's findings.
+        quiet=True,
+    )
+
+
+def labelled_images(scale: Scale) -> tuple[Images, Images, Images]:
+    """The images that a probe learns from, others on which a stage is chosen, and the test images."""
+    rest, held_out = Images(data=scale.data, split="train", size=scale.size).cut(scale.held_out, "held out")
+    _, labelled = rest.cut(scale.labelled, "labelled")
+    return labelled, held_out, Images(data=scale.data, size=scale.size)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttackedStages(ProbedStages):
+    """Probes of an extractor, and by threat the records of the attack on the classifier of the best stage and the
+    first seed (none for some extractors)."""
+
+    attacked: Mapping[str, Records]
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttackedProbes(Probed):
+    """Probes, the best of which is attacked inside each of the ``threats``; the proxy searches in ``precision``."""
+
+    attack: str
+    threats: tuple[str, ...]
+    attacked_images: Images
+    precision: str
+
+    def make(self, work: Workspace) -> AttackedStages:
+        attacked = {threat: self._records_path(threat) for threat in self.threats}
+        probed = super().make(work)
+        records = {threat: Records.load(work.file("records", path)) for threat, path in attacked.items()}
+        return AttackedStages(**vars(probed), attacked=records)
+
+    def keep(self, result: ProbeResult, best: str, work: Workspace) -> None:
+        classifier, table = result.classifier(best), self.attacked_images.table(work)
+        for threat in self.threats:
+            attack = make_attack(self.attack, threat)
+            with work.bar(f"{attack.name} on {self.network.model}, {threat}") as advance:
+                proxy = ProxySettings(dtype=self.precision)
+                examples = craft(classifier, table, attack, proxy=proxy, progress=advance)
+            judge(classifier, examples).save(work.file("records", self._records_path(threat)))
+
+    def measured(self, result: AttackedStages, work: Workspace) -> Iterator[Measured]:
+        yield from super().measured(result, work)
+        for records in result.attacked.values():
+            row = row_of(records, self.network, {"stage": result.best})
+            yield Measured(row=replace(row, seed=self.settings.seeds[0]), records=records)
+
+    def _records_path(self, threat: str) -> str:
+        return f"{self.path}/attacked-{slug(threat)}"
+
+
+def probes(scale: Scale, plan: Pretraining) -> AttackedProbes:
+    """What is measured of an extractor."""
+    labelled, held_out, test = labelled_images(scale)
+    return AttackedProbes(
+        network=extractor(scale, plan),
+        images=labelled,
+        test=test,
+        held_out=held_out,
+        settings=scale.probe,
+        stages=STAGES,
+        splits=("train", "test"),
+        threat=scale.threat,
+        words={"stage": "{stage}"},
+        attack=scale.attack,
+        threats=scale.threats if plan.attacked else (),
+        attacked_images=test.sample(scale.attacked),
+        precision=scale.precision,
+    )
+
+
+def probed(results: Results, scale: Scale) -> dict[Pretraining, AttackedStages]:
+    """What the probes of each extractor gave."""
+    return {plan: results[probes(scale, plan)] for plan in PRETRAININGS}
