@@ -2,13 +2,16 @@
 
 import dataclasses
 import math
+from types import SimpleNamespace
 
 import pytest
 
 from unfool.evaluation import Records
-from unfool.studies.noisy_rotation_claims import judge_claims, unpaired
-from unfool.studies.noisy_rotation_measures import Probed
-from unfool.studies.noisy_rotation_scales import (
+from unfool.studies.framework import Results
+from unfool.studies.framework.gains import unpaired
+from unfool.studies.noisy_rotation.claims import study_claims
+from unfool.studies.noisy_rotation.networks import AttackedStages, probes
+from unfool.studies.noisy_rotation.scales import (
     HALF,
     LABELS,
     LONGER,
@@ -47,19 +50,23 @@ def records(share, count, split="test", attack="none"):
 
 def probed(plan, test, train, *, best=None, robust=0.1, images=100):
     """An extractor whose probes have these accuracies by stage, the same for three seeds."""
-    found = {}
+    by_stage = {}
     for stage, on_test, on_train in zip(STAGES, test, train, strict=True):
-        found[stage, "test"] = [records(on_test, TEST)] * 3
-        found[stage, "train"] = [records(on_train, TRAIN, "train")] * 3
-    return Probed(
-        plan=plan,
-        cpu_seconds=float(images),
-        model_images=images,
-        best=best or STAGES[test.index(max(test))],
-        curves={},
-        records=found,
-        attacked={threat: records(robust, ATTACKED, attack="autoattack") for threat in SMALL.threats},
-    )
+        by_stage[stage, "test"] = [records(on_test, TEST)] * 3
+        by_stage[stage, "train"] = [records(on_train, TRAIN, "train")] * 3
+    attacked = {threat: records(robust, ATTACKED, attack="autoattack") for threat in SMALL.threats}
+    best = best or STAGES[test.index(max(test))]
+    stages = AttackedStages(records=by_stage, curves={}, best=best, attacked=attacked)
+    return stages, SimpleNamespace(cpu_seconds=float(images), model_images=images)
+
+
+def judge_claims(settings, everything):
+    """The claims on these probes and pretrainings."""
+    by_path = {probes(settings, plan).path: stages for plan, (stages, _) in everything.items()}
+    runs = {probes(settings, plan).network.path: run for plan, (_, run) in everything.items()}
+    work = SimpleNamespace(get=lambda network: runs[network.path])
+    results = Results(scale="small", work=work, measured=[], by_path=by_path)
+    return [claim.judge(results).to_json() for claim in study_claims(settings)]
 
 
 CLEAN = (0.487, 0.609, 0.603, 0.599, 0.479)
@@ -139,7 +146,7 @@ def test_the_best_stage_is_the_one_that_was_chosen_not_the_best_on_test_images(e
 def test_the_source_s_steps_do_not_reach_its_budget(everything):
     claim = one(everything, "norm of 0.01")
     assert claim["verdict"] == "fails"
-    assert "5 steps of 0.001 from the image itself end at 0.005 or less" in claim["evidence"]
+    assert "5 steps of 0.001 from the image itself can reach: 0.005" in claim["evidence"]
     further = dataclasses.replace(SMALL, noises={**SMALL.noises, "as written": "pgd-10:step_size=0.001"})
     (claim,) = [claim for claim in judge_claims(further, everything) if "norm of 0.01" in claim["text"]]
     assert claim["verdict"] == "holds"
@@ -164,7 +171,7 @@ def test_a_real_pretraining_needs_eight_points_on_the_same_stage(everything):
         random = probed(RANDOM, (0.1, share, 0.1, 0.1, 0.1), CLEAN_TRAIN)
         claim = one({**everything, RANDOM: random}, "Pretraining is real")
         assert claim["verdict"] == verdict
-        assert f"pool2: 60.9 % and {100 * share:.1f} %" in claim["evidence"]
+        assert f"on pool2: rotation 60.9 %, random weights {100 * share:.1f} %" in claim["evidence"]
 
 
 def test_unpaired_differences_add_the_errors_of_both_sets_of_images_and_of_the_seeds():

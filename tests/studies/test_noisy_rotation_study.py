@@ -10,35 +10,36 @@ import pytest
 import torch
 from rich.console import Console
 
-import unfool.studies.workspace as workspace_module
+import unfool.studies.framework.probes as probes_module
+import unfool.studies.framework.workspace as workspace_module
+import unfool.studies.noisy_rotation.networks as networks_module
 from unfool.evaluation.results_check import check_results
 from unfool.models.network import Network
 from unfool.models.trunks import TrunkSpec
-from unfool.studies import noisy_rotation_measures, run_study
+from unfool.studies import run_study
+from unfool.studies.framework import Workspace
 from unfool.studies.noisy_rotation import NoisyRotation
-from unfool.studies.noisy_rotation_networks import pretrained, probed_images
-from unfool.studies.noisy_rotation_scales import (
+from unfool.studies.noisy_rotation.networks import extractor, labelled_images, probes
+from unfool.studies.noisy_rotation.scales import (
     DEMO,
     HALF,
     LONGER,
     NOISE,
     PRETRAININGS,
+    PUBLISHED,
     RANDOM,
     ROTATION,
-    SOURCE,
     STAGES,
 )
-from unfool.studies.workspace import Workspace
 
 TINY = dataclasses.replace(
     DEMO,
     trunk={"name": "vgg16", "width": 0.0625},
     half={"name": "vgg16", "width": 0.03125},
-    pretrain=({**DEMO.pretrain[0], "epochs": 1, "batch_size": 40},),
+    pretrain=(dataclasses.replace(DEMO.pretrain[0], epochs=1, batch_size=40),),
     times=2,
     noises={"as written": "pgd-1:random_start=false,step_size=0.001", "reaching eps": "fgsm", "labels": "fgsm"},
-    probe={**DEMO.probe, "epochs": 3, "drop_every": 1},
-    seeds=(0, 3),
+    probe=dataclasses.replace(DEMO.probe, epochs=3, drop_every=1, seeds=(0, 3)),
     labelled=30,
     held_out=20,
     attacked=6,
@@ -57,7 +58,6 @@ def small_digits():
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(workspace_module, "open_table", few)
-        patch.setattr(workspace_module, "workers_for", lambda device, jobs: 1)
         patch.setattr(NoisyRotation, "scales", {"tiny": TINY})
         yield
 
@@ -65,7 +65,7 @@ def small_digits():
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory, small_digits):
     out = tmp_path_factory.mktemp("study")
-    return out, run_study("noisy-rotation", "tiny", out, console=Console(file=io.StringIO())).to_json()
+    return out, run_study("noisy-rotation", "tiny", out, console=Console(file=io.StringIO()), workers=1).to_json()
 
 
 def of(rows, **wanted):
@@ -99,8 +99,8 @@ def test_source_figures_stand_beside_the_two_pretrainings_test_rows_alone(finish
     cited = [row for row in result["rows"] if row["source_value"] is not None]
     assert len(cited) == 2 * 5 * 2
     for row in cited:
-        place = STAGES.index(row["settings"]["stage"])
-        assert row["source_value"] == pytest.approx(SOURCE[row["model"]][place] / 100)
+        figure = PUBLISHED.figures[row["model"], row["settings"]["stage"]]
+        assert row["source_value"] == pytest.approx(figure / 100)
         assert (row["split"], row["attack"]) == ("test", "none")
 
 
@@ -121,7 +121,7 @@ def test_curves_are_those_of_both_pretrainings_on_every_stage(finished):
     for stage in STAGES:
         chart = next(one for one in result["charts"] if one["title"].endswith(f"probe on {stage}"))
         assert [series["name"] for series in chart["series"]] == [
-            f"{name}, {split}" for name in SOURCE for split in ("train", "test")
+            f"{plan.name}, {split}" for plan in (ROTATION, NOISE) for split in ("train", "test")
         ]
         for series in chart["series"]:
             assert [point[0] for point in series["points"]] == [1, 2, 3]
@@ -134,7 +134,8 @@ def test_curves_are_those_of_both_pretrainings_on_every_stage(finished):
 
 def test_the_probe_s_images_and_those_that_choose_a_stage_are_cut_from_train(finished):
     out, _ = finished
-    labelled, held_out, test = probed_images(TINY, Workspace(out, None, "cpu", Console(quiet=True)))
+    work = Workspace(out, None, "cpu", Console(quiet=True))
+    labelled, held_out, test = (images.table(work) for images in labelled_images(TINY))
     assert (len(labelled), len(held_out), len(test)) == (30, 20, 40)
     assert (labelled.split, held_out.split, test.split) == ("train", "train", "test")
     sets = [set(table.ids.tolist()) for table in (labelled, held_out, test)]
@@ -152,17 +153,17 @@ def test_the_best_stage_is_the_one_that_is_best_on_held_out_images():
     result: Any = SimpleNamespace(
         stages=("pool1", "pool2"), seeds=(0, 3), of=lambda stage, seed: judged(shares[stage, seed])
     )
-    assert noisy_rotation_measures.best_stage(result) == "pool2"
+    assert dataclasses.replace(probes(TINY, ROTATION), stages=result.stages).best_stage(result) == "pool2"
 
 
 def test_random_weights_are_those_that_rotation_begins_with(finished):
     out, _ = finished
     work = Workspace(out, None, "cpu", Console(quiet=True))
-    random = pretrained(TINY, RANDOM, work).network
+    random = work.get(extractor(TINY, RANDOM)).network
     begun = Network.build(TrunkSpec.from_dict(TINY.trunk), {}).trunk.state_dict()
     assert all(torch.equal(value, begun[name]) for name, value in random.trunk.state_dict().items())
-    learnt = pretrained(TINY, ROTATION, work).network.trunk.state_dict()
-    assert not torch.equal(learnt["parts.pool1.0.weight"], begun["parts.pool1.0.weight"])
+    trained = work.get(extractor(TINY, ROTATION)).network.trunk.state_dict()
+    assert not torch.equal(trained["parts.pool1.0.weight"], begun["parts.pool1.0.weight"])
     assert not random.training
 
 
@@ -172,22 +173,21 @@ def test_asking_again_makes_nothing_again(finished, monkeypatch):
     def never(*_, **__):
         raise AssertionError("a finished piece was made again")
 
-    for name in ("probe", "craft", "judge"):
-        monkeypatch.setattr(noisy_rotation_measures, name, never)
-    again = run_study("noisy-rotation", "tiny", out, console=Console(quiet=True)).to_json()
+    monkeypatch.setattr(probes_module, "probe", never)
+    for name in ("craft", "judge"):
+        monkeypatch.setattr(networks_module, name, never)
+    again = run_study("noisy-rotation", "tiny", out, console=Console(quiet=True), workers=1).to_json()
     assert {**again, "seconds": 0} == {**result, "seconds": 0}
 
 
 def test_an_extractor_that_was_trained_again_is_probed_again(finished, monkeypatch):
     out, _ = finished
-    path = out / "probes" / f"{ROTATION.path}.json"
+    path = out / "probes" / f"{probes(TINY, ROTATION).path}.json"
     before = path.read_text()
     path.write_text(before.replace('"extractor": "', '"extractor": "other'))
-    made = []
-    monkeypatch.setattr(noisy_rotation_measures, "craft", lambda *a, **k: made.append(a) or craft(*a, **k))
-    noisy_rotation_measures.probed(TINY, ROTATION, Workspace(out, None, "cpu", Console(quiet=True)))
-    assert len(made) == 2
+    crafted = []
+    craft = networks_module.craft
+    monkeypatch.setattr(networks_module, "craft", lambda *a, **k: crafted.append(a) or craft(*a, **k))
+    Workspace(out, None, "cpu", Console(quiet=True)).get(probes(TINY, ROTATION))
+    assert len(crafted) == 2
     assert path.read_text() == before
-
-
-craft = noisy_rotation_measures.craft

@@ -38,9 +38,7 @@ WORSE = 0.02
 def study_claims(scale: Scale) -> Iterator[Claim]:
     """The source's claims, then those that it owes."""
     compare = _Comparisons(scale)
-    published = max(PUBLISHED.figures[NOISE.name, s] for s in STAGES) - max(
-        PUBLISHED.figures[ROTATION.name, s] for s in STAGES
-    )
+    published = _published_best(NOISE) - _published_best(ROTATION)
 
     def claim(name: str, text: str, evidence: Callable[[Results], Estimate], rule: Rule) -> Claim:
         return Claim(id=name, text=text, evidence=evidence, rule=rule)
@@ -88,14 +86,10 @@ def study_claims(scale: Scale) -> Iterator[Claim]:
         f"{100 * LEAST_REAL:.0f} points"
     )
     yield claim("real", text, compare.on(ROTATION, RANDOM), AtLeast(LEAST_REAL))
+    attack = scale.attack.partition(":")[0]
     for threat in scale.threats:
-        text = f"Noise in pretraining makes the probe's classifier more robust ({noise_free(scale.attack)}, {threat})"
+        text = f"Noise in pretraining makes the probe's classifier more robust ({attack}, {threat})"
         yield claim(f"robust-{threat}", text, compare.robust(threat), Above(0))
-
-
-def noise_free(attack: str) -> str:
-    """An attack's name without its settings."""
-    return attack.partition(":")[0]
 
 
 class _Comparisons:
@@ -182,6 +176,10 @@ class _Comparisons:
             return replace(gain([ours], [theirs]), detail=detail, over=over)
 
         return evidence
+
+
+def _published_best(plan: Pretraining) -> float:
+    return max(PUBLISHED.figures[plan.name, stage] for stage in STAGES)
 
 
 def _percent(records: Sequence[Records]) -> str:
