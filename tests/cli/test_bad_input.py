@@ -11,7 +11,7 @@ from unfool.core.batch import check_images
 from unfool.core.errors import ImagesError
 from unfool.core.files import folder_lock
 from unfool.evaluation import load_set
-from unfool.evaluation.checksum import seal
+from unfool.evaluation.checksum import checksum
 from unfool.models.weights import load_tensors, save_tensors
 
 
@@ -250,13 +250,14 @@ def test_images_that_break_the_contract_from_python(run, fault):
     [("0-255", 3), ("normalised", 3), ("bytes", 3), ("HWC", 3), ("empty", 3), ("channels", 4)],
 )
 def test_images_that_break_the_contract_in_a_stored_set(cli, here, run, stored, fault, code):
-    """Written with a seal that fits, as by a faulty program: a mere edit is told by the seal."""
+    """Written with a checksum that fits, as by a faulty program: a mere edit is seen by the checksum."""
     tensors, manifest = load_tensors(stored)
-    manifest = {name: value for name, value in manifest.items() if name not in ("adversarial_set", "seal")}
+    manifest = {name: value for name, value in manifest.items() if name not in ("adversarial_set", "checksum")}
     manifest.pop("schema_version", None)
     images = IMAGES[fault][0]
     tensors = {name: value[: len(images)] for name, value in tensors.items()} | {"images": images}
-    save_tensors("bad.safetensors", tensors, {"adversarial_set": 1, **manifest, "seal": seal(manifest, tensors)})
+    header = {"adversarial_set": 3, **manifest, "checksum": checksum(manifest, tensors)}
+    save_tensors("bad.safetensors", tensors, header)
     refused(cli, code, [IMAGES[fault][1]], "evaluate", run, "--on", "bad.safetensors", "--images", "5", within=here)
 
 
@@ -264,7 +265,7 @@ def test_a_stored_set_that_was_edited(cli, here, run, stored):
     content = bytearray(stored.read_bytes())
     content[-5] ^= 1
     (here / "edited.safetensors").write_bytes(content)
-    refused(cli, 3, ["seal"], "evaluate", run, "--on", "edited.safetensors", "--images", "5", within=here)
+    refused(cli, 3, ["checksum"], "evaluate", run, "--on", "edited.safetensors", "--images", "5", within=here)
     (here / "cut.safetensors").write_bytes(content[:-100])
     refused(cli, 5, ["cut.safetensors"], "evaluate", run, "--on", "cut.safetensors", "--images", "5", within=here)
     refused(cli, 3, ["adversarial set"], "evaluate", run, "--on", run / "weights.safetensors", within=here)

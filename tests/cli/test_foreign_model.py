@@ -81,7 +81,7 @@ def test_evaluate_attack_and_report_take_it_as_it_is(cli, here):
         *("evaluate", *THEIRS, "--images", "64", "--attacks", "fgsm", "--attacks", "apgd-ce:steps=5"),
         *("--features", "head", "--strength", "--strict", "--out", "theirs.json"),
     )
-    for piece in ("theirs.py:build on digits test", "white-box", "strength test passed", "no reason for doubt"):
+    for piece in ("theirs.py:build on digits test", "white-box", "binarization test passed", "no reason for doubt"):
         assert piece in out
     results = json.loads((here / "theirs.json").read_text())
     assert [row["attack"] for row in results["rows"]] == ["none", "fgsm", "apgd-ce", "worst-case"]

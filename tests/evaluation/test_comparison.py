@@ -88,8 +88,8 @@ def test_the_worst_case_image_by_image(attacks):
 
 
 def test_the_worst_case_says_what_it_is_made_of():
-    first = make_records(flat=2)
-    second = make_records([True, False, False], attack="square", seed=9, settings={"queries": 50}, flat=1)
+    first = make_records(zero_gradient=2)
+    second = make_records([True, False, False], attack="square", seed=9, settings={"queries": 50}, zero_gradient=1)
     found = worst_case([first, second])
     assert (found.attack, found.protocol, found.threat, found.labels) == (
         "worst-case",
@@ -97,7 +97,7 @@ def test_the_worst_case_says_what_it_is_made_of():
         "linf:8/255",
         [0, 1, 0],
     )
-    assert found.flat == 1, "no more images can be flat than stand"
+    assert found.zero_gradient == 1, "no more images can be flat than stand"
     assert found.settings["attacks"] == [
         {"attack": "pgd-20", "protocol": "white-box", "seed": 4, "settings": {"steps": 20}},
         {"attack": "square", "protocol": "white-box", "seed": 9, "settings": {"queries": 50}},
@@ -153,15 +153,15 @@ def test_the_worst_case_of_real_attacks_is_below_each():
 
 
 def test_parts_are_joined_in_order():
-    first = make_records(flat=1, fooled_by={"ce": 1, "square": 0})
-    second = make_records([False, False], ids=[8, 7], labels=[5, 6], flat=2, fooled_by={"ce": 1, "square": 1})
+    first = make_records(zero_gradient=1, fooled_by={"ce": 1, "square": 0})
+    second = make_records([False, False], ids=[8, 7], labels=[5, 6], zero_gradient=2, fooled_by={"ce": 1, "square": 1})
     found = concatenate([first, second])
     assert found.ids == [0, 1, 2, 8, 7]
     assert found.correct == [True, False, True, False, False]
     assert found.losses == first.losses + second.losses
     assert found.distances == first.distances + second.distances
     assert found.labels == [0, 1, 0, 5, 6]
-    assert (found.cpu_seconds, found.model_images, found.flat) == (3.0, 120, 3)
+    assert (found.cpu_seconds, found.model_images, found.zero_gradient) == (3.0, 120, 3)
     assert found.fooled_by == {"ce": 2, "square": 1}
     assert (found.attack, found.protocol, found.settings) == ("pgd-20", "white-box", {"steps": 20})
 

@@ -100,7 +100,7 @@ def test_records_say_which_part_fooled_how_many(tmp_path):
     network, table = make_network(), make_table(24)
     examples = craft(network, table, make_attack("autoattack:steps=5,queries=20", "linf:8/255"))
     found = judge(network, examples)
-    assert found.fooled_by == examples.wins
+    assert found.fooled_by == examples.successes_per_part
     assert list(found.fooled_by) == ["apgd-ce", "apgd-t", "fab-t", "square", "finish"]
     clean = judge(network, table)
     assert sum(found.fooled_by.values()) == sum(clean.correct) - sum(found.correct)

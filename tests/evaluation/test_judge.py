@@ -166,9 +166,9 @@ def test_a_network_without_a_gradient_is_flagged(table):
     torch.nn.init.zeros_(constant.heads["labels"][0].weight)
     found = judge(constant, craft(constant, table, make_attack("pgd-3", THREAT)))
     # An image that the constant network gets wrong all the same needs no gradient, and is no reason for doubt.
-    assert found.flat == sum(found.correct) > 0
+    assert found.zero_gradient == sum(found.correct) > 0
     assert all(math.isfinite(loss) for loss in found.losses)
-    assert judge(make_network(), craft(make_network(), table, make_attack("pgd-3", THREAT))).flat == 0
+    assert judge(make_network(), craft(make_network(), table, make_attack("pgd-3", THREAT))).zero_gradient == 0
 
 
 # What goes wrong

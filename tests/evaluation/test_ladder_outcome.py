@@ -90,18 +90,18 @@ def test_an_image_that_falls_on_any_rung_falls_in_the_worst_case():
 def test_no_gradient_on_the_yardstick_is_a_doubt():
     found = made(share(50), share(80), share(60))
     assert found.doubts == []
-    without = RungResult(rung=parse_rung("a"), records=dataclasses.replace(found.static, flat=30))
+    without = RungResult(rung=parse_rung("a"), records=dataclasses.replace(found.static, zero_gradient=30))
     flat = dataclasses.replace(found, rungs={**found.rungs, "a": without})
     assert len(flat.doubts) == 1
     assert "no gradient on 30 of 100 images, so the yardstick is too high" in flat.doubts[0]
 
 
 def test_records_of_fewer_images():
-    whole = dataclasses.replace(records(share(5, 8), ids=[3, 1, 4, 15, 9, 2, 6, 5]), flat=5)
+    whole = dataclasses.replace(records(share(5, 8), ids=[3, 1, 4, 15, 9, 2, 6, 5]), zero_gradient=5)
     part = restricted(whole, [9, 3, 6])
     assert (part.ids, part.correct, part.losses) == ([9, 3, 6], [True, True, False], [0.1, 0.1, 2.0])
     assert part.labels == [1, 0, 0]
-    assert part.flat == 2
+    assert part.zero_gradient == 2
     assert restricted(whole, whole.ids) is whole
     with pytest.raises(DataError, match="lack image 7"):
         restricted(whole, [3, 7])

@@ -13,6 +13,7 @@ from tiny_systems import make_network, make_table
 from unfool.attacks import make_attack
 from unfool.core.errors import DataError, OutputError, WeightsError
 from unfool.evaluation import AdversarialSet, Records, craft, identity, judge, load_set, save_set, wilson
+from unfool.evaluation.checksum import checksum
 from unfool.evaluation.rows import Row
 from unfool.models.weights import load_tensors, save_tensors
 
@@ -134,7 +135,7 @@ def test_records_that_contradict_themselves_are_refused(changes):
 
 
 def test_records_come_back_as_they_were_saved(tmp_path):
-    for number, records in enumerate((make_records(), make_records(**CLEAN), make_records(flat=2))):
+    for number, records in enumerate((make_records(), make_records(**CLEAN), make_records(zero_gradient=2))):
         path = tmp_path / "deep" / f"{number}.json"
         records.save(path)
         assert Records.load(path) == records
@@ -156,8 +157,8 @@ def edited(path, **changes):
         {"seed": 5},
         {"model_images": 0},
         {"protocol": "white-box"},
-        {"seal": "0" * 32},
-        {"seal": None},
+        {"checksum": "0" * 32},
+        {"checksum": None},
         {"ids": None},
     ],
 )
@@ -183,13 +184,33 @@ def test_files_that_hold_no_records_are_refused(tmp_path, text):
 def test_newer_missing_and_unwritable_records_are_told(tmp_path):
     path = tmp_path / "records.json"
     make_records().save(path)
-    edited(path, schema_version=2, invented_later=1)
+    edited(path, schema_version=3, invented_later=1)
     with pytest.raises(DataError, match="update unfool"):
         Records.load(path)
     with pytest.raises(DataError, match="cannot read"):
         Records.load(tmp_path / "absent.json")
     with pytest.raises(OutputError):
         make_records().save(path / "below a file.json")
+
+
+@pytest.mark.parametrize(
+    ("attack", "follows"), [("pgd-20", True), ("square-500", False), ("autoattack", None), ("worst-case", None)]
+)
+def test_records_of_the_first_version_are_read_by_the_attacks_name(tmp_path, attack, follows):
+    records = make_records(attack=attack, zero_gradient=2)
+    records.save(tmp_path / "now.json")
+    values = json.loads((tmp_path / "now.json").read_text())
+    for name in ("schema_version", "checksum", "follows_gradients"):
+        del values[name]
+    values["flat"] = values.pop("zero_gradient")
+    path = tmp_path / "then.json"
+    path.write_text(json.dumps({"schema_version": 1, **values, "seal": checksum(values)}))
+    loaded = Records.load(path)
+    assert loaded.follows_gradients is follows
+    assert dataclasses.replace(loaded, follows_gradients=None) == records
+    path.write_text(json.dumps({"schema_version": 1, **values, "seal": checksum({**values, "seed": 9})}))
+    with pytest.raises(DataError, match="checksum does not fit"):
+        Records.load(path)
 
 
 # Adversarial sets
@@ -212,8 +233,26 @@ def test_sets_come_back_bit_for_bit_and_are_judged_the_same(tmp_path, examples):
     assert [path.name for path in tmp_path.iterdir()] == ["set.safetensors"]
 
 
+@pytest.mark.parametrize("version", [1, 2])
+def test_sets_of_earlier_versions_are_read(tmp_path, examples, version):
+    save_set(examples, tmp_path / "now.safetensors")
+    tensors, manifest = load_tensors(tmp_path / "now.safetensors")
+    later = ("schema_version", "adversarial_set", "checksum", "follows_gradients", *(["parts"] if version == 1 else []))
+    manifest = {name: value for name, value in manifest.items() if name not in later}
+    if version == 1:
+        del tensors["by"]
+    path = tmp_path / "then.safetensors"
+    save_tensors(path, tensors, {"adversarial_set": version, **manifest, "seal": checksum(manifest, tensors)})
+    loaded = load_set(path)
+    if version == 2:
+        same(loaded, examples)
+    assert loaded.fooled_by_part.tolist() == (examples.fooled_by_part.tolist() if version == 2 else [-1] * 6)
+    assert loaded.follows_gradients == [True] * len(loaded.parts)
+    assert torch.equal(loaded.images, examples.images)
+
+
 def rewritten(path, tensors=None, **changes):
-    """The file with some of it changed, by someone who knows the format but leaves the seal."""
+    """The file with some of it changed, by someone who knows the format but leaves the checksum."""
     before, metadata = load_tensors(path)
     metadata.pop("schema_version", None)
     metadata = {key: value for key, value in {**metadata, **changes}.items() if value is not ...}
@@ -231,9 +270,9 @@ CHANGES = {
     "one more tensor": {"tensors": lambda t: {**t, "more": torch.ones(1)}},
     "fewer images": {"tensors": lambda t: {**t, "images": t["images"][:2]}},
     "one more key": {"protocol": "white-box"},
-    "no seal": {"seal": ...},
+    "no checksum": {"checksum": ...},
     "no mark": {"adversarial_set": ...},
-    "newer": {"adversarial_set": 3},
+    "newer": {"adversarial_set": 4},
 }
 
 

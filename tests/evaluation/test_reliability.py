@@ -86,7 +86,7 @@ PLANTED = {
     "a softmax with temperature 1000": (planted.Sharpened, "vanishing-gradients", "cw-pgd-50", None),
     "dropout left on": (planted.DropoutLeftOn, "randomised-output", "autoattack:version=rand,steps=20,draws=8", None),
     "random resizing": (planted.RandomResizing, "randomised-output", "cw-pgd-20:goal=best", 8),
-    "a gradient-shattering layer": (planted.Staircase, "square-wins", "transfer", None),
+    "a gradient-shattering layer": (planted.Staircase, "black-box-wins", "transfer", None),
     "a batch-dependent model": (planted.BatchDependent, "batch-dependence", "cw-pgd-50", None),
     "probabilities for logits": (planted.Probabilities, "probabilities", "cw-pgd-50", None),
 }
@@ -258,7 +258,7 @@ def test_wins_of_examples_from_elsewhere_are_listed_by_origin(digits, quick):
     for past in pasts:
         found = reliability(model, some, threat=THREAT, images=20, **past)
         flag = flag_of(found, "transfer-wins")
-        assert set(flag.images) == set(found.wins[name]) <= fooled
+        assert set(flag.images) == set(found.missed_by_gradients[name]) <= fooled
         # No gradient attack fools this model, so nearly all that are compared are wins.
         assert 18 <= len(flag.images) <= 20
         assert flag.share == len(flag.images) / 20
@@ -272,11 +272,17 @@ def test_wins_inside_an_ensemble_are_read_from_its_set(digits, quick):
     stood = (examples.fooled_by_part < 0).nonzero().squeeze(1)
     by = examples.fooled_by_part.clone()
     by[stood[:5]] = 1
-    two = dataclasses.replace(examples, fooled_by_part=by, parts=["apgd-ce", "square"], attack="autoattack")
+    two = dataclasses.replace(
+        examples,
+        fooled_by_part=by,
+        parts=["apgd-ce", "square"],
+        follows_gradients=[True, False],
+        attack="autoattack",
+    )
     found = reliability(quick, some, threat="linf:0.05", sets=[two], images=32)
-    assert set(found.wins["square"]) <= set(some.ids[stood[:5]].tolist())
-    assert len(found.wins["square"]) >= 3
-    assert "square-wins" in names(found)
+    assert set(found.missed_by_gradients["square"]) <= set(some.ids[stood[:5]].tolist())
+    assert len(found.missed_by_gradients["square"]) >= 3
+    assert "black-box-wins" in names(found)
 
 
 def test_images_that_a_set_found_without_gradient_are_flagged(digits, quick):

@@ -1,5 +1,7 @@
 """The rules of the reliability report, on models that nobody had to train."""
 
+import dataclasses
+
 import pytest
 import torch
 from hypothesis import given
@@ -8,7 +10,10 @@ from planted_defenses import TwoBasins
 from scipy.stats import binomtest
 from tiny_systems import make_network, make_table
 
-from unfool.attacks import make_attack
+from unfool import evaluate
+from unfool.attacks import Attack, make_attack
+from unfool.attacks.best_so_far import Perturbed
+from unfool.attacks.ensemble import Part
 from unfool.core.errors import SpecError
 from unfool.core.streams import Streams
 from unfool.core.threat import ThreatModel
@@ -43,14 +48,58 @@ def one_pixel(count=64):
 
 def test_what_only_noise_other_starts_or_square_find_is_flagged_and_listed():
     found = reliability(TwoBasins().eval(), one_pixel(), threat="linf:0.1", attacks=[make_attack("pgd-20", "linf:0.1")])
-    assert names(found) == {"square-wins", "noise-wins", "more-restarts-win"}
+    assert names(found) == {"black-box-wins", "noise-wins", "more-restarts-win"}
     restarts = flag_of(found, "more-restarts-win")
     # A start leads up with probability 1/4: of 64 images 48 stand after one, and 27 after three.
     assert 10 < len(restarts.images) < 32
     assert restarts.share == len(restarts.images) / 64
-    assert set(found.wins) == {"square-200", "noise, 20 draws"}
-    assert flag_of(found, "square-wins").images == found.wins["square-200"]
-    assert flag_of(found, "noise-wins").images == found.wins["noise, 20 draws"]
+    assert set(found.missed_by_gradients) == {"square-200", "noise, 20 draws"}
+    assert flag_of(found, "black-box-wins").images == found.missed_by_gradients["square-200"]
+    assert flag_of(found, "noise-wins").images == found.missed_by_gradients["noise, 20 draws"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Guess:
+    """Tries the two ends of the first pixel's range, by the model's predictions alone."""
+
+    threat: ThreatModel
+
+    def run(self, problem):
+        rows = torch.arange(len(problem.images))
+        images, fooled = problem.images.clone(), torch.zeros(len(rows), dtype=torch.bool)
+        for step in (-self.threat.eps, self.threat.eps):
+            points = problem.images.clone()
+            points[:, 0, 0, 0] = (points[:, 0, 0, 0] + step).clamp(0, 1)
+            success = problem.objective(points, rows).fooled & ~fooled
+            images[success], fooled = points[success], fooled | success
+        return Perturbed(
+            images=images,
+            losses=fooled.float(),
+            fooled=fooled,
+            zero_gradient=torch.zeros_like(fooled),
+            model_images=2 * len(rows),
+        )
+
+
+@pytest.mark.parametrize("name", ["pgd-guess", "gradient descent"])
+def test_an_outside_attack_without_gradients_shows_that_they_mislead_whatever_its_name(name):
+    """Of 64 images gradients lead PGD from a start to the narrow basin on few; the guess finds the wide one on all."""
+    threat = ThreatModel.parse("linf:0.1")
+    guess = Attack(name=name, parts=(Part(name=name, engine=Guess(threat=threat), gradients=False),), settings={})
+    table = one_pixel()
+    found = evaluate(TwoBasins().eval(), table, ["pgd-20", guess])
+    assert found.records[2].follows_gradients is False
+    assert found.records[3].follows_gradients is None
+    flag = flag_of(found.reliability, "black-box-wins")
+    assert name in flag.text
+    missed = set(found.reliability.missed_by_gradients[name])
+    pgd = {number for number, correct in zip(table.ids.tolist(), found.records[1].correct, strict=True) if not correct}
+    assert len(missed) > 16
+    assert not missed & pgd
+    # The same attack, had it followed gradients, would be no sign of anything.
+    following = dataclasses.replace(guess, parts=(dataclasses.replace(guess.parts[0], gradients=True),))
+    both = evaluate(TwoBasins().eval(), table, ["pgd-20", following])
+    assert name not in both.reliability.missed_by_gradients
 
 
 def test_images_fooled_before_are_no_wins_of_square():
@@ -60,7 +109,7 @@ def test_images_fooled_before_are_no_wins_of_square():
     pgd = make_attack("pgd-20", "linf:0.1")
     found = reliability(model, table, threat="linf:0.1", attacks=[pgd], records=[judge(model, examples)])
     assert found.flags == []
-    assert found.wins == {}
+    assert found.missed_by_gradients == {}
 
 
 def test_few_classes_are_told_with_the_attacks_that_lose_their_loss():

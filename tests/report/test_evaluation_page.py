@@ -16,7 +16,7 @@ RESULTS = {
     "rows": [],
     "doubts": [f"probabilities: leave out {EVIL}", "square-wins: 3 of 64 images"],
     "reliability": {"trustworthy": False, "checked": ["train-mode", "probabilities"], "images": 64},
-    "strength": {"pgd-20": {"text": "attack strength test passed: pgd-20 found 64"}},
+    "strength": {"pgd-20": {"text": "binarization test passed: pgd-20 found 64"}},
     "corruptions": {
         "accuracy": 0.625,
         "low": 0.5,
@@ -46,7 +46,7 @@ def test_everything_is_shown_and_escaped():
     for piece in (
         "not to be believed probabilities: leave out",
         "not to be believed square-wins: 3 of 64 images",
-        "attack strength test passed",
+        "binarization test passed",
         "2 checks on 64 images: train-mode, probabilities.",
         "Mean corruption accuracy 62.5 % [50.0, 75.0] on 40 images.",
         "1 3 fog 90.0 35.0 snow 80.0 45.0",

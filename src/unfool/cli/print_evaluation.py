@@ -27,9 +27,9 @@ def print_evaluation(found: Evaluation) -> None:
         console.print(f"[bold]{claim.verdict.upper()}[/bold]: {escape(' '.join(claim.sentences))}")
     if "corruptions" in results.details:
         console.print(_corruptions(results.details["corruptions"]))
-    for strength in found.strengths.values():
-        if strength.passed:
-            console.print(escape(strength.text))
+    for test in found.binarization_tests.values():
+        if test.passed:
+            console.print(escape(test.text))
     attacked = [row for row in found.rows if row.protocol == "white-box"]
     if attacked:
         same = [row for row in attacked if row.threat == attacked[-1].threat]

@@ -1,4 +1,4 @@
-"""A checksum over what an evaluation wrote, so that an edited file is refused and not believed."""
+"""A checksum over what an evaluation wrote, so that an edited file is refused."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 
-def seal(values: Mapping[str, Any], tensors: Mapping[str, Tensor] | None = None) -> str:
+def checksum(values: Mapping[str, Any], tensors: Mapping[str, Tensor] | None = None) -> str:
     """Thirty-two hex digits over JSON-able values and tensors (CPU), whatever the order of their names.
 
-    It guards against slips and careless edits. It is no signature: who means to forge a file can seal it anew.
+    It guards against slips and careless edits. It is no signature: a forger can compute it too.
     """
     digest = hashlib.blake2b(digest_size=16)
     digest.update(json.dumps(values, sort_keys=True, ensure_ascii=True, allow_nan=False).encode())

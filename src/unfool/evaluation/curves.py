@@ -150,7 +150,7 @@ def _point(
         settings=dict(attack.settings),
         cpu_seconds=0.0,
         model_images=0,
-        flat=0,
+        zero_gradient=0,
     )
 
 

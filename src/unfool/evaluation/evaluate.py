@@ -26,7 +26,7 @@ from unfool.evaluation.curves import CurvePoints, curve
 from unfool.evaluation.evaluation import Evaluation
 from unfool.evaluation.judge import judge
 from unfool.evaluation.records import Records
-from unfool.evaluation.reliability.binarization_test import Strength, strength
+from unfool.evaluation.reliability.binarization_test import BinarizationResult, binarization_test
 from unfool.evaluation.reliability.report import Reliability, reliability
 from unfool.evaluation.rows import Row
 from unfool.evaluation.settings import EvaluationSettings, check_evaluation
@@ -98,7 +98,7 @@ def evaluate(
         run.clean(table)
         # What may be refused comes before what may take hours.
         if settings.binarization_test:
-            parts["strengths"] = run.binarization(table, chosen)
+            parts["binarization_tests"] = run.binarization(table, chosen)
         if settings.curve is not None:
             run.curve(table, chosen[0], settings.curve)
         if settings.claim is not None:
@@ -149,7 +149,7 @@ class _Run:
         # Successes by part are worth a line for an ensemble; an attack of one part has nothing to tell apart.
         parts = dict(records.fooled_by) if len(records.fooled_by) > 1 else None
         row = records.row(self.name, settings=settings)
-        self.rows.append(replace(row, zero_gradient=records.flat, fooled_by=parts))
+        self.rows.append(replace(row, zero_gradient=records.zero_gradient, fooled_by=parts))
 
     def clean(self, table: Table) -> None:
         self.add(judge(self.model, table, column=self.column, threat=self.threat, batch_size=self.size))
@@ -186,7 +186,7 @@ class _Run:
         )
         self.records.append(result.records)
         row = result.row(self.name, settings=chosen.settings)
-        self.rows.append(replace(row, zero_gradient=result.records.flat))
+        self.rows.append(replace(row, zero_gradient=result.records.zero_gradient))
         return result
 
     def stored(self, sets: Mapping[str, AdversarialSet]) -> None:
@@ -233,10 +233,10 @@ class _Run:
             progress=self.progress,
         )
 
-    def binarization(self, table: Table, attacks: Sequence[ChosenAttack]) -> dict[str, Strength]:
+    def binarization(self, table: Table, attacks: Sequence[ChosenAttack]) -> dict[str, BinarizationResult]:
         seed = self.settings.seed
         return {
-            chosen.title: strength(self.model, table, chosen.attack, seed=seed, progress=self.progress)
+            chosen.title: binarization_test(self.model, table, chosen.attack, seed=seed, progress=self.progress)
             for chosen in attacks
         }
 

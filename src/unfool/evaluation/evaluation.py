@@ -9,7 +9,7 @@ from typing import Any
 from unfool.evaluation.claims import ClaimResult
 from unfool.evaluation.corruptions import mean_corruption_accuracy
 from unfool.evaluation.records import Records
-from unfool.evaluation.reliability.binarization_test import Strength
+from unfool.evaluation.reliability.binarization_test import BinarizationResult
 from unfool.evaluation.reliability.flags import NOT_CHECKED, too_many
 from unfool.evaluation.reliability.report import Reliability
 from unfool.evaluation.rows import Row
@@ -18,12 +18,26 @@ from unfool.evaluation.statistics.sequential import SequentialResult
 from unfool.evaluation.study_result import StudyResult
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Evaluation:
-    """What came out: ``rows`` for tables, the ``records`` behind them, and the reasons for doubt.
+    """The results of one call of `evaluate`: rows for tables, the records behind them, and every reason for doubt.
 
-    ``corrupted`` are records under each corruption and severity, ``strengths`` tests by attack, ``classes`` accuracies
-    by class and attack; ``reliability`` is None where it was not asked for.
+    Args:
+        name: What the rows call the model.
+        rows: One accuracy each: clean, under each attack, on each stored set, and the worst case.
+        records: The outcomes behind each row, image by image.
+        classes: Accuracies by class, for clean images and for the worst case.
+        corrupted: Records under each corruption and severity.
+        binarization_tests: The outcome of the binarization test, by attack.
+        claim: How the claim was settled, if there was one.
+        reliability: Whether the accuracies can be believed; None where it was not computed.
+
+    Example:
+        >>> from unfool import EvaluationSettings, evaluate
+        >>> model = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten())
+        >>> images = torch.full((4, 3, 4, 4), 0.5)
+        >>> evaluate(model, (images, [0, 0, 1, 0]), "fgsm", settings=EvaluationSettings(reliability=False))
+        Evaluation(model: none 75.0 %, fgsm 0.0 %)
     """
 
     name: str
@@ -31,9 +45,14 @@ class Evaluation:
     records: list[Records]
     classes: dict[str, list[ClassAccuracy]] = field(default_factory=dict)
     corrupted: list[Records] = field(default_factory=list)
-    strengths: dict[str, Strength] = field(default_factory=dict)
+    binarization_tests: dict[str, BinarizationResult] = field(default_factory=dict)
     claim: SequentialResult | None = None
     reliability: Reliability | None = None
+
+    def __repr__(self) -> str:
+        shares = ", ".join(f"{row.attack} {100 * row.accuracy:.1f} %" for row in self.rows[:6])
+        doubts = f"; {len(self.doubts)} reasons for doubt" if self.doubts else ""
+        return f"Evaluation({self.name}: {shares}{', …' if len(self.rows) > 6 else ''}{doubts})"
 
     @property
     def doubts(self) -> list[str]:
@@ -45,7 +64,7 @@ class Evaluation:
         ]
         raised = self.reliability.flags if self.reliability is not None else []
         flags = [flag.text if flag.name == NOT_CHECKED else f"{flag.name}: {flag.text}" for flag in raised]
-        return [*flat, *flags, *(one.text for one in self.strengths.values() if not one.passed)]
+        return [*flat, *flags, *(one.text for one in self.binarization_tests.values() if not one.passed)]
 
     def result(self) -> StudyResult:
         """Everything as the results that `unfool report` shows as a page."""
@@ -54,8 +73,8 @@ class Evaluation:
             details["classes"] = {attack: [vars(each) for each in classes] for attack, classes in self.classes.items()}
         if self.corrupted:
             details["corruptions"] = _corruptions(self.corrupted)
-        if self.strengths:
-            details["strength"] = {attack: test.to_json() for attack, test in self.strengths.items()}
+        if self.binarization_tests:
+            details["strength"] = {attack: test.to_json() for attack, test in self.binarization_tests.items()}
         if self.reliability is not None:
             details["reliability"] = self.reliability.to_json()
         return StudyResult(

@@ -1,4 +1,4 @@
-"""Who was attacked, and who was judged: a hash of the whole system, from normalisation to defense."""
+"""Which system was attacked, and which was evaluated: a hash of all of it, from normalisation to defense."""
 
 from __future__ import annotations
 
@@ -23,13 +23,29 @@ _HOOKS = ("_forward_pre_hooks", "_forward_hooks")
 
 
 def identity(system: nn.Module) -> str:
-    """Sixteen hex digits that two systems share only if they compute the same function from the same numbers.
+    """Name a system by a hash of everything that decides its outputs, so that results say what they are about.
 
     Hashed are, part by part: class and name, every parameter and buffer (name, dtype, shape, bits), forward hooks, and
     the settings: a Network's architecture, any other module's own attributes, private ones included, so that a
-    defense's number of steps counts. Device, memory order and mode do not. An attribute that changes as a system runs
-    changes its identity, and results are then called transfer: the safe side. Fast twins are never hashed: results
-    carry the identity of the system that confirmed them.
+    defense's number of steps counts. Device, memory order and mode are not hashed. An attribute that changes as a
+    system runs changes its identity, and results are then called transfer, which is the safe side. The faster copy that
+    attacks search on has no part in it: results carry the identity of the system that confirmed them.
+
+    Args:
+        system: The whole evaluated system, from normalisation to defense.
+
+    Returns:
+        Sixteen hex digits, equal for two systems only if they compute the same function from the same numbers.
+
+    Example:
+        >>> from unfool import identity
+        >>> model = torch.nn.Linear(2, 2)
+        >>> identity(model) == identity(model.eval())
+        True
+        >>> before = identity(model)
+        >>> _ = model.bias.data.add_(1e-3)
+        >>> identity(model) == before
+        False
     """
     digest = hashlib.blake2b(digest_size=8)
     for piece in _module("", system, False, frozenset()):

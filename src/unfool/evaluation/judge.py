@@ -17,7 +17,7 @@ from unfool.data.table import Table
 from unfool.evaluation.crafting.adversarial_set import AdversarialSet
 from unfool.evaluation.crafting.batches import BATCH_SIZE, device_of, spans
 from unfool.evaluation.identity import identity
-from unfool.evaluation.records import NO_ATTACK, Records
+from unfool.evaluation.records import NO_ATTACK, Records, shared_kind
 from unfool.models.modes import frozen_eval
 
 
@@ -98,8 +98,9 @@ def judge(
         cpu_seconds=seconds + source.cpu_seconds,
         model_images=len(source) + source.model_images,
         settings=source.settings,
-        flat=int(source.zero_gradient.sum()),
-        fooled_by=source.wins,
+        zero_gradient=int(source.zero_gradient.sum()),
+        fooled_by=source.successes_per_part,
+        follows_gradients=shared_kind(source.follows_gradients),
     )
 
 

@@ -4,29 +4,61 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from unfool.core.errors import DataError
 from unfool.core.files import write_json
-from unfool.evaluation.checksum import seal
+from unfool.evaluation.checksum import checksum
+from unfool.evaluation.crafting.stored_names import follows_gradients_by_name
 from unfool.evaluation.rows import Cost, Row
 from unfool.evaluation.statistics.intervals import wilson
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+"""Since 2 records say whether their attack follows gradients."""
 CLEAN, WHITE_BOX, TRANSFER = "clean", "white-box", "transfer"
 NO_ATTACK = "none"
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class Records:
-    """Per image ``ids``, ``correct``, cross-entropy ``losses`` and ``distances`` (in the threat's norm); and whose.
+    """The outcome of one evaluation, image by image: the accuracy, its interval and every table come from these.
 
-    ``crafted_on`` and ``judged_on`` are identities, both None for clean images. The protocol is computed from them and
-    cannot be set: records whose hashes differ are transfer, whatever their maker calls them. ``settings`` are the
-    attack's. Raises DataError for parts that contradict each other.
+    The protocol follows from the identities and cannot be set: examples that were crafted on another system are
+    transfer.
+
+    Args:
+        attack: Name of the attack, ``none`` for clean images.
+        threat: Threat model, as text.
+        data: Name of the data set.
+        split: Its split.
+        seed: Seed of the attack's draws.
+        ids: Ids of the images in their table.
+        correct: Whether each image is classified correctly.
+        losses: Cross-entropy of each image.
+        distances: Distance of each image from the clean one, in the threat model's norm.
+        crafted_on: Identity of the attacked system; None for clean images.
+        judged_on: Identity of the evaluated system; None for clean images.
+        cpu_seconds: CPU seconds of crafting and evaluation.
+        model_images: Images that went through the system or its copy.
+        settings: Settings of the attack.
+        zero_gradient: How many images were not fooled because the system gave a zero gradient: their robustness means
+            nothing.
+        labels: Class number of each image; empty in records of early versions.
+        fooled_by: How many images each part of the attack fooled.
+        follows_gradients: Whether the attack follows gradients; None for an ensemble of both kinds.
+
+    Raises:
+        DataError: Parts that contradict each other, or figures that are not finite.
+
+    Example:
+        >>> from unfool import judge
+        >>> model = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten())
+        >>> records = judge(model, (torch.full((4, 3, 4, 4), 0.5), [0, 0, 1, 0]))
+        >>> records.accuracy, records.protocol, records.correct
+        (0.75, 'clean', [True, True, False, True])
     """
 
     attack: str
@@ -43,12 +75,10 @@ class Records:
     cpu_seconds: float
     model_images: int
     settings: Mapping[str, Any] = field(default_factory=dict)
-    flat: int = 0
-    """Images that stood because the attacked model gave no gradient at all: their robustness means nothing."""
+    zero_gradient: int = 0
     labels: list[int] = field(default_factory=list)
-    """The class of each image, for results by class."""
     fooled_by: Mapping[str, int] = field(default_factory=dict)
-    """How many images each part of an ensemble fooled, when it was crafted."""
+    follows_gradients: bool | None = None
 
     def __post_init__(self) -> None:
         lengths = {len(self.ids), len(self.correct), len(self.losses), len(self.distances)}
@@ -131,9 +161,9 @@ class Records:
         )
 
     def save(self, path: str | Path) -> None:
-        """Write the records as sealed JSON, whole or not at all."""
+        """Write the records as JSON with a checksum, whole or not at all."""
         values = {**self.__dict__, "settings": dict(self.settings), "fooled_by": dict(self.fooled_by)}
-        write_json(path, {"schema_version": SCHEMA_VERSION, **values, "seal": seal(values)})
+        write_json(path, {"schema_version": SCHEMA_VERSION, **values, "checksum": checksum(values)})
 
     @classmethod
     def load(cls, path: str | Path) -> Records:
@@ -145,10 +175,24 @@ class Records:
                 raise DataError(
                     f"{path} has schema version {version}; this unfool reads up to {SCHEMA_VERSION}: update unfool"
                 )
-            if values.pop("seal") != seal(values):
-                raise ValueError("its seal does not fit: it was changed after it was written")
-            return cls(**values)
+            if values.pop("checksum" if version > 1 else "seal") != checksum(values):
+                raise ValueError("its checksum does not fit: it was changed after it was written")
+            return cls(**(values if version > 1 else _of_first_version(values)))
         except OSError as error:
             raise DataError(f"cannot read {path}: {error.strerror}; give the JSON that an evaluation wrote") from error
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise DataError(f"{path} does not hold records of an evaluation ({error}); evaluate again") from error
+
+
+def shared_kind(follows_gradients: Iterable[bool | None]) -> bool | None:
+    """Whether several parts or attacks follow gradients; None if only some of them do, or nothing is known."""
+    kinds = set(follows_gradients)
+    return kinds.pop() if len(kinds) == 1 else None
+
+
+def _of_first_version(values: dict[str, Any]) -> dict[str, Any]:
+    """The values of a file of version 1, under today's names."""
+    attack = str(values["attack"])
+    follows = None if attack == NO_ATTACK else follows_gradients_by_name(attack)
+    zero_gradient = values.pop("flat", 0)
+    return {**values, "zero_gradient": zero_gradient, "follows_gradients": follows}

@@ -107,10 +107,10 @@ class LadderResult:
     def doubts(self) -> list[str]:
         """Why the comparison is not to be believed, one sentence each; empty if nothing speaks against it."""
         return [
-            f"({key}) {one.records.attack}: there was no gradient on {one.records.flat} of {one.records.count} images, "
-            f"{one.rung.without_gradient}"
-            for key, one in self.rungs.items()
-            if one.rung.without_gradient and too_many(one.records.flat, one.records.count)
+            f"({key}) {each.records.attack}: there was no gradient on {each.records.zero_gradient} of "
+            f"{each.records.count} images, {each.rung.without_gradient}"
+            for key, each in self.rungs.items()
+            if each.rung.without_gradient and too_many(each.records.zero_gradient, each.records.count)
         ]
 
     @property
@@ -137,7 +137,7 @@ class LadderResult:
             records.row(self.model, defense=defense),
             protocol=protocol,
             rung=key,
-            zero_gradient=records.flat,
+            zero_gradient=records.zero_gradient,
             common=share(common),
         )
 
@@ -204,4 +204,4 @@ def restricted(records: Records, ids: Sequence[int]) -> Records:
     if missing:
         raise DataError(f"records under {records.attack} lack image {missing[0]}; judge the same images")
     kept = {name: [getattr(records, name)[places[i]] for i in ids] for name in PER_IMAGE if getattr(records, name)}
-    return dataclasses.replace(records, **kept, flat=min(records.flat, sum(kept["correct"])))
+    return dataclasses.replace(records, **kept, zero_gradient=min(records.zero_gradient, sum(kept["correct"])))

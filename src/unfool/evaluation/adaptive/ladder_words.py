@@ -88,7 +88,7 @@ def _line(key: str, title: str, protocol: str, records: Records, common: Records
         "common": share(common).to_json(),
         "cpu_seconds": round(records.cpu_seconds, 2),
         "model_images": records.model_images,
-        "flat": records.flat,
+        "flat": records.zero_gradient,
     }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from unfool.evaluation.checksum import seal
+from unfool.evaluation.checksum import checksum
 from unfool.evaluation.crafting.adversarial_set import AdversarialSet
 
 
@@ -16,7 +16,7 @@ class WarmStarts:
         order = examples.ids.argsort()
         self.ids = examples.ids[order]
         self.images = examples.images[order]
-        self.checksum = seal({"attack": examples.attack}, {"ids": self.ids, "images": self.images})
+        self.checksum = checksum({"attack": examples.attack}, {"ids": self.ids, "images": self.images})
 
     def of(self, ids: Tensor, images: Tensor) -> Tensor:
         """The examples of ``ids`` (n,) on the device of ``images``, and of their dtype."""

@@ -13,23 +13,47 @@ from torch import Tensor
 from unfool.core.batch import check_images
 from unfool.core.errors import DataError, UnfoolError
 from unfool.core.threat import ThreatModel
-from unfool.evaluation.checksum import seal
-from unfool.evaluation.crafting.stored_names import STORED_NAMES, from_stored, to_stored
+from unfool.evaluation.checksum import checksum
+from unfool.evaluation.crafting.stored_names import STORED_NAMES, follows_gradients_by_name, from_stored, to_stored
 from unfool.models.weights import load_tensors, save_tensors
 
-SCHEMA_VERSION = 2
-"""Since 2 a set says which part of the attack fooled each image."""
+SCHEMA_VERSION = 3
+"""Since 2 a set says which part of the attack fooled each image, since 3 which parts follow gradients."""
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class AdversarialSet:
-    """``images`` (N, C, H, W) float32 in [0,1], ``labels``, ``ids`` (N,) int64, ``distances`` (N,), and their origin.
+    """Adversarial examples with the images' labels and ids, and the identity of the system they were crafted on.
 
-    ``fooled_by_part`` (N,) says which of the attack's ``parts`` fooled each image, -1 if none did.
-    ``crafted_on`` is the identity of the attacked system; judged on any other, the result is transfer.
-    ``zero_gradient`` marks images that were not fooled because that system gave no gradient, ``cpu_seconds`` and
-    ``model_images`` say what crafting cost;
-    ``settings`` are the attack's own (steps, step size, restarts). Raises DataError for parts that do not fit together.
+    Args:
+        images: (N, C, H, W) float32 in [0,1].
+        labels: Class numbers (N,), int64.
+        ids: Ids of the images in their table (N,), int64.
+        distances: Distances from the clean images (N,), in the threat model's norm.
+        zero_gradient: Images that were not fooled because the attacked system gave a zero gradient (N,), bool.
+        fooled_by_part: Number of the attack's part that fooled each image (N,), int64; -1 if none did.
+        attack: Name of the attack.
+        threat: Threat model, as text.
+        data: Name of the data set.
+        split: Its split.
+        column: Label column.
+        seed: Seed of the attack's draws.
+        crafted_on: Identity of the attacked system. Judged on any other, the examples are transfer.
+        cpu_seconds: CPU seconds that crafting took.
+        model_images: Images that went through the system or its copy.
+        settings: Settings of the attack: steps, step size, restarts.
+        parts: Names of the attack's parts.
+        follows_gradients: Whether each part follows gradients.
+
+    Raises:
+        DataError: Tensors and names that do not fit together.
+
+    Example:
+        >>> from unfool import craft
+        >>> model = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten())
+        >>> examples = craft(model, (torch.full((2, 3, 4, 4), 0.5), [0, 0]), "fgsm", threat="linf:0.1")
+        >>> examples.successes_per_part, examples.follows_gradients
+        ({'fgsm': 2}, [True])
     """
 
     images: Tensor
@@ -49,6 +73,7 @@ class AdversarialSet:
     model_images: int
     settings: Mapping[str, Any] = field(default_factory=dict)
     parts: list[str] = field(default_factory=list)
+    follows_gradients: list[bool] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         tensors = [getattr(self, name) for name in _TENSORS]
@@ -64,6 +89,8 @@ class AdversarialSet:
         check_images(self.images)
         if int(self.fooled_by_part.max()) >= len(self.parts) or int(self.fooled_by_part.min()) < -1:
             raise DataError(f"an adversarial set names parts beyond its {len(self.parts)}; craft it again")
+        if len(self.follows_gradients) != len(self.parts):
+            raise DataError("an adversarial set must say of each part whether it follows gradients; craft it again")
 
     def __repr__(self) -> str:
         shape = "×".join(str(size) for size in self.images.shape[1:])
@@ -75,7 +102,7 @@ class AdversarialSet:
         return len(self.images)
 
     @property
-    def wins(self) -> dict[str, int]:
+    def successes_per_part(self) -> dict[str, int]:
         """How many images each part of the attack fooled."""
         return {name: int((self.fooled_by_part == number).sum()) for number, name in enumerate(self.parts)}
 
@@ -84,17 +111,51 @@ _TENSORS = ("images", "labels", "ids", "distances", "zero_gradient", "fooled_by_
 
 
 def save_set(examples: AdversarialSet, path: str | Path) -> None:
-    """Write a set as safetensors with its sealed manifest in the header, whole or not at all."""
+    """Write an adversarial set as one safetensors file: tensors, provenance and a checksum; whole or not at all.
+
+    Args:
+        examples: The set.
+        path: The file, which is replaced if it exists.
+
+    Raises:
+        OutputError: A place that cannot be written.
+
+    Example:
+        >>> from unfool import craft, load_set, save_set
+        >>> model = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten())
+        >>> examples = craft(model, (torch.full((2, 3, 4, 4), 0.5), [0, 0]), "fgsm", threat="linf:0.1")
+        >>> save_set(examples, "fgsm.safetensors")
+        >>> load_set("fgsm.safetensors").crafted_on == examples.crafted_on
+        True
+    """
     tensors = to_stored({name: getattr(examples, name) for name in _TENSORS})
     manifest = {name: value for name, value in examples.__dict__.items() if name not in _TENSORS}
     manifest["settings"] = dict(examples.settings)
-    save_tensors(path, tensors, {"adversarial_set": SCHEMA_VERSION, **manifest, "seal": seal(manifest, tensors)})
+    save_tensors(
+        path, tensors, {"adversarial_set": SCHEMA_VERSION, **manifest, "checksum": checksum(manifest, tensors)}
+    )
 
 
 def load_set(path: str | Path) -> AdversarialSet:
-    """Read a set; WeightsError for a malformed file, DataError for one that is no set, was edited or is newer.
+    """Read an adversarial set that `save_set` or ``unfool attack`` wrote; sets of earlier versions are read too.
 
-    A missing file is a DataError as well.
+    Args:
+        path: The file.
+
+    Returns:
+        The set, on the CPU.
+
+    Raises:
+        WeightsError: A file that is not safetensors.
+        DataError: A missing file, one that is no adversarial set, was changed after it was written, or is of a newer
+            version.
+
+    Example:
+        >>> from unfool import craft, load_set, save_set
+        >>> model = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten())
+        >>> save_set(craft(model, (torch.full((2, 3, 4, 4), 0.5), [0, 0]), "fgsm", threat="linf:0.1"), "a.safetensors")
+        >>> load_set("a.safetensors")
+        AdversarialSet(2 images of 3×4×4, fgsm at linf:0.1 on tensors test, 2 fooled)
     """
     if not Path(path).is_file():
         raise DataError(f"{path} is not a file; give an adversarial set that unfool attack wrote")
@@ -109,11 +170,15 @@ def load_set(path: str | Path) -> AdversarialSet:
     missing = [name for name in stored if name not in tensors and (name, version) != ("by", 1)]
     if missing:
         raise DataError(f"{path} lacks {', '.join(missing)} of an adversarial set; craft it again")
-    if manifest.pop("seal", None) != seal(manifest, tensors):
-        raise DataError(f"{path} was changed after it was written: its seal does not fit; craft it again")
+    if manifest.pop("checksum" if version > 2 else "seal", None) != checksum(manifest, tensors):
+        raise DataError(f"{path} was changed after it was written: its checksum does not fit; craft it again")
     if version == 1:
         tensors["by"] = torch.full_like(tensors["ids"], -1)
     try:
+        if version < 3:
+            manifest["follows_gradients"] = [
+                follows_gradients_by_name(part) is not False for part in manifest.get("parts", [])
+            ]
         return AdversarialSet(**from_stored(tensors), **manifest)
-    except (TypeError, AttributeError, UnfoolError) as error:
+    except (KeyError, TypeError, AttributeError, UnfoolError) as error:
         raise DataError(f"{path} is no whole adversarial set ({error}); craft it again") from error

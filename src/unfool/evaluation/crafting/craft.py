@@ -16,7 +16,7 @@ from unfool.core.streams import Streams
 from unfool.core.threat import ThreatModel
 from unfool.data.as_table import TableLike, as_table
 from unfool.data.table import Table
-from unfool.evaluation.checksum import seal
+from unfool.evaluation.checksum import checksum
 from unfool.evaluation.crafting.adversarial_set import AdversarialSet
 from unfool.evaluation.crafting.attack_folder import BatchCheckpoint, PartCheckpoint, kept_size
 from unfool.evaluation.crafting.batches import device_of, fitting, spans
@@ -104,9 +104,9 @@ def craft(
     if home is None:
         done = {number: work.batch(cuts[number], None) for number in range(rank, len(cuts), processes)}
     else:
-        asked = {"search": vars(proxy) if proxy is not None else None, "ids": seal({}, {"ids": table.ids})}
+        requested = {"search": vars(proxy) if proxy is not None else None, "ids": checksum({}, {"ids": table.ids})}
         with folder_lock(home):
-            kept = BatchCheckpoint(home, {**manifest, **asked, "batch_size": batch_size})
+            kept = BatchCheckpoint(home, {**manifest, **requested, "batch_size": batch_size})
             done = {number: work.kept(number, cuts[number], kept) for number in range(rank, len(cuts), processes)}
     batches = [part for _, part in sorted(gathered(done).items())]
     return AdversarialSet(
@@ -115,8 +115,15 @@ def craft(
         ids=table.ids.clone(),
         cpu_seconds=sum(seconds for _, seconds in batches),
         model_images=sum(int(tensors["model_images"]) for tensors, _ in batches),
+        follows_gradients=_follows_gradients(attack),
         **manifest,
     )
+
+
+def _follows_gradients(attack: Attack) -> list[bool]:
+    """Whether each part of an attack follows gradients, in the order of its names."""
+    parts = [*attack.parts, *([attack.finisher] if attack.finisher is not None else [])]
+    return [part.gradients for part in parts]
 
 
 class _Work:

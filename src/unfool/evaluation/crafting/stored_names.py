@@ -1,4 +1,4 @@
-"""Tensors of adversarial examples as files hold them: under their stored names, and masks as bytes."""
+"""What files of other versions hold: tensors under their stored names, and attacks known by name alone."""
 
 from __future__ import annotations
 
@@ -25,3 +25,13 @@ def from_stored(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Tensors as they were before `to_stored`."""
     named = {_NAMES.get(name, name): value for name, value in tensors.items()}
     return {name: value.bool() if name in _MASKS else value for name, value in named.items()}
+
+
+def follows_gradients_by_name(attack: str) -> bool | None:
+    """Whether an attack follows gradients, by its name; None for several kinds at once.
+
+    Only files that do not say it themselves are read by this rule.
+    """
+    if attack.startswith(("autoattack", "worst-case")):
+        return None
+    return not attack.startswith("square")

@@ -24,7 +24,7 @@ from unfool.attacks.projected_gradient import ProjectedGradient
 from unfool.core.streams import Streams
 from unfool.core.threat import ThreatModel
 from unfool.evaluation.records import TRANSFER
-from unfool.evaluation.reliability.evidence import GRADIENT, NOISE, SQUARE, Evidence
+from unfool.evaluation.reliability.evidence import BLACK_BOX, GRADIENT, NOISE, Evidence
 from unfool.evaluation.reliability.flags import Flag, marked, more_than_chance, too_many
 from unfool.evaluation.reliability.model_checks import Subject
 
@@ -64,11 +64,11 @@ class Trial:
         self.evidence = evidence
         self.streams = streams
         self.every = torch.ones(len(subject.ids), dtype=torch.bool, device=subject.ids.device)
-        known = torch.tensor(sorted(evidence.told(GRADIENT)), dtype=torch.int64, device=subject.ids.device)
-        self.told = torch.isin(subject.ids, known)
+        known = torch.tensor(sorted(evidence.fooled_by(GRADIENT)), dtype=torch.int64, device=subject.ids.device)
+        self.fooled_before = torch.isin(subject.ids, known)
         entropy, margin = (make_attack(f"{name}-{STEPS}", threat) for name in ("pgd", "cw-pgd"))
         self.entropy, self.margin = self.run(entropy, self.every), self.run(margin, self.every)
-        self.fooled = self.told | self.entropy.fooled | self.margin.fooled
+        self.fooled = self.fooled_before | self.entropy.fooled | self.margin.fooled
         self.note(GRADIENT, entropy.name, self.entropy.fooled)
         self.note(GRADIENT, margin.name, self.margin.fooled)
 
@@ -96,10 +96,10 @@ class Trial:
         self.evidence.add(kind, name, ids.tolist(), ids[fooled].tolist())
 
 
-def vanishing_gradients(trial: Trial, flat: Tensor) -> Flag | None:
-    """Images that stand, and whose cross-entropy has no gradient to speak of; ``flat`` are ids known to be such.
+def vanishing_gradients(trial: Trial, zero_gradient: Tensor) -> Flag | None:
+    """Images that stand because their cross-entropy has no usable gradient; ``zero_gradient`` are ids known to be such.
 
-    None to speak of means: zero at every step, next to zero on the clean image, or a loss of exactly 0, of whose
+    Not usable means: zero at every step, next to zero on the clean image, or a loss of exactly 0, of whose
     gradient rounding has left the smaller half, where the margin of the logits does fool the image.
     """
     subject = trial.subject
@@ -111,7 +111,7 @@ def vanishing_gradients(trial: Trial, flat: Tensor) -> Flag | None:
     saturated = (value.losses.detach() == 0) & trial.margin.fooled
     missing = (trial.entropy.zero_gradient | (slope < TINY) | saturated) & ~trial.entropy.fooled
     here = set(subject.ids[missing].tolist())
-    known = set(flat.tolist()) - trial.evidence.told(GRADIENT)
+    known = set(zero_gradient.tolist()) - trial.evidence.fooled_by(GRADIENT)
     count, total = len(here), len(missing)
     if not too_many(count, total):
         count, total = len(known), len(trial.evidence.tried[GRADIENT])
@@ -124,11 +124,12 @@ def vanishing_gradients(trial: Trial, flat: Tensor) -> Flag | None:
     return Flag(name="vanishing-gradients", text=text, share=count / total, images=sorted(here | known))
 
 
-def square_wins(trial: Trial) -> Flag | None:
-    """Images that Square fools and gradient attacks do not."""
+def black_box_wins(trial: Trial) -> Flag | None:
+    """Images that Square, or another attack without gradients, fools and gradient attacks do not."""
     attack = make_attack(f"square-{QUERIES}", trial.threat)
-    trial.note(SQUARE, attack.name, trial.more(attack, ~trial.fooled))
-    return _wins(trial.evidence, SQUARE, "square-wins", "Square, which uses no gradients,")
+    trial.note(BLACK_BOX, attack.name, trial.more(attack, ~trial.fooled))
+    names = ", ".join(trial.evidence.missed_by_gradients(BLACK_BOX))
+    return _wins(trial.evidence, BLACK_BOX, "black-box-wins", f"attacks that use no gradients ({names})")
 
 
 def noise_wins(trial: Trial) -> Flag | None:
@@ -155,14 +156,14 @@ def transfer_wins(trial: Trial) -> Flag | None:
     return _wins(trial.evidence, TRANSFER, "transfer-wins", "examples crafted on another model")
 
 
-def _wins(evidence: Evidence, kind: str, name: str, who: str) -> Flag | None:
-    ids = sorted(set().union(*evidence.wins(kind).values()))
+def _wins(evidence: Evidence, kind: str, name: str, attacker: str) -> Flag | None:
+    ids = sorted(set().union(*evidence.missed_by_gradients(kind).values()))
     total = evidence.compared(kind)
     if not too_many(len(ids), total):
         return None
     text = (
-        f"{who} fooled {len(ids)} of {total} images that gradient attacks left standing: the gradients mislead, and "
-        "the robust accuracy is too high; report the worst case over attacks, and look for what masks the gradients"
+        f"{attacker} fooled {len(ids)} of {total} images that gradient attacks left standing: the gradients mislead, "
+        "and the robust accuracy is too high; report the worst case over attacks, and look for what masks the gradients"
     )
     return Flag(name=name, text=text, share=len(ids) / total, images=ids)
 
@@ -192,7 +193,7 @@ def more_steps_win(trial: Trial, attacks: Sequence[Attack]) -> Flag | None:
         part, standing = few.parts[0], ~trial.fooled
     else:
         few = Attack(name=part.name, parts=(part,), settings={})
-        standing = ~(trial.told | trial.more(few, trial.every))
+        standing = ~(trial.fooled_before | trial.more(few, trial.every))
     engine: Any = part.engine
     # Under one name both draw the same start: the longer run is the shorter one, continued.
     longer = dataclasses.replace(engine, steps=engine.steps * FACTOR, goal="success")

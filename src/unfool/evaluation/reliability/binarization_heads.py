@@ -1,4 +1,4 @@
-"""Classifiers that are known to be vulnerable: two-class heads, one per image, with an adversarial example planted.
+"""Classifiers that are known to be vulnerable: two-class heads, one per image, each with a known adversarial example.
 
 Legend: B images, N inner points of each, D features, n images in play.
 """
@@ -30,7 +30,7 @@ RIDGE = 1.0
 rugged that PGD's random start decides; three times as much, so smooth that FGSM comes near PGD on robust networks."""
 
 CLIMB_STEPS, CLIMB_STEP = 50, 0.25
-"""How the planted point is carried up its head's score: steps, and their size as a share of eps; PGD-50's own."""
+"""How the known adversarial example climbs its head's score: steps, and their size as a share of eps; PGD-50's own."""
 
 CLOSENESS = 0.92
 """Where the boundary lies between the highest inner point (0) and the level to reach (1). On networks for CIFAR-10 and
@@ -40,10 +40,9 @@ digits, robust or not, in the three norms, PGD-50 gets there on 98 to 100 % of t
 def representation(model: nn.Module) -> Callable[[Tensor], Tensor]:
     """The model's ``features`` as vectors: images (n, C, H, W) → (n, D), float32 or wider; SpecError if it has none."""
     features: Any = getattr(model, "features", None)
-    found = callable(features)
-    if not found:
+    if not callable(features):
         raise SpecError(
-            f"{type(model).__name__} names no representation, and the attack strength test puts its heads on one; "
+            f"{type(model).__name__} names no representation, and the binarization test puts its heads on one; "
             "name it with --features MODULE.PATH, or give the model a method features(images)"
         )
     memory = torch.channels_last if isinstance(model, Network) else torch.preserve_format
@@ -51,7 +50,7 @@ def representation(model: nn.Module) -> Callable[[Tensor], Tensor]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PlantedHeads:
+class BinarizationHeads:
     """Two-class linear heads on frozen features: class 0 for ``images`` and their neighbours, class 1 for ``points``.
 
     ``images`` and ``points`` are (B, C, H, W), the points in ball ∩ box; ``centres`` and ``weights`` (B, D) and
@@ -71,7 +70,7 @@ class PlantedHeads:
         margins = self._margins(images, rows)
         return torch.stack([-margins, margins], 1) / 2
 
-    def climbed(self, images: Tensor, rows: Tensor) -> ObjectiveValue:
+    def margin_objective(self, images: Tensor, rows: Tensor) -> ObjectiveValue:
         """The margins as an objective: no label, no success, only up."""
         return ObjectiveValue(losses=self._margins(images, rows))
 
@@ -80,30 +79,30 @@ class PlantedHeads:
         return ((self.features(images) - self.centres[rows]) * self.weights[rows]).sum(1) - self.offsets[rows]
 
     def fooled(self, images: Tensor) -> Tensor:
-        """Whether each head calls its image (B, C, H, W) class 1, (B,) bool."""
+        """Whether each head predicts class 1 for its image (B, C, H, W), (B,) bool."""
         with torch.no_grad():
             return self(images, torch.arange(len(images), device=images.device)).argmax(1) == 1
 
-    def on(self, rows: Tensor) -> PlantedHeads:
+    def on(self, rows: Tensor) -> BinarizationHeads:
         """The heads of some rows, which count from 0."""
         return replace(self, **{name: value[rows] for name, value in vars(self).items() if isinstance(value, Tensor)})
 
 
-def plant(
+def fit_heads(
     features: Callable[[Tensor], Tensor],
     threat: ThreatModel,
     images: Tensor,
     ids: Tensor,
     streams: Streams,
     inner: int,
-) -> tuple[PlantedHeads, int]:
-    """Heads that separate each image, and ``inner`` points near it, from one point on the edge of its ball.
+) -> tuple[BinarizationHeads, int]:
+    """Fit heads that separate each image, and ``inner`` points near it, from one point on the edge of its ball.
 
-    A head's direction is the ridge discriminant of the inner points against a random point of the sphere. That point is
-    carried up the direction by projected gradient, once more from another start; the boundary lies close below the
-    lower of the two, so that no lucky start is asked for, but not lower than the random point's own score asks: where
-    gradients mislead, that point is still to be found. Images whose head does not separate the two in float32 are left
-    out. Gives the heads of the others, and how many images went through the features.
+    A head's direction is the ridge discriminant of the inner points against a random point of the sphere. Projected
+    gradient then climbs the head's score from that point, and once more from another start. The boundary lies close
+    below the lower of the two scores, so that success needs no lucky start; but not below the random point's own score,
+    so that where gradients mislead an adversarial example still exists. Images whose head does not separate the two
+    in float32 are left out. Returns the heads of the others, and how many images went through the features.
 
     Departs from the paper, which fits a logistic regression, draws inner points from the inside of the ball alone, and
     leaves the point where it was drawn: FGSM finds such a point on every network that is locally linear.
@@ -113,7 +112,7 @@ def plant(
         start = on_sphere(threat, images, ids, streams.named("sphere"))
         centres, weights = _discriminants(near, features(start).double())
         top = ((near - centres[:, None]) * weights[:, None]).sum(2).amax(1)
-    heads = PlantedHeads(
+    heads = BinarizationHeads(
         features=features,
         images=images,
         ids=ids,
@@ -123,22 +122,24 @@ def plant(
         offsets=torch.zeros_like(top, dtype=torch.float32),
     )
     climb = ProjectedGradient(threat=threat, steps=CLIMB_STEPS, step_size=CLIMB_STEP * threat.eps)
-    problem = Problem(objective=heads.climbed, images=images, ids=ids, streams=streams.named("climb"), starts=start)
-    planted = climb.run(problem)
+    problem = Problem(
+        objective=heads.margin_objective, images=images, ids=ids, streams=streams.named("climb"), starts=start
+    )
+    known = climb.run(problem)
     again = replace(climb, random_start=True).run(replace(problem, streams=streams.named("again"), starts=None))
-    # The start has the score 1: where no gradient leads up it is the planted point, and the level to reach.
-    level = torch.minimum(planted.losses, again.losses.clamp(min=1.0))
+    # The start has the score 1: where no gradient leads up it is the known example, and the level to reach.
+    level = torch.minimum(known.losses, again.losses.clamp(min=1.0))
     gap = level - top.float()
     # No gap, no scale: a margin of 0 is class 0, so the head separates nothing and is left out.
     scale = torch.where(gap > 0, 1 / gap, 0.0)
     heads = replace(
         heads,
-        points=planted.images,
+        points=known.images,
         weights=heads.weights * scale[:, None],
         offsets=(top.float() + CLOSENESS * gap) * scale,
     )
-    separated = heads.fooled(planted.images) & ~heads.fooled(images)
-    passes = planted.model_images + again.model_images + (inner + 4) * len(images)
+    separated = heads.fooled(known.images) & ~heads.fooled(images)
+    passes = known.model_images + again.model_images + (inner + 4) * len(images)
     return heads.on(separated.nonzero().squeeze(1)), passes
 
 
@@ -153,7 +154,7 @@ def _features_near(
     """Features of each image and of points drawn in the smaller ball around it, (B, 1 + N, D) float64.
 
     Every other one lies on the ball's edge, linf's in its corners: of a head that has only seen the paler noise inside,
-    random search finds the planted class by noise alone.
+    random search finds class 1 by noise alone.
     """
     ball = ThreatModel(threat.norm_name, INNER_SHARE * threat.eps)
     kinds = (on_sphere, ThreatModel.sample)

@@ -22,13 +22,14 @@ from unfool.core.errors import DataError, ImagesError, SpecError, UnfoolWarning
 from unfool.core.progress import Progress, silent
 from unfool.core.streams import Streams
 from unfool.core.threat import ThreatModel
-from unfool.data.table import Table
-from unfool.evaluation.reliability.binarization_heads import PlantedHeads, on_sphere, plant, representation
+from unfool.data.as_table import TableLike, as_table
+from unfool.evaluation.crafting.batches import device_of
+from unfool.evaluation.reliability.binarization_heads import BinarizationHeads, fit_heads, on_sphere, representation
 from unfool.evaluation.statistics.intervals import wilson
 from unfool.models.modes import frozen_eval
 
 THRESHOLD = 0.95
-"""Share of the planted examples that an attack must find: the paper's."""
+"""Share of the known adversarial examples that an attack must find: the paper's."""
 
 EASY = 0.05
 """Share of the heads that random search may solve; above it the test says nothing about an attack."""
@@ -38,10 +39,13 @@ BATCH_SIZE = 64
 
 
 @dataclass(frozen=True, kw_only=True)
-class Strength:
-    """How an attack did: ``success`` is the share of ``images`` on which it found what was planted, ``low`` and
-    ``high`` its 95 % Wilson interval, ``random_success`` random search's share with at least as many passes;
-    ``dropped`` images had no head that separates; ``text`` says it in a line, ``cost`` in seconds and images."""
+class BinarizationResult:
+    """``success`` is the share of ``images`` whose known adversarial example the attack found, with its interval.
+
+    ``low`` and ``high`` are the 95 % Wilson interval; ``random_success`` is the share of random search with at least as
+    many passes; ``dropped`` images had no head that separates; ``text`` says it in a line, ``cost`` in seconds and
+    images.
+    """
 
     success: float
     low: float
@@ -60,39 +64,39 @@ class Strength:
         return {**vars(self), **shares, "cost": dict(self.cost)}
 
 
-def strength(
+def binarization_test(
     model: nn.Module,
-    table: Table,
+    data: TableLike,
     attack: Attack,
     *,
     images: int = 64,
     inner: int = 100,
     seed: int = 0,
     progress: Progress = silent,
-) -> Strength:
+) -> BinarizationResult:
     """Test ``attack`` on the model's own features under heads that are known to be fooled inside its threat model.
 
     For each of ``images`` images a two-class head is fitted on the frozen ``model.features``: class 0 for the image
-    and ``inner`` points around it, class 1 for one point of the ball (see `planted.plant`). The attack passes if it
-    finds class 1 for 95 % of the images, while random search does for at most 5 %, or the test is void; what it returns
-    is judged here, and an image outside ball or box is no success. Labels play no part. Losses that need more classes
-    fall back on their two-class form. Raises SpecError for a model without features, DataError for a table without
+    and ``inner`` points around it, class 1 for one point of the ball (see `binarization_heads.fit_heads`). The attack
+    passes if it finds class 1 for 95 % of the images. The test is void if random search finds it for more than 5 %.
+    An image outside ball or box is no success, whatever the attack says. Labels play no part. Losses that need more
+    classes use their two-class form. Raises SpecError for a model without features, DataError for a table without
     images.
     """
-    features = representation(model)
+    features, table = representation(model), as_table(data)
     if images < 1 or inner < 1:
         raise SpecError(f"images {images}, inner {inner} are not allowed; give 1 or more of each")
     if not len(table):
         raise DataError("there are no images to test an attack on; give a table with at least one")
     started = time.process_time()
     chosen = table.sample(min(images, len(table)), Streams(seed))
-    device = next((tensor.device for tensor in (*model.parameters(), *model.buffers())), torch.device("cpu"))
+    device = device_of(model)
     tally = _Tally()
     with torch.inference_mode(False), frozen_eval(model):
         for rows in torch.arange(len(chosen)).split(BATCH_SIZE):
             batch = chosen.batch(rows, device)
             streams = Streams(seed).named("strength")
-            heads, passes = plant(features, attack.threat, batch.images, batch.ids, streams.named("heads"), inner)
+            heads, passes = fit_heads(features, attack.threat, batch.images, batch.ids, streams.named("heads"), inner)
             tally.model_images += passes
             tally.dropped += len(batch) - len(heads.ids)
             if len(heads.ids):
@@ -108,27 +112,27 @@ class _Tally:
 
     images: int = 0
     dropped: int = 0
-    found: int = 0
-    found_at_random: int = 0
+    successes: int = 0
+    random_successes: int = 0
     model_images: int = 0
     fault: str = ""
 
-    def result(self, attack: Attack, cost: dict[str, float]) -> Strength:
-        low, high = wilson(self.found, self.images) if self.images else (0.0, 1.0)
-        success = self.found / self.images if self.images else 0.0
-        at_random = self.found_at_random / self.images if self.images else 0.0
+    def result(self, attack: Attack, cost: dict[str, float]) -> BinarizationResult:
+        low, high = wilson(self.successes, self.images) if self.images else (0.0, 1.0)
+        success = self.successes / self.images if self.images else 0.0
+        at_random = self.random_successes / self.images if self.images else 0.0
         void = not self.images or at_random > EASY
         passed = success >= THRESHOLD and not void
-        counted = f"{attack.name} found {self.found} of {self.images} planted examples ({success:.1%})"
+        counted = f"{attack.name} found {self.successes} of {self.images} known adversarial examples ({success:.1%})"
         if not self.images:
-            text = f"attack strength test void: no head separates any of {self.dropped} images; use a larger eps"
+            text = f"binarization test void: no head separates any of {self.dropped} images; use a larger eps"
         elif void:
-            text = f"attack strength test void: random search found {at_random:.1%} of the planted examples; {counted}"
+            text = f"binarization test void: random search found {at_random:.1%} of the same examples; {counted}"
         elif passed:
-            text = f"attack strength test passed: {counted}"
+            text = f"binarization test passed: {counted}"
         else:
-            text = f"attack strength test FAILED: {counted}, and {THRESHOLD:.0%} are needed"
-        return Strength(
+            text = f"binarization test FAILED: {counted}, and {THRESHOLD:.0%} are needed"
+        return BinarizationResult(
             success=success,
             low=low,
             high=high,
@@ -142,7 +146,7 @@ class _Tally:
         )
 
 
-def _test(attack: Attack, heads: PlantedHeads, inner: int, streams: Streams, tally: _Tally) -> None:
+def _test(attack: Attack, heads: BinarizationHeads, inner: int, streams: Streams, tally: _Tally) -> None:
     """Attack one batch of heads, judge what comes back, and let random search try as long."""
     passes = inner
     tally.images += len(heads.ids)
@@ -158,11 +162,11 @@ def _test(attack: Attack, heads: PlantedHeads, inner: int, streams: Streams, tal
         # The images were checked when the table was read: what is wrong now came out of the attack.
         tally.fault = str(error)
     else:
-        tally.found += int((heads.fooled(found.images) & _inside(attack.threat, found.images, heads.images)).sum())
+        tally.successes += int((heads.fooled(found.images) & _inside(attack.threat, found.images, heads.images)).sum())
         tally.model_images += found.model_images
         passes = max(passes, math.ceil(found.model_images / len(heads.ids)))
     solved, looked = _random_search(attack.threat, heads, passes, streams.named("random"))
-    tally.found_at_random += solved
+    tally.random_successes += solved
     tally.model_images += looked
 
 
@@ -173,7 +177,7 @@ def _inside(threat: ThreatModel, images: Tensor, origins: Tensor) -> Tensor:
     return near & (flat >= 0).all(1) & (flat <= 1).all(1)
 
 
-def _random_search(threat: ThreatModel, heads: PlantedHeads, passes: int, streams: Streams) -> tuple[int, int]:
+def _random_search(threat: ThreatModel, heads: BinarizationHeads, passes: int, streams: Streams) -> tuple[int, int]:
     """How many heads one of so many random points on the edge of the ball solves, and how many points that took."""
     standing, looked = heads, 0
     for draw in range(passes):

@@ -25,7 +25,7 @@ MODEL_CHECKS = (
 """What a model and the attacks' settings show by themselves."""
 ATTACK_CHECKS = (
     "vanishing-gradients",
-    "square-wins",
+    "black-box-wins",
     "noise-wins",
     "transfer-wins",
     "stands-at-any-size",

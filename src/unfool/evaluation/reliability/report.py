@@ -27,7 +27,7 @@ from unfool.evaluation.crafting.batches import device_of
 from unfool.evaluation.records import TRANSFER, Records
 from unfool.evaluation.reliability import attack_checks, model_checks
 from unfool.evaluation.reliability.attack_checks import Trial
-from unfool.evaluation.reliability.evidence import NOISE, SQUARE, Evidence, gather
+from unfool.evaluation.reliability.evidence import BLACK_BOX, NOISE, Evidence, gather
 from unfool.evaluation.reliability.flags import ATTACK_CHECKS, MODEL_CHECKS, Flag, not_checked
 from unfool.evaluation.reliability.model_checks import Subject
 from unfool.models.modes import frozen_eval
@@ -38,13 +38,16 @@ POOL = 4
 
 @dataclass(frozen=True, kw_only=True)
 class Reliability:
-    """``flags`` are the reasons for doubt, ``checked`` the names of the checks that were run, ``images`` how many
-    correctly classified ones were attacked; ``wins`` lists every image that something else than a gradient attack
-    fooled and no gradient attack did, by the winner's name; ``cost`` in CPU seconds and images through the model."""
+    """Whether accuracies can be believed: ``flags`` are the reasons for doubt, ``checked`` the checks that were run.
+
+    ``images`` counts the correctly classified images that were attacked. ``missed_by_gradients`` lists, by attack, the
+    images that an attack without gradients fooled and no gradient attack did. ``cost`` is in CPU seconds and images
+    through the model.
+    """
 
     flags: list[Flag]
     checked: list[str]
-    wins: dict[str, list[int]]
+    missed_by_gradients: dict[str, list[int]]
     images: int
     cost: dict[str, float]
 
@@ -59,7 +62,7 @@ class Reliability:
             "trustworthy": self.trustworthy,
             "flags": [flag.to_json() for flag in self.flags],
             "checked": list(self.checked),
-            "wins": {name: list(ids) for name, ids in self.wins.items()},
+            "wins": {name: list(ids) for name, ids in self.missed_by_gradients.items()},
             "images": self.images,
             "cost": dict(self.cost),
         }
@@ -152,7 +155,8 @@ class _Run:
         chosen = chosen.sample(min(images, len(chosen)), streams.named("attacked"))
         subject = everyone.on(torch.isin(batch.ids, chosen.ids.to(device)))
         self.images = len(chosen)
-        self.evidence, flat, judged = gather(model, table, threat, records, sets)
+        gathered = gather(model, table, threat, records, sets)
+        self.evidence = gathered.evidence
         if len(chosen) < attack_checks.FEWEST_CORRECT:
             reason = (
                 f"only {len(chosen)} of {len(pool)} images are classified correctly, and "
@@ -160,8 +164,9 @@ class _Run:
             )
             self.miss(ATTACK_CHECKS, reason)
         else:
-            self._attack(Trial(subject, threat, self.evidence, streams.named("attacks")), flat, attacks)
-        self.model_images += everyone.model_images + subject.model_images + judged
+            trial = Trial(subject, threat, self.evidence, streams.named("attacks"))
+            self._attack(trial, gathered.zero_gradient, attacks)
+        self.model_images += everyone.model_images + subject.model_images + gathered.model_images
 
     def _model(
         self, everyone: Subject, logits: Tensor, correct: Tensor, attacks: Sequence[Attack], images: int
@@ -184,9 +189,9 @@ class _Run:
                 self.note("missing-normalisation", model_checks.missing_normalisation(everyone, correct, images))
         self.model_images += subject.model_images
 
-    def _attack(self, trial: Trial, flat: Tensor, attacks: Sequence[Attack]) -> None:
-        self.note("vanishing-gradients", attack_checks.vanishing_gradients(trial, flat))
-        self.note("square-wins", attack_checks.square_wins(trial))
+    def _attack(self, trial: Trial, zero_gradient: Tensor, attacks: Sequence[Attack]) -> None:
+        self.note("vanishing-gradients", attack_checks.vanishing_gradients(trial, zero_gradient))
+        self.note("black-box-wins", attack_checks.black_box_wins(trial))
         self.note("noise-wins", attack_checks.noise_wins(trial))
         if self.evidence.compared(TRANSFER):
             self.note("transfer-wins", attack_checks.transfer_wins(trial))
@@ -195,13 +200,13 @@ class _Run:
         self.note("more-restarts-win", attack_checks.more_restarts_win(trial))
 
     def result(self, seconds: float) -> Reliability:
-        wins: dict[str, list[int]] = {}
-        for kind in (SQUARE, NOISE, TRANSFER):
-            wins |= self.evidence.wins(kind)
+        missed: dict[str, list[int]] = {}
+        for kind in (BLACK_BOX, NOISE, TRANSFER):
+            missed |= self.evidence.missed_by_gradients(kind)
         return Reliability(
             flags=self.flags,
             checked=self.checked,
-            wins=wins,
+            missed_by_gradients=missed,
             images=self.images,
             cost={"cpu_seconds": round(seconds, 2), "model_images": self.model_images},
         )

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from unfool.core.errors import DataError
-from unfool.evaluation.records import CLEAN, TRANSFER, WHITE_BOX, Records
+from unfool.evaluation.records import CLEAN, TRANSFER, WHITE_BOX, Records, shared_kind
 from unfool.evaluation.statistics.intervals import mcnemar, paired_bootstrap, wilson
 
 WORST_CASE = "worst-case"
@@ -58,7 +58,7 @@ def concatenate(records: Sequence[Records]) -> Records:
         **joined,
         cpu_seconds=sum(one.cpu_seconds for one in records),
         model_images=sum(one.model_images for one in records),
-        flat=sum(one.flat for one in records),
+        zero_gradient=sum(one.zero_gradient for one in records),
         fooled_by=total([one.fooled_by for one in records]),
     )
 
@@ -109,9 +109,11 @@ def worst_case(records: Sequence[Records]) -> Records:
                 for one in records
             ]
         },
-        # Which images were flat is not recorded; no more can be than still stand.
-        flat=min(max(one.flat for one in records), int(stands.sum())),
+        # Which images had a zero gradient is not recorded; no more can have than still stand.
+        zero_gradient=min(max(one.zero_gradient for one in records), int(stands.sum())),
         fooled_by=total([{one.attack: count} for one, count in zip(records, first, strict=True)]),
+        # Examples from elsewhere say nothing about this system's gradients.
+        follows_gradients=shared_kind(one.follows_gradients if one.protocol == WHITE_BOX else None for one in records),
     )
 
 

@@ -119,6 +119,6 @@ class Results:
 
     def masking_notes(self) -> list[str]:
         """A warning where an attacked network gave no gradient on some image: none where that never happened."""
-        count = sum(item.records is not None and item.records.flat > 0 for item in self.measured)
+        count = sum(item.records is not None and item.records.zero_gradient > 0 for item in self.measured)
         words = "rows the attacked network gave no gradient on some image that stood: perhaps masked, not robust"
         return [f"In {count} {words}"] if count else []

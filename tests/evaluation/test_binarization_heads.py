@@ -1,4 +1,4 @@
-"""What the attack strength test plants is really there: judged in NumPy, from the network's own features."""
+"""The known adversarial examples of the binarization test exist: evaluated in NumPy, from the network's features."""
 
 import numpy as np
 import pytest
@@ -7,8 +7,8 @@ from tiny_systems import make_network, make_table
 
 from unfool.core.streams import Streams
 from unfool.core.threat import ThreatModel
-from unfool.evaluation.reliability import binarization_heads as planted
-from unfool.evaluation.reliability.binarization_heads import on_sphere, plant, representation
+from unfool.evaluation.reliability import binarization_heads
+from unfool.evaluation.reliability.binarization_heads import fit_heads, on_sphere, representation
 from unfool.models.modes import frozen_eval
 
 THREATS = ["linf:0.1", "l2:1", "l1:12"]
@@ -49,14 +49,14 @@ def scores(heads, model, images):
 
 @pytest.mark.parametrize("text", THREATS)
 @pytest.mark.parametrize("shattered", [False, True])
-def test_the_planted_point_lies_in_ball_and_box_and_fools_its_head(text, shattered):
-    """Where a gradient leads uphill, and where there is none, so that the random point itself is what is planted."""
+def test_the_known_example_lies_in_ball_and_box_and_fools_its_head(text, shattered):
+    """Where a gradient leads uphill, and where there is none, so that the random point itself is the known example."""
     threat = ThreatModel.parse(text)
     network, streams = make_network(widths=(8, 12, 24)), Streams(3)
     model = Shattered(network) if shattered else network
     batch = make_table(IMAGES).batch()
     with frozen_eval(model):
-        heads, passes = plant(representation(model), threat, batch.images, batch.ids, streams, INNER)
+        heads, passes = fit_heads(representation(model), threat, batch.images, batch.ids, streams, INNER)
     drawn = on_sphere(threat, heads.images, heads.ids, streams.named("sphere"))
     assert torch.equal(heads.points, drawn) == shattered
     if shattered:
@@ -68,21 +68,21 @@ def test_the_planted_point_lies_in_ball_and_box_and_fools_its_head(text, shatter
     assert (np.linalg.norm(moved, ORDERS[threat.norm_name], axis=1) <= threat.eps + 1e-6).all()
     assert points.min() >= 0
     assert points.max() <= 1
-    assert (scores(heads, model, heads.points) > 0.9 * (1 - planted.CLOSENESS)).all()
-    assert (scores(heads, model, heads.images) < -planted.CLOSENESS + 1e-3).all()
+    assert (scores(heads, model, heads.points) > 0.9 * (1 - binarization_heads.CLOSENESS)).all()
+    assert (scores(heads, model, heads.images) < -binarization_heads.CLOSENESS + 1e-3).all()
     near = np.array([scores(heads, model, points) for points in inner_points(heads, threat, streams)])
-    assert near.max() == pytest.approx(-planted.CLOSENESS, abs=1e-3)
-    assert passes == IMAGES * (1 + INNER + 1 + 2 * (planted.CLIMB_STEPS + 1) + 2)
+    assert near.max() == pytest.approx(-binarization_heads.CLOSENESS, abs=1e-3)
+    assert passes == IMAGES * (1 + INNER + 1 + 2 * (binarization_heads.CLIMB_STEPS + 1) + 2)
 
 
 def test_no_lucky_start_is_asked_for():
-    """The level to reach is the lower of two climbs, so that some planted points lie above it."""
+    """The level to reach is the lower of two climbs, so that some known examples lie above it."""
     network, batch = make_network(widths=(8, 12, 24)), make_table(IMAGES).batch()
     with frozen_eval(network):
-        heads, _ = plant(
+        heads, _ = fit_heads(
             representation(network), ThreatModel.parse("linf:0.1"), batch.images, batch.ids, Streams(3), INNER
         )
-    above = scores(heads, network, heads.points) - (1 - planted.CLOSENESS)
+    above = scores(heads, network, heads.points) - (1 - binarization_heads.CLOSENESS)
     assert (above > -1e-3).all()
     assert 0 < (above > 1e-3).sum() < IMAGES / 2
 
@@ -105,12 +105,12 @@ def test_the_discriminant_is_the_one_of_the_book(count, size):
     ids = torch.arange(3)
     near = Streams(0).normal(ids, (count, size)).double() * torch.linspace(0.1, 3, size)
     far = Streams(1).normal(ids, (size,)).double() * 4
-    centres, weights = planted._discriminants(near, far)
+    centres, weights = binarization_heads._discriminants(near, far)
     for row in range(3):
         points = near[row].numpy()
         scatter = np.cov(points.T, bias=True) * count
         eigenvalues = np.linalg.eigvalsh(scatter)
-        ridge = planted.RIDGE * eigenvalues[eigenvalues > 1e-9].mean()
+        ridge = binarization_heads.RIDGE * eigenvalues[eigenvalues > 1e-9].mean()
         away = far[row].numpy() - points.mean(0)
         expected = np.linalg.solve(scatter + ridge * np.eye(size), away)
         np.testing.assert_allclose(centres[row], points.mean(0), rtol=1e-9)

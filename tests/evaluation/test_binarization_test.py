@@ -1,4 +1,4 @@
-"""The attack strength test: sound attacks pass it, weak and broken ones fail, and it says when it is void."""
+"""The binarization test: sound attacks pass it, weak and broken ones fail, and it says when it is void."""
 
 import dataclasses
 import importlib
@@ -16,7 +16,7 @@ from unfool.attacks.objective import LabelLoss
 from unfool.core.errors import DataError, SpecError
 from unfool.core.threat import ThreatModel
 from unfool.data.catalog import open_table
-from unfool.evaluation.reliability.binarization_test import strength
+from unfool.evaluation.reliability.binarization_test import binarization_test
 from unfool.training import RunConfig, StageConfig, TaskConfig, train
 
 LINF, L2, L1 = "linf:0.1", "l2:1", "l1:12"
@@ -62,7 +62,7 @@ def robust(digits, tmp_path_factory):
 
 def run(network, digits, attack, threat=LINF):
     attack = make_attack(attack, threat) if isinstance(attack, str) else attack
-    return strength(network, digits[1], attack, images=IMAGES, inner=INNER)
+    return binarization_test(network, digits[1], attack, images=IMAGES, inner=INNER)
 
 
 CASES = [("network", LINF), ("robust", LINF), ("network", L2), ("robust", L1)]
@@ -157,7 +157,7 @@ class Claims:
 
 
 def test_the_attacks_own_word_counts_for_nothing():
-    result = strength(make_network(), make_table(12), attack_with(Claims(LINF, torch.clone)), inner=10)
+    result = binarization_test(make_network(), make_table(12), attack_with(Claims(LINF, torch.clone)), inner=10)
     assert (result.success, result.images) == (0, 12)
 
 
@@ -174,7 +174,7 @@ class Features(nn.Module):
 
 def test_a_foreign_classifier_needs_no_more_than_features():
     network = Features(nn.Sequential(nn.Conv2d(3, 4, 3, stride=4), nn.Tanh()))
-    result = strength(network, make_table(8), make_attack("pgd-50", LINF), inner=20)
+    result = binarization_test(network, make_table(8), make_attack("pgd-50", LINF), inner=20)
     assert result.passed
     assert result.images == 8
 
@@ -182,12 +182,12 @@ def test_a_foreign_classifier_needs_no_more_than_features():
 def test_a_model_without_features_is_refused():
     model = nn.Sequential(nn.Flatten(), nn.LazyLinear(4))
     with pytest.raises(SpecError, match=r"--features MODULE\.PATH"):
-        strength(model, make_table(4), make_attack("fgsm", LINF))
+        binarization_test(model, make_table(4), make_attack("fgsm", LINF))
 
 
 def test_what_random_search_solves_says_nothing():
     one_pixel = Features(lambda images: images[:, :1, 8, 8])
-    result = strength(one_pixel, make_table(20), make_attack("pgd-50", LINF), inner=20)
+    result = binarization_test(one_pixel, make_table(20), make_attack("pgd-50", LINF), inner=20)
     assert result.random_success > 0.9
     assert not result.passed
     assert "void: random search" in result.text
@@ -195,12 +195,12 @@ def test_what_random_search_solves_says_nothing():
 
 def test_features_that_do_not_vary_separate_nothing():
     constant = Features(lambda images: images.flatten(1)[:, :3] * 0 + 1)
-    result = strength(constant, make_table(6), make_attack("pgd-50", LINF), inner=5)
+    result = binarization_test(constant, make_table(6), make_attack("pgd-50", LINF), inner=5)
     assert (result.images, result.dropped, result.passed) == (0, 6, False)
     assert "void: no head separates" in result.text
     for threat in (LINF, L2):
         still = make_attack("fgsm", ThreatModel(threat.partition(":")[0], 0.0))
-        assert strength(make_network(), make_table(6), still, inner=5).dropped == 6
+        assert binarization_test(make_network(), make_table(6), still, inner=5).dropped == 6
 
 
 def test_an_attack_on_shattered_gradients_is_too_weak(network, digits):
@@ -217,7 +217,7 @@ def test_nothing_depends_on_batch_mates(digits, monkeypatch):
 
     def results():
         done = []
-        result = strength(
+        result = binarization_test(
             network, table, make_attack("pgd-10", LINF), images=16, inner=20, progress=lambda *at: done.append(at)
         )
         return result, done
@@ -235,7 +235,7 @@ def test_the_model_is_given_back_as_it_was():
     network = make_network().train()
     before = {name: value.clone() for name, value in network.state_dict().items()}
     state = torch.random.get_rng_state()
-    strength(network, make_table(6), make_attack("pgd-3", LINF), inner=5)
+    binarization_test(network, make_table(6), make_attack("pgd-3", LINF), inner=5)
     assert network.training
     assert all(parameter.requires_grad and parameter.grad is None for parameter in network.parameters())
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
@@ -243,7 +243,7 @@ def test_the_model_is_given_back_as_it_was():
 
 
 def test_the_result_is_json():
-    result = strength(make_network(), make_table(9), make_attack("fgsm", LINF), images=7, inner=5)
+    result = binarization_test(make_network(), make_table(9), make_attack("fgsm", LINF), images=7, inner=5)
     told = json.loads(json.dumps(result.to_json(), allow_nan=False))
     assert told["images"] + told["dropped"] == 7
     assert told["low"] <= told["success"] <= told["high"]
@@ -254,6 +254,6 @@ def test_the_result_is_json():
 def test_bad_counts_and_empty_tables_are_refused():
     attack = make_attack("fgsm", LINF)
     with pytest.raises(SpecError, match="inner 0 are not allowed"):
-        strength(make_network(), make_table(4), attack, inner=0)
+        binarization_test(make_network(), make_table(4), attack, inner=0)
     with pytest.raises(DataError, match="no images"):
-        strength(make_network(), make_table(4).subset(torch.arange(0)), attack)
+        binarization_test(make_network(), make_table(4).subset(torch.arange(0)), attack)
