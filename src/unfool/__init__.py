@@ -39,6 +39,7 @@ if TYPE_CHECKING:  # what editors and type checkers see; a test keeps it equal t
     from unfool.evaluation import load_set as load_set
     from unfool.evaluation import save_set as save_set
     from unfool.evaluation.adaptive.audit import audit as audit
+    from unfool.evaluation.adaptive.audit_result import AuditResult as AuditResult
     from unfool.evaluation.adaptive.ladder import ladder as ladder
     from unfool.evaluation.adaptive.ladder_result import LadderResult as LadderResult
     from unfool.evaluation.adaptive.ladder_settings import LadderSettings as LadderSettings
@@ -81,6 +82,7 @@ _NAMES = {
     "unfool.defenses": ("Defense", "make_defense"),
     "unfool.evaluation": ("AdversarialSet", "Records", "craft", "identity", "judge", "load_set", "save_set"),
     "unfool.evaluation.adaptive.audit": ("audit",),
+    "unfool.evaluation.adaptive.audit_result": ("AuditResult",),
     "unfool.evaluation.adaptive.ladder": ("ladder",),
     "unfool.evaluation.adaptive.ladder_result": ("LadderResult",),
     "unfool.evaluation.adaptive.ladder_settings": ("LadderSettings",),

@@ -13,7 +13,8 @@ from unfool.core.errors import DataError, SpecError
 from unfool.core.streams import Streams
 from unfool.defenses import Defense, Gate, make_defense
 from unfool.evaluation import craft, judge
-from unfool.evaluation.adaptive.audit import DEFENSE, LOOKS, NETWORK, NOISE, VIEWS, audit
+from unfool.evaluation.adaptive.audit import LOSS_DRAWS, audit
+from unfool.evaluation.adaptive.audit_result import DEFENSE, NETWORK, NOISE, VIEWS
 
 HEADS = {"labels": {"kind": "linear", "outputs": 4}, "contrast": {"kind": "mlp", "outputs": 8, "hidden": 8}}
 REVERSE = "reverse:task=contrast,bank=16,drawn=8,steps=3,eps=8/255,temperature=0.2"
@@ -75,7 +76,7 @@ def losses(defense, images):
     streams, ids = Streams(0).named("audit").named("looks"), torch.zeros(len(images), dtype=torch.int64)
     objective = defense.objective(ids, streams)
     rows = torch.arange(len(images))
-    return sum(objective.losses(images, rows, call) for call in range(LOOKS)) / LOOKS
+    return sum(objective.losses(images, rows, call) for call in range(LOSS_DRAWS)) / LOSS_DRAWS
 
 
 def test_auroc_is_the_share_of_pairs_in_the_right_order(found, defense, table, examples):
@@ -150,3 +151,15 @@ def test_what_cannot_be_audited_is_refused(defense, table, examples):
         audit(Rounded(defense.network), table, examples)
     with pytest.raises(DataError, match="lacks image 46"):
         audit(defense, make_table(15), examples)
+
+
+def test_a_result_is_short_in_print_and_a_table_on_demand(found, defense, table, examples):
+    assert repr(found).startswith(f"AuditResult(AUROC {found.auroc:.2f}, cosine ")
+    assert len(repr(found)) < 120
+    frame = found.to_frame()
+    assert frame["way"].tolist() == [NETWORK, DEFENSE, NOISE, VIEWS]
+    assert frame["accuracy"].tolist() == [gain.accuracy for gain in found.gains.values()]
+    assert "<table" in found._repr_html_()
+    progress = []
+    audit(defense, table, examples, batch_size=10, progress=lambda what, done, total, note="": progress.append(done))
+    assert progress == [10, 16]

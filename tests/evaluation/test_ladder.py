@@ -354,12 +354,12 @@ def test_the_network_and_the_defense_come_back_as_they_were(reverse, told):
 
 
 def test_examples_show_clean_attacked_and_purified(climbed):
-    assert [one["rung"] for one in climbed.examples] == ["b"] * 3 + ["f"] * 3
-    for one in climbed.examples:
-        assert [picture["kind"] for picture in one["pictures"]] == ["clean", "attacked", "purified"]
-        assert len(one["path"]) == 3
-        for picture in one["pictures"]:
-            shares = [each["probability"] for each in picture["classes"]]
+    assert [example.rung for example in climbed.examples] == ["b"] * 3 + ["f"] * 3
+    for example in climbed.examples:
+        assert [picture.kind for picture in example.pictures] == ["clean", "attacked", "purified"]
+        assert len(example.path) == 3
+        for picture in example.pictures:
+            shares = [each.probability for each in picture.classes]
             assert shares == sorted(shares, reverse=True)
             assert sum(shares) <= 1.001
 

@@ -7,8 +7,9 @@ from scipy.stats import binomtest
 
 from unfool.core.errors import DataError
 from unfool.evaluation import Records
-from unfool.evaluation.adaptive.ladder_result import LadderResult, RungResult, restricted
+from unfool.evaluation.adaptive.ladder_result import LadderResult
 from unfool.evaluation.adaptive.rung import parse_rung
+from unfool.evaluation.adaptive.rung_result import RungResult, restricted
 from unfool.evaluation.statistics.comparison import compare_records, worst_case
 
 NETWORK, DEFENSE = "1" * 16, "2" * 16

@@ -24,11 +24,16 @@ from unfool.tasks.base import at_least_fp32
 class Purified:
     """What a defense made of some images.
 
-    Attributes:
+    Args:
         images: The purified images, (D·B, C, H, W), draw-major.
         losses: The pretext losses along the way, (steps + 1, D·B), each on its own step's views; None if the defense
             does not keep them.
         model_images: How many images went through the network for it; None if the defense does not count them.
+
+    Example:
+        >>> from unfool.defenses import Purified
+        >>> Purified(images=torch.full((2, 3, 8, 8), 0.5)).losses is None
+        True
     """
 
     images: Tensor

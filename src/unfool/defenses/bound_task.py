@@ -50,11 +50,11 @@ def bound_task(
             settings.
     """
     if isinstance(task, Task):
-        if not isinstance(task.head, nn.Identity) or type(task).head_for is Task.head_for:
+        if task.needs or not isinstance(task.head, nn.Identity) or type(task).head_for is Task.head_for:
             return task
-        kind, name = type(task), next((name for name in TASKS if TASKS[name] is type(task)), head or "")
+        kind, name = type(task), _registered_name(type(task), network) or head or ""
     else:
-        name = only_task(network) if task is None else TASKS.canonical(task)
+        name = only_task(network) if task is None else task
         kind = TASKS[name]
     head = head or name
     described = _described(network, kind, name, head)
@@ -76,6 +76,13 @@ def bound_task(
                 "leave its sizes out, or give head=NAME of a head that was trained with them"
             )
     return bound.eval()
+
+
+def _registered_name(kind: type[Task], network: nn.Module) -> str | None:
+    """The name that a task is registered by, one that the network has a head for if there are several."""
+    names = [name for name in TASKS if TASKS[name] is kind]
+    heads = getattr(network, "heads", {})
+    return next((name for name in names if name in heads), names[0] if names else None)
 
 
 def _described(network: nn.Module, kind: type[Task], name: str, head: str) -> Mapping[str, Any] | None:

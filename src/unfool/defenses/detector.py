@@ -12,10 +12,16 @@ from torch import Tensor
 class Detector:
     """A test of images, which an attacker who knows it stays below.
 
-    Attributes:
+    Args:
         losses: Images (B, C, H, W) → losses (B,), differentiable in them.
         threshold: The defense acts on images whose loss is above it.
         images_per_loss: How many images go through a network for one image's loss.
+
+    Example:
+        >>> from unfool.defenses import Detector
+        >>> dark = Detector(losses=lambda images: 1 - images.flatten(1).mean(1), threshold=0.8, images_per_loss=0)
+        >>> dark.losses(torch.full((2, 3, 8, 8), 0.25)).tolist()
+        [0.75, 0.75]
     """
 
     losses: Callable[[Tensor], Tensor]

@@ -17,7 +17,18 @@ from unfool.tasks.base import Task
 
 
 class PretextLoss(Protocol):
-    """A self-supervised loss of images, which needs no labels; lower is more natural."""
+    """A self-supervised loss of images, which needs no labels; lower is more natural.
+
+    Any object with these two members is one; `Defense.pretext` declares it.
+
+    Example:
+        >>> class Roughness:
+        ...     images_per_loss = 0  # it sends no image through a network
+        ...     def __call__(self, images, ids, streams):
+        ...         return images.diff(dim=3).abs().flatten(1).mean(1)
+        >>> Roughness()(torch.full((2, 3, 8, 8), 0.5), None, None).tolist()
+        [0.0, 0.0]
+    """
 
     @property
     def images_per_loss(self) -> int:

@@ -15,12 +15,31 @@ from unfool.defenses.pretext import PretextLoss
 
 
 class PurifierAdapter(Defense):
-    """Any module with a ``network`` and a method ``purify(images, ids, streams)`` as a defense; the result of the
-    method has ``images``.
+    """Any module with a ``network`` and a method ``purify(images, ids, streams)``, as a defense.
+
+    The method's result has ``images``, and perhaps the ``losses`` on the way.
 
     What the module has of ``pretext``, ``gate``, ``threat``, ``exact_gradient``, ``abstains``, ``batch_dependent`` and
     ``images_per_prediction`` (default 1) is declared as `Defense` declares it. The module itself stays what is
     evaluated.
+
+    Args:
+        module: The module.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> class Rounded(torch.nn.Module):
+        ...     def __init__(self, network):
+        ...         super().__init__()
+        ...         self.network = network
+        ...     def purify(self, images, ids=None, streams=None):
+        ...         return SimpleNamespace(images=(images * 15).round() / 15)
+        ...     def forward(self, images):
+        ...         return self.network(self.purify(images).images)
+        >>> network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 8 * 8, 10))
+        >>> from unfool.defenses import PurifierAdapter
+        >>> PurifierAdapter(Rounded(network)).purified_images(torch.full((1, 3, 8, 8), 0.5)).unique().numel()
+        1
     """
 
     def __init__(self, module: nn.Module):
@@ -71,9 +90,31 @@ class PurifierAdapter(Defense):
 
 
 def as_defense(module: nn.Module) -> Defense:
-    """A module as a defense: itself if it is one, else by its ``network`` and ``purify``.
+    """A module as a defense: itself if it is one, otherwise behind a `PurifierAdapter`.
 
-    Raises SpecError for a module without them.
+    Args:
+        module: A `Defense`, or any module with a ``network`` and a method ``purify(images, ids, streams)``.
+
+    Returns:
+        The defense, with what it declares.
+
+    Raises:
+        SpecError: For a module that has no network or cannot purify.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> class Rounded(torch.nn.Module):
+        ...     def __init__(self, network):
+        ...         super().__init__()
+        ...         self.network = network
+        ...     def purify(self, images, ids=None, streams=None):
+        ...         return SimpleNamespace(images=(images * 15).round() / 15)
+        ...     def forward(self, images):
+        ...         return self.network(self.purify(images).images)
+        >>> network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 8 * 8, 10))
+        >>> from unfool.defenses import as_defense
+        >>> as_defense(Rounded(network))
+        PurifierAdapter(Sequential)
     """
     if isinstance(module, Defense):
         return module

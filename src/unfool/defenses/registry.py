@@ -19,15 +19,21 @@ Settings = TypeVar("Settings")
 
 @dataclass(frozen=True, kw_only=True)
 class DefenseRequest:
-    """What a defense is built from.
+    """What a registered defense is built from.
 
-    Attributes:
+    Args:
         name: The name it was asked for by.
         network: The classifier that it stands before.
         values: Its settings as written, by name.
         classes: The number of classes of each label column of the network's data.
         images: Images to calibrate on, whose labels are not read; None if there are none.
         streams: The seed of its draws.
+
+    Example:
+        >>> import torch
+        >>> from unfool.defenses import DefenseRequest
+        >>> DefenseRequest(name="rounded", network=torch.nn.Flatten(), values={"levels": "15"}).values["levels"]
+        '15'
     """
 
     name: str
@@ -49,7 +55,7 @@ DEFENSES: Registry[Factory] = Registry("defense", "unfool.defenses")
 def make_defense(
     text: str,
     network: nn.Module,
-    classes: Mapping[str, int],
+    classes: Mapping[str, int] | None = None,
     *,
     data: Table | None = None,
     streams: Streams | None = None,
@@ -62,16 +68,26 @@ def make_defense(
     Args:
         text: A name of `DEFENSES`, and settings; those of a task stand among those of the defense.
         network: The classifier, with a head for the pretext task.
-        classes: The number of classes of each label column.
+        classes: The number of classes of each label column, for tasks whose head depends on them.
         data: Images to calibrate on, such as a bank of negatives or a gate's threshold. Give images cut from train
             that no head was trained on; their labels are not read.
         streams: The seed (default 0).
         settings: Settings that the text does not set.
 
+    Returns:
+        The defense, as a module from images (B, C, H, W) in [0,1] to logits.
+
     Raises:
         SpecError: With the nearest name for anything unknown; for a head that the network lacks, for one of another
             task or that was trained with other settings, and for a task with labels.
         DataError: For too few images.
+
+    Example:
+        >>> from unfool import Network, TrunkSpec, make_defense
+        >>> heads = {"labels": {"kind": "linear", "outputs": 4}, "rotation": {"kind": "linear", "outputs": 4}}
+        >>> network = Network.build(TrunkSpec(name="convnet", widths=(4, 8, 8)), heads, classifier="labels").eval()
+        >>> make_defense("reverse:task=rotation,steps=5,eps=8/255", network)
+        Reverse(Network, Rotation, linf:8/255, steps=5)
     """
     name, written = parse_settings(text)
     return DEFENSES[name](
@@ -79,7 +95,7 @@ def make_defense(
             name=name,
             network=network,
             values={**(settings or {}), **written},
-            classes=classes,
+            classes=classes or {},
             images=data,
             streams=streams or Streams(0),
         )

@@ -67,7 +67,7 @@ class Reverse(Defense):
         >>> import torch
         >>> from unfool import Network, TrunkSpec, defenses
         >>> heads = {"labels": {"kind": "linear", "outputs": 4}, "rotation": {"kind": "linear", "outputs": 4}}
-        >>> network = Network.build(TrunkSpec(name="convnet", widths=(4, 8)), heads, classifier="labels").eval()
+        >>> network = Network.build(TrunkSpec(name="convnet", widths=(4, 8, 8)), heads, classifier="labels").eval()
         >>> defense = defenses.Reverse(network, "rotation", threat="linf:8/255", steps=3)
         >>> defense
         Reverse(Network, Rotation, linf:8/255, steps=3)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from unfool.evaluation.adaptive.audit import DEFENSE, NOISE, VIEWS
+from unfool.evaluation.adaptive.audit_result import DEFENSE, NOISE, VIEWS
 from unfool.studies.auxiliary_claims import Learnt
 from unfool.studies.auxiliary_foresight import adaptive_gain, auroc, cosine, replay_gain
 from unfool.studies.auxiliary_measures import AUDITED, Judged

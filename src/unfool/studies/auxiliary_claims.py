@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from unfool.evaluation.adaptive.audit import DEFENSE, NOISE, VIEWS
+from unfool.evaluation.adaptive.audit_result import DEFENSE, NOISE, VIEWS
 from unfool.studies.auxiliary_foresight import foreseen
 from unfool.studies.auxiliary_measures import AUDITED, BLOCK, CLEAN, OFF_THE_GRID, ON_THE_GRID, Judged
 from unfool.studies.auxiliary_networks import UNCHANGED, Reversal, Trained, config_of, who

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import rankdata
 
-from unfool.evaluation.adaptive.audit import DEFENSE
+from unfool.evaluation.adaptive.audit_result import DEFENSE
 from unfool.studies.auxiliary_measures import Judged
 from unfool.studies.claims import ABOVE_ZERO, above
 

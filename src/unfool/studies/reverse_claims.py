@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from unfool.evaluation import Records
-from unfool.evaluation.adaptive.audit import DEFENSE, NOISE, VIEWS
+from unfool.evaluation.adaptive.audit_result import DEFENSE, NOISE, VIEWS
 from unfool.studies.claims import ABOVE_ZERO, FAILS, HOLDS, UNDECIDED, Gain, above, at_least, claim, gain
 from unfool.studies.recipes import ROBUST
 from unfool.studies.reverse_measures import REVERSE, Measured

@@ -123,13 +123,16 @@ def read_image(path: Path, shape: tuple[int, int, int]) -> Tensor:
 
 def _seen(done: Purification, place: int, names: Sequence[str]) -> dict[str, Any]:
     """One image's prediction and pretext loss, before and after."""
-    from unfool.evaluation.adaptive.purification import likeliest
+    from unfool.evaluation.adaptive.purification import top_classes
 
-    found = {"before": likeliest(done.before[place], names)[0], "after": likeliest(done.after[place], names)[0]}
+    seen: dict[str, Any] = {
+        key: top_classes(probabilities[place], names)[0].to_json()
+        for key, probabilities in (("before", done.before), ("after", done.after))
+    }
     if done.losses is not None:
-        for key, losses in zip(found, done.losses, strict=True):
-            found[key]["pretext_loss"] = round(float(losses[place]), 4)
-    return found
+        for key, losses in zip(seen, done.losses, strict=True):
+            seen[key]["pretext_loss"] = round(float(losses[place]), 4)
+    return seen
 
 
 def _line(one: dict[str, Any]) -> str:

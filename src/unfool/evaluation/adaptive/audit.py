@@ -1,4 +1,4 @@
-"""An audit of a reversal before it is used: does its pretext loss see attacks, does its gradient lead back, and does
+"""An audit of a defense before it is used: does its pretext loss see attacks, does its gradient lead back, and does
 it bring more than noise or test-time augmentation of the same cost?
 
 Legend: N images, draws averaged over one after another.
@@ -7,8 +7,6 @@ Legend: N images, draws averaged over one after another.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -17,198 +15,175 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 
 from unfool.core.errors import DataError, SpecError
+from unfool.core.progress import Progress, silent
 from unfool.core.streams import Streams
+from unfool.data.as_table import TableLike, as_table
 from unfool.data.augment import AUGMENTATIONS
 from unfool.data.table import Table
 from unfool.defenses import Defense, as_defense
+from unfool.evaluation.adaptive.audit_result import DEFENSE, NETWORK, NOISE, VIEWS, AuditResult, Gain
 from unfool.evaluation.crafting.adversarial_set import AdversarialSet
 from unfool.evaluation.crafting.batches import BATCH_SIZE, device_of, spans
 from unfool.evaluation.statistics.intervals import paired_bootstrap, wilson
 from unfool.models.modes import frozen_eval
 
 BINS = 30
-LOOKS = 4
+LOSS_DRAWS = 4
 """Draws of views that a pretext loss, and its gradient, is averaged over."""
 TEST_TIME = "crop-flip"
 """The augmentation that test-time averaging uses: it leaves the class alone."""
-NETWORK, DEFENSE, NOISE, VIEWS = "the bare network", "the defense", "noise", "test-time augmentation"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Gain:
-    """``accuracy`` of a way to classify attacked images with its interval, and what it gains over the bare network:
-    ``difference`` with the paired bootstrap's 95 % interval, ``least`` to ``most``; ``images`` is its counted cost of
-    one prediction."""
-
-    accuracy: float
-    low: float
-    high: float
-    difference: float
-    least: float
-    most: float
-    images: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class Audit:
-    """``auroc`` is the chance that an attacked image has a higher pretext loss than a clean one (0.5: blind).
-
-    ``edges`` (bins + 1) and ``counts`` by kind are the histogram of the pretext losses of clean, attacked and purified
-    images, ``means`` their means. ``cosines`` (N) are those between the gradients of the pretext loss and of the
-    cross-entropy at the attacked images: above 0, a step down the one is a step down the other. ``gains`` compare the
-    bare network, the defense, noise and test-time augmentation on the attacked images.
-    """
-
-    auroc: float
-    edges: list[float]
-    counts: dict[str, list[int]]
-    means: dict[str, float]
-    cosines: list[float]
-    gains: dict[str, Gain]
-    n: int
-
-    @property
-    def cosine(self) -> tuple[float, float, float]:
-        """The mean cosine and its 95 % normal interval."""
-        values = np.array(self.cosines)
-        half = 1.96 * values.std(ddof=1) / len(values) ** 0.5 if len(values) > 1 else 1.0
-        return float(values.mean()), float(values.mean() - half), float(values.mean() + half)
-
-    def sentences(self) -> list[str]:
-        """What was found, one sentence each."""
-        mean, low, high = self.cosine
-        told = [
-            f"An attacked image has a higher pretext loss than a clean one with probability {self.auroc:.2f} "
-            f"(AUROC; 0.5 is blind) on {self.n} images; the loss is {self.means['clean']:.3g} clean, "
-            f"{self.means['attacked']:.3g} attacked and {self.means['purified']:.3g} purified.",
-            f"The gradients of pretext loss and cross-entropy have a mean cosine of {mean:+.3f} [{low:+.3f}, "
-            f"{high:+.3f}] at the attacked images.",
-        ]
-        for name, gain in self.gains.items():
-            told.append(
-                f"On attacked images {name} keeps {100 * gain.accuracy:.1f} % [{100 * gain.low:.1f}, "
-                f"{100 * gain.high:.1f}], {100 * gain.difference:+.1f} points [{100 * gain.least:+.1f}, "
-                f"{100 * gain.most:+.1f}] over the bare network, at {gain.images} images a prediction."
-            )
-        return told
-
-    def to_json(self) -> dict[str, Any]:
-        """The same as JSON takes it; the cosines as mean and interval."""
-        return {
-            "auroc": round(self.auroc, 6),
-            "histogram": {"edges": self.edges, "counts": self.counts},
-            "means": {name: round(value, 6) for name, value in self.means.items()},
-            "cosine": [round(value, 6) for value in self.cosine],
-            "gains": {
-                name: {key: round(value, 6) for key, value in vars(gain).items()} for name, gain in self.gains.items()
-            },
-            "n": self.n,
-            "sentences": self.sentences(),
-        }
 
 
 def audit(
-    defense: nn.Module, table: Table, adversarial: AdversarialSet, *, batch_size: int = BATCH_SIZE, seed: int = 0
-) -> Audit:
-    """Audit a reversal, or a gate around one, on stored examples and their clean images, which the table holds.
+    defense: nn.Module,
+    data: TableLike,
+    examples: AdversarialSet,
+    *,
+    batch_size: int = BATCH_SIZE,
+    seed: int = 0,
+    progress: Progress = silent,
+) -> AuditResult:
+    """Audit a defense with a pretext loss on adversarial examples and the clean images they were made of.
 
-    Noise is uniform in the reversal's own ball; noise and test-time augmentation average the network's logits over as
-    many copies as one prediction of the defense sends images through a network. Raises SpecError for a defense without
-    a pretext task, DataError where the table lacks an image of the set.
+    It compares the pretext loss of clean, attacked and purified images, the loss's gradient with that of the
+    cross-entropy, and the accuracy of the defense with those of noise and of test-time augmentation, which average the
+    network's logits over as many copies as one prediction of the defense sends images through it. Noise is uniform in
+    the ball in which the defense moves images; without such a ball it is left out. Behind a gate the defense inside is
+    audited.
+
+    Args:
+        defense: A `Defense` with a pretext loss, such as `defenses.Reverse`, or a module that declares one.
+        data: The clean images: a table that holds those of the examples, or what `as_table` makes one of.
+        examples: Adversarial examples, crafted on the bare network.
+        batch_size: Images at a time.
+        seed: Seed of every random draw.
+        progress: Called with the images done.
+
+    Returns:
+        AUROC, histogram and means of the pretext losses, the gradients' cosines, and the gains.
+
+    Raises:
+        SpecError: A defense without a pretext loss.
+        DataError: A table that lacks an image of the examples.
+
+    Example:
+        >>> import torch
+        >>> from unfool import Network, TrunkSpec, audit, craft, defenses
+        >>> heads = {"labels": {"kind": "linear", "outputs": 2}, "rotation": {"kind": "linear", "outputs": 4}}
+        >>> network = Network.build(TrunkSpec(name="convnet", widths=(4, 8, 8)), heads, classifier="labels").eval()
+        >>> images = torch.linspace(0, 1, 2 * 3 * 16 * 16).view(2, 3, 16, 16)
+        >>> data = images, network(images).argmax(1)
+        >>> examples = craft(network, data, "fgsm", threat="linf:8/255")
+        >>> result = audit(defenses.Reverse(network, "rotation", threat="linf:4/255", steps=1), data, examples)
+        >>> result.n, sorted(result.means), list(result.gains)[:2]
+        (2, ['attacked', 'clean', 'purified'], ['the bare network', 'the defense'])
     """
     purifier = as_defense(defense).purifier
     if purifier.pretext is None:
         raise SpecError(f"{type(defense).__name__} has no pretext loss to audit; give a reversal, or a gate around one")
+    table = as_table(data)
+    rows = _clean_rows(table, examples)
+    run = _AuditRun(defense, purifier, Streams(seed).named("audit"))
+    device = device_of(purifier)
+    with torch.inference_mode(False), torch.no_grad(), frozen_eval(defense):
+        for span in spans(len(examples), batch_size):
+            clean = table.batch(rows[span], device).images
+            attacked, labels, ids = (
+                tensor[span].to(device) for tensor in (examples.images, examples.labels, examples.ids)
+            )
+            run.add(clean, attacked, labels, ids)
+            progress("audit", span.stop, len(examples))
+    return run.result()
+
+
+def _clean_rows(table: Table, examples: AdversarialSet) -> Tensor:
+    """The rows of the table that hold the clean images of the examples; DataError for one that it lacks."""
     places = {number: place for place, number in enumerate(table.ids.tolist())}
-    missing = [number for number in adversarial.ids.tolist() if number not in places]
+    missing = [number for number in examples.ids.tolist() if number not in places]
     if missing:
         raise DataError(
             f"{table!r} lacks image {missing[0]} of the adversarial set; give the images it was crafted from"
         )
-    rows = torch.tensor([places[number] for number in adversarial.ids.tolist()])
-    look = _Look(defense, purifier, Streams(seed).named("audit"))
-    device = device_of(purifier)
-    with torch.inference_mode(False), torch.no_grad(), frozen_eval(defense):
-        for span in spans(len(adversarial), batch_size):
-            clean = table.batch(rows[span], device).images
-            attacked, labels, ids = (
-                tensor[span].to(device) for tensor in (adversarial.images, adversarial.labels, adversarial.ids)
-            )
-            look.at(clean, attacked, labels, ids)
-    return look.result()
+    return torch.tensor([places[number] for number in examples.ids.tolist()])
 
 
-class _Look:
+class _AuditRun:
     """An audit underway: per image, pretext losses by kind of image, cosines, and who is right."""
 
-    def __init__(self, defense: Any, purifier: Defense, streams: Streams):
+    def __init__(self, defense: nn.Module, purifier: Defense, streams: Streams):
         self.defense = defense
         self.purifier = purifier
         self.network = purifier.classifier
         self.streams = streams
-        self.price = as_defense(defense).images_per_prediction
+        self.images_per_prediction = as_defense(defense).images_per_prediction
         self.losses: dict[str, list[Tensor]] = {"clean": [], "attacked": [], "purified": []}
         self.cosines: list[Tensor] = []
-        names = (NETWORK, DEFENSE, NOISE, VIEWS) if purifier.threat is not None else (NETWORK, DEFENSE, VIEWS)
-        self.right: dict[str, list[Tensor]] = {name: [] for name in names}
+        ways = (NETWORK, DEFENSE, NOISE, VIEWS) if purifier.threat is not None else (NETWORK, DEFENSE, VIEWS)
+        self.correct: dict[str, list[Tensor]] = {name: [] for name in ways}
 
-    def at(self, clean: Tensor, attacked: Tensor, labels: Tensor, ids: Tensor) -> None:
-        """Note a batch: images (B, C, H, W), labels and ids (B,)."""
+    def add(self, clean: Tensor, attacked: Tensor, labels: Tensor, ids: Tensor) -> None:
+        """Add a batch: images (B, C, H, W), labels and ids (B,)."""
         purified = self.purifier.purified_images(attacked)[: len(attacked)]
         for kind, images in zip(self.losses, (clean, attacked, purified), strict=True):
             self.losses[kind].append(self._pretext(images).cpu())
-        ball, views = self.purifier.threat, AUGMENTATIONS[TEST_TIME]
-        noise, turns = self.streams.named("noise"), self.streams.named("views")
-        outputs = {
+        for name, logits in self._logits(attacked, ids).items():
+            self.correct[name].append((logits.argmax(1) == labels).cpu())
+        with torch.enable_grad():
+            points = attacked.clone().requires_grad_()
+            (pretext_gradient,) = torch.autograd.grad(self._pretext(points).sum(), points)
+            cross_entropy = F.cross_entropy(self.network(points), labels, reduction="sum")
+            (label_gradient,) = torch.autograd.grad(cross_entropy, points)
+        cosines = F.cosine_similarity(pretext_gradient.flatten(1).double(), label_gradient.flatten(1).double())
+        self.cosines.append(cosines.cpu())
+
+    def _logits(self, attacked: Tensor, ids: Tensor) -> dict[str, Tensor]:
+        """The logits (B, K) of attacked images by every way of classifying them."""
+        ball, augment = self.purifier.threat, AUGMENTATIONS[TEST_TIME]
+        noise, views = self.streams.named("noise"), self.streams.named("views")
+        logits = {
             NETWORK: self.network(attacked),
             DEFENSE: self.defense(attacked),
-            VIEWS: self._mean(lambda draw: views(attacked, ids, turns.at(draw))),
+            VIEWS: self._mean_logits(lambda draw: augment(attacked, ids, views.at(draw))),
         }
         if ball is not None:
-            outputs[NOISE] = self._mean(lambda draw: ball.sample(attacked, ids, noise.at(draw)))
-        for name, logits in outputs.items():
-            self.right[name].append((logits.argmax(1) == labels).cpu())
-        with torch.enable_grad():
-            moving = attacked.clone().requires_grad_()
-            (ours,) = torch.autograd.grad(self._pretext(moving).sum(), moving)
-            (theirs,) = torch.autograd.grad(F.cross_entropy(self.network(moving), labels, reduction="sum"), moving)
-        self.cosines.append(F.cosine_similarity(ours.flatten(1).double(), theirs.flatten(1).double()).cpu())
+            logits[NOISE] = self._mean_logits(lambda draw: ball.sample(attacked, ids, noise.at(draw)))
+        return logits
 
     def _pretext(self, images: Tensor) -> Tensor:
         """Pretext losses (B,), the mean over a few draws of views that are the same for all images."""
         rows = torch.arange(len(images), device=images.device)
         objective = self.purifier.objective(torch.zeros_like(rows), self.streams.named("looks"))
-        return torch.stack([objective.losses(images, rows, call) for call in range(LOOKS)]).mean(0).float()
+        return torch.stack([objective.losses(images, rows, call) for call in range(LOSS_DRAWS)]).mean(0).float()
 
-    def _mean(self, drawn: Callable[[int], Tensor]) -> Tensor:
+    def _mean_logits(self, draw_images: Callable[[int], Tensor]) -> Tensor:
         """The network's mean logits over as many draws as the defense may send images through it."""
-        return torch.stack([self.network(drawn(draw)) for draw in range(self.price)]).mean(0)
+        return torch.stack([self.network(draw_images(draw)) for draw in range(self.images_per_prediction)]).mean(0)
 
-    def result(self) -> Audit:
-        """What all batches have shown."""
+    def result(self) -> AuditResult:
+        """The results of all batches."""
         losses = {kind: torch.cat(parts).double().numpy() for kind, parts in self.losses.items()}
-        right = {name: torch.cat(parts).numpy() for name, parts in self.right.items()}
+        correct = {name: torch.cat(parts).numpy() for name, parts in self.correct.items()}
         attacked = np.r_[np.zeros(len(losses["clean"])), np.ones(len(losses["attacked"]))]
         edges = np.histogram_bin_edges(np.concatenate(list(losses.values())), BINS)
-        return Audit(
+        return AuditResult(
             auroc=float(roc_auc_score(attacked, np.r_[losses["clean"], losses["attacked"]])),
             edges=[round(float(edge), 6) for edge in edges],
             counts={kind: np.histogram(values, edges)[0].tolist() for kind, values in losses.items()},
             means={kind: float(values.mean()) for kind, values in losses.items()},
             cosines=torch.cat(self.cosines).tolist(),
             gains={
-                name: _gain(values, right[NETWORK], 1 if name == NETWORK else self.price)
-                for name, values in right.items()
+                name: _gain(values, correct[NETWORK], 1 if name == NETWORK else self.images_per_prediction)
+                for name, values in correct.items()
             },
             n=len(attacked) // 2,
         )
 
 
-def _gain(right: np.ndarray, bare: np.ndarray, images: int) -> Gain:
-    low, high = wilson(int(right.sum()), len(right))
-    difference, least, most = paired_bootstrap(right, bare)
+def _gain(correct: np.ndarray, bare: np.ndarray, images: int) -> Gain:
+    low, high = wilson(int(correct.sum()), len(correct))
+    difference, least, most = paired_bootstrap(correct, bare)
     return Gain(
-        accuracy=float(right.mean()),
+        accuracy=float(correct.mean()),
         low=low,
         high=high,
         difference=difference,

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
 
 from unfool.data.table import Table
-from unfool.evaluation.adaptive.ladder_result import RungResult
-from unfool.evaluation.adaptive.purification import likeliest, png, purification
+from unfool.evaluation.adaptive.purification import ClassProbability, png, purification, top_classes
+from unfool.evaluation.adaptive.rung_result import RungResult
 from unfool.evaluation.adaptive.static_attack import ReplayedExamples, StaticAttack
 from unfool.evaluation.crafting.adversarial_set import AdversarialSet
 
@@ -21,31 +22,62 @@ CLASSES = 3
 """Classes whose probabilities are shown, the likeliest first."""
 
 
-def pictured(
-    defense: nn.Module, table: Table, rungs: Mapping[str, RungResult], column: str | None = None
-) -> list[dict[str, Any]]:
-    """Some of the static examples, as they are replayed, and some of the last adaptive rung, as JSON takes them.
+@dataclass(frozen=True, kw_only=True)
+class Picture:
+    """An image as a PNG file, its ``kind`` (clean, attacked or purified), and the likeliest classes."""
 
-    Images that the attack moved and fooled come first. Each picture is clean, attacked (both as the network inside
-    sees them) or purified (as the defense sees the attacked one), with the likeliest classes; ``path`` is the pretext
-    loss along the reversal, where the defense keeps it.
+    kind: str
+    png: bytes
+    classes: list[ClassProbability]
+
+    def to_json(self) -> dict[str, Any]:
+        """The same as JSON takes it, the file in base64."""
+        text = base64.b64encode(self.png).decode("ascii")
+        return {"kind": self.kind, "png": text, "classes": [each.to_json() for each in self.classes]}
+
+
+@dataclass(frozen=True, kw_only=True)
+class PicturedExample:
+    """One image of a rung: clean and attacked, as the network inside sees it, and purified, as the defense sees the
+    attacked one. ``path`` is the pretext loss along the reversal, empty where the defense does not keep it."""
+
+    rung: str
+    attack: str
+    id: int
+    label: str
+    path: list[float]
+    pictures: list[Picture]
+
+    def to_json(self) -> dict[str, Any]:
+        """The same as JSON takes it."""
+        return {**vars(self), "pictures": [picture.to_json() for picture in self.pictures]}
+
+
+def picture_examples(
+    defense: nn.Module, table: Table, rungs: Mapping[str, RungResult], column: str | None = None
+) -> list[PicturedExample]:
+    """Some of the static examples, as they are replayed, and some of the last adaptive rung.
+
+    Images that the attack perturbed and fooled come first.
     """
     names = table.classes.get(column or table.label_column or "", [])
-    static = rungs[StaticAttack.key].examples
-    sets = {} if static is None else {ReplayedExamples.key: static}
-    adaptive = [(key, one.examples) for key, one in rungs.items() if one.rung.adaptive and one.examples is not None]
-    sets |= dict(adaptive[-1:])
-    return [
-        {"rung": key, "attack": examples.attack, **picture}
-        for key, examples in sets.items()
-        for picture in _triples(defense, table, examples, names)
-    ]
+    sets: dict[str, AdversarialSet] = {}
+    for key, result in rungs.items():
+        if result.examples is None:
+            continue
+        if key == StaticAttack.key:
+            sets[ReplayedExamples.key] = result.examples
+        elif result.rung.adaptive:
+            sets = {name: sets[name] for name in sets if name == ReplayedExamples.key} | {key: result.examples}
+    return [picture for key, examples in sets.items() for picture in _pictures(defense, table, key, examples, names)]
 
 
-def _triples(defense: nn.Module, table: Table, examples: AdversarialSet, names: Sequence[str]) -> list[dict[str, Any]]:
-    # Those that the attack had to move to fool first, in the order of the set.
-    moved = (examples.fooled_by_part >= 0) & (examples.distances > 0)
-    order = torch.argsort((~moved).to(torch.int8), stable=True)[:SHOWN]
+def _pictures(
+    defense: nn.Module, table: Table, rung: str, examples: AdversarialSet, names: Sequence[str]
+) -> list[PicturedExample]:
+    # Those that the attack had to perturb to fool first, in the order of the set.
+    perturbed = (examples.fooled_by_part >= 0) & (examples.distances > 0)
+    order = torch.argsort((~perturbed).to(torch.int8), stable=True)[:SHOWN]
     places = (table.ids == examples.ids[order][:, None]).to(torch.int8).argmax(1)
     clean, attacked = table.batch(places).images, examples.images[order]
     # One reversal for both: no prediction depends on batch-mates.
@@ -56,19 +88,18 @@ def _triples(defense: nn.Module, table: Table, examples: AdversarialSet, names: 
         "attacked": (attacked, both.before[count:]),
         "purified": (both.images[count:], both.after[count:]),
     }
+    labels = [int(examples.labels[row]) for row in order]
     return [
-        {
-            "id": int(examples.ids[row]),
-            "label": names[int(examples.labels[row])] if names else str(int(examples.labels[row])),
-            "path": [] if both.path is None else [round(value, 4) for value in both.path[:, count + place].tolist()],
-            "pictures": [
-                {
-                    "kind": kind,
-                    "png": base64.b64encode(png(images[place])).decode("ascii"),
-                    "classes": likeliest(shares[place], names, CLASSES),
-                }
+        PicturedExample(
+            rung=rung,
+            attack=examples.attack,
+            id=int(examples.ids[row]),
+            label=names[labels[place]] if names else str(labels[place]),
+            path=[] if both.path is None else [round(value, 4) for value in both.path[:, count + place].tolist()],
+            pictures=[
+                Picture(kind=kind, png=png(images[place]), classes=top_classes(shares[place], names, CLASSES))
                 for kind, (images, shares) in shown.items()
             ],
-        }
+        )
         for place, row in enumerate(order.tolist())
     ]

@@ -18,11 +18,12 @@ from unfool.core.processes import rank_and_world_size
 from unfool.core.progress import Progress, silent
 from unfool.data.as_table import TableLike, as_table
 from unfool.defenses import Defense
-from unfool.evaluation.adaptive.examples import pictured
-from unfool.evaluation.adaptive.ladder_result import LadderResult, RungResult, restricted
+from unfool.evaluation.adaptive.examples import picture_examples
+from unfool.evaluation.adaptive.ladder_result import LadderResult
 from unfool.evaluation.adaptive.ladder_run import LadderRun
 from unfool.evaluation.adaptive.ladder_settings import LadderSettings
 from unfool.evaluation.adaptive.rung import AnyRung, Rung, all_rungs, parse_rung, parse_rungs
+from unfool.evaluation.adaptive.rung_result import RungResult, restricted
 from unfool.evaluation.adaptive.static_attack import ReplayedExamples, StaticAttack
 from unfool.evaluation.crafting.chosen_attacks import AttackLike, choose_attack
 from unfool.evaluation.records import TRANSFER
@@ -78,8 +79,8 @@ def ladder(
         >>> import torch
         >>> from unfool import LadderSettings, Network, TrunkSpec, defenses, ladder
         >>> heads = {"labels": {"kind": "linear", "outputs": 2}, "rotation": {"kind": "linear", "outputs": 4}}
-        >>> network = Network.build(TrunkSpec(name="convnet", widths=(4, 8)), heads, classifier="labels").eval()
-        >>> images = torch.linspace(0, 1, 2 * 3 * 8 * 8).view(2, 3, 8, 8)
+        >>> network = Network.build(TrunkSpec(name="convnet", widths=(4, 8, 8)), heads, classifier="labels").eval()
+        >>> images = torch.linspace(0, 1, 2 * 3 * 16 * 16).view(2, 3, 16, 16)
         >>> labels = network(images).argmax(1)
         >>> defense = defenses.Reverse(network, "rotation", threat="linf:4/255", steps=1)
         >>> few = LadderSettings(threat="linf:2/255", steps=2)
@@ -110,7 +111,10 @@ def ladder(
     worst = worst_case([records for key, records in common.items() if key != StaticAttack.key])
     comparison = None
     if worst.protocol != TRANSFER:
-        pair = (dataclasses.replace(one, attack=WORST_CASE, settings={}) for one in (worst, common[StaticAttack.key]))
+        pair = (
+            dataclasses.replace(records, attack=WORST_CASE, settings={})
+            for records in (worst, common[StaticAttack.key])
+        )
         comparison = compare_records(*pair)
     return LadderResult(
         model=name,
@@ -122,7 +126,7 @@ def ladder(
         images_per_prediction=run.declared.images_per_prediction,
         absent=absent,
         notes=_notes(run.declared, [result.rung for result in results.values()]),
-        examples=pictured(defense, table, results, column),
+        examples=picture_examples(defense, table, results, column),
     )
 
 

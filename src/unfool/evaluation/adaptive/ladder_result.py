@@ -4,50 +4,50 @@ from __future__ import annotations
 
 import dataclasses
 import html
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from unfool.core.errors import DataError
-from unfool.evaluation.adaptive.ladder_words import FAILS, HELPS, UNDECIDED, ladder_section, ladder_sentences, share
-from unfool.evaluation.adaptive.rung import Rung
+from unfool.evaluation.adaptive.examples import PicturedExample
+from unfool.evaluation.adaptive.rung import all_rungs
+from unfool.evaluation.adaptive.rung_result import (
+    RungResult,
+    adaptive_protocol,
+    percent,
+    points,
+    restricted,
+    section_line,
+    share,
+)
 from unfool.evaluation.adaptive.static_attack import ReplayedExamples, StaticAttack
 from unfool.evaluation.claims import ClaimResult
 from unfool.evaluation.crafting.adversarial_set import AdversarialSet
-from unfool.evaluation.records import TRANSFER, Records
+from unfool.evaluation.records import Records
 from unfool.evaluation.reliability.flags import too_many
 from unfool.evaluation.rows import Row
-from unfool.evaluation.statistics.comparison import PER_IMAGE, WORST_CASE, Comparison
+from unfool.evaluation.statistics.comparison import WORST_CASE, Comparison
+from unfool.evaluation.statistics.intervals import paired_bootstrap
 from unfool.evaluation.study_result import StudyResult
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-ADAPTIVE = "adaptive"
+HELPS, FAILS, UNDECIDED = "helps", "fails", "undecided"
+WORST = "worst"
+"""What a page calls the worst case in place of a rung's key."""
 _CLAIMS = {HELPS: "holds", FAILS: "fails", UNDECIDED: "undecided"}
+_CONCLUSIONS = {
+    HELPS: "the defense helps",
+    FAILS: "the defense makes the system easier to fool",
+    UNDECIDED: "no difference is shown, so the defense is not known to help",
+}
 _SIGNIFICANT = 0.05
-
-
-@dataclass(frozen=True, kw_only=True)
-class RungResult:
-    """What a rung left: the records of its images, and its examples; None for one that crafts none."""
-
-    rung: Rung
-    records: Records
-    examples: AdversarialSet | None = None
-
-    @property
-    def protocol(self) -> str:
-        """That of the records; adaptive where the attacker knew the defense and crafted on it."""
-        adaptive = self.rung.adaptive and self.records.protocol != TRANSFER
-        return ADAPTIVE if adaptive else self.records.protocol
 
 
 @dataclass(frozen=True, kw_only=True)
 class LadderResult:
     """What a ladder shows of a defense before a model.
 
-    Attributes:
+    Args:
         model: The model's name.
         defense: The defense's name.
         rungs: The results of the rungs by key, each on its own images.
@@ -57,7 +57,21 @@ class LadderResult:
         images_per_prediction: How many images one prediction sends through a network.
         absent: Why a rung is missing, by key.
         notes: What a reader must know beside the figures, one sentence each.
-        examples: A few images to look at, as JSON takes them.
+        examples: A few images to look at.
+
+    Example:
+        >>> import torch
+        >>> from unfool import LadderSettings, Network, TrunkSpec, defenses, ladder
+        >>> heads = {"labels": {"kind": "linear", "outputs": 2}, "rotation": {"kind": "linear", "outputs": 4}}
+        >>> network = Network.build(TrunkSpec(name="convnet", widths=(4, 8, 8)), heads, classifier="labels").eval()
+        >>> images = torch.linspace(0, 1, 2 * 3 * 16 * 16).view(2, 3, 16, 16)
+        >>> defense = defenses.Reverse(network, "rotation", threat="linf:4/255", steps=1)
+        >>> few = LadderSettings(threat="linf:2/255", steps=2)
+        >>> result = ladder(defense, (images, network(images).argmax(1)), "fgsm", settings=few, rungs="bpda")
+        >>> result
+        LadderResult('model' behind 'defense' at linf:2/255: undecided, worst of 2 rungs 100.0 % of 2 images)
+        >>> result.to_frame()[["rung", "attack", "protocol"]].values.tolist()[-1]
+        ['worst', 'worst-case', 'adaptive']
     """
 
     model: str
@@ -69,7 +83,7 @@ class LadderResult:
     images_per_prediction: int
     absent: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
-    examples: list[dict[str, Any]] = field(default_factory=list)
+    examples: list[PicturedExample] = field(default_factory=list)
 
     @property
     def records(self) -> dict[str, Records]:
@@ -107,10 +121,10 @@ class LadderResult:
     def doubts(self) -> list[str]:
         """Why the comparison is not to be believed, one sentence each; empty if nothing speaks against it."""
         return [
-            f"({key}) {each.records.attack}: there was no gradient on {each.records.zero_gradient} of "
-            f"{each.records.count} images, {each.rung.without_gradient}"
-            for key, each in self.rungs.items()
-            if each.rung.without_gradient and too_many(each.records.zero_gradient, each.records.count)
+            f"({key}) {records.attack}: there was no gradient on {records.zero_gradient} of {records.count} images, "
+            f"{self.rungs[key].rung.without_gradient}"
+            for key, records in self.records.items()
+            if self.rungs[key].rung.without_gradient and too_many(records.zero_gradient, records.count)
         ]
 
     @property
@@ -144,15 +158,64 @@ class LadderResult:
     @property
     def worst_protocol(self) -> str:
         """The protocol of the worst case: adaptive if an adaptive rung was run."""
-        return self.worst.protocol if self.worst.protocol == TRANSFER else ADAPTIVE
+        return adaptive_protocol(self.worst)
 
     def sentences(self) -> list[str]:
         """What (b) says, what the worst case says, and the cost; one sentence each, with their figures."""
-        return ladder_sentences(self)
+        gain = points(*paired_bootstrap(self.replayed.correct, self.static.correct))
+        replayed = (
+            f"Judged by replayed examples alone (b), the defense keeps {percent(self.replayed)} where the network "
+            f"keeps {percent(self.static)}, {gain}: this says nothing about an attacker who knows the defense."
+        )
+        return [replayed, self._conclusion(), self._cost()]
+
+    def _conclusion(self) -> str:
+        comparison = self.comparison
+        if comparison is None:
+            return "No adaptive rung was run, so nothing is known about an attacker who knows the defense."
+        keys = ", ".join(f"({key})" for key in self.rungs if key != StaticAttack.key)
+        return (
+            f"Against the worst of {keys} on each image, it keeps {percent(self.worst)} where the network under "
+            f"({StaticAttack.key}) keeps {percent(self.common[StaticAttack.key])}, "
+            f"{points(comparison.difference, comparison.low, comparison.high)} "
+            f"(McNemar p = {comparison.p_value:.2g}): {_CONCLUSIONS[self.verdict]}."
+        )
+
+    def _cost(self) -> str:
+        count = self.images_per_prediction
+        if count == 1:
+            return "One prediction sends 1 image through a network, as without the defense."
+        bare, defended = (records.cpu_seconds for records in self.clean)
+        times = f", and took {defended / bare:.0f} times the CPU time" if bare > 0 else ""
+        return f"One prediction sends {count} images through a network, {count} times as many{times}."
 
     def section(self) -> dict[str, Any]:
-        """What a page shows of the ladder beside the rows: verdict, rungs, their costs, and which are missing."""
-        return ladder_section(self)
+        """What a page shows of the ladder beside the rows, as JSON takes it: verdict, rungs, costs, missing rungs."""
+        common = self.common
+        rungs = [
+            section_line(key, result.rung.title, result.protocol, result.records, common[key])
+            for key, result in self.rungs.items()
+        ]
+        last = max({rung.key for rung in all_rungs()} | set(self.rungs))
+        title = f"worst of (b) to ({last}) on each image"
+        worst = section_line(WORST, title, self.worst_protocol, self.worst, self.worst) | {"fooled_by": {}}
+        figures = ("difference", "low", "high", "p_value")
+        comparison = self.comparison
+        return {
+            "model": self.model,
+            "defense": self.defense,
+            "threat": self.worst.threat,
+            "verdict": self.verdict,
+            "sentences": self.sentences(),
+            "difference": None
+            if comparison is None
+            else {name: round(getattr(comparison, name), 6) for name in figures},
+            "images_per_prediction": self.images_per_prediction,
+            "rungs": [*rungs, worst],
+            "absent": dict(self.absent),
+            "notes": list(self.notes),
+            "examples": [example.to_json() for example in self.examples],
+        }
 
     def result(self) -> StudyResult:
         """Everything as the results that `unfool report` shows as a page."""
@@ -190,18 +253,3 @@ class LadderResult:
             f"LadderResult({self.model!r} behind {self.defense!r} at {self.worst.threat}: {self.verdict}, worst of "
             f"{len(self.rungs) - 1} rungs {100 * self.worst.accuracy:.1f} % of {self.worst.count} images)"
         )
-
-
-def restricted(records: Records, ids: Sequence[int]) -> Records:
-    """The records of some of their images, in the order of ``ids``; what they cost is the cost of all of them.
-
-    Raises DataError for an id that they do not have.
-    """
-    if list(ids) == records.ids:
-        return records
-    places = {number: place for place, number in enumerate(records.ids)}
-    missing = [number for number in ids if number not in places]
-    if missing:
-        raise DataError(f"records under {records.attack} lack image {missing[0]}; judge the same images")
-    kept = {name: [getattr(records, name)[places[i]] for i in ids] for name in PER_IMAGE if getattr(records, name)}
-    return dataclasses.replace(records, **kept, zero_gradient=min(records.zero_gradient, sum(kept["correct"])))

@@ -26,16 +26,34 @@ ABSTAINS = "abstains"
 
 @dataclass(frozen=True, kw_only=True)
 class Purification:
-    """``images`` (B, C, H, W) purified (the first of several reversals), ``before`` (B, K) the network's probabilities
-    of the images as they came, ``after`` (B, K or K + 1) the defense's. ``losses`` are the pretext losses before and
-    after on the same views, (B,) each, and ``path`` (S + 1, B) those along the reversal, each step on its own views;
-    None where the defense has no task, or does not tell."""
+    """What a defense made of some images, on the CPU.
+
+    Args:
+        images: The purified images (B, C, H, W); of several reversals of an image the first.
+        before: The network's probabilities of the images as they came, (B, K).
+        after: The defense's probabilities, (B, K), or (B, K + 1) if it may abstain.
+        losses: The pretext losses before and after on the same views, (B,) each; None for a defense without one.
+        path: The pretext losses along the reversal, (S + 1, B), each step on its own views; None where the defense does
+            not keep them.
+    """
 
     images: Tensor
     before: Tensor
     after: Tensor
     losses: tuple[Tensor, ...] | None
     path: Tensor | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassProbability:
+    """A class by name, and its probability."""
+
+    name: str
+    probability: float
+
+    def to_json(self) -> dict[str, Any]:
+        """The same as JSON takes it."""
+        return dict(vars(self))
 
 
 def purification(defense: nn.Module, images: Tensor) -> Purification:
@@ -62,11 +80,11 @@ def purification(defense: nn.Module, images: Tensor) -> Purification:
         )
 
 
-def likeliest(shares: Tensor, names: Sequence[str], count: int = 1) -> list[dict[str, Any]]:
-    """The ``count`` likeliest classes by name, with their probabilities, of one image's (K,)."""
+def top_classes(shares: Tensor, names: Sequence[str], count: int = 1) -> list[ClassProbability]:
+    """The ``count`` likeliest classes of one image's probabilities (K,), rounded to four digits."""
     top = shares.topk(min(count, len(shares)))
     return [
-        {"name": names[index] if index < len(names) else ABSTAINS, "probability": round(share, 4)}
+        ClassProbability(name=names[index] if index < len(names) else ABSTAINS, probability=round(share, 4))
         for share, index in zip(top.values.tolist(), top.indices.tolist(), strict=True)
     ]
 

@@ -1,0 +1,131 @@
+"""What an audit leaves: whether a pretext loss sees attacks, whether its gradient leads back, and what it gains."""
+
+from __future__ import annotations
+
+import html
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+NETWORK, DEFENSE, NOISE, VIEWS = "the bare network", "the defense", "noise", "test-time augmentation"
+"""The ways of classifying attacked images that an audit compares."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gain:
+    """How accurate a way of classifying attacked images is, and what it gains over the bare network.
+
+    Args:
+        accuracy: The accuracy, a share.
+        low: Lower end of its 95 % interval.
+        high: Upper end of its 95 % interval.
+        difference: The accuracy less that of the bare network.
+        least: Lower end of the difference's 95 % interval, by the paired bootstrap.
+        most: Upper end of the difference's 95 % interval.
+        images: How many images one prediction sends through a network.
+    """
+
+    accuracy: float
+    low: float
+    high: float
+    difference: float
+    least: float
+    most: float
+    images: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class AuditResult:
+    """What an audit shows of a defense's pretext loss, on attacked images and the clean ones they were made of.
+
+    Args:
+        auroc: The chance that an attacked image has a higher pretext loss than a clean one; 0.5 is blind.
+        edges: Edges of the histogram's bins, (bins + 1).
+        counts: How many images of each kind (clean, attacked, purified) have a pretext loss in each bin.
+        means: The mean pretext loss of each kind of image.
+        cosines: Cosines between the gradients of the pretext loss and of the cross-entropy at the attacked images, (N).
+            Above 0, a step down the one is a step down the other.
+        gains: Accuracies of the bare network, the defense, noise and test-time augmentation on the attacked images.
+        n: The number of attacked images.
+
+    Example:
+        >>> import torch
+        >>> from unfool import Network, TrunkSpec, audit, craft, defenses
+        >>> heads = {"labels": {"kind": "linear", "outputs": 2}, "rotation": {"kind": "linear", "outputs": 4}}
+        >>> network = Network.build(TrunkSpec(name="convnet", widths=(4, 8, 8)), heads, classifier="labels").eval()
+        >>> images = torch.linspace(0, 1, 2 * 3 * 16 * 16).view(2, 3, 16, 16)
+        >>> data = images, network(images).argmax(1)
+        >>> examples = craft(network, data, "fgsm", threat="linf:8/255")
+        >>> defense = defenses.Reverse(network, "rotation", threat="linf:4/255", steps=1)
+        >>> result = audit(defense, data, examples)
+        >>> result.to_frame()["way"].tolist()
+        ['the bare network', 'the defense', 'noise', 'test-time augmentation']
+    """
+
+    auroc: float
+    edges: list[float]
+    counts: dict[str, list[int]]
+    means: dict[str, float]
+    cosines: list[float]
+    gains: dict[str, Gain]
+    n: int
+
+    @property
+    def cosine(self) -> tuple[float, float, float]:
+        """The mean cosine and its 95 % normal interval."""
+        values = np.array(self.cosines)
+        half = 1.96 * values.std(ddof=1) / len(values) ** 0.5 if len(values) > 1 else 1.0
+        return float(values.mean()), float(values.mean() - half), float(values.mean() + half)
+
+    def sentences(self) -> list[str]:
+        """The results in words, one sentence each."""
+        mean, low, high = self.cosine
+        sentences = [
+            f"An attacked image has a higher pretext loss than a clean one with probability {self.auroc:.2f} "
+            f"(AUROC; 0.5 is blind) on {self.n} images; the loss is {self.means['clean']:.3g} clean, "
+            f"{self.means['attacked']:.3g} attacked and {self.means['purified']:.3g} purified.",
+            f"The gradients of pretext loss and cross-entropy have a mean cosine of {mean:+.3f} [{low:+.3f}, "
+            f"{high:+.3f}] at the attacked images.",
+        ]
+        for name, gain in self.gains.items():
+            sentences.append(
+                f"On attacked images {name} keeps {100 * gain.accuracy:.1f} % [{100 * gain.low:.1f}, "
+                f"{100 * gain.high:.1f}], {100 * gain.difference:+.1f} points [{100 * gain.least:+.1f}, "
+                f"{100 * gain.most:+.1f}] over the bare network, at {gain.images} images a prediction."
+            )
+        return sentences
+
+    def to_json(self) -> dict[str, Any]:
+        """The same as JSON takes it; the cosines as mean and interval."""
+        return {
+            "auroc": round(self.auroc, 6),
+            "histogram": {"edges": self.edges, "counts": self.counts},
+            "means": {name: round(value, 6) for name, value in self.means.items()},
+            "cosine": [round(value, 6) for value in self.cosine],
+            "gains": {
+                name: {key: round(value, 6) for key, value in vars(gain).items()} for name, gain in self.gains.items()
+            },
+            "n": self.n,
+            "sentences": self.sentences(),
+        }
+
+    def to_frame(self) -> DataFrame:
+        """The gains as a pandas table, one way of classifying a line; accuracies and differences are shares."""
+        import pandas
+
+        return pandas.DataFrame([{"way": name, **vars(gain)} for name, gain in self.gains.items()])
+
+    def _repr_html_(self) -> str:
+        sentences = "".join(f"<p>{html.escape(text)}</p>" for text in self.sentences()[:2])
+        return sentences + self.to_frame().to_html(index=False)
+
+    def __repr__(self) -> str:
+        gain = self.gains[DEFENSE]
+        return (
+            f"AuditResult(AUROC {self.auroc:.2f}, cosine {self.cosine[0]:+.3f}, the defense gains "
+            f"{100 * gain.difference:+.1f} points on {self.n} attacked images)"
+        )
