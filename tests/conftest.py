@@ -17,6 +17,21 @@ settings.register_profile("unfool", deadline=None)
 settings.load_profile("unfool")
 
 
+def pytest_addoption(parser):
+    parser.addoption(
+        "--plugin",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="Load a plugin file, so that the conformance tests run on what it registers.",
+    )
+
+
+def pytest_configure(config):
+    for path in config.getoption("--plugin"):
+        plugins.load_plugin(path)
+
+
 @pytest.fixture
 def plugins_undone(monkeypatch):
     """Removes the plugin files that a test loads from every registry when it ends."""

@@ -172,6 +172,12 @@ def test_bad_images_are_refused(name, fault):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_settings_that_are_not_known_are_refused(name):
+    with pytest.raises(SpecError, match="no-such-setting"):
+        make(name, {"no-such-setting": 3})
+
+
+@pytest.mark.parametrize("name", SHORT)
+def test_settings_of_a_reversal_are_refused_with_the_nearest(name):
     with pytest.raises(SpecError, match="did you mean 'steps'"):
         make(name, {"stepss": 3})
     with pytest.raises(SpecError, match="did you mean 'temperature'"):

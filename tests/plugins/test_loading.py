@@ -88,6 +88,18 @@ def test_a_file_that_fails_leaves_nothing_behind(write, source, words):
     assert "half" in TASKS
 
 
+def test_what_the_library_registers_meanwhile_is_not_the_plugins(write):
+    """In a process that has imported nothing yet, a plugin's imports fill registries too."""
+    program = (
+        "import sys; from unfool.core.plugins import load_plugin, unload_plugin; load_plugin(sys.argv[1]); "
+        "unload_plugin(sys.argv[1]); from unfool.models.heads import HEADS; from unfool.tasks import TASKS; "
+        "print('linear' in HEADS, 'labels' in TASKS, 'mine' in TASKS, TASKS._sources['labels'])"
+    )
+    path = write("import unfool.models.network, unfool.tasks.labels\n" + task())
+    done = subprocess.run([sys.executable, "-c", program, path], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["True", "True", "False", "unfool.tasks.labels"]
+
+
 def test_two_files_may_not_take_one_name(write):
     load_plugin(write(task()))
     with pytest.raises(SpecError, match=r"of plugin .*second.py is already registered by plugin .*my_plugin.py"):

@@ -9,6 +9,7 @@ registered items on their first look-up, its classes when they are unpickled.
 from __future__ import annotations
 
 import functools
+import inspect
 import os
 import re
 import sys
@@ -34,7 +35,9 @@ class _Plugin:
 
     title: str
     module: str = ""
-    undo: list[Callable[[], None]] = field(default_factory=list)
+    whole: bool = False
+    """Whether all that is registered meanwhile is the plugin's, whichever module does it."""
+    undo: list[Callable[[], object]] = field(default_factory=list)
 
     def remove_items(self) -> None:
         while self.undo:
@@ -140,6 +143,7 @@ def load_entry_points(group: str, register: Callable[[str, object], None]) -> No
             with _loading_only([plugin]):
                 item = run_user_code(plugin.title, entry.load)
                 if not isinstance(item, ModuleType):
+                    plugin.whole = True
                     register(entry.name, item)
         except SpecError as error:
             plugin.remove_items()
@@ -151,15 +155,33 @@ def _installed(group: str) -> Sequence[EntryPoint]:
     return tuple(entry_points(group=group))
 
 
-def note_item(undo: Callable[[], None]) -> None:
-    """Called by a registry for every new item: the plugin that is being loaded, if any, remembers how to remove it."""
-    if _loading:
-        _loading[-1].undo.append(undo)
+def note_item(undo: Callable[[], object]) -> None:
+    """Called by a registry for every new item: the plugin that registers it, if any, remembers how to remove it."""
+    if (plugin := _registering()) is not None:
+        plugin.undo.append(undo)
 
 
 def loading_plugin() -> str | None:
-    """Title of the plugin that is being loaded; None outside of one."""
-    return _loading[-1].title if _loading else None
+    """Title of the plugin that registers an item now; None outside of one."""
+    plugin = _registering()
+    return None if plugin is None else plugin.title
+
+
+def _registering() -> _Plugin | None:
+    """The plugin being loaded, unless it is a module of the library, imported by the plugin, that registers."""
+    if not _loading:
+        return None
+    module = importing_module()
+    own = module.split(".")[0] == __name__.split(".")[0] and not module.startswith(f"{__name__}.")
+    return None if own and not _loading[-1].whole else _loading[-1]
+
+
+def importing_module() -> str:
+    """Name of the module whose top level is being executed, the innermost of several."""
+    frame = inspect.currentframe()
+    while frame is not None and frame.f_code.co_name != "<module>":
+        frame = frame.f_back
+    return "" if frame is None else str(frame.f_globals.get("__name__", ""))
 
 
 def outside_plugins() -> AbstractContextManager[None]:

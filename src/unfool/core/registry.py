@@ -70,6 +70,7 @@ class Registry(Generic[Item]):
     def alias(self, alias: str, name: str) -> None:
         """Let the registered ``name`` be written as ``alias`` too; only the name itself is listed and stored."""
         self._aliases[alias] = name
+        plugins.note_item(lambda: self._aliases.pop(alias, None))
 
     def canonical(self, name: str) -> str:
         """The registered name that a name or alias stands for; SpecError with the nearest name for any other."""

@@ -171,6 +171,7 @@ class Defense(nn.Module):
     def forward(self, images: Tensor, ids: Tensor | None = None) -> Tensor:
         # A caller's inference mode would forbid the gradients that the defense itself takes.
         with torch.inference_mode(False), torch.no_grad():
+            ids = checked_ids(images, ids)
             images = images.clone() if images.is_inference() else images
             return self.logits(self.purified_images(images, ids), images, ids)
 
