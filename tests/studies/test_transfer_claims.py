@@ -1,18 +1,17 @@
 """The verdicts of system C on made-up networks whose accuracies are known."""
 
-import dataclasses
 from types import SimpleNamespace
 
 import pytest
 
 from unfool.evaluation import Records
-from unfool.studies.transfer_claims import judge_claims
-from unfool.studies.transfer_measures import FGSM, NATURAL, PGD, STRONG, Measured, judged_strongly
-from unfool.studies.transfer_networks import Plan, plans
-from unfool.studies.transfer_scales import DEMO, PRETRAININGS
+from unfool.studies.framework import Measured, Results
+from unfool.studies.transfer.claims import study_claims
+from unfool.studies.transfer.networks import PROBES, attacked_strongly, fine_tuned, plans, pretrained, probes
+from unfool.studies.transfer.scales import PRETRAININGS, SMALL, Plan
 
+NATURAL, FGSM, PGD, STRONG = "none", "fgsm", "pgd-20", "autoattack"
 COUNTS = {NATURAL: 400, FGSM: 200, PGD: 200, STRONG: 100}
-NAMES = {NATURAL: "none", FGSM: "fgsm", PGD: "pgd-20", STRONG: "autoattack"}
 CLEAN = "clean images"
 
 
@@ -22,7 +21,7 @@ def records(attack, share):
     right = round(share * count)
     mark = None if attack == NATURAL else "net"
     return Records(
-        attack=NAMES[attack],
+        attack=attack,
         threat="linf:8/255",
         data="cifar10",
         split="test",
@@ -39,20 +38,29 @@ def records(attack, share):
     )
 
 
-def judged(shares=None, probes=None, workflow=(700, 300), control=2000):
-    """Claims by the beginning of their text; ``shares`` are (plan, attack): accuracy, 0.4 where nothing is said."""
-    found = {}
-    for plan, seeds in plans(dataclasses.replace(DEMO, seeds=3)).items():
-        told = {attack: (shares or {}).get((plan, attack), 0.4) for attack in COUNTS}
-        made = {attack: records(attack, share) for attack, share in told.items()}
-        found[plan] = [
-            Measured(plan=plan, seed=seed, records=made, cpu_seconds=1.0, model_images=control) for seed in range(seeds)
-        ]
-    shares_read = dict.fromkeys((*PRETRAININGS, "random weights"), 0.5) | (probes or {})
-    ways = "features as they are", "features standardised"
-    read = {(name, how): [records(NATURAL, share)] * 3 for how in ways for name, share in shares_read.items()}
-    cost = tuple(SimpleNamespace(model_images=count, cpu_seconds=1.0) for count in workflow)
-    return judge_claims(found, read, cost)
+def judged(shares=None, by_model=None, workflow=(700, 300), control=2000):
+    """The study's claims; ``shares`` are (plan, attack): accuracy, 0.4 where nothing is said."""
+    measured, runs = [], {}
+    for plan, seeds in plans(SMALL).items():
+        for seed in range(seeds):
+            network = fine_tuned(SMALL, plan, seed)
+            runs[network.path] = SimpleNamespace(model_images=control, cpu_seconds=1.0)
+            for attack in COUNTS:
+                item = records(attack, (shares or {}).get((plan, attack), 0.4))
+                row = item.row(network.model, seed=seed, settings=network.settings)
+                measured.append(Measured(row=row, records=item))
+    runs[pretrained(SMALL, "simclr").path] = SimpleNamespace(model_images=workflow[0], cpu_seconds=1.0)
+    runs[fine_tuned(SMALL, Plan(model="simclr"), 0).path].model_images = workflow[1]
+    accuracies = dict.fromkeys((*PRETRAININGS, "random weights"), 0.5) | (by_model or {})
+    by_path = {
+        probes(SMALL, model, features).path: SimpleNamespace(
+            records={("last", "test"): [records(NATURAL, accuracies[model])] * 3}
+        )
+        for model, features in PROBES
+    }
+    work = SimpleNamespace(get=lambda network: runs[network.path])
+    results = Results(scale="small", work=work, measured=measured, by_path=by_path)
+    return [claim.judge(results).to_json() for claim in study_claims(SMALL)]
 
 
 def verdict(claims, *words):
@@ -77,10 +85,10 @@ def test_what_makes_no_difference_holds_nowhere_it_must():
 )
 def test_the_first_table_is_claimed_as_the_source_has_it(learnt, share, attack, claimed):
     """Half of the claim is enough; what is gained is the mean over three seeds."""
-    words = (f"{share:.0%} of the labels", f"({learnt}, {NAMES[attack]})")
-    more = judged({(Plan(model="simclr", share=share, learnt=learnt), attack): 0.4 + claimed / 100 + 0.05})
+    words = (f"{share:.0%} of the labels", f"({learnt}, {attack})")
+    more = judged({(Plan(model="simclr", share=share, images=learnt), attack): 0.4 + claimed / 100 + 0.05})
     assert verdict(more, *words) in ("holds", "undecided")
-    less = judged({(Plan(model="simclr", share=share, learnt=learnt), attack): 0.3})
+    less = judged({(Plan(model="simclr", share=share, images=learnt), attack): 0.3})
     assert verdict(less, *words) == "fails"
     evidence = next(claim["evidence"] for claim in more if all(word in claim["text"] for word in words))
     assert f"half of the claimed {claimed} points" in evidence
@@ -102,8 +110,8 @@ def test_the_workflow_s_cost_is_the_sum_of_its_runs():
 
 
 def test_nothing_is_as_robust_as_what_keeps_nothing():
-    control = Plan(model="no pretraining", moves="all")
-    plan = Plan(model="adversarial contrast", share=0.3, learnt=CLEAN)
+    control = Plan(model="no pretraining", trainable="all")
+    plan = Plan(model="adversarial contrast", share=0.3, images=CLEAN)
     fallen = judged({(control, STRONG): 0.0, (plan, STRONG): 0.0})
     assert verdict(fallen, "Adversarial contrastive pretraining is enough") == "undecided"
     below = judged({(control, STRONG): 0.4, (plan, STRONG): 0.1})
@@ -121,12 +129,12 @@ def test_fgsm_and_the_strong_attack_are_compared_on_the_same_images():
 
 @pytest.mark.parametrize(("share", "word"), [(0.75, "holds"), (0.66, "undecided"), (0.55, "fails")])
 def test_pretraining_is_real_if_the_whole_interval_is_15_points_above_random_weights(share, word):
-    claims = judged(probes={"simclr": share, "random weights": 0.5})
+    claims = judged(by_model={"simclr": share, "random weights": 0.5})
     assert verdict(claims, "linear probe", "as they are") == word
 
 
 def test_what_moves_decides_the_comparison_with_training_from_scratch():
-    moved = Plan(model="simclr", share=0.3, moves="all")
+    moved = Plan(model="simclr", share=0.3, trainable="all")
     for share, word in ((0.7, "holds"), (0.1, "fails")):
         claims = judged({(moved, STRONG): share})
         assert verdict(claims, "SimCLR, all layers moving", "autoattack") == word
@@ -138,11 +146,11 @@ def test_what_moves_decides_the_comparison_with_training_from_scratch():
     [
         (Plan(model="simclr", share=0.3), {0, 1, 2}),
         (Plan(model="adversarial contrast", share=0.3), {0}),
-        (Plan(model="no pretraining", moves="all"), {0, 1, 2}),
-        (Plan(model="no pretraining", moves="all", other=True), set()),
+        (Plan(model="no pretraining", trainable="all"), {0, 1, 2}),
+        (Plan(model="no pretraining", trainable="all", other=True), set()),
         (Plan(model="simclr", share=0.1), set()),
         (Plan(model="simclr", other=True), set()),
     ],
 )
 def test_the_strong_attack_is_run_where_something_is_compared(plan, seeds):
-    assert {seed for seed in range(3) if judged_strongly(plan, seed)} == seeds
+    assert {seed for seed in range(3) if attacked_strongly(plan, seed)} == seeds

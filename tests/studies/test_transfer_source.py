@@ -1,16 +1,28 @@
 """System C as data: the source's figures and settings, written out again here as literal numbers."""
 
 import itertools
+from types import SimpleNamespace
 
 import pytest
 
 from unfool.core.streams import Streams
 from unfool.models.network import Network
 from unfool.models.trunks import TrunkSpec
-from unfool.studies.transfer_measures import source_value
-from unfool.studies.transfer_networks import Plan, plans, pretraining
-from unfool.studies.transfer_scales import DEMO, FULL, PRETRAININGS, SHARES, SMALL
+from unfool.studies.transfer.networks import measured, plans, pretrained
+from unfool.studies.transfer.scales import DEMO, FULL, PRETRAININGS, PUBLISHED, SHARES, SMALL, Plan
 from unfool.training.trainable import frozen_parts
+
+
+def source_value(plan, attack):
+    """What stands beside a plan's row under an attack, a share."""
+    settings = plan.settings | ({"label_column": "label"} if plan.other else {})
+    row = SimpleNamespace(model=plan.model, attack=attack, settings=settings)
+    return PUBLISHED.of(row)
+
+
+def pretraining(scale, name):
+    return pretrained(scale, name).config
+
 
 CLEAN, FGSM = "clean images", "FGSM examples"
 
@@ -27,9 +39,9 @@ TABLE = {
 @pytest.mark.parametrize(("model", "share"), TABLE)
 def test_the_first_table_is_the_source_s(model, share):
     moves = "all" if model == "no pretraining" else "heads"
-    plan = {"model": model, "share": share, "moves": moves}
+    plan = {"model": model, "share": share, "trainable": moves}
     found = [
-        source_value(Plan(**plan, learnt=learnt), attack) for learnt in (CLEAN, FGSM) for attack in ("none", "fgsm")
+        source_value(Plan(**plan, images=images), attack) for images in (CLEAN, FGSM) for attack in ("none", "fgsm")
     ]
     assert tuple(found) == TABLE[model, share]
 
@@ -49,10 +61,10 @@ def test_the_second_table_is_the_source_s():
     "plan",
     [
         Plan(model="rotation", share=0.1),
-        Plan(model="rotation", share=0.3, learnt=CLEAN),
-        Plan(model="simclr", share=0.3, moves="all"),
+        Plan(model="rotation", share=0.3, images=CLEAN),
+        Plan(model="simclr", share=0.3, trainable="all"),
         Plan(model="simclr", share=1.0, other=True),
-        Plan(model="no pretraining", share=1.0, moves="all", other=True),
+        Plan(model="no pretraining", share=1.0, trainable="all", other=True),
     ],
 )
 def test_nothing_of_the_source_stands_beside_what_it_did_not_do(plan):
@@ -61,8 +73,8 @@ def test_nothing_of_the_source_stands_beside_what_it_did_not_do(plan):
 
 
 def test_it_attacked_with_fgsm_alone():
-    assert source_value(Plan(model="simclr"), "pgd") is None
-    assert source_value(Plan(model="simclr", share=0.3), "strong") is None
+    assert source_value(Plan(model="simclr"), "pgd-20") is None
+    assert source_value(Plan(model="simclr", share=0.3), "autoattack") is None
 
 
 def test_full_has_the_source_s_values():
@@ -76,7 +88,7 @@ def test_full_has_the_source_s_values():
         assert [after / before for before, after in itertools.pairwise(rates)] == pytest.approx([0.63] * 9)
         assert 0.008 < rates[-1] * 0.63 / rates[0] < 0.012
     for stage in (FULL.head, FULL.whole):
-        assert (stage["batch_size"], stage["epochs"]) == (128, 50)
+        assert (stage.batch_size, stage.epochs) == (128, 50)
     assert (FULL.perturb, FULL.threat, FULL.seeds) == ("fgsm", "linf:8/255", 3)
     contrast = pretraining(FULL, "simclr").stages[0].tasks["contrast"]
     assert contrast.settings.get("augmentation", "simclr") == "simclr"
@@ -85,12 +97,12 @@ def test_full_has_the_source_s_values():
 
 def test_small_is_what_was_asked_for():
     for stage in (SMALL.head, SMALL.whole):
-        assert stage["batch_size"] == 128
-        assert 0 < stage["steps"] <= 1000
-    assert SMALL.head["steps"] == SMALL.whole["steps"]
+        assert stage.batch_size == 128
+        assert 0 < stage.steps <= 1000
+    assert SMALL.head.steps == SMALL.whole.steps
     assert (SMALL.unlabelled, SMALL.data, SMALL.threat) == ("cifar100", "cifar10", "linf:8/255")
     assert SMALL.attacked >= 500
-    assert (SMALL.judged, SMALL.strong) == (200, "autoattack")
+    assert (SMALL.strongly, SMALL.strong) == (200, "autoattack")
 
 
 @pytest.mark.parametrize("scale", [DEMO, SMALL, FULL])
@@ -118,20 +130,20 @@ def test_every_cell_that_was_asked_for_is_there(scale):
     wanted = plans(scale)
     for name in PRETRAININGS:
         for share in (0.01, 0.1, 0.3, 1.0):
-            for learnt in (CLEAN, FGSM):
-                seeds = wanted[Plan(model=name, share=share, learnt=learnt, moves="heads")]
-                compared = name == "simclr" or (share, learnt) == (0.3, FGSM)
+            for images in (CLEAN, FGSM):
+                seeds = wanted[Plan(model=name, share=share, images=images, trainable="heads")]
+                compared = name == "simclr" or (share, images) == (0.3, FGSM)
                 assert seeds == (scale.seeds if compared else 1)
-    for learnt in (CLEAN, FGSM):
-        assert wanted[Plan(model="no pretraining", learnt=learnt, moves="all")] == scale.seeds
-        assert {plan.moves for plan in wanted if (plan.model, plan.learnt) == ("simclr", learnt)} == {
+    for images in (CLEAN, FGSM):
+        assert wanted[Plan(model="no pretraining", images=images, trainable="all")] == scale.seeds
+        assert {plan.trainable for plan in wanted if (plan.model, plan.images) == ("simclr", images)} == {
             "heads",
             *scale.policies,
         }
-    assert wanted[Plan(model="adversarial contrast", share=0.3, moves="all")] == 1
-    assert wanted[Plan(model="adversarial training, a quarter of the cost", moves="all")] == 1
+    assert wanted[Plan(model="adversarial contrast", share=0.3, trainable="all")] == 1
+    assert wanted[Plan(model="adversarial training, a quarter of the cost", trainable="all")] == 1
     assert {plan.model for plan in wanted if plan.other} == {"simclr", "no pretraining"}
-    paths = [plan.path for plan in wanted]
+    paths = [next(iter(measured(scale, plan, 0))).path for plan in wanted]
     assert len(set(paths)) == len(paths)
 
 

@@ -7,14 +7,18 @@ import json
 import pytest
 from rich.console import Console
 
-import unfool.studies.workspace as workspace_module
+import unfool.studies.framework.measurements as measurements_module
+import unfool.studies.framework.probes as probes_module
+import unfool.studies.framework.run as run_module
 from unfool.core.streams import Streams
 from unfool.data.catalog import open_table
 from unfool.evaluation.results_check import check_results
 from unfool.models.weights import load_network
-from unfool.studies import base, run_study, transfer_measures, transfer_networks
+from unfool.studies import run_study
 from unfool.studies.transfer import Transfer
-from unfool.studies.transfer_scales import DEMO, PRETRAININGS
+from unfool.studies.transfer.networks import fine_tuned, pretrained
+from unfool.studies.transfer.scales import DEMO, PRETRAININGS, Plan
+from unfool.training import ProbeSettings
 
 CLEAN, FGSM = "clean images", "FGSM examples"
 CONTROL, QUARTER = "no pretraining", "adversarial training, a quarter of the cost"
@@ -22,15 +26,15 @@ CONTROL, QUARTER = "no pretraining", "adversarial training, a quarter of the cos
 TINY = dataclasses.replace(
     DEMO,
     trunk={"name": "convnet", "stem": "strided", "widths": [4, 8, 8]},
-    pretrain={name: ({**stage, "epochs": 1},) for name, (stage,) in DEMO.pretrain.items()},
-    head={**DEMO.head, "steps": 2},
-    whole={**DEMO.whole, "steps": 2},
+    pretrain={name: (dataclasses.replace(stage, epochs=1),) for name, (stage,) in DEMO.pretrain.items()},
+    head=dataclasses.replace(DEMO.head, steps=2),
+    whole=dataclasses.replace(DEMO.whole, steps=2),
     policies=("after:4", "all"),
     attacked=12,
     pgd="pgd-2",
-    judged=6,
+    strongly=6,
     strong="apgd-ce:steps=3",
-    probe={"epochs": 2, "seeds": (0, 1)},
+    probe=ProbeSettings(epochs=2, seeds=(0, 1)),
 )
 
 
@@ -39,8 +43,7 @@ def finished(tmp_path_factory):
     out = tmp_path_factory.mktemp("study")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Transfer, "scales", {"tiny": TINY})
-        patch.setattr(workspace_module, "workers_for", lambda device, jobs: 1)
-        return out, run_study("transfer", "tiny", out, console=Console(file=io.StringIO())).to_json()
+        return out, run_study("transfer", "tiny", out, console=Console(file=io.StringIO()), workers=1).to_json()
 
 
 def only(rows, settings, **wanted):
@@ -85,17 +88,18 @@ def test_source_figures_stand_where_the_source_has_them(finished):
 
 def test_fine_tuning_starts_from_the_pretraining_and_moves_what_it_says(finished):
     out, _ = finished
-    began = load_network(out / "models" / "pretrained" / "simclr" / "weights.safetensors").state_dict()
+    began = load_network(out / "models" / pretrained(TINY, "simclr").path / "weights.safetensors").state_dict()
     moved = {}
-    for folder in ("FGSM-examples-heads", "FGSM-examples-after-4", "FGSM-examples-all"):
-        path = out / "models" / "simclr" / "30-percent" / folder / "0" / "weights.safetensors"
+    for trainable in ("heads", "after:4", "all"):
+        network = fine_tuned(TINY, Plan(model="simclr", share=0.3, trainable=trainable), 0)
+        path = out / "models" / network.path / "weights.safetensors"
         ended = load_network(path).state_dict()
-        moved[folder] = {
+        moved[trainable] = {
             name for name, value in began.items() if name.startswith("trunk") and (value != ended[name]).any()
         }
-    assert moved["FGSM-examples-heads"] == set()
-    assert 0 < len(moved["FGSM-examples-after-4"]) < len(moved["FGSM-examples-all"])
-    assert not any("stem" in name or "block1" in name for name in moved["FGSM-examples-after-4"])
+    assert moved["heads"] == set()
+    assert 0 < len(moved["after:4"]) < len(moved["all"])
+    assert not any("stem" in name or "block1" in name for name in moved["after:4"])
 
 
 def test_a_share_of_the_labels_is_drawn_from_the_training_images(finished):
@@ -126,7 +130,7 @@ def test_the_second_data_set_has_its_own_labels(finished):
     assert {(row["model"], row["attack"]) for row in rows} == {
         (model, attack) for model in ("simclr", CONTROL) for attack in ("none", "fgsm", "pgd-2")
     }
-    path = out / "models" / "simclr" / "other-data" / "100-percent" / "FGSM-examples-heads" / "0"
+    path = out / "models" / fine_tuned(TINY, Plan(model="simclr", other=True), 0).path
     assert load_network(path / "weights.safetensors").heads["labels"].description["outputs"] == 2
 
 
@@ -180,39 +184,9 @@ def test_asking_again_makes_nothing_again(finished, monkeypatch):
         raise AssertionError("a finished piece was made again")
 
     for name in ("craft", "judge"):
-        monkeypatch.setattr(workspace_module, name, never)
-    monkeypatch.setattr(transfer_measures, "probe", never)
-    monkeypatch.setattr(base, "write_page", lambda path, page: path)
+        monkeypatch.setattr(measurements_module, name, never)
+    monkeypatch.setattr(probes_module, "probe", never)
+    monkeypatch.setattr(run_module, "write_page", lambda path, page: path)
     monkeypatch.setattr(Transfer, "scales", {"tiny": TINY})
-    monkeypatch.setattr(workspace_module, "workers_for", lambda device, jobs: 1)
-    again = run_study("transfer", "tiny", out, console=Console(quiet=True)).to_json()
+    again = run_study("transfer", "tiny", out, console=Console(quiet=True), workers=1).to_json()
     assert {**again, "seconds": 0} == {**result, "seconds": 0}
-
-
-def test_work_is_shared_out_in_two_rounds(monkeypatch, tmp_path):
-    rounds = []
-
-    class Enough(BaseException):
-        pass
-
-    def run_jobs(given, place, console, workers):
-        rounds.append(given)
-        if len(rounds) == 2:
-            raise Enough
-
-    monkeypatch.setattr(Transfer, "scales", {"tiny": dataclasses.replace(TINY, seeds=3)})
-    monkeypatch.setattr(workspace_module, "workers_for", lambda device, jobs: 2)
-    monkeypatch.setattr(workspace_module, "run_jobs", run_jobs)
-    with pytest.raises(Enough):
-        run_study("transfer", "tiny", tmp_path / "out", console=Console(quiet=True)).to_json()
-    first, second = rounds
-    assert {job.args[1] for job in first if isinstance(job.args[1], str)} == set(PRETRAININGS)
-    pairs = [[pair for job in jobs if not isinstance(job.args[1], str) for pair in job.args[1]] for jobs in rounds]
-    assert {plan.model for plan, _ in pairs[0]} == {CONTROL}
-    assert not {plan.model for plan, _ in pairs[1]} & {CONTROL}
-    # no network is made by two processes at once, and none is left out
-    wanted = transfer_networks.plans(dataclasses.replace(TINY, seeds=3))
-    assert sorted(map(repr, pairs[0] + pairs[1])) == sorted(
-        repr((plan, seed)) for plan, seeds in wanted.items() for seed in range(seeds)
-    )
-    assert [plan.model for plan, _ in second[0].args[1]] == ["simclr", QUARTER]

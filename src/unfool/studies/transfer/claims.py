@@ -1,0 +1,238 @@
+"""The claims of system C, each under FGSM as its authors attacked, and again under the strong attack."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from unfool.evaluation import Records
+from unfool.evaluation.claims import UNDECIDED
+from unfool.studies.framework import Above, AtLeast, Below, Claim, Estimate, HalfOf, Results, Rule, counted, gain
+from unfool.studies.framework.gains import SAME_NETWORK
+from unfool.studies.transfer.networks import (
+    AS_THEY_ARE,
+    PROBES,
+    STANDARDISED,
+    WORKFLOW,
+    fine_tuned,
+    pretrained,
+    probes,
+    words,
+)
+from unfool.studies.transfer.scales import (
+    ADVERSARIAL,
+    CLEAN,
+    COMBINATION,
+    COMPARED,
+    CONTROL,
+    JIGSAW,
+    LEARNS_FROM,
+    QUARTER,
+    RANDOM,
+    ROTATION,
+    SHARES,
+    SIMCLR,
+    TABLE,
+    TASKS_TABLE,
+    Plan,
+    Scale,
+)
+
+NATURAL, FGSM = "none", "fgsm"
+PROBE_GAIN = 0.15
+"""What a linear probe of SimCLR's last stage must gain over random weights for the pretraining to count as real."""
+MARGINAL = 0.05
+"""A loss of clean accuracy that the source calls marginal: it has 68 % against 63 %."""
+FEW = min(SHARES)
+
+
+class _AsRobust(AtLeast):
+    """Says nothing where the network that is compared with keeps nothing."""
+
+    def verdict(self, estimate: Estimate) -> str:
+        return UNDECIDED if isinstance(estimate, _NothingLeft) else super().verdict(estimate)
+
+    def sentence(self, estimate: Estimate) -> str:
+        return f"{super().sentence(estimate)[:-1]}, undecided if supervised adversarial training keeps nothing."
+
+
+@dataclass(frozen=True, kw_only=True)
+class _NothingLeft(Estimate):
+    """A difference from a network that the attack left nothing of."""
+
+
+def study_claims(scale: Scale) -> Iterator[Claim]:
+    """The source's claims, then what its title and its discussion leave open."""
+    strong = scale.strong.partition(":")[0]
+
+    def claim(name: str, text: str, pair: tuple[Plan, Plan], attack: str, rule: Rule, *more: str) -> Claim:
+        alike = (pair[0].images,) if pair[0].images == pair[1].images else ()
+        told_under = ", ".join((*alike, *((attack,) if attack != NATURAL else ()), *more))
+        evidence = _compared(scale, pair, attack)
+        return Claim(
+            id=f"{name}-{told_under}".replace(" ", "-"), text=f"{text} ({told_under})", evidence=evidence, rule=rule
+        )
+
+    compared = {name: Plan(model=name, share=COMPARED) for name in (SIMCLR, JIGSAW, ROTATION, COMBINATION, ADVERSARIAL)}
+    clean = {name: replace(compared[name], images=CLEAN) for name in (SIMCLR, ADVERSARIAL)}
+    whole = {name: replace(compared[name], trainable="all") for name in (SIMCLR, ADVERSARIAL)}
+    control = Plan(model=CONTROL, trainable="all")
+    for images in LEARNS_FROM:
+        scratch = replace(control, images=images)
+        for attack, share in ((FGSM, 1.0), (strong, COMPARED)):
+            text = f"SimCLR pretraining and {share:.0%} of the labels are more robust than training from scratch"
+            pair = Plan(model=SIMCLR, share=share, images=images), scratch
+            yield claim(f"scratch-{share:g}", text, pair, attack, HalfOf(_source_gain(share, images)))
+        text = "SimCLR pretraining costs clean accuracy only marginally, against training from scratch"
+        yield claim("marginal", text, (Plan(model=SIMCLR, images=images), scratch), NATURAL, AtLeast(-MARGINAL))
+    text = f"{FEW:.0%} of the labels is enough: SimCLR pretraining with it is more robust than training from scratch"
+    pair = Plan(model=SIMCLR, share=FEW, images=CLEAN), replace(control, images=CLEAN)
+    yield claim("few-labels", text, pair, FGSM, HalfOf(_source_gain(FEW, CLEAN)))
+    for attack in (FGSM, strong):
+        for (better, title), worse in (((SIMCLR, "SimCLR"), JIGSAW), ((JIGSAW, "Jigsaw"), ROTATION)):
+            text = f"{title} pretraining is more robust than {worse} pretraining"
+            rule = HalfOf((TASKS_TABLE[better] - TASKS_TABLE[worse]) / 100)
+            yield claim(f"{better}-{worse}", text, (compared[better], compared[worse]), attack, rule)
+    text = "SimCLR and adversarial fine-tuning cost less than supervised adversarial training of as many steps"
+    yield Claim(id="cost", text=text, evidence=_cost(scale), rule=Below(1))
+    for name, text, pair in (
+        (
+            "cheaper",
+            "SimCLR and adversarial fine-tuning are more robust than adversarial training at a quarter of their cost",
+            (WORKFLOW, Plan(model=QUARTER, trainable="all")),
+        ),
+        (
+            "combination",
+            "SimCLR, rotation and jigsaw together are more robust than SimCLR alone",
+            (compared[COMBINATION], compared[SIMCLR]),
+        ),
+    ):
+        for attack in (FGSM, strong):
+            yield claim(name, text, pair, attack, Above(0))
+    text = "Adversarial contrastive pretraining is more robust than SimCLR, both fine-tuned on clean images"
+    yield claim("adversarial-contrast", text, (clean[ADVERSARIAL], clean[SIMCLR]), strong, Above(0))
+    text = (
+        "Adversarial contrastive pretraining is enough: fine-tuned on clean images it is as robust as supervised "
+        "adversarial training of as many steps"
+    )
+    yield claim("enough", text, (clean[ADVERSARIAL], control), strong, _AsRobust(0))
+    text = "SimCLR, all layers moving, is more robust with 30 % of the labels than training from scratch with all"
+    yield claim("all-layers-scratch", text, (whole[SIMCLR], control), strong, Above(0))
+    for name, title in ((SIMCLR, "SimCLR"), (ADVERSARIAL, "adversarial contrast")):
+        text = f"After {title}, moving all layers is more robust than the added layer alone"
+        yield claim(f"all-layers-{name}", text, (whole[name], compared[name]), strong, Above(0))
+    text = "On the second data set SimCLR pretraining is more robust than training from scratch"
+    yield claim("second-set", text, (Plan(model=SIMCLR, other=True), replace(control, other=True)), FGSM, Above(0))
+    text = f"FGSM alone overstates robustness: the same networks stand up to it more often than to {strong}"
+    yield Claim(id="overstates", text=text, evidence=_overstated(scale, compared[SIMCLR], strong), rule=Above(0))
+    for features in (AS_THEY_ARE, STANDARDISED):
+        text = (
+            f"A linear probe of SimCLR's stage last beats random weights by {100 * PROBE_GAIN:.0f} points ({features})"
+        )
+        yield Claim(
+            id=f"probe-{features.split()[1]}", text=text, evidence=_probed(scale, features), rule=AtLeast(PROBE_GAIN)
+        )
+
+
+def _source_gain(share: float, images: str) -> float:
+    """What the source's table has for SimCLR under FGSM less what it has for training from scratch."""
+    place = 2 * LEARNS_FROM.index(images) + 1
+    return (TABLE[SIMCLR, share][place] - TABLE[CONTROL, 1.0][place]) / 100
+
+
+def mean_accuracy(records: Sequence[Records]) -> float:
+    """The mean over seeds."""
+    return sum(item.accuracy for item in records) / len(records)
+
+
+def _name(plan: Plan) -> str:
+    settings = plan.settings
+    return f"{plan.model}, {settings['labels']} of the labels, {settings['moved']} on {settings['fine_tuned_on']}"
+
+
+def by_seed(results: Results, scale: Scale, plan: Plan, attack: str) -> dict[int, Records]:
+    """The records of a fine-tuned network under an attack, by seed."""
+    return results.by_seed(**{"label_column": None, **words(scale, plan)}, attack=attack)
+
+
+def _compared(scale: Scale, pair: tuple[Plan, Plan], attack: str) -> Callable[[Results], Estimate]:
+    """The difference of two networks, over the seeds that both were attacked with."""
+
+    def evidence(results: Results) -> Estimate:
+        ours, theirs = (by_seed(results, scale, plan, attack) for plan in pair)
+        seeds = sorted(set(ours) & set(theirs))
+        sides = [[ours[seed] for seed in seeds], [theirs[seed] for seed in seeds]]
+        estimate = gain(*sides)
+        under = "On clean images" if attack == NATURAL else f"Under {attack}"
+        several = "; one pretraining, several fine-tunings" if len(seeds) > 1 else ""
+        accuracies = "; ".join(
+            f"{_name(plan)} {100 * mean_accuracy(records):.1f} %" for plan, records in zip(pair, sides, strict=True)
+        )
+        detail = f"{under} ({sides[0][0].count} images{several}): {accuracies}; the difference"
+        if mean_accuracy(sides[1]) == 0:
+            estimate = _NothingLeft(**vars(estimate))
+        return replace(estimate, detail=detail)
+
+    return evidence
+
+
+def _cost(scale: Scale) -> Callable[[Results], Estimate]:
+    """The title's claim: what the source calls efficient, counted."""
+
+    def evidence(results: Results) -> Estimate:
+        specs = pretrained(scale, SIMCLR), fine_tuned(scale, WORKFLOW, 0)
+        control = fine_tuned(scale, Plan(model=CONTROL, trainable="all"), 0)
+        pretraining, tuning, whole = (results.run(spec) for spec in (*specs, control))
+        detail = (
+            f"Images through the network: {pretraining.model_images:,} in pretraining and {tuning.model_images:,} in "
+            f"fine-tuning, against {whole.model_images:,}. CPU seconds: {pretraining.cpu_seconds:.0f} and "
+            f"{tuning.cpu_seconds:.0f}, against {whole.cpu_seconds:.0f}: fine-tuning alone is what is saved, once a "
+            "pretrained trunk is at hand. The sum of images over those of supervised training"
+        )
+        return counted((pretraining.model_images + tuning.model_images) / whole.model_images, detail)
+
+    return evidence
+
+
+def _overstated(scale: Scale, plan: Plan, strong: str) -> Callable[[Results], Estimate]:
+    """FGSM and the strong attack on the same images of the same networks."""
+
+    def evidence(results: Results) -> Estimate:
+        strongly = by_seed(results, scale, plan, strong)
+        weakly = by_seed(results, scale, plan, FGSM)
+        some = [_restricted(weakly[seed], records.ids) for seed, records in strongly.items()]
+        estimate = gain(some, list(strongly.values()))
+        count = some[0].count
+        detail = f"{_name(plan)}, accuracy under FGSM minus that under {strong} on {count} images"
+        return replace(estimate, detail=detail, pair=SAME_NETWORK)
+
+    return evidence
+
+
+def _restricted(records: Records, ids: Sequence[int]) -> Records:
+    """The records of some of the images."""
+    place = {image: number for number, image in enumerate(records.ids)}
+    rows = [place[image] for image in ids]
+    parts = ("ids", "correct", "losses", "distances", "labels")
+    return replace(records, **{name: [getattr(records, name)[row] for row in rows] for name in parts})
+
+
+def probe_records(results: Results, scale: Scale, features: str) -> dict[str, list[Records]]:
+    """The probes of every trunk on these features, one record a seed."""
+    return {
+        model: results[probes(scale, model, features)].records["last", "test"]
+        for model, read in PROBES
+        if read == features
+    }
+
+
+def _probed(scale: Scale, features: str) -> Callable[[Results], Estimate]:
+    """Whether anything was learnt without labels at all."""
+
+    def evidence(results: Results) -> Estimate:
+        records = probe_records(results, scale, features)
+        listed = ", ".join(f"{name} {100 * mean_accuracy(items):.1f} %" for name, items in records.items())
+        detail = f"{listed}; SimCLR minus random weights (one pretraining, seeds of the probe)"
+        return replace(gain(records[SIMCLR], records[RANDOM]), detail=detail)
+
+    return evidence

@@ -1,0 +1,197 @@
+"""The study of system C: its table, charts and notes.
+
+The source pretrains on CIFAR-100 without labels, then trains one added layer on a share of CIFAR-10's labels, on clean
+images or on FGSM examples, and attacks with FGSM. This study repeats both of its tables, adds what its title and its
+discussion promise (a combination of tasks, further trainable layers, adversarial contrastive pretraining, a second data
+set, the cost), and attacks all of it more strongly too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from unfool.attacks import make_attack
+from unfool.evaluation.charts import Chart
+from unfool.report.curves import Curve
+from unfool.studies.framework import STUDIES, Claim, Measurement, NetworkSpec, Results, Study
+from unfool.studies.framework.charts import bars, lines, spread, training_costs
+from unfool.studies.transfer.claims import FGSM, NATURAL, by_seed, probe_records, study_claims
+from unfool.studies.transfer.networks import (
+    AS_THEY_ARE,
+    PROBES,
+    STANDARDISED,
+    WORKFLOW,
+    fine_tuned,
+    measured,
+    plans,
+    pretrained,
+    probes,
+)
+from unfool.studies.transfer.scales import (
+    ADVERSARIAL,
+    COMBINATION,
+    COMPARED,
+    CONTROL,
+    LEARNS_FROM,
+    PERTURBED,
+    PRETRAININGS,
+    PUBLISHED,
+    QUARTER,
+    SCALES,
+    SHARES,
+    SIMCLR,
+    TABLE,
+    TASKS_TABLE,
+    Plan,
+    Scale,
+    trained_part,
+)
+
+
+@STUDIES.add("transfer")
+class Transfer(Study[Scale]):
+    """System C, its two tables and what they left out."""
+
+    name = "transfer"
+    title = "Self-supervised transfer: robust with few labels?"
+    subtitle = (
+        "System C: a trunk is pretrained without labels, one layer is added and trained on a share of the labels. "
+        "Attacked as its authors did (FGSM), and by attacks that do not stop after one step."
+    )
+    scales = SCALES
+    published = PUBLISHED
+
+    def networks(self, scale: Scale) -> list[NetworkSpec]:
+        return [fine_tuned(scale, plan, seed) for plan, seeds in plans(scale).items() for seed in range(seeds)]
+
+    def measurements(self, scale: Scale, networks: Sequence[NetworkSpec]) -> list[Measurement]:
+        every = [(plan, seed) for plan, seeds in plans(scale).items() for seed in range(seeds)]
+        tuned = [item for plan, seed in every for item in measured(scale, plan, seed)]
+        return [*tuned, *(probes(scale, model, features) for model, features in PROBES)]
+
+    def claims(self, scale: Scale) -> Iterator[Claim]:
+        return study_claims(scale)
+
+    def curves(self, scale: Scale, results: Results) -> list[Curve]:
+        return [Curve(name, pretrained(scale, name).metrics(results.work)) for name in PRETRAININGS]
+
+    def charts(self, scale: Scale, results: Results) -> Iterator[Chart]:
+        """Labels against robustness, tasks, what is trainable, what is learnt without labels, and the cost."""
+        pgd, strong = (make_attack(attack, scale.threat).name for attack in (scale.pgd, scale.strong))
+
+        def share(place: object, plan: Plan, attack: str) -> list[object]:
+            return spread(place, list(by_seed(results, scale, plan, attack).values()))
+
+        for number, images in enumerate(LEARNS_FROM):
+            control = Plan(model=CONTROL, images=images, trainable="all")
+            series = {
+                f"{name}, FGSM": [
+                    share(100 * part, Plan(model=name, share=part, images=images), FGSM) for part in SHARES
+                ]
+                for name in PRETRAININGS
+            }
+            series[f"{CONTROL}, 100 %, FGSM"] = [share(100 * part, control, FGSM) for part in SHARES]
+            series["source: simclr, FGSM"] = [
+                [100 * part, TABLE[SIMCLR, part][2 * number + 1] / 100] for part in SHARES
+            ]
+            yield lines(
+                f"Labels against robustness, fine-tuned on {images}",
+                "share of the labels in %",
+                "accuracy under FGSM",
+                series,
+                "The added layer alone is fine-tuned; without pretraining all layers are, for as many steps, on all "
+                "labels. Bands: 95 % interval, or lowest to highest seed.",
+            )
+        compared = {name: Plan(model=name, share=COMPARED) for name in PRETRAININGS}
+        compared |= {name: Plan(model=name, trainable="all") for name in (CONTROL, QUARTER)}
+        series = {
+            attack: [share(name, plan, attack) for name, plan in compared.items()] for attack in (FGSM, pgd, strong)
+        }
+        series["source, FGSM"] = [[name, value / 100] for name, value in TASKS_TABLE.items()]
+        yield bars(
+            f"Pretraining tasks, fine-tuned on {PERTURBED}",
+            "pretraining",
+            "accuracy under attack",
+            series,
+            f"{COMPARED:.0%} of the labels and the added layer alone; the two without pretraining have all labels and "
+            "train all layers. Whiskers: 95 % interval, or lowest to highest seed.",
+        )
+        policies = [Plan(model=SIMCLR, share=COMPARED, trainable=trainable) for trainable in ("heads", *scale.policies)]
+        yield bars(
+            f"What moves in fine-tuning on {PERTURBED}",
+            "what moves",
+            "accuracy",
+            {
+                "clean" if attack == NATURAL else attack: [
+                    share(trained_part(plan.trainable), plan, attack) for plan in policies
+                ]
+                for attack in (NATURAL, FGSM, pgd, strong)
+            },
+            f"SimCLR, {COMPARED:.0%} of the labels.",
+        )
+        yield bars(
+            "What was learnt without labels",
+            "pretraining",
+            "accuracy",
+            {
+                features: [spread(name, items) for name, items in probe_records(results, scale, features).items()]
+                for features in (AS_THEY_ARE, STANDARDISED)
+            },
+            "A linear layer on the last stage of each frozen trunk, trained on all labels. Whiskers: lowest, highest.",
+        )
+        runs = {
+            "simclr: pretraining": pretrained(scale, SIMCLR),
+            "simclr: fine-tuning": fine_tuned(scale, WORKFLOW, 0),
+            f"{CONTROL}, as many steps": fine_tuned(scale, Plan(model=CONTROL, trainable="all"), 0),
+            QUARTER: fine_tuned(scale, Plan(model=QUARTER, trainable="all"), 0),
+        }
+        yield training_costs({name: results.run(spec).model_images for name, spec in runs.items()}, x="run")
+
+    def notes(self, scale: Scale, results: Results) -> Iterator[str]:
+        """Every deviation from the source, in words."""
+        head, whole = scale.head, scale.whole
+        length = f"{head.steps} steps" if head.steps else f"{head.epochs} epochs"
+        yield (
+            f"The source does not state its budget: {scale.threat} here. FGSM takes one step of that size; examples "
+            "for fine-tuning are made of each batch on the network as it is, those for testing on the network tested."
+        )
+        yield (
+            "The source trains the added prediction layer alone, and names other choices as future work: rows say what "
+            "moved. Without pretraining all layers move."
+        )
+        yield (
+            f"The source does not state optimizers or the decay of its learning rate. Fine-tuning: {head.optimizer} at "
+            f"{head.learning_rate} for the added layer, {whole.optimizer} at {whole.learning_rate} where more moves, "
+            f"{length} of {head.batch_size} images, alike for every share of the labels and without pretraining."
+        )
+        yield (
+            f"Linear probes read the trunk's last stage, for all training images of {scale.data}; random weights are "
+            "those that every pretraining begins with, and gain most where features are standardised first."
+        )
+        yield (
+            f"A seed draws the share of the labels, the added layer and the order of images; each pretraining is one "
+            f"run. {COMBINATION} is one stage with three losses of equal weight."
+        )
+        yield (
+            "Adversarial contrast is dual-stream as in ACL (Jiang et al., NeurIPS 2020): clean and perturbed views in "
+            "one loss each, with batch norm of their own; "
+            f"{scale.pretrain[ADVERSARIAL][0].perturb} within {scale.threat}. Fine-tuning on FGSM examples is its "
+            "linear-adversarial fine-tuning, with all layers moving its full-adversarial one; ACL's authors take PGD "
+            "examples for these."
+        )
+        yield (
+            f"{QUARTER.capitalize()}: all layers, {scale.fast}, for a quarter of the images through the network that "
+            "SimCLR and its fine-tuning on FGSM examples of all labels count together."
+        )
+        if results.scale != "full":
+            epochs = ", ".join(
+                f"{sum(stage.epochs for stage in scale.pretrain[name])} ({name})" for name in PRETRAININGS
+            )
+            yield (
+                f"Scale {results.scale}: {scale.words}, for the source's ResNet-18; {epochs} epochs of pretraining, "
+                f"for 100; {length}, for 50 epochs; rotation shows one drawn turn of an image, and bf16 training."
+            )
+            yield (
+                f"Attacks search in {scale.precision}; each success counted was confirmed in fp32, and what bf16 left "
+                "standing was finished in fp32."
+            )
