@@ -129,18 +129,24 @@ class NetworkSpec(Piece):
 
     def learns_from(self, work: Workspace) -> Images:
         """The images of the run, held-out ones included."""
-        config = self.config if isinstance(self.config, RunConfig) else self.config(work)
-        return self.images or Images(data=config.data, split="train", size=config.size)
+        size = self.config.size if isinstance(self.config, RunConfig) else 0
+        return self.images or Images(data=self.data, split="train", size=size)
 
     def cost(self, work: Workspace) -> float:
-        images = len(self.learns_from(work).table(work))
-        return training_images(self.run_config(work), images) if self.trained else 0
+        if not self.trained:
+            return 0
+        if not isinstance(self.config, RunConfig):
+            # How long it trains is only known when the networks before it are there; about as long as they took.
+            return sum(network.cost(work) for network in self.after)
+        return training_images(self.run_config(work), len(self.learns_from(work).table(work)))
 
     def exists(self, work: Workspace) -> bool | None:
         return None if not self.trained else (self.folder(work) / WEIGHTS).is_file()
 
     def make(self, work: Workspace) -> TrainedRun:
         """The finished run: trained, resumed or read; random weights cost nothing."""
+        if self.start is not None:
+            work.get(self.start)
         config = self.run_config(work)
         if not self.trained:
             if config.trunk is None:
