@@ -13,7 +13,7 @@ from typing import Any
 
 from unfool.cli.usage import parse
 from unfool.core.errors import INTERRUPTED, SpecError, UnfoolError, UnfoolWarning
-from unfool.core.plugins import load_plugin
+from unfool.core.plugins import load_plugin, plugin_files
 
 UNEXPECTED = 70
 """Exit code for a fault of the program itself (EX_SOFTWARE of sysexits.h)."""
@@ -28,15 +28,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     warnings. ``--plugin FILE``, also several times, loads a Python file that adds tasks, attacks, defenses, data sets,
     trunks or studies; UNFOOL_PLUGINS lists such files too.
     """
-    given = list(sys.argv[1:] if argv is None else argv)
-    debug = "--debug" in given or os.environ.get("UNFOOL_DEBUG") == "1"
+    words = list(sys.argv[1:] if argv is None else argv)
+    debug = "--debug" in words or os.environ.get("UNFOOL_DEBUG") == "1"
     for stream in (sys.stdout, sys.stderr):
         # A name that the terminal cannot show must not stop the work.
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
     with _one_line_warnings(debug):
         try:
-            arguments, plugins = _without_plugins([argument for argument in given if argument != "--debug"])
+            arguments, plugins = _without_plugins([argument for argument in words if argument != "--debug"])
             for path in plugins:
                 load_plugin(path)
             command = parse(arguments)
@@ -45,15 +45,20 @@ def main(argv: Sequence[str] | None = None) -> int:
             sys.stdout.flush()
             return 0
         except UnfoolError as error:
-            return _told(str(error), error.exit_code, debug)
+            return _report(str(error), error.exit_code, debug)
         except KeyboardInterrupt:
-            return _told("interrupted; run the same command again to resume", INTERRUPTED, debug)
+            return _report("interrupted; run the same command again to resume", INTERRUPTED, debug)
         except BrokenPipeError:
             _close_output()
             return BROKEN_PIPE
         except Exception as error:
+            theirs = _in_a_plugin(error)
+            if theirs is not None:
+                return _report(
+                    f"{theirs}: {type(error).__name__}: {error}; --debug shows where", SpecError.exit_code, debug
+                )
             fault = f"unexpected {type(error).__name__}: {error}; please report it with what --debug shows"
-            return _told(fault, UNEXPECTED, debug)
+            return _report(fault, UNEXPECTED, debug)
 
 
 def _without_plugins(arguments: list[str]) -> tuple[list[str], list[str]]:
@@ -73,14 +78,22 @@ def _without_plugins(arguments: list[str]) -> tuple[list[str], list[str]]:
     return kept, files
 
 
-def _told(message: str, code: int, debug: bool) -> int:
+def _in_a_plugin(error: Exception) -> str | None:
+    """The line of a user's own file that an error passed through last; None if it passed through none."""
+    files = {str(path) for path in plugin_files()}
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename in files]
+    return f"{frames[-1].filename}, line {frames[-1].lineno}" if frames else None
+
+
+def _report(message: str, code: int, debug: bool) -> int:
+    """Print what went wrong, with its traceback when debugging, and return the exit code."""
     if debug:
         traceback.print_exc()
-    _tell(message)
+    _print_line(message)
     return code
 
 
-def _tell(message: str) -> None:
+def _print_line(message: str) -> None:
     """One line on stderr, without anything that would steer a terminal."""
     shown = "".join(character if character.isprintable() else " " for character in message)
     print(f"unfool: {' '.join(shown.split())}", file=sys.stderr, flush=True)
@@ -94,7 +107,7 @@ def _one_line_warnings(debug: bool) -> Iterator[None]:
 
         def show(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
             if issubclass(category, UnfoolWarning):
-                _tell(f"warning: {message}")
+                _print_line(f"warning: {message}")
             else:
                 others(message, category, *where, **more)
 

@@ -108,9 +108,9 @@ class AuditCommand:
             )
         text = default_reversal(self.defense.defense, self.defense.preset, system)
         training = training_images(system, self.data.data, self.data.data_dir)
-        defense = open_defense(text, system, training, machine.seed)
-        if examples is None:
-            with progress_bar(stderr(), str(attack.threat)) as progress:
+        with progress_bar(stderr(), system.name) as progress:
+            defense = open_defense(text, system, training, machine.seed)
+            if examples is None:
                 examples = craft(
                     system.network,
                     table,
@@ -121,7 +121,8 @@ class AuditCommand:
                     batch_size=machine.batch_size,
                     progress=progress,
                 )
-        report = audit(defense, table, examples, batch_size=machine.batch_size or BATCH_SIZE, seed=machine.seed)
+            size = machine.batch_size or BATCH_SIZE
+            report = audit(defense, table, examples, batch_size=size, seed=machine.seed, progress=progress)
         results = {"defense": text, "attack": examples.attack, "threat": str(examples.threat), **report.to_json()}
         if self.out is not None:
             write_json(self.out, results)

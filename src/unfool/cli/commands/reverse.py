@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import tyro
 
@@ -22,11 +22,11 @@ _BATCH = 64
 
 @dataclass(frozen=True, kw_only=True)
 class ReverseCommand:
-    """Move image files down a pretext loss (the reverse attack), and show the prediction before and after.
+    """Purify image files by descending a pretext loss (the reverse attack), and show the predictions before and after.
 
     Each image is scaled to the size that the run was trained on, and its purified form is written as a PNG beside it,
-    or into --out. Whether a reversal makes a classifier harder to fool is another question: `unfool evaluate
-    --defense ... --adaptive` asks it.
+    or into --out. `unfool evaluate --defense ... --adaptive` measures whether a reversal makes a classifier harder to
+    fool.
     """
 
     system: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
@@ -60,8 +60,9 @@ class ReverseCommand:
         from unfool.cli.options.shared import DataOptions, ModelOptions
         from unfool.cli.parsing.defended import default_reversal, open_defense, training_images
         from unfool.cli.parsing.systems import open_system
-        from unfool.cli.printing import check_writable, print_json, print_lines
+        from unfool.cli.printing import check_writable, print_json, print_lines, stderr
         from unfool.core.files import atomic_path
+        from unfool.core.progress_display import progress_bar
         from unfool.evaluation.adaptive.purification import png, purification
 
         targets = self._targets()
@@ -72,20 +73,23 @@ class ReverseCommand:
         for target in targets:
             check_writable(target)
         column = system.images(DataOptions(images=1, data_dir=self.data_dir))[1] or table.label_column or ""
-        defense = open_defense(text, system, table, self.seed)
-        found: list[dict[str, Any]] = []
-        for images in loaded.split(_BATCH):
-            done = purification(defense, images)
-            for place in range(len(images)):
-                target = targets[len(found)]
-                with atomic_path(target) as temporary:
-                    temporary.write_bytes(png(done.images[place]))
-                told = {"image": str(self.images[len(found)]), "written": str(target)}
-                found.append(told | _seen(done, place, table.classes[column]))
+        results: list[ReversedImage] = []
+        with progress_bar(stderr(), system.name) as progress:
+            defense = open_defense(text, system, table, self.seed)
+            for images in loaded.split(_BATCH):
+                purified = purification(defense, images)
+                for row in range(len(images)):
+                    target = targets[len(results)]
+                    with atomic_path(target) as temporary:
+                        temporary.write_bytes(png(purified.images[row]))
+                    before, after = _predictions(purified, row, table.classes[column])
+                    path = self.images[len(results)]
+                    results.append(ReversedImage(image=str(path), written=str(target), before=before, after=after))
+                progress("", len(results), len(targets))
         if self.json:
-            print_json({"defense": text, "images": found})
+            print_json({"defense": text, "images": [result.to_json() for result in results]})
         else:
-            print_lines(_line(one) for one in found)
+            print_lines(result.line() for result in results)
 
     def _targets(self) -> list[Path]:
         """Where the purified images go; SpecError for no images, or two that would become one file."""
@@ -121,24 +125,49 @@ def read_image(path: Path, shape: tuple[int, int, int]) -> Tensor:
     return torch.from_numpy(pixels).float() / 255
 
 
-def _seen(done: Purification, place: int, names: Sequence[str]) -> dict[str, Any]:
-    """One image's prediction and pretext loss, before and after."""
+@dataclass(frozen=True, kw_only=True)
+class Prediction:
+    """The likeliest class of an image, and the image's pretext loss if the defense has a pretext task."""
+
+    name: str
+    probability: float
+    pretext_loss: float | None = None
+
+    def to_json(self) -> dict[str, str | float]:
+        loss = {} if self.pretext_loss is None else {"pretext_loss": self.pretext_loss}
+        return {"name": self.name, "probability": self.probability, **loss}
+
+    def __str__(self) -> str:
+        loss = "" if self.pretext_loss is None else f", pretext loss {self.pretext_loss:.3f}"
+        return f"{self.name} ({100 * self.probability:.1f} %){loss}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReversedImage:
+    """An image file, its purified form, and the predictions for both."""
+
+    image: str
+    written: str
+    before: Prediction
+    after: Prediction
+
+    def to_json(self) -> dict[str, object]:
+        """The JSON object that --json prints."""
+        shown = {"before": self.before.to_json(), "after": self.after.to_json()}
+        return {"image": self.image, "written": self.written, **shown}
+
+    def line(self) -> str:
+        """The line for a person."""
+        return f"{self.image}: {self.before} -> {self.after}; written to {self.written}"
+
+
+def _predictions(purified: Purification, row: int, names: Sequence[str]) -> tuple[Prediction, Prediction]:
+    """The predictions for one image, before and after."""
     from unfool.evaluation.adaptive.purification import top_classes
 
-    seen: dict[str, Any] = {
-        key: top_classes(probabilities[place], names)[0].to_json()
-        for key, probabilities in (("before", done.before), ("after", done.after))
-    }
-    if done.losses is not None:
-        for key, losses in zip(seen, done.losses, strict=True):
-            seen[key]["pretext_loss"] = round(float(losses[place]), 4)
-    return seen
-
-
-def _line(one: dict[str, Any]) -> str:
-    told = [
-        f"{when['name']} ({100 * when['probability']:.1f} %)"
-        + (f", pretext loss {when['pretext_loss']:.3f}" if "pretext_loss" in when else "")
-        for when in (one["before"], one["after"])
-    ]
-    return f"{one['image']}: {told[0]} -> {told[1]}; written to {one['written']}"
+    losses = [None, None] if purified.losses is None else [round(float(each[row]), 4) for each in purified.losses]
+    before, after = (top_classes(shares[row], names)[0] for shares in (purified.before, purified.after))
+    return (
+        Prediction(name=before.name, probability=before.probability, pretext_loss=losses[0]),
+        Prediction(name=after.name, probability=after.probability, pretext_loss=losses[1]),
+    )

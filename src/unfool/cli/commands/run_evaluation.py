@@ -47,9 +47,9 @@ def run_evaluation(command: EvaluateCommand) -> None:
     for examples in sets.values():
         system.check(examples.images)
     network, defense = system.network, with_preset(command.defense.defense, command.defense.preset)
-    if defense is not None:
-        network = open_defense(defense, system, training_images(system, data.data, data.data_dir), machine.seed)
     with progress_bar(stderr(), system.name) as progress:
+        if defense is not None:
+            network = open_defense(defense, system, training_images(system, data.data, data.data_dir), machine.seed)
         evaluation = evaluate(
             network,
             table,
@@ -100,8 +100,8 @@ def run_ladder(command: EvaluateCommand) -> None:
         check_writable(output.out)
     table, column = system.images(data)
     training = training_images(system, data.data, data.data_dir)
-    defense = open_defense(defense_text, system, training, machine.seed)
     with progress_bar(stderr(), system.name) as progress:
+        defense = open_defense(defense_text, system, training, machine.seed)
         result = ladder(
             defense,
             table,
