@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from pandas import DataFrame, Series, concat
 
 from unfool.core.errors import DataError
 from unfool.evaluation.results_check import PROTOCOLS
@@ -132,54 +134,67 @@ def study_tables(result: StudyResult) -> list[Table]:
     A row that names a ``panel`` (``ladder``, ``charts``) is shown there, and not here again.
     """
     rows = [row for row in result.rows if not row.panel]
-    names = system_names(result.rows)
-    everywhere = _shared_settings(rows, [])
-    return [
-        _table(data, [row for row in rows if row.data == data], names, everywhere)
-        for data in _unique(row.data for row in rows)
-    ]
+    if not rows:
+        return []
+    frame = _frame(rows, system_names(result.rows))
+    everywhere = _shared_settings(frame["settings"], [])
+    return [_table(str(data), part, everywhere) for data, part in frame.groupby("data", sort=False)]
 
 
-def _table(data: str, rows: list[Row], names: Mapping[str | None, str], everywhere: Mapping[str, Any]) -> Table:
-    attacked = [row for row in rows if row.protocol != "clean"]
-    clean = [row for row in rows if row.protocol == "clean"]
-    threats = _unique(row.threat or "" for row in attacked)
-    splits = _unique(row.split for row in rows)
+_SYSTEM = ["model", "defense", "split", "key"]
+"""Columns that tell the systems of one data set apart."""
+
+
+def _frame(rows: Sequence[Row], names: Mapping[str | None, str]) -> DataFrame:
+    """The rows as a pandas table; ``key`` is their settings as text, ``crafted_by`` whose examples a transfer row saw,
+    ``place`` numbers the systems in the order of their first rows."""
+    frame = DataFrame(
+        [
+            {
+                **{name: getattr(row, name) for name in _FIELDS},
+                "threat": row.threat or "",
+                "key": json.dumps(dict(row.settings), sort_keys=True, default=str),
+                "crafted_by": _crafted_by(row, names),
+                "cpu_seconds": row.cost.cpu_seconds,
+                "model_images": row.cost.model_images,
+            }
+            for row in rows
+        ]
+    )
+    numbers = {name: frame[name].astype(float) for name in ("source_value", "cpu_seconds", "model_images")}
+    return frame.assign(**numbers, place=frame.groupby(_SYSTEM, sort=False).ngroup())
+
+
+_FIELDS = (
+    *("model", "data", "split", "attack", "protocol", "defense", "settings"),
+    *("accuracy", "low", "high", "n", "source_value"),
+)
+
+
+def _table(data: str, frame: DataFrame, everywhere: Mapping[str, Any]) -> Table:
+    clean, attacked = frame[frame["protocol"] == "clean"], frame[frame["protocol"] != "clean"]
+    threats = list(attacked["threat"].unique())
+    splits = list(frame["split"].unique())
     split = next((name for name in REPORTING_SPLITS if name in splits), splits[0])
-    shared = _shared_settings(attacked or clean, clean)
-    models = _unique(row.model for row in rows)
-    identities = [_identity(row) for row in rows]
-
-    groups: dict[tuple[str, ...], list[Row]] = {}
-    for row in attacked:
-        threat = (row.threat or "") if len(threats) > 1 else ""
-        groups.setdefault((*_identity(row), row.protocol, _crafted_by(row, names), threat), []).append(row)
-    claimed: set[int] = set()
-    for members in groups.values():
-        natural = _natural_of(members[0], clean)
-        claimed.update(id(row) for row in natural)
-        members += natural
-    for row in clean:
-        if id(row) not in claimed:
-            groups.setdefault((*_identity(row), "clean", "", ""), []).append(row)
-
-    built: list[tuple[tuple[Any, ...], TableRow]] = []
-    for (model, defense, name, key, protocol, crafted_by, threat), members in groups.items():
-        settings, elsewhere = members[0].settings, "" if name == split else f"on the {name} split"
-        variant = _variant(settings, shared, defense, elsewhere)
-        label = ", ".join(part for part in (model, _variant(settings, everywhere, defense, elsewhere)) if part)
+    shared = _shared_settings((attacked if len(attacked) else clean)["settings"], clean["settings"])
+    models = list(frame["model"].unique())
+    built = []
+    for members in _groups(clean, attacked, several=len(threats) > 1):
+        first = members.iloc[0]
+        elsewhere = "" if first["split"] == split else f"on the {first['split']} split"
+        settings, defense = first["settings"], first["defense"]
+        label = [first["model"], _variant(settings, everywhere, defense, elsewhere)]
         row = TableRow(
-            model=model,
-            label=label,
-            variant=variant,
-            protocol=protocol,
-            crafted_by=crafted_by,
-            threat=threat,
+            model=first["model"],
+            label=", ".join(filter(None, label)),
+            variant=_variant(settings, shared, defense, elsewhere),
+            protocol=first["protocol"],
+            crafted_by=first["crafted_by"],
+            threat=first["threat"] if len(threats) > 1 and first["protocol"] != "clean" else "",
             cells=_cells(members),
         )
-        first = identities.index((model, defense, name, key))
-        order = (models.index(model), name != split, defense != "none", first, threat, PROTOCOLS.index(protocol))
-        built.append((order, row))
+        order = (models.index(row.model), first["split"] != split, defense != "none", first["place"], row.threat)
+        built.append(((*order, PROTOCOLS.index(row.protocol)), row))
     ordered = tuple(row for _, row in sorted(built, key=lambda pair: pair[0]))
     return Table(
         data=data,
@@ -189,20 +204,33 @@ def _table(data: str, rows: list[Row], names: Mapping[str | None, str], everywhe
         columns=_columns(ordered),
         rows=ordered,
         seeds=max(cell.seeds for row in ordered for cell in row.cells.values()),
-        source_decimals=_source_decimals(rows),
+        source_decimals=_source_decimals(frame["source_value"].dropna()),
     )
+
+
+def _groups(clean: DataFrame, attacked: DataFrame, several: bool) -> Iterator[DataFrame]:
+    """The rows of one line of the table each: attacked ones with the clean rows of their system, then clean ones of
+    systems that nobody attacked. With ``several`` threat models, each has its own lines."""
+    shown: set[Any] = set()
+    columns = [*_SYSTEM, "protocol", "crafted_by", *(["threat"] if several else [])]
+    for _, members in attacked.groupby(columns, sort=False):
+        natural = _natural_of(members.iloc[0], clean)
+        shown.update(natural.index)
+        yield concat([members, natural])
+    for _, members in clean[~clean.index.isin(shown)].groupby(_SYSTEM, sort=False):
+        yield members
 
 
 def _variant(settings: Mapping[str, Any], shared: Mapping[str, Any], defense: str, elsewhere: str) -> str:
     own = describe({name: value for name, value in settings.items() if name not in shared})
-    return ", ".join(part for part in ("" if defense == "none" else f"with {defense}", own, elsewhere) if part)
+    return ", ".join(filter(None, ["" if defense == "none" else f"with {defense}", own, elsewhere]))
 
 
-def _shared_settings(rows: Sequence[Row], clean: Sequence[Row]) -> dict[str, Any]:
+def _shared_settings(settings: Iterable[Mapping[str, Any]], clean: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     """What all attacked rows set alike and no clean row sets otherwise (a clean row may know nothing of an attack)."""
-    settings = [row.settings for row in rows] or [{}]
-    alike = {k: v for k, v in settings[0].items() if all(k in other and other[k] == v for other in settings)}
-    return {k: v for k, v in alike.items() if all(row.settings.get(k, v) == v for row in clean)}
+    first, *others = list(settings) or [{}]
+    alike = {k: v for k, v in first.items() if all(k in other and other[k] == v for other in others)}
+    return {k: v for k, v in alike.items() if all(other.get(k, v) == v for other in clean)}
 
 
 def _crafted_by(row: Row, names: Mapping[str | None, str]) -> str:
@@ -211,51 +239,53 @@ def _crafted_by(row: Row, names: Mapping[str | None, str]) -> str:
     return names.get(row.crafted_on, f"another system ({(row.crafted_on or '')[:8]})")
 
 
-def _identity(row: Row) -> tuple[str, str, str, str]:
-    return row.model, row.defense, row.split, json.dumps(dict(row.settings), sort_keys=True, default=str)
+_ABSENT = object()
 
 
-def _natural_of(attacked: Row, clean: Sequence[Row]) -> list[Row]:
+def _natural_of(attacked: Series, clean: DataFrame) -> DataFrame:
     """The clean rows of the same system: equal settings, else the closest whose settings the attacked row repeats."""
-    settings = attacked.settings
-    found: dict[str, list[Row]] = {}
-    for row in clean:
-        own = row.settings
-        same = all(getattr(row, name) == getattr(attacked, name) for name in ("model", "defense", "split"))
-        if same and all(key in settings and settings[key] == value for key, value in own.items()):
-            found.setdefault(_identity(row)[3], []).append(row)
-    return max(found.values(), key=lambda rows: len(rows[0].settings), default=[])
+    settings = attacked["settings"]
+    fitting = clean
+    for name in ("model", "defense", "split"):
+        fitting = fitting[fitting[name] == attacked[name]]
+    repeated = [all(settings.get(key, _ABSENT) == value for key, value in own.items()) for own in fitting["settings"]]
+    fitting = fitting[repeated]
+    if fitting.empty:
+        return fitting
+    closest = max(fitting["key"].unique(), key=lambda key: len(json.loads(key)))
+    return fitting[fitting["key"] == closest]
 
 
-def _cells(rows: Sequence[Row]) -> dict[str, Cell]:
+def _cells(members: DataFrame) -> dict[str, Cell]:
+    """One cell for each attack, over the training seeds."""
     cells = {}
-    for attack in sorted({row.attack for row in rows}, key=strength):
-        members = [row for row in rows if row.attack == attack]
-        sources = {row.source_value for row in members if row.source_value is not None}
+    for attack in sorted(members["attack"].unique(), key=strength):
+        seeds = members[members["attack"] == attack]
+        first = seeds.iloc[0]
+        sources = seeds["source_value"].dropna().unique()
         if len(sources) > 1:
-            what = f"{members[0].model} under {attack} on {members[0].data}"
-            raise DataError(f"the seeds of {what} cite different source values {sorted(sources)}; cite one")
-        shares = [row.accuracy for row in members]
-        alone = len(members) == 1
+            what = f"{first['model']} under {attack} on {first['data']}"
+            raise DataError(f"the seeds of {what} cite different source values {sorted(sources.tolist())}; cite one")
+        shares = seeds["accuracy"]
+        alone = len(seeds) == 1
         cells[attack] = Cell(
             attack=attack,
-            protocol=members[0].protocol,
-            accuracy=shares[0] if alone else sum(shares) / len(shares),
-            low=members[0].low if alone else min(shares),
-            high=members[0].high if alone else max(shares),
-            seeds=len(members),
-            images=members[0].n,
-            source_value=next(iter(sources), None),
-            cpu_seconds=_mean_cost(members, "cpu_seconds"),
-            model_images=_mean_cost(members, "model_images"),
+            protocol=first["protocol"],
+            accuracy=float(shares.mean()),
+            low=float(first["low"] if alone else shares.min()),
+            high=float(first["high"] if alone else shares.max()),
+            seeds=len(seeds),
+            images=int(first["n"]),
+            source_value=float(sources[0]) if len(sources) else None,
+            cpu_seconds=_mean(seeds["cpu_seconds"]),
+            model_images=_mean(seeds["model_images"]),
         )
     return cells
 
 
-def _mean_cost(rows: Sequence[Row], name: str) -> float | None:
-    costs = [getattr(row.cost, name) for row in rows]
-    known = [float(cost) for cost in costs if cost is not None]
-    return sum(known) / len(known) if known else None
+def _mean(values: Series) -> float | None:
+    """The mean of the known values; None if there are none."""
+    return float(values.mean()) if values.notna().any() else None
 
 
 def _columns(rows: Sequence[TableRow]) -> tuple[Column, ...]:
@@ -269,11 +299,7 @@ def _columns(rows: Sequence[TableRow]) -> tuple[Column, ...]:
     return tuple(columns)
 
 
-def _source_decimals(rows: Iterable[Row]) -> int:
+def _source_decimals(values: Iterable[float]) -> int:
     """Decimals that print every source value in percent as the source did, two at the most."""
-    values = [100.0 * row.source_value for row in rows if row.source_value is not None]
-    return next((places for places in (0, 1) if all(abs(v - round(v, places)) < 1e-6 for v in values)), 2)
-
-
-def _unique(items: Iterable[str]) -> list[str]:
-    return list(dict.fromkeys(items))
+    percent = [100.0 * value for value in values]
+    return next((places for places in (0, 1) if all(abs(v - round(v, places)) < 1e-6 for v in percent)), 2)

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from statistics import NormalDist
 
 import numpy as np
-from scipy.special import bdtr
 
 from unfool.core.errors import SpecError
 
@@ -20,14 +17,11 @@ def wilson(correct: int, total: int, confidence: float = 0.95) -> tuple[float, f
     if not 0 <= correct <= total or total < 1:
         raise SpecError(f"{correct} correct of {total} images is no share; give 0 ≤ correct ≤ total and total ≥ 1")
     check_confidence(confidence)
-    z = NormalDist().inv_cdf(0.5 + confidence / 2)
-    share = correct / total
-    centre = share + z * z / (2 * total)
-    half = z * math.sqrt(share * (1 - share) / total + z * z / (4 * total * total))
-    scale = 1 + z * z / total
-    low, high = (centre - half) / scale, (centre + half) / scale
+    from scipy.stats import binomtest  # takes as long to import as all else here
+
+    low, high = binomtest(correct, total).proportion_ci(confidence, method="wilson")
     # Rounding must not leave an end point a hair inside what was observed.
-    return (0.0 if correct == 0 else max(0.0, low)), (1.0 if correct == total else min(1.0, high))
+    return min(float(low), correct / total), max(float(high), correct / total)
 
 
 def check_confidence(confidence: float) -> None:
@@ -40,11 +34,14 @@ def mcnemar(only_first: int, only_second: int) -> float:
     """McNemar's two-sided p-value that two models are equally accurate, from the images that one alone gets right.
 
     McNemar 1947 in its exact form: of the images on which the two disagree, each is the first's with probability 1/2,
-    so that the smaller count is binomial. Raises SpecError for negative counts.
+    so that the count is binomial. Raises SpecError for negative counts.
     """
     if min(only_first, only_second) < 0:
         raise SpecError(f"{only_first} and {only_second} are no counts of images; give whole numbers of 0 or more")
-    return min(1.0, 2.0 * float(bdtr(min(only_first, only_second), only_first + only_second, 0.5)))
+    from scipy.stats import binomtest  # as above
+
+    disagreements = only_first + only_second
+    return float(binomtest(only_first, disagreements).pvalue) if disagreements else 1.0
 
 
 def paired_bootstrap(
