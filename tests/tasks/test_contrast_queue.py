@@ -18,7 +18,8 @@ def make_bound(**values):
     task = make_task("contrast", {"size": 5, "negatives": "queue", "bank": 30, "temperature": 0.3, **values})
     network = Network.build(TrunkSpec(name="convnet", widths=(3, 4, 6)), {}, normalisation="none").eval()
     task.bind(network, "contrast", {}, Streams(0))
-    return task.train(), network
+    task.learning = True
+    return task, network
 
 
 def make_batch(first=0, count=4):
@@ -71,7 +72,8 @@ def test_a_queue_gets_no_gradient_and_moves_the_loss():
 @settings(max_examples=20, deadline=None)
 @given(rows=st.integers(1, 20), sizes=st.lists(st.integers(1, 7), min_size=1, max_size=5))
 def test_the_queue_keeps_the_most_recent_rows(rows, sizes):
-    task = make_task("contrast", {"size": 3, "negatives": "queue", "bank": rows}).train()
+    task = make_task("contrast", {"size": 3, "negatives": "queue", "bank": rows})
+    task.learning = True
     task.head = torch.nn.Identity()
     kept, number = [], 0
     for size in sizes:
@@ -86,13 +88,13 @@ def test_the_queue_keeps_the_most_recent_rows(rows, sizes):
     assert not task.bank[len(kept) :].any()
 
 
-def test_only_a_training_step_is_remembered_and_only_once():
+def test_only_what_is_learnt_from_is_remembered_and_only_once():
     task, network = make_bound()
-    task.eval()
+    task.learning = False
     step(task, network, make_batch())
     task.after_step()
     assert not task.bank.any()
-    task.train()
+    task.learning = True
     step(task, network, make_batch(4))
     _, z = step(task, network, make_batch())
     task.after_step()

@@ -122,6 +122,7 @@ def test_the_loss_is_the_papers_with_a_saturation_free_generator(masks):
 def test_the_discriminator_learns_regions_from_the_fillings_that_the_generator_learnt_from():
     task, network = make_bound(masks=2)
     task.train()
+    task.learning = True
     views = task.views(make_batch(), Streams(4))
     outputs = outputs_of(network, views).detach()
     task.losses(outputs, views)
@@ -132,13 +133,14 @@ def test_the_discriminator_learns_regions_from_the_fillings_that_the_generator_l
     real, fake = (torch.sigmoid(task.head.discriminator(x)[:, 0]).double() for x in (views.targets.pixels, fillings))
     expected = (-real.log() - (1 - fake).log()).view(2, COUNT).mean(0)
     torch.testing.assert_close(losses.double(), expected, atol=1e-5, rtol=0)
-    with pytest.raises(SpecError, match="compute losses in train mode first"):
+    with pytest.raises(SpecError, match="compute losses that are learnt from first"):
         task.turn_losses("discriminator")
 
 
 def test_each_loss_moves_its_own_side_alone():
     task, network = make_bound(lambda_adv=1.0)
     network.train(), task.train()
+    task.learning = True
     losses_of(task, network, make_batch(), Streams(4)).sum().backward()
     own = {id(parameter) for parameter in task.optimizers["discriminator"].parameters}
     assert own == {id(parameter) for parameter in task.head.discriminator.parameters()}
@@ -151,7 +153,7 @@ def test_each_loss_moves_its_own_side_alone():
 def test_crafting_leaves_nothing_for_the_discriminator():
     task, network = make_bound()
     losses_of(task, network, make_batch(), Streams(4))
-    with pytest.raises(SpecError, match="train mode"):
+    with pytest.raises(SpecError, match="learnt from first"):
         task.turn_losses("discriminator")
 
 

@@ -108,9 +108,9 @@ def test_a_step_is_the_literal_loop(adversarial, statistics, views, decay):
 def test_of_one_view_only_the_first_moves_and_it_stays_in_the_ball(threat, count):
     tasks = {"labels": labels(augmentation="simclr", views=count), "contrast": contrast(views=count)}
     made = make_stage(stage(tasks, perturb="pgd-3", adversarial="one-view", threat=threat))
-    (group,) = made._shown(make_table().batch(torch.arange(8)), Streams(0))
-    clean, moved = group.clean["contrast"].images, group.moved["contrast"].images
-    assert group.moved["labels"].images.shape == clean.shape
+    (group,) = made._view_pairs(make_table().batch(torch.arange(8)), Streams(0))
+    clean, moved = group.clean["contrast"].images, group.perturbed["contrast"].images
+    assert group.perturbed["labels"].images.shape == clean.shape
     shift = (moved - clean).unflatten(0, (count, 8))
     assert not shift[1:].any()
     length = shift[0].abs().amax((1, 2, 3)) if threat.startswith("linf") else shift[0].flatten(1).norm(dim=1)
@@ -143,7 +143,7 @@ def test_no_image_goes_through_the_network_more_often_than_it_must(adversarial, 
 def test_crafting_moves_neither_set_of_statistics(adversarial, statistics):
     made = make_stage(stage({"contrast": contrast()}, perturb="pgd-2", adversarial=adversarial, statistics=statistics))
     before = copy.deepcopy(made.state_dict())
-    list(made._shown(make_table().batch(torch.arange(8)), Streams(0)))
+    list(made._view_pairs(make_table().batch(torch.arange(8)), Streams(0)))
     assert all(torch.equal(value, before[name]) for name, value in made.state_dict().items())
     assert all(parameter.grad is None for parameter in made.parameters())
 
@@ -210,11 +210,11 @@ def test_only_the_task_whose_augmentation_decays_is_reweighted():
     tasks = {"contrast": contrast(decay=2), "other": contrast()}
     made, batch = in_double(stage(tasks, perturb=ZERO, adversarial="dual-stream"))
     made.at(0.5)
-    (decayed, steady) = made._shown(batch, Streams(0))
+    (decayed, steady) = made._view_pairs(batch, Streams(0))
     with torch.no_grad():
         for group, name, shares in ((decayed, "contrast", (1 / 3, 2 / 3)), (steady, "other", (1 / 2, 1 / 2))):
-            clean, moved = made.adversary.features(group, made._outputs)
-            views = group.moved[name]
+            clean, moved = made.adversary.features(group, made._trunk)
+            views = group.perturbed[name]
             parts = [made.tasks[name].losses(found["last"], views) for found in (clean, moved)]
             expected = shares[0] * parts[0] + shares[1] * parts[1]
             torch.testing.assert_close(made.adversary.losses(name, clean, moved, views), expected)
@@ -232,9 +232,9 @@ def test_a_run_weakens_the_augmentation_as_it_goes(tmp_path, monkeypatch):
     [
         ({"adversarial": "one-view"}, "set perturb"),
         ({"adversarial": "dual-stream"}, "set perturb"),
-        ({"statistics": "separate"}, "one-view or dual-stream"),
-        ({"statistics": "separate", "perturb": "pgd-2"}, "one-view or dual-stream"),
-        ({"statistics": "separate", "perturb": "pgd-2", "adversarial": "trades"}, "one-view or dual-stream"),
+        ({"statistics": "separate"}, "dual-stream, one-view"),
+        ({"statistics": "separate", "perturb": "pgd-2"}, "dual-stream, one-view"),
+        ({"statistics": "separate", "perturb": "pgd-2", "adversarial": "trades"}, "dual-stream, one-view"),
         ({"statistics": "own"}, "separate"),
     ],
 )

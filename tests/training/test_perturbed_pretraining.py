@@ -42,17 +42,17 @@ def test_views_climb_the_task_s_own_loss_inside_the_ball(name, values, start):
     made = make_stage(
         stage({name: pretext(name, values)}, perturb=f"pgd-5:{start},step_size=0.004", threat="linf:0.02")
     )
-    (group,) = made._shown(make_table(count=24).batch(torch.arange(24)), Streams(3))
-    clean, moved = group.clean[name].images, group.moved[name].images
+    (group,) = made._view_pairs(make_table(count=24).batch(torch.arange(24)), Streams(3))
+    clean, moved = group.clean[name].images, group.perturbed[name].images
     assert float((moved - clean).abs().max()) <= 0.02 + 1e-6
     assert ((moved - clean).flatten(1).abs().amax(1) > 0.01).all()
     assert 0.0 <= float(moved.min()) <= float(moved.max()) <= 1.0
     made.eval()
-    easier, harder = losses_on(made, group.clean)[name], losses_on(made, group.moved)[name]
+    easier, harder = losses_on(made, group.clean)[name], losses_on(made, group.perturbed)[name]
     assert harder.mean() > easier.mean()
     # The climb is on this network's own loss: a network of another seed is hurt less.
     other = make_stage(stage({name: pretext(name, values)}), seed=1).eval()
-    strange = (losses_on(other, group.moved)[name] - losses_on(other, group.clean)[name]).mean()
+    strange = (losses_on(other, group.perturbed)[name] - losses_on(other, group.clean)[name]).mean()
     assert (harder - easier).mean() > strange
 
 
@@ -61,7 +61,7 @@ def test_views_climb_the_task_s_own_loss_inside_the_ball(name, values, start):
 def test_crafting_leaves_weights_statistics_modes_and_queue_as_they_were(name, values, start):
     made = make_stage(stage({name: pretext(name, values)}, perturb=f"pgd-2:{start},step_size=8/255"))
     before = copy.deepcopy(made.state_dict())
-    list(made._shown(make_table().batch(torch.arange(8)), Streams(0)))
+    list(made._view_pairs(make_table().batch(torch.arange(8)), Streams(0)))
     after = made.state_dict()
     assert all(torch.equal(value, after[key]) for key, value in before.items())
     assert all(part.training for part in made.modules())
@@ -71,11 +71,11 @@ def test_crafting_leaves_weights_statistics_modes_and_queue_as_they_were(name, v
 def test_tasks_together_climb_their_weighted_sum():
     tasks = {name: pretext(name, {}, weight=0.5 + number) for number, name in enumerate(PRETEXT)}
     made = make_stage(stage(tasks, perturb="pgd-3", threat="linf:0.02"))
-    groups = list(made._shown(make_table().batch(torch.arange(12)), Streams(0)))
-    assert sorted(name for group in groups for name in group.moved) == sorted(PRETEXT)
+    groups = list(made._view_pairs(make_table().batch(torch.arange(12)), Streams(0)))
+    assert sorted(name for group in groups for name in group.perturbed) == sorted(PRETEXT)
     made.eval()
     for group in groups:
-        totals = [made.total(losses_on(made, views)) for views in (group.clean, group.moved)]
+        totals = [made.total(losses_on(made, views)) for views in (group.clean, group.perturbed)]
         assert totals[1] > totals[0]
 
 
@@ -87,6 +87,6 @@ def test_the_start_is_what_was_asked_for():
         found = seen.setdefault(start, [])
         entry = made.network.trunk.parts["stem"]
         entry.register_forward_pre_hook(lambda _, args, found=found: found.append(args[0].detach()))
-        (group,) = made._shown(make_table().batch(torch.arange(8)), Streams(0))
+        (group,) = made._view_pairs(make_table().batch(torch.arange(8)), Streams(0))
         clean = (group.clean["rotation"].images - made.network.mean) / made.network.std
         assert torch.equal(found[0], clean) == (start == "false")

@@ -21,16 +21,16 @@ def test_the_gradient_is_that_at_the_perturbed_weights(adversarial):
     made, batch, _ = in_double(stage(PLAIN, awp=gamma, **settings))
     # The same stage without the perturbation; its weights are moved by hand. Crafting is the same: it came first.
     literal = make_stage(stage(PLAIN, **settings)).double()
-    shown = list(literal._shown(batch, Streams(5)))
+    shown = list(literal._view_pairs(batch, Streams(5)))
     fixed = copy.deepcopy(dict(literal.named_buffers()))
     weights = [parameter for parameter in literal.parameters() if parameter.ndim > 1]
     for weight, gradient in zip(
-        weights, torch.autograd.grad(literal.total(literal._read(shown)[0]), weights), strict=True
+        weights, torch.autograd.grad(literal.total(literal._losses_and_scores(shown)[0]), weights), strict=True
     ):
         weight.data += gamma * weight.norm().detach() / gradient.norm() * gradient
     for name, buffer in literal.named_buffers():
         buffer.copy_(fixed[name])
-    expected = literal.total(literal._read(shown)[0])
+    expected = literal.total(literal._losses_and_scores(shown)[0])
     expected.backward()
 
     before = copy.deepcopy(made.network.state_dict())

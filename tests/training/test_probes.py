@@ -28,7 +28,9 @@ STAGES = ["stem", "block1", "block2", "block3", "last"]
 def make_network(**trunk):
     """A network with statistics and heads of its own, as after training."""
     heads = {"rotation": {"kind": "linear", "outputs": 4}}
-    network = Network.build(TrunkSpec.from_dict({**TRUNK, **trunk}), heads, streams=Streams(4))
+    network = Network.build(
+        TrunkSpec.from_dict(trunk if "name" in trunk else {**TRUNK, **trunk}), heads, streams=Streams(4)
+    )
     for number, part in enumerate(network.modules()):
         if isinstance(part, torch.nn.BatchNorm2d):
             ids = torch.arange(part.num_features)
@@ -112,7 +114,7 @@ def bins(size, side):
 
 
 def test_features_are_averages_of_the_stages_in_eval_mode():
-    network = make_network(name="vgg16", width=1 / 16, widths=None).train()
+    network = make_network(name="vgg16", width=1 / 16).train()
     table = make_table(6, side=48)
     sides = {"pool1": 10, "pool2": 5, "pool5": 1, "last": 1}
     found = cached(network, {"train": table}, list(sides), column="label", memory=1)["train"]
@@ -237,7 +239,7 @@ def test_the_label_column_can_be_chosen(network, train, test):
 
 def test_published_stages_are_the_default():
     table = make_table(8, side=32)
-    result = quick(make_network(name="vgg16", width=1 / 64, widths=None), table, table)
+    result = quick(make_network(name="vgg16", width=1 / 64), table, table)
     assert result.stages == ("pool1", "pool2", "pool3", "pool4", "pool5")
     inputs = [result.of(stage).head.description["inputs"] for stage in result.stages]
     assert inputs == [100, 50, 16, 32, 8]

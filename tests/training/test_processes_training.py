@@ -12,9 +12,10 @@ import torch
 from tiny_runs import make_table
 from two_processes import NORMED, REFUSED, RUNS, STILL, found, joint_stage
 
+from unfool.core.processes import joint_batch, joint_rank_and_world_size
 from unfool.core.streams import Streams
 from unfool.models.weights import load_tensors
-from unfool.tasks.gather import gathered, joint_batch, joint_rank_and_world_size, own_rows
+from unfool.tasks.gather import gathered, own_rows
 from unfool.training import open_run, train
 
 

@@ -173,7 +173,7 @@ def test_perturbed_views_climb_the_stage_s_loss_inside_the_ball(precision):
     assert 0.0 <= float(final.min()) <= float(final.max()) <= 1.0
     assert not final.requires_grad
     plain = make_stage(stage(tasks, precision=precision))
-    made.network.eval(), plain.network.eval()
+    made.eval(), plain.eval()
     harder = made.total(made(batch, Streams(0))[0])
     easier = plain.total(plain(batch, Streams(0))[0])
     assert harder > easier

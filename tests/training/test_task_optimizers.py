@@ -144,7 +144,7 @@ def test_what_a_dual_stream_leaves_to_learn_from_is_of_the_moved_views():
     def features(group, outputs):
         found = own(group, outputs)
         seen.update(
-            {name: (views, *(part[views.stage].detach() for part in found)) for name, views in group.moved.items()}
+            {name: (views, *(part[views.stage].detach() for part in found)) for name, views in group.perturbed.items()}
         )
         return found
 

@@ -17,13 +17,13 @@ from tiny_runs import TRUNK, contrast, inpainting, labels, make_table, run, stag
 
 from unfool.cli import main as cli
 from unfool.core.errors import UnfoolError
+from unfool.core.processes import joint_batch
 from unfool.core.streams import Streams
 from unfool.models.network import Network
+from unfool.models.norms import bank_norms
 from unfool.models.trunks import TrunkSpec
 from unfool.models.weights import save_tensors
-from unfool.tasks.gather import joint_batch
 from unfool.training import train
-from unfool.training.joint_norm import share_statistics
 from unfool.training.processes import make_accelerator
 from unfool.training.stage import Stage
 
@@ -99,7 +99,7 @@ def joint_losses(out, number):
     rows = torch.arange(COUNT).chunk(2)[number]
     for name in STILL | NORMED:
         made, batch = joint_stage(name)
-        share_statistics(made.network)
+        bank_norms(made.network)
         wrapped = accelerator.prepare(made)
         with joint_batch():
             losses, _ = wrapped(batch.rows(rows), Streams(3))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -124,13 +124,15 @@ class Views:
         count: V, the number of views of an image.
         targets: Whatever the task's loss needs, fixed before the network runs.
         stage: The trunk stage whose features the task reads.
+        tiles: Whether each view is a tile of an image, and no whole one.
     """
 
     images: Tensor
     count: int = 1
     targets: Any = None
     stage: str = "last"
+    tiles: bool = False
 
     def with_images(self, images: Tensor) -> Views:
-        """The same views with moved pixels."""
-        return Views(images=images, count=self.count, targets=self.targets, stage=self.stage)
+        """The same views with other pixels."""
+        return replace(self, images=images)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from unfool.core.errors import SpecError
 from unfool.core.spec import unknown
 from unfool.models.network import Network
+from unfool.models.norms import plain_norms
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
@@ -41,6 +42,7 @@ def search_copy(module: Module, *, fold: bool = True, channels_last: bool = True
         ) from error
     for parameter in twin.parameters():
         parameter.requires_grad_(False)
+    plain_norms(twin)
     if fold:
         _fold(twin)
     if dtype == "bf16":

@@ -48,16 +48,3 @@ def frozen_eval(module: nn.Module) -> Iterator[None]:
         torch.random.set_rng_state(cpu)
         if cuda is not None:
             torch.cuda.set_rng_state_all(cuda)
-
-
-@contextmanager
-def running_statistics(module: nn.Module) -> Iterator[None]:
-    """Inside: batch norms normalise by their running statistics, as in eval mode; everything else keeps its mode."""
-    norms = [(part, part.training) for part in module.modules() if isinstance(part, nn.modules.batchnorm._BatchNorm)]
-    try:
-        for norm, _ in norms:
-            norm.training = False
-        yield
-    finally:
-        for norm, mode in norms:
-            norm.training = mode

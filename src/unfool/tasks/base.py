@@ -51,6 +51,9 @@ class Task(nn.Module):
         self.head: nn.Module = nn.Identity()
         self.strength = 1.0
         """Share of its full strength that the augmentation has at present, 0 to 1; `at` may change it."""
+        self.learning = False
+        """Whether the losses that are asked for are learnt from. A stage says so in its learning passes; False while
+        examples are crafted, and everywhere outside training. What a task remembers of a step, it remembers then."""
 
     @property
     def needs(self) -> tuple[str, ...]:

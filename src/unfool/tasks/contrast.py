@@ -185,8 +185,7 @@ class Contrast(Task):
             return loss(z_ND, count, temperature, negatives)
         z_ND, queue = gathered(z_ND, count), None
         if self._queued:
-            # Crafting is in eval mode: of a training step only what is learnt from is remembered.
-            if self.training:
+            if self.learning:
                 self._latest = z_ND.detach()
             queue = self.bank[self.bank.any(1)].to(z_ND)
         return own_rows(loss(z_ND, count, temperature, queue=queue))

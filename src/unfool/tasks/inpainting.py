@@ -155,15 +155,16 @@ class Inpainting(Task):
         if isinstance(self.head, JudgedDecoderHead):
             if self.settings.lambda_adv:
                 losses = losses + self.settings.lambda_adv * F.softplus(-self.head.judged(fillings))
-            # Crafting is in eval mode: of a training step only what is learnt from is remembered.
-            if self.training:
+            if self.learning:
                 self._latest = pixels.detach(), fillings.detach(), views.count
         return losses.unflatten(0, (views.count, -1)).mean(0)
 
     def turn_losses(self, group: str) -> Tensor:
         """The discriminator's losses (B,), -log D(region) - log(1 - D(filling)), on the last losses' fillings."""
         if self._latest is None or not isinstance(self.head, JudgedDecoderHead):
-            raise SpecError(f"inpainting has nothing for its {group} to learn from; compute losses in train mode first")
+            raise SpecError(
+                f"inpainting has nothing for its {group} to learn from; compute losses that are learnt from first"
+            )
         (pixels, fillings, count), self._latest = self._latest, None
         real, filled = self.head.judged(torch.cat([pixels, fillings]), learning=True).chunk(2)
         return (F.softplus(-real) + F.softplus(filled)).unflatten(0, (count, -1)).mean(0)

@@ -151,7 +151,7 @@ class Jigsaw(Task):
                 "grid, gap or jitter, or another trunk or stem"
             )
         shown = normalised(one_by_one(tiles))
-        return Views(images=shown, count=self.settings.views, targets=chosen, stage=self.stage)
+        return Views(images=shown, count=self.settings.views, targets=chosen, stage=self.stage, tiles=True)
 
     def losses(self, outputs: Tensor, views: Views) -> Tensor:
         return F.cross_entropy(at_least_fp32(self.head(outputs)), views.targets, reduction="none")

@@ -15,7 +15,7 @@ from unfool.core.spec import unknown
 from unfool.core.streams import Streams
 from unfool.data.augment import augmented
 from unfool.tasks.base import TASKS, Task, at_least_fp32
-from unfool.tasks.robust import PairedLoss
+from unfool.tasks.paired_losses import PairedLoss
 
 
 @TASKS.add("labels")
@@ -59,10 +59,14 @@ class Labels(Task):
         targets = views.targets.repeat(views.count)
         return F.cross_entropy(logits, targets, reduction="none").unflatten(0, (views.count, -1)).mean(0)
 
-    def paired_losses(self, loss: PairedLoss, clean: Tensor, moved: Tensor, views: Views) -> Tensor:
-        """Losses (B,) from the features (V·B, ...) of the views as they were and as they were moved."""
-        before, after = (at_least_fp32(self.head(outputs)) for outputs in (clean, moved))
-        return loss(before, after, views.targets.repeat(views.count)).unflatten(0, (views.count, -1)).mean(0)
+    def paired_losses(self, loss: PairedLoss, clean: Tensor, perturbed: Tensor, views: Views) -> Tensor:
+        """Losses (B,) from the features (V·B, ...) of the views as they were and perturbed."""
+        clean_logits, perturbed_logits = (at_least_fp32(self.head(outputs)) for outputs in (clean, perturbed))
+        return (
+            loss(clean_logits, perturbed_logits, views.targets.repeat(views.count))
+            .unflatten(0, (views.count, -1))
+            .mean(0)
+        )
 
     def scores(self, outputs: Tensor, views: Views) -> dict[str, Tensor]:
         right = self.head(outputs).argmax(1) == views.targets.repeat(views.count)

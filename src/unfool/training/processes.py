@@ -1,9 +1,9 @@
 """The accelerate layer under training: which device, and how many processes.
 
 Several processes (``accelerate launch`` or ``torchrun``; gloo on the CPU, nccl on GPUs) train as one would: each takes
-an equal part of every batch, and what belongs to the batch as a whole is gathered (`tasks.gather`, `joint_norm`): loss,
+an equal part of every batch, and what belongs to the batch as a whole is gathered (see `core.processes`): loss,
 gradients, batch-norm statistics, negatives, figures of the log. Every process sees the run's folder and the data; the
-first one alone writes, and judges held-out images.
+first one alone writes, and evaluates held-out images.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from unfool.core.errors import DeviceError
-from unfool.tasks.gather import joint_rank_and_world_size, summed
+from unfool.core.processes import joint_rank_and_world_size, summed
 
 if TYPE_CHECKING:
     from accelerate import Accelerator

@@ -12,12 +12,13 @@ from torch import Tensor
 
 from unfool.core.errors import DataError, NonFiniteError
 from unfool.core.files import folder_lock
+from unfool.core.processes import joint_batch, summed
 from unfool.core.progress import Progress, silent
 from unfool.core.streams import Streams
 from unfool.data.table import Table
 from unfool.models.header import read_header
+from unfool.models.norms import bank_norms
 from unfool.models.weights import save_network
-from unfool.tasks.gather import joint_batch, summed
 from unfool.training.adversarial.early_stopping import COLUMNS, judged_column
 from unfool.training.checkpoint import RunState, read_checkpoint, restore, save_checkpoint
 from unfool.training.config import RunConfig
@@ -33,7 +34,6 @@ from unfool.training.folder import (
 )
 from unfool.training.held_out import cut_held_out
 from unfool.training.initial_network import initial_network, resolve_start
-from unfool.training.joint_norm import share_statistics
 from unfool.training.metrics import Metrics
 from unfool.training.processes import joint_means, make_accelerator, share_of, training_device
 from unfool.training.schedule import learning_rate, make_optimizer
@@ -124,7 +124,7 @@ class _Run:
             if stage.config.held_out:
                 judged_column(stage)
         if self.processes > 1:
-            share_statistics(self.network)
+            bank_norms(self.network)
         self.network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def finish(self) -> None:

@@ -1,4 +1,4 @@
-"""A stage at work: views collected from its tasks, perturbed if asked, and one trunk pass for each set of them.
+"""A stage at work: views collected from its tasks, perturbed where the stage says so, and one trunk pass for each set.
 
 Legend: B images.
 """
@@ -6,22 +6,23 @@ Legend: B images.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Set
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 from torch import Tensor, nn
 
 from unfool.core.batch import Batch
 from unfool.core.errors import ImagesError, SpecError
+from unfool.core.processes import joint_rank_and_world_size
 from unfool.core.streams import Streams
-from unfool.models.modes import frozen_eval, running_statistics
+from unfool.models.modes import frozen_eval
 from unfool.models.network import Network
+from unfool.models.norms import CleanBanks, norm_context
 from unfool.tasks import Task, make_task
 from unfool.tasks.base import ParameterGroup
-from unfool.tasks.gather import joint_rank_and_world_size
 from unfool.training.adversarial.adversary import Adversary, ViewPair
-from unfool.training.adversarial.clean_norms import CleanNorms
 from unfool.training.adversarial.weight_perturbation import WeightPerturbation
+from unfool.training.norm_policy import Pass, context_of
 from unfool.training.stage_config import StageConfig
 from unfool.training.trainable import frozen_parts
 
@@ -30,11 +31,9 @@ class Stage(nn.Module):
     """Several weighted tasks in parallel on one trunk; the one module that is wrapped for several processes.
 
     ``forward`` gives the losses (B,) of every task and, beside them, its scores. Tasks whose views are the same tensor
-    share a trunk pass. Where the views of a task have the images' own size, those of another size go through the
-    trunk's batch norms as they will in eval mode: by the running statistics, in which they leave no trace.
-    ``model_images`` counts the images that went through the network, perturbation included and in all processes of a
-    joint batch. With ``awp`` the losses are those at perturbed weights: call ``weight_perturbation.undo()`` after the
-    backward pass.
+    share a trunk pass; by which statistics each pass normalises says `training.norm_policy`. ``model_images`` counts
+    the images that went through the network, perturbation included and in all processes of a joint batch. With ``awp``
+    the losses are those at perturbed weights: call ``weight_perturbation.undo()`` after the backward pass.
     """
 
     def __init__(self, config: StageConfig, network: Network, classes: Mapping[str, int], streams: Streams):
@@ -53,25 +52,24 @@ class Stage(nn.Module):
             self.weights[name] = item.weight
         self.adversary = Adversary(config, {name: self._task(name) for name in self.tasks}, self.weights)
         self.weight_perturbation = WeightPerturbation(config.awp)
-        self.clean_norms = CleanNorms(network) if config.statistics == "separate" else None
+        self.clean_norms = CleanBanks(network.trunk) if config.statistics == "separate" else None
         self.model_images = 0
-        self._size: torch.Size | None = None
         self.choose_trainable()
 
     def choose_trainable(self) -> None:
-        """Let the parameters move that this stage moves, and forget gradients of an earlier stage.
+        """Let the parameters learn that this stage trains, and drop gradients of an earlier stage.
 
-        Clean norms, where there are any, begin as the network's own are now.
+        Clean banks, where there are any, begin as the network's own batch norms are now.
         """
         self.network.requires_grad_(True)
         for part in self.frozen:
             part.requires_grad_(False)
         self.network.zero_grad(set_to_none=True)
         if self.clean_norms is not None:
-            self.clean_norms.begin(self.network)
+            self.clean_norms.begin(self.network.trunk)
 
     def train(self, mode: bool = True) -> Stage:
-        """Training mode; what does not move of the trunk keeps its batch-norm statistics too."""
+        """Training mode; the frozen part of the trunk stays in eval mode."""
         super().train(mode)
         for part in self.frozen:
             part.eval()
@@ -83,43 +81,44 @@ class Stage(nn.Module):
             self._task(name).at(done)
 
     def forward(self, batch: Batch, streams: Streams) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        shown: Iterable[ViewPair] = self._shown(batch, streams)
+        pairs: Iterable[ViewPair] = self._view_pairs(batch, streams)
         if self.config.awp:
             # Everything is crafted on the weights as they are, and shown again to the perturbed ones.
-            shown = every = list(shown)
-            self.weight_perturbation.climb(self, lambda: self.total(self._read(every)[0]))
-        found = self._read(shown)
+            pairs = crafted = list(pairs)
+            self.weight_perturbation.climb(self, lambda: self.total(self._losses_and_scores(crafted)[0]))
+        losses, scores = self._losses_and_scores(pairs)
         for name in self.tasks:
             self._task(name).after_step()
-        return found
+        return losses, scores
 
-    def _shown(self, batch: Batch, streams: Streams) -> Iterator[ViewPair]:
-        """Sets of views one after the other, each moved when it is asked for."""
-        made = {name: self._task(name).views(batch, streams) for name in self.tasks}
-        own = batch.images.shape[2:]
-        self._size = own if any(views.images.shape[2:] == own for views in made.values()) else None
-        sets: dict[tuple[int, bool], list[str]] = {}
-        for name, views in made.items():
-            perturbed = self.adversary.engine is not None and self.config.tasks[name].perturbed
-            sets.setdefault((id(views.images), perturbed), []).append(name)
-        for (_, perturbed), names in sets.items():
-            moved = clean = {name: made[name] for name in names}
-            if self.adversary.engine is not None and perturbed:
-                with frozen_eval(self):
-                    moved = self.adversary.moved(self.adversary.engine, clean, self._outputs, batch.ids, streams)
-            yield ViewPair(clean=clean, moved=moved)
+    def _view_pairs(self, batch: Batch, streams: Streams) -> Iterator[ViewPair]:
+        """Sets of views one after the other, each perturbed when it is asked for."""
+        views = {name: self._task(name).views(batch, streams) for name in self.tasks}
+        images_too = not all(item.tiles for item in views.values())
+        groups: dict[tuple[int, bool], list[str]] = {}
+        engine = self.adversary.engine
+        for name, item in views.items():
+            moves = engine is not None and self.config.tasks[name].perturbed
+            groups.setdefault((id(item.images), moves), []).append(name)
+        for (_, moves), names in groups.items():
+            perturbed = clean = {name: views[name] for name in names}
+            if engine is not None and moves:
+                with frozen_eval(self), self._heads(Pass.CRAFTING_HEADS):
+                    perturbed = self.adversary.perturbed(engine, clean, self._trunk, batch.ids, streams)
+            beside_images = images_too and views[names[0]].tiles
+            yield ViewPair(clean=clean, perturbed=perturbed, beside_images=beside_images)
 
-    def _read(self, shown: Iterable[ViewPair]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    def _losses_and_scores(self, pairs: Iterable[ViewPair]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         losses: dict[str, Tensor] = {}
         scores: dict[str, Tensor] = {}
-        for group in shown:
-            clean, moved = self.adversary.features(group, self._outputs)
-            for name, views in group.moved.items():
-                losses[name] = self.adversary.losses(name, clean, moved, views)
-                # A score is a second look, and leaves no trace in the norms of a head.
-                with torch.no_grad(), running_statistics(self._task(name)):
-                    found = self._task(name).scores(moved[views.stage].detach(), views)
-                scores.update({f"{score}/{name}": values for score, values in found.items()})
+        for pair in pairs:
+            clean, perturbed = self.adversary.features(pair, self._trunk)
+            for name, views in pair.perturbed.items():
+                with self._heads(Pass.HEADS):
+                    losses[name] = self.adversary.losses(name, clean, perturbed, views)
+                with torch.no_grad(), self._heads(Pass.SCORES):
+                    figures = self._task(name).scores(perturbed[views.stage].detach(), views)
+                scores.update({f"{score}/{name}": values for score, values in figures.items()})
         return losses, scores
 
     def check_batch(self, size: int) -> None:
@@ -136,7 +135,8 @@ class Stage(nn.Module):
 
     def groups(self) -> dict[str, ParameterGroup]:
         """The tasks' parameters that have optimizers of their own, by ``TASK.GROUP``."""
-        return {f"{name}.{group}": found for name in self.tasks for group, found in self._task(name).optimizers.items()}
+        optimizers = {name: self._task(name).optimizers for name in self.tasks}
+        return {f"{name}.{key}": group for name, groups in optimizers.items() for key, group in groups.items()}
 
     def ungrouped(self) -> list[nn.Parameter]:
         """All other parameters."""
@@ -146,7 +146,8 @@ class Stage(nn.Module):
     def turn_losses(self, name: str) -> Tensor:
         """Losses (B,) that the group of that name learns from, after a step."""
         task, _, group = name.rpartition(".")
-        return self._task(task).turn_losses(group)
+        with self._heads(Pass.HEADS):
+            return self._task(task).turn_losses(group)
 
     def _task(self, name: str) -> Task:
         task = self.tasks[name]
@@ -154,18 +155,27 @@ class Stage(nn.Module):
             raise SpecError(f"{name!r} is a {type(task).__name__}, not a task; register it with TASKS.add")
         return task
 
-    def _outputs(self, images: Tensor, stages: Set[str], *, clean: bool = False) -> dict[str, Tensor]:
-        """Features at some trunk stages, in one pass; ``clean`` images take the clean norms, where there are any."""
+    def _trunk(self, images: Tensor, stages: Set[str], purpose: Pass) -> dict[str, Tensor]:
+        """Features at some trunk stages, in one pass for a purpose that names its statistics."""
         self.model_images += len(images) * joint_rank_and_world_size()[1]
         images = images.contiguous(memory_format=torch.channels_last)
-        # Tiles have other statistics than whole images. By their own, their head would learn features that nobody
-        # shows it afterwards; in the running ones, they would spoil those of the classifier beside them.
-        tiles = self._size is not None and images.shape[2:] != self._size
+        context = context_of(purpose, separate=self.clean_norms is not None, training=self.training)
         # The trunk alone: a loss under autocast would be multiplied out in bf16 however often it asks for float32.
-        with self._precision(images.device.type), running_statistics(self.network.trunk) if tiles else nullcontext():
-            if clean and self.clean_norms is not None:
-                return self.clean_norms.features_at(self.network, images, stages)
+        with self._precision(images.device.type), norm_context(self.network.trunk, context, self.frozen):
             return self.network.features_at(images, stages)
+
+    @contextmanager
+    def _heads(self, purpose: Pass) -> Iterator[None]:
+        """Inside, heads normalise as the purpose says, and the tasks know whether their losses are learnt."""
+        learning = self.training and purpose is Pass.HEADS
+        for name in self.tasks:
+            self._task(name).learning = learning
+        try:
+            with norm_context(self.tasks, context_of(purpose, training=self.training)):
+                yield
+        finally:
+            for name in self.tasks:
+                self._task(name).learning = False
 
     def _precision(self, device: str) -> AbstractContextManager[object]:
         return torch.autocast(device, torch.bfloat16) if self.config.precision == "bf16" else nullcontext()
@@ -173,8 +183,8 @@ class Stage(nn.Module):
 
 def _check_head(name: str, task: Task, network: Network, classes: Mapping[str, int]) -> None:
     """SpecError if a head of that name is there already, from an earlier stage, and is not the one this task needs."""
-    there = getattr(task.head, "description", None)
-    if there is not None and there != (wanted := task.head_for(network.trunk.channels, classes)):
+    described = getattr(task.head, "description", None)
+    if described is not None and described != (wanted := task.head_for(network.trunk.channels, classes)):
         raise SpecError(
-            f"two stages have a task {name!r} with different heads, {there} and {wanted}; give them different names"
+            f"two stages have a task {name!r} with different heads, {described} and {wanted}; give them different names"
         )

@@ -9,6 +9,7 @@ from pydantic import Field, ValidationInfo, field_validator
 from unfool.attacks import make_attack
 from unfool.core.config import configured
 from unfool.tasks import TASKS
+from unfool.training.adversarial.methods import ADVERSARIAL_METHODS
 from unfool.training.trainable import check_trainable
 
 
@@ -92,7 +93,7 @@ class StageConfig:
     threat: str = Field(
         default="linf:8/255", description="Threat model of perturb and stop_attack, such as linf:8/255 or l2:0.5."
     )
-    adversarial: Literal["plain", "one-view", "dual-stream", "trades", "mart"] = Field(
+    adversarial: str = Field(
         default="plain",
         description="What is learnt from perturbed views: plain (they alone), one-view (one beside clean "
         "ones), dual-stream (the mean of clean and perturbed losses), and for labels tasks trades or mart.",
@@ -162,6 +163,7 @@ class StageConfig:
     @field_validator("adversarial")
     @classmethod
     def _has_examples(cls, adversarial: str, info: ValidationInfo) -> str:
+        adversarial = ADVERSARIAL_METHODS.canonical(adversarial)
         if adversarial != "plain" and info.data.get("perturb", "refused") is None:
             raise ValueError("it learns from adversarial examples: set perturb, such as pgd-10")
         return adversarial
@@ -169,7 +171,8 @@ class StageConfig:
     @field_validator("statistics")
     @classmethod
     def _of_both(cls, statistics: str, info: ValidationInfo) -> str:
-        kinds = ("one-view", "dual-stream")
-        if statistics == "separate" and info.data.get("adversarial", kinds[0]) not in kinds:
-            raise ValueError(f"it sets clean views apart from moved ones: set adversarial to {' or '.join(kinds)}")
+        method = info.data.get("adversarial")
+        if statistics == "separate" and method is not None and not ADVERSARIAL_METHODS[method].may_separate:
+            kinds = [name for name in ADVERSARIAL_METHODS if ADVERSARIAL_METHODS[name].may_separate]
+            raise ValueError(f"it sets clean views apart from perturbed ones: set adversarial to {', '.join(kinds)}")
         return statistics

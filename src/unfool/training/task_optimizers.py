@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from unfool.core.errors import NonFiniteError
-from unfool.tasks.gather import joint_rank_and_world_size, summed
+from unfool.core.processes import joint_rank_and_world_size, summed
 from unfool.training.processes import joint_means
 from unfool.training.schedule import make_optimizer
 from unfool.training.stage import Stage

@@ -1,24 +1,16 @@
-"""Adversarial training: views moved uphill before a stage learns from them, and what it learns from them.
+"""Adversarial training: views perturbed before a stage learns from them, and what it learns from them.
 
-Batch norm. Examples are crafted in eval mode, on the running statistics, which crafting leaves alone (TRADES' and
-MART's authors do so too; Fast AT's craft in train mode). Learning passes are in train mode: a plain stage shows the
-moved views alone; TRADES, MART and the dual stream show the clean views in one pass and the moved ones in the next,
-each normalised by the statistics of its own batch, and both move the running ones, in this order, as in the authors'
-code. With separate statistics clean views go through batch norms of their own (`clean_norms`), also while examples are
-crafted.
+The method says which views are perturbed, what is climbed and what is learnt (`training.adversarial.methods`); by which
+statistics each pass normalises stands in `training.norm_policy`.
 
-What moves of several views: all (plain; of contrast, the adversarial-to-adversarial form of ACL, Jiang et al., "Robust
-Pre-Training by Adversarial Contrastive Learning", NeurIPS 2020), the first one (one-view, its adversarial-to-standard
-form), or all in one stream beside a clean one (its dual stream, which it keeps).
-
-Legend: B images, V views of each (N = V·B, view-major), M of them moved.
+Legend: B images, V views of each (N = V·B, view-major), M of them perturbed.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import warnings
-from collections.abc import Callable, Mapping, Set
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -33,39 +25,38 @@ from unfool.core.batch import Views
 from unfool.core.errors import SpecError, UnfoolWarning
 from unfool.core.streams import Streams
 from unfool.tasks import Task
-from unfool.tasks.robust import Classifies, PairedLoss, divergence, mart, trades
+from unfool.tasks.paired_losses import Classifies, PairedLoss
+from unfool.training.adversarial.methods import ADVERSARIAL_METHODS, LossOfLogits
+from unfool.training.norm_policy import Pass
 from unfool.training.stage_config import StageConfig
-
-START = 1e-3
-"""Deviation, in pixel units, of TRADES' Gaussian start: at the image itself its divergence has no gradient."""
 
 _ROUNDING = 1e-6
 """A sum of steps this little short of eps, as a share of it, reaches it."""
 
-_LOSSES: dict[str, Callable[[Tensor, Tensor, Tensor, float], Tensor]] = {"trades": trades, "mart": mart}
-
-_PAIRED = (*_LOSSES, "dual-stream")
-
-REWEIGHTING = 2 / 3
-"""DynACL's λ (Luo et al., ICLR 2023): by how much of its own weight the clean loss gives way as augmentation decays."""
+Features = Mapping[str, Tensor]
+"""Features of some views by trunk stage."""
 
 
-class Outputs(Protocol):
-    """One trunk pass: images (N, C, H, W) → features by trunk stage; ``clean`` ones perhaps through own batch norms."""
+class TrunkPass(Protocol):
+    """One pass through the trunk, for a purpose: images (N, C, H, W) → features by trunk stage."""
 
-    def __call__(self, images: Tensor, stages: Set[str], *, clean: bool = False) -> dict[str, Tensor]: ...
+    def __call__(self, images: Tensor, stages: Set[str], purpose: Pass) -> dict[str, Tensor]: ...
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ViewPair:
-    """One set of views by task name, as the tasks made them and as they were moved (the very same if they were not)."""
+    """One set of views by task name, as the tasks gave them and perturbed (the very same if they are not perturbed).
+
+    ``beside_images``: they are tiles, and another task of the stage shows whole images.
+    """
 
     clean: dict[str, Views]
-    moved: dict[str, Views]
+    perturbed: dict[str, Views]
+    beside_images: bool = False
 
 
 class Adversary:
-    """Moves a stage's views, and gives the losses that are learnt; ``engine`` is None for a stage without ``perturb``.
+    """Perturbs a stage's views, and gives the losses that are learnt; ``engine`` is None without ``perturb``.
 
     Raises SpecError for a ``perturb`` that follows no gradient, and for perturbed tasks other than labels where
     predictions are compared. Warns of one that starts at the image itself and cannot reach the threat model's edge.
@@ -75,107 +66,97 @@ class Adversary:
         self.tasks = tasks
         self.weights = weights
         self.engine = _engine(config)
-        self.climbed: PairedLoss | None = None
-        self.learnt: PairedLoss | None = None
-        self.one_view = config.adversarial == "one-view"
+        self.method = ADVERSARIAL_METHODS[config.adversarial]
         self.separate = config.statistics == "separate"
-        # The clean views are learnt from too, all of them.
-        self.paired = config.adversarial in _PAIRED
-        if config.adversarial in _LOSSES:
+        self.climbs = _with_beta(self.method.climbs, config.beta)
+        self.learns = _with_beta(self.method.learns, config.beta)
+        if self.method.labels_only:
             _check_tasks(config, tasks)
-            loss, beta = _LOSSES[config.adversarial], config.beta
-            self.learnt = lambda clean, moved, targets: loss(clean, moved, targets, beta)
-        if config.adversarial == "trades":
-            self.climbed = lambda clean, moved, targets: divergence(clean, moved)
-            if self.engine is not None and self.engine.restarts > 1:
-                raise SpecError(f"trades starts from one point, and {config.perturb!r} has restarts; leave them out")
+        if self.method.start_deviation and self.engine is not None and self.engine.restarts > 1:
+            raise SpecError(
+                f"{config.adversarial} starts from one point, and {config.perturb!r} has restarts; leave them out"
+            )
 
-    def moved(
-        self, engine: ProjectedGradient, group: dict[str, Views], outputs: Outputs, ids: Tensor, streams: Streams
+    def perturbed(
+        self, engine: ProjectedGradient, group: dict[str, Views], trunk: TrunkPass, ids: Tensor, streams: Streams
     ) -> dict[str, Views]:
-        """The group's views, which share their images, moved uphill on its own weighted loss; ids (B,).
+        """The group's views, which share their images, moved uphill on the loss that is climbed; ids (B,).
 
-        TRADES climbs the divergence from the clean views' predictions, which are computed once, as the features of
-        views that do not move are. The caller has put the network into eval mode and frozen it.
+        Features of clean views, to compare with or beside the perturbed ones, are computed once. The caller has put the
+        network into eval mode and frozen it.
         """
         first, stages = _common(group)
-        each = 1 if self.one_view else first.count
-        images, still = first.images.detach().split([len(ids) * each, len(ids) * (first.count - each)])
+        count = 1 if self.method.perturbs == "first" else first.count
+        images, others = first.images.detach().split([len(ids) * count, len(ids) * (first.count - count)])
         # Views of one image draw apart: V views of id i are ids i·V .. i·V + V-1.
-        ids = (ids[None, :] * first.count + torch.arange(each, device=ids.device)[:, None]).reshape(-1)
+        ids = (ids[None, :] * first.count + torch.arange(count, device=ids.device)[:, None]).reshape(-1)
         draws = streams.named("perturb").named(" + ".join(group))
-        clean: dict[str, Tensor] | None = None
-        calm: dict[str, Tensor] | None = None
+        clean_features: Features | None = None
+        other_features: Features | None = None
         starts: Tensor | None = None
         with torch.no_grad():
-            if self.climbed is not None:
-                clean = outputs(images, stages, clean=True)
-            if len(still):
-                calm = outputs(still, stages, clean=True)
-        if self.climbed is not None:
+            if len(others):
+                other_features = trunk(others, stages, Pass.CRAFTING_CLEAN)
+            if self.climbs is not None:
+                clean_features = _joined(trunk(images, stages, Pass.CRAFTING_CLEAN), other_features)
+        if self.method.start_deviation:
             noise = draws.named("start").normal(ids, tuple(images.shape[1:]))
-            starts = engine.threat.project(images + START * noise, images)
+            starts = engine.threat.project(images + self.method.start_deviation * noise, images)
 
         def objective(images: Tensor, rows: Tensor) -> ObjectiveValue:
-            every = torch.cat([images, still])
-            there = {name: views.with_images(every) for name, views in group.items()}
-            found = _joined(outputs(images, stages), calm)
+            every = torch.cat([images, others])
+            features = _joined(trunk(images, stages, Pass.CRAFTING), other_features)
             parts = [
-                self.weights[name] * self._losses(self.climbed, name, clean, found, views)
-                for name, views in there.items()
+                self.weights[name] * self._losses(self.climbs, name, clean_features, features, views.with_images(every))
+                for name, views in group.items()
             ]
-            # Each moved view carries its share of the image's loss, so that the sum over them is the image's.
-            return ObjectiveValue(losses=torch.stack(parts).sum(0).repeat(each) / each)
+            # Each perturbed view carries its share of the image's loss, so that the sum over them is the image's.
+            return ObjectiveValue(losses=torch.stack(parts).sum(0).repeat(count) / count)
 
         problem = Problem(objective=objective, images=images, ids=ids, streams=draws, starts=starts)
-        points = torch.cat([engine.run(problem).images, still])
+        points = torch.cat([engine.run(problem).images, others])
         return {name: views.with_images(points) for name, views in group.items()}
 
-    def features(self, group: ViewPair, outputs: Outputs) -> tuple[dict[str, Tensor] | None, dict[str, Tensor]]:
-        """What is learnt from: features of all clean views where the loss looks at them, and of the moved ones.
+    def features(self, pair: ViewPair, trunk: TrunkPass) -> tuple[Features | None, Features]:
+        """What is learnt from: features of all clean views where the method keeps them, and of the perturbed ones.
 
-        Of one-view the latter hold the other views too, which are clean; one pass for each set of statistics.
+        Where only first views are perturbed the latter hold the other views too, which are clean.
         """
-        moved, stages = _common(group.moved)
-        if group.moved is group.clean:
-            # Its head will be asked behind the network's own norms, whichever those of other tasks' clean views are.
-            return None, outputs(moved.images, stages)
-        if self.paired:
-            return outputs(_common(group.clean)[0].images, stages, clean=True), outputs(moved.images, stages)
-        if not self.separate or moved.count == 1:
-            return None, outputs(moved.images, stages)
-        one, others = moved.images.tensor_split([len(moved.images) // moved.count])
-        calm = outputs(others, stages, clean=True)
-        return None, _joined(outputs(one, stages), calm)
+        views, stages = _common(pair.perturbed)
+        if pair.perturbed is pair.clean:
+            return None, trunk(views.images, stages, Pass.TILES if pair.beside_images else Pass.OWN_VIEWS)
+        purpose = Pass.TILES if pair.beside_images else Pass.PERTURBED_VIEWS
+        clean_purpose = Pass.CLEAN_TILES if pair.beside_images else Pass.CLEAN_VIEWS
+        if self.method.keeps_clean:
+            clean_features = trunk(_common(pair.clean)[0].images, stages, clean_purpose)
+            return clean_features, trunk(views.images, stages, purpose)
+        if self.method.perturbs == "all" or not self.separate or views.count == 1:
+            return None, trunk(views.images, stages, purpose)
+        # Two banks need two passes.
+        first, others = views.images.tensor_split([len(views.images) // views.count])
+        other_features = trunk(others, stages, clean_purpose)
+        return None, _joined(trunk(first, stages, purpose), other_features)
 
-    def losses(
-        self, name: str, clean: Mapping[str, Tensor] | None, moved: Mapping[str, Tensor], views: Views
-    ) -> Tensor:
-        """A task's losses (B,) from what `features` gave.
-
-        Those of the dual stream are the mean over its streams. Where the task's augmentation has decayed to a strength
-        s, they are weighted as in DynACL: 1 - w and 1 + w with w = `REWEIGHTING` · (1 - s).
-        """
-        if clean is None or self.learnt is not None:
-            return self._losses(self.learnt, name, clean, moved, views)
+    def losses(self, name: str, clean: Features | None, perturbed: Features, views: Views) -> Tensor:
+        """A task's losses (B,) from what `features` gave."""
+        if clean is None or self.method.combines is None:
+            return self._losses(self.learns, name, clean, perturbed, views)
         task = self.tasks[name]
-        shift = REWEIGHTING * (1.0 - task.strength)
-        # The moved views come last: they are what a task that remembers its last losses should remember.
-        before, after = (task.losses(found[views.stage], views) for found in (clean, moved))
-        return ((1.0 - shift) * before + (1.0 + shift) * after) / 2
+        # The perturbed views come last: they are what a task that remembers its last losses should remember.
+        clean_losses, perturbed_losses = (task.losses(outputs[views.stage], views) for outputs in (clean, perturbed))
+        return self.method.combines(clean_losses, perturbed_losses, task.strength)
 
     def _losses(
-        self,
-        loss: PairedLoss | None,
-        name: str,
-        clean: Mapping[str, Tensor] | None,
-        moved: Mapping[str, Tensor],
-        views: Views,
+        self, loss: PairedLoss | None, name: str, clean: Features | None, perturbed: Features, views: Views
     ) -> Tensor:
         task = self.tasks[name]
         if loss is None or clean is None or not isinstance(task, Classifies):
-            return task.losses(moved[views.stage], views)
-        return task.paired_losses(loss, clean[views.stage], moved[views.stage], views)
+            return task.losses(perturbed[views.stage], views)
+        return task.paired_losses(loss, clean[views.stage], perturbed[views.stage], views)
+
+
+def _with_beta(loss: LossOfLogits | None, beta: float) -> PairedLoss | None:
+    return None if loss is None else lambda clean, perturbed, labels: loss(clean, perturbed, labels, beta)
 
 
 def _common(group: Mapping[str, Views]) -> tuple[Views, Set[str]]:
@@ -183,9 +164,9 @@ def _common(group: Mapping[str, Views]) -> tuple[Views, Set[str]]:
     return next(iter(group.values())), {views.stage for views in group.values()}
 
 
-def _joined(first: dict[str, Tensor], rest: dict[str, Tensor] | None) -> dict[str, Tensor]:
+def _joined(first: Features, rest: Features | None) -> Features:
     """Features of the first views and of the others, by trunk stage, as those of all."""
-    return first if rest is None else {stage: torch.cat([found, rest[stage]]) for stage, found in first.items()}
+    return first if rest is None else {stage: torch.cat([values, rest[stage]]) for stage, values in first.items()}
 
 
 def _check_tasks(config: StageConfig, tasks: Mapping[str, Task]) -> None:

@@ -26,8 +26,10 @@ from unfool.core.errors import SpecError, UnfoolWarning
 from unfool.core.streams import Streams
 from unfool.data.table import Table
 from unfool.models.modes import frozen_eval
+from unfool.models.norms import norm_context
 from unfool.tasks.labels import Labels
 from unfool.training.averaging import snapshot
+from unfool.training.norm_policy import Pass, context_of
 from unfool.training.stage import Stage
 
 CHANCE = 0.001
@@ -89,7 +91,8 @@ class EarlyStopping:
     def _judged(self, batch: Batch, proxy_model: nn.Module) -> tuple[dict[str, Tensor], int]:
         """Which images (B,) are classified rightly, clean and after each attack too; and the cost."""
         labels = batch.labels(self.column)
-        with frozen_eval(self.network), torch.no_grad():
+        context = context_of(Pass.EARLY_STOPPING)
+        with frozen_eval(self.network), norm_context(self.network, context), torch.no_grad():
             right = self.network(batch.images.contiguous(memory_format=torch.channels_last)).argmax(1) == labels
         stands, cost = {"clean": right}, len(right)
         rows = right.nonzero().squeeze(1)

@@ -14,7 +14,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from unfool.tasks.gather import joint_rank_and_world_size, summed
+from unfool.core.processes import joint_rank_and_world_size, summed
 
 _TINY = 1e-20
 """Keeps the direction of a weight without a gradient finite."""

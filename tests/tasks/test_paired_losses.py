@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from test_labels import make_batch, make_bound
 
 from unfool.core.streams import Streams
-from unfool.tasks.robust import Classifies, divergence, mart, trades
+from unfool.tasks.paired_losses import Classifies, divergence, mart, trades
 
 
 def softmax(row):
