@@ -13,12 +13,7 @@ import unfool
 from unfool.core.registry import Registry
 
 NOT_YET: set[str] = {
-    "Attack",
-    "ProxySettings",
-    "ThreatModel",
     "TrainedRun",
-    "attacks.Attacked",
-    "make_attack",
     "make_task",
     "open_run",
     "probe",

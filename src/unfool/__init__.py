@@ -25,6 +25,9 @@ if TYPE_CHECKING:  # what editors and type checkers see; a test keeps it equal t
     from unfool.core.errors import UnfoolWarning as UnfoolWarning
     from unfool.core.plugins import load_plugin as load_plugin
     from unfool.core.streams import Streams as Streams
+    from unfool.core.threat import L1 as L1
+    from unfool.core.threat import L2 as L2
+    from unfool.core.threat import Linf as Linf
     from unfool.core.threat import ThreatModel as ThreatModel
     from unfool.data.as_table import as_table as as_table
     from unfool.data.catalog import open_table as open_table
@@ -75,7 +78,7 @@ _NAMES = {
     "unfool.core.errors": ("UnfoolError", "UnfoolWarning"),
     "unfool.core.plugins": ("load_plugin",),
     "unfool.core.streams": ("Streams",),
-    "unfool.core.threat": ("ThreatModel",),
+    "unfool.core.threat": ("L1", "L2", "Linf", "ThreatModel"),
     "unfool.data.as_table": ("as_table",),
     "unfool.data.catalog": ("open_table",),
     "unfool.data.table": ("Table",),

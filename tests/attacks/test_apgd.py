@@ -12,7 +12,7 @@ from small_models import make_batch, make_network, problem
 from torch import nn
 
 from unfool.attacks import ProxySettings, make_attack
-from unfool.attacks.apgd import AutoPgd
+from unfool.attacks.engines.apgd import AutoProjectedGradient
 from unfool.attacks.objective import LOSSES, LabelLoss
 from unfool.core.errors import SpecError, UnfoolWarning
 from unfool.core.streams import Streams
@@ -46,7 +46,7 @@ def test_from_the_same_start_it_climbs_as_the_published_code(norm, loss, steps):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         _, right, losses, _ = theirs.attack_single_run(images, labels, x_init=start)
-    engine = AutoPgd(threat=ThreatModel(norm, BUDGETS[norm]), steps=steps, goal="best")
+    engine = AutoProjectedGradient(threat=ThreatModel(norm, BUDGETS[norm]), steps=steps, goal="best")
     found = engine.run(problem(LabelLoss(network, labels, loss), images, ids, starts=start))
     # Ratios of logits have long tails, hence quartiles; rounding may turn a vanishing gradient, and runs part ways.
     spread = float(losses.quantile(0.75) - losses.quantile(0.25))
@@ -143,7 +143,7 @@ def test_autoattack_runs_the_published_parts_in_their_order(version):
     theirs = pyautoattack.AutoAttack(nn.Identity(), norm="Linf", eps=0.1, version=version)
     attack = make_attack(f"autoattack:version={version}", "linf:0.1")
     assert [part.name for part in attack.parts] == theirs.attacks_to_run
-    assert attack.draws == (20 if version == "rand" else 1)
+    assert attack.averaged_passes == (20 if version == "rand" else 1)
     if version != "rand":
         engines = {part.name: part.engine for part in attack.parts}
         assert engines["apgd-ce"].restarts == theirs.apgd.n_restarts

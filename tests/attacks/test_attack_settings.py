@@ -3,7 +3,7 @@
 import pytest
 
 from unfool.attacks import make_attack
-from unfool.attacks.projected_gradient import ProjectedGradient
+from unfool.attacks.engines.projected_gradient import ProjectedGradient
 from unfool.core.errors import SpecError
 from unfool.core.threat import ThreatModel
 

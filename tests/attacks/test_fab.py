@@ -8,8 +8,9 @@ from pyautoattack.fab_pt import FABAttack_PT
 from small_models import CLASSES, Linear, make_batch, make_network, problem
 from torch import nn
 
-from unfool.attacks import ProxySettings, fab, make_attack
-from unfool.attacks.fab import Fab
+from unfool.attacks import ProxySettings, make_attack
+from unfool.attacks.engines import fab
+from unfool.attacks.engines.fab import FastAdaptiveBoundary
 from unfool.attacks.objective import LabelLoss
 from unfool.core.errors import SpecError
 from unfool.core.streams import Streams
@@ -74,7 +75,7 @@ def test_it_comes_as_near_as_the_published_code_and_fools_the_same(norm_name, ta
     # Nothing is fooled in a tiny ball, so that every image is followed to the end.
     threat = ThreatModel(norm_name, eps / 1e4)
     model = Watched(NETWORK, threat, images, labels)
-    engine = Fab(threat=threat, steps=20, targets=targets)
+    engine = FastAdaptiveBoundary(threat=threat, steps=20, targets=targets)
     found = engine.run(problem(LabelLoss(model, labels, by_row=True), images, ids))
     assert not found.fooled.any()
     assert torch.equal(torch.isfinite(model.nearest), torch.isfinite(lengths))
@@ -85,7 +86,7 @@ def test_it_comes_as_near_as_the_published_code_and_fools_the_same(norm_name, ta
     assert found.model_images == model.count
     # Ours also judge the clean images, and a last point of each trial.
     assert model.count <= passes + 2 * 24
-    ours = Fab(threat=ThreatModel(norm_name, eps), steps=20, targets=targets).run(
+    ours = FastAdaptiveBoundary(threat=ThreatModel(norm_name, eps), steps=20, targets=targets).run(
         problem(LabelLoss(NETWORK, labels), images, ids)
     )
     assert 4 < int(ours.fooled.sum()) < 22
@@ -171,7 +172,7 @@ def test_restarts_begin_half_of_eps_away_and_pay(monkeypatch):
     images, labels, ids = make_batch(NETWORK, 32)
     for norm_name, eps in EPS.items():
         threat = ThreatModel(norm_name, eps)
-        begun = Fab(threat=threat)._start(images * 0.5 + 0.25, ids, Streams(0), 1)
+        begun = FastAdaptiveBoundary(threat=threat)._start(images * 0.5 + 0.25, ids, Streams(0), 1)
         lengths = threat.norm(begun.double() - images * 0.5 - 0.25)
         assert torch.allclose(lengths, torch.full_like(lengths, eps / 2), rtol=1e-3)
         runs = [

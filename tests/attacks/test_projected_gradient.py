@@ -12,8 +12,8 @@ from small_models import Linear, Wavy, make_batch, make_network, problem
 from torch import nn
 
 from unfool.attacks import make_attack
+from unfool.attacks.engines.projected_gradient import ProjectedGradient
 from unfool.attacks.objective import LabelLoss, ObjectiveValue
-from unfool.attacks.projected_gradient import ProjectedGradient
 from unfool.core.errors import ImagesError, NonFiniteError, SpecError
 from unfool.core.streams import Streams
 from unfool.core.threat import ThreatModel

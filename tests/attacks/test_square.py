@@ -13,8 +13,8 @@ from small_models import make_batch, make_network, problem
 from torch import nn
 
 from unfool.attacks import ProxySettings, make_attack
+from unfool.attacks.engines.square import SquareSearch
 from unfool.attacks.objective import LabelLoss, ObjectiveValue
-from unfool.attacks.square import Square
 from unfool.core.errors import NonFiniteError, SpecError
 from unfool.core.threat import ThreatModel
 
@@ -34,7 +34,7 @@ def share_by_hand(step):
 
 @given(step=st.integers(0, 12_000), height=st.integers(1, 40), width=st.integers(1, 40))
 def test_windows_shrink_as_published(step, height, width):
-    engine = Square(threat=ThreatModel("linf", 0.1))
+    engine = SquareSearch(threat=ThreatModel("linf", 0.1))
     side = round(math.sqrt(share_by_hand(step) * height * width))
     assert engine.side(step, height, width) == min(max(side, 1), height, width)
     odd = max(side, 3)
@@ -43,7 +43,7 @@ def test_windows_shrink_as_published(step, height, width):
 
 
 def test_windows_of_a_cifar_image():
-    engine = Square(threat=ThreatModel("linf", 0.1))
+    engine = SquareSearch(threat=ThreatModel("linf", 0.1))
     steps = (0, 10, 11, 50, 51, 200, 201, 500, 501, 1000, 1001, 2000, 2001, 4000, 4001, 4999)
     assert [engine.side(step, 32, 32) for step in steps] == [29, 29, 20, 20, 14, 14, 10, 10, 7, 7, 5, 5, 4, 4, 3, 3]
     odd = [29, 29, 21, 21, 15, 15, 11, 11, 7, 7, 5, 5, 5, 5, 3, 3]
@@ -125,7 +125,7 @@ def test_only_images_that_stand_and_have_changed_are_asked_about():
         fooled.update(rows[value.fooled].tolist())
         return value
 
-    found = Square(threat=ThreatModel("linf", 0.008), steps=150).run(problem(objective, images, ids))
+    found = SquareSearch(threat=ThreatModel("linf", 0.008), steps=150).run(problem(objective, images, ids))
     assert 3 < int(found.fooled.sum()) < 21
     assert found.model_images == sum(asked.values())
     standing = [asked[row] for row in (~found.fooled).nonzero().flatten().tolist()]
@@ -185,7 +185,7 @@ def test_the_proxy_answers_and_the_model_confirms(norm):
         return LabelLoss(lambda images: log.append(len(images)) or model(images), labels, "margin")
 
     proxy_model = ProxySettings().copy(NETWORK)
-    engine = Square(threat=threat, steps=120)
+    engine = SquareSearch(threat=threat, steps=120)
     plain = engine.run(problem(LabelLoss(NETWORK, labels, "margin"), images, ids))
     both = problem(noted(NETWORK, asked[0]), images, ids, proxy_objective=noted(proxy_model, asked[1]), exact_share=0.0)
     found = engine.run(both)
@@ -207,7 +207,7 @@ def test_the_model_does_not_take_over_the_losses_of_a_proxy():
         value = model(images, rows)
         return ObjectiveValue(losses=value.losses + 100, fooled=value.fooled)
 
-    engine = Square(threat=ThreatModel("linf", 0.002), steps=80)
+    engine = SquareSearch(threat=ThreatModel("linf", 0.002), steps=80)
     plain = engine.run(problem(model, images, ids))
     found = engine.run(problem(model, images, ids, proxy_objective=higher, exact_share=0.5))
     assert torch.allclose(found.losses, plain.losses, atol=1e-5)
@@ -229,7 +229,7 @@ def test_starts_take_the_place_of_the_stripes():
 
     images = torch.full((2, 3, 8, 8), 0.5)
     starts = images + 0.05
-    engine = Square(threat=ThreatModel("linf", 0.1), steps=60)
+    engine = SquareSearch(threat=ThreatModel("linf", 0.1), steps=60)
     found = engine.run(problem(objective, images, torch.arange(2), starts=starts))
     assert torch.equal(seen[1], starts)
     assert not found.fooled.any()
@@ -241,7 +241,7 @@ def test_bad_settings_are_refused(values):
     with pytest.raises(SpecError, match="not allowed"):
         make_attack("square", "linf:0.1", values)
     with pytest.raises(SpecError, match="not allowed"):
-        Square(threat=ThreatModel("linf", 0.1), **values)
+        SquareSearch(threat=ThreatModel("linf", 0.1), **values)
 
 
 def test_a_loss_that_is_not_finite_is_an_error():

@@ -7,8 +7,8 @@ import pyautoattack.square
 import pytest
 import torch
 
-from unfool.attacks.square import MOVES
-from unfool.attacks.square_windows import pyramids
+from unfool.attacks.engines.square import MOVES
+from unfool.attacks.engines.square_windows import pyramids
 from unfool.core.streams import Streams
 from unfool.core.threat import ThreatModel
 

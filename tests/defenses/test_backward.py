@@ -4,7 +4,7 @@ import pytest
 import torch
 from small_defenses import CLASSES, SMALL, make_images, make_network, make_reverse, make_table
 
-from unfool.attacks import make_attack
+from unfool.attacks import CustomAttack, make_attack
 from unfool.core.streams import Streams
 from unfool.defenses import make_defense
 from unfool.defenses.backward import Bpda, Unrolled
@@ -126,7 +126,7 @@ def test_expectation_over_redrawn_draws_through_an_attack():
     labels = defense(images).argmax(1)
     attack = make_attack("pgd-3:goal=last", "linf:0.1")
     parts = [
-        attack.__class__(name="pgd-3", parts=attack.parts, settings=attack.settings, draws=3)(model, images, labels)
+        CustomAttack(attack.threat, label="pgd-3", components=attack.parts, eot_draws=3)(model, images, labels)
         for model in (Bpda(defense, Streams(3)), Bpda(defense, Streams(3)))
     ]
     assert torch.equal(parts[0].images, parts[1].images)

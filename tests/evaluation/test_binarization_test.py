@@ -9,10 +9,10 @@ import torch
 from tiny_systems import make_network, make_table
 from torch import nn
 
-from unfool.attacks import Attack, make_attack
-from unfool.attacks.best_so_far import Perturbed
+from unfool.attacks import CustomAttack, make_attack
 from unfool.attacks.ensemble import Part
 from unfool.attacks.objective import LabelLoss
+from unfool.attacks.problem import Perturbed
 from unfool.core.errors import DataError, SpecError
 from unfool.core.threat import ThreatModel
 from unfool.data.catalog import open_table
@@ -101,7 +101,7 @@ class Around:
 
 
 def attack_with(engine):
-    return Attack(name="broken", parts=(Part(name="broken", engine=engine),), settings={})
+    return CustomAttack(engine.threat, label="broken", components=(Part(name="broken", engine=engine),))
 
 
 def broken(threat=LINF, change=lambda objective: objective, uphill=True, ball=None):

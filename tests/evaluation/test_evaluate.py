@@ -1,13 +1,13 @@
 """The one call: every figure is the one that its parts give alone, and every doubt reaches the result."""
 
 import json
-from dataclasses import replace
 
 import pytest
 import torch
 from tiny_systems import Gives, make_network, make_table
 
-from unfool import adapt, craft, evaluate, judge, make_attack
+from unfool import Attack, adapt, craft, evaluate, judge, make_attack
+from unfool.attacks import CustomAttack
 from unfool.core.errors import SpecError, UnfoolError, UnfoolWarning
 from unfool.evaluation.crafting.evaluation_folder import attack_folder, discard
 from unfool.evaluation.curves import CurvePoints
@@ -176,9 +176,8 @@ def test_an_interrupted_evaluation_goes_on(network, table, tmp_path, monkeypatch
     assert first is not None
     assert list(first.glob("batch-*"))
     seen = []
-    attack = type(make_attack("fgsm", "linf:8/255"))
-    against = attack.__call__
-    monkeypatch.setattr(attack, "__call__", lambda self, *a, **k: seen.append(self.name) or against(self, *a, **k))
+    call = Attack.__call__
+    monkeypatch.setattr(Attack, "__call__", lambda self, *a, **k: seen.append(self.name) or call(self, *a, **k))
     resumed = evaluate(network, table, ATTACKS, folder=tmp_path / "state", settings=QUICK)
     assert seen == ["pgd-3"]
     assert plain(resumed.rows) == plain(whole.rows)
@@ -297,7 +296,7 @@ def test_what_is_no_attack_is_refused_in_one_line(network, table, attacks, piece
 
 def test_attacks_that_share_a_name_are_told_apart_or_refused(network, table):
     one = make_attack("pgd-2", "linf:8/255")
-    other = replace(one, parts=make_attack("pgd-3", "linf:8/255").parts)
+    other = CustomAttack(one.threat, label="pgd-2", components=make_attack("pgd-3", "linf:8/255").parts)
     with pytest.raises(SpecError, match="two different attacks are called pgd-2"):
         evaluate(network, table, [one, other])
     found = evaluate(network, table, [one, make_attack("pgd-2:step_size=0.01", "linf:8/255")], settings=QUICK)

@@ -105,7 +105,7 @@ def test_a_planted_defense_is_caught_and_broken(network, attacked, transferred, 
         examples = transferred
     else:
         attack = make_attack(breaker, THREAT)
-        examples = craft(model, attacked, dataclasses.replace(attack, draws=draws) if draws else attack)
+        examples = craft(model, attacked, dataclasses.replace(attack, eot_draws=draws) if draws else attack)
     broken = judge(model, examples, batch_size=6)
     assert broken.protocol == ("transfer" if breaker == "transfer" else "white-box")
     assert broken.accuracy <= wilson(sum(undefended), len(undefended))[1]

@@ -11,9 +11,7 @@ from scipy.stats import binomtest
 from tiny_systems import make_network, make_table
 
 from unfool import evaluate
-from unfool.attacks import Attack, make_attack
-from unfool.attacks.best_so_far import Perturbed
-from unfool.attacks.ensemble import Part
+from unfool.attacks import CustomAttack, Part, Perturbed, make_attack
 from unfool.core.errors import SpecError
 from unfool.core.streams import Streams
 from unfool.core.threat import ThreatModel
@@ -85,7 +83,8 @@ class Guess:
 def test_an_outside_attack_without_gradients_shows_that_they_mislead_whatever_its_name(name):
     """Of 64 images gradients lead PGD from a start to the narrow basin on few; the guess finds the wide one on all."""
     threat = ThreatModel.parse("linf:0.1")
-    guess = Attack(name=name, parts=(Part(name=name, engine=Guess(threat=threat), gradients=False),), settings={})
+    part = Part(name=name, engine=Guess(threat=threat), learns_from="scores")
+    guess = CustomAttack(threat, label=name, components=(part,))
     table = one_pixel()
     found = evaluate(TwoBasins().eval(), table, ["pgd-20", guess])
     assert found.records[2].follows_gradients is False
@@ -97,7 +96,7 @@ def test_an_outside_attack_without_gradients_shows_that_they_mislead_whatever_it
     assert len(missed) > 16
     assert not missed & pgd
     # The same attack, had it followed gradients, would be no sign of anything.
-    following = dataclasses.replace(guess, parts=(dataclasses.replace(guess.parts[0], gradients=True),))
+    following = dataclasses.replace(guess, components=(dataclasses.replace(part, learns_from="gradient"),))
     both = evaluate(TwoBasins().eval(), table, ["pgd-20", following])
     assert name not in both.reliability.missed_by_gradients
 

@@ -1,5 +1,45 @@
-"""Attacks: images moved uphill inside a threat model. One engine, and each attack a setting of it."""
+"""Attacks: perturbations of images, inside a threat model, that a model misclassifies.
 
-from unfool.attacks.base import ATTACKS, Attack, Attacked, ProxySettings, make_attack
+An attack is a configured object, called on a model, images and labels:
 
-__all__ = ["ATTACKS", "Attack", "Attacked", "ProxySettings", "make_attack"]
+>>> import torch
+>>> from unfool import Linf, attacks
+>>> attack = attacks.PGD(Linf(8/255), steps=20, restarts=5)
+>>> model = torch.nn.Flatten()  # four pixels are four logits
+>>> attack(model, torch.tensor([[[[0.52, 0.5], [0.4, 0.3]]]]), torch.tensor([0])).fooled
+tensor([True])
+
+`FGSM`, `PGD`, `CWPGD`, `APGD` and `FAB` follow gradients, `Square` queries outputs alone, and `AutoAttack` is the
+ensemble that robust accuracies are compared by.
+"""
+
+from unfool.attacks.apgd import APGD
+from unfool.attacks.autoattack import AutoAttack
+from unfool.attacks.base import ATTACKS, Attack, Attacked, CustomAttack
+from unfool.attacks.ensemble import Part
+from unfool.attacks.fab import FAB
+from unfool.attacks.parse import make_attack
+from unfool.attacks.pgd import CWPGD, FGSM, PGD
+from unfool.attacks.problem import Engine, Perturbed, Problem
+from unfool.attacks.proxy import ProxySettings
+from unfool.attacks.square import Square
+
+__all__ = [
+    "APGD",
+    "ATTACKS",
+    "CWPGD",
+    "FAB",
+    "FGSM",
+    "PGD",
+    "Attack",
+    "Attacked",
+    "AutoAttack",
+    "CustomAttack",
+    "Engine",
+    "Part",
+    "Perturbed",
+    "Problem",
+    "ProxySettings",
+    "Square",
+    "make_attack",
+]

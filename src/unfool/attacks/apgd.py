@@ -1,217 +1,100 @@
-"""APGD: projected gradient that sets its own step sizes (Croce & Hein, ICML 2020; in L1: Croce & Hein, ICML 2021).
-
-The attack is free of step sizes and, in its targeted form on the DLR loss, the strongest single part of AutoAttack.
-
-Legend: B images of the batch, n of them still attacked.
-"""
+"""APGD: projected gradient without a step size to choose, on one of three losses."""
 
 from __future__ import annotations
 
-import dataclasses
-import math
-from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Literal
 
-import torch
 from pydantic import Field
-from torch import Tensor
 
-from unfool.attacks.apgd_step_schedule import HalvedSteps, SparseSteps, StepSchedule
 from unfool.attacks.base import ATTACKS, Attack
-from unfool.attacks.best_so_far import BestSoFar, Perturbed
+from unfool.attacks.engines.apgd import AutoProjectedGradient
 from unfool.attacks.ensemble import Part
-from unfool.attacks.objective import LabelLoss
-from unfool.attacks.problem import Problem
-from unfool.attacks.projected_gradient import RECOMPUTE_BELOW
-from unfool.core.config import build, configured
+from unfool.core.config import configured
+from unfool.core.errors import SpecError
 from unfool.core.threat import ThreatModel
 
-WIDE = ((3.0, 0.3), (2.0, 0.3), (1.0, 0.4))
-"""Radii in eps, and their shares of the steps, of the L1 attack that starts in a larger ball (2021, section 3.3)."""
+TARGETS = 9
+"""Target classes of the targeted form by default, as published."""
+
+_NAMES = {"ce": "apgd-ce", "dlr": "apgd-dlr", "dlr-targeted": "apgd-t"}
 
 
-@dataclass(frozen=True, kw_only=True)
-class AutoPgd:
-    """Settings of the engine.
+@ATTACKS.add("apgd-t")
+@ATTACKS.add("apgd-dlr")
+@ATTACKS.add("apgd-ce")
+@configured
+class APGD(Attack):
+    """Auto-PGD: projected gradient with momentum that halves its own step sizes.
 
-    ``targets`` 0 climbs the loss as it is; otherwise that many classes, the likeliest first, are aimed at one by one.
-    ``wide`` starts in a ball of 3 eps, goes on in one of 2 eps, and ends in the threat model. ``goal`` is ``success``
-    (a fooled image leaves the batch) or ``best`` (the highest loss).
+    Croce & Hein, "Reliable evaluation of adversarial robustness with an ensemble of diverse parameter-free attacks",
+    ICML 2020, algorithm 1; in l1 the sparse steps of Croce & Hein, "Mind the box: l1-APGD for sparse adversarial
+    attacks on image classifiers", ICML 2021, algorithm 1. The targeted form on the DLR loss is the strongest single
+    attack of AutoAttack. As text: ``apgd-ce``, ``apgd-dlr``, ``apgd-t``.
+
+    Departures from the published code: each image draws its start by its own id; an image that is fooled leaves the
+    batch at once; a model with too few classes for a DLR loss is attacked on the loss without its denominator.
+
+    Args:
+        threat: The allowed perturbations, such as ``Linf(8/255)``.
+        loss: The loss to climb: ``"ce"``, the cross-entropy; ``"dlr"``, the difference of logits ratio (equation 6);
+            ``"dlr-targeted"``, the same towards one target class after another (equation 7).
+        steps: Gradient steps in each run.
+        restarts: Runs, each from a start of its own; with target classes, for each of them.
+        targets: With the targeted loss, how many of the likeliest other classes are targets; default 9.
+        wide: Spend the first 60 % of the steps in balls of 3 and 2 eps (2021, section 3.3); default: in l1 only.
+        goal: ``"success"``: a fooled image leaves the batch. ``"best"``: go on for the highest loss.
+        label: Name in results and of the random draws; default: the registered name, with the number of steps where
+            that is not 100.
+        eot_draws: For a model that is random: passes that each loss and gradient is averaged over (expectation over
+            transformation, Athalye et al., ICML 2018).
+
+    Returns:
+        An attack. Called on a model, images (B, C, H, W) in [0,1] and labels (B,), it returns an `Attacked` with images
+        (B, C, H, W) inside the threat model, and ``fooled``, ``losses`` and ``distances``, each (B,).
+
+    Raises:
+        SpecError: A setting is not allowed, or there are ``targets`` without the targeted loss.
+
+    Example:
+        >>> import torch
+        >>> from unfool import L2, attacks
+        >>> model = torch.nn.Flatten()  # four pixels are four logits
+        >>> images = torch.tensor([[[[0.6, 0.5], [0.4, 0.3]]]])
+        >>> attack = attacks.APGD(L2(0.2), loss="dlr-targeted", steps=10, targets=2)
+        >>> attack
+        APGD(l2:0.2, loss='dlr-targeted', steps=10, targets=2)
+        >>> attack(model, images, torch.tensor([0])).fooled
+        tensor([True])
     """
 
-    threat: ThreatModel
-    steps: int = 100
-    restarts: int = 1
-    targets: int = 0
-    wide: bool = False
-    goal: Literal["success", "best"] = "success"
-
-    def run(self, problem: Problem[LabelLoss]) -> Perturbed:
-        """Perturb the problem's images; a proxy's successes are confirmed by the objective where they occur.
-
-        Raises NonFiniteError for a NaN loss or gradient.
-        """
-        images = problem.images
-        best_so_far = BestSoFar(images, self.goal, gradients=self.steps > 0)
-        classes = self._target_classes(best_so_far, problem.objective, images) if self.targets else None
-        for run in range(self.restarts * (classes.shape[1] if classes is not None else 1)):
-            rows = best_so_far.remaining_rows()
-            if not len(rows):
-                break
-            objective, proxy = problem.objective, problem.proxy_objective
-            if classes is not None:
-                targets = classes[:, run // self.restarts]
-                objective = objective.with_loss(objective.loss, targets)
-                proxy = proxy.with_loss(proxy.loss, targets) if proxy is not None else None
-            streams = problem.streams.named("start").at(run)
-            self._run(
-                best_so_far,
-                dataclasses.replace(problem, objective=objective, proxy_objective=proxy, streams=streams),
-                rows,
-            )
-        return best_so_far.result()
-
-    def _target_classes(self, best_so_far: BestSoFar, objective: LabelLoss, images: Tensor) -> Tensor:
-        """Target classes (B, targets): on the clean images the likeliest first, without the label's own."""
-        rows = torch.arange(len(images), device=images.device)
-        with torch.no_grad():
-            logits = objective.logits(images, rows)
-        best_so_far.model_images += len(images) * objective.draws
-        others = logits.scatter(1, objective.labels[:, None], -math.inf).argsort(dim=1, descending=True, stable=True)
-        return others[:, : min(self.targets, logits.shape[1] - 1)]
-
-    def _run(self, best_so_far: BestSoFar, problem: Problem[LabelLoss], rows: Tensor) -> None:
-        """One run on the images ``rows`` (n,), through the larger balls first if ``wide``."""
-        objective, proxy, origins = problem.objective, problem.proxy_objective, problem.images[rows]
-        phases = [(self.threat, self.steps)]
-        if self.wide and problem.starts is None:
-            steps = [math.ceil(share * self.steps) for _, share in WIDE[:-1]]
-            steps.append(max(0, self.steps - sum(steps)))
-            wider = [ThreatModel(self.threat.norm_name, self._radius(times)) for times, _ in WIDE[:-1]]
-            phases = list(zip([*wider, self.threat], steps, strict=True))
-        if problem.starts is None:
-            points = self._schedule.start(phases[0][0], origins, problem.ids[rows], problem.streams)
-        else:
-            points = problem.starts[rows]
-        for threat, steps in phases[:-1]:
-            points = self._climb(best_so_far, proxy or objective, None, rows, origins, points, threat, steps).best
-        threat, steps = phases[-1]
-        points = threat.project(points, origins)
-        proxy_steps = problem.proxy_steps(steps)
-        exact_steps = steps - proxy_steps
-        if proxy is not None and proxy_steps:
-            run = self._climb(best_so_far, proxy, objective, rows, origins, points, threat, proxy_steps)
-            rows, origins, points = run.rows, run.origins, run.best
-        if len(rows) and (exact_steps or self.goal == "best"):
-            self._climb(best_so_far, objective, objective, rows, origins, points, threat, exact_steps)
-
-    @property
-    def _schedule(self) -> type[StepSchedule]:
-        return SparseSteps if self.threat.norm_name == "l1" else HalvedSteps
-
-    def _radius(self, times: float) -> float:
-        """A larger ball's eps, which for linf must not exceed the box."""
-        return min(times * self.threat.eps, 1.0) if self.threat.norm_name == "linf" else times * self.threat.eps
-
-    def _climb(
-        self,
-        best_so_far: BestSoFar,
-        driver: LabelLoss,
-        confirmer: LabelLoss | None,
-        rows: Tensor,
-        origins: Tensor,
-        points: Tensor,
-        threat: ThreatModel,
-        steps: int,
-    ) -> StepSchedule:
-        """Climb ``driver``; ``confirmer`` confirms successes, None where they do not count (a larger ball)."""
-        schedule = self._schedule(threat, steps, rows, origins, points)
-        for step in range(steps + 1):
-            if not len(schedule.rows):
-                break
-            self._evaluate(best_so_far, driver, confirmer, schedule, last=step == steps)
-            if step < steps and len(schedule.rows):
-                schedule.check(step)
-                schedule.step()
-        return schedule
-
-    def _evaluate(
-        self,
-        best_so_far: BestSoFar,
-        driver: LabelLoss,
-        confirmer: LabelLoss | None,
-        schedule: StepSchedule,
-        last: bool,
-    ) -> None:
-        """Loss and gradient at the current points; fooled images leave. No gradient after the last step."""
-        if last:
-            with torch.no_grad():
-                leaves = schedule.points
-                value = best_so_far.evaluate(driver, schedule.points, schedule.rows)
-        else:
-            leaves, value = best_so_far.evaluate_with_graph(driver, schedule.points, schedule.rows)
-        keep = None
-        if confirmer is driver:
-            keep = best_so_far.record(schedule.rows, schedule.points, value)
-        elif confirmer is not None and self.goal == "success" and value.fooled is not None and value.fooled.any():
-            claimed = value.fooled.nonzero().squeeze(1)
-            rows, points = schedule.rows[claimed], schedule.points[claimed]
-            with torch.no_grad():
-                kept = best_so_far.record(rows, points, best_so_far.evaluate(confirmer, points, rows))
-            if kept is not None:
-                keep = torch.ones_like(value.fooled)
-                keep[claimed] = kept
-        losses = value.losses.detach()
-        if keep is not None:
-            schedule.keep(keep)
-            losses = losses[keep]
-            if not len(schedule.rows):
-                return
-            if not last and len(losses) < RECOMPUTE_BELOW * len(keep):
-                keep = None
-                leaves, value = best_so_far.evaluate_with_graph(driver, schedule.points, schedule.rows)
-        schedule.record(losses, None if last else best_so_far.gradient(leaves, value, keep, schedule.rows))
-
-
-@configured
-class _Apgd:
-    """``steps`` in each of ``restarts`` runs; ``wide`` (default: in l1) starts in a larger ball."""
-
+    loss: Literal["ce", "dlr", "dlr-targeted"] = "ce"
     steps: int = Field(default=100, ge=1)
     restarts: int = Field(default=1, ge=1)
     wide: bool | None = None
     goal: Literal["success", "best"] = "success"
+    targets: int | None = Field(default=None, ge=1)
 
+    def __post_init__(self) -> None:
+        if self.targets is not None and self.loss != "dlr-targeted":
+            raise SpecError(f"targets {self.targets} have no meaning for the loss {self.loss}; use loss='dlr-targeted'")
+        super().__post_init__()
 
-@configured
-class _Targeted(_Apgd):
-    """As before, for each of the ``targets`` likeliest other classes."""
+    @classmethod
+    def preset(cls, name: str, threat: ThreatModel) -> dict[str, Any]:
+        (loss,) = (loss for loss, known in _NAMES.items() if known == name)
+        return {"loss": loss} if loss == "dlr-targeted" else {"loss": loss, "targets": None}
 
-    targets: int = Field(default=9, ge=1)
+    @property
+    def registered_name(self) -> str:
+        return _NAMES[self.loss]
 
+    @property
+    def own_settings(self) -> dict[str, Any]:
+        wide = self.threat.norm_name == "l1" if self.wide is None else self.wide
+        settings = {"steps": self.steps, "restarts": self.restarts, "wide": wide, "goal": self.goal}
+        return {**settings, "targets": self.targets or TARGETS} if self.loss == "dlr-targeted" else settings
 
-def _attack(name: str, threat: ThreatModel, settings: Any, loss: str) -> Attack:
-    values = dataclasses.asdict(settings)
-    if values["wide"] is None:
-        values["wide"] = threat.norm_name == "l1"
-    part = Part(name=name, engine=AutoPgd(threat=threat, **values), loss=loss)
-    return Attack(name=name, parts=(part,), settings=values)
-
-
-@ATTACKS.add("apgd-ce")
-def apgd_ce(name: str, threat: ThreatModel, values: Mapping[str, Any]) -> Attack:
-    """APGD on the cross-entropy."""
-    return _attack(name, threat, build(_Apgd, values, f"attack {name!r}"), "ce")
-
-
-@ATTACKS.add("apgd-dlr")
-def apgd_dlr(name: str, threat: ThreatModel, values: Mapping[str, Any]) -> Attack:
-    """APGD on the difference of logits ratio."""
-    return _attack(name, threat, build(_Apgd, values, f"attack {name!r}"), "dlr")
-
-
-@ATTACKS.add("apgd-t")
-def apgd_t(name: str, threat: ThreatModel, values: Mapping[str, Any]) -> Attack:
-    """APGD on the targeted difference of logits ratio, one target class after another."""
-    return _attack(name, threat, build(_Targeted, values, f"attack {name!r}"), "dlr-targeted")
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        engine = AutoProjectedGradient(threat=self.threat, **self.own_settings)
+        return (Part(name=self.name, engine=engine, loss=self.loss),)

@@ -1,68 +1,111 @@
-"""AutoAttack: the ensemble of Croce & Hein (ICML 2020), with its order, restarts and budgets; in L1 of 2021.
-
-``standard``: APGD-CE, targeted APGD-DLR, targeted FAB, Square. ``plus``: APGD-CE, APGD-DLR and FAB with five restarts,
-Square, then the targeted ones. ``rand``, for systems that draw: APGD-CE and APGD-DLR on gradients averaged over 20
-draws. Each part is given only what the ones before it left standing.
-"""
+"""AutoAttack: the ensemble that robust accuracies are compared by."""
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field
 
-from unfool.attacks.apgd import AutoPgd
 from unfool.attacks.base import ATTACKS, Attack
+from unfool.attacks.engines.apgd import AutoProjectedGradient
+from unfool.attacks.engines.fab import FastAdaptiveBoundary
+from unfool.attacks.engines.square import SquareSearch
 from unfool.attacks.ensemble import FINISH, Part
-from unfool.attacks.fab import Fab
-from unfool.attacks.square import Square
-from unfool.core.config import build, configured
-from unfool.core.threat import ThreatModel
+from unfool.core.config import configured
 
 FINISH_STEPS, FINISH_TARGETS = 20, 3
-"""What the model itself adds to a bf16 search from its best points; the search's own strength is left as published."""
+"""What the model itself adds to the steps of a bf16 proxy, whose own strength is left as published."""
 
 
+@ATTACKS.add("autoattack")
 @configured
-class _AutoAttack:
-    """``steps`` of each gradient attack, ``queries`` of Square; the defaults are the published ones."""
+class AutoAttack(Attack):
+    """AutoAttack: four to six attacks in order, each on the images that those before it did not fool.
+
+    Croce & Hein, "Reliable evaluation of adversarial robustness with an ensemble of diverse parameter-free attacks",
+    ICML 2020, with its order, restarts and budgets; in l1 those of "Mind the box", ICML 2021. ``"standard"``: APGD on
+    the cross-entropy, targeted APGD on the DLR loss, targeted FAB, Square. ``"plus"``: APGD on the cross-entropy and on
+    the DLR loss and FAB, with five restarts each, Square, targeted APGD, targeted FAB. ``"rand"``, for models that are
+    random: APGD on both losses, with gradients averaged over several passes.
+
+    Departures from the published code: those of `APGD`, `FAB` and `Square`; and under a bf16 proxy a last part,
+    ``finish``, takes steps of the model itself from the best point of each image.
+
+    Args:
+        threat: The allowed perturbations, such as ``Linf(8/255)``.
+        version: Which ensemble: ``"standard"``, ``"plus"`` or ``"rand"``.
+        steps: Steps of each run of a gradient attack.
+        queries: Queries of Square for each image.
+        draws: Passes that ``"rand"`` averages each loss and gradient over.
+        label: Name in results and of the random draws; default ``"autoattack"``.
+        eot_draws: For a model that is random: passes that each loss and gradient is averaged over (expectation over
+            transformation, Athalye et al., ICML 2018). With ``"rand"``, ``draws`` says it.
+
+    Returns:
+        An attack. Called on a model, images (B, C, H, W) in [0,1] and labels (B,), it returns an `Attacked` with images
+        (B, C, H, W) inside the threat model, and ``fooled``, ``losses`` and ``distances``, each (B,).
+
+    Raises:
+        SpecError: A setting is not allowed.
+
+    Example:
+        >>> import torch
+        >>> from unfool import Linf, attacks
+        >>> model = torch.nn.Flatten()  # four pixels are four logits
+        >>> images = torch.tensor([[[[0.6, 0.5], [0.4, 0.3]], [[0.9, 0.1], [0.1, 0.1]]]]).view(2, 1, 2, 2)
+        >>> attack = attacks.AutoAttack(Linf(0.1), steps=5, queries=20)
+        >>> attacked = attack(model, images, torch.tensor([0, 0]))
+        >>> attacked.fooled
+        tensor([ True, False])
+        >>> [attack.part_names[part] for part in attacked.fooled_by_part if part >= 0]
+        ['apgd-ce']
+    """
 
     version: Literal["standard", "plus", "rand"] = "standard"
     steps: int = Field(default=100, ge=1)
     queries: int = Field(default=5000, ge=1)
     draws: int = Field(default=20, ge=1)
 
+    @property
+    def default_name(self) -> str:
+        return self.registered_name
 
-@ATTACKS.add("autoattack")
-def autoattack(name: str, threat: ThreatModel, values: Mapping[str, Any]) -> Attack:
-    """The AutoAttack ensemble: APGD, FAB and Square; ``version=plus`` or ``version=rand`` names another of its sets."""
-    settings = build(_AutoAttack, values, f"attack {name!r}")
-    sparse = threat.norm_name == "l1"
+    @property
+    def averaged_passes(self) -> int:
+        return self.draws if self.version == "rand" else self.eot_draws
 
-    def apgd(name: str, loss: str, restarts: int = 1, targets: int = 0) -> Part:
-        engine = AutoPgd(threat=threat, steps=settings.steps, restarts=restarts, targets=targets, wide=sparse)
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        sparse = self.threat.norm_name == "l1"
+        search = SquareSearch(threat=self.threat, steps=self.queries)
+        square = Part(name="square", engine=search, loss="margin", learns_from="scores")
+        targets = 5 if sparse and self.version == "standard" else 9
+        targeted = self._apgd("apgd-t", "dlr-targeted", targets=targets)
+        if self.version == "standard":
+            return (self._apgd("apgd-ce", "ce", restarts=5 if sparse else 1), targeted, self._fab("fab-t", 9), square)
+        if self.version == "plus":
+            return (
+                self._apgd("apgd-ce", "ce", restarts=5),
+                self._apgd("apgd-dlr", "dlr", restarts=5),
+                self._fab("fab", 0, restarts=5),
+                square,
+                targeted,
+                self._fab("fab-t", 9),
+            )
+        return (self._apgd("apgd-ce", "ce"), self._apgd("apgd-dlr", "dlr"))
+
+    @property
+    def finisher(self) -> Part | None:
+        engine = AutoProjectedGradient(threat=self.threat, steps=FINISH_STEPS, targets=FINISH_TARGETS)
+        return Part(name=FINISH, engine=engine, loss="dlr-targeted")
+
+    def _apgd(self, name: str, loss: str, restarts: int = 1, targets: int = 0) -> Part:
+        wide = self.threat.norm_name == "l1"
+        engine = AutoProjectedGradient(
+            threat=self.threat, steps=self.steps, restarts=restarts, targets=targets, wide=wide
+        )
         return Part(name=name, engine=engine, loss=loss)
 
-    def fab(name: str, targets: int, restarts: int = 1) -> Part:
-        engine = Fab(threat=threat, steps=settings.steps, targets=targets, restarts=restarts)
+    def _fab(self, name: str, targets: int, restarts: int = 1) -> Part:
+        engine = FastAdaptiveBoundary(threat=self.threat, steps=self.steps, targets=targets, restarts=restarts)
         return Part(name=name, engine=engine, loss="difference" if targets else "margin")
-
-    square = Part(name="square", engine=Square(threat=threat, steps=settings.queries), loss="margin", gradients=False)
-    targeted = apgd("apgd-t", "dlr-targeted", targets=5 if sparse and settings.version == "standard" else 9)
-    if settings.version == "standard":
-        parts = (apgd("apgd-ce", "ce", restarts=5 if sparse else 1), targeted, fab("fab-t", 9), square)
-    elif settings.version == "plus":
-        first = (apgd("apgd-ce", "ce", restarts=5), apgd("apgd-dlr", "dlr", restarts=5), fab("fab", 0, restarts=5))
-        parts = (*first, square, targeted, fab("fab-t", 9))
-    else:
-        parts = (apgd("apgd-ce", "ce"), apgd("apgd-dlr", "dlr"))
-    finish = AutoPgd(threat=threat, steps=FINISH_STEPS, targets=FINISH_TARGETS)
-    return Attack(
-        name=name,
-        parts=parts,
-        settings=dataclasses.asdict(settings),
-        finisher=Part(name=FINISH, engine=finish, loss="dlr-targeted"),
-        draws=settings.draws if settings.version == "rand" else 1,
-    )

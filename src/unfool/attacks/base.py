@@ -1,67 +1,59 @@
-"""The frame around every attack: it checks what goes in, and trusts nothing that comes out."""
+"""What every attack is: a threat model and settings, called on a model and images; its results are re-checked here."""
 
 from __future__ import annotations
 
 import dataclasses
-import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
+from pydantic import PositiveInt
+from pydantic.fields import FieldInfo
 from torch import Tensor, nn
 
-from unfool.attacks.best_so_far import Perturbed
-from unfool.attacks.ensemble import FINISH, Checkpoint, Part, run_parts
+from unfool.attacks.ensemble import Checkpoint, LearnsFrom, Part, run_parts
 from unfool.attacks.objective import LabelLoss
-from unfool.attacks.problem import Engine, Problem, image_ids
+from unfool.attacks.problem import Engine, Perturbed, Problem, image_ids
+from unfool.attacks.proxy import ProxySettings
 from unfool.core.batch import check_images
-from unfool.core.config import parse_settings
 from unfool.core.errors import ImagesError, SpecError
 from unfool.core.registry import Registry
+from unfool.core.spec import write_number
 from unfool.core.streams import Streams
 from unfool.core.threat import ThreatModel
-from unfool.models.fast import search_copy
 from unfool.models.modes import frozen_eval
 
 TOLERANCE = 1e-6
 """How far rounding may carry an image out of its ball, in pixel units."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class ProxySettings:
-    """A faster copy of a model, on which an attack looks for adversarial examples; the model confirms each of them.
-
-    ``fold`` merges batch norm into convolutions, ``channels_last`` sets the memory order, ``dtype`` is fp32 or bf16.
-    """
-
-    fold: bool = True
-    channels_last: bool = True
-    dtype: str = "fp32"
-
-    def copy(self, model: nn.Module) -> nn.Module:
-        """The proxy model; copy once and use it for all batches."""
-        return search_copy(model, fold=self.fold, channels_last=self.channels_last, dtype=self.dtype)
-
-    @property
-    def exact_share(self) -> float:
-        """Share of the steps that the model itself takes: in bf16 some 4 % of a gradient's signs are wrong."""
-        return 0.1 if self.dtype == "bf16" else 0.0
+_COMMON = ("threat", "label", "eot_draws")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Attacked:
-    """What an attack returns.
+    """What an attack returns: the images, and per image whether and how far it was changed.
 
     Args:
-        images: Attacked images (B, C, H, W), each inside ball and box.
+        images: Attacked images (B, C, H, W), each inside the threat model and the box [0,1].
         losses: The highest loss seen for each image (B,); of an attack of several parts, the margin of the image
             returned.
-        fooled: Whether the model misclassifies the image (B,).
-        zero_gradient: Not fooled, and the model gave a zero gradient at every step (B,).
-        fooled_by_part: Number of the part that fooled the image (B,), -1 if none did.
-        distances: Distance from the clean image in the threat model's norm (B,).
+        fooled: Whether the model misclassifies the image (B,), bool.
+        zero_gradient: Not fooled, and the model gave a zero gradient at every step (B,), bool.
+        fooled_by_part: Index into ``attack.part_names`` of the part that fooled the image (B,), -1 if none did.
+        distances: Distance from the clean image in the threat model's norm (B,), float64, in pixel units.
         model_images: How many images went through the model or its proxy.
+
+    Example:
+        >>> model = torch.nn.Flatten()  # four pixels are four logits
+        >>> images = torch.tensor([[0.6, 0.5, 0.4, 0.3], [0.9, 0.1, 0.1, 0.1]]).view(2, 1, 2, 2)
+        >>> attacked = attacks.PGD(Linf(0.1), steps=5)(model, images, torch.tensor([0, 0]))
+        >>> attacked.fooled, attacked.fooled_by_part, attacked.distances <= 0.1 + 1e-6
+        (tensor([ True, False]), tensor([ 0, -1]), tensor([True, True]))
     """
 
     images: Tensor
@@ -72,41 +64,173 @@ class Attacked:
     distances: Tensor
     model_images: int
 
+    def __repr__(self) -> str:
+        return (
+            f"Attacked({len(self.images)} images, {int(self.fooled.sum())} fooled, "
+            f"{self.model_images:,} images through the model)"
+        )
 
-@dataclass(frozen=True, kw_only=True)
-class Attack:
-    """A named attack: one engine, or several in order, each on the images that those before it did not fool.
 
-    ``finisher`` runs last under a bf16 proxy: steps of the model itself, from the best point of each image not fooled.
-    ``draws`` averages every pass over so many draws of a model that is random (EOT).
+@dataclass(frozen=True, repr=False)
+class Attack(ABC):
+    """A configured attack, called on a model and images; the base class of all attacks.
+
+    A subclass is a `configured` class whose fields are its settings, and gives its ``parts``. Registered under a name
+    in `ATTACKS`, it is known to `make_attack` and to the command line, and the conformance tests run on it.
+
+    Args:
+        threat: The allowed perturbations, such as ``Linf(8/255)``.
+        label: Name in results and of the random draws; by default the registered name.
+        eot_draws: For a model that is random: passes that each loss and gradient is averaged over (expectation over
+            transformation, Athalye et al., ICML 2018).
+
+    Example:
+        An attack of one's own; with ``@ATTACKS.add("long-pgd")`` over it, it could be written as text too.
+
+        >>> from unfool.attacks import Part
+        >>> from unfool.attacks.engines.projected_gradient import ProjectedGradient
+        >>> from unfool.core.config import configured
+        >>> @configured
+        ... class LongPGD(Attack):
+        ...     steps: int = 1000
+        ...
+        ...     @property
+        ...     def parts(self):
+        ...         engine = ProjectedGradient(threat=self.threat, steps=self.steps, step_size=self.threat.eps / 10)
+        ...         return (Part(name=self.name, engine=engine, loss="margin", learns_from="gradient"),)
+        >>> LongPGD(Linf(8/255), steps=500)
+        LongPGD(linf:8/255, steps=500)
+        >>> LongPGD(Linf(8/255)).follows_gradients
+        True
     """
 
-    name: str
-    parts: tuple[Part, ...]
-    settings: Mapping[str, Any]
-    finisher: Part | None = None
-    draws: int = 1
+    threat: ThreatModel
+    label: str = field(default="", kw_only=True)
+    eot_draws: PositiveInt = field(default=1, kw_only=True)
+
+    preset_defaults: ClassVar[frozenset[str]] = frozenset()
+    """Settings of a `preset` that text may set to something else; the others are what the name stands for."""
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        # Set on each class, as a dataclass would otherwise generate one that prints every field.
+        if "__repr__" not in cls.__dict__:
+            cls.__repr__ = Attack.__repr__
+
+    def __post_init__(self) -> None:
+        # Engines refuse settings that do not go together; better here than at the first batch.
+        _ = self.parts
+
+    @property
+    @abstractmethod
+    def parts(self) -> tuple[Part, ...]:
+        """The engines in order; each attacks the images that those before it did not fool."""
+
+    @classmethod
+    def preset(cls, name: str, threat: ThreatModel) -> dict[str, Any]:
+        """The settings that a registered name stands for, where a class is registered under several names."""
+        return {}
+
+    @property
+    def registered_name(self) -> str:
+        """The name in `ATTACKS` that these settings belong to; of a class that is not there, its own in lower case."""
+        names = (name for name in ATTACKS if ATTACKS[name] is type(self))
+        return next(names, type(self).__name__.lower())
+
+    @property
+    def name(self) -> str:
+        """Name in results and of the random draws: the label, or by default `default_name`."""
+        return self.label or self.default_name
+
+    @property
+    def default_name(self) -> str:
+        """The registered name, with the number of steps where that is not the default."""
+        steps = self._changed.get("steps")
+        return self.registered_name if steps is None else f"{self.registered_name}-{steps}"
+
+    @property
+    def own_settings(self) -> dict[str, Any]:
+        """The class's own settings by name, defaults that depend on the threat model filled in."""
+        return {key: getattr(self, key) for key in self.setting_names() if key != "eot_draws"}
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What records keep: the own settings, and how many draws are averaged where it is more than one."""
+        return {**self.own_settings, **({"eot_draws": self.eot_draws} if self.eot_draws > 1 else {})}
+
+    @property
+    def unusual_settings(self) -> dict[str, Any]:
+        """The settings that are neither the default nor said by the name: what tables print beside the name."""
+        spelled = self.label if self.label in ATTACKS else self.registered_name
+        preset = self.preset(spelled, self.threat)
+        return {
+            key: value
+            for key, value in self._changed.items()
+            if preset.get(key, dataclasses.MISSING) != value
+            and not (key == "steps" and self.name.endswith(f"-{value}"))
+        }
+
+    @classmethod
+    def setting_names(cls) -> tuple[str, ...]:
+        """Names of the settings: all fields but ``threat`` and ``label``."""
+        own = [item.name for item in dataclasses.fields(cls) if item.name not in _COMMON]
+        return (*own, "eot_draws")
+
+    @property
+    def _changed(self) -> dict[str, Any]:
+        """The settings that are not the class's defaults."""
+        defaults = {item.name: item.default for item in dataclasses.fields(self)}
+        changed = {}
+        for key in self.setting_names():
+            default, value = defaults[key], getattr(self, key)
+            if value != (default.default if isinstance(default, FieldInfo) else default):
+                changed[key] = value
+        return changed
+
+    @property
+    def finisher(self) -> Part | None:
+        """Runs last under a bf16 proxy: steps of the model itself, from the best point of each image not fooled."""
+        return None
+
+    @property
+    def averaged_passes(self) -> int:
+        """How many passes of a random model each loss and gradient is averaged over."""
+        return self.eot_draws
 
     @property
     def engine(self) -> Engine:
-        """The first part's engine, for an attack of one part the only one."""
+        """The engine of an attack of one part; of several, the first."""
         return self.parts[0].engine
 
     @property
-    def threat(self) -> ThreatModel:
-        """The threat model the attack stays within."""
-        return self.engine.threat
+    def part_names(self) -> list[str]:
+        """Names of the parts, and of the finisher; ``Attacked.fooled_by_part`` is an index into this list."""
+        return [part.name for part in self._plan]
 
     @property
-    def names(self) -> list[str]:
-        """What ``Attacked.fooled_by_part`` counts: the parts' names, and the finisher's."""
-        return [part.name for part in self.parts] + ([FINISH] if self.finisher is not None else [])
+    def learns_from(self) -> list[LearnsFrom]:
+        """What each of ``part_names`` learns from the model: ``gradient``, ``scores`` or ``nothing``."""
+        return [part.learns_from for part in self._plan]
+
+    @property
+    def follows_gradients(self) -> bool:
+        """Whether any part follows gradients, so that a model may mislead it by masking them."""
+        return "gradient" in self.learns_from
+
+    @property
+    def _plan(self) -> list[Part]:
+        return [*self.parts, *([self.finisher] if self.finisher is not None else [])]
+
+    def __repr__(self) -> str:
+        changed = [f"{key}={_shown(value)}" for key, value in self._changed.items()]
+        label = [f"label={self.label!r}"] if self.label and not self.label.startswith(self.registered_name) else []
+        return f"{type(self).__name__}({', '.join([str(self.threat), *changed, *label])})"
 
     def __call__(
         self,
         model: nn.Module,
         images: Tensor,
-        labels: Tensor,
+        labels: Tensor | NDArray[np.integer[Any]] | Sequence[int],
         *,
         ids: Tensor | None = None,
         streams: Streams | None = None,
@@ -114,16 +238,33 @@ class Attack:
         proxy_model: nn.Module | None = None,
         checkpoint: Checkpoint | None = None,
     ) -> Attacked:
-        """Attack a model (images in [0,1] → logits) on images (B, C, H, W) with labels (B,).
+        """Attack a model on a batch of images.
 
-        ``ids`` (B,) name the images for the random draws (default: their position), ``streams`` the seed (default 0).
-        ``proxy`` turns on a faster copy of the model; pass ``proxy_model=proxy.copy(model)`` to copy only once.
-        ``checkpoint`` keeps the state between parts. The model is attacked in eval mode; its modes, parameters,
-        ``.grad``, buffers and the global random state are left as they were. Raises ImagesError for images or labels
-        that break the contract, NonFiniteError for NaN logits.
+        The model is attacked in eval mode. Its modes, parameters, ``.grad``, buffers and the global random state are
+        left as they were, also when an exception passes.
+
+        Args:
+            model: Maps images in [0,1] to logits (B, classes).
+            images: Clean images (B, C, H, W), floating point, in [0,1].
+            labels: The images' classes (B,), integers from 0.
+            ids: Ids of the images (B,), int64, by which random draws are made; default: their positions.
+            streams: Seed of the random draws; default ``Streams(0)``.
+            proxy: Turns on a faster copy of the model, on which the attack looks for examples.
+            proxy_model: The copy itself, ``proxy.copy(model)``, so that several batches can share it.
+            checkpoint: Keeps the state between the parts of an attack.
+
+        Returns:
+            An `Attacked` with the images (B, C, H, W) and what is known of each.
+
+        Raises:
+            ImagesError: Images or labels break the contract, or the model's outputs are no logits for them.
+            NonFiniteError: The model gave a NaN or infinite loss or gradient.
+            SpecError: ``model`` is no module, or cannot be copied for the proxy.
         """
+        if not isinstance(model, nn.Module):
+            raise SpecError(f"model is a {type(model).__name__}; give a torch.nn.Module that maps images to logits")
         check_images(images)
-        check_labels(images, labels)
+        labels = as_labels(images, labels)
         # A caller's inference mode would forbid the gradient by the image.
         with torch.inference_mode(False), frozen_eval(model):
             if proxy is not None and proxy_model is None:
@@ -145,9 +286,9 @@ class Attack:
         proxy and ``exact_share`` is not 0.
         """
         objective, proxy = problem.objective, problem.proxy_objective
-        if self.draws > 1:
-            objective = objective.drawn(self.draws)
-            proxy = proxy.drawn(self.draws) if proxy is not None else None
+        if self.averaged_passes > 1:
+            objective = objective.drawn(self.averaged_passes)
+            proxy = proxy.drawn(self.averaged_passes) if proxy is not None else None
         problem = dataclasses.replace(
             problem,
             objective=objective,
@@ -155,18 +296,19 @@ class Attack:
             images=problem.images.detach(),
             streams=problem.streams.named(self.name),
         )
-        if len(self.parts) == 1:
-            part = self.parts[0]
+        parts = self.parts
+        if len(parts) == 1:
+            loss = parts[0].loss
             problem = dataclasses.replace(
                 problem,
-                objective=objective.with_loss(part.loss),
-                proxy_objective=proxy.with_loss(part.loss) if proxy is not None else None,
+                objective=objective.with_loss(loss),
+                proxy_objective=proxy.with_loss(loss) if proxy is not None else None,
             )
-            perturbed = part.engine.run(problem)
+            perturbed = parts[0].engine.run(problem)
             fooled_by_part = torch.where(perturbed.fooled, 0, -1)
         else:
             finisher = self.finisher if proxy is not None and problem.exact_share > 0 else None
-            perturbed, fooled_by_part = run_parts(self.parts, finisher, problem, checkpoint)
+            perturbed, fooled_by_part = run_parts(parts, finisher, problem, checkpoint)
         return self._checked(perturbed, fooled_by_part, problem.images)
 
     def _checked(self, perturbed: Perturbed, fooled_by_part: Tensor, images: Tensor) -> Attacked:
@@ -191,6 +333,59 @@ class Attack:
         )
 
 
+@dataclass(frozen=True, repr=False)
+class CustomAttack(Attack):
+    """An attack put together from engines, without a class of its own.
+
+    Args:
+        threat: The allowed perturbations; those of the engines.
+        label: Name in results and of the random draws.
+        components: The parts, in order.
+        details: What records keep as the attack's settings.
+        eot_draws: Passes of a random model that each loss and gradient is averaged over.
+
+    Example:
+        >>> parts = attacks.PGD(Linf(0.1)).parts + attacks.Square(Linf(0.1), steps=50).parts
+        >>> both = attacks.CustomAttack(Linf(0.1), label="pgd-then-square", components=parts)
+        >>> both.part_names, both.learns_from
+        (['pgd-10', 'square-50'], ['gradient', 'scores'])
+    """
+
+    components: tuple[Part, ...] = field(default=(), kw_only=True)
+    details: dict[str, Any] = field(default_factory=dict, kw_only=True, hash=False)
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        return self.components
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        return dict(self.details)
+
+    @property
+    def unusual_settings(self) -> dict[str, Any]:
+        return dict(self.details)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.threat}, label={self.name!r}, {len(self.components)} parts)"
+
+
+ATTACKS: Registry[type[Attack]] = Registry("attack", "unfool.attacks")
+"""Attack classes by name. ``@ATTACKS.add("mine")`` over a class adds an attack."""
+
+
+def as_labels(images: Tensor, labels: Tensor | NDArray[np.integer[Any]] | Sequence[int]) -> Tensor:
+    """Labels as int64 (B,) where the images live; raises ImagesError for anything but one class per image."""
+    try:
+        tensor = torch.as_tensor(labels)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ImagesError(f"labels cannot be read ({error}); give one integer class per image") from error
+    if tensor.dtype in (torch.int8, torch.uint8, torch.int16, torch.int32):
+        tensor = tensor.long()
+    check_labels(images, tensor)
+    return tensor.to(images.device)
+
+
 def check_labels(images: Tensor, labels: Tensor) -> None:
     """Refuse anything but one int64 class per image; raises ImagesError."""
     if labels.shape != images.shape[:1] or labels.dtype != torch.int64:
@@ -200,26 +395,5 @@ def check_labels(images: Tensor, labels: Tensor) -> None:
         raise ImagesError(f"label {int(labels.min())} is no class; count classes from 0")
 
 
-Factory = Callable[[str, ThreatModel, Mapping[str, Any]], Attack]
-
-ATTACKS: Registry[Factory] = Registry("attack", "unfool.attacks")
-
-_STEPS = re.compile(r"(.+?)-(\d+)")
-
-
-def make_attack(text: str, threat: ThreatModel | str, settings: Mapping[str, Any] | None = None) -> Attack:
-    """Make an attack from ``fgsm``, ``pgd-20`` or ``pgd-20:restarts=5,step_size=2/255``; the number counts steps.
-
-    ``settings`` adds keys that the text does not set. Raises SpecError with the nearest name for anything unknown.
-    """
-    threat = ThreatModel.parse(threat) if isinstance(threat, str) else threat
-    name, given = parse_settings(text)
-    values: dict[str, Any] = {**(settings or {}), **given}
-    counted = _STEPS.fullmatch(name)
-    family = name
-    if counted is not None and name not in ATTACKS:
-        family = counted[1]
-        if "steps" in values:
-            raise SpecError(f"attack {text!r} sets its steps twice; write {name} or {family}:steps={values['steps']}")
-        values["steps"] = int(counted[2])
-    return ATTACKS[family](name, threat, values)
+def _shown(value: Any) -> str:
+    return write_number(value) if isinstance(value, float) else repr(value)

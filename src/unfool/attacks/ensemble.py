@@ -7,27 +7,49 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
 
-from unfool.attacks.best_so_far import BestSoFar, Perturbed
+from unfool.attacks.engines.best_so_far import BestSoFar
 from unfool.attacks.objective import LabelLoss
-from unfool.attacks.problem import Engine, Problem
+from unfool.attacks.problem import Engine, Perturbed, Problem
 
 FINISH = "finish"
 """Name of the last part under a bf16 proxy: steps of the model itself, from the best point of each image."""
 
 
+LearnsFrom = Literal["gradient", "scores", "nothing"]
+"""What an engine learns from a model: its ``gradient``, its outputs (``scores``), or ``nothing``, as random noise."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Part:
-    """One engine under its name, the loss it climbs, and whether it follows gradients (a random search does not)."""
+    """One engine of an attack.
+
+    Args:
+        name: Name of the part in results and of its random draws.
+        engine: The loop that perturbs the images.
+        loss: The loss that it climbs, one of `LOSSES`.
+        learns_from: What it learns from the model. A black-box attack says ``"scores"`` or ``"nothing"``: the
+            reliability report then holds its successes against those of gradient attacks.
+
+    Example:
+        >>> part = attacks.Square(Linf(0.1)).parts[0]
+        >>> part.name, part.loss, part.learns_from
+        ('square', 'margin', 'scores')
+    """
 
     name: str
     engine: Engine
     loss: str = "ce"
-    gradients: bool = True
+    learns_from: LearnsFrom = "gradient"
+
+    @property
+    def follows_gradients(self) -> bool:
+        """Whether a model may mislead this part by masking its gradients."""
+        return self.learns_from == "gradient"
 
 
 class Checkpoint(Protocol):
@@ -72,7 +94,7 @@ def run_parts(
                     exact_share=0.0,
                 )
             )
-            _update(state, rows, perturbed, index, objective, part.gradients)
+            _update(state, rows, perturbed, index, objective, part.follows_gradients)
         state["done"].fill_(index + 1)
         if checkpoint is not None:
             checkpoint.save(state)
@@ -104,7 +126,7 @@ def _initial_state(problem: Problem[LabelLoss]) -> dict[str, Tensor]:
 
 
 def _update(
-    state: dict[str, Tensor], rows: Tensor, perturbed: Perturbed, index: int, objective: LabelLoss, gradients: bool
+    state: dict[str, Tensor], rows: Tensor, perturbed: Perturbed, index: int, objective: LabelLoss, by_gradient: bool
 ) -> None:
     """Keep a part's successes, and for the other images its point where that has the highest margin so far."""
     with torch.no_grad():
@@ -114,6 +136,6 @@ def _update(
     state["margins"][rows[better]] = margins[better].float()
     state["fooled"][rows] |= perturbed.fooled
     state["fooled_by_part"][rows[perturbed.fooled]] = index
-    if gradients:
+    if by_gradient:
         state["zero_gradient"][rows] &= perturbed.zero_gradient
     state["model_images"] += perturbed.model_images + len(rows) * objective.draws

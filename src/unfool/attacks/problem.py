@@ -1,4 +1,4 @@
-"""What an engine is given: images to perturb, the objective to climb, and the draws to use.
+"""What an engine is given, images and the objective to climb, and what it returns.
 
 Legend: B images of the batch.
 """
@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, Literal, Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
-from unfool.attacks.best_so_far import Perturbed
 from unfool.attacks.objective import LabelLoss, Objective
 from unfool.core.errors import ImagesError
 from unfool.core.streams import Streams
@@ -35,6 +34,18 @@ class Problem(Generic[Climbed]):
         proxy_objective: A cheaper approximation of the objective. It drives the steps; the objective confirms every
             success.
         exact_share: Share of the steps, the last ones, that use the objective itself although there is a proxy.
+
+    Example:
+        >>> from unfool.attacks.objective import LabelLoss
+        >>> images = torch.tensor([[0.6, 0.5, 0.4, 0.3]]).view(1, 1, 2, 2)
+        >>> problem = attacks.Problem(
+        ...     objective=LabelLoss(torch.nn.Flatten(), torch.tensor([0])),
+        ...     images=images,
+        ...     ids=torch.tensor([7]),
+        ...     streams=Streams(0),
+        ... )
+        >>> attacks.PGD(Linf(0.1), steps=5).run(problem).fooled
+        tensor([True])
     """
 
     objective: Climbed
@@ -55,11 +66,69 @@ class Problem(Generic[Climbed]):
         return 0 if self.proxy_objective is None else steps - math.ceil(steps * self.exact_share)
 
 
+Goal = Literal["last", "best", "success", "last_unchecked"]
+"""What to return: the ``last`` iterate, the ``best`` (a fooled one before any other, then the highest loss),
+``success``: as best, but an image that is fooled leaves the batch at once, or ``last_unchecked``: the last iterate
+without the forward pass that would check it, for training."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Perturbed:
+    """What an engine returns.
+
+    Args:
+        images: Perturbed images (B, C, H, W), inside ball and box.
+        losses: The highest loss (B,) seen for each image; for the goal "last" the loss at the image returned; for a
+            descending engine the lowest.
+        fooled: Whether any confirmed point of the image fooled the objective (B,); for "last" whether the image
+            returned does.
+        zero_gradient: Not fooled, and the gradient was zero at every step (B,).
+        model_images: How many images went through the objective.
+
+    Example:
+        >>> images = torch.full((1, 1, 2, 2), 0.5)
+        >>> no = torch.zeros(1, dtype=torch.bool)
+        >>> attacks.Perturbed(images=images, losses=torch.zeros(1), fooled=no, zero_gradient=no, model_images=1).fooled
+        tensor([False])
+    """
+
+    images: Tensor
+    losses: Tensor
+    fooled: Tensor
+    zero_gradient: Tensor
+    model_images: int
+
+
 class Engine(Protocol):
-    """An optimisation loop that perturbs images within a threat model."""
+    """An optimisation loop that perturbs images within its ``threat`` model.
+
+    Example:
+        >>> from dataclasses import dataclass
+        >>> @dataclass(frozen=True)
+        ... class Brighter:
+        ...     threat: ThreatModel
+        ...
+        ...     def run(self, problem):
+        ...         images = self.threat.project(problem.images + self.threat.eps, problem.images)
+        ...         value = problem.objective(images, torch.arange(len(images)))
+        ...         never = torch.zeros_like(value.fooled)
+        ...         return attacks.Perturbed(
+        ...             images=images,
+        ...             losses=value.losses,
+        ...             fooled=value.fooled,
+        ...             zero_gradient=never,
+        ...             model_images=len(images),
+        ...         )
+        >>> part = attacks.Part(name="brighter", engine=Brighter(Linf(0.1)), learns_from="nothing")
+        >>> attack = attacks.CustomAttack(Linf(0.1), label="brighter", components=(part,))
+        >>> attack(torch.nn.Flatten(), torch.tensor([[[[0.6, 0.5]]]]), torch.tensor([0])).images
+        tensor([[[[0.7000, 0.6000]]]])
+    """
 
     @property
-    def threat(self) -> ThreatModel: ...
+    def threat(self) -> ThreatModel:
+        """The allowed perturbations."""
+        ...
 
     def run(self, problem: Problem[LabelLoss]) -> Perturbed:
         """Perturb the problem's images; the result for an image does not depend on the others in the batch."""

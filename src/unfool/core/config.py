@@ -19,7 +19,7 @@ from pydantic.dataclasses import dataclass as pydantic_dataclass
 from pydantic.fields import FieldInfo
 from typing_extensions import dataclass_transform
 
-from unfool.core.errors import SpecError
+from unfool.core.errors import SpecError, UnfoolError
 from unfool.core.spec import nearest, unknown
 
 Config = TypeVar("Config")
@@ -30,13 +30,23 @@ Filled = TypeVar("Filled")
 def configured(cls: type[Config]) -> type[Config]:
     """Make a class a frozen, keyword-only, validated dataclass; what it refuses is a SpecError of one line.
 
-    The fields' descriptions become the Args section of its docstring, so that each is written once.
+    The fields' descriptions become the Args section of its docstring, so that each is written once. Fields that
+    it inherits from a plain dataclass may stay positional.
     """
     config: Any = pydantic_dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))(cls)
     validated = config.__init__
+    first = [field.name for field in dataclasses.fields(config) if field.init and not field.kw_only]
 
     @functools.wraps(validated)
-    def init(self: Any, **values: Any) -> None:
+    def init(self: Any, *positional: Any, **values: Any) -> None:
+        if len(positional) > len(first):
+            allowed = f"{', '.join(first)} may be given without a name" if first else "give every value by its name"
+            raise TypeError(f"{config.__name__} was given {len(positional)} values without a name; {allowed}")
+        named = dict(zip(first, positional, strict=False))
+        twice = [name for name in named if name in values]
+        if twice:
+            raise TypeError(f"{config.__name__} was given {twice[0]} twice; give it once")
+        values = {**named, **values}
         _filled(config, values, config.__name__, lambda: validated(self, **values))
 
     config.__init__ = init
@@ -78,7 +88,13 @@ def _filled(cls: Any, values: Mapping[str, Any], what: str, fill: Callable[[], F
         return fill()
     except ValidationError as error:
         first = error.errors()[0]
+        cause = first.get("ctx", {}).get("error")
+        if not first["loc"] and isinstance(cause, UnfoolError):
+            # Raised by the class itself about several values together: it says all there is to say.
+            raise cause from None
         where = ".".join(str(part) for part in first["loc"]) or what
+        if first["type"] == "missing":
+            raise SpecError(f"{what} needs {where}; give a value for it") from None
         reason = first["msg"].removeprefix("Value error, ")
         reason = reason[:1].lower() + reason[1:]
         if first["type"] == "literal_error":

@@ -51,7 +51,7 @@ class Geometry(ABC):
         """The lengths (B,) of ``delta`` (B, ...), in float64."""
 
 
-class Linf(Geometry):
+class LinfGeometry(Geometry):
     """Each value moves by at most eps."""
 
     def project(self, images: Tensor, origins: Tensor, eps: float) -> Tensor:
@@ -76,7 +76,7 @@ class Linf(Geometry):
         return delta.flatten(1).abs().amax(1).double()
 
 
-class L2(Geometry):
+class L2Geometry(Geometry):
     """The Euclidean distance of all values together is at most eps."""
 
     def project(self, images: Tensor, origins: Tensor, eps: float) -> Tensor:
@@ -108,7 +108,7 @@ class L2(Geometry):
         return torch.linalg.vector_norm(delta.flatten(1), dim=1, dtype=torch.float64)
 
 
-class L1(Geometry):
+class L1Geometry(Geometry):
     """The absolute moves of all values together sum to at most eps."""
 
     def project(self, images: Tensor, origins: Tensor, eps: float) -> Tensor:
@@ -159,7 +159,7 @@ class L1(Geometry):
         return torch.linalg.vector_norm(delta.flatten(1), ord=1, dim=1, dtype=torch.float64)
 
 
-GEOMETRIES: dict[str, Geometry] = {"linf": Linf(), "l2": L2(), "l1": L1()}
+GEOMETRIES: dict[str, Geometry] = {"linf": LinfGeometry(), "l2": L2Geometry(), "l1": L1Geometry()}
 
 
 def _column(values: Tensor, like: Tensor) -> Tensor:

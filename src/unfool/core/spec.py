@@ -28,6 +28,15 @@ def parse_number(text: str, what: str) -> float:
     return value
 
 
+def write_number(value: float) -> str:
+    """Text that `parse_number` reads back as the same number: ``8/255`` for pixel levels, else the shortest decimal."""
+    short = f"{value:g}"
+    if float(short) == value:
+        return short
+    level = round(value * 255)
+    return f"{level}/255" if level / 255 == value else repr(float(value))
+
+
 def unknown(kind: str, name: str, allowed: Iterable[str]) -> SpecError:
     """The error for a name that is not known: offers the nearest, then lists what is allowed."""
     names = sorted(allowed)

@@ -6,11 +6,14 @@ import math
 from dataclasses import dataclass, field
 
 import torch
+from pydantic import GetCoreSchemaHandler
+from pydantic_core import CoreSchema
+from pydantic_core.core_schema import no_info_plain_validator_function, to_string_ser_schema
 from torch import Tensor
 
 from unfool.core.errors import ImagesError, SpecError
 from unfool.core.geometry import GEOMETRIES
-from unfool.core.spec import parse_number, unknown
+from unfool.core.spec import parse_number, unknown, write_number
 from unfool.core.streams import Streams
 
 _FORM = "write norm:eps such as linf:8/255, l2:0.5 or l1:12"
@@ -18,12 +21,28 @@ _FORM = "write norm:eps such as linf:8/255, l2:0.5 or l1:12"
 
 @dataclass(frozen=True)
 class ThreatModel:
-    """The images within ``eps`` (pixel units) of their origins in one norm, and inside the box [0,1].
+    """The perturbations that an attack may make: all images within ``eps`` of their origin in a norm, and in [0,1].
 
-    ``norm_name`` is linf, l2 or l1 (``norm`` measures). ``text`` keeps how it was written, 8/255 and not 0.0314, and
-    takes no part in comparisons. Images and origins are (B, C, H, W), the origins inside the box; results have the
-    origins' dtype, and no gradient flows through them. Raises SpecError for a norm or an eps that is not allowed,
-    ImagesError for images that do not match their origins.
+    Make one with `Linf`, `L2` or `L1`, or read it from text with `ThreatModel.parse`. Its methods take images and
+    origins (B, C, H, W), the origins inside the box; results have the origins' dtype and carry no gradient.
+
+    Args:
+        norm_name: ``"linf"``, ``"l2"`` or ``"l1"``.
+        eps: Largest distance, in pixel units (images are in [0,1]); for linf at most 1.
+        text: How it was written, ``linf:8/255`` rather than ``linf:0.0314``; not compared.
+
+    Raises:
+        SpecError: The norm is unknown or eps is not allowed.
+
+    Example:
+        >>> import torch
+        >>> from unfool import Linf, ThreatModel
+        >>> threat = ThreatModel.parse("linf:8/255")
+        >>> threat == Linf(8/255)
+        True
+        >>> origins = torch.full((1, 1, 1, 2), 0.5)
+        >>> threat.project(origins + 0.1, origins) - origins
+        tensor([[[[0.0314, 0.0314]]]])
     """
 
     norm_name: str
@@ -33,6 +52,11 @@ class ThreatModel:
     def __post_init__(self) -> None:
         if self.norm_name not in GEOMETRIES:
             raise unknown("norm", str(self.norm_name), GEOMETRIES)
+        if isinstance(self.eps, bool) or not isinstance(self.eps, (int, float)):
+            raise SpecError(
+                f"eps {self.eps!r} of a threat model is no number; give a number such as 8/255, or text to "
+                "ThreatModel.parse('linf:8/255')"
+            )
         if not (math.isfinite(self.eps) and self.eps >= 0):
             raise SpecError(f"eps {self.eps!r} of a threat model is not allowed; give a finite number of 0 or more")
         if self.norm_name == "linf" and self.eps > 1:
@@ -51,8 +75,25 @@ class ThreatModel:
         norm_name, eps = _read(text)
         return cls(norm_name, eps, text.strip())
 
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """In configurations: a threat model or its text is read, and the text is written."""
+        return no_info_plain_validator_function(cls._of, serialization=to_string_ser_schema())
+
+    @classmethod
+    def _of(cls, value: object) -> ThreatModel:
+        if isinstance(value, cls):
+            return value
+        if isinstance(value, str):
+            return cls.parse(value)
+        raise ValueError("give a threat model such as Linf(8/255), or its text, linf:8/255")
+
     def __str__(self) -> str:
         return self.text
+
+    def __repr__(self) -> str:
+        norm = {"linf": "Linf", "l2": "L2", "l1": "L1"}[self.norm_name]
+        return f"{norm}({write_number(self.eps)})"
 
     @torch.no_grad()
     def project(self, images: Tensor, origins: Tensor) -> Tensor:
@@ -103,6 +144,72 @@ class ThreatModel:
                 f"images or gradients have shape {tuple(images.shape)}, their origins {tuple(origins.shape)}; "
                 "give one origin per image, of the same shape"
             )
+
+
+def Linf(eps: float) -> ThreatModel:  # noqa: N802
+    """Every pixel value changes by at most ``eps``.
+
+    Args:
+        eps: Largest change of a value, in pixel units: from 0 to 1, such as ``8/255``.
+
+    Returns:
+        The threat model, written ``linf:8/255``.
+
+    Raises:
+        SpecError: eps is no number from 0 to 1.
+
+    Example:
+        >>> from unfool import Linf
+        >>> print(Linf(8/255))
+        linf:8/255
+    """
+    return _written("linf", eps)
+
+
+def L2(eps: float) -> ThreatModel:  # noqa: N802
+    """The Euclidean length of the change of an image is at most ``eps``.
+
+    Args:
+        eps: Largest root of the sum of squared changes over all values of an image, in pixel units, such as ``0.5``.
+
+    Returns:
+        The threat model, written ``l2:0.5``.
+
+    Raises:
+        SpecError: eps is no finite number of 0 or more.
+
+    Example:
+        >>> from unfool import L2
+        >>> print(L2(0.5))
+        l2:0.5
+    """
+    return _written("l2", eps)
+
+
+def L1(eps: float) -> ThreatModel:  # noqa: N802
+    """The absolute changes of all values of an image sum to at most ``eps``.
+
+    Args:
+        eps: Largest sum of absolute changes over all values of an image, in pixel units, such as ``12``.
+
+    Returns:
+        The threat model, written ``l1:12``.
+
+    Raises:
+        SpecError: eps is no finite number of 0 or more.
+
+    Example:
+        >>> from unfool import L1
+        >>> print(L1(12))
+        l1:12
+    """
+    return _written("l1", eps)
+
+
+def _written(norm_name: str, eps: float) -> ThreatModel:
+    """The threat model with its shortest text."""
+    checked = ThreatModel(norm_name, eps)
+    return ThreatModel(norm_name, float(eps), f"{norm_name}:{write_number(checked.eps)}")
 
 
 def _read(text: str) -> tuple[str, float]:

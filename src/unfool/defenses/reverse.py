@@ -14,9 +14,8 @@ import warnings
 import torch
 from torch import Tensor, nn
 
-from unfool.attacks.best_so_far import Goal
-from unfool.attacks.problem import Problem
-from unfool.attacks.projected_gradient import ProjectedGradient
+from unfool.attacks.engines.projected_gradient import ProjectedGradient
+from unfool.attacks.problem import Goal, Problem
 from unfool.core.errors import SpecError, UnfoolWarning
 from unfool.core.streams import Streams
 from unfool.core.threat import ThreatModel

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from unfool.attacks.projected_gradient import ProjectedGradient
+from unfool.attacks.engines.projected_gradient import ProjectedGradient
 from unfool.core.streams import Streams
 from unfool.core.threat import ThreatModel
 from unfool.defenses.pretext import PretextObjective

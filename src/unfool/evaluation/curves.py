@@ -25,7 +25,7 @@ from unfool.core.progress import Progress, silent
 from unfool.core.threat import ThreatModel
 from unfool.data.as_table import TableLike, as_table
 from unfool.data.table import Table
-from unfool.evaluation.crafting.chosen_attacks import AttackLike, choose_attack, unusual_settings
+from unfool.evaluation.crafting.chosen_attacks import AttackLike, choose_attack
 from unfool.evaluation.crafting.craft import craft
 from unfool.evaluation.judge import judge
 from unfool.evaluation.records import Records
@@ -112,12 +112,12 @@ def _within(attack: AttackLike, threat: ThreatModel) -> Attack:
     """An attack with another ball; its other settings stay."""
     if isinstance(attack, str):
         return make_attack(attack, threat)
-    return make_attack(attack.name, threat, unusual_settings(attack))
+    return make_attack(attack.name, threat, attack.unusual_settings)
 
 
 def _of_steps(attack: AttackLike, steps: int, threat: ThreatModel) -> Attack:
     """An attack with another number of steps; its other settings stay."""
-    name, settings = (attack.name, unusual_settings(attack)) if isinstance(attack, Attack) else parse_settings(attack)
+    name, settings = (attack.name, attack.unusual_settings) if isinstance(attack, Attack) else parse_settings(attack)
     family = re.sub(r"-\d+$", "", name)
     return make_attack(f"{family}-{steps}", threat, settings)
 

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import torch
 
 from unfool.attacks.base import ATTACKS, Attack
-from unfool.attacks.best_so_far import BestSoFar
+from unfool.attacks.engines.best_so_far import BestSoFar
 from unfool.attacks.ensemble import Part
-from unfool.core.config import build, configured
+from unfool.core.config import configured
 from unfool.core.threat import ThreatModel
 
 
@@ -34,17 +34,14 @@ class RandomSigns:
         return best.result()
 
 
+@ATTACKS.add("random-signs")
 @configured
-class Settings:
-    """How many corners are tried."""
+class RandomSignsAttack(Attack):
+    """Random corners of the ball: ``random-signs-10`` tries ten."""
 
     steps: int = 10
 
-
-@ATTACKS.add("random-signs")
-def random_signs(name, threat, values):
-    """``random-signs-10``: ten tries."""
-    settings = build(Settings, values, f"attack {name!r}")
-    engine = RandomSigns(threat=threat, tries=settings.steps)
-    part = Part(name=name, engine=engine, gradients=False)
-    return Attack(name=name, parts=(part,), settings={"steps": settings.steps})
+    @property
+    def parts(self):
+        engine = RandomSigns(threat=self.threat, tries=self.steps)
+        return (Part(name=self.name, engine=engine, learns_from="scores"),)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from unfool.attacks.base import Attack, Attacked
+from unfool.attacks.base import Attack, Attacked, CustomAttack
 from unfool.attacks.ensemble import Checkpoint
 from unfool.attacks.objective import LOSSES, LabelLoss, ObjectiveValue
 from unfool.attacks.problem import Problem
@@ -53,8 +53,8 @@ class DefenseLabelLoss(LabelLoss):
         return ObjectiveValue(losses=losses, fooled=outputs[0].detach().argmax(1) != labels)
 
 
-@dataclass(frozen=True, kw_only=True)
-class DefenseAttack(Attack):
+@dataclass(frozen=True, kw_only=True, repr=False)
+class DefenseAttack(CustomAttack):
     """An attack on a defended system, one prediction of which sends ``images_per_prediction`` images through a network.
 
     The defense itself confirms every success; it has no cheaper proxy.
@@ -66,10 +66,11 @@ class DefenseAttack(Attack):
     def of(cls, attack: Attack, name: str, images_per_prediction: int) -> DefenseAttack:
         """Any attack as one on a defended system, under another name."""
         return cls(
-            name=name,
-            parts=attack.parts,
-            settings=attack.settings,
-            draws=attack.draws,
+            attack.threat,
+            label=name,
+            components=attack.parts,
+            details=attack.settings,
+            eot_draws=attack.averaged_passes,
             images_per_prediction=images_per_prediction,
         )
 

@@ -13,12 +13,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from unfool.attacks import Attack
-from unfool.attacks.best_so_far import BestSoFar, Perturbed
+from unfool.attacks import Attack, CustomAttack
+from unfool.attacks.engines.best_so_far import BestSoFar
+from unfool.attacks.engines.projected_gradient import ProjectedGradient
 from unfool.attacks.ensemble import Part
 from unfool.attacks.objective import LabelLoss, Objective
-from unfool.attacks.problem import Problem
-from unfool.attacks.projected_gradient import ProjectedGradient
+from unfool.attacks.problem import Perturbed, Problem
 from unfool.core.streams import Streams
 from unfool.core.threat import ThreatModel
 from unfool.defenses import Defense, as_defense
@@ -114,7 +114,8 @@ class AwareRung(AdaptiveRung):
             )
             parts += started_twice(engine, context.starts, settings, ("margin", "ce"), f"lambda {weight:g}, ")
         values = {"steps": steps, "restarts": settings.restarts, "starts": context.starts.checksum}
-        return Attack(name=self.name, parts=tuple(parts), settings=values | {"lambdas": list(settings.lambdas)})
+        details = values | {"lambdas": list(settings.lambdas)}
+        return CustomAttack(context.threat, label=self.name, components=tuple(parts), details=details)
 
 
 @RUNGS.add("defense-aware")

@@ -13,12 +13,11 @@ from typing import Any, ClassVar
 
 from torch import nn
 
-from unfool.attacks import Attack
-from unfool.attacks.apgd import AutoPgd
-from unfool.attacks.best_so_far import Perturbed
+from unfool.attacks import Attack, CustomAttack
+from unfool.attacks.engines.apgd import AutoProjectedGradient
 from unfool.attacks.ensemble import Part
 from unfool.attacks.objective import LabelLoss
-from unfool.attacks.problem import Engine, Problem
+from unfool.attacks.problem import Engine, Perturbed, Problem
 from unfool.core.streams import Streams
 from unfool.core.threat import ThreatModel
 from unfool.defenses import Defense, as_defense
@@ -47,7 +46,7 @@ class ThroughDefense:
     ``starts`` None draws in the ball.
     """
 
-    engine: AutoPgd
+    engine: AutoProjectedGradient
     passes: Callable[[Defense, Streams], Passes]
     starts: WarmStarts | None = None
 
@@ -108,12 +107,13 @@ class GradientRung(AdaptiveRung):
         settings = context.settings
         steps = self.steps(settings)
         engine = ThroughDefense(
-            engine=AutoPgd(threat=context.threat, steps=steps, targets=self.targets),
+            engine=AutoProjectedGradient(threat=context.threat, steps=steps, targets=self.targets),
             passes=lambda defense, streams: self.passes(defense, streams, settings),
         )
         parts = started_twice(engine, context.starts, settings, self.losses)
         values = {"steps": steps, "restarts": settings.restarts, "starts": context.starts.checksum}
-        return Attack(name=self.name, parts=tuple(parts), settings=values | self.more_settings(settings))
+        details = values | self.more_settings(settings)
+        return CustomAttack(context.threat, label=self.name, components=tuple(parts), details=details)
 
 
 @RUNGS.add("bpda")

@@ -65,7 +65,7 @@ def choose_attack(attack: object, threat: ThreatModel | str | None = None) -> Ch
             f"attack {attack.name} stays within {attack.threat}, and the evaluation is of {threat}; "
             "give attacks of one threat model, and evaluate others by themselves"
         )
-    settings = unusual_settings(attack)
+    settings = attack.unusual_settings
     words = ",".join(f"{name}={value}" for name, value in settings.items())
     return ChosenAttack(title=f"{attack.name}:{words}" if words else attack.name, attack=attack, settings=settings)
 
@@ -74,12 +74,3 @@ def _listed(attacks: object) -> list[object]:
     if not isinstance(attacks, Iterable):
         raise SpecError(f"a {type(attacks).__name__} is no attack; give an attack, its name, or a list of them")
     return list(attacks)
-
-
-def unusual_settings(attack: Attack) -> dict[str, Any]:
-    """The settings of an attack that differ from those its name alone would give."""
-    try:
-        usual = make_attack(attack.name, attack.threat).settings
-    except SpecError:
-        usual = {}
-    return {name: value for name, value in attack.settings.items() if name not in usual or usual[name] != value}

@@ -98,7 +98,7 @@ def craft(
         "seed": seed,
         "crafted_on": identity(model),
         "settings": dict(attack.settings),
-        "parts": attack.names,
+        "parts": attack.part_names,
     }
     work = _Work(model, table, attack, labels, Streams(seed).named("attack"), proxy, progress)
     if home is None:
@@ -115,15 +115,9 @@ def craft(
         ids=table.ids.clone(),
         cpu_seconds=sum(seconds for _, seconds in batches),
         model_images=sum(int(tensors["model_images"]) for tensors, _ in batches),
-        follows_gradients=_follows_gradients(attack),
+        follows_gradients=[kind == "gradient" for kind in attack.learns_from],
         **manifest,
     )
-
-
-def _follows_gradients(attack: Attack) -> list[bool]:
-    """Whether each part of an attack follows gradients, in the order of its names."""
-    parts = [*attack.parts, *([attack.finisher] if attack.finisher is not None else [])]
-    return [part.gradients for part in parts]
 
 
 class _Work:
@@ -156,7 +150,7 @@ class _Work:
             self._tell(span.stop)
             return there
         started = time.process_time()
-        parts = len(self.attack.names)
+        parts = len(self.attack.part_names)
 
         def told(done: int) -> None:
             self._tell(span.start + (span.stop - span.start) * done // (parts + 1))

@@ -16,11 +16,11 @@ import torch
 from torch import Tensor
 
 from unfool.attacks import Attack, make_attack
-from unfool.attacks.base import Attacked
-from unfool.attacks.best_so_far import BestSoFar
+from unfool.attacks.base import Attacked, CustomAttack
+from unfool.attacks.engines.best_so_far import BestSoFar
+from unfool.attacks.engines.projected_gradient import ProjectedGradient
 from unfool.attacks.ensemble import Part
 from unfool.attacks.problem import Problem
-from unfool.attacks.projected_gradient import ProjectedGradient
 from unfool.core.streams import Streams
 from unfool.core.threat import ThreatModel
 from unfool.evaluation.records import TRANSFER
@@ -192,12 +192,12 @@ def more_steps_win(trial: Trial, attacks: Sequence[Attack]) -> Flag | None:
         few = make_attack(f"pgd-{STEPS}", trial.threat)
         part, standing = few.parts[0], ~trial.fooled
     else:
-        few = Attack(name=part.name, parts=(part,), settings={})
+        few = CustomAttack(trial.threat, label=part.name, components=(part,))
         standing = ~(trial.fooled_before | trial.more(few, trial.every))
     engine: Any = part.engine
     # Under one name both draw the same start: the longer run is the shorter one, continued.
     longer = dataclasses.replace(engine, steps=engine.steps * FACTOR, goal="success")
-    many = dataclasses.replace(few, parts=(dataclasses.replace(part, engine=longer),))
+    many = CustomAttack(trial.threat, label=few.name, components=(dataclasses.replace(part, engine=longer),))
     return _gained(
         trial, "more-steps-win", trial.more(many, standing), f"{longer.steps} steps instead of {engine.steps}"
     )
@@ -205,7 +205,7 @@ def more_steps_win(trial: Trial, attacks: Sequence[Attack]) -> Flag | None:
 
 def _longest(attacks: Sequence[Attack], threat: ThreatModel) -> Part | None:
     """The gradient attack in use that takes most steps, None if one takes as many as ours, or sets its own steps."""
-    parts = [part for attack in attacks if attack.threat == threat for part in attack.parts if part.gradients]
+    parts = [part for attack in attacks if attack.threat == threat for part in attack.parts if part.follows_gradients]
     steps = [part.engine.steps if isinstance(part.engine, ProjectedGradient) else STEPS for part in parts]
     return parts[steps.index(max(steps))] if parts and 0 < max(steps) < STEPS else None
 
@@ -213,7 +213,7 @@ def _longest(attacks: Sequence[Attack], threat: ThreatModel) -> Part | None:
 def more_restarts_win(trial: Trial) -> Flag | None:
     """Images that PGD fools only from one of several starts."""
     again = make_attack(f"pgd-{STEPS}:restarts={RESTARTS - 1}", trial.threat)
-    again = dataclasses.replace(again, name=f"{again.name} again")
+    again = dataclasses.replace(again, label=f"{again.name} again")
     return _gained(trial, "more-restarts-win", trial.more(again, ~trial.fooled), f"{RESTARTS} starts instead of one")
 
 

@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from unfool.attacks.engines.projected_gradient import ProjectedGradient
 from unfool.attacks.objective import ObjectiveValue
 from unfool.attacks.problem import Problem
-from unfool.attacks.projected_gradient import ProjectedGradient
 from unfool.core.errors import SpecError
 from unfool.core.geometry import GEOMETRIES
 from unfool.core.streams import Streams

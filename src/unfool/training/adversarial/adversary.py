@@ -18,9 +18,9 @@ import torch
 from torch import Tensor
 
 from unfool.attacks import make_attack
+from unfool.attacks.engines.projected_gradient import ProjectedGradient
 from unfool.attacks.objective import ObjectiveValue
 from unfool.attacks.problem import Problem
-from unfool.attacks.projected_gradient import ProjectedGradient
 from unfool.core.batch import Views
 from unfool.core.errors import SpecError, UnfoolWarning
 from unfool.core.streams import Streams

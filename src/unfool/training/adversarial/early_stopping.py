@@ -20,7 +20,7 @@ from scipy.special import bdtr
 from torch import Tensor, nn
 
 from unfool.attacks import Attack, ProxySettings, make_attack
-from unfool.attacks.projected_gradient import ProjectedGradient
+from unfool.attacks.engines.projected_gradient import ProjectedGradient
 from unfool.core.batch import Batch
 from unfool.core.errors import SpecError, UnfoolWarning
 from unfool.core.streams import Streams

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from unfool.attacks.best_so_far import BestSoFar, Goal, Perturbed
+from unfool.attacks.engines.best_so_far import BestSoFar
 from unfool.attacks.objective import Objective, ObjectiveValue
-from unfool.attacks.problem import Problem
+from unfool.attacks.problem import Goal, Perturbed, Problem
 from unfool.core.errors import SpecError
 from unfool.core.threat import ThreatModel
 

@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor
 
-from unfool.attacks.square_windows import corners, pyramids, shared, windows
+from unfool.attacks.engines.square_windows import corners, pyramids, shared, windows
 from unfool.core.streams import Streams
 from unfool.core.threat import ThreatModel
 

@@ -6,40 +6,13 @@ Legend: B images of the batch, n of them still attacked at a step.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor
 
 from unfool.attacks.objective import Objective, ObjectiveValue
+from unfool.attacks.problem import Goal, Perturbed
 from unfool.core.errors import NonFiniteError
-
-Goal = Literal["last", "best", "success", "last_unchecked"]
-"""What to return: the ``last`` iterate, the ``best`` (a fooled one before any other, then the highest loss),
-``success``: as best, but an image that is fooled leaves the batch at once, or ``last_unchecked``: the last iterate
-without the forward pass that would check it, for training."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Perturbed:
-    """What an engine returns.
-
-    Args:
-        images: Perturbed images (B, C, H, W), inside ball and box.
-        losses: The highest loss (B,) seen for each image; for the goal "last" the loss at the image returned; for a
-            descending engine the lowest.
-        fooled: Whether any confirmed point of the image fooled the objective (B,); for "last" whether the image
-            returned does.
-        zero_gradient: Not fooled, and the gradient was zero at every step (B,).
-        model_images: How many images went through the objective.
-    """
-
-    images: Tensor
-    losses: Tensor
-    fooled: Tensor
-    zero_gradient: Tensor
-    model_images: int
 
 
 class BestSoFar:

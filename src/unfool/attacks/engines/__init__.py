@@ -1,0 +1,1 @@
+"""Optimisation loops that perturb images along an objective; attacks configure them."""

@@ -1,0 +1,169 @@
+"""APGD: projected gradient that sets its own step sizes (Croce & Hein, ICML 2020; in L1: Croce & Hein, ICML 2021).
+
+The attack is free of step sizes and, in its targeted form on the DLR loss, the strongest single part of AutoAttack.
+
+Legend: B images of the batch, n of them still attacked.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from unfool.attacks.engines.best_so_far import BestSoFar
+from unfool.attacks.engines.projected_gradient import RECOMPUTE_BELOW
+from unfool.attacks.engines.step_schedule import HalvedSteps, SparseSteps, StepSchedule
+from unfool.attacks.objective import LabelLoss
+from unfool.attacks.problem import Perturbed, Problem
+from unfool.core.threat import ThreatModel
+
+WIDE = ((3.0, 0.3), (2.0, 0.3), (1.0, 0.4))
+"""Radii in eps, and their shares of the steps, of the L1 attack that starts in a larger ball (2021, section 3.3)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AutoProjectedGradient:
+    """Settings of the engine.
+
+    ``targets`` 0 climbs the loss as it is; otherwise that many classes, the likeliest first, are aimed at one by one.
+    ``wide`` starts in a ball of 3 eps, goes on in one of 2 eps, and ends in the threat model. ``goal`` is ``success``
+    (a fooled image leaves the batch) or ``best`` (the highest loss).
+    """
+
+    threat: ThreatModel
+    steps: int = 100
+    restarts: int = 1
+    targets: int = 0
+    wide: bool = False
+    goal: Literal["success", "best"] = "success"
+
+    def run(self, problem: Problem[LabelLoss]) -> Perturbed:
+        """Perturb the problem's images; a proxy's successes are confirmed by the objective where they occur.
+
+        Raises NonFiniteError for a NaN loss or gradient.
+        """
+        images = problem.images
+        best_so_far = BestSoFar(images, self.goal, gradients=self.steps > 0)
+        classes = self._target_classes(best_so_far, problem.objective, images) if self.targets else None
+        for run in range(self.restarts * (classes.shape[1] if classes is not None else 1)):
+            rows = best_so_far.remaining_rows()
+            if not len(rows):
+                break
+            objective, proxy = problem.objective, problem.proxy_objective
+            if classes is not None:
+                targets = classes[:, run // self.restarts]
+                objective = objective.with_loss(objective.loss, targets)
+                proxy = proxy.with_loss(proxy.loss, targets) if proxy is not None else None
+            streams = problem.streams.named("start").at(run)
+            self._run(
+                best_so_far,
+                dataclasses.replace(problem, objective=objective, proxy_objective=proxy, streams=streams),
+                rows,
+            )
+        return best_so_far.result()
+
+    def _target_classes(self, best_so_far: BestSoFar, objective: LabelLoss, images: Tensor) -> Tensor:
+        """Target classes (B, targets): on the clean images the likeliest first, without the label's own."""
+        rows = torch.arange(len(images), device=images.device)
+        with torch.no_grad():
+            logits = objective.logits(images, rows)
+        best_so_far.model_images += len(images) * objective.draws
+        others = logits.scatter(1, objective.labels[:, None], -math.inf).argsort(dim=1, descending=True, stable=True)
+        return others[:, : min(self.targets, logits.shape[1] - 1)]
+
+    def _run(self, best_so_far: BestSoFar, problem: Problem[LabelLoss], rows: Tensor) -> None:
+        """One run on the images ``rows`` (n,), through the larger balls first if ``wide``."""
+        objective, proxy, origins = problem.objective, problem.proxy_objective, problem.images[rows]
+        phases = [(self.threat, self.steps)]
+        if self.wide and problem.starts is None:
+            steps = [math.ceil(share * self.steps) for _, share in WIDE[:-1]]
+            steps.append(max(0, self.steps - sum(steps)))
+            wider = [ThreatModel(self.threat.norm_name, self._radius(times)) for times, _ in WIDE[:-1]]
+            phases = list(zip([*wider, self.threat], steps, strict=True))
+        if problem.starts is None:
+            points = self._schedule.start(phases[0][0], origins, problem.ids[rows], problem.streams)
+        else:
+            points = problem.starts[rows]
+        for threat, steps in phases[:-1]:
+            points = self._climb(best_so_far, proxy or objective, None, rows, origins, points, threat, steps).best
+        threat, steps = phases[-1]
+        points = threat.project(points, origins)
+        proxy_steps = problem.proxy_steps(steps)
+        exact_steps = steps - proxy_steps
+        if proxy is not None and proxy_steps:
+            run = self._climb(best_so_far, proxy, objective, rows, origins, points, threat, proxy_steps)
+            rows, origins, points = run.rows, run.origins, run.best
+        if len(rows) and (exact_steps or self.goal == "best"):
+            self._climb(best_so_far, objective, objective, rows, origins, points, threat, exact_steps)
+
+    @property
+    def _schedule(self) -> type[StepSchedule]:
+        return SparseSteps if self.threat.norm_name == "l1" else HalvedSteps
+
+    def _radius(self, times: float) -> float:
+        """A larger ball's eps, which for linf must not exceed the box."""
+        return min(times * self.threat.eps, 1.0) if self.threat.norm_name == "linf" else times * self.threat.eps
+
+    def _climb(
+        self,
+        best_so_far: BestSoFar,
+        driver: LabelLoss,
+        confirmer: LabelLoss | None,
+        rows: Tensor,
+        origins: Tensor,
+        points: Tensor,
+        threat: ThreatModel,
+        steps: int,
+    ) -> StepSchedule:
+        """Climb ``driver``; ``confirmer`` confirms successes, None where they do not count (a larger ball)."""
+        schedule = self._schedule(threat, steps, rows, origins, points)
+        for step in range(steps + 1):
+            if not len(schedule.rows):
+                break
+            self._evaluate(best_so_far, driver, confirmer, schedule, last=step == steps)
+            if step < steps and len(schedule.rows):
+                schedule.check(step)
+                schedule.step()
+        return schedule
+
+    def _evaluate(
+        self,
+        best_so_far: BestSoFar,
+        driver: LabelLoss,
+        confirmer: LabelLoss | None,
+        schedule: StepSchedule,
+        last: bool,
+    ) -> None:
+        """Loss and gradient at the current points; fooled images leave. No gradient after the last step."""
+        if last:
+            with torch.no_grad():
+                leaves = schedule.points
+                value = best_so_far.evaluate(driver, schedule.points, schedule.rows)
+        else:
+            leaves, value = best_so_far.evaluate_with_graph(driver, schedule.points, schedule.rows)
+        keep = None
+        if confirmer is driver:
+            keep = best_so_far.record(schedule.rows, schedule.points, value)
+        elif confirmer is not None and self.goal == "success" and value.fooled is not None and value.fooled.any():
+            claimed = value.fooled.nonzero().squeeze(1)
+            rows, points = schedule.rows[claimed], schedule.points[claimed]
+            with torch.no_grad():
+                kept = best_so_far.record(rows, points, best_so_far.evaluate(confirmer, points, rows))
+            if kept is not None:
+                keep = torch.ones_like(value.fooled)
+                keep[claimed] = kept
+        losses = value.losses.detach()
+        if keep is not None:
+            schedule.keep(keep)
+            losses = losses[keep]
+            if not len(schedule.rows):
+                return
+            if not last and len(losses) < RECOMPUTE_BELOW * len(keep):
+                keep = None
+                leaves, value = best_so_far.evaluate_with_graph(driver, schedule.points, schedule.rows)
+        schedule.record(losses, None if last else best_so_far.gradient(leaves, value, keep, schedule.rows))
