@@ -82,8 +82,6 @@ class Defense(nn.Module):
         torch.Size([2, 10])
     """
 
-    threat: ThreatModel | None = None
-    """The ball in which images are moved; None if there is none."""
     draws: int = 1
     """How many purified images D there are for each image; their logits are averaged."""
     redraw: bool = True
@@ -114,6 +112,11 @@ class Defense(nn.Module):
     def images_per_prediction(self) -> int:
         """How many images go through the network for one prediction, at the most."""
         raise SpecError(f"defense {type(self).__name__} does not state its cost; define images_per_prediction")
+
+    @property
+    def threat(self) -> ThreatModel | None:
+        """The ball in which images are moved; None if there is none."""
+        return None
 
     @property
     def purifier(self) -> Defense:

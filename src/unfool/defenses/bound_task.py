@@ -60,8 +60,8 @@ def bound_task(
     described = _described(network, kind, name, head)
     determined = _determined(kind, name, head, described)
     if isinstance(task, Task):
-        defaults = {field.name: field.default for field in dataclasses.fields(task.settings)}
-        values = {key: value for key, value in determined.items() if getattr(task.settings, key) == defaults[key]}
+        fields = task.settings.__pydantic_fields__
+        values = {key: value for key, value in determined.items() if getattr(task.settings, key) == fields[key].default}
         bound = kind(dataclasses.replace(task.settings, **values))
     else:
         bound = make_task(name, {**kind.reversal, **determined, **(settings or {})})
@@ -96,7 +96,7 @@ def _described(network: nn.Module, kind: type[Task], name: str, head: str) -> Ma
     return getattr(heads[head], "description", None)
 
 
-def _determined(kind: type[Task], name: str, head: str, described: Mapping[str, Any] | None) -> dict[str, Any]:
+def _determined(kind: type[Task], name: str, head: str, described: Mapping[str, Any] | None) -> Mapping[str, Any]:
     """The task's settings that a head determines; SpecError for the head of another task."""
     try:
         return kind.settings_of(described) if described is not None else {}

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from unfool.core.errors import SpecError
 from unfool.core.streams import Streams
+from unfool.core.threat import ThreatModel
 from unfool.defenses.base import Defense, Purified
 from unfool.defenses.detector import Detector
 from unfool.defenses.pretext import PretextLoss
@@ -45,7 +46,6 @@ class PurifierAdapter(Defense):
     def __init__(self, module: nn.Module):
         super().__init__()
         self.module: Any = module
-        self.threat = getattr(module, "threat", None)
         self.exact_gradient = bool(getattr(module, "exact_gradient", False))
         self.abstains = bool(getattr(module, "abstains", False))
 
@@ -60,6 +60,10 @@ class PurifierAdapter(Defense):
     @property
     def images_per_prediction(self) -> int:
         return int(getattr(self.module, "images_per_prediction", 1))
+
+    @property
+    def threat(self) -> ThreatModel | None:
+        return getattr(self.module, "threat", None)
 
     @property
     def pretext(self) -> PretextLoss | None:

@@ -77,7 +77,6 @@ class Reverse(Defense):
         torch.Size([4, 2])
     """
 
-    threat: ThreatModel
     exact_gradient = True
 
     def __init__(
@@ -120,7 +119,7 @@ class Reverse(Defense):
             bound.calibrate(network, calibrate_on, streams)  # type: ignore[arg-type]
         self.network = network
         self.task = bound
-        self.threat = ball
+        self._threat = ball
         self.steps = checked.steps
         self.step_size = checked.step_size or 0.0
         self.start: Start = checked.start
@@ -142,6 +141,11 @@ class Reverse(Defense):
     @property
     def classifier(self) -> nn.Module:
         return self.network
+
+    @property
+    def threat(self) -> ThreatModel:
+        """The ball in which an image is moved."""
+        return self._threat
 
     @property
     def batch_dependent(self) -> bool:

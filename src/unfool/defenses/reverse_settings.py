@@ -59,7 +59,7 @@ class ReverseSettings:
 
 def read_reverse_settings(
     what: str, values: Mapping[str, Any], network: nn.Module
-) -> tuple[ReverseSettings, dict[str, Any]]:
+) -> tuple[ReverseSettings, Mapping[str, Any]]:
     """The reversal's settings and its task's, from what was written for both; SpecError for what is neither's."""
     values = _with_preset(values, network)
     own = {field.name for field in dataclasses.fields(ReverseSettings)}  # type: ignore[arg-type]
@@ -71,7 +71,7 @@ def read_reverse_settings(
     return settings, {key: value for key, value in values.items() if key not in own}
 
 
-def _with_preset(values: Mapping[str, Any], network: nn.Module) -> dict[str, Any]:
+def _with_preset(values: Mapping[str, Any], network: nn.Module) -> Mapping[str, Any]:
     """The values, filled up by their preset; a task is among them. SpecError if no preset or task can be meant."""
     filled = dict(values)
     if "preset" in values:

@@ -84,7 +84,7 @@ def top_classes(shares: Tensor, names: Sequence[str], count: int = 1) -> list[Cl
     """The ``count`` likeliest classes of one image's probabilities (K,), rounded to four digits."""
     top = shares.topk(min(count, len(shares)))
     return [
-        ClassProbability(name=names[index] if index < len(names) else ABSTAINS, probability=round(share, 4))
+        ClassProbability(name=names[int(index)] if index < len(names) else ABSTAINS, probability=round(share, 4))
         for share, index in zip(top.values.tolist(), top.indices.tolist(), strict=True)
     ]
 

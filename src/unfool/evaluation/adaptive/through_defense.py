@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -35,7 +35,7 @@ class Passes:
     ``images`` is how many images all of them send through a network for each image of a call.
     """
 
-    models: list[nn.Module]
+    models: Sequence[nn.Module]
     images: int
 
 
@@ -99,7 +99,7 @@ class GradientRung(AdaptiveRung):
         """Gradient steps of each part."""
         return settings.steps
 
-    def more_settings(self, settings: LadderSettings) -> dict[str, Any]:
+    def more_settings(self, settings: LadderSettings) -> dict[str, int]:
         """What the attack's settings hold beside steps, restarts and starts."""
         return {}
 
@@ -137,7 +137,7 @@ class EotAttack(GradientRung):
     name = "bpda-eot"
     title = "BPDA over redrawn randomness (EOT)"
 
-    def more_settings(self, settings: LadderSettings) -> dict[str, Any]:
+    def more_settings(self, settings: LadderSettings) -> dict[str, int]:
         return {"draws": settings.draws}
 
     def passes(self, defense: Defense, streams: Streams, settings: LadderSettings) -> Passes:

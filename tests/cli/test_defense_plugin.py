@@ -1,0 +1,107 @@
+"""A defense with a pretext loss, and a rung, from one file outside the package: listed, attacked, checked, audited."""
+
+import json
+
+import pytest
+
+SOURCE = '''
+"""Rounds an image to a few levels of grey, more coarsely where it looks rough."""
+
+import torch
+
+from unfool.attacks import make_attack
+from unfool.core.config import configured
+from unfool.defenses import DEFENSES, Defense, Detector
+from unfool.evaluation.adaptive.rung import RUNGS, AdaptiveRung
+
+
+@configured
+class Settings:
+    levels: int = 15
+
+
+class Roughness:
+    """How much neighbouring pixels differ."""
+
+    images_per_loss = 0
+
+    def __call__(self, images, ids, streams):
+        return images.diff(dim=3).abs().flatten(1).mean(1)
+
+
+class Rounded(Defense):
+    images_per_prediction = 1
+    pretext = Roughness()
+
+    def __init__(self, network, levels):
+        super().__init__()
+        self.network = network
+        self.levels = levels
+
+    @property
+    def classifier(self):
+        return self.network
+
+    @property
+    def gate(self):
+        return Detector(losses=lambda images: self.pretext(images, None, None), threshold=0.05, images_per_loss=0)
+
+    def purified_images(self, images, ids=None, streams=None, differentiable=False):
+        rough = (self.gate.losses(images) > self.gate.threshold).view(-1, 1, 1, 1)
+        rounded = (images * self.levels).round() / self.levels
+        return torch.where(rough, rounded, images)
+
+
+@DEFENSES.add("rounded")
+def rounded(request):
+    """Rounds images that look rough."""
+    return Rounded(request.network, request.settings(Settings).levels)
+
+
+@RUNGS.add("random-search")
+class RandomSearch(AdaptiveRung):
+    """Square on the defended system."""
+
+    key = "h"
+    name = "random-search"
+    title = "random search, without a gradient"
+
+    def attack(self, context):
+        return make_attack("square:steps=10", context.threat)
+'''
+
+
+@pytest.fixture
+def plugin(tmp_path, plugins_undone):
+    path = tmp_path / "rounded_defense.py"
+    path.write_text(SOURCE)
+    return path
+
+
+def test_a_defense_of_one_file_is_listed_attacked_checked_and_audited(cli, parity, plugin, tmp_path):
+    listed = cli("list", "defenses", "--plugin", plugin)
+    assert "rounded" in listed.out, listed.err
+    assert "Rounds images that look rough." in listed.out
+    common = ("--plugin", plugin, "--defense", "rounded:levels=20", "--images", "6")
+
+    file = tmp_path / "ladder.json"
+    climbed = cli("evaluate", parity, *common, "--adaptive", "--attack", "fgsm", "--out", file)
+    assert climbed.code == 0, climbed.err
+    results = json.loads(file.read_text())
+    assert [row["rung"] for row in results["rows"] if "rung" in row] == [*"abcdefgh", "worst-case"]
+    assert results["ladder"]["absent"] == {}
+    titles = [rung["title"] for rung in results["ladder"]["rungs"]]
+    assert titles[-2:] == ["random search, without a gradient", "worst of (b) to (h) on each image"]
+    assert "(h)" in climbed.out
+
+    evaluated = cli("evaluate", parity, *common, "--attack", "pgd-3", "--json")
+    assert evaluated.code == 0, evaluated.err
+    assert json.loads(evaluated.out)["reliability"]["checked"]
+
+    audited = cli("audit", parity, *common, "--attack", "pgd-3", "--json")
+    assert audited.code == 0, audited.err
+    assert list(json.loads(audited.out)["gains"]) == ["the bare network", "the defense", "test-time augmentation"]
+
+    wrong = cli("evaluate", parity, "--plugin", plugin, "--defense", "rounded:lewels=2", "--images", "2")
+    assert wrong.code == 2
+    assert "did you mean 'levels'" in wrong.complaint()
