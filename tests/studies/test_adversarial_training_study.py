@@ -10,7 +10,6 @@ from rich.console import Console
 import unfool.studies.workspace as workspace_module
 from unfool.studies import run_study
 from unfool.studies.adversarial_training import DEMO, FULL, METHODS, ROWS, SMALL, AdversarialTraining, Method
-from unfool.studies.framework import executor
 
 TINY = dataclasses.replace(
     DEMO,
@@ -112,4 +111,4 @@ def test_work_is_shared_out_with_the_longest_first(monkeypatch, tmp_path):
     methods = [job.args[1] for job in jobs]
     assert sorted(methods, key=repr) == sorted(ROWS, key=repr)
     assert methods[-1] == Method(name="FGSM-RS")
-    assert executor.in_worker() is False
+    assert jobs.in_worker() is False

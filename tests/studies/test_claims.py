@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 
 from unfool.core.errors import SpecError
 from unfool.evaluation import Records
+from unfool.evaluation.statistics.gains import difference, gain
 from unfool.studies.contrastive_multitask import ContrastiveMultitask
 from unfool.studies.contrastive_multitask.scales import AS_MEANT, AS_WRITTEN, SCALES
 from unfool.studies.framework import Above, AtLeast, AtMost, Below, Claim, Estimate, HalfOf, Measured, Results, counted
-from unfool.studies.framework.gains import difference, gain
 
 
 def records(right, wrong, *, attack="pgd-7", crafted_on="a", judged_on="a", data="cifar10", start=0):

@@ -57,9 +57,9 @@ def test_full_is_the_source_s_values(full):
         values = (stage.optimizer, stage.learning_rate, stage.weight_decay, stage.batch_size, stage.epochs)
         assert values == ("adam", 3e-4, 1e-4, 256, 100)
         assert (stage.schedule, stage.trainable, stage.perturb) == ("constant", "all", None)
-        assert config.trunk["name"] == "resnet18"
-        assert "width" not in config.trunk
-        assert config.trunk["stem"] == ("imagenet" if item.key["trunk"] == MAIN else "cifar")
+        assert config.trunk.name == "resnet18"
+        assert config.trunk.settings.width == 1.0
+        assert config.trunk.settings.stem == ("imagenet" if item.key["trunk"] == MAIN else "cifar")
         assert stage.precision == "fp32" or item.key["trunk"] != MAIN
         tasks = {name: (task.task, task.weight, task.settings) for name, task in stage.tasks.items()}
         column = "label" if item.data == "cifar10" else "fine_label"

@@ -23,7 +23,7 @@ TINY = Scale(
     variants=(
         Variant(
             words="convnet 4-8-8",
-            trunk={"name": "convnet", "stem": "strided", "widths": [4, 8, 8]},
+            trunk="convnet:stem=strided,widths=4-8-8",
             stage=StageConfig(tasks=LABELS, batch_size=128, optimizer="sgd", learning_rate=0.1),
             meant=("digits",),
         ),

@@ -7,8 +7,8 @@ from types import SimpleNamespace
 import pytest
 
 from unfool.evaluation import Records
+from unfool.evaluation.statistics.gains import unpaired
 from unfool.studies.framework import Results
-from unfool.studies.framework.gains import unpaired
 from unfool.studies.noisy_rotation.claims import study_claims
 from unfool.studies.noisy_rotation.networks import AttackedStages, probes
 from unfool.studies.noisy_rotation.scales import (
@@ -63,7 +63,7 @@ def probed(plan, test, train, *, best=None, robust=0.1, images=100):
 def judge_claims(settings, everything):
     """The claims on these probes and pretrainings."""
     by_path = {probes(settings, plan).path: stages for plan, (stages, _) in everything.items()}
-    runs = {probes(settings, plan).network.path: run for plan, (_, run) in everything.items()}
+    runs = {probes(settings, plan).system.path: run for plan, (_, run) in everything.items()}
     work = SimpleNamespace(get=lambda network: runs[network.path])
     results = Results(scale="small", work=work, measured=[], by_path=by_path)
     return [claim.judge(results).to_json() for claim in study_claims(settings)]

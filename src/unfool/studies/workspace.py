@@ -18,6 +18,7 @@ from torch import nn
 
 from unfool.attacks import Attack, ProxySettings
 from unfool.core.files import write_json
+from unfool.core.parallel.jobs import Job, in_worker, report_to_parent, run_jobs, workers_for
 from unfool.core.progress import Progress, silent
 from unfool.core.progress_display import progress_bar
 from unfool.data.catalog import open_table
@@ -27,7 +28,6 @@ from unfool.evaluation import AdversarialSet, Records, craft, identity, judge, l
 from unfool.evaluation.adaptive.audit import audit
 from unfool.evaluation.adaptive.ladder import ladder
 from unfool.evaluation.corruptions import judge_corrupted
-from unfool.studies.framework.executor import Job, in_worker, report_to_parent, run_jobs, workers_for
 from unfool.training import RunConfig, TrainedRun, train
 
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from pydantic import Field
 
 from unfool.core.config import configured
 from unfool.evaluation.rows import Row
+from unfool.models.trunks import TrunkSpec
 from unfool.studies.framework import Published, table
 from unfool.studies.framework.recipes import LABELS, short_stage
 from unfool.training import StageConfig
+from unfool.training.config import TrunkField
 
 SINGLE, SIMCLR, SUPERVISED = "single-task", "simclr multitask", "supervised multitask"
 ATTACKS = ("fgsm", "pgd-7", "pgd-20", "pgd-50")
@@ -28,7 +28,7 @@ class Variant:
     """
 
     words: str
-    trunk: dict[str, Any]
+    trunk: TrunkField
     stage: StageConfig
     hidden: int = Field(default=0, ge=0)
     temperature: float = 0.07
@@ -66,7 +66,7 @@ DEMO = Scale(
     variants=(
         Variant(
             words="convnet 16-32-64",
-            trunk={"name": "convnet", "widths": [16, 32, 64]},
+            trunk=TrunkSpec(name="convnet", widths=(16, 32, 64)),
             stage=short_stage(epochs=8),
         ),
     ),
@@ -77,7 +77,7 @@ SMALL = Scale(
     variants=(
         Variant(
             words="convnet 16-48-96",
-            trunk={"name": "convnet", "widths": [16, 48, 96]},
+            trunk=TrunkSpec(name="convnet", widths=(16, 48, 96)),
             stage=short_stage(batch_size=256, learning_rate=0.25, epochs=3),
             seeds=(0, 1),
             meant=("cifar10",),
@@ -90,7 +90,7 @@ FULL = Scale(
     variants=(
         Variant(
             words="ResNet-18, ImageNet stem",
-            trunk={"name": "resnet18", "stem": "imagenet"},
+            trunk=TrunkSpec(name="resnet18", stem="imagenet"),
             stage=_source_stage(),
             hidden=512,
             seeds=(0, 1, 2),
@@ -99,7 +99,7 @@ FULL = Scale(
         ),
         Variant(
             words="ResNet-18, CIFAR stem",
-            trunk={"name": "resnet18", "stem": "cifar"},
+            trunk=TrunkSpec(name="resnet18", stem="cifar"),
             stage=_source_stage("bf16"),
             hidden=512,
             main=False,

@@ -1,5 +1,6 @@
 """The framework of studies: describe networks, measurements and claims; the rest follows."""
 
+from unfool.evaluation.statistics.gains import Estimate, counted, gain
 from unfool.studies.framework.adaptive import Audited, Laddered
 from unfool.studies.framework.claims import (
     Above,
@@ -13,7 +14,6 @@ from unfool.studies.framework.claims import (
     HalfOf,
     Rule,
 )
-from unfool.studies.framework.gains import Estimate, counted, gain
 from unfool.studies.framework.measurements import Attacked, Clean, Corrupted, Examples, Figures, row_of
 from unfool.studies.framework.networks import Defended, NetworkSpec
 from unfool.studies.framework.pieces import Images, Measured, Measurement

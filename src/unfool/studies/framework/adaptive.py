@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from unfool.attacks import make_attack
@@ -11,8 +11,8 @@ from unfool.evaluation.adaptive.audit import audit
 from unfool.evaluation.adaptive.ladder import ladder
 from unfool.evaluation.adaptive.ladder_settings import LadderSettings
 from unfool.evaluation.rows import Row
+from unfool.evaluation.statistics.gains import Estimate
 from unfool.studies.framework.claims import Claim, Conditions
-from unfool.studies.framework.gains import Estimate
 from unfool.studies.framework.measurements import Examples, Figures
 from unfool.studies.framework.networks import Defended, attack_passes
 from unfool.studies.framework.pieces import Images, Measured
@@ -59,10 +59,9 @@ class Laddered(Figures):
     system: Defended
     images: Images
     count: int
+    settings: LadderSettings
     attack: str = "autoattack"
-    settings: LadderSettings = field(default_factory=lambda: LadderSettings(threat="linf:8/255"))
     model: str = ""
-    words: Mapping[str, Any] = field(default_factory=dict)
 
     def cost(self, work: Workspace) -> float:
         static = attack_passes(make_attack(self.attack, self.settings.threat or "linf:8/255"))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from unfool.evaluation.claims import FAILS, HOLDS, UNDECIDED, ClaimResult
-from unfool.studies.framework.gains import Estimate, difference, gain
+from unfool.evaluation.statistics.gains import Estimate, difference, gain
 
 if TYPE_CHECKING:
     from unfool.studies.framework.results import Results
@@ -25,62 +26,54 @@ class Rule(Protocol):
 
 
 @dataclass(frozen=True)
-class _Bound:
-    """A rule by one bound: ``holds`` and ``fails`` end the two halves of its sentence."""
+class Bound:
+    """Holds if the whole interval is on the right side of a bound, fails if none of it is; counted numbers have none.
+
+    ``holds`` says of a number whether it is on that side, ``words`` and ``verb`` say so in the sentence.
+    """
 
     bound: float
+    holds: ClassVar[Callable[[float, float], bool]]
+    words: ClassVar[str]
+    verb: ClassVar[str] = "is"
 
-    def phrase(self, estimate: Estimate) -> tuple[str, str]:
-        raise NotImplementedError
+    def verdict(self, estimate: Estimate) -> str:
+        low, high = (self.holds(end, self.bound) for end in (estimate.low, estimate.high))
+        return HOLDS if low and high else UNDECIDED if low or high else FAILS
 
     def sentence(self, estimate: Estimate) -> str:
-        holds, fails = self.phrase(estimate)
-        if estimate.exact:
-            return f"Rule: holds if it {holds}."
-        return f"Rule: holds if the whole {estimate.interval} {holds}, fails if none of it {fails}."
+        amount = "0" if self.bound == 0 else estimate.amount(self.bound)
+        return self.words_for(amount, "" if estimate.exact else estimate.interval)
 
-    def _amount(self, estimate: Estimate) -> str:
-        return "0" if self.bound == 0 else estimate.amount(self.bound)
+    def words_for(self, amount: str, interval: str) -> str:
+        """The sentence for a bound in words; a figure without an ``interval`` is compared itself."""
+        if not interval:
+            return f"Rule: holds if it {self.words} {amount}."
+        return f"Rule: holds if the whole {interval} {self.words} {amount}, fails if none of it {self.verb}."
 
 
-class Above(_Bound):
+class Above(Bound):
     """Holds if the whole interval is above the bound, fails if none of it is."""
 
-    def verdict(self, estimate: Estimate) -> str:
-        return HOLDS if estimate.low > self.bound else FAILS if estimate.high <= self.bound else UNDECIDED
-
-    def phrase(self, estimate: Estimate) -> tuple[str, str]:
-        return f"is above {self._amount(estimate)}", "is"
+    holds, words = staticmethod(operator.gt), "is above"
 
 
-class AtLeast(_Bound):
+class AtLeast(Bound):
     """Holds if the whole interval reaches the bound, fails if none of it does."""
 
-    def verdict(self, estimate: Estimate) -> str:
-        return HOLDS if estimate.low >= self.bound else FAILS if estimate.high < self.bound else UNDECIDED
-
-    def phrase(self, estimate: Estimate) -> tuple[str, str]:
-        return f"reaches {self._amount(estimate)}", "does"
+    holds, words, verb = staticmethod(operator.ge), "reaches", "does"
 
 
-class Below(_Bound):
+class Below(Bound):
     """Holds if the whole interval is below the bound, fails if none of it is."""
 
-    def verdict(self, estimate: Estimate) -> str:
-        return HOLDS if estimate.high < self.bound else FAILS if estimate.low >= self.bound else UNDECIDED
-
-    def phrase(self, estimate: Estimate) -> tuple[str, str]:
-        return f"is below {self._amount(estimate)}", "is"
+    holds, words = staticmethod(operator.lt), "is below"
 
 
-class AtMost(_Bound):
+class AtMost(Bound):
     """Holds if no part of the interval is above the bound, fails if all of it is."""
 
-    def verdict(self, estimate: Estimate) -> str:
-        return HOLDS if estimate.high <= self.bound else FAILS if estimate.low > self.bound else UNDECIDED
-
-    def phrase(self, estimate: Estimate) -> tuple[str, str]:
-        return f"is at most {self._amount(estimate)}", "is"
+    holds, words = staticmethod(operator.le), "is at most"
 
 
 @dataclass(frozen=True)
@@ -90,16 +83,11 @@ class HalfOf:
 
     claimed: float
 
-    @property
-    def _rule(self) -> _Bound:
-        return AtLeast(self.claimed / 2) if self.claimed > 0 else AtMost(self.claimed / 2)
-
     def verdict(self, estimate: Estimate) -> str:
-        return self._rule.verdict(estimate)  # type: ignore[attr-defined]
+        return (AtLeast if self.claimed > 0 else AtMost)(self.claimed / 2).verdict(estimate)
 
     def sentence(self, estimate: Estimate) -> str:
-        share = f"half of the claimed {estimate.amount(self.claimed)}"
-        return f"Rule: holds if the whole 95 % interval reaches {share}, fails if none of it does."
+        return AtLeast(0).words_for(f"half of the claimed {estimate.amount(self.claimed)}", estimate.interval)
 
 
 @dataclass(frozen=True, kw_only=True)

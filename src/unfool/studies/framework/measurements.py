@@ -12,7 +12,7 @@ from unfool.data.corruptions import CORRUPTIONS
 from unfool.evaluation import AdversarialSet, Records, craft, judge, load_set, save_set
 from unfool.evaluation.corruptions import judge_corrupted, mean_corruption_accuracy
 from unfool.evaluation.rows import Cost, Row
-from unfool.studies.framework.networks import NetworkSpec, System, attack_passes, identity_of, images_per_prediction
+from unfool.studies.framework.networks import NetworkSpec, System, attack_passes, identity_of
 from unfool.studies.framework.pieces import Images, Measured, Measurement, path_of
 from unfool.studies.framework.workspace import Piece, Workspace
 
@@ -36,48 +36,64 @@ def training_cost(network: NetworkSpec, work: Workspace) -> Cost:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Clean(Measurement):
-    """A system on clean images; the row of a network by itself carries what training it cost.
+class SystemMeasurement(Measurement):
+    """What most measurements have: one JSON file below ``folder`` for one system.
 
-    ``column`` names the labels (default: the table's primary ones), ``threat`` only what rows say, ``words`` and
-    ``panel`` what tells the row apart and where the page shows it; ``name`` tells measurements of one system apart.
+    ``words`` and ``panel`` tell its rows apart and say where the page shows them; ``name`` tells measurements of one
+    system apart that agree in everything else.
     """
 
+    folder: ClassVar[str] = "records"
+
     system: System
-    images: Images
-    threat: str = "linf:8/255"
-    column: str | None = None
     words: Mapping[str, Any] = field(default_factory=dict)
     panel: str | None = None
     name: str = ""
 
     @property
+    def title(self) -> str:
+        """The last word of its path."""
+        return type(self).__name__
+
+    @property
     def path(self) -> str:
-        return f"{self.system.path}/{path_of('clean', self.name)}"
+        return f"{self.system.path}/{path_of(self.title, self.name)}"
 
     def needs(self) -> Sequence[Piece]:
         return (self.system,)
 
+    def exists(self, work: Workspace) -> bool | None:
+        return work.file(self.folder, self.path).is_file()
+
+    def measured(self, result: Any, work: Workspace) -> Iterator[Measured]:
+        passes = int(getattr(self.system.module(work), "images_per_prediction", 1))
+        yield Measured(row=row_of(result, self.system, self.words, self.panel, passes), records=result)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Clean(SystemMeasurement):
+    """A system on clean images; the row of a network by itself carries what training it cost.
+
+    ``column`` names the labels (default: the table's primary ones), ``threat`` only what rows say.
+    """
+
+    images: Images
+    threat: str = "linf:8/255"
+    column: str | None = None
+
     def cost(self, work: Workspace) -> float:
         return len(self.images.table(work)) * self.system.passes
 
-    def exists(self, work: Workspace) -> bool | None:
-        return work.file("records", self.path).is_file()
-
     def make(self, work: Workspace) -> Records:
         table = self.images.table(work)
-        return work.records(
-            self.path,
-            lambda: judge(self.system.module(work), table, column=self.column, threat=self.threat),
-            lambda records: records.ids == table.ids.tolist(),
-        )
+        evaluate = lambda: judge(self.system.module(work), table, column=self.column, threat=self.threat)  # noqa: E731
+        return work.records(self.path, evaluate, lambda records: records.ids == table.ids.tolist())
 
     def measured(self, result: Records, work: Workspace) -> Iterator[Measured]:
-        passes = images_per_prediction(self.system.module(work))
-        row = row_of(result, self.system, self.words, self.panel, passes)
-        if self.system == self.system.network:
-            row = replace(row, cost=training_cost(self.system.network, work))
-        yield Measured(row=row, records=result)
+        for item in super().measured(result, work):
+            if isinstance(self.system, NetworkSpec):
+                item = replace(item, row=replace(item.row, cost=training_cost(self.system, work)))
+            yield item
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,16 +115,16 @@ class Examples(Piece):
     name: str = ""
 
     @property
-    def words(self) -> str:
-        """Attack, threat model, split and number of images as a part of a path."""
+    def title(self) -> str:
+        """Attack, threat model, split and number of images as a word of a path."""
         counts = [count for _, count, _ in self.images.draws[-1:]]
-        return path_of(f"{self.attack.name} {self.attack.threat} {self.images.split}", *counts, self.name).replace(
-            "/", "-"
+        return path_of(
+            " ".join(map(str, (self.attack.name, self.attack.threat, self.images.split, *counts, self.name)))
         )
 
     @property
     def path(self) -> str:
-        return f"{self.network.path}/examples/{self.words}"
+        return f"{self.network.path}/examples/{self.title}"
 
     def needs(self) -> Sequence[Piece]:
         return (self.network,)
@@ -120,20 +136,14 @@ class Examples(Piece):
         return (work.out / "sets" / f"{self.path}.safetensors").is_file() if self.kept else None
 
     def make(self, work: Workspace) -> AdversarialSet:
-        file = work.out / "sets" / f"{self.path}.safetensors"
-        if file.is_file():
-            examples = load_set(file)
-            if examples.crafted_on == identity_of(self.network, work):
-                return examples
+        file, own = work.out / "sets" / f"{self.path}.safetensors", identity_of(self.network, work)
+        if file.is_file() and (examples := load_set(file)).crafted_on == own:
+            return examples
+        proxy = ProxySettings(dtype=self.precision)
         with work.bar(f"{self.attack.name} on {self.network.path}") as advance:
+            table, model = self.images.table(work), self.network.module(work)
             examples = craft(
-                self.network.module(work),
-                self.images.table(work),
-                self.attack,
-                column=self.column,
-                seed=self.seed,
-                proxy=ProxySettings(dtype=self.precision),
-                progress=advance,
+                model, table, self.attack, column=self.column, seed=self.seed, proxy=proxy, progress=advance
             )
         if self.kept:
             save_set(examples, file)
@@ -141,24 +151,15 @@ class Examples(Piece):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Attacked(Measurement):
-    """A system on adversarial examples: white-box if they were crafted on it, transfer if on anything else.
+class Attacked(SystemMeasurement):
+    """A system on adversarial examples: white-box if they were crafted on it, transfer if on anything else."""
 
-    ``words``, ``panel`` and ``name`` are those of `Clean`.
-    """
-
-    system: System
     examples: Examples
-    words: Mapping[str, Any] = field(default_factory=dict)
-    panel: str | None = None
-    name: str = ""
 
     @property
-    def path(self) -> str:
+    def title(self) -> str:
         crafted_on = self.examples.network
-        origin = "" if crafted_on == self.system.network else f"of {crafted_on.path}"
-        words = path_of(f"{self.examples.words} {origin}".replace("/", "-"), self.name)
-        return f"{self.system.path}/{words}"
+        return f"{self.examples.title} {f'of {crafted_on.path}' if crafted_on != self.system.network else ''}"
 
     def needs(self) -> Sequence[Piece]:
         return (self.system, self.examples)
@@ -166,37 +167,22 @@ class Attacked(Measurement):
     def cost(self, work: Workspace) -> float:
         return len(self.examples.images.table(work)) * self.system.passes
 
-    def exists(self, work: Workspace) -> bool | None:
-        return work.file("records", self.path).is_file()
-
     def make(self, work: Workspace) -> Records:
+        evaluate = lambda: judge(self.system.module(work), work.get(self.examples))  # noqa: E731
         # Weights that were trained again are another system: what is known of the old ones says nothing of them.
-        return work.records(
-            self.path,
-            lambda: judge(self.system.module(work), work.get(self.examples)),
-            lambda records: records.judged_on == identity_of(self.system, work),
-        )
-
-    def measured(self, result: Records, work: Workspace) -> Iterator[Measured]:
-        passes = images_per_prediction(self.system.module(work))
-        yield Measured(row=row_of(result, self.system, self.words, self.panel, passes), records=result)
+        return work.records(self.path, evaluate, lambda records: records.judged_on == identity_of(self.system, work))
 
 
 @dataclass(frozen=True, kw_only=True)
-class Corrupted(Measurement):
+class Corrupted(SystemMeasurement):
     """A system under every common corruption at one severity; its row is the mean over them."""
 
-    system: System
     images: Images
     severity: int = 3
-    words: Mapping[str, Any] = field(default_factory=dict)
 
     @property
-    def path(self) -> str:
-        return f"{self.system.path}/corrupted/{self.severity}"
-
-    def needs(self) -> Sequence[Piece]:
-        return (self.system,)
+    def title(self) -> str:
+        return f"corrupted {self.severity}"
 
     def cost(self, work: Workspace) -> float:
         return len(list(CORRUPTIONS)) * len(self.images.table(work)) * self.system.passes
@@ -205,50 +191,34 @@ class Corrupted(Measurement):
         return all(work.file("records", f"{self.path}/{kind}").is_file() for kind in CORRUPTIONS)
 
     def make(self, work: Workspace) -> list[Records]:
-        files = [work.file("records", f"{self.path}/{kind}") for kind in CORRUPTIONS]
         if not self.exists(work):
             with work.bar(f"corruptions on {self.system.path}") as advance:
-                every = judge_corrupted(
-                    self.system.module(work),
-                    self.images.table(work),
-                    severities=[self.severity],
-                    progress=advance,
-                )
-            for records in every:
-                records.save(work.file("records", f"{self.path}/{records.settings['corruption']}"))
-        return [Records.load(file) for file in files]
+                table, model = self.images.table(work), self.system.module(work)
+                for records in judge_corrupted(model, table, severities=[self.severity], progress=advance):
+                    records.save(work.file("records", f"{self.path}/{records.settings['corruption']}"))
+        return [Records.load(work.file("records", f"{self.path}/{kind}")) for kind in CORRUPTIONS]
 
     def measured(self, result: list[Records], work: Workspace) -> Iterator[Measured]:
         words = {"corruptions": f"mean of {len(result)}, severity {self.severity}", **self.words}
-        row = row_of(result[0], self.system, words)
         mean, low, high = (round(share, 6) for share in mean_corruption_accuracy(result))
         loss = round(sum(sum(records.losses) / records.count for records in result) / len(result), 6)
+        row = row_of(result[0], self.system, words, self.panel)
         yield Measured(row=replace(row, accuracy=mean, low=low, high=high, loss=loss))
 
 
 @dataclass(frozen=True, kw_only=True)
-class Figures(Measurement):
+class Figures(SystemMeasurement):
     """Figures of a system that are kept as one JSON file, for claims and charts; a kind of them writes `measure`.
 
-    ``folder`` is where their files lie, and ends their path.
+    ``folder`` is where their files lie, and ends their path. By default they give no rows.
     """
 
-    folder: ClassVar[str]
-
-    system: System
-
     @property
-    def path(self) -> str:
-        return f"{self.system.path}/{self.folder}"
-
-    def needs(self) -> Sequence[Piece]:
-        return (self.system,)
+    def title(self) -> str:
+        return self.folder
 
     def cost(self, work: Workspace) -> float:
         return len(Images(data=self.system.network.data).table(work)) * self.system.passes
-
-    def exists(self, work: Workspace) -> bool | None:
-        return work.file(self.folder, self.path).is_file()
 
     def make(self, work: Workspace) -> dict[str, Any]:
         return work.json(self.folder, self.path, lambda: self.measure(work))
@@ -259,5 +229,4 @@ class Figures(Measurement):
         ...
 
     def measured(self, result: dict[str, Any], work: Workspace) -> Iterator[Measured]:
-        """No rows by default."""
         return iter(())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,49 +12,38 @@ from typing import Any, ClassVar, Protocol
 from torch import nn
 
 from unfool.attacks import Attack, make_attack
-from unfool.core.errors import SpecError, UnfoolWarning
+from unfool.core.errors import UnfoolWarning
 from unfool.core.streams import Streams
 from unfool.defenses import make_defense
 from unfool.evaluation import identity
-from unfool.models.network import Network
 from unfool.studies.framework.pieces import Images, path_of
 from unfool.studies.framework.workspace import Piece, Workspace
 from unfool.training import RunConfig, TrainedRun, cut_held_out, train
 from unfool.training.folder import METRICS, WEIGHTS
-
-_NOT_SETTINGS = ("data", "model", "seed")
+from unfool.training.initial_network import initial_network
 
 
 class System(Piece, Protocol):
-    """What is attacked and measured: a network by itself, or behind a defense."""
+    """What is attacked and measured: a network by itself, or behind a defense.
 
-    @property
-    def network(self) -> NetworkSpec:
-        """The network inside."""
-        ...
+    Its rows are of that ``defense``, and ``settings`` tell them apart from others of the same model and defense. A
+    prediction sends about ``passes`` images through the network.
+    """
 
-    @property
-    def defense(self) -> str:
-        """What rows call the defense; ``none`` for a network by itself."""
-        ...
+    in_memory: ClassVar[bool] = True
+    network: NetworkSpec
+    defense: str
+    settings: Mapping[str, Any]
+    passes: int
 
-    @property
-    def settings(self) -> Mapping[str, Any]:
-        """What tells its rows apart from those of the same model and defense."""
-        ...
-
-    @property
-    def passes(self) -> int:
-        """About how many images go through the network for one prediction."""
-        ...
-
+    @abstractmethod
     def module(self, work: Workspace) -> nn.Module:
         """Images in [0,1] → logits."""
         ...
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class NetworkSpec(Piece):
+class NetworkSpec(System):
     """One network: how it is trained, on which images, and the words for it.
 
     ``key`` names it in ordered words: ``data``, ``model``, ``seed`` and whatever else tells networks of the study
@@ -64,8 +54,6 @@ class NetworkSpec(Piece):
     ``quiet`` keeps back warnings about settings that a source chose.
     """
 
-    in_memory: ClassVar[bool] = True
-
     key: Mapping[str, str | int]
     config: RunConfig | Callable[[Workspace], RunConfig]
     start: NetworkSpec | None = None
@@ -73,6 +61,8 @@ class NetworkSpec(Piece):
     images: Images | None = None
     trained: bool = True
     quiet: bool = False
+    defense: ClassVar[str] = "none"
+    passes: ClassVar[int] = 1
 
     @property
     def path(self) -> str:
@@ -81,7 +71,7 @@ class NetworkSpec(Piece):
     @property
     def data(self) -> str:
         """The data set that it learns from, by its name in the catalog."""
-        return str(self.key["data"]) if callable(self.config) else self.config.data
+        return self.config.data if isinstance(self.config, RunConfig) else str(self.key["data"])
 
     @property
     def model(self) -> str:
@@ -95,24 +85,17 @@ class NetworkSpec(Piece):
 
     @property
     def settings(self) -> dict[str, Any]:
-        return {word: value for word, value in self.key.items() if word not in _NOT_SETTINGS and value != ""}
+        return {
+            word: value for word, value in self.key.items() if word not in ("data", "model", "seed") and value != ""
+        }
 
     @property
     def network(self) -> NetworkSpec:
         return self
 
-    @property
-    def defense(self) -> str:
-        return "none"
-
-    @property
-    def passes(self) -> int:
-        return 1
-
     def __eq__(self, other: object) -> bool:
-        if not isinstance(other, NetworkSpec) or self.path != other.path:
-            return False
-        return self.config == other.config or callable(self.config)
+        same = isinstance(other, NetworkSpec) and self.path == other.path
+        return same and (self.config == other.config or not isinstance(self.config, RunConfig))
 
     def __hash__(self) -> int:
         return hash(self.path)
@@ -134,38 +117,29 @@ class NetworkSpec(Piece):
 
     def cost(self, work: Workspace) -> float:
         if not self.trained:
-            return 0
+            return 0.0
         if not isinstance(self.config, RunConfig):
             # How long it trains is only known when the networks before it are there; about as long as they took.
             return sum(network.cost(work) for network in self.after)
         return training_images(self.run_config(work), len(self.learns_from(work).table(work)))
 
     def exists(self, work: Workspace) -> bool | None:
-        return None if not self.trained else (self.folder(work) / WEIGHTS).is_file()
+        return (self.folder(work) / WEIGHTS).is_file() if self.trained else None
 
     def make(self, work: Workspace) -> TrainedRun:
         """The finished run: trained, resumed or read; random weights cost nothing."""
         if self.start is not None:
             work.get(self.start)
-        config = self.run_config(work)
-        if not self.trained:
-            if config.trunk is None:
-                raise SpecError(f"network {self.path!r} keeps random weights and starts from a file; leave one out")
-            network = Network.build(
-                config.trunk, {}, normalisation=config.normalisation or "cifar10", streams=Streams(config.seed)
-            )
-            run = TrainedRun(folder=self.folder(work), config=config, network=network, cpu_seconds=0, model_images=0)
-        else:
+        config, folder = self.run_config(work), self.folder(work)
+        if self.trained:
+            table = self.learns_from(work).table(work)
             with work.bar(f"train {self.path}", quiet=bool(self.exists(work))) as advance, warnings.catch_warnings():
                 if self.quiet:
                     warnings.simplefilter("ignore", UnfoolWarning)
-                run = train(
-                    config,
-                    self.learns_from(work).table(work),
-                    self.folder(work),
-                    device=work.device,
-                    progress=advance,
-                )
+                run = train(config, table, folder, device=work.device, progress=advance)
+        else:
+            network = initial_network(config, Streams(config.seed))
+            run = TrainedRun(folder=folder, config=config, network=network, cpu_seconds=0, model_images=0)
         run.network.to(work.device).eval()
         return run
 
@@ -182,14 +156,12 @@ class NetworkSpec(Piece):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Defended(Piece):
+class Defended(System):
     """A network behind a defense: ``kind`` is the registered name, ``words`` what rows call it, ``defense_settings``
-    its settings, and ``variant`` what tells rows of several such defenses apart.
+    its settings, and ``variant`` what tells rows of several such defenses apart; ``name`` only its path.
 
     Its bank is filled from the run's training images; a gate (``fresh``) is set on images that the run held out.
     """
-
-    in_memory: ClassVar[bool] = True
 
     network: NetworkSpec
     kind: str
@@ -201,7 +173,7 @@ class Defended(Piece):
 
     @property
     def path(self) -> str:
-        return "/".join([self.network.path, path_of("behind", self.words, *self.variant.values(), self.name)])
+        return f"{self.network.path}/{path_of('behind', self.words, *self.variant.values(), self.name)}"
 
     @property
     def defense(self) -> str:
@@ -219,16 +191,10 @@ class Defended(Piece):
     def needs(self) -> Sequence[Piece]:
         return (self.network,)
 
-    def cost(self, work: Workspace) -> float:
-        return 0
-
-    def exists(self, work: Workspace) -> bool | None:
-        return None
-
     def make(self, work: Workspace) -> nn.Module:
         run, values = work.get(self.network), dict(self.defense_settings)
-        learnt_from, held_out = cut_held_out(run.config, self.network.learns_from(work).table(work))
-        table = held_out if self.fresh and held_out is not None else learnt_from
+        table, held_out = cut_held_out(run.config, self.network.learns_from(work).table(work))
+        table = held_out if self.fresh and held_out is not None else table
         if self.fresh and "bank" in values:
             # Half of the held-out images are a gate's bank at most, since its threshold needs the others.
             values["bank"] = min(values["bank"], len(table) // 2)
@@ -249,11 +215,6 @@ def identity_of(system: System, work: Workspace) -> str:
     return work.once(f"{system.path} identity", lambda: identity(system.module(work)))
 
 
-def images_per_prediction(system: nn.Module) -> int:
-    """How many images go through the network for one prediction of a system."""
-    return int(getattr(system, "images_per_prediction", 1))
-
-
 def attack_passes(attack: Attack) -> int:
     """About how often one image goes through the network in an attack: steps, restarts and targets of all parts."""
     total = 0
@@ -269,5 +230,5 @@ def training_images(config: RunConfig, images: int) -> float:
     for stage in config.stages:
         seen = stage.steps * stage.batch_size if stage.steps else stage.epochs * images * config.fraction
         crafted = attack_passes(make_attack(stage.perturb, stage.threat)) if stage.perturb else 0
-        total += seen * (1 + crafted + (stage.adversarial not in ("plain",)))
+        total += seen * (1 + crafted + (stage.adversarial != "plain"))
     return total

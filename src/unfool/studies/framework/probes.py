@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any
+import itertools
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 
 from unfool.evaluation import Records
 from unfool.evaluation.pretext.probe_records import probe_records
-from unfool.studies.framework.measurements import row_of, training_cost
+from unfool.studies.framework.measurements import SystemMeasurement, row_of, training_cost
 from unfool.studies.framework.networks import NetworkSpec, identity_of
-from unfool.studies.framework.pieces import Images, Measured, Measurement, path_of
-from unfool.studies.framework.workspace import Piece, Workspace
+from unfool.studies.framework.pieces import Images, Measured
+from unfool.studies.framework.workspace import Workspace
 from unfool.training.probing.probe import ProbeResult, probe
 from unfool.training.probing.settings import ProbeSettings
 
@@ -29,15 +31,16 @@ class ProbedStages:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Probed(Measurement):
+class Probed(SystemMeasurement):
     """Linear probes on stages of a frozen trunk; the rows of test images carry what training the trunk cost.
 
     Probes learn from ``images``, are measured on ``test`` and, with ``held_out``, a best stage is chosen on those.
-    ``words`` tell rows apart, ``{stage}`` in them being the stage's name; the page shows rows of training images in its
-    charts.
+    ``{stage}`` in the values of ``words`` is the stage's name. The page shows rows of training images in its charts.
     """
 
-    network: NetworkSpec
+    folder: ClassVar[str] = "probes"
+
+    system: NetworkSpec
     images: Images
     test: Images
     settings: ProbeSettings
@@ -45,45 +48,30 @@ class Probed(Measurement):
     splits: tuple[str, ...] = ("test",)
     held_out: Images | None = None
     threat: str = "linf:8/255"
-    words: Mapping[str, str] = field(default_factory=dict)
-    name: str = ""
-
-    @property
-    def path(self) -> str:
-        return f"{self.network.path}/{path_of('probes', self.name)}"
-
-    def needs(self) -> Sequence[Piece]:
-        return (self.network,)
 
     def cost(self, work: Workspace) -> float:
         return float(len(self.images.table(work)) + len(self.test.table(work)))
 
-    def exists(self, work: Workspace) -> bool | None:
-        return work.file("probes", self.path).is_file()
-
     def make(self, work: Workspace) -> ProbedStages:
         summary = work.json("probes", self.path, lambda: self._probe(work))
-        if summary["extractor"] != identity_of(self.network, work):
+        if summary["extractor"] != identity_of(self.system, work):
             # Weights that were trained again are another extractor, of which nothing is known.
             work.file("probes", self.path).unlink()
             summary = work.json("probes", self.path, lambda: self._probe(work))
         records = {
-            (stage, split): [
-                Records.load(work.file("records", self._name(stage, split, seed))) for seed in self.settings.seeds
-            ]
-            for stage in self.stages
-            for split in self.splits
+            (stage, split): [Records.load(self._file(stage, split, seed, work)) for seed in self.settings.seeds]
+            for stage, split in itertools.product(self.stages, self.splits)
         }
         return ProbedStages(records=records, curves=summary["curves"], best=summary["best"])
 
-    def _name(self, stage: str, split: str, seed: int) -> str:
-        return f"{self.path}/{stage}-{split}-{seed}"
+    def _file(self, stage: str, split: str, seed: int, work: Workspace) -> Path:
+        return work.file("records", f"{self.path}/{stage}-{split}-{seed}")
 
     def _probe(self, work: Workspace) -> dict[str, Any]:
         """Train the probes and keep their records; the summary that is returned is written after everything else."""
-        with work.bar(f"probe of {self.network.path} {self.name}".rstrip()) as advance:
+        with work.bar(f"probe of {self.system.path} {self.name}".rstrip()) as advance:
             result = probe(
-                self.network.module(work),
+                work.get(self.system).network,
                 self.images.table(work),
                 self.test.table(work),
                 held_out=self.held_out.table(work) if self.held_out is not None else None,
@@ -92,38 +80,31 @@ class Probed(Measurement):
                 device=work.device,
                 progress=advance,
             )
-        for stage in self.stages:
-            for split in self.splits:
-                for seed in self.settings.seeds:
-                    records = probe_records(result, stage, seed, split=split, threat=self.threat)
-                    records.save(work.file("records", self._name(stage, split, seed)))
+        for stage, split, seed in itertools.product(self.stages, self.splits, self.settings.seeds):
+            records = probe_records(result, stage, seed, split=split, threat=self.threat)
+            records.save(self._file(stage, split, seed, work))
         best = self.best_stage(result)
         self.keep(result, best, work)
         curves = {stage: {split: _curve(result, stage, split) for split in ("train", "test")} for stage in self.stages}
-        return {"extractor": identity_of(self.network, work), "best": best, "curves": curves}
+        return {"extractor": identity_of(self.system, work), "best": best, "curves": curves}
 
     def best_stage(self, result: ProbeResult) -> str:
-        """The stage whose probes, in the mean of the seeds, are best on held-out images."""
+        """The stage whose probes, in the mean of the seeds, are best on held-out images; without any the last."""
         if self.held_out is None:
             return self.stages[-1]
-        means = {
-            stage: sum(result.of(stage, seed).judged["held_out"].accuracy for seed in result.seeds)
-            for stage in result.stages
-        }
-        return max(result.stages, key=lambda stage: means[stage])
+        probes = {stage: [result.of(stage, seed) for seed in result.seeds] for stage in result.stages}
+        return max(probes, key=lambda stage: sum(each.judged["held_out"].accuracy for each in probes[stage]))
 
     def keep(self, result: ProbeResult, best: str, work: Workspace) -> None:
         """What else a study measures of probes while their weights are at hand; nothing here."""
 
     def measured(self, result: ProbedStages, work: Workspace) -> Iterator[Measured]:
-        cost = training_cost(self.network, work)
+        cost = training_cost(self.system, work)
         for (stage, split), every in result.records.items():
             words = {word: text.format(stage=stage) for word, text in self.words.items()}
+            other = {"cost": cost} if split == "test" else {"panel": "charts"}
             for seed, records in zip(self.settings.seeds, every, strict=True):
-                row = replace(row_of(records, self.network, words), seed=seed)
-                test = split == "test"
-                row = replace(row, cost=cost) if test else replace(row, panel="charts")
-                yield Measured(row=row, records=records)
+                yield Measured(row=replace(row_of(records, self.system, words), seed=seed, **other), records=records)
 
 
 def _curve(result: ProbeResult, stage: str, split: str) -> list[float]:

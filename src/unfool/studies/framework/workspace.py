@@ -16,12 +16,12 @@ from typing import Any, ClassVar, Protocol, TypeVar
 from rich.console import Console
 
 from unfool.core.files import write_json
+from unfool.core.parallel.jobs import in_worker, report_to_parent
 from unfool.core.progress import Progress, silent
 from unfool.core.progress_display import progress_bar
 from unfool.data.catalog import open_table
 from unfool.data.table import Table
 from unfool.evaluation import Records
-from unfool.studies.framework.executor import in_worker, report_to_parent
 
 Value = TypeVar("Value")
 
@@ -29,36 +29,32 @@ Value = TypeVar("Value")
 class Piece(Protocol):
     """A trained network, an adversarial set, a measurement: made once in a workspace and found again by its path.
 
-    ``path`` is unique within a study: two pieces of one path must be the same piece. Those that are ``in_memory``, such
-    as networks, are read once by each process.
+    ``path`` is its name, words joined by slashes, and unique within a study. Those that are ``in_memory``, such as
+    networks, are read once by each process.
     """
 
     in_memory: ClassVar[bool] = False
 
     @property
     @abstractmethod
-    def path(self) -> str:
-        """The piece's name within the study, words joined by slashes; its files lie under it."""
+    def path(self) -> str: ...
+
+    @abstractmethod
+    def make(self, work: Workspace) -> Any:
+        """Make it, or read what is there."""
         ...
 
     def needs(self) -> Sequence[Piece]:
         """Pieces that must be there before this one is made."""
         return ()
 
-    @abstractmethod
     def cost(self, work: Workspace) -> float:
-        """How many images go through a network to make it; the longest pieces are begun first."""
-        ...
+        """About how many images go through a network to make it; the longest pieces are begun first."""
+        return 0.0
 
-    @abstractmethod
     def exists(self, work: Workspace) -> bool | None:
         """Whether its files are there; None for a piece without files, which is made by each that needs it."""
-        ...
-
-    @abstractmethod
-    def make(self, work: Workspace) -> Any:
-        """Make it, or read what is there."""
-        ...
+        return None
 
 
 class Workspace:
@@ -66,15 +62,12 @@ class Workspace:
 
     def __init__(self, out: Path, data_dir: Path | None, device: str, console: Console):
         self.out, self.data_dir, self.device, self.console = out, data_dir, device, console
-        self._tables: dict[tuple[str, str, int], Table] = {}
         self._kept: dict[str, Any] = {}
 
     def table(self, data: str, split: str, size: int = 0) -> Table:
         """A split of a data set, opened once; ``size`` in pixels a side, 0 for the set's own."""
-        key = (data, split, size)
-        if key not in self._tables:
-            self._tables[key] = open_table(data, split, data_dir=self.data_dir, size=size or None)
-        return self._tables[key]
+        open_it = lambda: open_table(data, split, data_dir=self.data_dir, size=size or None)  # noqa: E731
+        return self.once(f"table {data} {split} {size}", open_it)
 
     def get(self, piece: Piece) -> Any:
         """What the piece gives, made if it is not there; pieces that say ``in_memory`` are kept there."""
@@ -93,10 +86,8 @@ class Workspace:
     def records(self, path: str, make: Callable[[], Records], fits: Callable[[Records], bool]) -> Records:
         """Records of that path if they ``fit`` what is measured now; else they are made and saved."""
         file = self.file("records", path)
-        if file.is_file():
-            records = Records.load(file)
-            if fits(records):
-                return records
+        if file.is_file() and fits(records := Records.load(file)):
+            return records
         make().save(file)
         return Records.load(file)
 
@@ -112,12 +103,11 @@ class Workspace:
         """A progress bar with the time left; where nobody watches, a line when it is over. ``quiet`` shows nothing."""
         if quiet:
             yield silent
-            return
-        if in_worker():
+        elif in_worker():
             with report_to_parent(title) as advance:
                 yield advance
-            return
-        started = time.monotonic()
-        with progress_bar(self.console, title) as advance:
-            yield advance
-        self.console.print(f"  {title}: {time.monotonic() - started:.0f} s", highlight=False, soft_wrap=True)
+        else:
+            started = time.monotonic()
+            with progress_bar(self.console, title) as advance:
+                yield advance
+            self.console.print(f"  {title}: {time.monotonic() - started:.0f} s", highlight=False, soft_wrap=True)

@@ -75,7 +75,7 @@ class AttackedProbes(Probed):
         classifier, table = result.classifier(best), self.attacked_images.table(work)
         for threat in self.threats:
             attack = make_attack(self.attack, threat)
-            with work.bar(f"{attack.name} on {self.network.model}, {threat}") as advance:
+            with work.bar(f"{attack.name} on {self.system.model}, {threat}") as advance:
                 proxy = ProxySettings(dtype=self.precision)
                 examples = craft(classifier, table, attack, proxy=proxy, progress=advance)
             judge(classifier, examples).save(work.file("records", self._records_path(threat)))
@@ -83,7 +83,7 @@ class AttackedProbes(Probed):
     def measured(self, result: AttackedStages, work: Workspace) -> Iterator[Measured]:
         yield from super().measured(result, work)
         for records in result.attacked.values():
-            row = row_of(records, self.network, {"stage": result.best})
+            row = row_of(records, self.system, {"stage": result.best})
             yield Measured(row=replace(row, seed=self.settings.seeds[0]), records=records)
 
     def _records_path(self, threat: str) -> str:
@@ -94,7 +94,7 @@ def probes(scale: Scale, plan: Pretraining) -> AttackedProbes:
     """What is measured of an extractor."""
     labelled, held_out, test = labelled_images(scale)
     return AttackedProbes(
-        network=extractor(scale, plan),
+        system=extractor(scale, plan),
         images=labelled,
         test=test,
         held_out=held_out,

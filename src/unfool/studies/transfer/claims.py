@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 
 from unfool.evaluation import Records
 from unfool.evaluation.claims import UNDECIDED
+from unfool.evaluation.statistics.gains import SAME_NETWORK
 from unfool.studies.framework import Above, AtLeast, Below, Claim, Estimate, HalfOf, Results, Rule, counted, gain
-from unfool.studies.framework.gains import SAME_NETWORK
 from unfool.studies.transfer.networks import (
     AS_THEY_ARE,
     PROBES,

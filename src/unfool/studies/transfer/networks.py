@@ -133,7 +133,7 @@ def measured(scale: Scale, plan: Plan, seed: int) -> Iterator[Measurement]:
 def probes(scale: Scale, model: str, features: str) -> Probed:
     """A linear probe of a trunk's last stage, which is also what the added layer reads."""
     return Probed(
-        network=pretrained(scale, model),
+        system=pretrained(scale, model),
         images=Images(data=scale.data, split="train"),
         test=Images(data=scale.data),
         settings=replace(scale.probe, standardise=features == STANDARDISED),

@@ -15,14 +15,18 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass
+from graphlib import TopologicalSorter
 from multiprocessing.queues import Queue
 from queue import Empty
+from typing import TYPE_CHECKING
 
 import torch
-from rich.console import Console
 
 from unfool.core.progress import Progress
 from unfool.core.progress_display import progress_bars
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 ProgressMessage = tuple[str, int, int, str]
 """Title of a piece of work, how much of it is done, of how much, and a note."""
@@ -53,27 +57,14 @@ def workers_for(device: str, jobs: int) -> int:
 
 
 def urgency(jobs: Sequence[Job]) -> dict[str, float]:
-    """The cost of each job and of the longest chain of jobs that waits for it."""
-    total: dict[str, float] = {}
-    for job in reversed(in_order(jobs)):
-        waiting = [total[other.name] for other in jobs if job.name in other.needs]
-        total[job.name] = job.cost + max(waiting, default=0.0)
+    """The cost of each job and of the longest chain of jobs that waits for it; ValueError for jobs in a circle."""
+    named = {job.name: job for job in jobs}
+    total: dict[str, float] = dict.fromkeys(named, 0.0)
+    for name in reversed(list(TopologicalSorter({job.name: job.needs & named.keys() for job in jobs}).static_order())):
+        total[name] += named[name].cost
+        for need in named[name].needs & named.keys():
+            total[need] = max(total[need], total[name])
     return total
-
-
-def in_order(jobs: Sequence[Job]) -> list[Job]:
-    """The jobs, each after those that it needs; ValueError if some wait for each other."""
-    ordered: list[Job] = []
-    names = {job.name for job in jobs}
-    waiting, done = list(jobs), set[str]()
-    while waiting:
-        ready = [job for job in waiting if job.needs & names <= done]
-        if not ready:
-            raise ValueError(f"jobs wait for each other: {', '.join(job.name for job in waiting)}")
-        ordered += ready
-        done |= {job.name for job in ready}
-        waiting = [job for job in waiting if job.name not in done]
-    return ordered
 
 
 def run_jobs(jobs: Sequence[Job], console: Console, workers: int) -> None:
@@ -101,11 +92,11 @@ def _run(
     pool: ProcessPoolExecutor, jobs: Sequence[Job], queue: Queue[ProgressMessage], console: Console, workers: int
 ) -> None:
     """Submit jobs as they become ready and show their progress until all are done; raises the first error."""
-    total = urgency(jobs)
-    names = set(total)
-    waiting = sorted(jobs, key=lambda job: -total[job.name])
+    total, calls = urgency(jobs), {job.name: job.call for job in jobs}
+    graph = TopologicalSorter({job.name: job.needs & calls.keys() for job in jobs})
+    graph.prepare()
+    ready: list[str] = []
     running: dict[Future[object], str] = {}
-    done: set[str] = set()
     with progress_bars(console) as bars:
 
         def drain(seconds: float) -> None:
@@ -116,15 +107,16 @@ def _run(
                     if count == OVER:
                         console.print(f"  {title}: {note}", highlight=False, soft_wrap=True)
 
-        while waiting or running:
-            for job in [job for job in waiting if job.needs & names <= done][: workers - len(running)]:
-                running[pool.submit(job.call)] = job.name
-                waiting.remove(job)
+        while graph.is_active():
+            ready = sorted([*ready, *graph.get_ready()], key=lambda name: -total[name])
+            while ready and len(running) < workers:
+                name = ready.pop(0)
+                running[pool.submit(calls[name])] = name
             finished, _ = wait(running, timeout=EVERY, return_when=FIRST_COMPLETED)
             drain(0.01)
             for future in finished:
                 future.result()
-                done.add(running.pop(future))
+                graph.done(running.pop(future))
         drain(EVERY)
 
 

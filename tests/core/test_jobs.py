@@ -14,8 +14,8 @@ import torch
 from rich.console import Console
 
 from unfool.core.errors import DataError
-from unfool.studies.framework import executor
-from unfool.studies.framework.executor import Job, in_order, run_jobs, urgency, workers_for
+from unfool.core.parallel import jobs
+from unfool.core.parallel.jobs import Job, run_jobs, urgency, workers_for
 from unfool.studies.framework.workspace import Workspace
 
 
@@ -65,14 +65,12 @@ def test_the_longest_chain_is_the_most_urgent():
 
     jobs = [job("probe", 3, "short"), job("short", 1), job("long", 5), job("alone", 2), job("end", 4, "probe")]
     assert urgency(jobs) == {"long": 5, "alone": 2, "short": 1 + 3 + 4, "probe": 3 + 4, "end": 4}
-    ordered = [each.name for each in in_order(jobs)]
-    assert ordered.index("short") < ordered.index("probe") < ordered.index("end")
 
 
 def test_jobs_that_wait_for_each_other_are_refused():
     jobs = [Job(name="a", call=refuse, needs=frozenset("b")), Job(name="b", call=refuse, needs=frozenset("a"))]
-    with pytest.raises(ValueError, match="wait for each other: a, b"):
-        in_order(jobs)
+    with pytest.raises(ValueError, match="cycle"):
+        run_jobs(jobs, Console(quiet=True), 2)
 
 
 def test_an_error_comes_back_as_it_was(tmp_path):
@@ -94,7 +92,7 @@ def test_workers_go_with_a_study_that_is_killed(tmp_path):
             import functools, os, sys, time
             from pathlib import Path
             from rich.console import Console
-            from unfool.studies.framework.executor import Job, run_jobs
+            from unfool.core.parallel.jobs import Job, run_jobs
 
             def sit(out):
                 (out / str(os.getpid())).touch()
@@ -126,7 +124,7 @@ LONG_AFTER = """
 import sys, time
 from pathlib import Path
 from rich.console import Console
-from unfool.studies.framework.executor import Job, run_jobs
+from unfool.core.parallel.jobs import Job, run_jobs
 from unfool.studies.framework.workspace import Workspace
 
 out = Path(__file__).parent
@@ -185,6 +183,6 @@ def alive(process):
 
 
 def test_nobody_is_told_where_there_is_no_parent():
-    assert not executor.in_worker()
-    with executor.report_to_parent("alone") as advance:
+    assert not jobs.in_worker()
+    with jobs.report_to_parent("alone") as advance:
         advance("", 1, 1)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from scipy.stats import t as student
 
 from unfool.core.errors import SpecError
-from unfool.evaluation import Records
+from unfool.evaluation.records import Records
 from unfool.evaluation.statistics.intervals import paired_bootstrap
 
 SAME_NETWORK = "on the same network"
