@@ -111,7 +111,7 @@ def test_what_is_not_to_be_believed_is_told_everywhere(cli, here):
         "gives probabilities",
     ]
     assert last.startswith("unfool: not to be believed, ")
-    assert " images stand under pgd-2 at linf:8/255, not to be believed:" in found.out
+    assert " images under pgd-2 at linf:8/255, not to be believed:" in found.out
     results = json.loads((here / "theirs.json").read_text())
     assert "probabilities" in [flag["name"] for flag in results["reliability"]["flags"]]
     told(cli, "report", "theirs.json")

@@ -8,7 +8,7 @@ import torch
 
 from unfool import open_run, open_table
 from unfool.cli.commands.probe import ProbeOptions
-from unfool.cli.options.from_settings import given
+from unfool.cli.options.from_settings import explicit
 from unfool.core.streams import Streams
 from unfool.evaluation.pretext.probe_records import probe_records
 from unfool.evaluation.study_result import StudyResult
@@ -74,7 +74,7 @@ def test_every_setting_is_an_option_and_is_left_to_the_library_unless_given():
     assert {f.name for f in dataclasses.fields(ProbeSettings)} - {f.name for f in dataclasses.fields(ProbeOptions)} == {
         "neighbours"
     }
-    assert given(ProbeOptions()) == {}
+    assert explicit(ProbeOptions()) == {}
 
 
 def test_misuse_is_one_line_and_writes_nothing(cli, run, tmp_path):

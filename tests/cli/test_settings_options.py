@@ -13,7 +13,7 @@ from unfool.cli.commands.evaluate import EVALUATION, LADDER
 from unfool.cli.commands.probe import PROBE
 from unfool.cli.commands.train import RUN, STAGE
 from unfool.cli.options import settings_fields
-from unfool.cli.options.from_settings import LOOKS, given, options_from
+from unfool.cli.options.from_settings import LOOKS, explicit, options_from
 from unfool.cli.options.settings_fields import REQUIRED, read_fields
 
 SETTINGS = (STAGE, RUN, PROBE, EVALUATION, LADDER)
@@ -70,7 +70,7 @@ def test_a_new_field_is_an_option_without_another_line(tmp_path, monkeypatch):
         """All of a stage."""
 
     options = tyro.cli(Options, args=["--patience", "3", "--optimizer", "sgd"])
-    assert given(options) == {"patience": 3, "optimizer": "sgd"}
+    assert explicit(options) == {"patience": 3, "optimizer": "sgd"}
     (note,) = get_type_hints(Options, include_extras=True)["patience"].__metadata__
     assert (note.help, note.metavar, note.help_behavior_hint) == (
         *("Epochs without gain beside --held-out.", "N", "(default: 7)"),
@@ -84,6 +84,6 @@ def test_what_is_given_is_kept_apart_from_what_is_not():
 
         width: int = 3
 
-    assert given(Options()) == {}
-    assert given(Options(epochs=1)) == {"epochs": 1}
-    assert given(Options(epochs=1, width=4), without=["epochs"]) == {"width": 4}
+    assert explicit(Options()) == {}
+    assert explicit(Options(epochs=1)) == {"epochs": 1}
+    assert explicit(Options(epochs=1, width=4), without=["epochs"]) == {"width": 4}

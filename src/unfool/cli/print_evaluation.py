@@ -1,15 +1,16 @@
-"""What `unfool evaluate` prints for a person: the table, the verdicts, and every reason for doubt."""
+"""What `unfool evaluate` prints for a person: a table, verdicts, and every reason for doubt."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich import box
 from rich.markup import escape
 from rich.table import Table
 
 from unfool.cli.printing import WIDTH, stdout
+from unfool.evaluation.corruptions import mean_corruption_accuracy
 
 if TYPE_CHECKING:
     from unfool.evaluation.adaptive.ladder_result import LadderResult
@@ -18,48 +19,47 @@ if TYPE_CHECKING:
     from unfool.evaluation.rows import Row
 
 
-def print_evaluation(found: Evaluation) -> None:
-    """The rows as one table, what else was asked for, and a line for each reason not to believe the figures."""
-    results = found.result()
+def print_evaluation(evaluation: Evaluation) -> None:
+    """Print the rows as one table, claims and corruptions if there are any, and each reason for doubt on a line."""
     console = stdout()
-    console.print(_table(found.name, found.rows, bool(found.doubts)))
-    for claim in results.claims:
+    console.print(_table(evaluation.name, evaluation.rows, bool(evaluation.doubts)))
+    for claim in evaluation.result().claims:
         console.print(f"[bold]{claim.verdict.upper()}[/bold]: {escape(' '.join(claim.sentences))}")
-    if "corruptions" in results.details:
-        console.print(_corruptions(results.details["corruptions"]))
-    for test in found.binarization_tests.values():
+    if evaluation.corrupted:
+        console.print(_corruptions(evaluation.corrupted))
+    for test in evaluation.binarization_tests.values():
         if test.passed:
             console.print(escape(test.text))
-    attacked = [row for row in found.rows if row.protocol == "white-box"]
+    attacked = [row for row in evaluation.rows if row.protocol == "white-box"]
     if attacked:
         same = [row for row in attacked if row.threat == attacked[-1].threat]
         worst = min(reversed(same), key=lambda row: row.accuracy)
         share = f"{100 * worst.accuracy:.1f} % [{100 * worst.low:.1f}, {100 * worst.high:.1f}]"
-        told = f"{share} of {worst.n} images stand under {worst.attack} at {worst.threat}"
-        console.print(escape(told) + (", [bold red]not to be believed[/bold red]:" if found.doubts else "."))
-    elif found.doubts:
+        summary = f"Robust accuracy {share} on {worst.n} images under {worst.attack} at {worst.threat}"
+        console.print(escape(summary) + (", [bold red]not to be believed[/bold red]:" if evaluation.doubts else "."))
+    elif evaluation.doubts:
         console.print("[bold red]not to be believed[/bold red]:")
-    for doubt in found.doubts:
+    for doubt in evaluation.doubts:
         console.print(f"  [red]![/red] {escape(doubt)}")
-    if found.reliability is not None and found.reliability.trustworthy:
-        checks, images = len(found.reliability.checked), found.reliability.images
+    if evaluation.reliability is not None and evaluation.reliability.trustworthy:
+        checks, images = len(evaluation.reliability.checked), evaluation.reliability.images
         console.print(f"[dim]{checks} checks on {images} images gave no reason for doubt.[/dim]")
 
 
-def print_ladder(found: LadderResult) -> None:
-    """The rungs as one table, the verdict and its sentences, and a line for each rung that does not apply."""
-    section = found.section()
+def print_ladder(result: LadderResult) -> None:
+    """Print the rungs as one table, the verdict and its sentences, and a line for each rung that does not apply."""
+    section = result.section()
     console = stdout()
-    table = Table(box=box.SIMPLE_HEAD, title=escape(f"{found.defense} before {found.model}"), title_justify="left")
+    table = Table(box=box.SIMPLE_HEAD, title=escape(f"{result.defense} before {result.model}"), title_justify="left")
     table.add_column("rung", overflow="fold")
     for title in ("protocol", "accuracy %", "95 % interval", "n", "on common", "cost: CPU s", "images"):
         table.add_column(title, justify="left" if title == "protocol" else "right", no_wrap=True)
-    for name, records in zip(("network", "defense"), found.clean, strict=True):
+    for name, records in zip(("network", "defense"), result.clean, strict=True):
         table.add_row(f"clean, {name}", "clean", *_figures(records), "", *_cost(records))
     for rung in section["rungs"]:
         worst = rung["rung"] == "worst"
         letter = "" if worst else f"({rung['rung']}) "
-        records = found.worst if worst else found.records[rung["rung"]]
+        records = result.worst if worst else result.records[rung["rung"]]
         table.add_row(
             escape(f"{letter}{rung['title']}\n  {rung['attack']} at {section['threat']}"),
             "[yellow]TRANSFER[/yellow]" if rung["protocol"] == "transfer" else rung["protocol"],
@@ -74,7 +74,7 @@ def print_ladder(found: LadderResult) -> None:
         console.print(escape(text))
     for letter, reason in section["absent"].items():
         console.print(f"[dim]({letter}) was not run: {escape(reason)}.[/dim]")
-    for doubt in found.doubts:
+    for doubt in result.doubts:
         console.print(f"  [red]![/red] {escape(doubt)}")
 
 
@@ -94,15 +94,15 @@ def _table(name: str, rows: Sequence[Row], doubted: bool) -> Table:
     for title in ("protocol", "accuracy %", "95 % interval", "n", "loss", "cost: CPU s", "images"):
         table.add_column(title, justify="left" if title == "protocol" else "right", no_wrap=True)
     for row in rows:
-        said = row.attack if row.attack == "none" else f"{row.attack} at {row.threat}"
+        words = row.attack if row.attack == "none" else f"{row.attack} at {row.threat}"
         if f"{row.data} {row.split}" != images:
-            said += f" on {row.data} {row.split}"
+            words += f" on {row.data} {row.split}"
         for key, value in row.settings.items():
-            said += f"\n  {key}={value}"
+            words += f"\n  {key}={value}"
         for part, count in (row.fooled_by or {}).items():
-            said += f"\n  {part} fooled {count}"
+            words += f"\n  {part} fooled {count}"
         table.add_row(
-            escape(said),
+            escape(words),
             "[yellow]TRANSFER[/yellow]" if row.protocol == "transfer" else row.protocol,
             f"{100 * row.accuracy:.1f}" + ("?" if row.zero_gradient or (doubted and row.attack != "none") else ""),
             f"[{100 * row.low:.1f}, {100 * row.high:.1f}]",
@@ -114,16 +114,18 @@ def _table(name: str, rows: Sequence[Row], doubted: bool) -> Table:
     return table
 
 
-def _corruptions(found: dict[str, Any]) -> Table:
+def _corruptions(records: Sequence[Records]) -> Table:
     """Accuracy in % by corruption and severity, and the mean."""
-    mean, low, high = (f"{100 * found[key]:.1f}" for key in ("accuracy", "low", "high"))
-    caption = f"mean corruption accuracy {mean} % [{low}, {high}] on {found['n']} images"
+    mean, low, high = (f"{100 * share:.1f}" for share in mean_corruption_accuracy(records))
+    caption = f"mean corruption accuracy {mean} % [{low}, {high}] on {records[0].count} images"
     table = Table(box=box.SIMPLE_HEAD, caption=escape(caption), caption_justify="left", width=WIDTH)
     table.add_column("corruption")
-    severities = list(dict.fromkeys(one["severity"] for one in found["under"]))
+    accuracies: dict[str, dict[int, float]] = {}
+    for each in records:
+        accuracies.setdefault(each.settings["corruption"], {})[each.settings["severity"]] = each.accuracy
+    severities = list(dict.fromkeys(each.settings["severity"] for each in records))
     for severity in severities:
         table.add_column(f"severity {severity}", justify="right")
-    shares = {(one["corruption"], one["severity"]): one["accuracy"] for one in found["under"]}
-    for name in dict.fromkeys(one["corruption"] for one in found["under"]):
-        table.add_row(name, *(f"{100 * shares[name, severity]:.1f}" for severity in severities))
+    for name, by_severity in accuracies.items():
+        table.add_row(name, *(f"{100 * by_severity[severity]:.1f}" for severity in severities))
     return table

@@ -79,14 +79,14 @@ class Command(Protocol):
         ...
 
 
-def parse(given: Sequence[str]) -> Command | None:
+def parse(arguments: Sequence[str]) -> Command | None:
     """The command that the arguments describe; None if they asked for help or the version, which is then printed.
 
     Raises SpecError for everything else that is no command.
     """
-    if not given:
+    if not arguments:
         raise SpecError(f"no command was given; choose one of {', '.join(COMMANDS)}, or see unfool --help")
-    name, rest = given[0], list(given[1:])
+    name, rest = arguments[0], list(arguments[1:])
     if name in ("-h", "--help"):
         return _overview()
     if name == "--version":

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import tyro
 
 from unfool.cli.options.shared import DataOptions, Eps, Json, MachineOptions, ModelOptions, Precision, Threat
+
+if TYPE_CHECKING:
+    from unfool.evaluation.rows import Row
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +79,7 @@ class AttackCommand:
         for path in paths:
             check_writable(path)
         proxy = proxy_for(system.network, options.precision)
-        found: list[dict[str, Any]] = []
+        written: list[WrittenSet] = []
         for attack, path in zip(attacks, paths, strict=True):
             with progress_bar(stderr(), str(attack.threat)) as progress:
                 examples = craft(
@@ -93,24 +96,38 @@ class AttackCommand:
             save_set(examples, path)
             discard(path.with_suffix(".state"), [options.attack], str(attack.threat))
             row = judge(system.network, examples).row(system.name)
-            found.append({"set": str(path), **row.to_json(), "flat": int(examples.zero_gradient.sum())})
+            written.append(WrittenSet(path=path, row=row, zero_gradient=int(examples.zero_gradient.sum())))
         if self.json:
-            print_json({"sets": found} if self.attack.norm == "all" else found[0])
+            sets = [item.to_json() for item in written]
+            print_json({"sets": sets} if options.norm == "all" else sets[0])
         else:
-            print_lines(line for row in found for line in _lines(row))
+            print_lines(line for item in written for line in item.lines())
 
     def _path(self, norm: str) -> Path:
         """Where the set of one norm goes."""
         return self.out.with_name(f"{self.out.stem}-{norm}{self.out.suffix}") if self.attack.norm == "all" else self.out
 
 
-def _lines(row: dict[str, Any]) -> list[str]:
-    """What was written, how many images still stand, and whether that can be believed."""
-    lines = [
-        f"{row['set']}: {row['n']} {row['data']} {row['split']} images under {row['attack']} at {row['threat']}",
-        f"{row['model']} keeps {100 * row['accuracy']:.1f} % of them "
-        f"[{100 * row['low']:.1f}, {100 * row['high']:.1f}]; crafted in {row['cost']['cpu_seconds']:.1f} s of CPU",
-    ]
-    if row["flat"]:
-        lines.append(f"not to be believed: the network gave no gradient on {row['flat']} of {row['n']} images")
-    return lines
+@dataclass(frozen=True, kw_only=True)
+class WrittenSet:
+    """A set of adversarial examples that was written, and the accuracy of the attacked classifier on it."""
+
+    path: Path
+    row: Row
+    zero_gradient: int
+
+    def to_json(self) -> dict[str, object]:
+        """The JSON object that --json prints."""
+        return {"set": str(self.path), **self.row.to_json(), "flat": self.zero_gradient}
+
+    def lines(self) -> list[str]:
+        """What was written, the accuracy, and whether it can be believed."""
+        row = self.row
+        share = f"{100 * row.accuracy:.1f} % [{100 * row.low:.1f}, {100 * row.high:.1f}]"
+        lines = [
+            f"{self.path}: {row.n} {row.data} {row.split} images under {row.attack} at {row.threat}",
+            f"accuracy of {row.model} on them: {share}; crafted in {row.cost.cpu_seconds or 0.0:.1f} s of CPU",
+        ]
+        if self.zero_gradient:
+            lines.append(f"not to be believed: the network gave no gradient on {self.zero_gradient} of {row.n} images")
+        return lines

@@ -13,10 +13,10 @@ from unfool.cli.options.shared import Json
 
 @dataclass(frozen=True, kw_only=True)
 class ConvertCommand:
-    """Write a state dict that `torch.save` made as safetensors, which can be read without trusting anybody.
+    """Convert a checkpoint of `torch.save` to safetensors, which is safe to read whoever wrote it.
 
     The checkpoint is read with weights_only=True: a file that holds more than tensors and plain values is refused.
-    A published robust classifier of a known layout becomes a weights file that every command takes without its code.
+    A published robust classifier of a known layout becomes a weights file that every command reads without its code.
     """
 
     checkpoint: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="IN")]
@@ -26,11 +26,12 @@ class ConvertCommand:
     model: Annotated[
         str | None, tyro.conf.arg(metavar="FILE.py:NAME", help_behavior_hint="(default: names stay as they are)")
     ] = None
-    """The model they belong to: its names and shapes are checked, and a prefix such as module. is left out."""
+    """The model that the weights belong to: names and shapes are checked, and a prefix such as module. is removed."""
     layout: Annotated[
-        str | None, tyro.conf.arg(metavar="NAME", help_behavior_hint="(default: told from the tensors' names)")
+        str | None, tyro.conf.arg(metavar="NAME", help_behavior_hint="(default: from the tensors' names)")
     ] = None
-    """carmon2019 (WRN-28-10 and other wide resnets as TRADES names them), or none: names stay as they are."""
+    """Names of tensors: carmon2019 (WRN-28-10 and other wide ResNets as TRADES names them), or none: kept as they
+    are."""
     json: Json = False
 
     examples: ClassVar[str] = """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import asdict, dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from unfool.cli.options.shared import DataDir, Json
 
@@ -30,21 +30,40 @@ class DoctorCommand:
         from unfool.data.catalog import catalog
 
         sets = catalog(self.data_dir)
-        found = examine()
+        machine = examine()
         if self.json:
-            print_json({**found, "data": [asdict(entry) for entry in sets]})
+            print_json({**asdict(machine), "data": [asdict(entry) for entry in sets]})
             return
-        lines = [f"{name.replace('_', ' '):<16} {_words(value)}" for name, value in found.items() if name != "advice"]
-        lines += ["", "data sets"]
+        lines = [*machine.lines(), "", "data sets"]
         for entry in sets:
             mark = "yes" if entry.reachable else "no "
             columns = f", labels {', '.join(entry.label_columns)}" if entry.label_columns else ""
             lines.append(f"  {mark}  {entry.name:<16} {entry.where}{columns}")
-        print_lines([*lines, *(["", "advice"] if found["advice"] else []), *(f"  {text}" for text in found["advice"])])
+        print_lines([*lines, *(["", "advice"] if machine.advice else []), *(f"  {text}" for text in machine.advice)])
 
 
-def examine() -> dict[str, Any]:
-    """The machine as JSON takes it; ``advice`` holds what could be done to make it faster."""
+@dataclass(frozen=True, kw_only=True)
+class Machine:
+    """What this machine offers; ``advice`` holds what would make it faster."""
+
+    device: str
+    gpus: list[str]
+    processor: str
+    cores: int
+    threads: int
+    omp_wait_policy: str
+    bf16: dict[str, bool]
+    versions: dict[str, str]
+    advice: list[str]
+
+    def lines(self) -> list[str]:
+        """A line for each property but the advice."""
+        values = {name: value for name, value in asdict(self).items() if name != "advice"}
+        return [f"{name.replace('_', ' '):<16} {_words(value)}" for name, value in values.items()]
+
+
+def examine() -> Machine:
+    """Look at the processor, GPUs, threads, precision and versions."""
     import torch
 
     from unfool.studies.framework.run import versions
@@ -61,22 +80,22 @@ def examine() -> dict[str, Any]:
         advice.append(f"set OMP_NUM_THREADS={cores}: {threads} threads share {cores} cores")
     if not gpus and not fast_bf16:
         advice.append("keep --precision fp32: this processor has no instructions for bf16")
-    return {
-        "device": "cuda" if gpus else "cpu",
-        "gpus": gpus,
-        "processor": str(capabilities.get("cpu_name") or capabilities.get("architecture") or "unknown"),
-        "cores": cores,
-        "threads": threads,
-        "omp_wait_policy": policy,
-        "bf16": {"cpu": fast_bf16, "cuda": bool(gpus) and torch.cuda.is_bf16_supported()},
-        "versions": versions(),
-        "advice": advice,
-    }
+    return Machine(
+        device="cuda" if gpus else "cpu",
+        gpus=gpus,
+        processor=str(capabilities.get("cpu_name") or capabilities.get("architecture") or "unknown"),
+        cores=cores,
+        threads=threads,
+        omp_wait_policy=policy,
+        bf16={"cpu": fast_bf16, "cuda": bool(gpus) and torch.cuda.is_bf16_supported()},
+        versions=versions(),
+        advice=advice,
+    )
 
 
-def _words(value: Any) -> str:
+def _words(value: object) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{name} {_words(item)}" for name, item in value.items())
     if isinstance(value, list):
         return ", ".join(map(str, value)) or "none"
-    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
+    return ("yes" if value else "no") if isinstance(value, bool) else str(value)

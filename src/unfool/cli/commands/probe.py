@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import tyro
 
-from unfool.cli.options.from_settings import given, options_from
+from unfool.cli.options.from_settings import explicit, options_from
 from unfool.cli.options.shared import Data, DataDir, Device, Json
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ class ProbeCommand:
         from unfool.training import ProbeSettings, open_run, probe
         from unfool.training.probing.features import probed_stages
 
-        values = given(self.probe, without=["knn"]) | {"neighbours": _NEIGHBOURS * self.probe.knn}
+        values = explicit(self.probe, without=["knn"]) | {"neighbours": _NEIGHBOURS * self.probe.knn}
         settings = build(ProbeSettings, values, "the probe")
         device = choose_device(self.device)
         run = open_run(self.run_folder)

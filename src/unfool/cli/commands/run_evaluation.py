@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from unfool.attacks import make_attack
-from unfool.cli.options.from_settings import given
+from unfool.cli.options.from_settings import explicit
 from unfool.cli.parsing.defended import open_defense, training_images, with_preset
 from unfool.cli.parsing.systems import open_system
 from unfool.cli.parsing.threats import read_threat
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 def run_evaluation(command: EvaluateCommand) -> None:
     """Evaluate as the options say, then write and print the results."""
     attack, data, output, machine = command.attack, command.data, command.output, command.machine
-    if given(command.ladder):
-        option = next(iter(given(command.ladder)))
+    if explicit(command.ladder):
+        option = next(iter(explicit(command.ladder)))
         raise SpecError(f"--{option} is a setting of the adaptive ladder; give --adaptive and --defense beside it")
     settings = _settings(command)
     check_evaluation(attack.attack, settings)
@@ -78,10 +78,10 @@ def _settings(command: EvaluateCommand) -> EvaluationSettings:
     attack, corruption = command.attack, command.corruption
     threat = read_threat(attack.threat, attack.norm, attack.eps)
     values = {
-        **given(attack, without=["attack", "threat", "norm", "eps", "on", "curve"]),
-        **given(corruption, without=["severity"]),
-        **given(command.reliability, without=["strict"]),
-        **given(command.machine, without=["device"]),
+        **explicit(attack, without=["attack", "threat", "norm", "eps", "on", "curve"]),
+        **explicit(corruption, without=["severity"]),
+        **explicit(command.reliability, without=["strict"]),
+        **explicit(command.machine, without=["device"]),
         "threat": threat,
         "curve": CurvePoints.parse(attack.curve, threat.norm_name) if attack.curve is not None else None,
         **({"severities": corruption.severity} if corruption.severity else {}),
@@ -127,8 +127,8 @@ def run_ladder(command: EvaluateCommand) -> None:
 def _ladder_settings(command: EvaluateCommand) -> LadderSettings:
     attack = command.attack
     values = {
-        **given(command.ladder),
-        **given(command.machine, without=["device"]),
+        **explicit(command.ladder),
+        **explicit(command.machine, without=["device"]),
         "threat": read_threat(attack.threat, attack.norm, attack.eps),
         "precision": attack.precision or "fp32",
     }

@@ -64,7 +64,7 @@ def options_from(
 
     ``settings`` names the settings class as `read_fields` takes it; ``only`` keeps these fields, ``without`` leaves
     some out. Help shows the class's own options after those, or before them with ``own_first``. Each option is None,
-    or a flag off, unless the user gives it; `given` collects those that are given.
+    or a flag off, unless the user gives it; `explicit` collects those that are given.
     """
     fields = read_fields(settings)
     names = tuple(only) or tuple(name for name in fields if name not in set(without))
@@ -126,7 +126,7 @@ def _shown(default: object) -> str:
     return " ".join(map(str, default)) if isinstance(default, tuple) else str(default)
 
 
-def given(group: Any, *, without: Iterable[str] = ()) -> dict[str, object]:
+def explicit(group: Any, *, without: Iterable[str] = ()) -> dict[str, object]:
     """The options of a group that the user gave, by name, as `core.config.build` takes them."""
     left_out = set(without)
     return {

@@ -52,8 +52,8 @@ def _field(name: str, node: ast.AnnAssign, constants: Mapping[str, object]) -> S
     value, description = node.value, ""
     default: object = REQUIRED if value is None else _value(value, constants)
     if isinstance(value, ast.Call) and ast.unparse(value.func) == "Field":
-        given = {word.arg: _value(word.value, constants) for word in value.keywords}
-        default, description = given.get("default", REQUIRED), str(given.get("description", ""))
+        keywords = {word.arg: _value(word.value, constants) for word in value.keywords}
+        default, description = keywords.get("default", REQUIRED), str(keywords.get("description", ""))
     return SettingField(name=name, type=_type(node.annotation), default=default, description=description)
 
 

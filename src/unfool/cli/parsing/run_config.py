@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from unfool.cli.options.from_settings import given
+from unfool.cli.options.from_settings import explicit
 from unfool.cli.parsing.tasks import read_tasks
 from unfool.cli.parsing.threats import read_threat
 from unfool.core.config import build, parse_settings
@@ -30,7 +30,7 @@ def read_run(command: TrainCommand) -> tuple[RunConfig, Table]:
         return _from_file(command)
     if command.data.data is None:
         raise SpecError("no data set was given; give --data NAME (unfool doctor lists them) or --config FILE")
-    model = given(command.model)
+    model = explicit(command.model)
     trunk = {key: model.pop(option) for option, key in _TRUNK.items() if option in model}
     if "name" in trunk:
         name, settings = parse_settings(str(trunk["name"]))
@@ -44,9 +44,9 @@ def read_run(command: TrainCommand) -> tuple[RunConfig, Table]:
     stage = build(StageConfig, {"tasks": tasks, **_stage(command)}, "the run")
     heads = [name for name, task in tasks.items() if task.task == "labels"]
     values = {
-        **given(command.data, without=["data_dir"]),
+        **explicit(command.data, without=["data_dir"]),
         **model,
-        **given(command.machine, without=["device"]),
+        **explicit(command.machine, without=["device"]),
         "stages": in_regime(command.task.regime, stage),
         "trunk": described,
         "classifier": command.task.classifier or next(iter(heads), "labels"),
@@ -57,7 +57,7 @@ def read_run(command: TrainCommand) -> tuple[RunConfig, Table]:
 def _stage(command: TrainCommand) -> Mapping[str, object]:
     """The settings of the run's one stage that were given."""
     options = command.perturbation
-    values = {**given(command.training), **given(options, without=["norm", "eps"]), **given(command.selection)}
+    values = {**explicit(command.training), **explicit(options, without=["norm", "eps"]), **explicit(command.selection)}
     if options.norm is not None or options.eps is not None:
         values["threat"] = str(read_threat(options.threat, options.norm, options.eps))
     return values
@@ -66,7 +66,7 @@ def _stage(command: TrainCommand) -> Mapping[str, object]:
 def _from_file(command: TrainCommand) -> tuple[RunConfig, Table]:
     """The run of --config, which leaves nothing for the other options to say."""
     groups = (command.data, command.model, command.task, command.machine)
-    said = {name for group in groups for name in given(group, without=["data_dir", "device"])} | {*_stage(command)}
+    said = {name for group in groups for name in explicit(group, without=["data_dir", "device"])} | {*_stage(command)}
     if said or command.config is None:
         options = ", ".join("--" + name.replace("_", "-") for name in sorted(said))
         raise SpecError(f"{options} and --config cannot be combined; write it into {command.config}")

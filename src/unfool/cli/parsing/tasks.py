@@ -18,16 +18,16 @@ def read_tasks(texts: Iterable[str], label_column: str | None) -> dict[str, Task
     """
     tasks: dict[str, TaskConfig] = {}
     for text in texts:
-        written, given = parse_settings(text)
+        written, values = parse_settings(text)
         name = TASKS.canonical(written)
-        own = {key: given.pop(key) for key in ("weight", "perturbed") if key in given}
-        head = given.pop("as", name)
+        own = {key: values.pop(key) for key in ("weight", "perturbed") if key in values}
+        head = values.pop("as", name)
         if name == "labels" and label_column is not None:
-            given.setdefault("column", label_column)
+            values.setdefault("column", label_column)
         # Settings are kept as numbers and not as text, so that the same run is the same whoever wrote it down.
-        plain = to_plain(make_task(name, given).settings)
+        plain = to_plain(make_task(name, values).settings)
         if head in tasks:
             raise SpecError(f"two tasks share the head {head!r}; name one of them with as=NAME")
-        settings = {key: plain[key] for key in given}
+        settings = {key: plain[key] for key in values}
         tasks[head] = build(TaskConfig, {"task": name, "settings": settings, **own}, f"task {text!r}")
     return tasks
