@@ -19,7 +19,7 @@ from unfool.core.spec import unknown
 RULE = "unfool takes float NCHW images in [0,1]"
 
 
-def check_layout(images: Tensor, rule: str = RULE) -> None:
+def check_layout(images: object, rule: str = RULE) -> None:
     """Refuse what is no tensor (B, C, H, W) with at least one image; the error ends with the ``rule`` and a remedy."""
     if not isinstance(images, Tensor):
         raise ImagesError(f"images are a {type(images).__name__}; {rule}; convert them with torch.as_tensor")
@@ -68,8 +68,10 @@ class Batch:
 
     images: Tensor
     ids: Tensor
-    columns: dict[str, Tensor] = field(default_factory=dict)
-    _shared: dict[Hashable, Tensor] = field(default_factory=dict, init=False, repr=False, compare=False)
+    columns: dict[str, Tensor] = field(default_factory=dict[str, Tensor])
+    _shared: dict[Hashable, Tensor] = field(
+        default_factory=dict[Hashable, Tensor], init=False, repr=False, compare=False
+    )
 
     def __repr__(self) -> str:
         size = "×".join(map(str, self.images.shape[1:]))

@@ -98,7 +98,7 @@ def _filled(cls: Any, values: Mapping[str, Any], what: str, fill: Callable[[], F
         reason = first["msg"].removeprefix("Value error, ")
         reason = reason[:1].lower() + reason[1:]
         if first["type"] == "literal_error":
-            names = re.findall(r"'([^']*)'", first["ctx"]["expected"])
+            names = re.findall(r"'([^']*)'", str(first.get("ctx", {}).get("expected")))
             near = nearest(str(first.get("input")), names)
             reason = (f"did you mean {near!r}? " if near else "") + f"allowed: {', '.join(names)}"
         raise SpecError(f"{what}: {where}={first.get('input')!r} is not allowed: {reason}") from None
@@ -106,7 +106,7 @@ def _filled(cls: Any, values: Mapping[str, Any], what: str, fill: Callable[[], F
 
 def to_plain(config: Any) -> Any:
     """A configuration as JSON-able values, tuples as lists."""
-    return TypeAdapter(type(config)).dump_python(config, mode="json")
+    return TypeAdapter[Any](config.__class__).dump_python(config, mode="json")
 
 
 def parse_settings(text: str) -> tuple[str, dict[str, str]]:

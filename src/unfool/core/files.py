@@ -1,3 +1,4 @@
+# pyright: reportUnknownMemberType=false
 """Files that are either whole or absent: written to a temporary name beside the target, fsynced, renamed."""
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ _DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS})
 
 
 @contextmanager
-def atomic_path(path: str | Path) -> Iterator[Path]:
+def atomic_path(path: str | Path) -> Generator[Path, None, None]:
     """Give a temporary path beside the target; on success it replaces ``path``, on any failure it is removed.
 
     It lies in a folder of its own, where a writer may make temporary files as it likes. What a killed process left of
@@ -68,7 +69,7 @@ def write_json(path: str | Path, value: Any) -> None:
 
 
 @contextmanager
-def folder_lock(folder: str | Path) -> Iterator[None]:
+def folder_lock(folder: str | Path) -> Generator[None, None, None]:
     """Hold a folder for one process; OutputError if another holds it. The lock dies with the process.
 
     What killed processes were writing anywhere below it is removed.
@@ -91,7 +92,7 @@ def folder_lock(folder: str | Path) -> Iterator[None]:
 
 
 @contextmanager
-def _writing(path: Path, only: frozenset[int] | None = None) -> Iterator[None]:
+def _writing(path: Path, only: frozenset[int] | None = None) -> Generator[None, None, None]:
     """Turn what the file system refuses into one line; ``only`` names the error numbers that are its fault."""
     try:
         yield

@@ -1,3 +1,4 @@
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 """The geometry of three norms: exact projections, steepest directions, uniform draws and lengths.
 
 Legend: ``images``, ``origins``, ``gradient`` and displacements are (B, C, H, W); a ball is the set of images within

@@ -1,3 +1,4 @@
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 """The nearest point of a hyperplane inside the box [0,1], in three norms: the projection that FAB takes each step.
 
 The box-constrained projections of Croce & Hein, "Minimally distorted adversarial examples with a fast adaptive boundary

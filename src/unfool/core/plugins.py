@@ -13,7 +13,7 @@ import inspect
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
 from importlib.abc import Loader
@@ -37,7 +37,7 @@ class _Plugin:
     module: str = ""
     whole: bool = False
     """Whether all that is registered meanwhile is the plugin's, whichever module does it."""
-    undo: list[Callable[[], object]] = field(default_factory=list)
+    undo: list[Callable[[], object]] = field(default_factory=list[Callable[[], object]])
 
     def remove_items(self) -> None:
         while self.undo:
@@ -190,7 +190,7 @@ def outside_plugins() -> AbstractContextManager[None]:
 
 
 @contextmanager
-def _loading_only(plugins: list[_Plugin]) -> Iterator[None]:
+def _loading_only(plugins: list[_Plugin]) -> Generator[None, None, None]:
     before = _loading[:]
     _loading[:] = plugins
     try:

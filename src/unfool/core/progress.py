@@ -15,10 +15,10 @@ def silent(what: str, done: int, total: int, note: str = "") -> None:
     """Progress that nobody watches."""
 
 
-def renamed(progress: Progress, what: str) -> Progress:
-    """Progress that always names ``what`` as the work, whatever the worker calls it."""
+def renamed(progress: Progress, name: str) -> Progress:
+    """Progress that always calls the work ``name``, whatever the worker calls it."""
 
-    def advance(_: str, done: int, total: int, note: str = "") -> None:
-        progress(what, done, total, note)
+    def advance(what: str, done: int, total: int, note: str = "") -> None:
+        progress(name, done, total, note)
 
     return advance

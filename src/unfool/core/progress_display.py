@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -19,7 +19,7 @@ LINE_SECONDS = 30.0
 
 
 @contextmanager
-def progress_bar(console: Console, title: str) -> Iterator[Progress]:
+def progress_bar(console: Console, title: str) -> Generator[Progress, None, None]:
     """Show one piece of work under ``title``; what is being done and the note stand behind it."""
     with _display(console, vanish=False) as bars:
 
@@ -31,7 +31,7 @@ def progress_bar(console: Console, title: str) -> Iterator[Progress]:
 
 
 @contextmanager
-def progress_bars(console: Console) -> Iterator[Progress]:
+def progress_bars(console: Console) -> Generator[Progress, None, None]:
     """Show several pieces of work at once, one for each ``what``; a piece vanishes when it is done.
 
     On a terminal they are bars with the time left. Elsewhere a line names all of them every `LINE_SECONDS`.
@@ -46,7 +46,7 @@ def _display(console: Console, *, vanish: bool) -> AbstractContextManager[Progre
 
 
 @contextmanager
-def _bars(console: Console, vanish: bool) -> Iterator[Progress]:
+def _bars(console: Console, vanish: bool) -> Generator[Progress, None, None]:
     # Imported here: a run whose output goes to a file needs no bars.
     from rich import progress as rich_progress
 
@@ -90,7 +90,7 @@ class _Piece:
 
 
 @contextmanager
-def _lines(console: Console, vanish: bool) -> Iterator[Progress]:
+def _lines(console: Console, vanish: bool) -> Generator[Progress, None, None]:
     """A line every `LINE_SECONDS` from a thread of its own, so that a slow step does not silence it."""
     pieces: dict[str, _Piece] = {}
     lock, over = threading.Lock(), threading.Event()

@@ -1,3 +1,4 @@
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false, reportUnnecessaryIsInstance=false
 """Random draws that belong to an image, not to a moment.
 
 A draw is a pure function of (seed, purpose, image id, draw number, element number): a counter-based generator

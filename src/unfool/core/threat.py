@@ -1,3 +1,4 @@
+# pyright: reportUnnecessaryIsInstance=false
 """Threat models: how far an image may be moved, and in which norm; written ``linf:8/255``, ``l2:0.5``, ``l1:12``."""
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ import importlib.util
 import sys
 import sysconfig
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from types import ModuleType
@@ -55,7 +55,7 @@ def _place(error: BaseException) -> str:
 
 
 @contextmanager
-def folder_on_path(folder: Path) -> Iterator[None]:
+def folder_on_path(folder: Path) -> Generator[None, None, None]:
     """Put a folder first on ``sys.path``; meanwhile no bytecode is written, and what is printed goes to stderr."""
     writes_bytecode = sys.dont_write_bytecode
     sys.path.insert(0, str(folder))

@@ -1,3 +1,4 @@
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 """The border of the library for images and labels: whatever a caller has becomes a table."""
 
 from __future__ import annotations

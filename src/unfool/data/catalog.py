@@ -114,7 +114,7 @@ def catalog(data_dir: str | Path | None = None) -> list[CatalogEntry]:
     on_hub = [name for name in SETS if name not in folders and SETS[name].source.startswith("hub:")]
     reason = hub_reachable(SETS[on_hub[0]].source.removeprefix("hub:")) if on_hub else None
     entries_known = {name: SETS[name] for name in SETS}
-    entries = []
+    entries: list[CatalogEntry] = []
     for name in names:
         known = entries_known.get(name)
         if name in folders:

@@ -1,3 +1,4 @@
+# pyright: reportUnknownMemberType=false
 """Colour jitter and grey as one affine map of RGB per image.
 
 In the plane of luma y = w·rgb and chroma, brightness b, contrast c and saturation s scale, and hue turns:

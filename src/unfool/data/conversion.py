@@ -1,3 +1,4 @@
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 """Images and labels out of tensors, arrays, data sets and loaders, without loss and with one-line refusals.
 
 Legend: N images of C channels and H×W pixels.

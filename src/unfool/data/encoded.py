@@ -1,3 +1,4 @@
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 """Pixels of a set too large to keep decoded: encoded bytes, memory-mapped, decoded by threads on access."""
 
 from __future__ import annotations

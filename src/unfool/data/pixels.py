@@ -1,3 +1,4 @@
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 """Where the pixels of a table lie, and which image tensors a user may give.
 
 Legend: N images of C channels and H×W pixels, B of them in a batch.

@@ -24,8 +24,8 @@ class Rows:
 
     images: Iterable[Encoded]
     count: int
-    columns: dict[str, np.ndarray] = field(default_factory=dict)
-    classes: dict[str, list[str]] = field(default_factory=dict)
+    columns: dict[str, np.ndarray] = field(default_factory=dict[str, np.ndarray])
+    classes: dict[str, list[str]] = field(default_factory=dict[str, list[str]])
     ids: np.ndarray | None = None
     names: Sequence[str] | None = None
 

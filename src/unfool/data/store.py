@@ -1,3 +1,4 @@
+# pyright: reportUnknownMemberType=false
 """The decode-once store: a split's images as one memory-mapped file of uint8 pixels, checksummed in shards.
 
 A store is a folder ``NAME-SPLIT-SIZE-HASH`` with

@@ -1,3 +1,4 @@
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 """Stratified choices of rows: every class keeps its share, and a row's luck depends on its id alone.
 
 Each row gets a random score that is a pure function of the streams and its id; a choice takes the lowest scores of

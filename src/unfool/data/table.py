@@ -1,3 +1,4 @@
+# pyright: reportUnknownMemberType=false, reportUnknownArgumentType=false
 """A table of images and labels that is read by row numbers, without a loop over images.
 
 Legend: N images of C channels and H×W pixels, B of them in a batch.

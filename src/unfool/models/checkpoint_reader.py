@@ -1,3 +1,4 @@
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 """Weights that other programs wrote, read with suspicion and fitted to a module of the user's."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false, reportUnnecessaryIsInstance=false
 """Classifiers that were not made here: any `nn.Module` as images in [0,1] → logits, looked at before it is believed.
 
 Legend: B images, C channels, D features.

@@ -1,3 +1,4 @@
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 """The header of a safetensors file, read with suspicion before a single tensor is loaded.
 
 Layout: 8 bytes little-endian header length, a JSON header, then the tensors' bytes without gaps.

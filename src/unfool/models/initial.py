@@ -1,3 +1,4 @@
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 """Initial weights as a pure function of (seed, parameter name, output channel, element)."""
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 
 import torch
@@ -10,7 +10,7 @@ from torch import nn
 
 
 @contextmanager
-def frozen_eval(module: nn.Module) -> Iterator[None]:
+def frozen_eval(module: nn.Module) -> Generator[None, None, None]:
     """Inside: eval mode and frozen parameters. After, also after an exception: everything as it was.
 
     That is: every submodule's own mode (a frozen batch norm stays frozen), ``requires_grad`` flags, the very ``.grad``

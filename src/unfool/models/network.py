@@ -1,9 +1,10 @@
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false, reportUnnecessaryIsInstance=false
 """A network: normalisation, a trunk and named heads; images in [0,1] → logits."""
 
 from __future__ import annotations
 
 import reprlib
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from typing import Any, TypedDict
 
 import numpy as np
@@ -209,7 +210,12 @@ class Network(nn.Module):
         return cls._assemble(architecture, empty_trunk, lambda name, head: empty_head(head))
 
     @classmethod
-    def _assemble(cls, architecture: Mapping[str, Any], make_trunk: Any, make_head: Any) -> Network:
+    def _assemble(
+        cls,
+        architecture: Mapping[str, Any],
+        make_trunk: Callable[[TrunkSpec], Trunk],
+        make_head: Callable[[str, Mapping[str, Any]], Head],
+    ) -> Network:
         keys = ("trunk", "mean", "std", "heads", "classifier")
         if not isinstance(architecture, Mapping):
             raise SpecError(

@@ -1,3 +1,4 @@
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 """Weights files: safetensors with the architecture in the header, written whole or not at all, read with suspicion."""
 
 from __future__ import annotations

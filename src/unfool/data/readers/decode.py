@@ -1,3 +1,4 @@
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 """One encoded image to uint8 RGB pixels, and everything that can be wrong with it."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# pyright: reportUnknownMemberType=false
 """Rows of a reader, decoded in threads."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# pyright: reportUnnecessaryIsInstance=false
 """Heads: what a task puts on the trunk's pooled features, each rebuilt from its own description."""
 
 from __future__ import annotations

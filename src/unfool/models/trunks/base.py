@@ -1,3 +1,4 @@
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false, reportUnnecessaryIsInstance=false
 """Trunks: the shared body of a network, run up to a named stage.
 
 Legend: B images, C channels, H×W pixels, D features.

@@ -1,3 +1,4 @@
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 """Types that trunks' settings share: widths and depths with their limits, and settings read from text."""
 
 from __future__ import annotations
