@@ -6,6 +6,7 @@ import dataclasses
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -185,6 +186,11 @@ class ClassAccuracy:
     low: float
     high: float
     n: int
+
+    def to_json(self) -> dict[str, Any]:
+        """The same as JSON takes it, shares to six decimals as in all results."""
+        shares = {key: round(getattr(self, key), 6) for key in ("accuracy", "low", "high")}
+        return {"name": self.name, **shares, "n": self.n}
 
 
 def by_class(records: Records, names: Sequence[str]) -> list[ClassAccuracy]:
