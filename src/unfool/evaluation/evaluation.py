@@ -70,7 +70,9 @@ class Evaluation:
         """Everything as the results that `unfool report` shows as a page."""
         details: dict[str, Any] = {}
         if self.classes:
-            details["classes"] = {attack: [each.to_json() for each in classes] for attack, classes in self.classes.items()}
+            details["classes"] = {
+                attack: [accuracy.to_json() for accuracy in accuracies] for attack, accuracies in self.classes.items()
+            }
         if self.corrupted:
             details["corruptions"] = _corruptions(self.corrupted)
         if self.binarization_tests:
