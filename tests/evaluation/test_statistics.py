@@ -11,7 +11,7 @@ from scipy.stats import binom
 
 from unfool.core.errors import SpecError
 from unfool.evaluation import wilson
-from unfool.evaluation.statistics.intervals import mcnemar, paired_bootstrap
+from unfool.evaluation.statistics.intervals import auroc_interval, mcnemar, mean_interval, paired_bootstrap
 
 Z = 1.959963984540054
 
@@ -175,3 +175,20 @@ def test_models_that_always_or_never_agree_get_an_interval_that_is_not_empty(cou
 def test_what_cannot_be_paired_is_refused(wrong):
     with pytest.raises(SpecError):
         wrong()
+
+
+def test_the_mean_s_interval_is_the_normal_one():
+    values = [0.1, -0.2, 0.4, 0.3]
+    mean, low, high = mean_interval(values)
+    half = 1.96 * np.std(values, ddof=1) / 2
+    assert (mean, low, high) == pytest.approx((0.15, 0.15 - half, 0.15 + half))
+    assert mean_interval([0.5]) == (0.5, -0.5, 1.5)
+
+
+def test_the_interval_of_an_auroc_is_hanley_and_mcneil_s():
+    """Their example: an area of 0.893 over 51 abnormal and 58 normal images has a standard error of about 0.0326."""
+    low, high = auroc_interval(0.893, 51, 58)
+    assert (high - low) / 2 / 1.96 == pytest.approx(0.0326, abs=5e-4)
+    assert auroc_interval(1.0, 5, 5) == (1.0, 1.0)
+    with pytest.raises(SpecError, match="give an area"):
+        auroc_interval(1.2, 5, 5)

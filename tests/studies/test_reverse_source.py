@@ -3,16 +3,23 @@
 import pytest
 
 from unfool.core.threat import ThreatModel
-from unfool.studies.recipes import NORMAL, ROBUST
-from unfool.studies.reverse_networks import run_config
-from unfool.studies.reverse_scales import BASES, DEMO, FULL, SMALL, SOURCE_NORMS, SOURCE_STEPS, STEPS
+from unfool.studies.framework.recipes import NORMAL, ROBUST
+from unfool.studies.reverse_attack import ReverseAttack
+from unfool.studies.reverse_attack.scales import DEMO, FULL, PUBLISHED, SMALL, SOURCE_NORMS, SOURCE_STEPS
 from unfool.tasks.contrast import Contrast
 
 
 def test_figures_are_the_source_s():
     assert SOURCE_NORMS == {"none": 89.69, "l1": 89.64, "l2": 88.71, "linf": 74.08}
     assert SOURCE_STEPS == {5: (74.08, 74.94), 10: (70.23, 71.17), 15: (70.20, 70.96), 50: (70.25, 70.07)}
-    assert tuple(SOURCE_STEPS) == STEPS
+    assert sorted(PUBLISHED.figures.values()) == sorted(
+        [89.69, 89.64, 88.71, 74.08, 70.23, 70.20, 70.25, 74.94, 71.17, 70.96, 70.07]
+    )
+
+
+def run_configs(scale):
+    """The runs' configurations by the base classifier's name."""
+    return {network.model: network.config for network in ReverseAttack().networks(scale)}
 
 
 def test_the_preset_is_the_reference_s():
@@ -23,7 +30,7 @@ def test_the_preset_is_the_reference_s():
 
 
 def test_full_trains_the_reference_s_head():
-    labels, contrast = run_config(FULL, ROBUST).stages
+    labels, contrast = run_configs(FULL)[ROBUST].stages
     assert FULL.trunk == {"name": "wide-resnet", "depth": 28, "width": 10}
     assert (contrast.epochs, contrast.batch_size, contrast.optimizer, contrast.learning_rate) == (
         201,
@@ -39,8 +46,8 @@ def test_full_trains_the_reference_s_head():
 
 @pytest.mark.parametrize("settings", [DEMO, SMALL, FULL])
 def test_every_scale_is_the_source_s_protocol(settings):
-    for base in BASES:
-        config = run_config(settings, base)
+    assert list(run_configs(settings)) == [ROBUST, NORMAL]
+    for base, config in run_configs(settings).items():
         labels, contrast = config.stages
         assert contrast.trainable == "heads"
         assert (labels.perturb is not None) == (base == ROBUST)
@@ -49,6 +56,8 @@ def test_every_scale_is_the_source_s_protocol(settings):
     for norm, text in settings.threats.items():
         assert ThreatModel.parse(text).norm_name == norm
     assert settings.laddered <= settings.attacked
+    assert str(settings.ladder.threat) == settings.threats["linf"]
+    assert settings.ladder.precision == settings.precision
 
 
 def test_small_is_what_was_asked_for():

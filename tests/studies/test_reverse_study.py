@@ -7,39 +7,40 @@ import json
 import pytest
 from rich.console import Console
 
-import unfool.studies.workspace as workspace_module
 from unfool.evaluation.results_check import check_results
 from unfool.studies import run_study
-from unfool.studies.recipes import NORMAL, ROBUST
-from unfool.studies.reverse_attack import ReverseAttack
-from unfool.studies.reverse_claims import gate_claim
-from unfool.studies.reverse_scales import DEMO
+from unfool.studies.framework import Claim, Estimate, adaptive, measurements
+from unfool.studies.framework.recipes import NORMAL, ROBUST
+from unfool.studies.reverse_attack import ReverseAttack, classifier
+from unfool.studies.reverse_attack.scales import DEMO, head_stage
 
 TINY = dataclasses.replace(
     DEMO,
     trunk={"name": "convnet", "stem": "strided", "widths": [4, 8, 8]},
-    robust={**DEMO.robust, "epochs": 1},
-    normal={**DEMO.normal, "epochs": 1},
-    contrast={**DEMO.contrast, "epochs": 1},
-    head={**DEMO.head, "hidden": 8, "size": 4},
+    robust=dataclasses.replace(DEMO.robust, epochs=1),
+    normal=dataclasses.replace(DEMO.normal, epochs=1),
+    contrast=head_stage({"hidden": 8, "size": 4}, epochs=1),
     reversal={"steps": 2, "views": 2, "bank": 16, "drawn": 8},
     attacked=16,
     corrupted=4,
     yardstick="pgd-3",
     laddered=8,
-    ladder={"steps": 2, "draws": 2, "lambdas": (1.0,)},
+    ladder=dataclasses.replace(DEMO.ladder, steps=2, lambdas=(1.0,)),
     negatives=(2, 8),
     strong="pgd-50",
 )
 
 
+def run(out, console):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ReverseAttack, "scales", {"tiny": TINY})
+        return run_study("reverse-attack", "tiny", out, console=console, workers=1).to_json()
+
+
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     out = tmp_path_factory.mktemp("study")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ReverseAttack, "scales", {"tiny": TINY})
-        patch.setattr(workspace_module, "workers_for", lambda device, jobs: 1)
-        return out, run_study("reverse-attack", "tiny", out, console=Console(file=io.StringIO())).to_json()
+    return out, run(out, Console(file=io.StringIO()))
 
 
 def only(rows, **wanted):
@@ -122,6 +123,7 @@ def test_claims_are_the_ladder_s_and_the_source_s(finished):
     assert "by +0.9 points" in texts[2]
     assert "by -0.2 points" in texts[5]
     assert all(claim["verdict"] in ("holds", "fails", "undecided") for claim in result["claims"])
+    assert len({claim["id"] for claim in result["claims"]}) == len(texts)
 
 
 def test_asking_again_makes_nothing_again(finished, monkeypatch):
@@ -130,22 +132,24 @@ def test_asking_again_makes_nothing_again(finished, monkeypatch):
     def never(*_, **__):
         raise AssertionError("a finished piece was made again")
 
-    for name in ("craft", "judge", "judge_corrupted", "audit", "ladder"):
-        monkeypatch.setattr(workspace_module, name, never)
-    monkeypatch.setattr(ReverseAttack, "scales", {"tiny": TINY})
-    monkeypatch.setattr(workspace_module, "workers_for", lambda device, jobs: 1)
-    again = run_study("reverse-attack", "tiny", out, console=Console(quiet=True)).to_json()
+    for name in ("craft", "judge", "judge_corrupted"):
+        monkeypatch.setattr(measurements, name, never)
+    for name in ("audit", "ladder"):
+        monkeypatch.setattr(adaptive, name, never)
+    monkeypatch.setattr(classifier, "gate_rates", never)
+    again = run(out, Console(quiet=True))
     assert {**again, "seconds": 0} == {**result, "seconds": 0}
 
 
-def test_the_gate_s_rates_are_told_and_judged(finished):
+def test_the_gate_s_rates_are_measured_and_make_a_claim(finished):
     out, result = finished
-    found = json.loads((out / "audits" / "adversarially-trained-gate.json").read_text())
-    assert (found["rate"], found["resamples"], found["calibrated_on"], found["judged_on"]) == (0.05, 200, 60, 337)
+    (path,) = (out / "rates").rglob("rates.json")
+    rates = json.loads(path.read_text())
+    assert (rates["rate"], rates["resamples"], rates["calibrated_on"], rates["evaluated_on"]) == (0.05, 200, 60, 337)
     claim = result["claims"][-1]
-    assert f"{found['mean']:.2%}" in claim["evidence"]
-    assert claim["verdict"] == ("holds" if found["mean"] <= 0.05 and found["kept"] >= 0.92 else "fails")
-    kept = {"rate": 0.05, "calibrated_on": 60, "judged_on": 300, "resamples": 200, "deployed": 0.02}
-    assert gate_claim({**kept, "mean": 0.049, "kept": 0.92})["verdict"] == "holds"
-    assert gate_claim({**kept, "mean": 0.051, "kept": 0.92})["verdict"] == "fails"
-    assert gate_claim({**kept, "mean": 0.049, "kept": 0.919})["verdict"] == "fails"
+    assert f"{rates['mean']:.2%}" in claim["evidence"]
+    assert claim["verdict"] == ("holds" if rates["mean"] <= 0.05 and rates["kept"] >= 0.92 else "fails")
+    for mean, kept, verdict in ((0.049, 0.92, "holds"), (0.051, 0.92, "fails"), (0.049, 0.919, "fails")):
+        estimate = Estimate(mean=mean, low=mean, high=mean, figures={"rate": 0.05, "mean": mean, "kept": kept})
+        judged = Claim(id="", text="", evidence=lambda _, it=estimate: it, rule=classifier.KEEPS_ITS_RATE)
+        assert judged.judge(None).verdict == verdict

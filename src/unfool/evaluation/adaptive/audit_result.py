@@ -6,7 +6,7 @@ import html
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
+from unfool.evaluation.statistics.intervals import mean_interval
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -77,9 +77,7 @@ class AuditResult:
     @property
     def cosine(self) -> tuple[float, float, float]:
         """The mean cosine and its 95 % normal interval."""
-        values = np.array(self.cosines)
-        half = 1.96 * values.std(ddof=1) / len(values) ** 0.5 if len(values) > 1 else 1.0
-        return float(values.mean()), float(values.mean() - half), float(values.mean() + half)
+        return mean_interval(self.cosines)
 
     def sentences(self) -> list[str]:
         """The results in words, one sentence each."""

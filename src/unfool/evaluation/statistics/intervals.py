@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -78,3 +79,21 @@ def paired_bootstrap(
     tail = (1 - confidence) / 2
     low, high = np.quantile((drawn[:, 0] - drawn[:, 1]) / count, [tail, 1 - tail])
     return difference, float(low), float(high)
+
+
+def mean_interval(values: Sequence[float] | np.ndarray) -> tuple[float, float, float]:
+    """The mean of values (N,) in [-1, 1] with its 95 % normal interval; that of a single value reaches 1 each way."""
+    array = np.asarray(values, dtype=float)
+    mean = float(array.mean())
+    half = 1.96 * float(array.std(ddof=1)) / math.sqrt(len(array)) if len(array) > 1 else 1.0
+    return mean, mean - half, mean + half
+
+
+def auroc_interval(area: float, positives: int, negatives: int) -> tuple[float, float]:
+    """The 95 % interval of an area under the ROC curve (Hanley & McNeil, Radiology 1982, equation 1)."""
+    if min(positives, negatives) < 1 or not 0 <= area <= 1:
+        raise SpecError(f"an area of {area} over {positives} and {negatives} images is none; give an area in [0,1]")
+    first, second = area / (2 - area), 2 * area**2 / (1 + area)
+    variance = area * (1 - area) + (positives - 1) * (first - area**2) + (negatives - 1) * (second - area**2)
+    half = 1.96 * math.sqrt(max(variance, 0.0) / (positives * negatives))
+    return max(0.0, area - half), min(1.0, area + half)

@@ -1,0 +1,179 @@
+"""What is made and measured of one base classifier of system B: its reversals, sets, audits and ladders."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, cast
+
+import numpy as np
+
+from unfool.attacks import make_attack
+from unfool.core.threat import ThreatModel
+from unfool.defenses import Gate
+from unfool.evaluation.adaptive.audit_result import DEFENSE, NOISE, VIEWS
+from unfool.evaluation.pretext.gate_rates import gate_rates
+from unfool.evaluation.statistics.gains import SAME_NETWORK
+from unfool.evaluation.statistics.intervals import auroc_interval, mean_interval
+from unfool.studies import framework as fw
+from unfool.studies.framework.networks import System
+from unfool.studies.reverse_attack.scales import REVERSE, SOURCE_STEPS, STEPS, Scale
+from unfool.tasks.contrast_losses import CONTRAST_LOSSES
+
+RATE = 0.05
+"""The false-trigger rate that the gate states."""
+LEAST_KEPT = 0.92
+"""Share of resamples that must stay within the stated rate: 95 % is what the Beta law gives for the true one."""
+_STEP_SHARE = 0.25
+"""Step size of attacks in eps: the source's 2/255 of 8/255."""
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """A base classifier at a scale, and the pieces and evidence around it."""
+
+    scale: Scale
+    network: fw.NetworkSpec
+
+    def reversal(
+        self, norm: str = "linf", gate: bool = False, variant: Mapping[str, Any] | None = None, **settings: Any
+    ) -> fw.Defended:
+        """The reversal in a norm, within twice the attack's budget and in its steps, as in the reference."""
+        scale, eps = self.scale, ThreatModel.parse(self.scale.threats[norm]).eps
+        budget = {"precision": scale.precision, "norm": norm, "eps": 2 * eps, "step_size": _STEP_SHARE * eps}
+        return fw.Defended(
+            network=self.network,
+            kind="gate" if gate else "reverse",
+            words="gate:contrast" if gate else REVERSE,
+            defense_settings={**budget, **scale.reversal, **scale.contrast.tasks["contrast"].settings, **settings},
+            variant=variant or {},
+            fresh=gate,
+            name=norm,
+        )
+
+    @property
+    def preset(self) -> fw.Defended:
+        """The reversal with the reference's own settings."""
+        settings = {"precision": self.scale.precision, "preset": "mao2021"}
+        return fw.Defended(network=self.network, kind="reverse", words="reverse:mao2021", defense_settings=settings)
+
+    def examples(self, norm: str = "linf", steps: int = STEPS) -> fw.Examples:
+        """PGD on the bare classifier, last iterates, stored."""
+        threat, precision = ThreatModel.parse(self.scale.threats[norm]), self.scale.precision
+        attack = make_attack(f"pgd-{steps}", threat, {"step_size": _STEP_SHARE * threat.eps, "goal": "last"})
+        return fw.Examples(network=self.network, attack=attack, images=self.images, precision=precision, kept=True)
+
+    @property
+    def images(self) -> fw.Images:
+        return fw.Images(data=self.scale.data).sample(self.scale.attacked)
+
+    def clean(self, system: System) -> fw.Clean:
+        return fw.Clean(system=system, images=self.images, threat=self.scale.threats["linf"])
+
+    def attacked(self, system: System, norm: str = "linf", steps: int = STEPS, panel: str | None = None) -> fw.Attacked:
+        return fw.Attacked(system=system, examples=self.examples(norm, steps), panel=panel)
+
+    def sets(self) -> Iterator[fw.Measurement]:
+        """Clean images and the stored sets in three norms, without and with the reversal (in the set's norm); then more
+        and more steps in Linf, without, and with the source's five steps of reversal."""
+        yield self.clean(self.network)
+        yield from (self.attacked(self.network, norm) for norm in self.scale.threats)
+        yield self.clean(self.reversal())
+        yield from (self.attacked(self.reversal(norm), norm) for norm in self.scale.threats)
+        for steps in SOURCE_STEPS:
+            if steps != STEPS:
+                yield self.attacked(self.network, steps=steps)
+            yield self.attacked(self.reversal(variant={"reversal_steps": STEPS}, steps=STEPS), steps=steps)
+
+    def variants(self) -> Iterator[fw.Measurement]:
+        """A strong attack, which says how robust it really is; every loss, numbers of negatives, and the preset."""
+        # The stored sets are last iterates, as the source's are; here an image counts as fooled if any step fooled it.
+        attack, goal = make_attack(self.scale.strong, self.scale.threats["linf"]), "at any step"
+        examples = replace(self.examples(), attack=attack, kept=False, name=goal)
+        yield fw.Attacked(system=self.network, examples=examples, words={"fooled": goal})
+        for loss in CONTRAST_LOSSES:
+            yield self.attacked(self.reversal(variant={"loss": loss}, loss=loss), panel="charts")
+        for drawn in self.scale.negatives:
+            reversal = self.reversal(variant={"drawn": drawn}, drawn=drawn, bank=max(self.scale.negatives))
+            yield self.attacked(reversal, panel="charts")
+        yield from (self.clean(self.preset), self.attacked(self.preset))
+
+    @property
+    def corrupted(self) -> list[fw.Corrupted]:
+        """Every common corruption, without and with the reversal."""
+        few = self.images.sample(self.scale.corrupted, "corrupted images")
+        systems = (self.network, self.reversal())
+        return [fw.Corrupted(system=system, images=few, severity=self.scale.severity) for system in systems]
+
+    @property
+    def audited(self) -> fw.Audited:
+        return fw.Audited(system=self.reversal(), examples=self.examples())
+
+    def ladder(self, words: str) -> fw.Laddered:
+        """The adaptive ladder on the reversal, alone or gated."""
+        return fw.Laddered(
+            system=self.reversal(gate=words == "gated"),
+            images=self.images,
+            count=self.scale.laddered,
+            attack=self.scale.yardstick,
+            settings=self.scale.ladder,
+            words={"ladder": words},
+        )
+
+    @property
+    def gate_rates(self) -> TriggerRates:
+        return TriggerRates(system=self.reversal(gate=True))
+
+    def corrupted_gain(self, results: fw.Results) -> fw.Estimate:
+        """What the reversal gains on corrupted images: the mean over corruptions of each, with a normal interval."""
+        bare, ours = (np.mean([records.correct for records in results[item]], axis=0) for item in self.corrupted)
+        mean, low, high = mean_interval(ours - bare)
+        detail = f"Mean over every corruption of {len(bare)} images, with the reversal minus without"
+        return fw.Estimate(mean=mean, low=max(-1.0, low), high=min(1.0, high), detail=detail, pair=SAME_NETWORK)
+
+    def raised_loss(self, results: fw.Results) -> fw.Estimate:
+        """How well the contrastive loss tells attacked from clean images: the AUROC."""
+        area, count = results[self.audited]["auroc"], results[self.audited]["n"]
+        low, high = auroc_interval(area, count, count)
+        detail = "Probability that an attacked image has a higher loss than a clean one"
+        return fw.Estimate(mean=area, low=low, high=high, points=False, detail=detail, over=f"on {count} of each")
+
+    def over_controls(self, results: fw.Results) -> fw.Estimate:
+        """What the reversal gains over the better of two changes of the same cost: noise, test-time augmentation."""
+        gains = results[self.audited]["gains"]
+        best = max((NOISE, VIEWS), key=lambda name: gains[name]["accuracy"])
+        ours, control = gains[DEFENSE], gains[best]
+        return fw.Estimate(
+            mean=ours["accuracy"] - control["accuracy"],
+            low=ours["least"] - control["most"],
+            high=ours["most"] - control["least"],
+            detail=f"Reversal minus {best}",
+            over="(the widest that the two intervals over the bare network allow)",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TriggerRates(fw.Figures):
+    """How often clean test images trigger a gate whose threshold was set on others, over many resamples."""
+
+    folder: ClassVar[str] = "rates"
+
+    def measure(self, work: fw.Workspace) -> dict[str, Any]:
+        gate, table = self.system.module(work), fw.Images(data=self.system.network.data).table(work)
+        return gate_rates(cast("Gate", gate), table, rate=RATE).to_json()
+
+    def evidence(self, results: fw.Results) -> fw.Estimate:
+        rates = results[self]
+        detail = "Threshold set on {calibrated_on} clean test images, evaluated on the other {evaluated_on}: mean rate"
+        more = (
+            "That is {mean:.2%} over {resamples} resamples, of which {kept:.1%} are at most the stated one; the gate "
+            "of the ladder has {deployed:.2%}."
+        )
+        return replace(fw.counted(rates["mean"], detail.format(**rates), more.format(**rates)), figures=rates)
+
+
+KEEPS_ITS_RATE = fw.Conditions(
+    holds=lambda rates: rates["mean"] <= rates["rate"] and rates["kept"] >= LEAST_KEPT,
+    fails=lambda rates: True,
+    words=f"holds if the mean is at most the stated rate, and so are {LEAST_KEPT:.0%} of the resamples; else it fails",
+)
