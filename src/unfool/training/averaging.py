@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 
 
 def snapshot(module: nn.Module) -> dict[str, Tensor]:
@@ -30,18 +30,29 @@ def holding(module: nn.Module, tensors: dict[str, Tensor]) -> Iterator[None]:
 
 
 class Average:
-    """The average itself, in ``tensors`` by name; what does not move in a stage stays as it is, to the bit."""
+    """The average itself, in ``tensors`` by name; what is not trained in a stage stays as it is, to the bit."""
 
     def __init__(self, module: nn.Module, decay: float):
         self.decay = decay
-        self.tensors = snapshot(module)
+        self.averaged = AveragedModel(module, multi_avg_fn=self._average, use_buffers=True)
 
-    @torch.no_grad()
+    @property
+    def tensors(self) -> dict[str, Tensor]:
+        """The averaged parameters and buffers; what is written into them is averaged on."""
+        return self.averaged.module.state_dict()
+
     def update(self, module: nn.Module, step: int) -> None:
         """Take in the weights after step ``step``, counted from 0."""
+        # One more than the steps: AveragedModel copies the first weights that it is given, and averages from then on.
+        self.averaged.n_averaged.fill_(step + 1)
+        self.averaged.update_parameters(module)
+
+    def _average(self, averaged: list[Tensor], current: list[Tensor], count: Tensor) -> None:
+        """Average tensors of one type in place, after ``count`` - 1 earlier steps."""
+        step = int(count) - 1
         share = 1 - min(self.decay, (1 + step) / (10 + step))
-        for name, value in module.state_dict().items():
-            if value.is_floating_point():
-                self.tensors[name].lerp_(value, share)
+        for own, value in zip(averaged, current, strict=True):
+            if own.is_floating_point():
+                own.lerp_(value, share)
             else:
-                self.tensors[name].copy_(value)
+                own.copy_(value)
