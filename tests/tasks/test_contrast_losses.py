@@ -85,7 +85,7 @@ def test_every_loss_has_an_oracle():
     assert set(CONTRAST_LOSSES) == {*ORACLES, "cosine"}
 
 
-@pytest.mark.parametrize("loss", CONTRAST_LOSSES)
+@pytest.mark.parametrize("loss", list(CONTRAST_LOSSES))
 @settings(max_examples=25, deadline=None)
 @given(
     images=st.integers(1, 5),
@@ -143,7 +143,7 @@ def test_with_two_views_the_logistic_losses_agree():
     assert not torch.allclose(found[1], found[2])
 
 
-@pytest.mark.parametrize("loss", CONTRAST_LOSSES)
+@pytest.mark.parametrize("loss", list(CONTRAST_LOSSES))
 def test_a_single_image_needs_negatives_of_its_own(loss):
     z = torch.from_numpy(make_z(0, 2, 5))
     if loss == "cosine":

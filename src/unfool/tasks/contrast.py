@@ -20,7 +20,7 @@ from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field
+from pydantic import Field, field_validator
 from torch import Tensor
 
 from unfool.core.batch import Batch, Views
@@ -92,11 +92,16 @@ class Contrast(Task):
         head_norm: Literal["none", "batch"] = "none"
         augmentation: str = "simclr"
         views: int = Field(default=2, ge=2)
-        loss: Literal["nt-xent", "first-positive", "multi-positive", "margin", "cosine"] = "nt-xent"
+        loss: str = "nt-xent"
         negatives: Literal["batch", "queue", "bank"] = "batch"
         bank: int = Field(default=512, ge=1)
         drawn: int = Field(default=256, ge=1)
         decay: int = Field(default=0, ge=0)
+
+        @field_validator("loss")
+        @classmethod
+        def _known(cls, loss: str) -> str:
+            return CONTRAST_LOSSES.canonical(loss)
 
     settings: Settings
 
@@ -104,7 +109,7 @@ class Contrast(Task):
         super().__init__(settings)
         if settings.negatives == "bank" and settings.drawn > settings.bank:
             raise SpecError(f"drawn={settings.drawn} is more than the bank={settings.bank} has; give at most that")
-        rows = settings.bank if self._banked or self._queued else 0
+        rows = settings.bank if self._uses("bank") or self._uses("queue") else 0
         # Of a queue: the newest first, and zeros where nothing has been pushed yet.
         self.register_buffer("bank", torch.zeros(rows, settings.size))
         self._latest: Tensor | None = None
@@ -112,15 +117,11 @@ class Contrast(Task):
     @property
     def coupled(self) -> bool:
         """Only in-batch negatives, with a queue or without, look at batch-mates."""
-        return self.settings.loss != "cosine" and self.settings.negatives != "bank"
+        return self._uses("batch") or self._uses("queue")
 
-    @property
-    def _banked(self) -> bool:
-        return self.settings.loss != "cosine" and self.settings.negatives == "bank"
-
-    @property
-    def _queued(self) -> bool:
-        return self.settings.loss != "cosine" and self.settings.negatives == "queue"
+    def _uses(self, negatives: str) -> bool:
+        """Whether the loss is told apart from negatives of this kind."""
+        return CONTRAST_LOSSES[self.settings.loss].uses_negatives and self.settings.negatives == negatives
 
     @classmethod
     def settings_of(cls, head: Mapping[str, Any]) -> dict[str, Any]:
@@ -137,7 +138,7 @@ class Contrast(Task):
 
         Does nothing without a bank. Raises DataError if the table has fewer images than the bank rows.
         """
-        if not self._banked:
+        if not self._uses("bank"):
             return
         rows = self.settings.bank
         if len(table) < rows:
@@ -171,7 +172,7 @@ class Contrast(Task):
         streams = Streams(0).named("canonical") if streams is None else streams
         images = augmented(batch, self.settings.augmentation, self.settings.views, streams, self.strength)
         rows = None
-        if self._banked:
+        if self._uses("bank"):
             if not self.bank[0].any():
                 raise SpecError("contrast's bank of negatives is empty; call calibrate first, or set negatives=batch")
             rows = streams.named("negatives").permutation(batch.ids, len(self.bank))[:, : self.settings.drawn]
@@ -184,7 +185,7 @@ class Contrast(Task):
             negatives = None if views.targets is None else self.bank[views.targets].to(z_ND)
             return loss(z_ND, count, temperature, negatives)
         z_ND, queue = gathered(z_ND, count), None
-        if self._queued:
+        if self._uses("queue"):
             if self.learning:
                 self._latest = z_ND.detach()
             queue = self.bank[self.bank.any(1)].to(z_ND)

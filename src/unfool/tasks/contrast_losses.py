@@ -14,16 +14,19 @@ Legend: B images, V views of each (N = V·B, view-major), D dimensions of the pr
 
 from __future__ import annotations
 
-from typing import Protocol
+import functools
+from collections.abc import Callable
+from typing import Protocol, TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from unfool.core.errors import ImagesError
+from unfool.core.registry import Registry
 
 
-class ContrastLoss(Protocol):
+class LossFunction(Protocol):
     """Projections, number of views, temperature, negatives or a queue → losses (B,)."""
 
     def __call__(
@@ -36,6 +39,41 @@ class ContrastLoss(Protocol):
     ) -> Tensor: ...
 
 
+class ContrastLoss:
+    """A registered loss; ``uses_negatives`` is False for one of attraction alone."""
+
+    def __init__(self, function: LossFunction, uses_negatives: bool = True):
+        functools.update_wrapper(self, function)
+        self.function = function
+        self.uses_negatives = uses_negatives
+
+    def __call__(
+        self, z_ND: Tensor, count: int, temperature: float, negatives: Tensor | None = None, queue: Tensor | None = None
+    ) -> Tensor:
+        """Losses (B,)."""
+        return self.function(z_ND, count, temperature, negatives, queue)
+
+
+CONTRAST_LOSSES: Registry[ContrastLoss] = Registry("contrast loss", "unfool.tasks", "unfool.contrast_losses")
+"""Losses by the name that the task's setting ``loss`` gives them."""
+
+Function = TypeVar("Function", bound=LossFunction)
+
+
+def contrast_loss(name: str, *, uses_negatives: bool = True) -> Callable[[Function], Function]:
+    """Decorator that registers a loss of contrast; ``--task contrast:loss=NAME`` then trains with it.
+
+    One of attraction alone says so: ``uses_negatives=False``.
+    """
+
+    def register(function: Function) -> Function:
+        CONTRAST_LOSSES.add(name)(ContrastLoss(function, uses_negatives))
+        return function
+
+    return register
+
+
+@contrast_loss("nt-xent")
 def nt_xent(
     z_ND: Tensor, count: int, temperature: float, negatives: Tensor | None = None, queue: Tensor | None = None
 ) -> Tensor:
@@ -48,6 +86,7 @@ def nt_xent(
     return _over_positives(F.softplus(against_BV[:, :, None] - same_BVV))
 
 
+@contrast_loss("first-positive")
 def first_positive(
     z_ND: Tensor, count: int, temperature: float, negatives: Tensor | None = None, queue: Tensor | None = None
 ) -> Tensor:
@@ -60,6 +99,7 @@ def first_positive(
     return (_everything(same_BVV, negatives_VBK) - first_BV).mean(1)
 
 
+@contrast_loss("multi-positive")
 def multi_positive(
     z_ND: Tensor, count: int, temperature: float, negatives: Tensor | None = None, queue: Tensor | None = None
 ) -> Tensor:
@@ -71,6 +111,7 @@ def multi_positive(
     return _over_positives(_everything(same_BVV, negatives_VBK)[:, :, None] - same_BVV)
 
 
+@contrast_loss("margin")
 def margin(
     z_ND: Tensor, count: int, temperature: float, negatives: Tensor | None = None, queue: Tensor | None = None
 ) -> Tensor:
@@ -85,21 +126,12 @@ def margin(
     return _over_positives(hinges_BVVK.sum(3) / others)
 
 
+@contrast_loss("cosine", uses_negatives=False)
 def cosine(
     z_ND: Tensor, count: int, temperature: float, negatives: Tensor | None = None, queue: Tensor | None = None
 ) -> Tensor:
     """One minus the cosine, averaged over P(a): attraction alone; temperature, negatives and queue play no part."""
     return _over_positives(1.0 - _own(F.normalize(z_ND, dim=1), count))
-
-
-CONTRAST_LOSSES: dict[str, ContrastLoss] = {
-    "nt-xent": nt_xent,
-    "first-positive": first_positive,
-    "multi-positive": multi_positive,
-    "margin": margin,
-    "cosine": cosine,
-}
-"""Losses by the name that the task's setting ``loss`` gives them."""
 
 
 def _own(z_ND: Tensor, count: int) -> Tensor:
@@ -118,8 +150,8 @@ def _similarities(
         z_BVD = z_ND.unflatten(0, (count, images)).transpose(0, 1)
         # Image by image, also for shared negatives: then no image's rounding hangs on how many others there are.
         rows_BKD = negatives.expand(images, *negatives.shape[-2:])
-        found_BVK = z_BVD @ rows_BKD.transpose(1, 2) / temperature
-        return _own(z_ND, count) / temperature, found_BVK.transpose(0, 1)
+        negative_BVK = z_BVD @ rows_BKD.transpose(1, 2) / temperature
+        return _own(z_ND, count) / temperature, negative_BVK.transpose(0, 1)
     if images < 2:
         raise ImagesError(
             f"contrast got a batch of {images} image; its negatives are batch-mates: give at least 2 images"

@@ -17,8 +17,7 @@ from unfool.evaluation.statistics.gains import SAME_NETWORK
 from unfool.evaluation.statistics.intervals import auroc_interval, mean_interval
 from unfool.studies import framework as fw
 from unfool.studies.framework.networks import System
-from unfool.studies.reverse_attack.scales import REVERSE, SOURCE_STEPS, STEPS, Scale
-from unfool.tasks.contrast_losses import CONTRAST_LOSSES
+from unfool.studies.reverse_attack.scales import LOSSES, REVERSE, SOURCE_STEPS, STEPS, Scale
 
 RATE = 0.05
 """The false-trigger rate that the gate states."""
@@ -91,7 +90,7 @@ class Classifier:
         attack, goal = make_attack(self.scale.strong, self.scale.threats["linf"]), "at any step"
         examples = replace(self.examples(), attack=attack, kept=False, name=goal)
         yield fw.Attacked(system=self.network, examples=examples, words={"fooled": goal})
-        for loss in CONTRAST_LOSSES:
+        for loss in LOSSES:
             yield self.attacked(self.reversal(variant={"loss": loss}, loss=loss), panel="charts")
         for drawn in self.scale.negatives:
             reversal = self.reversal(variant={"drawn": drawn}, drawn=drawn, bank=max(self.scale.negatives))

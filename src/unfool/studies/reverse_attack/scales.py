@@ -14,6 +14,8 @@ from unfool.studies.framework.recipes import FAST, ROBUST, short_stage
 from unfool.training import StageConfig, TaskConfig
 
 REVERSE = "reverse:contrast"
+LOSSES = ("nt-xent", "first-positive", "multi-positive", "margin", "cosine")
+"""The variants of the contrastive loss that are compared."""
 STEPS = 5
 """The source's default: steps of the stored sets in three norms, and of the reversal in its table."""
 SOURCE_NORMS = {"none": 89.69, "l1": 89.64, "l2": 88.71, "linf": 74.08}

@@ -17,8 +17,7 @@ from unfool.studies import framework as fw
 from unfool.studies.framework.charts import bars, fooled_images, histogram, lines, point, rungs
 from unfool.studies.framework.recipes import NORMAL, ROBUST
 from unfool.studies.reverse_attack.classifier import KEEPS_ITS_RATE, RATE, Classifier
-from unfool.studies.reverse_attack.scales import PUBLISHED, REVERSE, SCALES, SOURCE_STEPS, STEPS, Scale
-from unfool.tasks.contrast_losses import CONTRAST_LOSSES
+from unfool.studies.reverse_attack.scales import LOSSES, PUBLISHED, REVERSE, SCALES, SOURCE_STEPS, STEPS, Scale
 from unfool.training import RunConfig
 
 LADDERS = {"reversal": "reversal alone", "gated reversal": "gated"}
@@ -104,7 +103,7 @@ class ReverseAttack(fw.Study[Scale]):
         for system, words in LADDERS.items():
             yield rungs(f"The ladder on the {system}", results[robust.ladder(words)]["ladder"])
         bare = results[robust.attacked(robust.network)]
-        losses = [point(loss, results.records(loss=loss)) for loss in CONTRAST_LOSSES]
+        losses = [point(loss, results.records(loss=loss)) for loss in LOSSES]
         series = {"accuracy": [point("no reversal", bare), *losses]}
         text = f"The {ROBUST} classifier on {bare.attack} examples at {bare.threat}, crafted on it alone (transfer)."
         yield bars("Loss functions of the reversal", "loss", "accuracy", series, text)

@@ -66,6 +66,8 @@ class AdversarialMethod:
     def __post_init__(self) -> None:
         if self.learns is not None and self.combines is not None:
             raise SpecError("an adversarial method was given both learns and combines; give one of the two")
+        # Lists of what is registered show the docstrings of items.
+        object.__setattr__(self, "__doc__", f"{self.description[:1].upper()}{self.description[1:]}.")
 
     @property
     def labels_only(self) -> bool:
