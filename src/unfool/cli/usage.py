@@ -42,7 +42,7 @@ examples:
   unfool evaluate runs/digits --attack pgd-20 --threat linf:8/255
 
 `unfool COMMAND --help` shows a command's options and examples; `unfool --version` the version. With --debug, or
-UNFOOL_DEBUG=1, a failure shows its traceback. Data sets without network: --data-dir DIR, or UNFOOL_DATA_DIR.
+UNFOOL_DEBUG=1, an error shows its traceback. Data sets without network: --data-dir DIR, or UNFOOL_DATA_DIR.
 With --plugin FILE, or UNFOOL_PLUGINS, a Python file adds tasks, attacks, defenses, data sets, trunks or studies.
 
 exit codes:
@@ -57,7 +57,7 @@ exit codes:
   9  a result that is not to be believed, under --strict
   70 a fault of unfool itself: please report it
   130 interrupted; the same command resumes
-  141 the reader of the output went away"""
+  141 the reader of the output closed it early"""
 
 _OPTION = re.compile(r"-[^\d.]")
 """What an option begins with; a negative number is a value."""

@@ -12,7 +12,7 @@ DataDir = Annotated[
     Path | None,
     tyro.conf.arg(
         metavar="DIR",
-        help="Directory that holds image sets by name; searched before the network.",
+        help="Directory with data sets in folders by name; searched before anything is downloaded.",
         help_behavior_hint="(default: $UNFOOL_DATA_DIR)",
     ),
 ]
@@ -47,7 +47,7 @@ Data = Annotated[
     str | None,
     tyro.conf.arg(
         metavar="NAME",
-        help="Data set: a name that `unfool doctor` lists, folder:PATH or hub:OWNER/NAME.",
+        help="Data set: a name from `unfool list data`, folder:PATH or hub:OWNER/NAME.",
         help_behavior_hint="(default: the run's)",
     ),
 ]
@@ -60,7 +60,7 @@ Column = Annotated[
     ),
 ]
 Images = Annotated[
-    int, tyro.conf.arg(metavar="N", help="Test images to draw, always the same ones; all if there are fewer.")
+    int, tyro.conf.arg(metavar="N", help="Number of test images, always the same ones; all of them if there are fewer.")
 ]
 Precision = Annotated[
     Literal["fp32", "bf16"],
@@ -82,7 +82,7 @@ Preset = Annotated[
     str | None,
     tyro.conf.arg(
         metavar="NAME",
-        help="Settings of a published reversal: mao2021. Those in --defense go first.",
+        help="Settings of a published reversal: mao2021. What --defense sets takes precedence.",
         help_behavior_hint=_NONE,
     ),
 ]
@@ -106,7 +106,7 @@ class ModelOptions:
         str | None,
         tyro.conf.arg(
             metavar="FILE.py:NAME",
-            help="Any classifier: a function of this file that returns an nn.Module, or the module itself.",
+            help="Any classifier: a function in this file that returns an nn.Module, or the nn.Module itself.",
             help_behavior_hint=_NONE,
         ),
     ] = None
@@ -122,19 +122,25 @@ class ModelOptions:
         str | None,
         tyro.conf.arg(
             metavar="NUMBERS",
-            help="Mean that --model wants subtracted from images in [0,1]: 0.49,0.48,0.45, or cifar10, cifar100, "
+            help="Mean that is subtracted from images in [0,1] before --model: 0.49,0.48,0.45, or cifar10, cifar100, "
             "imagenet.",
             help_behavior_hint=_NONE,
         ),
     ] = None
     std: Annotated[
         str | None,
-        tyro.conf.arg(metavar="NUMBERS", help="Deviation it wants them divided by, alike.", help_behavior_hint=_NONE),
+        tyro.conf.arg(
+            metavar="NUMBERS",
+            help="Standard deviation that images are divided by before --model, written as --mean is.",
+            help_behavior_hint=_NONE,
+        ),
     ] = None
     features: Annotated[
         str | None,
         tyro.conf.arg(
-            metavar="MODULE.PATH", help="Submodule of --model that gives its representation.", help_behavior_hint=_NONE
+            metavar="MODULE.PATH",
+            help="Submodule of --model whose output is its representation.",
+            help_behavior_hint=_NONE,
         ),
     ] = None
 
