@@ -39,7 +39,7 @@ def test_one_kind_is_listed_by_itself_for_a_person(cli):
 def test_another_kind_is_refused_with_the_nearest(cli):
     complaint = cli("list", "taks").complaint()
     assert "'taks'" in complaint
-    assert "did you mean 'tasks'? allowed: attacks, data, defenses" in complaint
+    assert "did you mean 'tasks'? allowed: attacks, corruptions, data, defenses" in complaint
     assert "None" not in complaint
 
 

@@ -17,6 +17,9 @@ FINISH_STEPS, FINISH_TARGETS = 20, 3
 """What the model itself adds to the steps of a bf16 proxy, whose own strength is left as published."""
 
 
+ATTACKS.alias("aa", "autoattack")
+
+
 @ATTACKS.add("autoattack")
 @configured
 class AutoAttack(Attack):

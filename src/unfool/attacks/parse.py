@@ -12,9 +12,6 @@ from unfool.core.errors import SpecError
 from unfool.core.spec import unknown
 from unfool.core.threat import ThreatModel
 
-ALIASES = {"aa": "autoattack"}
-"""Other names that everybody types."""
-
 _STEPS = re.compile(r"(.*?[^\d-])-?(\d+)")
 
 
@@ -41,11 +38,10 @@ def make_attack(text: str, threat: ThreatModel | str, settings: Mapping[str, Any
     threat = ThreatModel.parse(threat) if isinstance(threat, str) else threat
     spelled, written = parse_settings(text)
     values: dict[str, Any] = {**(settings or {}), **written}
-    name = ALIASES.get(spelled, spelled)
-    family = name
+    name = family = _registered(spelled)
     counted = _STEPS.fullmatch(name)
     if counted is not None and name not in ATTACKS:
-        family = ALIASES.get(counted[1], counted[1])
+        family = _registered(counted[1])
         name = f"{family}-{counted[2]}"
         if "steps" in values:
             raise SpecError(f"attack {text!r} sets its steps twice; write {name} or {family}:steps={values['steps']}")
@@ -60,3 +56,8 @@ def make_attack(text: str, threat: ThreatModel | str, settings: Mapping[str, Any
     if attack.name == name:
         return attack
     return build(cls, {"threat": threat, "label": name, **preset, **values}, f"attack {name!r}")
+
+
+def _registered(name: str) -> str:
+    """The registered name that an alias stands for; any other name as it is."""
+    return ATTACKS.canonical(name) if name in ATTACKS else name

@@ -135,10 +135,12 @@ def _parsed(cls: Any, name: str, rest: list[str]) -> Command | None:
         # Before tyro, which would take the value of an unknown option for something else.
         _check_options(rest, name, _options(cls))
     complaint = io.StringIO()
+    # Without the line breaks of the source; the terminal wraps paragraphs at its own width.
+    description = re.sub(r"(?<!\n)\n(?!\n)", " ", getdoc(cls) or "")
     try:
         with redirect_stderr(complaint):
             command, strange = tyro.cli(
-                cls, prog=f"unfool {name}", args=rest, config=_STYLE, return_unknown_args=True, description=getdoc(cls)
+                cls, prog=f"unfool {name}", args=rest, config=_STYLE, return_unknown_args=True, description=description
             )
     except SystemExit as end:
         if end.code:

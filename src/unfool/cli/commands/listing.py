@@ -6,16 +6,18 @@ import inspect
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Protocol, cast, get_args
+from typing import Annotated, Any, ClassVar, Literal, Protocol, get_args
 
 import tyro
 
 from unfool.cli.options.shared import Json
+from unfool.core.registry import Registry
 
-if TYPE_CHECKING:
-    from unfool.data.sources import DataSet
-
-Kind = Literal["attacks", "tasks", "defenses", "data", "trunks", "losses", "studies"]
+# fmt: off
+Kind = Literal[
+    "attacks", "tasks", "losses", "methods", "defenses", "rungs", "data", "corruptions", "trunks", "models", "studies"
+]
+# fmt: on
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,10 +37,12 @@ class Listed:
 
 @dataclass(frozen=True, kw_only=True)
 class ListCommand:
-    """List the attacks, tasks, defenses, data sets, trunks, losses and studies that can be named.
+    """List the attacks, tasks, defenses, data sets, trunks, studies and others that can be named.
 
-    attacks go into --attack and --perturb, tasks into --task, losses into --task contrast:loss=NAME, defenses into
-    --defense, data into --data, trunks into --trunk, and studies are run by `unfool study`.
+    attacks go into --attack and --perturb, tasks into --task, losses into --task contrast:loss=NAME, methods into
+    --adversarial, defenses into --defense, data into --data, and trunks into --trunk. rungs are the attacks of
+    evaluate --adaptive, corruptions those of evaluate --corruptions, and models the published layouts of weights that
+    `unfool convert` reads. studies are run by `unfool study`.
     """
 
     kind: Annotated[
@@ -65,48 +69,79 @@ class ListCommand:
             print_names({kind: {entry.title: entry.text for entry in entries} for kind, entries in names.items()})
 
 
+class _Names(Protocol):
+    def __iter__(self) -> Iterator[str]: ...
+
+    def __getitem__(self, name: str, /) -> Any: ...
+
+
 def listed(kind: str) -> Iterator[Listed]:
     """Every registered name of a kind, in alphabetical order, with the first sentence that describes it."""
     registry = _registry(kind)
     for name in sorted(registry):
-        item = registry[name]
-        text = _of_data(cast("DataSet", item)) if kind == "data" else first_sentence(inspect.getdoc(item) or "")
-        yield Listed(name=name, text=text, aliases=tuple(getattr(registry, "aliases", lambda name: ())(name)))
-
-
-class _Names(Protocol):
-    def __iter__(self) -> Iterator[str]: ...
-
-    def __getitem__(self, name: str, /) -> object: ...
+        aliases = tuple(registry.aliases(name)) if isinstance(registry, Registry) else ()
+        yield Listed(name=name, text=_text(kind, name, registry[name]), aliases=aliases)
 
 
 def _registry(kind: str) -> _Names:
     """The registered items of a kind by name."""
     from unfool.attacks import ATTACKS
+    from unfool.data.corruptions import CORRUPTIONS
     from unfool.data.sources import SETS
     from unfool.defenses import DEFENSES
+    from unfool.evaluation.adaptive.rung import RUNGS
+    from unfool.models.published import LAYOUTS
     from unfool.models.trunks import TRUNKS
     from unfool.studies import STUDIES
     from unfool.tasks import TASKS
     from unfool.tasks.contrast_losses import CONTRAST_LOSSES
+    from unfool.training.adversarial.methods import ADVERSARIAL_METHODS
 
     registries: Mapping[str, _Names] = {
         "attacks": ATTACKS,
         "tasks": TASKS,
-        "defenses": DEFENSES,
-        "data": SETS,
-        "trunks": TRUNKS,
         "losses": CONTRAST_LOSSES,
+        "methods": ADVERSARIAL_METHODS,
+        "defenses": DEFENSES,
+        "rungs": RUNGS,
+        "data": SETS,
+        "corruptions": CORRUPTIONS,
+        "trunks": TRUNKS,
+        "models": LAYOUTS,
         "studies": STUDIES,
     }
     return registries[kind]
 
 
-def _of_data(item: DataSet) -> str:
-    """The size and labels of a data set, and where it comes from."""
-    size = f"{item.size}×{item.size} pixels" if item.size else "images of several sizes"
-    labels = f"labels {', '.join(item.label_columns)}" if item.label_columns else "no labels"
-    return f"{size}, {labels}; {item.source}"
+def _text(kind: str, name: str, item: Any) -> str:
+    """What a registered item is, in a sentence."""
+    match kind:
+        case "methods":
+            return _sentence(item.description)
+        case "rungs":
+            return _sentence(f"({item.key}) {item.title}")
+        case "corruptions":
+            return first_sentence(inspect.getdoc(item.change) or "")
+        case "data":
+            size = f"{item.size}×{item.size} pixels" if item.size else "images of several sizes"
+            labels = f"labels {', '.join(item.label_columns)}" if item.label_columns else "no labels"
+            return f"{size}, {labels}; {item.source}"
+        case "attacks":
+            return first_sentence(inspect.getdoc(item) or "") + _preset(name)
+        case _:
+            return first_sentence(inspect.getdoc(item) or "")
+
+
+def _preset(attack: str) -> str:
+    """The settings that an attack's name stands for, where one class has several names."""
+    from unfool.attacks import make_attack
+
+    settings = re.fullmatch(r"\w+\([^,]*, (.*)\)", repr(make_attack(attack, "linf:8/255")))
+    return f" Here {settings[1]}." if settings else ""
+
+
+def _sentence(words: str) -> str:
+    return f"{words[:1].upper()}{words[1:]}."
 
 
 def first_sentence(text: str) -> str:
