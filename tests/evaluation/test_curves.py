@@ -6,6 +6,7 @@ import pytest
 import torch
 from tiny_systems import make_network, make_table
 
+from unfool import Linf, attacks
 from unfool.attacks import make_attack
 from unfool.core.errors import SpecError
 from unfool.core.threat import ThreatModel
@@ -105,6 +106,15 @@ def test_an_attack_object_keeps_its_settings(network, table):
         assert (each.attack, each.settings, each.losses) == (wanted.attack, wanted.settings, wanted.losses)
     (point,) = curve(network, table, attack, over(["0.1"]))
     assert (point.threat, point.settings["random_start"], point.settings["steps"]) == ("linf:0.1", False, 7)
+
+
+def test_an_attack_that_is_made_for_one_ball_or_has_no_steps_is_refused(network, table):
+    fixed = attacks.CustomAttack(Linf(0.1), label="mine", components=attacks.PGD(Linf(0.1)).parts)
+    with pytest.raises(SpecError, match=r"mine is made for linf:0.1 alone"):
+        curve(network, table, fixed, over(["0.2"]))
+    for attack in (fixed, "fgsm"):
+        with pytest.raises(SpecError, match="has no steps"):
+            curve(network, table, attack, CurvePoints(steps=(1,)))
 
 
 def test_options_are_passed_on_and_points_are_reported(network, table):

@@ -98,8 +98,7 @@ def curve(
     if points.threats:
         attacks = [_within(attack, point) for point in points.threats]
     else:
-        within = choose_attack(attack, threat).attack.threat
-        attacks = [_of_steps(attack, count, within) for count in points.steps]
+        attacks = [_of_steps(attack, count, threat) for count in points.steps]
     table = as_table(data)
     records: list[Records] = []
     for each in attacks:
@@ -112,14 +111,21 @@ def _within(attack: AttackLike, threat: ThreatModel) -> Attack:
     """An attack with another ball; its other settings stay."""
     if isinstance(attack, str):
         return make_attack(attack, threat)
-    return make_attack(attack.name, threat, attack.unusual_settings)
+    moved = dataclasses.replace(choose_attack(attack).attack, threat=threat)
+    if any(part.engine.threat != threat for part in moved.parts):
+        raise SpecError(f"attack {attack.name} is made for {attack.threat} alone; give one of `unfool.attacks`")
+    return moved
 
 
-def _of_steps(attack: AttackLike, steps: int, threat: ThreatModel) -> Attack:
+def _of_steps(attack: AttackLike, steps: int, threat: ThreatModel | str | None) -> Attack:
     """An attack with another number of steps; its other settings stay."""
-    name, settings = (attack.name, attack.unusual_settings) if isinstance(attack, Attack) else parse_settings(attack)
-    family = re.sub(r"-\d+$", "", name)
-    return make_attack(f"{family}-{steps}", threat, settings)
+    if isinstance(attack, str) and "steps" in parse_settings(attack)[1]:
+        raise SpecError(f"attack {attack!r} sets its steps, and so does the curve; leave them out of the attack")
+    usual = choose_attack(attack, threat).attack
+    if "steps" not in usual.setting_names():
+        raise SpecError(f"attack {usual.name} has no steps; give one that has, such as pgd, to a curve over steps")
+    family = re.sub(r"-\d+$", "", usual.name)
+    return dataclasses.replace(usual, steps=steps, label=f"{family}-{steps}")
 
 
 def _check_ascending(what: str, values: Sequence[float]) -> None:
