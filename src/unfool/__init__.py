@@ -50,9 +50,9 @@ if TYPE_CHECKING:  # what editors and type checkers see; a test keeps it equal t
     from unfool.evaluation.curves import CurvePoints as CurvePoints
     from unfool.evaluation.evaluate import evaluate as evaluate
     from unfool.evaluation.evaluation import Evaluation as Evaluation
+    from unfool.evaluation.results.study_result import StudyResult as StudyResult
     from unfool.evaluation.settings import EvaluationSettings as EvaluationSettings
     from unfool.evaluation.statistics.sequential import AccuracyClaim as AccuracyClaim
-    from unfool.evaluation.study_result import StudyResult as StudyResult
     from unfool.models.foreign import adapt as adapt
     from unfool.models.network import Network as Network
     from unfool.models.trunks import TrunkSpec as TrunkSpec
@@ -93,9 +93,9 @@ _NAMES = {
     "unfool.evaluation.curves": ("CurvePoints",),
     "unfool.evaluation.evaluate": ("evaluate",),
     "unfool.evaluation.evaluation": ("Evaluation",),
+    "unfool.evaluation.results.study_result": ("StudyResult",),
     "unfool.evaluation.settings": ("EvaluationSettings",),
     "unfool.evaluation.statistics.sequential": ("AccuracyClaim",),
-    "unfool.evaluation.study_result": ("StudyResult",),
     "unfool.models.foreign": ("adapt",),
     "unfool.models.network": ("Network",),
     "unfool.models.trunks": ("TrunkSpec",),

@@ -10,7 +10,7 @@ from PIL import Image
 
 from unfool import Network, TrunkSpec, load_network, open_run, save_network
 from unfool.cli.parsing.tasks import read_tasks
-from unfool.evaluation.rows import Row
+from unfool.evaluation.results.rows import Row
 from unfool.studies import STUDIES, Study
 from unfool.studies.framework import Above, Claim, Estimate, Measured, Measurement
 

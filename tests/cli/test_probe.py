@@ -11,7 +11,7 @@ from unfool.cli.commands.probe import ProbeOptions
 from unfool.cli.options.from_settings import explicit
 from unfool.core.streams import Streams
 from unfool.evaluation.pretext.probe_records import probe_records
-from unfool.evaluation.study_result import StudyResult
+from unfool.evaluation.results.study_result import StudyResult
 from unfool.models.network import Network
 from unfool.training import ProbeSettings, probe
 

@@ -10,7 +10,7 @@ from PIL import Image
 from unfool import judge, open_run, open_table
 from unfool.core.streams import Streams
 from unfool.defenses import make_defense
-from unfool.evaluation.study_result import StudyResult
+from unfool.evaluation.results.study_result import StudyResult
 
 SETTINGS = "temperature=0.1,bank=32,drawn=16,steps=2,eps=16/255"
 REVERSE = f"reverse:task=contrast,{SETTINGS}"

@@ -11,7 +11,7 @@ from unfool.attacks import CustomAttack
 from unfool.core.errors import SpecError, UnfoolError, UnfoolWarning
 from unfool.evaluation.crafting.evaluation_folder import attack_folder, discard
 from unfool.evaluation.curves import CurvePoints
-from unfool.evaluation.results_check import check_results
+from unfool.evaluation.results.check import check_results
 from unfool.evaluation.settings import EvaluationSettings
 from unfool.evaluation.statistics.sequential import evaluate_claim
 

@@ -26,7 +26,7 @@ from unfool.evaluation.adaptive.ladder import ladder as climb
 from unfool.evaluation.adaptive.ladder_settings import LadderSettings
 from unfool.evaluation.adaptive.rung import RungContext, parse_rung
 from unfool.evaluation.adaptive.warm_starts import WarmStarts
-from unfool.evaluation.results_check import check_results
+from unfool.evaluation.results.check import check_results
 from unfool.evaluation.statistics.intervals import wilson
 
 HEADS = {"labels": {"kind": "linear", "outputs": 4}, "contrast": {"kind": "mlp", "outputs": 8, "hidden": 8}}

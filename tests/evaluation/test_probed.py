@@ -10,7 +10,7 @@ from unfool.data.catalog import open_table
 from unfool.evaluation import craft, identity, judge
 from unfool.evaluation.pretext.probe_records import probe_records, probe_results
 from unfool.evaluation.records import WHITE_BOX
-from unfool.evaluation.results_check import check_results
+from unfool.evaluation.results.check import check_results
 from unfool.evaluation.statistics.intervals import wilson
 from unfool.models.network import Network
 from unfool.models.trunks import TrunkSpec

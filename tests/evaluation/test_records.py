@@ -14,7 +14,7 @@ from unfool.attacks import make_attack
 from unfool.core.errors import DataError, OutputError, WeightsError
 from unfool.evaluation import AdversarialSet, Records, craft, identity, judge, load_set, save_set, wilson
 from unfool.evaluation.checksum import checksum
-from unfool.evaluation.rows import Row
+from unfool.evaluation.results.rows import Row
 from unfool.models.weights import load_tensors, save_tensors
 
 ROW = [

@@ -3,7 +3,7 @@
 import hashlib
 from typing import Any
 
-from unfool.evaluation.study_result import StudyResult
+from unfool.evaluation.results.study_result import StudyResult
 
 ATTACKS = ("fgsm", "pgd-7", "pgd-20", "pgd-50")
 MODELS = {

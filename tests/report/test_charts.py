@@ -7,7 +7,7 @@ import pytest
 from made_up_study import make_study, result
 
 from unfool.core.errors import UnfoolError
-from unfool.evaluation.results_check import check_results
+from unfool.evaluation.results.check import check_results
 from unfool.report.charts import chart_pictures
 from unfool.report.page import Page, render
 

@@ -7,8 +7,8 @@ import pytest
 from made_up_study import make_row
 
 from unfool.core.errors import DataError, SpecError
-from unfool.evaluation.results_check import check_results
-from unfool.evaluation.study_result import StudyResult
+from unfool.evaluation.results.check import check_results
+from unfool.evaluation.results.study_result import StudyResult
 
 
 def test_a_good_file_is_read(study, tmp_path):

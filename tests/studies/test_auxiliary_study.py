@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 import unfool.studies.workspace as workspace_module
-from unfool.evaluation.results_check import check_results
+from unfool.evaluation.results.check import check_results
 from unfool.studies import run_study
 from unfool.studies.auxiliary_reversal import AuxiliaryReversal
 from unfool.studies.auxiliary_scales import IN_SHORT, Part, Scale

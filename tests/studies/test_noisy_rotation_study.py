@@ -13,7 +13,7 @@ from rich.console import Console
 import unfool.studies.framework.probes as probes_module
 import unfool.studies.framework.workspace as workspace_module
 import unfool.studies.noisy_rotation.networks as networks_module
-from unfool.evaluation.results_check import check_results
+from unfool.evaluation.results.check import check_results
 from unfool.models.network import Network
 from unfool.models.trunks import TrunkSpec
 from unfool.studies import run_study

@@ -7,7 +7,7 @@ import json
 import pytest
 from rich.console import Console
 
-from unfool.evaluation.results_check import check_results
+from unfool.evaluation.results.check import check_results
 from unfool.studies import run_study
 from unfool.studies.framework import Claim, Estimate, adaptive, measurements
 from unfool.studies.framework.recipes import NORMAL, ROBUST

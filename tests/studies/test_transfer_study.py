@@ -12,7 +12,7 @@ import unfool.studies.framework.probes as probes_module
 import unfool.studies.framework.run as run_module
 from unfool.core.streams import Streams
 from unfool.data.catalog import open_table
-from unfool.evaluation.results_check import check_results
+from unfool.evaluation.results.check import check_results
 from unfool.models.weights import load_network
 from unfool.studies import run_study
 from unfool.studies.transfer import Transfer

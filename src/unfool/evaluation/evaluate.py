@@ -28,7 +28,7 @@ from unfool.evaluation.judge import judge
 from unfool.evaluation.records import Records
 from unfool.evaluation.reliability.binarization_test import BinarizationResult, binarization_test
 from unfool.evaluation.reliability.report import Reliability, reliability
-from unfool.evaluation.rows import Row
+from unfool.evaluation.results.rows import Row
 from unfool.evaluation.settings import EvaluationSettings, check_evaluation
 from unfool.evaluation.statistics.comparison import ClassAccuracy, by_class, worst_case
 from unfool.evaluation.statistics.sequential import LOOK, AccuracyClaim, SequentialResult, evaluate_claim
@@ -80,7 +80,7 @@ def evaluate(
         >>> images[:, 1] = torch.tensor([0.5, 0.9, 0.5, 0.9])[:, None, None]
         >>> settings = EvaluationSettings(threat="linf:0.1", reliability=False)
         >>> evaluation = evaluate(model, (images, [1, 1, 1, 1]), ["fgsm", "pgd-5"], settings=settings)
-        >>> for row in evaluation.rows:
+        >>> for row in evaluation.results.rows:
         ...     print(row.attack, row.protocol, row.accuracy)
         none clean 1.0
         fgsm white-box 0.5

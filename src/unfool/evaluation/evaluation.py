@@ -6,16 +6,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from unfool.evaluation.claims import ClaimResult
 from unfool.evaluation.corruptions import mean_corruption_accuracy
 from unfool.evaluation.records import Records
 from unfool.evaluation.reliability.binarization_test import BinarizationResult
 from unfool.evaluation.reliability.flags import NOT_CHECKED, too_many
 from unfool.evaluation.reliability.report import Reliability
-from unfool.evaluation.rows import Row
+from unfool.evaluation.results.claims import ClaimResult
+from unfool.evaluation.results.rows import Row
+from unfool.evaluation.results.study_result import StudyResult
 from unfool.evaluation.statistics.comparison import ClassAccuracy
 from unfool.evaluation.statistics.sequential import SequentialResult
-from unfool.evaluation.study_result import StudyResult
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)

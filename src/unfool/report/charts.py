@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator, PercentFormatter
 
-from unfool.evaluation.charts import Chart, Point
+from unfool.evaluation.results.charts import Chart, Point
 from unfool.report.drawing import COLOURS, Picture, drawable, legend, panels, picture, style
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from unfool.core.errors import DataError
-from unfool.evaluation.study_result import StudyResult
+from unfool.evaluation.results.study_result import StudyResult
 
 _HOW = "give the JSON file that unfool evaluate wrote"
 

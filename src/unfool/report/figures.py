@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import EngFormatter, FixedLocator, MaxNLocator, NullLocator, PercentFormatter
 
-from unfool.evaluation.study_result import StudyResult
+from unfool.evaluation.results.study_result import StudyResult
 from unfool.report.curves import Curve, series, shared_axis
 from unfool.report.drawing import COLOURS, Picture, drawable, legend, panels, picture, style
 from unfool.report.pivot import Table, TableRow, pgd_steps, study_tables

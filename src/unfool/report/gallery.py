@@ -13,7 +13,7 @@ from torch import Tensor
 from unfool.core.batch import check_images
 from unfool.core.errors import ImagesError
 from unfool.core.spec import unknown
-from unfool.evaluation.results_check import PROTOCOLS
+from unfool.evaluation.results.check import PROTOCOLS
 
 _SIDE = 192
 _GREY = 0.5

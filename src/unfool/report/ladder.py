@@ -16,8 +16,8 @@ from PIL import Image
 
 from unfool.core.errors import DataError
 from unfool.core.spec import unknown
-from unfool.evaluation.results_check import PROTOCOLS
-from unfool.evaluation.study_result import StudyResult
+from unfool.evaluation.results.check import PROTOCOLS
+from unfool.evaluation.results.study_result import StudyResult
 from unfool.report.gallery import image_uri
 
 VERDICTS = {"helps": "holds", "fails": "fails", "undecided": "undecided"}

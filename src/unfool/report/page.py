@@ -16,8 +16,8 @@ from markupsafe import Markup
 
 from unfool.core.errors import DataError
 from unfool.core.files import write_text
-from unfool.evaluation.claims import VERDICTS
-from unfool.evaluation.study_result import StudyResult
+from unfool.evaluation.results.claims import VERDICTS
+from unfool.evaluation.results.study_result import StudyResult
 from unfool.report.charts import chart_pictures
 from unfool.report.curves import Curve
 from unfool.report.evaluation import grids, trust

@@ -11,9 +11,9 @@ from typing import Any
 from pandas import DataFrame, Series, concat
 
 from unfool.core.errors import DataError
-from unfool.evaluation.results_check import PROTOCOLS
-from unfool.evaluation.rows import Row, system_names
-from unfool.evaluation.study_result import StudyResult
+from unfool.evaluation.results.check import PROTOCOLS
+from unfool.evaluation.results.rows import Row, system_names
+from unfool.evaluation.results.study_result import StudyResult
 
 REPORTING_SPLITS = ("test", "validation", "valid")
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from unfool.core.errors import DataError
 from unfool.core.files import write_text
-from unfool.evaluation.study_result import StudyResult
+from unfool.evaluation.results.study_result import StudyResult
 from unfool.report.tables import markdown
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")

@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from unfool.evaluation.study_result import StudyResult
+from unfool.evaluation.results.study_result import StudyResult
 from unfool.report.pivot import Cell, Column, Table, TableRow, attack_title, study_tables
 
 __all__ = ["Table", "attack_title", "caption", "markdown", "percent", "rich_tables", "study_tables"]

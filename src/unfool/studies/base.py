@@ -10,8 +10,8 @@ from typing import Any, ClassVar
 from rich.console import Console
 
 from unfool.core.spec import unknown
-from unfool.evaluation.rows import Row
-from unfool.evaluation.study_result import StudyResult
+from unfool.evaluation.results.rows import Row
+from unfool.evaluation.results.study_result import StudyResult
 from unfool.report.curves import Curve
 from unfool.report.gallery import GalleryItem
 from unfool.report.page import Page

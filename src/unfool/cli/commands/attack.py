@@ -11,7 +11,7 @@ import tyro
 from unfool.cli.options.shared import DataOptions, Eps, Json, MachineOptions, ModelOptions, Precision, Threat
 
 if TYPE_CHECKING:
-    from unfool.evaluation.rows import Row
+    from unfool.evaluation.results.rows import Row
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,7 +13,7 @@ from unfool.cli.options.shared import Data, DataDir, Device, Json
 
 if TYPE_CHECKING:
     from unfool.data.table import Table
-    from unfool.evaluation.study_result import StudyResult
+    from unfool.evaluation.results.study_result import StudyResult
     from unfool.models.network import Network
     from unfool.training import RunConfig
 

@@ -65,7 +65,7 @@ class ReportCommand:
 
     def _rendered(self) -> Path:
         """The page of a results file by itself."""
-        from unfool.evaluation.study_result import StudyResult
+        from unfool.evaluation.results.study_result import StudyResult
         from unfool.report import Page, write_page
         from unfool.studies import STUDIES
 

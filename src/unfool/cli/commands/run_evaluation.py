@@ -62,7 +62,7 @@ def run_evaluation(command: EvaluateCommand) -> None:
             progress=progress,
         )
     if defense is not None:
-        evaluation = replace(evaluation, rows=[replace(row, defense=defense) for row in evaluation.rows])
+        evaluation = replace(evaluation, rows=[replace(row, defense=defense) for row in evaluation.results.rows])
     if output.out is not None:
         write_json(output.out, evaluation.to_json())
     if output.folder is not None and output.state is None:

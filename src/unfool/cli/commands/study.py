@@ -11,7 +11,7 @@ import tyro
 from unfool.cli.options.shared import DataDir, Device, Json
 
 if TYPE_CHECKING:
-    from unfool.evaluation.study_result import StudyResult
+    from unfool.evaluation.results.study_result import StudyResult
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +69,7 @@ def print_study(result: StudyResult, page: Path) -> None:
     from rich.text import Text
 
     from unfool.cli.printing import print_lines, stdout
-    from unfool.evaluation.claims import FAILS, HOLDS, NOT_REPRODUCED, UNDECIDED
+    from unfool.evaluation.results.claims import FAILS, HOLDS, NOT_REPRODUCED, UNDECIDED
     from unfool.report.tables import rich_tables
 
     console = stdout()

@@ -19,14 +19,14 @@ from unfool.evaluation.adaptive.rung_result import (
     share,
 )
 from unfool.evaluation.adaptive.static_attack import ReplayedExamples, StaticAttack
-from unfool.evaluation.claims import ClaimResult
 from unfool.evaluation.crafting.adversarial_set import AdversarialSet
 from unfool.evaluation.records import Records
 from unfool.evaluation.reliability.flags import too_many
-from unfool.evaluation.rows import Row
+from unfool.evaluation.results.claims import ClaimResult
+from unfool.evaluation.results.rows import Row
+from unfool.evaluation.results.study_result import StudyResult
 from unfool.evaluation.statistics.comparison import WORST_CASE, Comparison
 from unfool.evaluation.statistics.intervals import paired_bootstrap
-from unfool.evaluation.study_result import StudyResult
 
 if TYPE_CHECKING:
     from pandas import DataFrame

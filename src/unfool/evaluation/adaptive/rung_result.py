@@ -11,7 +11,7 @@ from unfool.core.errors import DataError
 from unfool.evaluation.adaptive.rung import Rung
 from unfool.evaluation.crafting.adversarial_set import AdversarialSet
 from unfool.evaluation.records import TRANSFER, Records
-from unfool.evaluation.rows import Share
+from unfool.evaluation.results.rows import Share
 from unfool.evaluation.statistics.comparison import PER_IMAGE
 
 ADAPTIVE = "adaptive"

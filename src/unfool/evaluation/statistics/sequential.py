@@ -38,13 +38,13 @@ from unfool.core.spec import parse_number
 from unfool.core.streams import Streams
 from unfool.core.threat import ThreatModel
 from unfool.data.as_table import TableLike, as_table
-from unfool.evaluation.claims import FAILS, HOLDS, UNDECIDED
 from unfool.evaluation.crafting.batches import spans
 from unfool.evaluation.crafting.chosen_attacks import AttackLike, choose_attack
 from unfool.evaluation.crafting.craft import craft
 from unfool.evaluation.judge import judge
 from unfool.evaluation.records import Records
-from unfool.evaluation.rows import Row
+from unfool.evaluation.results.claims import FAILS, HOLDS, UNDECIDED
+from unfool.evaluation.results.rows import Row
 from unfool.evaluation.statistics.comparison import concatenate
 from unfool.evaluation.statistics.intervals import check_confidence
 

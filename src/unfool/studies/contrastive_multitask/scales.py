@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from unfool.core.config import configured
-from unfool.evaluation.rows import Row
+from unfool.evaluation.results.rows import Row
 from unfool.models.trunks import TrunkSpec
 from unfool.studies.framework import Published, table
 from unfool.studies.framework.recipes import LABELS, short_stage

@@ -10,7 +10,7 @@ from unfool.attacks import make_attack
 from unfool.evaluation.adaptive.audit import audit
 from unfool.evaluation.adaptive.ladder import ladder
 from unfool.evaluation.adaptive.ladder_settings import LadderSettings
-from unfool.evaluation.rows import Row
+from unfool.evaluation.results.rows import Row
 from unfool.evaluation.statistics.gains import Estimate
 from unfool.studies.framework.claims import Claim, Conditions
 from unfool.studies.framework.measurements import Examples, Figures

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from unfool.evaluation import Records
-from unfool.evaluation.charts import Chart, Point
+from unfool.evaluation.results.charts import Chart, Point
 from unfool.report.gallery import GalleryItem
 from unfool.studies.framework.measurements import Examples
 from unfool.studies.framework.networks import NetworkSpec

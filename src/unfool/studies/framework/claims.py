@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
-from unfool.evaluation.claims import FAILS, HOLDS, UNDECIDED, ClaimResult
+from unfool.evaluation.results.claims import FAILS, HOLDS, UNDECIDED, ClaimResult
 from unfool.evaluation.statistics.gains import Estimate, difference, gain
 
 if TYPE_CHECKING:

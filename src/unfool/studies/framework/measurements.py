@@ -11,7 +11,7 @@ from unfool.attacks import Attack, ProxySettings
 from unfool.data.corruptions import CORRUPTIONS
 from unfool.evaluation import AdversarialSet, Records, craft, judge, load_set, save_set
 from unfool.evaluation.corruptions import judge_corrupted, mean_corruption_accuracy
-from unfool.evaluation.rows import Cost, Row
+from unfool.evaluation.results.rows import Cost, Row
 from unfool.studies.framework.networks import NetworkSpec, System, attack_passes, identity_of
 from unfool.studies.framework.pieces import Images, Measured, Measurement, path_of
 from unfool.studies.framework.workspace import Piece, Workspace

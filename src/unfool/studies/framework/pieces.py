@@ -11,7 +11,7 @@ from typing import Any, Literal, Protocol
 from unfool.core.streams import Streams
 from unfool.data.table import Table
 from unfool.evaluation import Records
-from unfool.evaluation.rows import Row
+from unfool.evaluation.results.rows import Row
 from unfool.studies.framework.workspace import Piece, Workspace
 
 

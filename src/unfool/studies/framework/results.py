@@ -8,7 +8,7 @@ from typing import Any
 
 from unfool.core.errors import SpecError
 from unfool.evaluation import Records
-from unfool.evaluation.rows import Row
+from unfool.evaluation.results.rows import Row
 from unfool.studies.framework.networks import NetworkSpec
 from unfool.studies.framework.pieces import Measured, Measurement
 from unfool.studies.framework.workspace import Piece, Workspace

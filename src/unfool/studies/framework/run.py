@@ -19,7 +19,7 @@ from unfool.core.errors import DataError, OutputError
 from unfool.core.files import folder_lock, write_json
 from unfool.core.parallel.jobs import Job, run_jobs, workers_for
 from unfool.data.places import data_folder
-from unfool.evaluation.study_result import StudyResult
+from unfool.evaluation.results.study_result import StudyResult
 from unfool.report.page import Page, write_page
 from unfool.studies.framework.clock import SECONDS, study_clock
 from unfool.studies.framework.pieces import Measurement, with_needs

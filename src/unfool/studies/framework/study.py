@@ -11,7 +11,7 @@ from unfool.core.errors import SpecError
 from unfool.core.plugins import load_plugin
 from unfool.core.registry import Registry
 from unfool.core.spec import unknown
-from unfool.evaluation.charts import Chart
+from unfool.evaluation.results.charts import Chart
 from unfool.report.curves import Curve
 from unfool.report.gallery import GalleryItem
 from unfool.report.strips import Strip

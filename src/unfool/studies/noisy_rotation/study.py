@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from unfool.evaluation.charts import Chart
+from unfool.evaluation.results.charts import Chart
 from unfool.report.curves import Curve
 from unfool.studies.framework import STUDIES, Claim, NetworkSpec, Results, Study
 from unfool.studies.framework.charts import bars, lines, point, spread

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from unfool.evaluation import Records
-from unfool.evaluation.claims import UNDECIDED
+from unfool.evaluation.results.claims import UNDECIDED
 from unfool.evaluation.statistics.gains import SAME_NETWORK
 from unfool.studies.framework import Above, AtLeast, Below, Claim, Estimate, HalfOf, Results, Rule, counted, gain
 from unfool.studies.transfer.networks import (

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from unfool.attacks import make_attack
-from unfool.evaluation.charts import Chart
+from unfool.evaluation.results.charts import Chart
 from unfool.report.curves import Curve
 from unfool.studies.framework import STUDIES, Claim, Measurement, NetworkSpec, Results, Study
 from unfool.studies.framework.charts import bars, lines, spread, training_costs

@@ -9,9 +9,9 @@ from typing import Any
 
 from unfool.core.errors import DataError, SpecError
 from unfool.core.spec import unknown
-from unfool.evaluation.charts import CHART_KINDS
-from unfool.evaluation.claims import VERDICTS
-from unfool.evaluation.rows import Row, system_names
+from unfool.evaluation.results.charts import CHART_KINDS
+from unfool.evaluation.results.claims import VERDICTS
+from unfool.evaluation.results.rows import Row, system_names
 
 SCHEMA_VERSION = 1
 """The newest layout of a results file that this version reads."""

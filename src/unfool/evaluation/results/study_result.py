@@ -10,10 +10,10 @@ from typing import Any, NoReturn
 
 from unfool.core.errors import DataError
 from unfool.core.files import write_json
-from unfool.evaluation.charts import Chart
-from unfool.evaluation.claims import ClaimResult
-from unfool.evaluation.results_check import SCHEMA_VERSION, check_results
-from unfool.evaluation.rows import Row
+from unfool.evaluation.results.charts import Chart
+from unfool.evaluation.results.check import SCHEMA_VERSION, check_results
+from unfool.evaluation.results.claims import ClaimResult
+from unfool.evaluation.results.rows import Row
 
 _DETAILS = ("classes", "corruptions", "strength", "reliability", "doubts")
 """Keys that the results of one evaluation have beside their rows."""
