@@ -10,7 +10,7 @@ from small_models import make_batch, make_network
 from torch import nn
 
 from unfool.attacks import make_attack
-from unfool.evaluation.statistics.intervals import wilson
+from unfool.evaluation.intervals import wilson
 
 
 def foreign():

@@ -83,9 +83,6 @@ NOT_YET = {"unfool.evaluation.adaptive.ladder_result", "unfool.evaluation.adapti
 WINGS_NOT_YET = {
     "unfool.cli.commands",
     "unfool.cli.parsing",
-    "unfool.evaluation.judge",
-    "unfool.evaluation.records",
-    "unfool.evaluation.statistics",
     "unfool.training.adversarial",
     "unfool.training.stage",
 }

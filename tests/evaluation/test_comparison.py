@@ -9,8 +9,8 @@ from tiny_systems import make_network, make_table
 from unfool.attacks import make_attack
 from unfool.core.errors import DataError
 from unfool.evaluation import Records, craft, judge, wilson
+from unfool.evaluation.intervals import mcnemar, paired_bootstrap
 from unfool.evaluation.statistics.comparison import by_class, compare_records, concatenate, worst_case
-from unfool.evaluation.statistics.intervals import mcnemar, paired_bootstrap
 
 OURS, THEIRS, THIRD = "a" * 16, "b" * 16, "c" * 16
 

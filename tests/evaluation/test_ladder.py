@@ -26,8 +26,8 @@ from unfool.evaluation.adaptive.ladder import ladder as climb
 from unfool.evaluation.adaptive.ladder_settings import LadderSettings
 from unfool.evaluation.adaptive.rung import RungContext, parse_rung
 from unfool.evaluation.adaptive.warm_starts import WarmStarts
+from unfool.evaluation.intervals import wilson
 from unfool.evaluation.results.check import check_results
-from unfool.evaluation.statistics.intervals import wilson
 
 HEADS = {"labels": {"kind": "linear", "outputs": 4}, "contrast": {"kind": "mlp", "outputs": 8, "hidden": 8}}
 REVERSE = "reverse:task=contrast,size=8,hidden=8,bank=16,drawn=8,steps=2,eps=4/255,temperature=0.2"

@@ -7,8 +7,8 @@ from unfool.core.errors import DataError
 from unfool.core.streams import Streams
 from unfool.data.pixels import DecodedPixels
 from unfool.data.table import Table
+from unfool.evaluation.intervals import wilson
 from unfool.evaluation.pretext.accuracy import pretext_quality
-from unfool.evaluation.statistics.intervals import wilson
 from unfool.models.network import Network
 from unfool.models.trunks import TrunkSpec
 from unfool.tasks import make_task

@@ -8,10 +8,10 @@ from unfool.core.errors import SpecError
 from unfool.core.streams import Streams
 from unfool.data.catalog import open_table
 from unfool.evaluation import craft, identity, judge
+from unfool.evaluation.intervals import wilson
 from unfool.evaluation.pretext.probe_records import probe_records, probe_results
 from unfool.evaluation.records import WHITE_BOX
 from unfool.evaluation.results.check import check_results
-from unfool.evaluation.statistics.intervals import wilson
 from unfool.models.network import Network
 from unfool.models.trunks import TrunkSpec
 from unfool.training import ProbeSettings, probe

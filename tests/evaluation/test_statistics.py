@@ -11,7 +11,7 @@ from scipy.stats import binom
 
 from unfool.core.errors import SpecError
 from unfool.evaluation import wilson
-from unfool.evaluation.statistics.intervals import auroc_interval, mcnemar, mean_interval, paired_bootstrap
+from unfool.evaluation.intervals import auroc_interval, mcnemar, mean_interval, paired_bootstrap
 
 Z = 1.959963984540054
 

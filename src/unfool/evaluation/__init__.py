@@ -3,8 +3,8 @@
 from unfool.evaluation.crafting.adversarial_set import AdversarialSet, load_set, save_set
 from unfool.evaluation.crafting.craft import craft
 from unfool.evaluation.identity import identity
+from unfool.evaluation.intervals import wilson
 from unfool.evaluation.judge import judge
 from unfool.evaluation.records import Records
-from unfool.evaluation.statistics.intervals import wilson
 
 __all__ = ["AdversarialSet", "Records", "craft", "identity", "judge", "load_set", "save_set", "wilson"]

@@ -20,9 +20,9 @@ from unfool.data.corruptions import CORRUPTIONS, SEVERITIES, corrupted
 from unfool.data.corruptions.base import check_corruption
 from unfool.data.table import Table
 from unfool.evaluation.crafting.batches import BATCH_SIZE, device_of, spans
+from unfool.evaluation.intervals import wilson
 from unfool.evaluation.judge import checked_logits
 from unfool.evaluation.records import NO_ATTACK, Records
-from unfool.evaluation.statistics.intervals import wilson
 from unfool.models.modes import frozen_eval
 
 THREAT = ThreatModel.parse("linf:8/255")

@@ -13,8 +13,8 @@ from unfool.core.errors import DataError
 from unfool.core.files import write_json
 from unfool.evaluation.checksum import checksum
 from unfool.evaluation.crafting.stored_names import follows_gradients_by_name
+from unfool.evaluation.intervals import wilson
 from unfool.evaluation.results.rows import Cost, Row
-from unfool.evaluation.statistics.intervals import wilson
 
 SCHEMA_VERSION = 2
 """Since 2 records say whether their attack follows gradients."""

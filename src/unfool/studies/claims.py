@@ -11,7 +11,7 @@ from scipy.stats import t as student
 
 from unfool.core.errors import SpecError
 from unfool.evaluation import Records
-from unfool.evaluation.statistics.intervals import paired_bootstrap
+from unfool.evaluation.intervals import paired_bootstrap
 
 HOLDS, FAILS, UNDECIDED = "holds", "fails", "undecided"
 ABOVE_ZERO = "Rule: holds if the whole 95 % interval is above 0, fails if none of it is."

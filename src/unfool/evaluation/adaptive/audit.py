@@ -24,7 +24,7 @@ from unfool.defenses import Defense, as_defense
 from unfool.evaluation.adaptive.audit_result import DEFENSE, NETWORK, NOISE, VIEWS, AuditResult, Gain
 from unfool.evaluation.crafting.adversarial_set import AdversarialSet
 from unfool.evaluation.crafting.batches import BATCH_SIZE, device_of, spans
-from unfool.evaluation.statistics.intervals import paired_bootstrap, wilson
+from unfool.evaluation.intervals import paired_bootstrap, wilson
 from unfool.models.modes import frozen_eval
 
 BINS = 30

@@ -6,7 +6,7 @@ import html
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from unfool.evaluation.statistics.intervals import mean_interval
+from unfool.evaluation.intervals import mean_interval
 
 if TYPE_CHECKING:
     from pandas import DataFrame

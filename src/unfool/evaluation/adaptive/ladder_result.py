@@ -20,13 +20,13 @@ from unfool.evaluation.adaptive.rung_result import (
 )
 from unfool.evaluation.adaptive.static_attack import ReplayedExamples, StaticAttack
 from unfool.evaluation.crafting.adversarial_set import AdversarialSet
+from unfool.evaluation.intervals import paired_bootstrap
 from unfool.evaluation.records import Records
 from unfool.evaluation.reliability.flags import too_many
 from unfool.evaluation.results.claims import ClaimResult
 from unfool.evaluation.results.rows import Row
 from unfool.evaluation.results.study_result import StudyResult
 from unfool.evaluation.statistics.comparison import WORST_CASE, Comparison
-from unfool.evaluation.statistics.intervals import paired_bootstrap
 
 if TYPE_CHECKING:
     from pandas import DataFrame

@@ -12,7 +12,7 @@ from unfool.core.errors import DataError
 from unfool.core.streams import Streams
 from unfool.data.table import Table
 from unfool.evaluation.crafting.batches import BATCH_SIZE, device_of
-from unfool.evaluation.statistics.intervals import wilson
+from unfool.evaluation.intervals import wilson
 from unfool.models.modes import frozen_eval
 from unfool.models.network import Network
 from unfool.tasks import Task

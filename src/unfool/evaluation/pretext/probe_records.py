@@ -6,11 +6,11 @@ from dataclasses import replace
 
 from unfool.core.spec import unknown
 from unfool.core.threat import ThreatModel
+from unfool.evaluation.intervals import wilson
 from unfool.evaluation.records import NO_ATTACK, Records
 from unfool.evaluation.results.charts import Chart
 from unfool.evaluation.results.rows import Row
 from unfool.evaluation.results.study_result import StudyResult
-from unfool.evaluation.statistics.intervals import wilson
 from unfool.training.probing.probe import ProbeResult
 
 _SHOWN = {"train": "on an epoch's batches, each judged before its step", "test": "after each epoch"}

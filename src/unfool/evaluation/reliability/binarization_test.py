@@ -24,8 +24,8 @@ from unfool.core.streams import Streams
 from unfool.core.threat import ThreatModel
 from unfool.data.as_table import TableLike, as_table
 from unfool.evaluation.crafting.batches import device_of
+from unfool.evaluation.intervals import wilson
 from unfool.evaluation.reliability.binarization_heads import BinarizationHeads, fit_heads, on_sphere, representation
-from unfool.evaluation.statistics.intervals import wilson
 from unfool.models.modes import frozen_eval
 
 THRESHOLD = 0.95

@@ -17,8 +17,8 @@ from torch.overrides import TorchFunctionMode
 from unfool.attacks import Attack
 from unfool.attacks.objective import FEWEST_CLASSES, LabelLoss
 from unfool.core.errors import NonFiniteError
+from unfool.evaluation.intervals import mcnemar
 from unfool.evaluation.reliability.flags import Flag, marked
-from unfool.evaluation.statistics.intervals import mcnemar
 from unfool.models.foreign import ForeignClassifier
 from unfool.models.network import NORMALISATIONS, Network
 

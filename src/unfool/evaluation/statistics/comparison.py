@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from unfool.core.errors import DataError
+from unfool.evaluation.intervals import mcnemar, paired_bootstrap, wilson
 from unfool.evaluation.records import CLEAN, TRANSFER, WHITE_BOX, Records, shared_kind
-from unfool.evaluation.statistics.intervals import mcnemar, paired_bootstrap, wilson
 
 WORST_CASE = "worst-case"
 PER_IMAGE = ("ids", "correct", "losses", "distances", "labels")

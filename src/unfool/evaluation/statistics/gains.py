@@ -9,8 +9,8 @@ from dataclasses import dataclass, field, replace
 from scipy.stats import t as student
 
 from unfool.core.errors import SpecError
+from unfool.evaluation.intervals import paired_bootstrap
 from unfool.evaluation.records import Records
-from unfool.evaluation.statistics.intervals import paired_bootstrap
 
 SAME_NETWORK = "on the same network"
 

@@ -41,12 +41,12 @@ from unfool.data.as_table import TableLike, as_table
 from unfool.evaluation.crafting.batches import spans
 from unfool.evaluation.crafting.chosen_attacks import AttackLike, choose_attack
 from unfool.evaluation.crafting.craft import craft
+from unfool.evaluation.intervals import check_confidence
 from unfool.evaluation.judge import judge
 from unfool.evaluation.records import Records
 from unfool.evaluation.results.claims import FAILS, HOLDS, UNDECIDED
 from unfool.evaluation.results.rows import Row
 from unfool.evaluation.statistics.comparison import concatenate
-from unfool.evaluation.statistics.intervals import check_confidence
 
 LOOK = 32
 """Images between two looks: few, since those beyond the first that would have settled the claim are wasted."""

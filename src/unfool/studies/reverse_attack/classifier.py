@@ -12,9 +12,9 @@ from unfool.attacks import make_attack
 from unfool.core.threat import ThreatModel
 from unfool.defenses import Gate
 from unfool.evaluation.adaptive.audit_result import DEFENSE, NOISE, VIEWS
+from unfool.evaluation.intervals import auroc_interval, mean_interval
 from unfool.evaluation.pretext.gate_rates import gate_rates
 from unfool.evaluation.statistics.gains import SAME_NETWORK
-from unfool.evaluation.statistics.intervals import auroc_interval, mean_interval
 from unfool.studies import framework as fw
 from unfool.studies.framework.networks import System
 from unfool.studies.reverse_attack.scales import LOSSES, REVERSE, SOURCE_STEPS, STEPS, Scale
