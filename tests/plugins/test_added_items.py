@@ -19,7 +19,7 @@ FILES = sorted(FOLDER.glob("*.py"))
 TRAIN = [
     *("train", "--data", "stripes", "--trunk", "patches:side=8", "--task", "labels"),
     *("--task", "quarter-turns:turns=2,weight=0.5", "--epochs", "4", "--batch-size", "64", "--learning-rate", "0.02"),
-    *("--perturb", "pgd-2", "--threat", "linf:4/255"),
+    *("--perturb", "pgd-2", "--threat", "linf:4/255", "--adversarial", "mostly-perturbed"),
 ]
 
 
@@ -57,11 +57,12 @@ def evaluated(run, *arguments):
     return json.loads(text)
 
 
-def test_a_task_a_data_set_and_a_trunk_train(run):
+def test_a_task_a_data_set_a_trunk_and_an_adversarial_method_train(run):
     config = yaml.safe_load((run / "config.yaml").read_text())
     assert config["trunk"] == {"name": "patches", "channels": 3, "side": 8, "features": 16}
     assert config["data"] == "stripes"
     assert config["stages"][0]["tasks"]["quarter-turns"]["settings"] == {"turns": 2}
+    assert config["stages"][0]["adversarial"] == "mostly-perturbed"
     metrics = (run / "metrics.csv").read_text().splitlines()
     assert "loss/quarter-turns" in metrics[0]
     row = evaluated(run)["rows"][0]
