@@ -68,10 +68,10 @@ class Gate(Defense):
 
     Example:
         >>> import torch
-        >>> from unfool import Network, TrunkSpec, defenses
+        >>> from unfool import Linf, Network, TrunkSpec, defenses
         >>> heads = {"labels": {"kind": "linear", "outputs": 4}, "rotation": {"kind": "linear", "outputs": 4}}
         >>> network = Network.build(TrunkSpec(name="convnet", widths=(4, 8, 8)), heads, classifier="labels").eval()
-        >>> reverse = defenses.Reverse(network, "rotation", threat="linf:8/255", steps=3)
+        >>> reverse = defenses.Reverse(network, "rotation", threat=Linf(8/255), steps=3)
         >>> gate = defenses.Gate(reverse, threshold=1.5, action="abstain")
         >>> gate
         Gate(Reverse(Network, Rotation, linf:8/255, steps=3), abstain above 1.5)

@@ -45,7 +45,7 @@ class Reverse(Defense):
             such as ``Contrast(Contrast.Settings(negatives="bank"))``. Default: the only task without labels that the
             network has a head for.
         head: The head's name, where it is not called like the task.
-        threat: The ball in which an image is moved, a threat model or text such as ``"linf:16/255"``.
+        threat: The ball in which an image is moved, such as ``Linf(16/255)``; also as text, ``"linf:16/255"``.
         steps: Gradient steps.
         step_size: The length of a step in the ball's norm, in pixel units. Default: an eighth of eps.
         start: ``"random"``, a uniform draw in the ball, or ``"image"``, the image itself.
@@ -64,10 +64,10 @@ class Reverse(Defense):
 
     Example:
         >>> import torch
-        >>> from unfool import Network, TrunkSpec, defenses
+        >>> from unfool import Linf, Network, TrunkSpec, defenses
         >>> heads = {"labels": {"kind": "linear", "outputs": 4}, "rotation": {"kind": "linear", "outputs": 4}}
         >>> network = Network.build(TrunkSpec(name="convnet", widths=(4, 8, 8)), heads, classifier="labels").eval()
-        >>> defense = defenses.Reverse(network, "rotation", threat="linf:8/255", steps=3)
+        >>> defense = defenses.Reverse(network, "rotation", threat=Linf(8/255), steps=3)
         >>> defense
         Reverse(Network, Rotation, linf:8/255, steps=3)
         >>> images = torch.full((2, 3, 16, 16), 0.5)

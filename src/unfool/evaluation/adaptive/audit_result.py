@@ -54,13 +54,13 @@ class AuditResult:
 
     Example:
         >>> import torch
-        >>> from unfool import Network, TrunkSpec, audit, craft, defenses
+        >>> from unfool import Linf, Network, TrunkSpec, audit, craft, defenses
         >>> heads = {"labels": {"kind": "linear", "outputs": 2}, "rotation": {"kind": "linear", "outputs": 4}}
         >>> network = Network.build(TrunkSpec(name="convnet", widths=(4, 8, 8)), heads, classifier="labels").eval()
         >>> images = torch.linspace(0, 1, 2 * 3 * 16 * 16).view(2, 3, 16, 16)
         >>> data = images, network(images).argmax(1)
         >>> examples = craft(network, data, "fgsm", threat="linf:8/255")
-        >>> defense = defenses.Reverse(network, "rotation", threat="linf:4/255", steps=1)
+        >>> defense = defenses.Reverse(network, "rotation", threat=Linf(4/255), steps=1)
         >>> result = audit(defense, data, examples)
         >>> result.to_frame()["way"].tolist()
         ['the bare network', 'the defense', 'noise', 'test-time augmentation']

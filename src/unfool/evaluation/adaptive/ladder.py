@@ -77,13 +77,13 @@ def ladder(
 
     Example:
         >>> import torch
-        >>> from unfool import LadderSettings, Network, TrunkSpec, defenses, ladder
+        >>> from unfool import LadderSettings, Linf, Network, TrunkSpec, defenses, ladder
         >>> heads = {"labels": {"kind": "linear", "outputs": 2}, "rotation": {"kind": "linear", "outputs": 4}}
         >>> network = Network.build(TrunkSpec(name="convnet", widths=(4, 8, 8)), heads, classifier="labels").eval()
         >>> images = torch.linspace(0, 1, 2 * 3 * 16 * 16).view(2, 3, 16, 16)
         >>> labels = network(images).argmax(1)
-        >>> defense = defenses.Reverse(network, "rotation", threat="linf:4/255", steps=1)
-        >>> few = LadderSettings(threat="linf:2/255", steps=2)
+        >>> defense = defenses.Reverse(network, "rotation", threat=Linf(4/255), steps=1)
+        >>> few = LadderSettings(threat=Linf(2/255), steps=2)
         >>> result = ladder(defense, (images, labels), "fgsm", settings=few, rungs="bpda")
         >>> [(key, rung.rung.name, rung.protocol) for key, rung in result.rungs.items()]
         [('a', 'static', 'white-box'), ('b', 'replayed', 'transfer'), ('c', 'bpda', 'adaptive')]

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import Field
 
 from unfool.core.config import configured
 from unfool.core.threat import ThreatModel
-
-
-def _threat(value: object) -> object:
-    return ThreatModel.parse(value) if isinstance(value, str) else value
 
 
 @configured
@@ -23,13 +19,13 @@ class LadderSettings:
         SpecError: A setting that is not known or not allowed.
 
     Example:
-        >>> from unfool import LadderSettings
-        >>> settings = LadderSettings(threat="l2:0.5", steps=50, lambdas=(1.0, 10.0))
+        >>> from unfool import L2, LadderSettings
+        >>> settings = LadderSettings(threat=L2(0.5), steps=50, lambdas=(1.0, 10.0))
         >>> str(settings.threat), settings.draws
         ('l2:0.5', 4)
     """
 
-    threat: Annotated[ThreatModel | None, BeforeValidator(_threat)] = Field(
+    threat: ThreatModel | None = Field(
         default=None,
         description='Threat model of every rung; also as text, such as ``"linf:8/255"``. Default: that of the static '
         "attack, or ``linf:8/255`` if it is given by name.",
