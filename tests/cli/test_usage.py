@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import subprocess
 import sys
 
@@ -134,11 +135,24 @@ def test_a_message_cannot_steer_the_terminal(cli):
     assert "\x1b" not in cli("\x1b[2Jstudy\r").complaint()
 
 
-def test_help_needs_no_torch():
-    code = "import sys; from unfool.cli import main; main(['--help']); main(['train', '--help']); print(*sys.modules)"
+def test_no_help_needs_torch():
+    commands = [["--help"], ["completion", "bash"], *([name, "--help"] for name in COMMANDS)]
+    code = f"import sys; from unfool.cli import main; [main(words) for words in {commands}]; print(*sys.modules)"
     loaded = python(code).splitlines()[-1].split()
     assert "tyro" in loaded
     assert not {"torch", "numpy", "scipy", "pydantic", "matplotlib", "datasets", "sklearn"} & set(loaded)
+
+
+def test_help_is_quick():
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    seconds = []
+    for _ in range(3):
+        python("from unfool.cli import main; main(['train', '--help'])")
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        seconds.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+        before = after
+    # A third of a second on a machine of today; torch alone would take more than one.
+    assert min(seconds) < 0.6, seconds
 
 
 @pytest.mark.parametrize(("set_by_user", "seen"), [({}, "PASSIVE"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE")])

@@ -7,7 +7,7 @@ import json
 import os
 import sys
 import textwrap
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, redirect_stdout, suppress
 from pathlib import Path
 from typing import Any
@@ -42,12 +42,12 @@ def print_lines(lines: Iterable[str]) -> None:
         print(line)
 
 
-def print_names(sections: Mapping[str, Mapping[str, str]]) -> None:
+def print_names(sections: Mapping[str, Sequence[tuple[str, str]]]) -> None:
     """Names with a sentence each, under the title of their section."""
     for title, names in sections.items():
         print(title)
-        indent = 4 + max(map(len, names), default=0)
-        for name, text in names.items():
+        indent = 4 + max((len(name) for name, _ in names), default=0)
+        for name, text in names:
             wrapped = textwrap.wrap(text, WIDTH - indent) or [""]
             print(f"  {name:<{indent - 2}}{wrapped[0]}".rstrip())
             print_lines(f"{'':{indent}}{line}" for line in wrapped[1:])

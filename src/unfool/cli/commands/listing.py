@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Annotated, Any, ClassVar, Literal, Protocol, get_args
 
 import tyro
@@ -28,11 +28,17 @@ class Listed:
     text: str
     aliases: tuple[str, ...] = ()
     """Other names that are understood."""
+    scales: Mapping[str, str] = field(default_factory=dict)
+    """What each scale of a study trains and measures."""
 
-    @property
-    def title(self) -> str:
-        """The name and its aliases."""
-        return ", ".join((self.name, *self.aliases))
+    def to_json(self) -> dict[str, object]:
+        """The JSON object that --json prints; only studies have scales."""
+        return {key: value for key, value in asdict(self).items() if key != "scales" or value}
+
+    def lines(self) -> list[tuple[str, str]]:
+        """The name with its aliases, and a line for each scale, each with its words."""
+        scales = [(f"  --scale {scale}", text) for scale, text in self.scales.items()]
+        return [(", ".join((self.name, *self.aliases)), self.text), *scales]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,9 +70,11 @@ class ListCommand:
         kinds = [self.kind] if self.kind is not None else get_args(Kind)
         names = {kind: list(listed(kind)) for kind in kinds}
         if self.json:
-            print_json({kind: [asdict(entry) for entry in entries] for kind, entries in names.items()})
+            print_json({kind: [entry.to_json() for entry in entries] for kind, entries in names.items()})
         else:
-            print_names({kind: {entry.title: entry.text for entry in entries} for kind, entries in names.items()})
+            print_names(
+                {kind: [line for entry in entries for line in entry.lines()] for kind, entries in names.items()}
+            )
 
 
 class _Names(Protocol):
@@ -80,7 +88,9 @@ def listed(kind: str) -> Iterator[Listed]:
     registry = _registry(kind)
     for name in sorted(registry):
         aliases = tuple(registry.aliases(name)) if isinstance(registry, Registry) else ()
-        yield Listed(name=name, text=_text(kind, name, registry[name]), aliases=aliases)
+        item = registry[name]() if kind == "studies" else registry[name]
+        scales = {scale: item.describe(scale) for scale in item.scales} if kind == "studies" else {}
+        yield Listed(name=name, text=_text(kind, name, item), aliases=aliases, scales=scales)
 
 
 def _registry(kind: str) -> _Names:
@@ -126,6 +136,8 @@ def _text(kind: str, name: str, item: Any) -> str:
             size = f"{item.size}×{item.size} pixels" if item.size else "images of several sizes"
             labels = f"labels {', '.join(item.label_columns)}" if item.label_columns else "no labels"
             return f"{size}, {labels}; {item.source}"
+        case "studies":
+            return item.title
         case "attacks":
             return first_sentence(inspect.getdoc(item) or "") + _preset(name)
         case _:
