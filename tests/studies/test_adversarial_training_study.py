@@ -7,18 +7,21 @@ import json
 import pytest
 from rich.console import Console
 
-import unfool.studies.workspace as workspace_module
 from unfool.studies import run_study
-from unfool.studies.adversarial_training import DEMO, FULL, METHODS, ROWS, SMALL, AdversarialTraining, Method
+from unfool.studies.adversarial_training import AdversarialTraining
+from unfool.studies.adversarial_training.scales import METHODS, SCALES
+from unfool.studies.framework.run import StudyPlace, jobs_of, missing_pieces
+from unfool.studies.framework.workspace import Workspace
 
 TINY = dataclasses.replace(
-    DEMO,
-    trunk={"name": "convnet", "stem": "strided", "widths": [4, 8, 8]},
-    stage={**DEMO.stage, "epochs": 1, "batch_size": 32},
+    SCALES["demo"],
+    trunk="convnet:stem=strided,widths=4-8-8",
+    stage=dataclasses.replace(SCALES["demo"].stage, epochs=1, batch_size=32),
     images=64,
-    judged=12,
+    attacked=12,
     attack="pgd-3",
 )
+NETWORKS = AdversarialTraining().networks(SCALES["small"])
 
 
 @pytest.fixture(scope="module")
@@ -26,33 +29,34 @@ def finished(tmp_path_factory):
     out = tmp_path_factory.mktemp("study")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(AdversarialTraining, "scales", {"tiny": TINY})
-        patch.setattr(workspace_module, "workers_for", lambda device, jobs: 1)
-        return out, run_study("adversarial-training", "tiny", out, console=Console(file=io.StringIO())).to_json()
+        console = Console(file=io.StringIO())
+        return out, run_study("adversarial-training", "tiny", out, console=console, workers=1).to_json()
 
 
 def test_the_methods_are_the_issue_s():
-    names = [method.words for method in ROWS]
+    names = [network.model for network in NETWORKS]
     plain = ["FGSM-RS", "PGD-10", "TRADES-1", "TRADES-3", "TRADES-6", "MART"]
     assert sorted(names) == sorted([*plain, *(f"{name} + AWP" for name in plain), "PGD-10 + EMA"])
-    for method in ROWS:
-        (stage,) = method.config(SMALL).stages
-        assert (stage.awp > 0, stage.ema > 0) == (method.extra == "AWP", method.extra == "EMA")
-        assert stage.adversarial == {"T": "trades", "M": "mart"}.get(method.name[0], "plain")
-        if method.name.startswith("TRADES"):
-            assert stage.beta == float(method.name[-1])
+    for network in NETWORKS:
+        (stage,) = network.config.stages
+        name, _, extra = network.model.partition(" + ")
+        assert (stage.awp > 0, stage.ema > 0) == (extra == "AWP", extra == "EMA")
+        assert stage.adversarial == {"T": "trades", "M": "mart"}.get(name[0], "plain")
+        if name.startswith("TRADES"):
+            assert stage.beta == float(name[-1])
         assert (stage.epochs, stage.threat) == (10, "linf:8/255")
-        assert stage.perturb == ("fgsm:random_start=true,step_size=10/255" if method.name == "FGSM-RS" else "pgd-10")
-    assert (SMALL.images, SMALL.attack) == (10_000, "pgd-50")
+        assert stage.perturb == ("fgsm:random_start=true,step_size=10/255" if name == "FGSM-RS" else "pgd-10")
+    assert (SCALES["small"].images, SCALES["small"].attack) == (10_000, "pgd-50")
     assert all(METHODS[name] for name in plain)
-    assert FULL.trunk["name"] == "preact-resnet18"
+    assert SCALES["full"].trunk.name == "preact-resnet18"
 
 
 def test_every_method_has_its_rows(finished):
     _, result = finished
     rows = result["rows"]
-    assert {row["model"] for row in rows} == {method.words for method in ROWS}
-    for method in ROWS:
-        own = [row for row in rows if row["model"] == method.words]
+    assert {row["model"] for row in rows} == {network.model for network in NETWORKS}
+    for network in NETWORKS:
+        own = [row for row in rows if row["model"] == network.model]
         assert [(row["attack"], row["split"], row["n"]) for row in own] == [
             ("none", "test", 397),
             ("pgd-3", "test", 12),
@@ -93,22 +97,16 @@ def test_claims_and_charts_are_of_the_rows(finished):
     assert "Robust overfitting" in (out / "report.html").read_text()
 
 
-def test_work_is_shared_out_with_the_longest_first(monkeypatch, tmp_path):
-    jobs = []
-
-    class Asked(BaseException):
-        pass
-
-    def run_jobs(given, place, console, workers):
-        jobs.extend(given)
-        raise Asked
-
-    monkeypatch.setattr(AdversarialTraining, "scales", {"tiny": TINY})
-    monkeypatch.setattr(workspace_module, "workers_for", lambda device, jobs: 2)
-    monkeypatch.setattr(workspace_module, "run_jobs", run_jobs)
-    with pytest.raises(Asked):
-        run_study("adversarial-training", "tiny", tmp_path / "out", console=Console(quiet=True)).to_json()
-    methods = [job.args[1] for job in jobs]
-    assert sorted(methods, key=repr) == sorted(ROWS, key=repr)
-    assert methods[-1] == Method(name="FGSM-RS")
-    assert jobs.in_worker() is False
+def test_work_is_shared_out_with_the_longest_first(tmp_path):
+    study = AdversarialTraining()
+    work = Workspace(tmp_path, None, "cpu", Console(quiet=True))
+    missing = missing_pieces(list(study.measurements(TINY, study.networks(TINY))), work)
+    place = StudyPlace(source="adversarial-training", scale="tiny", out=tmp_path, data_dir=None, device="cpu")
+    jobs = {job.name: job for job in jobs_of(missing, place, work)}
+    # A network each, then what is measured of it; examples that are not stored are crafted by the job that needs them.
+    assert len(jobs) == len(NETWORKS) * (1 + 3)
+    training = {network.path: jobs[network.path].cost for network in NETWORKS}
+    assert min(training, key=lambda path: training[path]) in ("fgsm-rs", "fgsm-rs-awp")
+    assert training["pgd-10"] == 64 * 11
+    attacked = [job for name, job in jobs.items() if name.startswith("mart/pgd-3")]
+    assert [(job.needs, job.cost) for job in attacked] == [({"mart"}, 12 * (3 + 1))] * 2

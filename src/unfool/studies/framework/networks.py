@@ -221,7 +221,7 @@ def attack_passes(attack: Attack) -> int:
     for part in attack.parts:
         steps, restarts, targets = (getattr(part.engine, name, 1) or 1 for name in ("steps", "restarts", "targets"))
         total += steps * restarts * targets
-    return total * attack.eot_draws
+    return total * attack.averaged_passes
 
 
 def training_images(config: RunConfig, images: int) -> float:

@@ -88,7 +88,7 @@ def _measure(
     """All pieces of a study, its results and its page."""
     if not isinstance(study, Study):
         return study.measure(scale, work)  # one that is not yet described by the framework
-    measurements = study.measurements(settings, study.networks(settings))
+    measurements = list(study.measurements(settings, study.networks(settings)))
     make_pieces(measurements, source, scale, work, workers)
     results = Results.collect(scale, work, measurements, study.published)
     claims = [claim.judge(results) for claim in study.claims(settings)]

@@ -50,7 +50,7 @@ class Study(ABC, Generic[Scale]):
         """The networks, in the order of the table."""
 
     @abstractmethod
-    def measurements(self, scale: Scale, networks: Sequence[NetworkSpec]) -> Sequence[Measurement]:
+    def measurements(self, scale: Scale, networks: Sequence[NetworkSpec]) -> Iterable[Measurement]:
         """What is measured of them, in the order of the table."""
 
     def claims(self, scale: Scale) -> Iterable[Claim]:
@@ -102,12 +102,11 @@ class Study(ABC, Generic[Scale]):
     def describe(self, scale: str) -> str:
         """What a scale trains and measures, in a few words; SpecError for a scale that is not there."""
         settings = self.settings(scale)
-        networks = self.networks(settings)
-        pieces = with_needs(self.measurements(settings, networks))
-        every = [piece for piece in pieces.values() if isinstance(piece, NetworkSpec) and piece.trained]
-        sets = dict.fromkeys(piece.data for piece in every)
-        count = len(pieces) - sum(isinstance(piece, NetworkSpec) for piece in pieces.values())
-        return f"{len(every)} networks on {', '.join(sets)}; {count} measurements of them"
+        measurements = list(self.measurements(settings, self.networks(settings)))
+        pieces = with_needs(measurements).values()
+        trained = [piece for piece in pieces if isinstance(piece, NetworkSpec) and piece.trained]
+        sets = ", ".join(dict.fromkeys(network.data for network in trained))
+        return f"{len(trained)} networks on {sets}, {len(measurements)} measurements"
 
     def settings(self, scale: str) -> Scale:
         """The settings of a scale; SpecError with the nearest name for one that is not there."""

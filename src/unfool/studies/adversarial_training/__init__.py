@@ -1,0 +1,5 @@
+"""Ways to train a robust classifier side by side: what they cost, what they keep, and how far they overfit."""
+
+from unfool.studies.adversarial_training.study import AdversarialTraining
+
+__all__ = ["AdversarialTraining"]
