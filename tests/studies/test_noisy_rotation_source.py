@@ -3,7 +3,7 @@
 import pytest
 
 from unfool.attacks import make_attack
-from unfool.models.trunks import TrunkSpec, empty_trunk, trunk_spec
+from unfool.models.trunks import TrunkSpec, empty_trunk
 from unfool.studies.noisy_rotation.networks import extractor, probes
 from unfool.studies.noisy_rotation.scales import (
     DEMO,
@@ -49,7 +49,7 @@ def test_full_pretrains_as_the_source_does():
         assert (config.data, FULL.split, config.trunk) == (
             "stl10",
             "unlabelled",
-            trunk_spec({"name": "vgg16", "width": 1.0}),
+            TrunkSpec(name="vgg16", width=1.0),
         )
         rates = [(stage.epochs, stage.learning_rate) for stage in config.stages]
         assert rates == [(25, 0.1), (25, 0.01), (10, 0.001)]
@@ -63,7 +63,7 @@ def test_full_probes_as_the_source_does():
     probe = FULL.probe
     assert (probe.epochs, probe.batch_size, probe.learning_rate, probe.drop_every) == (120, 64, 0.1, 30)
     assert (probe.momentum, probe.weight_decay, probe.standardise) == (0.9, 5e-4, False)
-    trunk = empty_trunk(TrunkSpec.from_dict(FULL.trunk))
+    trunk = empty_trunk(FULL.trunk)
     assert {stage: trunk.channels[stage] * trunk.probe_sizes[stage] ** 2 for stage in STAGES} == INPUTS
     assert FULL.labelled + FULL.held_out == 5000
 
@@ -86,8 +86,8 @@ def test_pretrainings_differ_in_what_they_say_alone(settings):
         if plan.task is None:
             continue
         config = run_config(settings, plan)
-        assert config.trunk == trunk_spec(settings.half if plan.half else settings.trunk)
-        assert 2 * settings.half["width"] == settings.trunk["width"]
+        assert config.trunk == (settings.half if plan.half else settings.trunk)
+        assert 2 * settings.half.settings.width == settings.trunk.settings.width
         for stage, clean in zip(config.stages, rotation.stages, strict=True):
             assert (stage.perturb is None) == (plan.noise is None)
             assert stage.epochs == clean.epochs * (settings.times if plan is LONGER else 1)
@@ -111,7 +111,7 @@ def test_small_is_what_was_asked_for():
     assert (SMALL.data, SMALL.labels, SMALL.trunk) == (
         "cifar10",
         ("cifar100", "fine_label"),
-        {"name": "vgg16", "width": 0.25},
+        TrunkSpec(name="vgg16", width=0.25),
     )
     assert SMALL.attack == "autoattack"
     assert SMALL.attacked >= 200

@@ -34,8 +34,8 @@ from unfool.studies.noisy_rotation.scales import (
 
 TINY = dataclasses.replace(
     DEMO,
-    trunk={"name": "vgg16", "width": 0.0625},
-    half={"name": "vgg16", "width": 0.03125},
+    trunk=TrunkSpec(name="vgg16", width=0.0625),
+    half=TrunkSpec(name="vgg16", width=0.03125),
     pretrain=(dataclasses.replace(DEMO.pretrain[0], epochs=1, batch_size=40),),
     times=2,
     noises={"as written": "pgd-1:random_start=false,step_size=0.001", "reaching eps": "fgsm", "labels": "fgsm"},
@@ -160,7 +160,7 @@ def test_random_weights_are_those_that_rotation_begins_with(finished):
     out, _ = finished
     work = Workspace(out, None, "cpu", Console(quiet=True))
     random = work.get(extractor(TINY, RANDOM)).network
-    begun = Network.build(TrunkSpec.from_dict(TINY.trunk), {}).trunk.state_dict()
+    begun = Network.build(TINY.trunk, {}).trunk.state_dict()
     assert all(torch.equal(value, begun[name]) for name, value in random.trunk.state_dict().items())
     trained = work.get(extractor(TINY, ROTATION)).network.trunk.state_dict()
     assert not torch.equal(trained["parts.pool1.0.weight"], begun["parts.pool1.0.weight"])

@@ -7,7 +7,6 @@ import pytest
 
 from unfool.core.streams import Streams
 from unfool.models.network import Network
-from unfool.models.trunks import TrunkSpec
 from unfool.studies.transfer.networks import measured, plans, pretrained
 from unfool.studies.transfer.scales import DEMO, FULL, PRETRAININGS, PUBLISHED, SHARES, SMALL, Plan
 from unfool.training.trainable import frozen_parts
@@ -78,7 +77,7 @@ def test_it_attacked_with_fgsm_alone():
 
 
 def test_full_has_the_source_s_values():
-    assert (FULL.unlabelled, FULL.data, FULL.trunk["name"]) == ("cifar100", "cifar10", "resnet18")
+    assert (FULL.unlabelled, FULL.data, FULL.trunk.name) == ("cifar100", "cifar10", "resnet18")
     for name in PRETRAININGS:
         stages = pretraining(FULL, name).stages
         assert sum(stage.epochs for stage in stages) == 100
@@ -149,7 +148,7 @@ def test_every_cell_that_was_asked_for_is_there(scale):
 
 @pytest.mark.parametrize("scale", [DEMO, SMALL, FULL])
 def test_the_policies_fit_the_trunk(scale):
-    trunk = Network.build(TrunkSpec.from_dict(scale.trunk), {}, streams=Streams(0)).trunk
+    trunk = Network.build(scale.trunk, {}, streams=Streams(0)).trunk
     frozen = [len(frozen_parts(trunk, moves)) for moves in ("heads", *scale.policies)]
     assert frozen[-1] == 0
     assert all(0 < count < frozen[0] for count in frozen[1:-1])

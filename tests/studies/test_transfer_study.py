@@ -13,6 +13,7 @@ import unfool.studies.framework.run as run_module
 from unfool.core.streams import Streams
 from unfool.data.catalog import open_table
 from unfool.evaluation.results.check import check_results
+from unfool.models.trunks import TrunkSpec
 from unfool.models.weights import load_network
 from unfool.studies import run_study
 from unfool.studies.transfer import Transfer
@@ -25,7 +26,7 @@ CONTROL, QUARTER = "no pretraining", "adversarial training, a quarter of the cos
 
 TINY = dataclasses.replace(
     DEMO,
-    trunk={"name": "convnet", "stem": "strided", "widths": [4, 8, 8]},
+    trunk=TrunkSpec(name="convnet", stem="strided", widths=[4, 8, 8]),
     pretrain={name: (dataclasses.replace(stage, epochs=1),) for name, (stage,) in DEMO.pretrain.items()},
     head=dataclasses.replace(DEMO.head, steps=2),
     whole=dataclasses.replace(DEMO.whole, steps=2),

@@ -80,9 +80,10 @@ class AttackedProbes(Probed):
                 examples = craft(classifier, table, attack, proxy=proxy, progress=advance)
             judge(classifier, examples).save(work.file("records", self._records_path(threat)))
 
-    def measured(self, result: AttackedStages, work: Workspace) -> Iterator[Measured]:
+    def measured(self, result: ProbedStages, work: Workspace) -> Iterator[Measured]:
         yield from super().measured(result, work)
-        for records in result.attacked.values():
+        attacked = result.attacked if isinstance(result, AttackedStages) else {}
+        for records in attacked.values():
             row = row_of(records, self.system, {"stage": result.best})
             yield Measured(row=replace(row, seed=self.settings.seeds[0]), records=records)
 

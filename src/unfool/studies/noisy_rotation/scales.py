@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 from pydantic import Field
 
 from unfool.core.config import configured
+from unfool.models.trunks import TrunkSpec
 from unfool.studies.framework import Published, table
-from unfool.studies.framework.recipes import LABELS as LABELS_TASK
 from unfool.studies.framework.recipes import short_stage
 from unfool.training import ProbeSettings, StageConfig
+from unfool.training.config import TrunkField
 
 STAGES = ("pool1", "pool2", "pool3", "pool4", "pool5")
 """The stages of VGG-16 that are probed."""
@@ -71,8 +71,8 @@ class Scale:
     labels: tuple[str, str]
     size: int = Field(default=0, ge=0)
     words: str
-    trunk: dict[str, Any]
-    half: dict[str, Any]
+    trunk: TrunkField
+    half: TrunkField
     pretrain: tuple[StageConfig, ...]
     times: int = Field(default=4, ge=1)
     noises: dict[str, str]
@@ -92,51 +92,20 @@ _NOISES = {
     LABELS_NOISE: "fgsm:random_start=true,step_size=0.0125",
 }
 _SHORT = short_stage(weight_decay=1e-4, epochs=2)
-_PROBE = ProbeSettings(
-    batch_size=64,
-    learning_rate=0.1,
-    momentum=0.9,
-    weight_decay=5e-4,
-    epochs=12,
-    drop_every=3,
-    seeds=(0, 1, 2),
-)
+_PROBE = ProbeSettings(epochs=12, drop_every=3, seeds=(0, 1, 2))
+"""The source's probe (the defaults), for fewer epochs."""
 
 
 def _source_stage(learning_rate: float, epochs: int) -> StageConfig:
-    return StageConfig(
-        tasks=LABELS_TASK,
-        batch_size=128,
-        optimizer="sgd",
-        momentum=0.9,
-        weight_decay=1e-4,
-        schedule="constant",
-        learning_rate=learning_rate,
-        epochs=epochs,
-    )
+    return replace(_SHORT, schedule="constant", precision="fp32", learning_rate=learning_rate, epochs=epochs)
 
 
-DEMO = Scale(
-    data="digits",
-    labels=("digits", "parity"),
-    words="VGG-16 of an eighth of the width",
-    trunk={"name": "vgg16", "width": 0.125},
-    half={"name": "vgg16", "width": 0.0625},
-    pretrain=(_SHORT,),
-    times=3,
-    noises=_NOISES,
-    probe=_PROBE,
-    labelled=600,
-    held_out=200,
-    attacked=24,
-    attack="apgd-ce:steps=10",
-)
 SMALL = Scale(
     data="cifar10",
     labels=("cifar100", "fine_label"),
     words="VGG-16 of a quarter of the width",
-    trunk={"name": "vgg16", "width": 0.25},
-    half={"name": "vgg16", "width": 0.125},
+    trunk=TrunkSpec(name="vgg16", width=0.25),
+    half=TrunkSpec(name="vgg16", width=0.125),
     pretrain=(replace(_SHORT, epochs=3),),
     noises=_NOISES,
     probe=replace(_PROBE, precision="bf16"),
@@ -144,14 +113,30 @@ SMALL = Scale(
     held_out=2000,
     attacked=200,
 )
-FULL = Scale(
+DEMO = replace(
+    SMALL,
+    data="digits",
+    labels=("digits", "parity"),
+    words="VGG-16 of an eighth of the width",
+    trunk=TrunkSpec(name="vgg16", width=0.125),
+    half=TrunkSpec(name="vgg16", width=0.0625),
+    pretrain=(_SHORT,),
+    times=3,
+    probe=_PROBE,
+    labelled=600,
+    held_out=200,
+    attacked=24,
+    attack="apgd-ce:steps=10",
+)
+FULL = replace(
+    SMALL,
     data="stl10",
     split="unlabelled",
     labels=("tiny-imagenet", "label"),
     size=64,
     words="VGG-16",
-    trunk={"name": "vgg16", "width": 1.0},
-    half={"name": "vgg16", "width": 0.5},
+    trunk=TrunkSpec(name="vgg16", width=1.0),
+    half=TrunkSpec(name="vgg16", width=0.5),
     # The source divides the learning rate by 10 every 25 epochs: a stage each.
     pretrain=(_source_stage(0.1, 25), _source_stage(0.01, 25), _source_stage(0.001, 10)),
     noises={**_NOISES, LABELS_NOISE: _NOISES[REACHING]},

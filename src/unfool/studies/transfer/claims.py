@@ -9,6 +9,7 @@ from unfool.evaluation import Records
 from unfool.evaluation.results.claims import UNDECIDED
 from unfool.evaluation.statistics.gains import SAME_NETWORK
 from unfool.studies.framework import Above, AtLeast, Below, Claim, Estimate, HalfOf, Results, Rule, counted, gain
+from unfool.studies.framework.pieces import slug
 from unfool.studies.transfer.networks import (
     AS_THEY_ARE,
     PROBES,
@@ -65,72 +66,62 @@ def study_claims(scale: Scale) -> Iterator[Claim]:
     """The source's claims, then what its title and its discussion leave open."""
     strong = scale.strong.partition(":")[0]
 
-    def claim(name: str, text: str, pair: tuple[Plan, Plan], attack: str, rule: Rule, *more: str) -> Claim:
-        alike = (pair[0].images,) if pair[0].images == pair[1].images else ()
-        told_under = ", ".join((*alike, *((attack,) if attack != NATURAL else ()), *more))
-        evidence = _compared(scale, pair, attack)
-        return Claim(
-            id=f"{name}-{told_under}".replace(" ", "-"), text=f"{text} ({told_under})", evidence=evidence, rule=rule
-        )
+    def claims(name: str, text: str, ours: Plan, theirs: Plan, rule: Rule, *attacks: str) -> Iterator[Claim]:
+        for attack in attacks:
+            alike = [ours.images] if ours.images == theirs.images else []
+            under = ", ".join([*alike, *([attack] if attack != NATURAL else [])])
+            evidence = _compared(scale, (ours, theirs), attack)
+            yield Claim(id=slug(f"{name} {under}"), text=f"{text} ({under})", evidence=evidence, rule=rule)
 
     compared = {name: Plan(model=name, share=COMPARED) for name in (SIMCLR, JIGSAW, ROTATION, COMBINATION, ADVERSARIAL)}
     clean = {name: replace(compared[name], images=CLEAN) for name in (SIMCLR, ADVERSARIAL)}
     whole = {name: replace(compared[name], trainable="all") for name in (SIMCLR, ADVERSARIAL)}
     control = Plan(model=CONTROL, trainable="all")
     for images in LEARNS_FROM:
-        scratch = replace(control, images=images)
+        scratch, ours = replace(control, images=images), Plan(model=SIMCLR, images=images)
         for attack, share in ((FGSM, 1.0), (strong, COMPARED)):
             text = f"SimCLR pretraining and {share:.0%} of the labels are more robust than training from scratch"
-            pair = Plan(model=SIMCLR, share=share, images=images), scratch
-            yield claim(f"scratch-{share:g}", text, pair, attack, HalfOf(_source_gain(share, images)))
+            rule = HalfOf(_source_gain(share, images))
+            yield from claims(f"scratch {share:g}", text, replace(ours, share=share), scratch, rule, attack)
         text = "SimCLR pretraining costs clean accuracy only marginally, against training from scratch"
-        yield claim("marginal", text, (Plan(model=SIMCLR, images=images), scratch), NATURAL, AtLeast(-MARGINAL))
+        yield from claims("marginal", text, ours, scratch, AtLeast(-MARGINAL), NATURAL)
     text = f"{FEW:.0%} of the labels is enough: SimCLR pretraining with it is more robust than training from scratch"
-    pair = Plan(model=SIMCLR, share=FEW, images=CLEAN), replace(control, images=CLEAN)
-    yield claim("few-labels", text, pair, FGSM, HalfOf(_source_gain(FEW, CLEAN)))
+    few, scratch = Plan(model=SIMCLR, share=FEW, images=CLEAN), replace(control, images=CLEAN)
+    yield from claims("few labels", text, few, scratch, HalfOf(_source_gain(FEW, CLEAN)), FGSM)
     for attack in (FGSM, strong):
         for (better, title), worse in (((SIMCLR, "SimCLR"), JIGSAW), ((JIGSAW, "Jigsaw"), ROTATION)):
             text = f"{title} pretraining is more robust than {worse} pretraining"
             rule = HalfOf((TASKS_TABLE[better] - TASKS_TABLE[worse]) / 100)
-            yield claim(f"{better}-{worse}", text, (compared[better], compared[worse]), attack, rule)
+            yield from claims(f"{better} {worse}", text, compared[better], compared[worse], rule, attack)
     text = "SimCLR and adversarial fine-tuning cost less than supervised adversarial training of as many steps"
     yield Claim(id="cost", text=text, evidence=_cost(scale), rule=Below(1))
-    for name, text, pair in (
-        (
-            "cheaper",
-            "SimCLR and adversarial fine-tuning are more robust than adversarial training at a quarter of their cost",
-            (WORKFLOW, Plan(model=QUARTER, trainable="all")),
-        ),
-        (
-            "combination",
-            "SimCLR, rotation and jigsaw together are more robust than SimCLR alone",
-            (compared[COMBINATION], compared[SIMCLR]),
-        ),
-    ):
-        for attack in (FGSM, strong):
-            yield claim(name, text, pair, attack, Above(0))
+    above = Above(0)
+    text = "SimCLR and adversarial fine-tuning are more robust than adversarial training at a quarter of their cost"
+    yield from claims("cheaper", text, WORKFLOW, Plan(model=QUARTER, trainable="all"), above, FGSM, strong)
+    text = "SimCLR, rotation and jigsaw together are more robust than SimCLR alone"
+    yield from claims("combination", text, compared[COMBINATION], compared[SIMCLR], above, FGSM, strong)
     text = "Adversarial contrastive pretraining is more robust than SimCLR, both fine-tuned on clean images"
-    yield claim("adversarial-contrast", text, (clean[ADVERSARIAL], clean[SIMCLR]), strong, Above(0))
+    yield from claims("adversarial contrast", text, clean[ADVERSARIAL], clean[SIMCLR], above, strong)
     text = (
         "Adversarial contrastive pretraining is enough: fine-tuned on clean images it is as robust as supervised "
         "adversarial training of as many steps"
     )
-    yield claim("enough", text, (clean[ADVERSARIAL], control), strong, _AsRobust(0))
+    yield from claims("enough", text, clean[ADVERSARIAL], control, _AsRobust(0), strong)
     text = "SimCLR, all layers moving, is more robust with 30 % of the labels than training from scratch with all"
-    yield claim("all-layers-scratch", text, (whole[SIMCLR], control), strong, Above(0))
+    yield from claims("all layers scratch", text, whole[SIMCLR], control, above, strong)
     for name, title in ((SIMCLR, "SimCLR"), (ADVERSARIAL, "adversarial contrast")):
         text = f"After {title}, moving all layers is more robust than the added layer alone"
-        yield claim(f"all-layers-{name}", text, (whole[name], compared[name]), strong, Above(0))
+        yield from claims(f"all layers {name}", text, whole[name], compared[name], above, strong)
     text = "On the second data set SimCLR pretraining is more robust than training from scratch"
-    yield claim("second-set", text, (Plan(model=SIMCLR, other=True), replace(control, other=True)), FGSM, Above(0))
+    yield from claims("second set", text, Plan(model=SIMCLR, other=True), replace(control, other=True), above, FGSM)
     text = f"FGSM alone overstates robustness: the same networks stand up to it more often than to {strong}"
-    yield Claim(id="overstates", text=text, evidence=_overstated(scale, compared[SIMCLR], strong), rule=Above(0))
+    yield Claim(id="overstates", text=text, evidence=_overstated(scale, compared[SIMCLR], strong), rule=above)
     for features in (AS_THEY_ARE, STANDARDISED):
         text = (
-            f"A linear probe of SimCLR's stage last beats random weights by {100 * PROBE_GAIN:.0f} points ({features})"
+            f"A linear probe of SimCLR's last stage beats random weights by {100 * PROBE_GAIN:.0f} points ({features})"
         )
         yield Claim(
-            id=f"probe-{features.split()[1]}", text=text, evidence=_probed(scale, features), rule=AtLeast(PROBE_GAIN)
+            id=slug(f"probe {features}"), text=text, evidence=_probed(scale, features), rule=AtLeast(PROBE_GAIN)
         )
 
 

@@ -80,13 +80,13 @@ def pretrained(scale: Scale, model: str) -> NetworkSpec:
 
 def words(scale: Scale, plan: Plan) -> dict[str, str]:
     """What the rows of a fine-tuned network are selected by, but for its seed."""
-    column = {"label_column": scale.other.column} if plan.other else {}
+    column = {"label_column": scale.other[1]} if plan.other else {}
     return {"model": plan.model, **plan.settings, **column}
 
 
 def fine_tuned(scale: Scale, plan: Plan, seed: int) -> NetworkSpec:
     """A network that follows a pretraining, or a control, which follows none."""
-    data, column, size = (scale.other.data, scale.other.column, scale.other.size) if plan.other else (scale.data, "", 0)
+    data, column = scale.other if plan.other else (scale.data, "")
     stage = replace(
         scale.head if plan.trainable == "heads" else scale.whole,
         tasks={"labels": TaskConfig(task="labels", settings={"column": column} if column else {})},
@@ -94,7 +94,7 @@ def fine_tuned(scale: Scale, plan: Plan, seed: int) -> NetworkSpec:
         perturb=scale.perturb if plan.images == PERTURBED else None,
         threat=scale.threat,
     )
-    config = RunConfig(data=data, size=size, trunk=scale.trunk, stages=(stage,), fraction=plan.share, seed=seed)
+    config = RunConfig(data=data, trunk=scale.trunk, stages=(stage,), fraction=plan.share, seed=seed)
     key = {"data": data, **words(scale, plan), "seed": seed}
     if plan.model == QUARTER:
         after = (pretrained(scale, SIMCLR), fine_tuned(scale, WORKFLOW, 0))
@@ -113,8 +113,7 @@ def fine_tuned(scale: Scale, plan: Plan, seed: int) -> NetworkSpec:
 def measured(scale: Scale, plan: Plan, seed: int) -> Iterator[Measurement]:
     """Clean images, FGSM, PGD, and the strong attack where the source compares tasks and on the controls."""
     network = fine_tuned(scale, plan, seed)
-    size, column = (scale.other.size, scale.other.column) if plan.other else (0, None)
-    test = Images(data=network.data, size=size)
+    test, column = Images(data=network.data), scale.other[1] if plan.other else None
     yield Clean(system=network, images=test, threat=scale.threat, column=column)
     attacks = {"fgsm": scale.attacked, scale.pgd: scale.attacked}
     if attacked_strongly(plan, seed):

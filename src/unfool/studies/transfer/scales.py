@@ -8,9 +8,11 @@ from typing import Any
 from pydantic import Field
 
 from unfool.core.config import configured
+from unfool.models.trunks import TrunkSpec
 from unfool.studies.framework import Published
 from unfool.studies.framework.recipes import LABELS, short_stage
 from unfool.training import ProbeSettings, StageConfig
+from unfool.training.config import TrunkField
 
 SIMCLR, ROTATION, JIGSAW = "simclr", "rotation", "jigsaw"
 COMBINATION, ADVERSARIAL = "simclr + rotation + jigsaw", "adversarial contrast"
@@ -100,18 +102,9 @@ PUBLISHED = Published(
 
 
 @configured
-class Other:
-    """A second data set: its name in the catalog, its label column, and pixels a side (0: its own)."""
-
-    data: str
-    column: str
-    size: int = Field(default=0, ge=0)
-
-
-@configured
 class Scale:
     """One scale: networks of ``trunk`` (``words`` in the notes) are pretrained on ``unlabelled``, fine-tuned on
-    ``data`` and, some of them, on ``other``.
+    ``data`` and, some of them, on ``other`` (a second data set and its label column).
 
     ``pretrain`` are the stages of every pretraining, one after the other, ``tasks`` the settings of its tasks. ``head``
     is the stage that trains the added layer alone, ``whole`` the one that trains more or starts from nothing; all take
@@ -125,9 +118,9 @@ class Scale:
 
     unlabelled: str
     data: str
-    other: Other
+    other: tuple[str, str]
     words: str
-    trunk: dict[str, Any]
+    trunk: TrunkField
     pretrain: dict[str, tuple[StageConfig, ...]]
     tasks: dict[str, dict[str, Any]]
     head: StageConfig
@@ -170,9 +163,9 @@ def _tasks(hidden: int) -> dict[str, dict[str, Any]]:
 SMALL = Scale(
     unlabelled="cifar100",
     data="cifar10",
-    other=Other(data="cifar100", column="fine_label"),
+    other=("cifar100", "fine_label"),
     words="convnet 24-48-96, strided stem",
-    trunk={"name": "convnet", "stem": "strided", "widths": [24, 48, 96]},
+    trunk=TrunkSpec(name="convnet", stem="strided", widths=[24, 48, 96]),
     pretrain=_quick(14, 4, 4, 4, 3, adversarial="pgd-2:step_size=6/255"),
     tasks=_tasks(256),
     head=replace(_HEAD, steps=300),
@@ -186,9 +179,9 @@ DEMO = replace(
     SMALL,
     unlabelled="digits",
     data="digits",
-    other=Other(data="digits", column="parity"),
+    other=("digits", "parity"),
     words="convnet 8-16-32, strided stem",
-    trunk={"name": "convnet", "stem": "strided", "widths": [8, 16, 32]},
+    trunk=TrunkSpec(name="convnet", stem="strided", widths=[8, 16, 32]),
     pretrain=_quick(8, 5, 5, 3, 2, adversarial="pgd-2"),
     tasks=_tasks(64),
     head=replace(_HEAD, batch_size=64, steps=25),
@@ -210,9 +203,9 @@ _SOURCE = tuple(
 """The source's 100 epochs."""
 FULL = replace(
     SMALL,
-    other=Other(data="tiny-imagenet", column="label"),
+    other=("tiny-imagenet", "label"),
     words="ResNet-18, CIFAR stem",
-    trunk={"name": "resnet18", "stem": "cifar"},
+    trunk=TrunkSpec(name="resnet18", stem="cifar"),
     pretrain={
         **dict.fromkeys(PRETRAININGS, _SOURCE),
         ADVERSARIAL: tuple(_dual_stream(stage, "pgd-5:step_size=2/255") for stage in _SOURCE),
