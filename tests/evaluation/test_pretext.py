@@ -16,9 +16,9 @@ from unfool.tasks import make_task
 COUNT = 300
 
 
-def make_table(count=COUNT):
+def make_table(count=COUNT, side=16):
     ids = torch.arange(count)
-    pixels = (Streams(0).uniform(ids, (3, 16, 16)) * 255).to(torch.uint8)
+    pixels = (Streams(0).uniform(ids, (3, side, side)) * 255).to(torch.uint8)
     return Table(DecodedPixels(pixels), ids, {}, {}, label_column=None, name="noise", split="test")
 
 

@@ -11,7 +11,7 @@ from scipy.stats import binom
 
 from unfool.core.errors import SpecError
 from unfool.evaluation import wilson
-from unfool.evaluation.intervals import auroc_interval, mcnemar, mean_interval, paired_bootstrap
+from unfool.evaluation.intervals import auroc_interval, mcnemar, mean_interval, paired_bootstrap, spearman_interval
 
 Z = 1.959963984540054
 
@@ -192,3 +192,13 @@ def test_the_interval_of_an_auroc_is_hanley_and_mcneil_s():
     assert auroc_interval(1.0, 5, 5) == (1.0, 1.0)
     with pytest.raises(SpecError, match="give an area"):
         auroc_interval(1.2, 5, 5)
+
+
+def test_the_interval_of_a_rank_correlation_is_fisher_s():
+    """Ranks by hand: differences 0, 0, 2, 1, 1 give 1 - 6·6 / (5·24) = 0.7."""
+    rank, low, high = spearman_interval([1, 2, 3, 4, 5], [0.1, 0.2, 0.9, 0.3, 0.4])
+    spread = 1.96 * math.sqrt((1 + 0.7**2 / 2) / 2)
+    assert rank == pytest.approx(0.7)
+    assert (low, high) == pytest.approx(tuple(math.tanh(math.atanh(0.7) + sign * spread) for sign in (-1, 1)))
+    with pytest.raises(SpecError, match="four pairs"):
+        spearman_interval([1, 2, 3], [1, 2, 3])

@@ -320,6 +320,16 @@ def test_open_run_gives_the_weights_that_were_saved(tmp_path):
     assert math.isclose(metadata["cpu_seconds"], trained.cpu_seconds)
 
 
+def test_a_run_gives_its_tasks_as_they_were_learnt_on_their_heads(tmp_path):
+    turned = TaskConfig(task="rotation", settings={"augmentation": "none", "turns": "one"})
+    trained = train(run(stage(), stage({"turned": turned}, trainable="heads", epochs=1)), make_table(12), tmp_path)
+    task = trained.task("turned")
+    assert task.head is trained.network.heads["turned"]
+    assert (task.settings.augmentation, task.settings.turns, task.training) == ("none", "one", False)
+    with pytest.raises(SpecError, match="did you mean 'turned'"):
+        trained.task("turn")
+
+
 def test_training_leaves_threads_and_environment_alone(tmp_path):
     before = dict(os.environ), torch.get_num_threads(), threading.active_count()
     train(run(), make_table(12), tmp_path)

@@ -97,3 +97,19 @@ def auroc_interval(area: float, positives: int, negatives: int) -> tuple[float, 
     variance = area * (1 - area) + (positives - 1) * (first - area**2) + (negatives - 1) * (second - area**2)
     half = 1.96 * math.sqrt(max(variance, 0.0) / (positives * negatives))
     return max(0.0, area - half), min(1.0, area + half)
+
+
+def spearman_interval(first: Sequence[float], second: Sequence[float]) -> tuple[float, float, float]:
+    """Spearman's rank correlation of two rows of values with its 95 % interval.
+
+    The interval is Fisher's, with the standard error of Bonett & Wright (Psychometrika 2000). Raises SpecError for
+    fewer than four pairs.
+    """
+    if len(first) != len(second) or len(first) < 4:
+        raise SpecError(f"{len(first)} and {len(second)} values have no rank correlation; give four pairs or more")
+    from scipy.stats import spearmanr  # as above
+
+    rank = float(spearmanr(first, second).statistic)
+    spread = 1.96 * math.sqrt((1 + rank**2 / 2) / (len(first) - 3))
+    centre = math.atanh(min(max(rank, -0.999), 0.999))
+    return rank, math.tanh(centre - spread), math.tanh(centre + spread)

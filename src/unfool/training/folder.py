@@ -14,10 +14,13 @@ from typing import Any
 
 from unfool.core.errors import DataError, OutputError, WeightsError
 from unfool.core.files import write_text
+from unfool.core.spec import unknown
+from unfool.core.streams import Streams
 from unfool.data.table import Table
 from unfool.models.header import read_header
 from unfool.models.network import Network
 from unfool.models.weights import load_network
+from unfool.tasks import Task, make_task
 from unfool.training.config import RunConfig, read_config
 
 CONFIG, METRICS, WEIGHTS, CHECKPOINT = "config.yaml", "metrics.csv", "weights.safetensors", "checkpoint"
@@ -32,6 +35,15 @@ class TrainedRun:
     network: Network
     cpu_seconds: float
     model_images: int
+
+    def task(self, head: str) -> Task:
+        """The task of a head as the configuration describes it, bound to the network; SpecError for an unknown head."""
+        configs = {name: config for stage in self.config.stages for name, config in stage.tasks.items()}
+        if head not in configs:
+            raise unknown("head of the run", head, configs)
+        task = make_task(configs[head].task, configs[head].settings)
+        task.bind(self.network, head, {}, Streams(0))
+        return task.eval()
 
 
 def open_run(folder: str | Path) -> TrainedRun:
