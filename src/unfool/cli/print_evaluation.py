@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     from unfool.evaluation.adaptive.ladder_result import LadderResult
     from unfool.evaluation.evaluation import Evaluation
     from unfool.evaluation.records import Records
-    from unfool.evaluation.results.rows import Row
+    from unfool.evaluation.rows import Row
 
 
 def print_evaluation(evaluation: Evaluation) -> None:
     """Print the rows as one table, claims and corruptions if there are any, and each reason for doubt on a line."""
     console = stdout()
-    console.print(_table(evaluation.name, evaluation.results.rows, bool(evaluation.doubts)))
+    console.print(_table(evaluation.name, evaluation.rows, bool(evaluation.doubts)))
     for claim in evaluation.result().claims:
         console.print(f"[bold]{claim.verdict.upper()}[/bold]: {escape(' '.join(claim.sentences))}")
     if evaluation.corrupted:
@@ -30,7 +30,7 @@ def print_evaluation(evaluation: Evaluation) -> None:
     for test in evaluation.binarization_tests.values():
         if test.passed:
             console.print(escape(test.text))
-    attacked = [row for row in evaluation.results.rows if row.protocol == "white-box"]
+    attacked = [row for row in evaluation.rows if row.protocol == "white-box"]
     if attacked:
         same = [row for row in attacked if row.threat == attacked[-1].threat]
         worst = min(reversed(same), key=lambda row: row.accuracy)

@@ -56,7 +56,7 @@ def compare(first: Records | Evaluation, second: Records | Evaluation) -> Compar
 def _by_attack(evaluation: Evaluation) -> dict[str, Records]:
     """The records of an evaluation by what its rows are told apart by."""
     titled: dict[str, Records] = {}
-    for row, records in zip(evaluation.results.rows, evaluation.records, strict=True):
+    for row, records in zip(evaluation.rows, evaluation.records, strict=True):
         settings = ", ".join(f"{key}={value}" for key, value in row.settings.items())
         attack = row.attack if row.attack == "none" else f"{row.attack} at {row.threat}"
         titled[f"{attack}, {settings}" if settings else attack] = records

@@ -80,7 +80,7 @@ def evaluate(
         >>> images[:, 1] = torch.tensor([0.5, 0.9, 0.5, 0.9])[:, None, None]
         >>> settings = EvaluationSettings(threat="linf:0.1", reliability=False)
         >>> evaluation = evaluate(model, (images, [1, 1, 1, 1]), ["fgsm", "pgd-5"], settings=settings)
-        >>> for row in evaluation.results.rows:
+        >>> for row in evaluation.rows:
         ...     print(row.attack, row.protocol, row.accuracy)
         none clean 1.0
         fgsm white-box 0.5

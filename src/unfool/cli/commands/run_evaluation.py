@@ -27,6 +27,7 @@ from unfool.evaluation.settings import EvaluationSettings, check_evaluation
 
 if TYPE_CHECKING:
     from unfool.cli.commands.evaluate import EvaluateCommand
+    from unfool.core.threat import ThreatModel
 
 
 def run_evaluation(command: EvaluateCommand) -> None:
@@ -62,7 +63,7 @@ def run_evaluation(command: EvaluateCommand) -> None:
             progress=progress,
         )
     if defense is not None:
-        evaluation = replace(evaluation, rows=[replace(row, defense=defense) for row in evaluation.results.rows])
+        evaluation = replace(evaluation, rows=[replace(row, defense=defense) for row in evaluation.rows])
     if output.out is not None:
         write_json(output.out, evaluation.to_json())
     if output.folder is not None and output.state is None:
@@ -93,8 +94,8 @@ def run_ladder(command: EvaluateCommand) -> None:
     """Run the adaptive ladder as the options say, then write and print the results."""
     data, output, machine = command.data, command.output, command.machine
     defense_text, attack = _of_ladder(command)
-    settings = _ladder_settings(command)
-    make_attack(attack, settings.threat)
+    settings, threat = _ladder_settings(command)
+    make_attack(attack, threat)
     system = open_system(command.model, machine.device)
     if output.out is not None:
         check_writable(output.out)
@@ -124,15 +125,16 @@ def run_ladder(command: EvaluateCommand) -> None:
     _check_reliable(command, result.doubts)
 
 
-def _ladder_settings(command: EvaluateCommand) -> LadderSettings:
+def _ladder_settings(command: EvaluateCommand) -> tuple[LadderSettings, ThreatModel]:
     attack = command.attack
+    threat = read_threat(attack.threat, attack.norm, attack.eps)
     values = {
         **explicit(command.ladder),
         **explicit(command.machine, without=["device"]),
-        "threat": read_threat(attack.threat, attack.norm, attack.eps),
+        "threat": threat,
         "precision": attack.precision or "fp32",
     }
-    return build(LadderSettings, values, "the ladder")
+    return build(LadderSettings, values, "the ladder"), threat
 
 
 def _of_ladder(command: EvaluateCommand) -> tuple[str, str]:
