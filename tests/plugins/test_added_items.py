@@ -69,6 +69,24 @@ def test_a_task_a_data_set_a_trunk_and_an_adversarial_method_train(run):
     assert row["accuracy"] > 0.9
 
 
+@pytest.mark.parametrize(
+    ("method", "task"),
+    [("half-clean", "contrast:loss=squared-distance,size=4"), ("logit-pairing", "labels:augmentation=none,as=labels")],
+)
+def test_a_loss_of_contrast_and_methods_of_adversarial_training_train(run, tmp_path, method, task):
+    options = ("--perturb", "pgd-1", "--adversarial", method, "--steps", "3", "--batch-size", "16")
+    call("train", "--data", "stripes", "--trunk", "patches:side=8", "--task", task, *options, "--out", tmp_path / "run")
+    stage = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())["stages"][0]
+    assert stage["adversarial"] == method
+    row = evaluated(tmp_path / "run")["rows"][0] if method == "logit-pairing" else None
+    assert row is None or 0 <= row["accuracy"] <= 1
+
+
+def test_a_method_that_is_not_loaded_is_answered_by_those_that_are(capsys, tmp_path):
+    assert main(["train", "--data", "digits", "--adversarial", "half-clean", "--perturb", "pgd-1", "--out", str(tmp_path)]) == 2
+    assert "allowed: dual-stream, mart, one-view, plain, trades" in capsys.readouterr().err
+
+
 def test_settings_of_a_plugged_in_task_are_checked_like_any_others(capsys, tmp_path):
     plugin = ("--plugin", str(FOLDER / "quarter_turns.py"), "--out", str(tmp_path / "run"))
     assert main(["train", "--data", "digits", "--task", "quarter-turns:turn=2", *plugin]) == 2
