@@ -83,7 +83,8 @@ def test_a_loss_of_contrast_and_methods_of_adversarial_training_train(run, tmp_p
 
 
 def test_a_method_that_is_not_loaded_is_answered_by_those_that_are(capsys, tmp_path):
-    assert main(["train", "--data", "digits", "--adversarial", "half-clean", "--perturb", "pgd-1", "--out", str(tmp_path)]) == 2
+    options = ("--adversarial", "half-clean", "--perturb", "pgd-1", "--out", str(tmp_path))
+    assert main(["train", "--data", "digits", *options]) == 2
     assert "allowed: dual-stream, mart, one-view, plain, trades" in capsys.readouterr().err
 
 

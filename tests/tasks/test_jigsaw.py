@@ -17,7 +17,7 @@ from unfool.models.heads.tiles import PuzzleHead
 from unfool.models.network import Network
 from unfool.models.trunks import TrunkSpec
 from unfool.tasks import make_task
-from unfool.tasks.permutations import ObjectiveValue
+from unfool.tasks.permutations import PermutationRule
 from unfool.training import StageConfig, TaskConfig
 from unfool.training.stage import Stage
 
@@ -157,7 +157,7 @@ def test_the_sets_that_saved_heads_name_never_change(grid, reading, digest):
 
 
 def test_a_head_may_carry_every_reading():
-    assert PuzzleHead.words["permutations"] == get_args(ObjectiveValue)
+    assert PuzzleHead.words["permutations"] == get_args(PermutationRule)
 
 
 def test_permutations_are_learnt():

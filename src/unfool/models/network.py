@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from unfool.core.errors import ImagesError, SpecError
 from unfool.core.spec import unknown
 from unfool.core.streams import Streams
-from unfool.models.heads import Head, HeadSetting, build_head, empty_head
+from unfool.models.heads import Head, HeadDescription, build_head, empty_head
 from unfool.models.trunks import Trunk, TrunkSpec, build_trunk, empty_trunk
 from unfool.models.trunks.settings import SettingValue
 
@@ -52,7 +52,7 @@ class Architecture(TypedDict):
     trunk: dict[str, SettingValue]
     mean: list[float]
     std: list[float]
-    heads: dict[str, dict[str, HeadSetting]]
+    heads: dict[str, HeadDescription]
     classifier: str | None
 
 
@@ -183,7 +183,7 @@ class Network(nn.Module):
     @property
     def architecture(self) -> Architecture:
         """All that is needed to rebuild the network but its weights, as JSON takes it; SpecError for a foreign head."""
-        heads: dict[str, dict[str, HeadSetting]] = {}
+        heads: dict[str, HeadDescription] = {}
         for name, head in self.heads.items():
             if not isinstance(head, Head):
                 kind = type(head).__name__

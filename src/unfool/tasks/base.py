@@ -1,4 +1,4 @@
-"""What a task is, and the table of all tasks.
+"""What a task is, and the registry of all tasks.
 
 Legend: B images, V views of each (N = V·B, view-major), D features.
 """
@@ -18,7 +18,7 @@ from unfool.core.errors import SpecError
 from unfool.core.registry import Registry
 from unfool.core.streams import Streams
 from unfool.data.table import Table
-from unfool.models.heads import build_head
+from unfool.models.heads import HeadDescription, HeadSetting, build_head
 from unfool.models.network import Network
 
 TASKS: Registry[type[Task]] = Registry("task", "unfool.tasks")
@@ -35,13 +35,30 @@ class ParameterGroup:
 class Task(nn.Module):
     """One loss per image on a shared network: views that make every random choice, losses that make none.
 
-    A subclass declares ``head_for`` and the two halves, and ``Settings`` (a ``configured`` dataclass) if it has any.
-    ``settings`` then holds them, and ``head`` its head, which lives in the network under the task's name.
+    A subclass is registered with ``@TASKS.add("name")``. It defines `head_for`, `views` and `losses`, and ``Settings``
+    (a ``configured`` dataclass) if it has any. Then it can be trained, attacked and, if it reads no labels, reversed.
+
+    Args:
+        settings: The task's ``Settings``, filled and checked; `make_task` does that.
+
+    Example:
+        >>> import torch
+        >>> from unfool import Network, Table, TrunkSpec, make_task
+        >>> from unfool.core.streams import Streams
+        >>> network = Network.build(TrunkSpec(name="convnet"), {})
+        >>> task = make_task("rotation")
+        >>> task.bind(network, "rotation", {}, Streams(0))  # adds a head with fresh weights
+        >>> batch = Table.from_tensors(torch.rand(5, 3, 16, 16)).batch(torch.arange(5))
+        >>> views = task.views(batch, Streams(1))
+        >>> views.images.shape
+        torch.Size([20, 3, 16, 16])
+        >>> task.losses(network.features(views.images, views.stage), views).shape
+        torch.Size([5])
     """
 
     Settings: ClassVar[type] = NoSettings
     reversal: ClassVar[Mapping[str, Any]] = {}
-    """Settings that a reversal takes unless it is told others."""
+    """The task's settings where it is reversed, unless others are given."""
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     """Settings of published reversals by name, the task's own and the reversal's together."""
 
@@ -49,11 +66,12 @@ class Task(nn.Module):
         super().__init__()
         self.settings = settings
         self.head: nn.Module = nn.Identity()
+        """The task's head, which lives in the network under the task's name."""
         self.strength = 1.0
         """Share of its full strength that the augmentation has at present, 0 to 1; `at` may change it."""
         self.learning = False
-        """Whether the losses that are asked for are learnt from. A stage says so in its learning passes; False while
-        examples are crafted, and everywhere outside training. What a task remembers of a step, it remembers then."""
+        """Whether the next losses are learnt from: True in a stage's learning passes; False while examples are crafted,
+        and everywhere outside training. What a task remembers of a step, it remembers where this is True."""
 
     @property
     def needs(self) -> tuple[str, ...]:
@@ -62,24 +80,29 @@ class Task(nn.Module):
 
     @property
     def coupled(self) -> bool:
-        """True if an image's loss depends on its batch-mates; then no active set is possible."""
+        """Whether an image's loss depends on its batch-mates; then no active set is possible."""
         return False
 
     @property
     def optimizers(self) -> Mapping[str, ParameterGroup]:
-        """Named groups of parameters that are stepped in turn after all others, on losses of their own; none here.
+        """Groups of parameters that are stepped in turn after all others, on losses of their own, by name.
 
         The losses that the others learn from must leave them alone, and `turn_losses` must move nothing else.
         """
         return {}
 
     @classmethod
-    def settings_of(cls, head: Mapping[str, Any]) -> dict[str, Any]:
-        """The settings that a head's description tells, so that a defense need not be told them again; none here."""
+    def settings_of(cls, head: Mapping[str, HeadSetting]) -> dict[str, HeadSetting | bool]:
+        """The settings that a head's description determines, so that a defense need not be given them again."""
         return {}
 
-    def head_for(self, channels: Mapping[str, int], classes: Mapping[str, int]) -> dict[str, Any]:
-        """Describe the head (see models.heads) for a trunk's channels per stage and the classes per label column."""
+    def head_for(self, channels: Mapping[str, int], classes: Mapping[str, int]) -> HeadDescription:
+        """Describe the task's head, as `build_head` takes it.
+
+        Args:
+            channels: The trunk's channels after each stage.
+            classes: Number of classes of each label column.
+        """
         raise SpecError(f"task {type(self).__name__} describes no head; define head_for")
 
     def bind(self, network: Network, name: str, classes: Mapping[str, int], streams: Streams) -> None:
@@ -89,23 +112,31 @@ class Task(nn.Module):
         self.head = network.heads[name]
 
     def calibrate(self, network: Network, table: Table, streams: Streams) -> None:
-        """Learn what the losses need beside the weights, a bank of negatives say, from images; by default nothing.
+        """Compute what the losses need beside the weights, such as a bank of negatives, from images; nothing here.
 
-        No label is read, and nothing of the network changes. What is learnt is a buffer of the task.
+        It reads no label and changes nothing of the network. The result is a buffer of the task.
         """
 
     def at(self, done: float) -> None:
-        """Called before each training step with the share of the stage that is done, 0 ≤ done < 1; a task whose
-        difficulty follows a schedule sets it here, from this share alone."""
+        """Set what follows a schedule from the share of the stage that is done, 0 ≤ done < 1, and from it alone.
+
+        Called before each training step.
+        """
 
     def after_step(self) -> None:
-        """Called once in each training step, after the losses that are learnt from; never while examples are crafted.
+        """Store what is remembered of a step, such as a queue of negatives.
 
-        What a task keeps of a step, a queue of negatives say, is a buffer of it, and is replaced, never written into.
+        Called once in each training step, after the losses that are learnt from; never while examples are crafted. What
+        is stored is a buffer of the task, which is replaced, never written into.
         """
 
     def views(self, batch: Batch, streams: Streams | None) -> Views:
-        """What the network is shown; ``streams`` None asks for the canonical, deterministic views."""
+        """What the network is shown of a batch, differentiable in its images.
+
+        Args:
+            batch: The images, their ids and labels.
+            streams: Where every random choice is drawn from; None: the canonical views, which are deterministic.
+        """
         raise SpecError(f"task {type(self).__name__} makes no views; define views")
 
     def losses(self, outputs: Tensor, views: Views) -> Tensor:
@@ -113,8 +144,10 @@ class Task(nn.Module):
         raise SpecError(f"task {type(self).__name__} has no losses; define losses")
 
     def turn_losses(self, group: str) -> Tensor:
-        """Losses (B,) for a group of ``optimizers``, on what the last ``losses`` were computed from; called once
-        in each training step, after the others have moved. It makes no pass through the trunk."""
+        """Losses (B,) that a group of ``optimizers`` learns from, on what the last ``losses`` were computed from.
+
+        Called once in each training step, after the others have moved. It makes no pass through the trunk.
+        """
         raise SpecError(f"task {type(self).__name__} has no losses for its {group}; define turn_losses")
 
     def scores(self, outputs: Tensor, views: Views) -> dict[str, Tensor]:
@@ -127,7 +160,22 @@ def at_least_fp32(outputs: Tensor) -> Tensor:
     return outputs if outputs.dtype.itemsize >= torch.float32.itemsize else outputs.float()
 
 
-def make_task(name: str, settings: Mapping[str, Any] | None = None) -> Task:
-    """Make a registered task; SpecError with the nearest name for an unknown task or key."""
+def make_task(name: str, settings: Mapping[str, object] | None = None) -> Task:
+    """Make a registered task.
+
+    Args:
+        name: One of `TASKS`, such as "labels", "rotation", "jigsaw", "contrast" or "inpainting".
+        settings: Fields of the task's ``Settings``; those left out take their defaults.
+
+    Returns:
+        The task, without a head until it is bound to a network.
+
+    Raises:
+        SpecError: for an unknown task or setting, with the nearest name, and for a value that is not allowed.
+
+    Example:
+        >>> make_task("contrast", {"temperature": 0.2}).settings.temperature
+        0.2
+    """
     cls = TASKS[name]
     return cls(build(cls.Settings, dict(settings or {}), f"task {name!r}"))

@@ -29,6 +29,7 @@ from unfool.core.errors import DataError, SpecError
 from unfool.core.streams import Streams
 from unfool.data.augment import augmented
 from unfool.data.table import Table
+from unfool.models.heads import HeadDescription, HeadSetting
 from unfool.models.modes import frozen_eval
 from unfool.models.network import Network
 from unfool.tasks.base import TASKS, Task, at_least_fp32
@@ -47,9 +48,21 @@ TASKS.alias("simclr", "contrast")
 
 @TASKS.add("contrast")
 class Contrast(Task):
-    """SimCLR's contrastive task: a two-layer projection head, and a loss over views and negatives.
+    """Tell the views of an image from those of others: a projection head, and a loss over views and negatives.
 
-    The canonical views are those of a fixed seed: contrast needs two different views of an image.
+    After SimCLR (Chen et al., "A Simple Framework for Contrastive Learning of Visual Representations", ICML 2020). The
+    canonical views are those of a fixed seed: contrast needs two different views of an image.
+
+    Raises:
+        SpecError: for more ``drawn`` negatives than the bank has rows.
+        DataError: from ``calibrate``, for a table with fewer images than the bank has rows.
+
+    Example:
+        >>> from unfool import make_task
+        >>> make_task("contrast").coupled  # negatives are the batch-mates
+        True
+        >>> make_task("contrast", {"negatives": "bank"}).coupled
+        False
     """
 
     reversal: ClassVar[Mapping[str, Any]] = {"negatives": "bank"}
@@ -74,29 +87,37 @@ class Contrast(Task):
 
     @configured
     class Settings:
-        """Temperature, projection size, hidden width (0: that of the features), augmentation and number of views.
+        """Settings of the task contrast."""
 
-        ``head_norm="batch"`` puts a batch norm into the head, as Mao et al. (ICCV 2021) have it.
-
-        ``loss`` is one of `CONTRAST_LOSSES`. ``negatives`` are the batch-mates' views (``batch``), these and the
-        ``bank`` most recent projections of earlier training steps (``queue``), or ``drawn`` rows for each image out of
-        a ``bank`` of so many rows, which `calibrate` fills (``bank``).
-
-        ``decay`` weakens the augmentation over a stage in so many equal steps, the first at full strength and the last
-        at 1 / ``decay`` of it (DynACL, Luo et al., ICLR 2023: 20 steps; 0: it stays).
-        """
-
-        temperature: float = Field(default=0.07, gt=0, allow_inf_nan=False)
-        size: int = Field(default=128, ge=1)
-        hidden: int = Field(default=0, ge=0)
-        head_norm: Literal["none", "batch"] = "none"
-        augmentation: str = "simclr"
-        views: int = Field(default=2, ge=2)
-        loss: str = "nt-xent"
-        negatives: Literal["batch", "queue", "bank"] = "batch"
-        bank: int = Field(default=512, ge=1)
-        drawn: int = Field(default=256, ge=1)
-        decay: int = Field(default=0, ge=0)
+        temperature: float = Field(
+            default=0.07, gt=0, allow_inf_nan=False, description="What cosines are divided by; of margin, its width."
+        )
+        size: int = Field(default=128, ge=1, description="Dimensions of the projection.")
+        hidden: int = Field(
+            default=0, ge=0, description="Units of the head's hidden layer; 0: as many as the trunk has features."
+        )
+        head_norm: Literal["none", "batch"] = Field(
+            default="none", description="Norm in the head; batch as in Mao et al. (ICCV 2021)."
+        )
+        augmentation: str = Field(default="simclr", description="Augmentation of the views.")
+        views: int = Field(default=2, ge=2, description="Views of an image.")
+        loss: str = Field(
+            default="nt-xent",
+            description="Loss: nt-xent, first-positive, multi-positive, margin, cosine, or another that is registered.",
+        )
+        negatives: Literal["batch", "queue", "bank"] = Field(
+            default="batch",
+            description="Negatives: batch (the batch-mates' views), queue (these, and projections of earlier training "
+            "steps) or bank (projections of other images, of which each image draws some).",
+        )
+        bank: int = Field(default=512, ge=1, description="Rows of the bank or the queue.")
+        drawn: int = Field(default=256, ge=1, description="Negatives that each image draws from the bank.")
+        decay: int = Field(
+            default=0,
+            ge=0,
+            description="Equal steps in which the augmentation weakens over a stage, down to 1/decay of its strength "
+            "(DynACL, Luo et al., ICLR 2023: 20); 0: it stays.",
+        )
 
         @field_validator("loss")
         @classmethod
@@ -120,17 +141,22 @@ class Contrast(Task):
         return self._uses("batch") or self._uses("queue")
 
     def _uses(self, negatives: str) -> bool:
-        """Whether the loss is told apart from negatives of this kind."""
+        """Whether the loss takes negatives of this kind."""
         return CONTRAST_LOSSES[self.settings.loss].uses_negatives and self.settings.negatives == negatives
 
     @classmethod
-    def settings_of(cls, head: Mapping[str, Any]) -> dict[str, Any]:
-        """A projection head tells its size, its hidden width and its norm."""
+    def settings_of(cls, head: Mapping[str, HeadSetting]) -> dict[str, HeadSetting | bool]:
+        """The size, hidden width and norm of a projection head."""
         return {"size": head["outputs"], "hidden": head["hidden"], "head_norm": head.get("norm", "none")}
 
-    def head_for(self, channels: Mapping[str, int], classes: Mapping[str, int]) -> dict[str, Any]:
+    def head_for(self, channels: Mapping[str, int], classes: Mapping[str, int]) -> HeadDescription:
         inputs, settings = channels["last"], self.settings
-        head = {"kind": "mlp", "inputs": inputs, "hidden": settings.hidden or inputs, "outputs": settings.size}
+        head: HeadDescription = {
+            "kind": "mlp",
+            "inputs": inputs,
+            "hidden": settings.hidden or inputs,
+            "outputs": settings.size,
+        }
         return head if settings.head_norm == "none" else {**head, "norm": settings.head_norm}
 
     def calibrate(self, network: Network, table: Table, streams: Streams) -> None:
@@ -143,18 +169,19 @@ class Contrast(Task):
         rows = self.settings.bank
         if len(table) < rows:
             raise DataError(
-                f"a bank of {rows} negatives was asked of {table!r}; give more images, or bank={len(table)} or fewer"
+                f"a bank of {rows} negatives cannot be drawn from {table!r}; give more images, or bank={len(table)} or "
+                "fewer"
             )
         draws, chosen = streams.named("bank"), table.sample(rows, streams.named("bank"))
         device = next(network.parameters()).device
-        found = []
+        projections = []
         with torch.no_grad(), frozen_eval(network), frozen_eval(self):
             for start in range(0, rows, _CHUNK):
                 batch = chosen.batch(torch.arange(start, min(start + _CHUNK, rows)), device)
                 views = augmented(batch, self.settings.augmentation, 1, draws)
                 features = network.features(views.to(next(network.parameters()).dtype))
-                found.append(F.normalize(at_least_fp32(self.head(features)), dim=1))
-        self.bank = torch.cat(found)
+                projections.append(F.normalize(at_least_fp32(self.head(features)), dim=1))
+        self.bank = torch.cat(projections)
 
     def at(self, done: float) -> None:
         steps = self.settings.decay

@@ -22,6 +22,7 @@ from unfool.core.errors import ImagesError, SpecError
 from unfool.core.spec import unknown
 from unfool.core.streams import Streams
 from unfool.data.augment import augmented
+from unfool.models.heads import HeadDescription, HeadSetting
 from unfool.models.heads.decoder import SMALLEST_JUDGED, JudgedDecoderHead
 from unfool.models.network import Network
 from unfool.tasks.base import TASKS, ParameterGroup, Task, at_least_fp32
@@ -37,41 +38,57 @@ class Regions:
 
 @TASKS.add("inpainting")
 class Inpainting(Task):
-    """Fill the masked region of an image; the loss is lambda_rec · L2 + lambda_adv · adversarial (equations 1 to 3),
-    the mean over its views.
+    """Fill the masked region of an image; the loss is lambda_rec · L2 + lambda_adv · adversarial, averaged over views.
 
-    L2 is the mean squared error over the region's values. The masked pixels show the mean colour of the image's visible
-    ones. The decoder makes the whole picture, of which the region is cut; a picture of other images' side is resized.
-    The adversarial loss is -log D(filling), which does not saturate, in place of equation 2's log(1 - D). D sees the
-    region alone, learns from the same fillings after each step of the stage, by the stage's kind of optimizer, and is
-    moved by nothing else. Beyond the paper it is told nothing of where the region is, and regions do not overlap the
-    visible part. The canonical view has one region in the centre and no augmentation. Views that a stage moves are
-    moved inside the region too; what was there is not. Raises ImagesError for images that are not square, or too small.
+    Equations 1 to 3 of the paper. L2 is the mean squared error over the region's values. The masked pixels show the
+    mean colour of the visible ones. The decoder makes the whole picture, of which the region is cut; a picture of
+    another side is resized. The adversarial loss is -log D(filling), which does not saturate, in place of equation 2's
+    log(1 - D). D sees the region alone, not where it lies; it learns from the same fillings after each step of the
+    stage, by the stage's kind of optimizer, and from nothing else. Departs from the paper: regions do not overlap the
+    visible part. The canonical view has one region in the centre and no augmentation. A perturbation of the views acts
+    inside the region too, but not on the pixels to be filled in.
+
+    Raises:
+        SpecError: for settings that contradict each other.
+        ImagesError: from ``views``, for images that are not square, or too small.
+
+    Example:
+        >>> from unfool import make_task
+        >>> task = make_task("inpainting", {"masks": 2, "discriminator": 0, "lambda_adv": 0})
+        >>> task.head_for({"block1": 64, "block2": 128, "last": 128}, {})["stage"]
+        'block2'
     """
 
     reversal: ClassVar[Mapping[str, Any]] = {"place": "centre"}
 
     @configured
     class Settings:
-        """Side of the region as a share of the image's; ``masks`` views of an image, each with a region of its own, in
-        a ``random`` place or (one) in the ``centre``; weights of the losses; the augmentation before masking.
+        """Settings of the task inpainting."""
 
-        ``stage`` is the trunk's that the decoder reads (default: the last before pooling), ``width`` its channels at
-        first, ``side`` the pixels of its picture. ``discriminator`` are the channels of D at first (0: there is none),
-        ``discriminator_rate`` its learning rate as a share of the stage's: the paper's is a tenth.
-        """
-
-        region: float = Field(default=0.5, gt=0, lt=1)
-        masks: int = Field(default=1, ge=1)
-        place: Literal["random", "centre"] = "random"
-        lambda_rec: float = Field(default=0.999, ge=0, allow_inf_nan=False)
-        lambda_adv: float = Field(default=0.001, ge=0, allow_inf_nan=False)
-        augmentation: str = "none"
-        stage: str | None = None
-        width: int = Field(default=128, ge=1)
-        side: int = 32
-        discriminator: int = Field(default=32, ge=0)
-        discriminator_rate: float = Field(default=0.1, gt=0, allow_inf_nan=False)
+        region: float = Field(default=0.5, gt=0, lt=1, description="Side of the region, as a share of the image's.")
+        masks: int = Field(default=1, ge=1, description="Views of an image, each with a region of its own.")
+        place: Literal["random", "centre"] = Field(
+            default="random", description="Where the region lies; in the centre there is one."
+        )
+        lambda_rec: float = Field(default=0.999, ge=0, allow_inf_nan=False, description="Weight of the L2 loss.")
+        lambda_adv: float = Field(
+            default=0.001, ge=0, allow_inf_nan=False, description="Weight of the adversarial loss."
+        )
+        augmentation: str = Field(default="none", description="Augmentation before masking, or none.")
+        stage: str | None = Field(
+            default=None, description="Trunk stage that the decoder reads; default: the last before pooling."
+        )
+        width: int = Field(default=128, ge=1, description="Channels of the decoder's first layer.")
+        side: int = Field(default=32, description="Pixels a side of the decoder's picture.")
+        discriminator: int = Field(
+            default=32, ge=0, description="Channels of the discriminator's first layer; 0: no discriminator."
+        )
+        discriminator_rate: float = Field(
+            default=0.1,
+            gt=0,
+            allow_inf_nan=False,
+            description="The discriminator's learning rate, as a share of the stage's; the paper's is a tenth.",
+        )
 
         @property
         def views(self) -> int:
@@ -95,12 +112,12 @@ class Inpainting(Task):
         self._latest: tuple[Tensor, Tensor, int] | None = None
 
     @classmethod
-    def settings_of(cls, head: Mapping[str, Any]) -> dict[str, Any]:
-        """A decoder tells the stage it reads, its sizes, and whether there is a discriminator."""
-        found = {key: head[key] for key in ("stage", "width", "side")}
+    def settings_of(cls, head: Mapping[str, HeadSetting]) -> dict[str, HeadSetting | bool]:
+        """The stage that a decoder reads, its sizes, and whether there is a discriminator."""
+        decoder = {key: head[key] for key in ("stage", "width", "side")}
         if "discriminator" in head:
-            return {**found, "discriminator": head["discriminator"]}
-        return {**found, "discriminator": 0, "lambda_adv": 0.0}
+            return {**decoder, "discriminator": head["discriminator"]}
+        return {**decoder, "discriminator": 0, "lambda_adv": 0.0}
 
     @property
     def optimizers(self) -> dict[str, ParameterGroup]:
@@ -110,19 +127,24 @@ class Inpainting(Task):
         parameters = tuple(self.head.discriminator.parameters())
         return {"discriminator": ParameterGroup(parameters=parameters, rate=self.settings.discriminator_rate)}
 
-    def head_for(self, channels: Mapping[str, int], classes: Mapping[str, int]) -> dict[str, Any]:
+    def head_for(self, channels: Mapping[str, int], classes: Mapping[str, int]) -> HeadDescription:
         settings, spatial = self.settings, list(channels)[:-1]
         stage = settings.stage or spatial[-1]
         if stage not in spatial:
             raise unknown("spatial stage of the trunk", stage[:80], spatial)
-        sizes = {"inputs": channels[stage], "width": settings.width, "side": settings.side, "outputs": self.channels}
+        sizes: HeadDescription = {
+            "inputs": channels[stage],
+            "width": settings.width,
+            "side": settings.side,
+            "outputs": self.channels,
+        }
         if not settings.discriminator:
             return {"kind": "decoder", "stage": stage, **sizes}
         return {"kind": "judged-decoder", "stage": stage, **sizes, "discriminator": settings.discriminator}
 
     def bind(self, network: Network, name: str, classes: Mapping[str, int], streams: Streams) -> None:
         self.channels = network.mean.shape[1]
-        self.reads = self.head_for(network.trunk.channels, classes)["stage"]
+        self.reads = str(self.head_for(network.trunk.channels, classes)["stage"])
         super().bind(network, name, classes, streams)
 
     def views(self, batch: Batch, streams: Streams | None) -> Views:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -22,59 +22,80 @@ from unfool.core.config import configured
 from unfool.core.errors import ImagesError
 from unfool.core.streams import Streams
 from unfool.data.augment import augmented
+from unfool.models.heads import HeadDescription, HeadSetting
 from unfool.models.heads.tiles import PUZZLE
 from unfool.models.network import Network
 from unfool.tasks.base import TASKS, Task, at_least_fp32
-from unfool.tasks.permutations import ObjectiveValue, permutation_set
+from unfool.tasks.permutations import PermutationRule, permutation_set
 from unfool.tasks.tiles import cut, normalised, one_by_one, together
 
 WHOLE_HEAD, TILE_HEAD, CONVOLUTION_HEAD = "whole-tiles", "tiles", "tile-convolution"
 """Kinds of heads: one reads the image that the tiles make, the others tiles one by one."""
 
 SILENT_HEAD = "linear"
-"""The kind of the whole form's head in files from before heads carried their puzzle."""
+"""The kind of the whole form's head in files from before heads held their puzzle."""
 
 
 @TASKS.add("jigsaw")
 class Jigsaw(Task):
-    """Predict which permutation of a stored set the tiles of an image were put through; the loss is cross-entropy.
+    """Predict by which permutation of a fixed set the tiles of an image were shuffled; the loss is cross-entropy.
 
     After Noroozi & Favaro ("Unsupervised Learning of Visual Representations by Solving Jigsaw Puzzles", ECCV 2016). The
     context-free form is theirs: each tile, at its own size and normalised by itself (`normalised`), is a view, and the
-    features of all tiles, joined in the order of their places, tell the permutation. In the whole form the tiles make
-    one image again, resized to what it was, and none is normalised. Edges of tiles that were neighbours do not continue
-    each other: between them ``gap`` is never shown, and ``jitter`` moves each tile by itself. The canonical view has a
-    permutation drawn for its id from a fixed stream, each tile in the middle of its range, and no augmentation; this
-    departs from the rule that a canonical view is not shuffled, since the original order need not be in the set. The
-    head carries the puzzle, so that whoever has the weights alone asks the one that was learnt. Raises ImagesError for
-    images too small to cut, and for tiles too small for the trunk.
+    head reads the features of all tiles in the order of their places. In the whole form the tiles make one image again,
+    resized to what it was, and none is normalised. Edges of tiles that were neighbours do not continue each other:
+    between them ``gap`` is never shown, and ``jitter`` moves each tile by itself. The canonical view has a permutation
+    drawn for its id from a fixed stream, each tile in the middle of its range, and no augmentation; it is shuffled,
+    since the original order need not be in the set. The head's description holds the puzzle, so that a defense that has
+    only the weights shows the puzzle that was learnt.
+
+    Raises:
+        ImagesError: from ``views``, for images too small to cut, and for tiles too small for the trunk.
+
+    Example:
+        >>> from unfool import make_task
+        >>> task = make_task("jigsaw", {"grid": 3, "count": 100})
+        >>> task.permutations.shape
+        torch.Size([100, 9])
     """
 
     permutations: Tensor
 
     @configured
     class Settings:
-        """The image is cut into ``grid`` by ``grid`` cells, and there are ``count`` permutations, chosen as one of the
-        readings of `permutation_set` says.
+        """Settings of the task jigsaw.
 
         ``gap`` and ``jitter`` are shares of a cell's side, in whole pixels at least and at most that much; the paper's
-        tiles of 64 pixels in cells of 75 are no gap and a jitter of 0.147. An augmentation that pads, such as
-        ``crop-flip``, would tell where a tile comes from by the black of the margin.
-
-        The context-free form has a head of its own: ``hidden`` units behind the joined tiles, and an eighth of that
-        for each tile (the paper: 4096 and 512). ``own_convolution`` reads the trunk before its last convolution stage,
-        and begins the head with a convolution that the task does not share with the classifier.
+        tiles of 64 pixels in cells of 75 are no gap and a jitter of 0.147.
         """
 
-        form: Literal["whole", "context-free"] = "whole"
-        grid: int = Field(default=2, ge=2, le=3)
-        count: int = Field(default=24, ge=2)
-        permutations: ObjectiveValue = "pairwise"
-        gap: float = Field(default=0.125, ge=0, lt=1)
-        jitter: float = Field(default=0.125, ge=0, lt=1)
-        augmentation: str = "none"
-        own_convolution: bool = False
-        hidden: int = Field(default=512, ge=8, multiple_of=8)
+        form: Literal["whole", "context-free"] = Field(
+            default="whole", description="One image of shuffled tiles (whole), or each tile by itself (context-free)."
+        )
+        grid: int = Field(default=2, ge=2, le=3, description="Cells a side; each gives a tile.")
+        count: int = Field(default=24, ge=2, description="Permutations to tell apart.")
+        permutations: PermutationRule = Field(
+            default="pairwise", description="Permutations far from each other (pairwise) or from the original order."
+        )
+        gap: float = Field(default=0.125, ge=0, lt=1, description="Share of a cell between tiles that is never shown.")
+        jitter: float = Field(default=0.125, ge=0, lt=1, description="Share of a cell by which a tile moves at random.")
+        augmentation: str = Field(
+            default="none",
+            description="Augmentation before cutting, or none; the black margin of one that pads, such as crop-flip, "
+            "would show where a tile comes from.",
+        )
+        own_convolution: bool = Field(
+            default=False,
+            description="Whether the head (context-free) begins with a convolution of its own in place of the trunk's "
+            "last stage.",
+        )
+        hidden: int = Field(
+            default=512,
+            ge=8,
+            multiple_of=8,
+            description="Units of the head's layer behind all tiles (context-free), an eighth of it for each tile; the "
+            "paper: 4096.",
+        )
 
         @field_validator("own_convolution")
         @classmethod
@@ -92,29 +113,29 @@ class Jigsaw(Task):
 
     def __init__(self, settings: Settings):
         super().__init__(settings)
-        found = permutation_set(settings.grid**2, settings.count, settings.permutations)
-        self.register_buffer("permutations", found)
+        permutations = permutation_set(settings.grid**2, settings.count, settings.permutations)
+        self.register_buffer("permutations", permutations)
         self.stage = "last"
         self.smallest = 1
         self.silent = False
-        """Whether the head is of a file from before heads carried their puzzle."""
+        """Whether the head is of a file from before heads held their puzzle."""
 
     @classmethod
-    def settings_of(cls, head: Mapping[str, Any]) -> dict[str, Any]:
-        """A head tells the whole puzzle, and how its tiles are read; one of an older file as much of it as it has."""
-        found = {"count": head["outputs"]}
+    def settings_of(cls, head: Mapping[str, HeadSetting]) -> dict[str, HeadSetting | bool]:
+        """The puzzle that a head holds, and how its tiles are read; of an older file as much as it holds."""
+        puzzle: dict[str, HeadSetting | bool] = {"count": head["outputs"]}
         if head["kind"] == SILENT_HEAD:
-            return found
-        found |= {"grid": math.isqrt(head["tiles"]), **{key: head[key] for key in PUZZLE if key in head}}
+            return puzzle
+        puzzle |= {"grid": math.isqrt(int(head["tiles"])), **{key: head[key] for key in PUZZLE if key in head}}
         if head["kind"] == WHOLE_HEAD:
-            return found
+            return puzzle
         own = head["kind"] == CONVOLUTION_HEAD
-        return {**found, "form": "context-free", "hidden": head["hidden"], "own_convolution": own}
+        return {**puzzle, "form": "context-free", "hidden": head["hidden"], "own_convolution": own}
 
-    def head_for(self, channels: Mapping[str, int], classes: Mapping[str, int]) -> dict[str, Any]:
+    def head_for(self, channels: Mapping[str, int], classes: Mapping[str, int]) -> HeadDescription:
         settings = self.settings
-        puzzle = {} if self.silent else {key: getattr(settings, key) for key in PUZZLE}
-        sizes = {"tiles": settings.grid**2, "outputs": settings.count, **puzzle}
+        puzzle: HeadDescription = {} if self.silent else {key: getattr(settings, key) for key in PUZZLE}
+        sizes: HeadDescription = {"tiles": settings.grid**2, "outputs": settings.count, **puzzle}
         if settings.form == "whole":
             if self.silent:
                 return {"kind": SILENT_HEAD, "inputs": channels["last"], "outputs": settings.count}

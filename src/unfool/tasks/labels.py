@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import torch.nn.functional as F
 from pydantic import Field
@@ -14,6 +13,7 @@ from unfool.core.config import configured
 from unfool.core.spec import unknown
 from unfool.core.streams import Streams
 from unfool.data.augment import augmented
+from unfool.models.heads import HeadDescription
 from unfool.tasks.base import TASKS, Task, at_least_fp32
 from unfool.tasks.paired_losses import PairedLoss
 
@@ -22,18 +22,23 @@ from unfool.tasks.paired_losses import PairedLoss
 class Labels(Task):
     """Classify every view of an image; the loss is the mean cross-entropy over its views.
 
-    The classes are those of ``column``; ``hidden`` units make the head a two-layer one (0: linear). The canonical view
-    is the image itself.
+    The canonical view is the image itself.
+
+    Example:
+        >>> from unfool import make_task
+        >>> task = make_task("labels", {"column": "coarse_label", "hidden": 64})
+        >>> task.needs
+        ('coarse_label',)
     """
 
     @configured
     class Settings:
-        """Label column, augmentation and number of views, width of the head's hidden layer (0: none)."""
+        """Settings of the task labels."""
 
-        column: str = "label"
-        augmentation: str = "crop-flip"
-        views: int = Field(default=1, ge=1)
-        hidden: int = Field(default=0, ge=0)
+        column: str = Field(default="label", description="Column that holds the labels.")
+        augmentation: str = Field(default="crop-flip", description="Augmentation of the views, or none.")
+        views: int = Field(default=1, ge=1, description="Views of an image.")
+        hidden: int = Field(default=0, ge=0, description="Units of the head's hidden layer; 0: a linear head.")
 
     settings: Settings
 
@@ -41,7 +46,7 @@ class Labels(Task):
     def needs(self) -> tuple[str, ...]:
         return (self.settings.column,)
 
-    def head_for(self, channels: Mapping[str, int], classes: Mapping[str, int]) -> dict[str, Any]:
+    def head_for(self, channels: Mapping[str, int], classes: Mapping[str, int]) -> HeadDescription:
         if self.settings.column not in classes:
             raise unknown("label column", self.settings.column, classes)
         inputs, outputs, hidden = channels["last"], classes[self.settings.column], self.settings.hidden

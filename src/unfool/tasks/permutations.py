@@ -19,13 +19,13 @@ from unfool.core.errors import SpecError
 from unfool.core.spec import unknown
 from unfool.core.streams import Streams
 
-ObjectiveValue = Literal["pairwise", "original"]
+PermutationRule = Literal["pairwise", "original"]
 
 MOST_THINGS = 9
 """Every permutation is looked at: 362,880 of nine things, and ten times as many of ten."""
 
 
-def permutation_set(things: int, count: int, reading: ObjectiveValue = "pairwise", seed: int = 0) -> Tensor:
+def permutation_set(things: int, count: int, rule: PermutationRule = "pairwise", seed: int = 0) -> Tensor:
     """``count`` different permutations of 0 … things - 1, (count, things) int64, the same for the same seed.
 
     ``pairwise``: each next one has the greatest least distance to those before it. Noroozi & Favaro ("Unsupervised
@@ -36,24 +36,24 @@ def permutation_set(things: int, count: int, reading: ObjectiveValue = "pairwise
 
     ``original``: those farthest from 0 … things - 1 itself, drawn among the equally far; two may be alike.
 
-    Raises SpecError for more things than `MOST_THINGS`, for more permutations than there are, and for another reading.
+    Raises SpecError for more things than `MOST_THINGS`, for more permutations than there are, and for another rule.
     """
     if not 2 <= things <= MOST_THINGS:
         raise SpecError(f"permutations of {things} things are not offered; give 2 to {MOST_THINGS}")
     if not 1 <= count <= math.factorial(things):
         raise SpecError(
-            f"{count} permutations of {things} things were asked for; give 1 to {math.factorial(things)}, all there are"
+            f"{count} permutations of {things} things do not exist; give 1 to {math.factorial(things)} of them"
         )
     streams, draw = Streams(seed).named("permutations"), torch.arange(2)
-    if reading == "pairwise":
+    if rule == "pairwise":
         places, labels = streams.permutation(draw, things)
         return labels[_rows(_apart(things, count))[:, places]]
-    if reading == "original":
+    if rule == "original":
         every = _all_permutations(things)
         every = every[:, streams.permutation(draw[:1], every.shape[1])[0].numpy()]
         nearness = things - hamming(every, np.arange(things))
         return _rows(every[:, nearness.argsort(kind="stable")[:count]])
-    raise unknown("reading of a permutation set", str(reading), ("pairwise", "original"))
+    raise unknown("rule of a permutation set", str(rule), ("pairwise", "original"))
 
 
 def _rows(permutations_TN: np.ndarray) -> Tensor:
@@ -69,13 +69,13 @@ def hamming(permutations_TN: np.ndarray, other: np.ndarray) -> np.ndarray:
 @functools.cache
 def _all_permutations(things: int) -> np.ndarray:
     """All permutations in lexicographic order, one a column: (things, things!) uint8."""
-    found = np.zeros((0, 1), dtype=np.uint8)
+    permutations = np.zeros((0, 1), dtype=np.uint8)
     for size in range(1, things + 1):
         # Before a permutation of one thing fewer stands each thing in turn, and things from it on move up by one.
         first = np.arange(size, dtype=np.uint8)[:, None]
-        rest = found[:, None] + (found[:, None] >= first)
-        found = np.concatenate([np.broadcast_to(first, (1, *rest.shape[1:])), rest]).reshape(size, -1)
-    return found
+        rest = permutations[:, None] + (permutations[:, None] >= first)
+        permutations = np.concatenate([np.broadcast_to(first, (1, *rest.shape[1:])), rest]).reshape(size, -1)
+    return permutations
 
 
 @functools.cache

@@ -6,10 +6,11 @@ Legend: B images, V views of each (N = V·B, view-major), C channels, S pixels a
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor
 
 from unfool.core.batch import Batch, Views
@@ -17,6 +18,7 @@ from unfool.core.config import configured
 from unfool.core.errors import ImagesError
 from unfool.core.streams import Streams
 from unfool.data.augment import augmented
+from unfool.models.heads import HeadDescription
 from unfool.tasks.base import TASKS, Task, at_least_fp32
 
 TURNS = 4
@@ -36,19 +38,28 @@ def turned(images: Tensor, turns: Tensor) -> Tensor:
 
 @TASKS.add("rotation")
 class Rotation(Task):
-    """Predict the turn of an image (Gidaris et al., "Unsupervised Representation Learning by Predicting Image
-    Rotations", ICLR 2018, equations 2 and 3); the loss is the mean cross-entropy over its views.
+    """Predict by how many quarter turns an image was rotated; the loss is the mean cross-entropy over its views.
 
-    The canonical views are all four turns of the image itself. Raises ImagesError for images that are not square.
+    After Gidaris et al. ("Unsupervised Representation Learning by Predicting Image Rotations", ICLR 2018, equations 2
+    and 3). The canonical views are all four turns of the image itself.
+
+    Raises:
+        ImagesError: from ``views``, for images that are not square.
+
+    Example:
+        >>> from unfool import make_task
+        >>> make_task("rotation").settings.views, make_task("rotation", {"turns": "one"}).settings.views
+        (4, 1)
     """
 
     @configured
     class Settings:
-        """``turns``: ``all`` shows all four of an image in one batch, as the paper does, ``one`` a drawn one; and the
-        augmentation before the turn."""
+        """Settings of the task rotation."""
 
-        turns: Literal["all", "one"] = "all"
-        augmentation: str = "crop-flip"
+        turns: Literal["all", "one"] = Field(
+            default="all", description="Turns of an image in a batch: all four, as in the paper, or a drawn one."
+        )
+        augmentation: str = Field(default="crop-flip", description="Augmentation before the turn, or none.")
 
         @property
         def views(self) -> int:
@@ -57,7 +68,7 @@ class Rotation(Task):
 
     settings: Settings
 
-    def head_for(self, channels: Mapping[str, int], classes: Mapping[str, int]) -> dict[str, Any]:
+    def head_for(self, channels: Mapping[str, int], classes: Mapping[str, int]) -> HeadDescription:
         return {"kind": "linear", "inputs": channels["last"], "outputs": TURNS}
 
     def views(self, batch: Batch, streams: Streams | None) -> Views:

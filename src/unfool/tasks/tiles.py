@@ -21,8 +21,8 @@ def cut(images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     """The tiles at rows and columns (B, G, G, S) of images (B, C, H, W), by place: (B, C, G, S, G, S)."""
     # (B, G, S, G, S): place and pixel down, place and pixel across.
     index = rows.transpose(2, 3)[..., None] * images.shape[3] + columns[:, :, None]
-    found = images.flatten(2).gather(2, index.flatten(1)[:, None].expand(-1, images.shape[1], -1))
-    return found.unflatten(2, index.shape[1:])
+    tiles = images.flatten(2).gather(2, index.flatten(1)[:, None].expand(-1, images.shape[1], -1))
+    return tiles.unflatten(2, index.shape[1:])
 
 
 def together(tiles: Tensor, size: tuple[int, int]) -> Tensor:

@@ -23,6 +23,9 @@ MAX_LETTERS = 80
 HeadSetting: TypeAlias = int | float | str
 """Value of a head's description."""
 
+HeadDescription: TypeAlias = dict[str, HeadSetting]
+"""All that rebuilds a head but its weights: its kind, sizes and names, as JSON takes it."""
+
 
 class Head(nn.Sequential):
     """Base of all heads, layers in a row.
@@ -36,7 +39,7 @@ class Head(nn.Sequential):
     words: ClassVar[Mapping[str, tuple[str, ...]]] = {}
     shares: ClassVar[tuple[str, ...]] = ()
 
-    def __init__(self, description: dict[str, HeadSetting], *layers: nn.Module):
+    def __init__(self, description: HeadDescription, *layers: nn.Module):
         super().__init__(*layers)
         self.description = description
 
@@ -66,7 +69,7 @@ class MlpHead(Head):
     words: ClassVar[Mapping[str, tuple[str, ...]]] = {"norm": ("batch",)}
 
     def __init__(self, *, inputs: int, hidden: int, outputs: int, norm: str | None = None):
-        description: dict[str, HeadSetting] = {"kind": "mlp", "inputs": inputs, "hidden": hidden, "outputs": outputs}
+        description: HeadDescription = {"kind": "mlp", "inputs": inputs, "hidden": hidden, "outputs": outputs}
         # Written only where it is used: files of heads without it stay what they were.
         norms = [] if norm is None else [nn.BatchNorm1d(hidden)]
         description |= {} if norm is None else {"norm": norm}

@@ -8,12 +8,12 @@ Legend: B images, T tiles of each, in the order of their places; D features of a
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from torch import Tensor, nn
 
 from unfool.core.errors import SpecError
-from unfool.models.heads.base import HEADS, Head, HeadSetting
+from unfool.models.heads.base import HEADS, Head, HeadDescription, HeadSetting
 from unfool.models.trunks.resnet import convolution_and_norm
 
 POOLED_SIDE = 2
@@ -34,14 +34,14 @@ class Joined(nn.Module):
 class PuzzleHead(Head):
     """Base of heads whose ``outputs`` are permutations of ``tiles`` tiles.
 
-    Their description says which puzzle: ``permutations`` is the reading that chose the set, ``gap`` and ``jitter`` are
-    shares of a cell's side. Heads of files from before they said so have none of the three; SpecError for a part.
+    Their description says which puzzle: ``permutations`` is the rule that chose the set, ``gap`` and ``jitter`` are
+    shares of a cell's side. A head of an older file has none of the three; SpecError for one that has some of them.
     """
 
     words: ClassVar[Mapping[str, tuple[str, ...]]] = {"permutations": ("pairwise", "original")}
     shares = ("gap", "jitter")
 
-    def __init__(self, description: dict[str, HeadSetting], puzzle: Mapping[str, Any], *layers: nn.Module):
+    def __init__(self, description: HeadDescription, puzzle: Mapping[str, HeadSetting], *layers: nn.Module):
         lacking = [key for key in PUZZLE if key not in puzzle]
         if puzzle and lacking:
             raise SpecError(
@@ -61,7 +61,7 @@ class WholeTileHead(PuzzleHead):
 
     keys = ("tiles", "inputs", "outputs")
 
-    def __init__(self, *, tiles: int, inputs: int, outputs: int, **puzzle: Any):
+    def __init__(self, *, tiles: int, inputs: int, outputs: int, **puzzle: HeadSetting):
         sizes = {"tiles": tiles, "inputs": inputs, "outputs": outputs}
         super().__init__({"kind": "whole-tiles", **sizes}, puzzle, nn.Linear(inputs, outputs))
 
@@ -81,7 +81,7 @@ class TileHead(PuzzleHead):
 
     keys = ("tiles", "inputs", "features", "hidden", "outputs")
 
-    def __init__(self, *, tiles: int, inputs: int, features: int, hidden: int, outputs: int, **puzzle: Any):
+    def __init__(self, *, tiles: int, inputs: int, features: int, hidden: int, outputs: int, **puzzle: HeadSetting):
         sizes = {"tiles": tiles, "inputs": inputs, "features": features, "hidden": hidden, "outputs": outputs}
         super().__init__({"kind": "tiles", **sizes}, puzzle, *_joining(**sizes))
 
@@ -97,7 +97,7 @@ class TileConvolutionHead(PuzzleHead):
     keys = ("tiles", "inputs", "channels", "features", "hidden", "outputs")
 
     def __init__(
-        self, *, tiles: int, inputs: int, channels: int, features: int, hidden: int, outputs: int, **puzzle: Any
+        self, *, tiles: int, inputs: int, channels: int, features: int, hidden: int, outputs: int, **puzzle: HeadSetting
     ):
         sizes = {"tiles": tiles, "features": features, "hidden": hidden, "outputs": outputs}
         super().__init__(
