@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
 import shlex
+import subprocess
 import sys
 import types
 from pathlib import Path
@@ -22,8 +25,11 @@ from unfool.training.stage_config import StageConfig, TaskConfig
 ROOT = Path(__file__).parents[1]
 
 
-def python_block(document: str) -> str:
-    (block,) = re.findall(r"```python\n(.*?)```", (ROOT / document).read_text(encoding="utf-8"), re.DOTALL)
+def python_block(document: str, heading: str = "") -> str:
+    """The only Python example of a document, or of the section under a heading."""
+    text = (ROOT / document).read_text(encoding="utf-8").partition(heading)[2] if heading else ""
+    text = text.partition("\n## ")[0] or (ROOT / document).read_text(encoding="utf-8")
+    (block,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     return block
 
 
@@ -46,7 +52,7 @@ def mirror(monkeypatch):
     """The task of CONTRIBUTING, registered for one test."""
     name = "mirror"
     list(TASKS)
-    block = python_block("CONTRIBUTING.md")
+    block = python_block("CONTRIBUTING.md", "## A new task, whole")
     module = types.ModuleType("contributed")
     monkeypatch.setitem(sys.modules, module.__name__, module)
     exec(compile(block, "CONTRIBUTING.md", "exec"), module.__dict__)
@@ -55,7 +61,7 @@ def mirror(monkeypatch):
 
 
 def test_the_contributed_task_has_forty_lines_and_learns(mirror):
-    assert len(python_block("CONTRIBUTING.md").splitlines()) <= 50
+    assert len(python_block("CONTRIBUTING.md", "## A new task, whole").splitlines()) <= 50
     network = Network.build(TrunkSpec(name="convnet", widths=(4, 8, 8)), {})
     config = StageConfig(tasks={mirror: TaskConfig(task=mirror)})
     stage = Stage(config, network, {}, Streams(0))
@@ -99,3 +105,22 @@ def test_every_command_of_the_documents_is_understood(document):
     assert len(commands) >= 20
     for arguments in commands:
         assert parse(arguments) is not None, arguments
+
+
+def test_the_contributed_study_is_trained_attacked_and_judged(tmp_path):
+    """Its worker processes find it by its file alone; a second call makes nothing again."""
+    source = python_block("CONTRIBUTING.md", "## A study of your own, whole")
+    assert len(source.splitlines()) <= 60
+    file, out = tmp_path / "my_study.py", tmp_path / "out"
+    file.write_text(source)
+    environment = {**os.environ, "UNFOOL_DATA_DIR": ""}
+    command = [sys.executable, "-m", "unfool", "study", str(file), "--out", str(out), "--device", "cpu", "--json"]
+    results = [json.loads(subprocess.check_output(command, env=environment, timeout=300)) for _ in range(2)]
+    assert results[0] == results[1]
+    rows, claims, (chart,) = (results[0][key] for key in ("rows", "claims", "charts"))
+    assert (results[0]["study"], len(rows)) == ("my-study", 2 * 2 * 3)
+    assert {(row["model"], row["seed"]) for row in rows} == {(m, s) for m in ("narrow", "wide") for s in (0, 1)}
+    assert [claim["id"] for claim in claims] == ["wider-fgsm", "wider-pgd-20"]
+    assert all("over 2 training seeds" in claim["evidence"] for claim in claims)
+    assert [series["name"] for series in chart["series"]] == ["fgsm", "pgd-20"]
+    assert "Is a wider network more robust?" in (out / "report.html").read_text()

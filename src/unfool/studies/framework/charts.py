@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -22,10 +22,11 @@ def point(place: Any, records: Records) -> list[Any]:
     return [place, *(round(share, 6) for share in (records.accuracy, low, high))]
 
 
-def spread(place: Any, records: Sequence[Records]) -> list[Any]:
+def spread(place: Any, records: Iterable[Records]) -> list[Any]:
     """The mean accuracy over seeds: with the lowest and the highest, or the interval of a single one."""
-    shares = [item.accuracy for item in records]
-    low, high = records[0].interval() if len(records) == 1 else (min(shares), max(shares))
+    first, *others = records
+    shares = [item.accuracy for item in (first, *others)]
+    low, high = (min(shares), max(shares)) if others else first.interval()
     return [place, *(round(share, 6) for share in (sum(shares) / len(shares), low, high))]
 
 
