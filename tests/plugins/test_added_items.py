@@ -139,6 +139,18 @@ def test_an_attack_stores_a_set_that_another_system_is_evaluated_on(run, tmp_pat
     assert "transfer" in {row["protocol"] for row in rows}
 
 
+def test_a_study_of_plugged_in_networks_and_attacks_runs_in_other_processes(tmp_path, monkeypatch):
+    monkeypatch.setattr("unfool.studies.framework.run.workers_for", lambda device, count: 2)
+    result = call("study", "hardened-stripes", "--scale", "tiny", "--out", tmp_path)
+    results = json.loads((tmp_path / "results" / "hardened-stripes" / "tiny.json").read_text())
+    assert {(row["model"], row["attack"]) for row in results["rows"]} == {
+        (model, attack) for model in ("normal", "hardened") for attack in ("none", "random-signs-5")
+    }
+    assert [claim["id"] for claim in results["claims"]] == ["helps"]
+    assert "Adversarial training helps against random signs" in result.out
+    assert (tmp_path / "report.html").is_file()
+
+
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_a_file_is_short(path):
     assert len(path.read_text().splitlines()) <= 60
