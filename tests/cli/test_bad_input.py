@@ -3,6 +3,7 @@
 import json
 import pickle
 import shutil
+from typing import Any
 
 import pytest
 import torch
@@ -180,7 +181,8 @@ def test_truncated_weights(cli, here, run, keep):
 
 def test_weights_of_another_architecture(cli, here, run):
     tensors, metadata = load_tensors(run / "weights.safetensors")
-    metadata["architecture"]["trunk"]["widths"] = [4, 8, 16]
+    architecture: Any = metadata["architecture"]
+    architecture["trunk"]["widths"] = [4, 8, 16]
     save_tensors(here / "other.safetensors", tensors, metadata)
     refused(
         cli, 5, ["other.safetensors", "architecture"], "evaluate", "other.safetensors", "--data", "digits", within=here

@@ -56,6 +56,7 @@ def test_random_weights_are_the_control(cli, run):
     assert found == StudyResult.load(run / "results" / "probe-random.json").to_json()
     assert found["system"] == f"{run}, random weights"
     trained = open_run(run)
+    assert trained.config.trunk is not None
     fresh = Network.build(trained.config.trunk, {}, streams=Streams(trained.config.seed))
     assert not torch.equal(next(fresh.trunk.parameters()), next(trained.network.trunk.parameters()))
     train, test = open_table("digits", "train"), open_table("digits", "test")

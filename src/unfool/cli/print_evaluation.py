@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from unfool.evaluation.adaptive.ladder_result import LadderResult
     from unfool.evaluation.evaluation import Evaluation
     from unfool.evaluation.records import Records
-    from unfool.evaluation.rows import Row
+    from unfool.evaluation.results.rows import Row
 
 
 def print_evaluation(evaluation: Evaluation) -> None:
