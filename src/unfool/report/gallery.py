@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import base64
 import io
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
 from unfool.core.batch import check_images
 from unfool.core.errors import ImagesError
 from unfool.core.spec import unknown
+from unfool.data.table import Table
+from unfool.evaluation import AdversarialSet
 from unfool.evaluation.results.check import PROTOCOLS
 
 _SIDE = 192
@@ -46,6 +49,54 @@ class GalleryItem:
             raise ImagesError(f"gallery images have shapes {shapes}; give two of equal shape with 1 or 3 channels")
         if self.protocol and self.protocol not in PROTOCOLS:
             raise unknown("protocol of a gallery item", self.protocol, PROTOCOLS)
+
+
+def fooled_images(
+    examples: AdversarialSet, clean: Table, attacked: nn.Module, seen_by: Mapping[str, nn.Module], count: int
+) -> list[GalleryItem]:
+    """The first images that the attacked network gets right clean and wrong attacked, as each network sees them.
+
+    ``clean`` holds the images that the set was crafted from, in its order; ``seen_by`` are networks by name, among them
+    the attacked one.
+    """
+    images, names = clean.batch().images, clean.classes[examples.column]
+    right = probabilities(attacked, images).argmax(1) == examples.labels
+    fooled = probabilities(attacked, examples.images).argmax(1) != examples.labels
+    origin = next((name for name, network in seen_by.items() if network is attacked), "another network")
+    items: list[GalleryItem] = []
+    for row in (right & fooled).nonzero().flatten()[:count].tolist():
+        caption = f"{clean.name}, test image {int(examples.ids[row])}; {examples.attack} at {examples.threat}"
+        for name, network in seen_by.items():
+            before, after = (
+                _top(probabilities(network, batch[row : row + 1])[0], names) for batch in (images, examples.images)
+            )
+            items.append(
+                GalleryItem(
+                    clean=images[row],
+                    adversarial=examples.images[row],
+                    label=names[int(examples.labels[row])],
+                    clean_prediction=before[0],
+                    clean_probability=before[1],
+                    adversarial_prediction=after[0],
+                    adversarial_probability=after[1],
+                    model=name,
+                    caption=caption if network is attacked else f"{caption}, crafted on {origin}",
+                    protocol="white-box" if network is attacked else "transfer",
+                )
+            )
+    return items
+
+
+@torch.no_grad()
+def probabilities(network: nn.Module, images: Tensor) -> Tensor:
+    """Class probabilities (N, K) of images (N, C, H, W), on the CPU."""
+    device = next(network.parameters()).device
+    return torch.cat([network(part.to(device)).softmax(1).cpu() for part in images.split(250)])
+
+
+def _top(probabilities: Tensor, names: Sequence[str]) -> tuple[str, float]:
+    share, index = probabilities.max(0)
+    return names[int(index)], min(1.0, float(share))
 
 
 def magnified_difference(clean: Tensor, adversarial: Tensor) -> tuple[Tensor, int]:

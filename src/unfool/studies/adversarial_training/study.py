@@ -10,6 +10,7 @@ from dataclasses import replace
 
 from unfool.attacks import make_attack
 from unfool.evaluation import Records
+from unfool.evaluation.results.chart_kinds import bars, point, training_costs
 from unfool.evaluation.results.charts import Chart
 from unfool.report.curves import Curve
 from unfool.studies.adversarial_training.scales import AVERAGED, FAST, METHODS, PGD, SCALES, Scale
@@ -30,7 +31,6 @@ from unfool.studies.framework import (
     Study,
     counted,
 )
-from unfool.studies.framework.charts import bars, point, training_costs
 from unfool.training import RunConfig
 
 LARGEST_SHARE = 0.30

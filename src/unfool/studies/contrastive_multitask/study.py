@@ -44,7 +44,6 @@ from unfool.studies.framework import (
     Results,
     Study,
 )
-from unfool.studies.framework.charts import fooled_images
 from unfool.training import RunConfig, TaskConfig
 
 CLAIMED = (
@@ -137,7 +136,7 @@ class ContrastiveMultitask(Study[Scale]):
                 if (network.data, network.key["trunk"], network.seed) == (data, scale.variants[0].words, 0)
                 and network.key["loss"] != AS_MEANT
             ]
-            items += fooled_images(results, _examples(scale, shown[0], "pgd-20"), shown, 2)
+            items += results.fooled_images(_examples(scale, shown[0], "pgd-20"), shown, 2)
         return items
 
     def notes(self, scale: Scale, results: Results) -> Iterator[str]:

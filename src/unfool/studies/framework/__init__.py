@@ -1,19 +1,9 @@
 """The framework of studies: describe networks, measurements and claims; the rest follows."""
 
 from unfool.evaluation.statistics.gains import Estimate, counted, gain
+from unfool.evaluation.statistics.rules import Above, AtLeast, AtMost, Below, Conditions, HalfOf, Rule
 from unfool.studies.framework.adaptive import Audited, Laddered
-from unfool.studies.framework.claims import (
-    Above,
-    AtLeast,
-    AtMost,
-    Below,
-    Beyond,
-    Claim,
-    Conditions,
-    Difference,
-    HalfOf,
-    Rule,
-)
+from unfool.studies.framework.claims import Beyond, Claim, Difference
 from unfool.studies.framework.measurements import Attacked, Clean, Corrupted, Examples, Figures, row_of
 from unfool.studies.framework.networks import Defended, NetworkSpec
 from unfool.studies.framework.pieces import Images, Measured, Measurement

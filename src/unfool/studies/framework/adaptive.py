@@ -12,7 +12,8 @@ from unfool.evaluation.adaptive.ladder import ladder
 from unfool.evaluation.adaptive.ladder_settings import LadderSettings
 from unfool.evaluation.results.rows import Row
 from unfool.evaluation.statistics.gains import Estimate
-from unfool.studies.framework.claims import Claim, Conditions
+from unfool.evaluation.statistics.rules import Conditions
+from unfool.studies.framework.claims import Claim
 from unfool.studies.framework.measurements import Examples, Figures
 from unfool.studies.framework.networks import Defended, attack_passes
 from unfool.studies.framework.pieces import Images, Measured

@@ -9,6 +9,8 @@ from typing import Any
 from unfool.core.errors import SpecError
 from unfool.evaluation import Records
 from unfool.evaluation.results.rows import Row
+from unfool.report.gallery import GalleryItem, fooled_images
+from unfool.studies.framework.measurements import Examples
 from unfool.studies.framework.networks import NetworkSpec
 from unfool.studies.framework.pieces import Measured, Measurement
 from unfool.studies.framework.workspace import Piece, Workspace
@@ -94,6 +96,12 @@ class Results:
     def run(self, network: NetworkSpec) -> TrainedRun:
         """A trained network, its configuration, and what training it cost."""
         return self.work.get(network)
+
+    def fooled_images(self, examples: Examples, seen_by: Sequence[NetworkSpec], count: int) -> list[GalleryItem]:
+        """The first images that an attack fooled its network with, as each network sees them."""
+        networks = {spec.model: self.run(spec).network for spec in seen_by}
+        table, attacked = examples.images.table(self.work), self.run(examples.network).network
+        return fooled_images(self.work.get(examples), table, attacked, networks, count)
 
     def select(self, **words: Any) -> list[Measured]:
         """Rows whose fields and settings have these values (None: not set), with their records."""

@@ -8,8 +8,8 @@ from dataclasses import replace
 from unfool.attacks import make_attack
 from unfool.evaluation import Records
 from unfool.evaluation.statistics.gains import difference, unpaired
+from unfool.evaluation.statistics.rules import Rule
 from unfool.studies.framework import Above, AtLeast, AtMost, Claim, Estimate, HalfOf, Results, counted, gain
-from unfool.studies.framework.claims import Rule
 from unfool.studies.noisy_rotation.networks import AttackedStages, extractor, probes
 from unfool.studies.noisy_rotation.scales import (
     AS_WRITTEN,

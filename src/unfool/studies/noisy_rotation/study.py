@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
+from unfool.evaluation.results.chart_kinds import bars, lines, point, spread
 from unfool.evaluation.results.charts import Chart
 from unfool.report.curves import Curve
 from unfool.studies.framework import STUDIES, Claim, NetworkSpec, Results, Study
-from unfool.studies.framework.charts import bars, lines, point, spread
 from unfool.studies.noisy_rotation.claims import study_claims
 from unfool.studies.noisy_rotation.networks import AttackedProbes, extractor, labelled_images, probed, probes
 from unfool.studies.noisy_rotation.scales import (

@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from functools import partial
 
+from unfool.evaluation.results.chart_kinds import bars, histogram, lines, point, rungs
 from unfool.evaluation.results.charts import Chart
 from unfool.evaluation.statistics.gains import SAME_NETWORK
 from unfool.report.gallery import GalleryItem
 from unfool.studies import framework as fw
-from unfool.studies.framework.charts import bars, fooled_images, histogram, lines, point, rungs
 from unfool.studies.framework.recipes import NORMAL, ROBUST
 from unfool.studies.reverse_attack.classifier import KEEPS_ITS_RATE, RATE, Classifier
 from unfool.studies.reverse_attack.scales import LOSSES, PUBLISHED, REVERSE, SCALES, SOURCE_STEPS, STEPS, Scale
@@ -126,7 +126,7 @@ class ReverseAttack(fw.Study[Scale]):
     def gallery(self, scale: Scale, results: fw.Results) -> list[GalleryItem]:
         """For each classifier and norm the first image that is right when clean and wrong when attacked."""
         sets = [classifier.examples(norm) for classifier in self._classifiers(scale) for norm in scale.threats]
-        return [item for examples in sets for item in fooled_images(results, examples, [examples.network], 1)]
+        return [item for examples in sets for item in results.fooled_images(examples, [examples.network], 1)]
 
     def notes(self, scale: Scale, results: fw.Results) -> list[str]:
         """Every deviation from the source, in words, what a prediction costs, and what the audits say."""

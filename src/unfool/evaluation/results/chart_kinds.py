@@ -1,19 +1,12 @@
-"""Charts of a study, and the pictures of images that fooled its networks."""
+"""Charts of accuracies, costs, audits and ladders, each made in one call."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import torch
-from torch import Tensor, nn
-
-from unfool.evaluation import Records
+from unfool.evaluation.records import Records
 from unfool.evaluation.results.charts import Chart, Point
-from unfool.report.gallery import GalleryItem
-from unfool.studies.framework.measurements import Examples
-from unfool.studies.framework.networks import NetworkSpec
-from unfool.studies.framework.results import Results
 
 
 def point(place: Any, records: Records) -> list[Any]:
@@ -68,53 +61,3 @@ def rungs(title: str, ladder: Mapping[str, Any]) -> Chart:
     legend = "; ".join(f"{each['rung']}: {each['title']}" for each in every)
     text = f"On {every[-1]['n']} images, with 95 % intervals. {legend}."
     return bars(title, "rung", "accuracy", {"accuracy": points}, text)
-
-
-def fooled_images(
-    results: Results, examples: Examples, seen_by: Sequence[NetworkSpec], count: int
-) -> list[GalleryItem]:
-    """The first images that the attacked network gets right clean and wrong attacked, as each network sees them."""
-    work = results.work
-    adversarial, table = work.get(examples), examples.images.table(work)
-    clean, names = table.batch().images, table.classes[adversarial.column]
-    attacked = results.run(examples.network).network
-    right = probabilities(attacked, clean).argmax(1) == adversarial.labels
-    fooled = probabilities(attacked, adversarial.images).argmax(1) != adversarial.labels
-    items: list[GalleryItem] = []
-    for row in (right & fooled).nonzero().flatten()[:count].tolist():
-        caption = (
-            f"{table.name}, test image {int(adversarial.ids[row])}; {examples.attack.name} at {adversarial.threat}"
-        )
-        for spec in seen_by:
-            own = spec == examples.network
-            before, after = (
-                _top(probabilities(results.run(spec).network, images[row : row + 1])[0], names)
-                for images in (clean, adversarial.images)
-            )
-            items.append(
-                GalleryItem(
-                    clean=clean[row],
-                    adversarial=adversarial.images[row],
-                    label=names[int(adversarial.labels[row])],
-                    clean_prediction=before[0],
-                    clean_probability=before[1],
-                    adversarial_prediction=after[0],
-                    adversarial_probability=after[1],
-                    model=spec.model,
-                    caption=caption if own else f"{caption}, crafted on {examples.network.model}",
-                    protocol="white-box" if own else "transfer",
-                )
-            )
-    return items
-
-
-@torch.no_grad()
-def probabilities(network: nn.Module, images: Tensor) -> Tensor:
-    """Class probabilities (N, K) of images (N, C, H, W), on the CPU."""
-    device = next(network.parameters()).device
-    return torch.cat([network(part.to(device)).softmax(1).cpu() for part in images.split(250)])
-
-
-def _top(probabilities: Tensor, names: Sequence[str]) -> tuple[str, float]:
-    share, index = probabilities.max(0)
-    return names[int(index)], min(1.0, float(share))
