@@ -3,7 +3,7 @@
 import pytest
 
 from unfool import LadderSettings
-from unfool.evaluation.results.chart_kinds import rungs
+from unfool.evaluation.statistics.chart_kinds import rungs
 from unfool.studies.framework import Conditions, Defended, Estimate, Images, Laddered, NetworkSpec, Results
 from unfool.studies.framework.recipes import short_stage
 from unfool.training import RunConfig

@@ -10,8 +10,8 @@ from dataclasses import replace
 
 from unfool.attacks import make_attack
 from unfool.evaluation import Records
-from unfool.evaluation.results.chart_kinds import bars, point, training_costs
 from unfool.evaluation.results.charts import Chart
+from unfool.evaluation.statistics.chart_kinds import bars, point, training_costs
 from unfool.report.curves import Curve
 from unfool.studies.adversarial_training.scales import AVERAGED, FAST, METHODS, PGD, SCALES, Scale
 from unfool.studies.framework import (

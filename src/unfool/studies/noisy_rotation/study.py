@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from unfool.evaluation.results.chart_kinds import bars, lines, point, spread
 from unfool.evaluation.results.charts import Chart
+from unfool.evaluation.statistics.chart_kinds import bars, lines, point, spread
 from unfool.report.curves import Curve
 from unfool.studies.framework import STUDIES, Claim, NetworkSpec, Results, Study
 from unfool.studies.noisy_rotation.claims import study_claims

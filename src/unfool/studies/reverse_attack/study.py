@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from functools import partial
 
-from unfool.evaluation.results.chart_kinds import bars, histogram, lines, point, rungs
 from unfool.evaluation.results.charts import Chart
+from unfool.evaluation.statistics.chart_kinds import bars, histogram, lines, point, rungs
 from unfool.evaluation.statistics.gains import SAME_NETWORK
 from unfool.report.gallery import GalleryItem
 from unfool.studies import framework as fw

@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from unfool.attacks import make_attack
-from unfool.evaluation.results.chart_kinds import bars, lines, spread, training_costs
 from unfool.evaluation.results.charts import Chart
+from unfool.evaluation.statistics.chart_kinds import bars, lines, spread, training_costs
 from unfool.report.curves import Curve
 from unfool.studies.framework import STUDIES, Claim, Measurement, NetworkSpec, Results, Study
 from unfool.studies.transfer.claims import FGSM, NATURAL, by_seed, probe_records, study_claims
