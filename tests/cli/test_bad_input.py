@@ -194,7 +194,7 @@ def test_weights_of_another_run(cli, tiny, here, run):
     assert cli(*wider, "--out", "wider").code == 0
     shutil.copytree(run, here / "run")
     shutil.copy(here / "wider" / "weights.safetensors", here / "run")
-    refused(cli, 5, ["run/weights.safetensors", "architecture", "[4, 6, 6]"], "evaluate", "run", within=here)
+    refused(cli, 5, ["run/weights.safetensors", "architecture", "(4, 6, 6)"], "evaluate", "run", within=here)
 
 
 def test_a_run_that_is_not_finished(cli, here, run):
