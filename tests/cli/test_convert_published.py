@@ -186,8 +186,8 @@ def drop(*names):
         (lambda s: s.update({"fc.weight": torch.ones(())}), ["'fc.weight' is", "()", "(10, 128)"]),
         (lambda s: s.update({"fc.weight": torch.ones(0, 128)}), ["can be built", "outputs"]),
         (lambda s: s.update({"conv1.weight": torch.ones(16, 3, 3, 3, dtype=torch.int64)}), ["torch.int64"]),
-        (lambda s: s.update({"block1.layer.9999.bn1.bias": torch.ones(1)}), ["can be built", "depth 60004"]),
-        (lambda s: s.update({"block1.layer.0.conv1.weight": torch.ones(9000, 1)}), ["can be built", "width 562.5"]),
+        (lambda s: s.update({"block1.layer.9999.bn1.bias": torch.ones(1)}), ["can be built", "depth=60004"]),
+        (lambda s: s.update({"block1.layer.0.conv1.weight": torch.ones(9000, 1)}), ["can be built", "width=562.5"]),
         (lambda s: s.update({"fc.bias": torch.full((10,), float("nan"))}), ["'fc.bias' holds NaN"]),
     ],
 )
