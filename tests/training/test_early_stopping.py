@@ -28,19 +28,19 @@ def scripted(monkeypatch, epochs):
         places = torch.arange(len(batch))
         return {"clean": places < (clean or [12])[0], "robust": places < robust, "single_step": places < single}, 0
 
-    monkeypatch.setattr(EarlyStopping, "_judged", judged)
+    monkeypatch.setattr(EarlyStopping, "_correct", judged)
 
 
 def test_no_stage_learns_from_images_that_any_stage_is_judged_on(tmp_path, monkeypatch):
     table = make_table(48)
     learnt, judged = [], []
-    own = EarlyStopping._judged
+    own = EarlyStopping._correct
 
     def watch(self, batch, twin):
         judged.extend(batch.ids.tolist())
         return own(self, batch, twin)
 
-    monkeypatch.setattr(EarlyStopping, "_judged", watch)
+    monkeypatch.setattr(EarlyStopping, "_correct", watch)
     views = TASKS["labels"].views
 
     def seen(self, batch, streams):
@@ -110,7 +110,7 @@ def test_judging_changes_nothing_but_the_end_and_its_cost_is_counted(tmp_path, m
     result = train(run(stage(**settings)), make_table(), tmp_path / "counted")
     assert result.model_images == sum(counted) > 2 * 36 * 2
     judged = watched(run(stage(**settings)), tmp_path / "judged", monkeypatch)
-    monkeypatch.setattr(EarlyStopping, "look", lambda self, epoch: ({}, 0))
+    monkeypatch.setattr(EarlyStopping, "evaluate", lambda self, epoch: ({}, 0))
     last_unchecked = watched(run(stage(**settings)), tmp_path / "last_unchecked", monkeypatch)
     assert all(
         torch.equal(left[name], right[name])
@@ -160,7 +160,7 @@ def test_a_network_that_defeats_one_step_alone_is_caught(tmp_path):
     """A real one: its decision is masked within one step's reach, so that only more steps find the way."""
     made = watched_stopping(tmp_path)
     with pytest.warns(UnfoolWarning, match="catastrophic overfitting in epoch 1"):
-        figures, cost = made.look(1)
+        figures, cost = made.evaluate(1)
     assert figures["held_out/clean"] == figures["held_out/single_step"] == 1.0
     assert figures["held_out/robust"] < 0.3
     assert cost > 3 * 40

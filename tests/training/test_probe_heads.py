@@ -80,7 +80,7 @@ def test_heads_are_trained_as_by_autograd_and_torch_optim(train, test, seed):
 def test_judged_are_all_images_with_their_own_loss(train, test):
     heads = Heads(list(WIDTHS), train, 4, ProbeSettings(**SHORT), 0)
     heads.learn(train, test)
-    judged = heads.judge(test, "second")
+    judged = heads.evaluate(test, "second")
     logits = test.features["second"].numpy() @ heads.weights[1].numpy().T + heads.biases[1].numpy()
     shifted = logits - logits.max(1, keepdims=True)
     losses = np.log(np.exp(shifted).sum(1)) - shifted[np.arange(30), test.labels.numpy()]

@@ -203,12 +203,12 @@ def test_a_feature_that_only_rounding_moves_is_not_blown_up():
 def test_held_out_images_are_judged_and_not_learned_from(network, train, test):
     rest, held_out = train.cut(20, Streams(0))
     result = quick(network, rest, test, held_out=held_out)
-    assert result.of("last").judged["held_out"].count == 20
+    assert result.of("last").scores["held_out"].count == 20
     assert result.of("last").train.count == 44
     assert result.model_images == 104
     alone = quick(network, rest, test)
     assert torch.equal(result.of("last").head[0].weight, alone.of("last").head[0].weight)
-    assert list(alone.of("last").judged) == ["train", "test"]
+    assert list(alone.of("last").scores) == ["train", "test"]
 
 
 def test_seeds_are_probes_of_their_own_and_the_same_each_time(network, train, test):

@@ -62,8 +62,8 @@ def test_epochs_and_steps_are_one_or_the_other():
 @pytest.mark.parametrize("steps", [2, 6])
 def test_a_stage_that_ends_within_an_epoch_is_judged_there_too(tmp_path, monkeypatch, steps):
     looks = []
-    own = EarlyStopping.look
-    monkeypatch.setattr(EarlyStopping, "look", lambda self, epoch: looks.append(epoch) or own(self, epoch))
+    own = EarlyStopping.evaluate
+    monkeypatch.setattr(EarlyStopping, "evaluate", lambda self, epoch: looks.append(epoch) or own(self, epoch))
     made = stage(steps=steps, held_out=12, stop_attack="fgsm", learning_rate=0.1)
     trained = train(run(made, fraction=1.0), make_table(60), tmp_path / "run").network
     assert looks == {2: [1], 6: [1, 2]}[steps]

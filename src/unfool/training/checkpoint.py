@@ -28,11 +28,13 @@ class RunState:
 
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:
-    """What a checkpoint file holds; ``metadata`` has the optimizers' ``scalars``, the keys of all their ``state``, and
-    the ``table``'s fingerprint."""
+    """A checkpoint file.
+
+    ``metadata`` holds the optimizers' ``scalars``, the keys of all their ``state``, and the ``table``'s fingerprint.
+    """
 
     tensors: dict[str, Tensor]
-    metadata: dict[str, Any]
+    metadata: Mapping[str, Any]
     run_state: RunState
 
 
@@ -44,12 +46,12 @@ def save_checkpoint(
     table: str,
     selection: Mapping[str, Tensor],
 ) -> None:
-    """Write weights, task state, optimizers' state, progress and what the stage will end with, whole or not at all."""
+    """Write weights, task state, optimizers' state, progress and the weights selected so far, whole or not at all."""
     tensors = {f"model/{name}": value for name, value in _own(stage).items()}
     tensors |= {f"ending/{name}": value for name, value in selection.items()}
     state = {
-        f"{_named(place)}/{index}/{slot}": value
-        for place, optimizer in enumerate(optimizers)
+        f"{_prefix(number)}/{index}/{slot}": value
+        for number, optimizer in enumerate(optimizers)
         for index, slots in optimizer.state_dict()["state"].items()
         for slot, value in slots.items()
     }
@@ -86,7 +88,7 @@ def restore(
 ) -> None:
     """Put a checkpoint's tensors back in place; WeightsError if one is missing or does not fit.
 
-    So it is for an optimizer's state too, of which one key less would be a parameter that begins afresh in silence.
+    An optimizer's state must be whole, too: without one of its keys a parameter would silently begin afresh.
     """
     _check_state(saved)
     try:
@@ -95,8 +97,8 @@ def restore(
                 value.copy_(_fitting(saved.tensors[f"model/{name}"], value))
             for name, value in selection.items():
                 value.copy_(_fitting(saved.tensors[f"ending/{name}"], value))
-        for place, optimizer in enumerate(optimizers):
-            slots = _slots(saved, f"{_named(place)}/", optimizer)
+        for number, optimizer in enumerate(optimizers):
+            slots = _slots(saved, f"{_prefix(number)}/", optimizer)
             optimizer.load_state_dict({"state": slots, "param_groups": optimizer.state_dict()["param_groups"]})
     except (KeyError, ValueError, IndexError) as error:
         raise WeightsError(
@@ -107,10 +109,10 @@ def restore(
 def _check_state(saved: Checkpoint) -> None:
     """WeightsError unless the optimizers' state in the checkpoint is all that was saved, and nothing else."""
     listed = set(saved.metadata["state"])
-    there = {key for key in (*saved.tensors, *saved.metadata["scalars"]) if key.startswith(_named(0))}
+    stored = {key for key in (*saved.tensors, *saved.metadata["scalars"]) if key.startswith(_prefix(0))}
     faults = [
         f"{fault} {len(keys)} entries of its optimizers' state ({first_of(sorted(keys))})"
-        for fault, keys in (("lacks", listed - there), ("adds", there - listed))
+        for fault, keys in (("lacks", listed - stored), ("adds", stored - listed))
         if keys
     ]
     if faults:
@@ -133,9 +135,9 @@ def _slots(saved: Checkpoint, prefix: str, optimizer: torch.optim.Optimizer) -> 
     return state
 
 
-def _named(place: int) -> str:
-    """What the state of an optimizer is kept under: the stage's own comes first."""
-    return f"optimizer {place}" if place else "optimizer"
+def _prefix(number: int) -> str:
+    """What an optimizer's state is stored under; number 0 is the stage's own."""
+    return f"optimizer {number}" if number else "optimizer"
 
 
 def _fitting(saved: Tensor, value: Tensor) -> Tensor:

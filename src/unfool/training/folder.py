@@ -28,13 +28,32 @@ CONFIG, METRICS, WEIGHTS, CHECKPOINT = "config.yaml", "metrics.csv", "weights.sa
 
 @dataclass(frozen=True, kw_only=True)
 class TrainedRun:
-    """A finished run: its network (on the CPU, eval mode), its configuration, and what training it cost."""
+    """A finished run.
+
+    Args:
+        folder: Where it lies.
+        config: What was trained, and how.
+        network: The trained network, on the CPU and in eval mode.
+        cpu_seconds: CPU time of training, of all processes together.
+        model_images: Images that went through the network, perturbations included.
+
+    Example:
+        >>> stage = StageConfig(tasks={"rotation": TaskConfig(task="rotation")}, steps=1, batch_size=8)
+        >>> config = RunConfig(data="noise", stages=(stage,), trunk="convnet:widths=4-8-8")
+        >>> train(config, (torch.rand(8, 3, 16, 16), None), "noise-run")
+        TrainedRun(noise-run: convnet, rotation on noise, 32 model images)
+    """
 
     folder: Path
     config: RunConfig
     network: Network
     cpu_seconds: float
     model_images: int
+
+    def __repr__(self) -> str:
+        stages = ", then ".join(" + ".join(stage.tasks) for stage in self.config.stages)
+        trunk, images = self.network.trunk.spec.name, self.model_images
+        return f"TrainedRun({self.folder}: {trunk}, {stages} on {self.config.data}, {images} model images)"
 
     def task(self, head: str) -> Task:
         """The task of a head as the configuration describes it, bound to the network; SpecError for an unknown head."""
@@ -47,7 +66,25 @@ class TrainedRun:
 
 
 def open_run(folder: str | Path) -> TrainedRun:
-    """Read a finished run; DataError if there is none, WeightsError if its weights cannot be trusted."""
+    """Read a finished run.
+
+    Args:
+        folder: The folder that `train` wrote.
+
+    Returns:
+        The run, with its network on the CPU and in eval mode.
+
+    Raises:
+        DataError: No finished run there.
+        WeightsError: Weights that cannot be trusted, or that are not the configuration's.
+
+    Example:
+        >>> stage = StageConfig(tasks={"labels": TaskConfig(task="labels")}, steps=1, batch_size=8)
+        >>> config = RunConfig(data="noise", stages=(stage,), trunk="convnet:widths=4-8-8", seed=3)
+        >>> _ = train(config, (torch.rand(8, 3, 16, 16), [0, 1] * 4), "noise-run")
+        >>> open_run("noise-run").config.seed
+        3
+    """
     folder = Path(folder)
     weights = folder / WEIGHTS
     if not weights.is_file():

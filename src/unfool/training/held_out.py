@@ -9,7 +9,7 @@ from unfool.training.config import RunConfig
 
 
 def cut_held_out(config: RunConfig, table: Table) -> tuple[Table, Table | None]:
-    """What the stages of a run learn from, and what they are judged on (None if no stage holds anything out).
+    """The images that a run's stages learn from, and those held out (None if no stage holds any out).
 
     ``table`` is the run's whole training set; its fraction of the labels is drawn from what is left of it. Raises
     SpecError for stages that hold out different numbers, DataError for as many images as there are.

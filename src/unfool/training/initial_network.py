@@ -25,19 +25,20 @@ def resolve_start(config: RunConfig) -> RunConfig:
     if config.start is None:
         return config
     network = load_network(config.start)
-    found = {"start_identity": _identity(network), "trunk": network.trunk.spec}
-    if config.start_identity not in (None, found["start_identity"]):
+    identity, trunk = _identity(network), network.trunk.spec
+    if config.start_identity not in (None, identity):
         raise WeightsError(
-            f"{config.start} holds other weights ({found['start_identity']}) than the configuration names "
+            f"{config.start} holds other weights ({identity}) than the configuration names "
             f"({config.start_identity}); give those, or leave start_identity out for a new run"
         )
-    if config.trunk is not None and config.trunk != found["trunk"]:
-        raise SpecError(f"trunk {config.trunk} is not that of {config.start}, {found['trunk']}; leave it out")
+    if config.trunk is not None and config.trunk != trunk:
+        raise SpecError(f"trunk {config.trunk} is not that of {config.start}, {trunk}; leave it out")
     own = [name for name in NORMALISATIONS if _normalises(network, name)]
     if config.normalisation is not None and config.normalisation not in own:
         words = " or ".join(own) or "a mean and deviation of its own"
         raise SpecError(f"normalisation {config.normalisation!r} is not that of {config.start}, {words}; leave it out")
-    return dataclasses.replace(config, **found, normalisation=own[0] if own else None)
+    normalisation = own[0] if own else None
+    return dataclasses.replace(config, start_identity=identity, trunk=trunk, normalisation=normalisation)
 
 
 def initial_network(config: RunConfig, streams: Streams) -> Network:

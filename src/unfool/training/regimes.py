@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
 
 from unfool.core.config import build
 from unfool.core.errors import SpecError
@@ -15,17 +14,22 @@ from unfool.training.stage_config import StageConfig
 JOINT, CLASSIFIER_FIRST = "joint", "classifier-first"
 REGIMES = (JOINT, CLASSIFIER_FIRST)
 
-_OF_THE_CLASSIFIER = ("trainable", "perturb", "adversarial", "statistics", "awp", "held_out")
-"""What a stage says of how its classifier learns; the others' heads learn from clean views, to the last epoch."""
+_CLASSIFIER_SETTINGS = ("trainable", "perturb", "adversarial", "statistics", "awp", "held_out")
+"""Settings of the classifier's stage that the stage of the heads does not take over."""
 
 
-def in_regime(regime: str, stage: StageConfig, then: Mapping[str, Any] | None = None) -> tuple[StageConfig, ...]:
-    """The stages that one description of tasks with and without labels becomes in a regime of `REGIMES`.
+def in_regime(regime: str, stage: StageConfig, then: Mapping[str, object] | None = None) -> tuple[StageConfig, ...]:
+    """Turn one stage, with tasks that read labels and others, into the stages of a regime.
 
-    ``joint`` is that stage. ``classifier-first`` trains its tasks with labels as the stage says, then the heads of the
-    others on the frozen trunk, on clean views and otherwise alike but for the settings ``then``. Raises SpecError for
-    another regime, for a stage without one of the two kinds of tasks, or for settings that no stage has or that the
-    regime decides: which tasks, what moves, and how a classifier learns.
+    Args:
+        regime: "joint" keeps the stage as it is. "classifier-first" trains the tasks with labels as the stage says,
+            then the heads of the others on the frozen trunk, on clean views and with the same settings otherwise.
+        stage: The stage of all tasks.
+        then: Settings of the stage of the heads that differ.
+
+    Raises:
+        SpecError: Another regime; a stage without one of the two kinds of tasks; settings that no stage has, or that
+            the regime decides: tasks, what is trainable, and how a classifier learns.
     """
     if regime not in REGIMES:
         raise unknown("regime", regime, REGIMES)
@@ -36,17 +40,17 @@ def in_regime(regime: str, stage: StageConfig, then: Mapping[str, Any] | None = 
     if not labelled or not others:
         lacking = "with labels" if not labelled else "without labels"
         raise SpecError(
-            f"regime {CLASSIFIER_FIRST} was asked for tasks {', '.join(stage.tasks)}, none of them {lacking}; "
+            f"regime {CLASSIFIER_FIRST} got tasks {', '.join(stage.tasks)}, none of them {lacking}; "
             f"give both kinds, or regime {JOINT}"
         )
-    decided = ("tasks", *_OF_THE_CLASSIFIER)
-    given = [name for name in decided if name in (then or {})]
-    if given:
+    decided = ("tasks", *_CLASSIFIER_SETTINGS)
+    contradicting = [name for name in decided if name in (then or {})]
+    if contradicting:
         raise SpecError(
-            f"the stage of the heads was given {', '.join(given)}, and regime {CLASSIFIER_FIRST} itself decides "
+            f"the stage of the heads was given {', '.join(contradicting)}, and regime {CLASSIFIER_FIRST} decides "
             f"{', '.join(decided)}: heads learn from clean views on a frozen trunk; leave them out"
         )
-    names = {field.name for field in dataclasses.fields(stage)} - {*_OF_THE_CLASSIFIER}  # type: ignore[arg-type]
+    names = {field.name for field in dataclasses.fields(stage)} - {*_CLASSIFIER_SETTINGS}  # type: ignore[arg-type]
     kept = {name: getattr(stage, name) for name in names}
     heads = {**kept, **(then or {}), "tasks": others, "trainable": "heads"}
     return dataclasses.replace(stage, tasks=labelled), build(StageConfig, heads, "the stage of the heads")

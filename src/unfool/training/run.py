@@ -15,11 +15,12 @@ from unfool.core.files import folder_lock
 from unfool.core.processes import joint_batch, summed
 from unfool.core.progress import Progress, silent
 from unfool.core.streams import Streams
+from unfool.data.as_table import TableLike, as_table
 from unfool.data.table import Table
 from unfool.models.header import read_header
 from unfool.models.norms import bank_norms
 from unfool.models.weights import save_network
-from unfool.training.adversarial.early_stopping import COLUMNS, judged_column
+from unfool.training.adversarial.early_stopping import COLUMNS, classifier_column
 from unfool.training.checkpoint import RunState, read_checkpoint, restore, save_checkpoint
 from unfool.training.config import RunConfig
 from unfool.training.folder import (
@@ -47,25 +48,51 @@ LOG_EVERY = 10
 
 def train(
     config: RunConfig,
-    table: Table,
+    table: TableLike,
     folder: str | Path,
     *,
     device: str = "cpu",
     progress: Progress = silent,
     checkpoint_seconds: float = 30.0,
 ) -> TrainedRun:
-    """Train a run in its folder, or finish one that was stopped there; a finished one is only opened.
+    """Train a run in its folder, or finish one that was stopped there; a finished run is only opened.
 
     The result is a function of the configuration and the table: killing and resuming changes no bit of the CPU's
-    weights or log (same machine, threads). Several processes that a launcher started train it together, to the same
-    weights up to rounding (see `training.processes`). Raises OutputError if the folder is in use, cannot be written or
-    belongs to another configuration or table, NonFiniteError for a loss or gradient that is not finite, DataError for
-    a table that is empty, too small to hold images out, or not the configuration's, DeviceError for a device that this
-    machine lacks or a batch that the processes cannot share, SpecError for tasks that do not fit the data or the
-    settings, WeightsError for a ``start`` that cannot be read; the last four before anything is written.
+    weights or log (same machine, same number of threads). Several processes that a launcher started train it together,
+    to the same weights up to rounding (see `training.processes`).
+
+    Args:
+        config: What to train, and how.
+        table: The training images; a `Table`, or what `as_table` makes one of.
+        folder: The run's folder, with ``config.yaml``, ``metrics.csv``, ``checkpoint/`` while it runs, and
+            ``weights.safetensors`` when it is done.
+        device: A device of torch, such as "cpu" or "cuda".
+        progress: Called after each step with the stage, the steps done, the steps in all and the loss.
+        checkpoint_seconds: Time between two checkpoints.
+
+    Returns:
+        The finished run.
+
+    Raises:
+        OutputError: The folder is in use, cannot be written, or belongs to another configuration or table.
+        NonFiniteError: A loss or gradient that is not finite.
+        DataError: A table that is empty, too small to hold images out, or not the configuration's.
+        DeviceError: A device that this machine lacks, or a batch that the processes cannot share.
+        SpecError: Tasks that do not fit the data or their settings.
+        WeightsError: A ``start`` that cannot be read. This one and the three before are raised before anything is
+            written.
+
+    Example:
+        >>> images, labels = torch.rand(16, 3, 16, 16), [0, 1] * 8
+        >>> stage = StageConfig(tasks={"labels": TaskConfig(task="labels")}, steps=2, batch_size=8)
+        >>> config = RunConfig(data="noise", stages=(stage,), trunk="convnet:widths=4-8-8")
+        >>> run = train(config, (images, labels), "noise-run")
+        >>> run.network(images).shape
+        torch.Size([16, 2])
     """
     folder = Path(folder)
     weights = folder / WEIGHTS
+    table = as_table(table, split="train", name=config.data)
     config = resolve_start(config)
     if table.name != config.data:
         raise DataError(f"the configuration names the data {config.data!r}, the table is {table.name!r}; give one set")
@@ -88,6 +115,8 @@ def train(
 
 
 class _Run:
+    """A run at work in this process, from the checkpoint on if there is one."""
+
     def __init__(
         self,
         config: RunConfig,
@@ -122,12 +151,13 @@ class _Run:
             stage.check_batch(size)
             share_of(size, self.processes)
             if stage.config.held_out:
-                judged_column(stage)
+                classifier_column(stage)
         if self.processes > 1:
             bank_norms(self.network)
         self.network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def finish(self) -> None:
+        """Train what is left of the stages, and write the weights."""
         # All read the same checkpoint: the first may still be writing it for a run that the others know has stopped.
         self.accelerator.wait_for_everyone()
         saved = read_checkpoint(self.checkpoint) if self.checkpoint.is_file() else None
@@ -158,12 +188,13 @@ class _Run:
             save_network(self.network.to("cpu").eval(), self.folder / WEIGHTS, metadata)
 
     def _columns(self) -> list[str]:
+        """The columns of metrics.csv."""
         names = list(dict.fromkeys(name for stage in self.stages for name in stage.tasks))
         groups = list(dict.fromkeys(name for stage in self.stages for name in stage.groups()))
         fixed = ["stage", "step", "epoch", "images_seen", "learning_rate", "loss"]
-        judged = COLUMNS if self.held_out is not None else ()
+        held_out = COLUMNS if self.held_out is not None else ()
         losses = [f"loss/{name}" for name in (*names, *groups)]
-        return fixed + losses + [f"accuracy/{name}" for name in names] + list(judged)
+        return fixed + losses + [f"accuracy/{name}" for name in names] + list(held_out)
 
     def _stage(
         self,
@@ -176,6 +207,7 @@ class _Run:
         metrics: Metrics | None,
         started: float,
     ) -> None:
+        """Train what is left of a stage; ``started`` is the process time at which the run would have begun."""
         config = stage.config
         size = min(config.batch_size, len(self.table))
         share = share_of(size, self.processes)
@@ -211,15 +243,15 @@ class _Run:
                 means |= task_optimizers.step(rate, step)
             selection.after_step(step)
             last = step + 1 == steps
-            judged = selection.after_epoch(epoch + 1) if place + 1 == per_epoch or last else {}
-            if metrics is not None and (step % LOG_EVERY == 0 or last or judged):
+            figures = selection.after_epoch(epoch + 1) if place + 1 == per_epoch or last else {}
+            if metrics is not None and (step % LOG_EVERY == 0 or last or figures):
                 row = {"stage": index, "step": step + 1, "epoch": (step + 1) / per_epoch}
                 row |= {"images_seen": (step + 1) * size, "learning_rate": rate}
-                metrics.add(row | {name: float(value) for name, value in means.items()} | judged)
+                metrics.add(row | {name: float(value) for name, value in means.items()} | figures)
             state.model_images = counted + stage.model_images
             if metrics is not None and time.monotonic() - last_saved >= self.checkpoint_seconds and not last:
                 state.step, state.lines = step + 1, metrics.lines
-                # What the other processes have spent is told at the end; until then each counts as much as the first.
+                # What the other processes have spent is added at the end; until then each counts as the first one.
                 state.cpu_seconds = (time.process_time() - started) * self.processes
                 metrics.sync()
                 optimizers = [optimizer, *task_optimizers.optimizers.values()]

@@ -12,12 +12,12 @@ from unfool.training.stage_config import StageConfig
 
 
 def make_optimizer(config: StageConfig, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-    """Adam, or SGD with Nesterov momentum, over the parameters that move."""
-    moving = [parameter for parameter in parameters if parameter.requires_grad]
+    """Adam, or SGD with Nesterov momentum, over the parameters that are trained."""
+    trained = [parameter for parameter in parameters if parameter.requires_grad]
     if config.optimizer == "adam":
-        return torch.optim.Adam(moving, lr=config.learning_rate, weight_decay=config.weight_decay)
+        return torch.optim.Adam(trained, lr=config.learning_rate, weight_decay=config.weight_decay)
     return torch.optim.SGD(
-        moving,
+        trained,
         lr=config.learning_rate,
         momentum=config.momentum,
         nesterov=config.momentum > 0,

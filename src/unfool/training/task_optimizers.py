@@ -1,4 +1,4 @@
-"""Optimizers that a task's named parameters have of their own, stepped in turn after the stage's."""
+"""Optimizers for parameters of a task that learn on losses of their own, stepped in turn after the stage's."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""What a stage moves: ``all`` parameters, the ``heads`` alone, the trunk ``from:STAGE`` on, or ``after:N`` layers.
+"""Which parameters a stage trains: ``all``, the ``heads``, the trunk ``from:STAGE`` on, or ``after:N`` layers.
 
-``after:10`` leaves the first ten convolutions and linear layers of the trunk as they are, in forward order and with
-the norms behind them. Layers are counted as papers count them: the convolution of a shortcut is not one, and moves if
-its block ends in a layer that moves.
+``after:10`` freezes the first ten convolutions and linear layers of the trunk, in forward order and with the norms
+behind them. Layers are counted as papers count them: the convolution of a shortcut is not one, and is trained if its
+block ends in a layer that is.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _PART = re.compile(r"all|heads|from:\w+|after:[1-9]\d*", re.ASCII)
 
 
 def check_trainable(trainable: str) -> None:
-    """SpecError for words that say nothing; whether a trunk has that stage or layer is told by `frozen_parts`."""
+    """SpecError for words that are not understood; `frozen_parts` checks that a trunk has the stage or layer."""
     if not _PART.fullmatch(trainable):
         raise SpecError(
             f"trainable {trainable!r} is unknown; write all, heads, from:STAGE (of the trunk) or after:N (layers)"
@@ -27,7 +27,7 @@ def check_trainable(trainable: str) -> None:
 
 
 def frozen_parts(trunk: Trunk, trainable: str) -> list[nn.Module]:
-    """The innermost modules of a trunk that do not move; SpecError for a stage or a layer that it lacks."""
+    """The innermost modules of a trunk that are not trained; SpecError for a stage or a layer that it lacks."""
     check_trainable(trainable)
     kind, _, which = trainable.partition(":")
     if kind == "all":

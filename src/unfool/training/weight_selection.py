@@ -1,4 +1,4 @@
-"""What a stage ends with: its last weights, their running average, or the best of either on held-out images."""
+"""Which weights a stage ends with: the last ones, their running average, or the best of either on held-out images."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from unfool.training.stage import Stage
 
 
 class WeightSelection:
-    """Follows a stage step by step and epoch by epoch; with neither ``ema`` nor ``held_out`` it does nothing.
+    """Selects weights step by step and epoch by epoch; with neither ``ema`` nor ``held_out`` it does nothing.
 
     ``held_out`` is the table cut from the training images, None if no stage holds any out.
     """
@@ -29,12 +29,12 @@ class WeightSelection:
 
     def state(self) -> dict[str, Tensor]:
         """All that a checkpoint must keep, by name; the tensors themselves, to be written into on resumption."""
-        kept = {"average": self.average, "stopping": self.stopping}
+        parts = {"average": self.average, "stopping": self.stopping}
         return {
-            f"{part}/{name}": value
-            for part, keeper in kept.items()
-            if keeper is not None
-            for name, value in keeper.tensors.items()
+            f"{name}/{key}": value
+            for name, part in parts.items()
+            if part is not None
+            for key, value in part.tensors.items()
         }
 
     def after_step(self, step: int) -> None:
@@ -43,19 +43,18 @@ class WeightSelection:
             self.average.update(self.stage.network, step)
 
     def after_epoch(self, epoch: int) -> dict[str, float]:
-        """Judge what the stage would end with now, after ``epoch`` epochs; gives figures for the log, and counts."""
+        """Evaluate what the stage would end with now, after ``epoch`` epochs; gives figures for the log."""
         if self.stopping is None:
             return {}
         network = self.stage.network
         with holding(network, self.average.tensors) if self.average is not None else nullcontext():
-            figures, cost = self.stopping.look(epoch)
+            figures, cost = self.stopping.evaluate(epoch)
         self.stage.model_images += cost
         return figures
 
     def finish(self) -> None:
         """Give the network the weights that the stage ends with."""
-        keeper = self.stopping or self.average
-        if isinstance(keeper, EarlyStopping):
-            self.stage.network.load_state_dict(keeper.best)
-        elif keeper is not None:
-            self.stage.network.load_state_dict(keeper.tensors)
+        if self.stopping is not None:
+            self.stage.network.load_state_dict(self.stopping.best)
+        elif self.average is not None:
+            self.stage.network.load_state_dict(self.average.tensors)

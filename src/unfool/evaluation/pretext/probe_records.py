@@ -25,9 +25,9 @@ def probe_records(
     SpecError for a stage, seed or split that was not probed.
     """
     probe = result.of(stage, seed)
-    if split not in probe.judged:
-        raise unknown("split of the probe", split, probe.judged)
-    table, judged = result.tables[split], probe.judged[split]
+    if split not in probe.scores:
+        raise unknown("split of the probe", split, probe.scores)
+    table, scores = result.tables[split], probe.scores[split]
     return Records(
         attack=NO_ATTACK,
         threat=str(ThreatModel.parse(threat)),
@@ -35,8 +35,8 @@ def probe_records(
         split=table.split if split == "test" else split,
         seed=probe.seed,
         ids=table.ids.tolist(),
-        correct=judged.correct.tolist(),
-        losses=[round(value, 6) for value in judged.losses.tolist()],
+        correct=scores.correct.tolist(),
+        losses=[round(value, 6) for value in scores.losses.tolist()],
         distances=[0.0] * len(table),
         crafted_on=None,
         judged_on=None,
@@ -51,7 +51,7 @@ def probe_results(result: ProbeResult, name: str) -> StudyResult:
     rows = []
     for stage in result.stages:
         for seed in result.seeds:
-            for split in result.of(stage, seed).judged:
+            for split in result.of(stage, seed).scores:
                 records = probe_records(result, stage, seed, split=split)
                 rows.append(records.row(name, settings={"stage": stage, "probe": "linear"}))
         if stage in result.neighbours:

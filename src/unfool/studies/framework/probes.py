@@ -93,7 +93,7 @@ class Probed(SystemMeasurement):
         if self.held_out is None:
             return self.stages[-1]
         probes = {stage: [result.of(stage, seed) for seed in result.seeds] for stage in result.stages}
-        return max(probes, key=lambda stage: sum(each.judged["held_out"].accuracy for each in probes[stage]))
+        return max(probes, key=lambda stage: sum(each.scores["held_out"].accuracy for each in probes[stage]))
 
     def keep(self, result: ProbeResult, best: str, work: Workspace) -> None:
         """What else a study measures of probes while their weights are at hand; nothing here."""

@@ -21,11 +21,11 @@ _TINY = 1e-20
 
 
 class WeightPerturbation:
-    """Moves weights uphill for one learning step: w + v, where each layer has ‖v‖ = ``gamma`` · ‖w‖."""
+    """Moves weights uphill for one learning step, to w + v, where each layer has ‖v‖ = ``gamma`` · ‖w‖."""
 
     def __init__(self, gamma: float):
         self.gamma = gamma
-        self._kept: list[tuple[nn.Parameter, Tensor]] = []
+        self._saved: list[tuple[nn.Parameter, Tensor]] = []
 
     def climb(self, module: nn.Module, loss: Callable[[], Tensor]) -> None:
         """Move every weight of two or more dimensions that learns, in place, along its gradient of ``loss``."""
@@ -39,12 +39,12 @@ class WeightPerturbation:
                 # None where another stage's head takes no part in this one's loss.
                 if gradient is not None:
                     gradient = summed(gradient) / joint_rank_and_world_size()[1]
-                    self._kept.append((weight, weight.detach().clone()))
+                    self._saved.append((weight, weight.detach().clone()))
                     weight.add_(gradient * (self.gamma * weight.norm() / (gradient.norm() + _TINY)))
 
     @torch.no_grad()
     def undo(self) -> None:
         """Put the weights back, bit for bit."""
-        for weight, saved in self._kept:
+        for weight, saved in self._saved:
             weight.copy_(saved)
-        self._kept.clear()
+        self._saved.clear()

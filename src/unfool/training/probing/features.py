@@ -84,7 +84,7 @@ def cached(
         )
     classes = next(iter(tables.values())).classes.get(column)
     twin = search_copy(network, dtype=precision).to(device)
-    found: dict[str, Split] = {}
+    splits: dict[str, Split] = {}
     done = 0
     for name, table in tables.items():
         labels = table.labels(column)
@@ -97,8 +97,8 @@ def cached(
             _fill(twin, table, rows, features, sides)
             done += len(rows)
             progress("features", done, images)
-        found[name] = Split(table=table, features=features, labels=labels.to(device))
-    return found
+        splits[name] = Split(table=table, features=features, labels=labels.to(device))
+    return splits
 
 
 @torch.no_grad()

@@ -25,8 +25,8 @@ from unfool.training.probing.settings import ProbeSettings
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Judged:
-    """What a probe makes of a split: ``correct`` (N,) bool and cross-entropy ``losses`` (N,), both on the CPU."""
+class ProbeScores:
+    """How a probe classifies a split: ``correct`` (N,) bool and cross-entropy ``losses`` (N,), both on the CPU."""
 
     correct: Tensor
     losses: Tensor
@@ -50,7 +50,7 @@ class Judged:
 class Heads:
     """One linear head for each stage, trained together; ``train_curve`` and ``test_curve`` have a row an epoch.
 
-    A row holds an accuracy for each stage: in training over the epoch's batches, each judged before its step, in test
+    A row holds an accuracy for each stage: in training over the epoch's batches, each before its step, in test
     after the epoch. The head of a stage does not depend on which others are trained beside it.
     """
 
@@ -125,8 +125,8 @@ class Heads:
         return float((logits.gather(0, split.labels[None]) == logits.amax(0)).double().mean())
 
     @torch.no_grad()
-    def judge(self, split: Split, stage: str) -> Judged:
-        """What the head of a stage makes of every image of a split."""
+    def evaluate(self, split: Split, stage: str) -> ProbeScores:
+        """How the head of a stage classifies every image of a split."""
         logits = self._logits(split, stage).T
         losses = F.cross_entropy(logits, split.labels, reduction="none")
-        return Judged(correct=(logits.argmax(1) == split.labels).cpu(), losses=losses.cpu())
+        return ProbeScores(correct=(logits.argmax(1) == split.labels).cpu(), losses=losses.cpu())

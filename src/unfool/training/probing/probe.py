@@ -6,6 +6,7 @@ import copy
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -13,13 +14,17 @@ from torch import Tensor, nn
 from unfool.core.errors import SpecError
 from unfool.core.progress import Progress, silent
 from unfool.core.spec import unknown
+from unfool.data.as_table import TableLike, as_table
 from unfool.data.table import Table
 from unfool.models.heads import Head, build_head
 from unfool.models.network import Network
 from unfool.training.probing.features import Split, cached, pooled, probed_side, probed_stages
-from unfool.training.probing.heads import Heads, Judged
+from unfool.training.probing.heads import Heads, ProbeScores
 from unfool.training.probing.neighbours import nearest_classes
 from unfool.training.probing.settings import ProbeSettings
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 
 class StageClassifier(nn.Module):
@@ -38,10 +43,15 @@ class StageClassifier(nn.Module):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class StageProbe:
-    """The linear probe of one stage and seed: accuracies by epoch, and what it makes of each split in the end.
+    """The linear probe of one stage and seed.
 
-    ``train_curve`` is the accuracy on an epoch's batches, each judged before its step, ``test_curve`` that after the
-    epoch; ``judged`` are the splits by name, "train" and "test", and "held_out" if there was one.
+    Args:
+        stage: The probed stage of the trunk.
+        seed: The seed of the head's initial weights and of the order of images.
+        head: The trained head, which reads features as they are.
+        train_curve: Accuracy by epoch on the epoch's batches, each before its step.
+        test_curve: Accuracy by epoch on the test images, after the epoch.
+        scores: How the trained head classifies each split: "train", "test", and "held_out" if there is one.
     """
 
     stage: str
@@ -49,24 +59,35 @@ class StageProbe:
     head: Head
     train_curve: list[float]
     test_curve: list[float]
-    judged: dict[str, Judged]
+    scores: dict[str, ProbeScores]
+
+    def __repr__(self) -> str:
+        return f"StageProbe({self.stage}, seed {self.seed}: {self.test.accuracy:.1%} of {self.test.count} test images)"
 
     @property
-    def train(self) -> Judged:
-        """The training images, all judged after the last epoch."""
-        return self.judged["train"]
+    def train(self) -> ProbeScores:
+        """The training images, all classified after the last epoch."""
+        return self.scores["train"]
 
     @property
-    def test(self) -> Judged:
+    def test(self) -> ProbeScores:
         """The test images."""
-        return self.judged["test"]
+        return self.scores["test"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ProbeResult:
-    """What the probes found, and what they cost all together: CPU seconds, and images that went through the trunk.
+    """Trained probes of several stages and seeds; `probe` shows one.
 
-    ``neighbours`` holds by stage whether the nearest-neighbour probe is right on each test image, (N,) bool.
+    Args:
+        stages: The probed stages.
+        settings: How the probes were trained.
+        column: The column of the labels.
+        tables: The images by split: "train", "test", and "held_out" if there is one.
+        probes: The probes by stage and seed.
+        neighbours: By stage, whether the nearest-neighbour probe classifies each test image correctly, (N,) bool.
+        cpu_seconds: CPU time of all probes together.
+        model_images: Images that went through the trunk.
     """
 
     stages: tuple[str, ...]
@@ -79,13 +100,16 @@ class ProbeResult:
     model_images: int
     _network: Network = field(repr=False)
 
+    def __repr__(self) -> str:
+        return f"ProbeResult({len(self.tables['test'])} test images; {', '.join(map(repr, self.probes.values()))})"
+
     @property
     def seeds(self) -> tuple[int, ...]:
         """The seeds of the probes."""
         return self.settings.seeds
 
     def of(self, stage: str, seed: int | None = None) -> StageProbe:
-        """The probe of a stage (and of a seed, default: the first); SpecError for one that was not made."""
+        """The probe of a stage and of a seed (default: the first); SpecError for one that was not trained."""
         if stage not in self.stages:
             raise unknown("probed stage", stage, self.stages)
         seed = self.seeds[0] if seed is None else seed
@@ -95,37 +119,76 @@ class ProbeResult:
 
     def classifier(self, stage: str, seed: int | None = None) -> StageClassifier:
         """Trunk and probe as one classifier, frozen and in eval mode, to be attacked like any other; raises as `of`."""
-        made = StageClassifier(self._network, stage, copy.deepcopy(self.of(stage, seed).head))
-        return made.eval().requires_grad_(False)
+        classifier = StageClassifier(self._network, stage, copy.deepcopy(self.of(stage, seed).head))
+        return classifier.eval().requires_grad_(False)
+
+    def to_frame(self) -> DataFrame:
+        """The linear probes as a pandas table: a row for each stage, seed and split."""
+        from pandas import DataFrame
+
+        rows = [
+            {"stage": item.stage, "seed": item.seed, "split": split}
+            | {"accuracy": scores.accuracy, "loss": scores.loss, "n": scores.count}
+            for item in self.probes.values()
+            for split, scores in item.scores.items()
+        ]
+        return DataFrame(rows)
 
 
 def probe(
     network: Network,
-    train: Table,
-    test: Table,
+    train: TableLike,
+    test: TableLike,
     *,
-    held_out: Table | None = None,
+    held_out: TableLike | None = None,
     stages: Sequence[str] | None = None,
     settings: ProbeSettings | None = None,
     column: str | None = None,
     device: str = "cpu",
     progress: Progress = silent,
 ) -> ProbeResult:
-    """Train linear heads on stages of a frozen trunk, and judge them on ``test`` (and ``held_out``, to choose by).
+    """Train linear heads on stages of a frozen trunk.
 
-    Each stage is averaged to its published side (`Trunk.probe_sizes`; globally where there is none). All images go
-    through the trunk once, whatever the number of stages and seeds; ``stages`` defaults to the published ones, else to
-    all. ``column`` names the labels (default: the primary one). The network is left as it is. Raises SpecError for
-    anything but a Network, for unknown stages and for features beyond ``settings.memory``, DataError for tables that
-    do not fit together, NonFiniteError for features or heads that are not finite.
+    All images go through the trunk once, whatever the number of stages and seeds. Features of a stage are averaged to
+    its published side (`Trunk.probe_sizes`), or over the whole image where there is none. The network stays as it is.
+
+    Args:
+        network: The network whose trunk is probed.
+        train: The images that the heads learn from; a `Table`, or what `as_table` makes one of.
+        test: The images that the heads are evaluated on.
+        held_out: Further images to evaluate on, from which a stage may be chosen.
+        stages: The stages to probe. Default: the published ones, else all.
+        settings: How the heads are trained. Default: ``ProbeSettings()``.
+        column: The column of the labels. Default: the first one of ``train``.
+        device: A device of torch, such as "cpu" or "cuda".
+        progress: Called as features are computed and heads are trained.
+
+    Returns:
+        The trained heads and how they classify each split.
+
+    Raises:
+        SpecError: Not a `Network`, an unknown stage, or features beyond ``settings.memory``.
+        DataError: Tables that are empty or have different classes.
+        NonFiniteError: Features or heads that are not finite.
+
+    Example:
+        >>> network = Network.build(TrunkSpec(name="convnet", widths=(4, 8, 8)), {})
+        >>> images, labels = torch.rand(32, 3, 16, 16), [0, 1] * 16
+        >>> settings = ProbeSettings(epochs=2, batch_size=8)
+        >>> result = probe(network, (images, labels), (images[:8], labels[:8]), stages=["block2"], settings=settings)
+        >>> result.of("block2").test.count
+        8
+        >>> result.classifier("block2")(images).shape
+        torch.Size([32, 2])
     """
     started = time.process_time()
     if not isinstance(network, Network):
         raise SpecError(f"a {type(network).__name__} has no named stages to probe; give a network of unfool's own")
     settings = settings or ProbeSettings()
     chosen = probed_stages(network.trunk, stages)
-    tables = {"train": train, "test": test} | ({"held_out": held_out} if held_out is not None else {})
-    column = column or train.label_column or ""
+    data = {"train": train, "test": test} | ({"held_out": held_out} if held_out is not None else {})
+    tables = {name: as_table(item, split=name) for name, item in data.items()}
+    column = column or tables["train"].label_column or ""
     splits = cached(
         network,
         tables,
@@ -136,9 +199,9 @@ def probe(
         device=device,
         progress=progress,
     )
-    classes = len(train.classes[column])
+    classes = len(tables["train"].classes[column])
     neighbours = {stage: _by_neighbours(splits, stage, settings.neighbours, classes) for stage in chosen}
-    moved = {stage: _standardised(splits, stage) for stage in chosen} if settings.standardise else {}
+    scales = {stage: _standardised(splits, stage) for stage in chosen} if settings.standardise else {}
     probes: dict[tuple[str, int], StageProbe] = {}
     for seed in settings.seeds:
         heads = Heads(chosen, splits["train"], classes, settings, seed)
@@ -147,10 +210,10 @@ def probe(
             probes[stage, seed] = StageProbe(
                 stage=stage,
                 seed=seed,
-                head=_folded(heads.weights[place], heads.biases[place], moved.get(stage)),
+                head=_folded(heads.weights[place], heads.biases[place], scales.get(stage)),
                 train_curve=[row[place] for row in heads.train_curve],
                 test_curve=[row[place] for row in heads.test_curve],
-                judged={name: heads.judge(split, stage) for name, split in splits.items()},
+                scores={name: heads.evaluate(split, stage) for name, split in splits.items()},
             )
     mean, std = (buffer.flatten().tolist() for buffer in (network.mean, network.std))
     return ProbeResult(
@@ -167,29 +230,29 @@ def probe(
 
 
 def _by_neighbours(splits: dict[str, Split], stage: str, neighbours: int, classes: int) -> Tensor:
-    """Whether the neighbours are right on each test image, (N,) bool."""
+    """Whether the nearest-neighbour probe classifies each test image correctly, (N,) bool."""
     if not neighbours:
         return torch.empty(0, dtype=torch.bool)
     train, test = splits["train"], splits["test"]
-    found = nearest_classes(train.features[stage], train.labels, test.features[stage], neighbours, classes)
-    return (found == test.labels).cpu()
+    predicted = nearest_classes(train.features[stage], train.labels, test.features[stage], neighbours, classes)
+    return (predicted == test.labels).cpu()
 
 
 def _standardised(splits: dict[str, Split], stage: str) -> tuple[Tensor, Tensor]:
     """Bring a stage's features to mean 0 and deviation 1 over the training images, in place; both, as they were."""
     features = splits["train"].features[stage]
     mean, deviation = features.mean(0), features.std(0, correction=0)
-    # A feature that never changes, but for rounding, tells nothing, and stays near 0.
+    # A feature that never changes, but for rounding, holds no information, and stays near 0.
     deviation = torch.where(deviation > 1e-5 * mean.abs(), deviation, 1)
     for split in splits.values():
         split.features[stage].sub_(mean).div_(deviation)
     return mean, deviation
 
 
-def _folded(weight: Tensor, bias: Tensor, moved: tuple[Tensor, Tensor] | None) -> Head:
+def _folded(weight: Tensor, bias: Tensor, scale: tuple[Tensor, Tensor] | None) -> Head:
     """A head that reads features as they are, and gives the logits of one that was trained on standardised ones."""
-    if moved is not None:
-        mean, deviation = moved
+    if scale is not None:
+        mean, deviation = scale
         weight = weight / deviation
         bias = bias - weight @ mean
     head = build_head({"kind": "linear", "inputs": weight.shape[1], "outputs": weight.shape[0]}).to(weight.device)
