@@ -228,7 +228,7 @@ def test_nothing_depends_on_batch_mates(digits, monkeypatch):
     assert done == [("binarization test of pgd-10", count, 16) for count in (7, 14, 16)]
     assert 0 < whole.success < 1
     assert split.success == whole.success
-    assert split.cost["model_images"] == whole.cost["model_images"]
+    assert split.cost.model_images == whole.cost.model_images
 
 
 def test_the_model_is_given_back_as_it_was():

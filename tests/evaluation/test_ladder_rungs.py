@@ -104,7 +104,7 @@ def test_a_targeted_and_a_black_box_rung_are_one_class_each(network, table):
     assert not np.array(result.records["h"].correct)[~replayed].any()
     assert (~np.array(result.records["h"].correct)).sum() > (~replayed).sum()
     section = result.section()
-    assert section["rungs"][-1]["title"] == "worst of (b) to (i) on each image"
+    assert section.rungs[-1].title == "worst of (b) to (i) on each image"
     assert result.worst.correct == np.array([result.records[key].correct for key in "bchi"]).all(0).tolist()
 
 

@@ -15,9 +15,9 @@ from unfool.core.errors import DataError, NonFiniteError, SpecError
 from unfool.core.streams import Streams
 from unfool.core.threat import ThreatModel
 from unfool.evaluation import craft, judge, wilson
-from unfool.evaluation.reliability.flags import ATTACK_CHECKS, MODEL_CHECKS
 from unfool.evaluation.reliability.model_checks import Subject
 from unfool.evaluation.reliability.report import reliability
+from unfool.evaluation.results.reliability import ATTACK_CHECKS, MODEL_CHECKS
 from unfool.models.foreign import adapt
 
 THREAT = "linf:0.15"

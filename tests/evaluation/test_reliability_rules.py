@@ -19,8 +19,9 @@ from unfool.data.pixels import DecodedPixels
 from unfool.data.table import Table
 from unfool.evaluation import craft, judge
 from unfool.evaluation.reliability.attack_checks import huge
-from unfool.evaluation.reliability.flags import ATTACK_CHECKS, CHANCE, SHARE, Flag, more_than_chance, too_many
+from unfool.evaluation.reliability.flags import CHANCE, SHARE, more_than_chance, too_many
 from unfool.evaluation.reliability.report import reliability
+from unfool.evaluation.results.reliability import ATTACK_CHECKS, Flag
 
 THREAT = "linf:0.15"
 

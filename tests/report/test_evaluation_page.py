@@ -93,3 +93,11 @@ def test_malformed_results_are_one_line(changes):
         shown(**changes)
     assert "of the results" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_results_come_back_as_they_were():
+    typed = result(RESULTS)
+    assert result(typed.to_json()) == typed
+    assert [each.name for each in typed.classes["worst-case"]] == ["cat"]
+    assert typed.corruptions.under[1].severity == 3
+    assert typed.doubts == RESULTS["doubts"]

@@ -3,6 +3,7 @@
 import base64
 import copy
 import io
+import json
 import re
 
 import numpy as np
@@ -108,7 +109,7 @@ def test_every_figure_and_picture_is_shown():
 
 def test_the_path_falls_as_the_loss_does():
     (section,) = ladders(result({"ladder": LADDER}))
-    points = [tuple(map(float, pair.split(","))) for pair in section.triples[0].points.split()]
+    points = [tuple(map(float, pair.split(","))) for pair in section.examples[0].points.split()]
     assert len(points) == 3
     across, down = zip(*points, strict=True)
     assert across == tuple(sorted(across))
@@ -172,3 +173,9 @@ def test_malformed_ladders_are_one_line(where, value):
 def test_what_is_no_ladder_is_refused(given):
     with pytest.raises(DataError, match="no object"):
         ladders(result({"ladder": given}))
+
+
+def test_a_section_comes_back_as_it_was():
+    (section,) = result({"ladder": LADDER}).ladders
+    assert type(section).from_json(json.loads(json.dumps(section.to_json()))) == section
+    assert result({"ladder": LADDER}).to_json()["ladder"]["rungs"][0]["accuracy"] == LADDER["rungs"][0]["accuracy"]

@@ -56,23 +56,23 @@ def print_ladder(result: LadderResult) -> None:
         table.add_column(title, justify="left" if title == "protocol" else "right", no_wrap=True)
     for name, records in zip(("network", "defense"), result.clean, strict=True):
         table.add_row(f"clean, {name}", "clean", *_figures(records), "", *_cost(records))
-    for rung in section["rungs"]:
-        worst = rung["rung"] == "worst"
-        letter = "" if worst else f"({rung['rung']}) "
-        records = result.worst if worst else result.records[rung["rung"]]
+    for rung in section.rungs:
+        worst = rung.key == "worst"
+        letter = "" if worst else f"({rung.key}) "
+        records = result.worst if worst else result.records[rung.key]
         table.add_row(
-            escape(f"{letter}{rung['title']}\n  {rung['attack']} at {section['threat']}"),
-            "[yellow]TRANSFER[/yellow]" if rung["protocol"] == "transfer" else rung["protocol"],
+            escape(f"{letter}{rung.title}\n  {rung.attack} at {section.threat}"),
+            "[yellow]TRANSFER[/yellow]" if rung.protocol == "transfer" else rung.protocol,
             *_figures(records),
-            f"{100 * rung['common']['accuracy']:.1f}",
+            f"{100 * rung.common.accuracy:.1f}",
             *_cost(records),
         )
     console.print(table)
-    colour = {"helps": "green", "fails": "red", "undecided": "yellow"}[section["verdict"]]
-    console.print(f"[bold {colour}]{section['verdict'].upper()}[/bold {colour}]")
-    for text in [*section["sentences"], *section["notes"]]:
+    colour = {"helps": "green", "fails": "red", "undecided": "yellow"}[section.verdict]
+    console.print(f"[bold {colour}]{section.verdict.upper()}[/bold {colour}]")
+    for text in [*section.sentences, *section.notes]:
         console.print(escape(text))
-    for letter, reason in section["absent"].items():
+    for letter, reason in section.absent.items():
         console.print(f"[dim]({letter}) was not run: {escape(reason)}.[/dim]")
     for doubt in result.doubts:
         console.print(f"  [red]![/red] {escape(doubt)}")

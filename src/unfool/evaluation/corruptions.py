@@ -23,6 +23,7 @@ from unfool.evaluation.crafting.batches import BATCH_SIZE, device_of, spans
 from unfool.evaluation.intervals import wilson
 from unfool.evaluation.judge import checked_logits
 from unfool.evaluation.records import NO_ATTACK, Records
+from unfool.evaluation.results.details import CorruptionAccuracy, CorruptionSummary
 from unfool.models.modes import frozen_eval
 
 THREAT = ThreatModel.parse("linf:8/255")
@@ -134,3 +135,17 @@ def mean_corruption_accuracy(records: Sequence[Records]) -> tuple[float, float, 
     means = [scores[generator.integers(0, count, count)].mean() for _ in range(RESAMPLES)]
     low, high = np.quantile(means, [0.025, 0.975])
     return mean, float(low), float(high)
+
+
+def corruption_summary(records: Sequence[Records]) -> CorruptionSummary:
+    """Mean corruption accuracy with its interval, and the accuracy under each corruption and severity."""
+    accuracy, low, high = mean_corruption_accuracy(records)
+    under = [
+        CorruptionAccuracy(
+            corruption=each.settings["corruption"],
+            severity=each.settings["severity"],
+            accuracy=round(each.accuracy, 6),
+        )
+        for each in records
+    ]
+    return CorruptionSummary(accuracy=accuracy, low=low, high=high, n=records[0].count, under=under)

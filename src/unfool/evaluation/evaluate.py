@@ -26,11 +26,13 @@ from unfool.evaluation.curves import CurvePoints, curve
 from unfool.evaluation.evaluation import Evaluation
 from unfool.evaluation.judge import judge
 from unfool.evaluation.records import Records
-from unfool.evaluation.reliability.binarization_test import BinarizationResult, binarization_test
-from unfool.evaluation.reliability.report import Reliability, reliability
+from unfool.evaluation.reliability.binarization_test import binarization_test
+from unfool.evaluation.reliability.report import reliability
+from unfool.evaluation.results.details import ClassAccuracy
+from unfool.evaluation.results.reliability import BinarizationResult, Reliability
 from unfool.evaluation.results.rows import Row
 from unfool.evaluation.settings import EvaluationSettings, check_evaluation
-from unfool.evaluation.statistics.comparison import ClassAccuracy, by_class, worst_case
+from unfool.evaluation.statistics.comparison import by_class, worst_case
 from unfool.evaluation.statistics.sequential import LOOK, AccuracyClaim, SequentialResult, evaluate_claim
 
 

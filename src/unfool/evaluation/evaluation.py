@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from unfool.evaluation.corruptions import mean_corruption_accuracy
+from unfool.evaluation.corruptions import corruption_summary
 from unfool.evaluation.records import Records
-from unfool.evaluation.reliability.binarization_test import BinarizationResult
-from unfool.evaluation.reliability.flags import NOT_CHECKED, too_many
-from unfool.evaluation.reliability.report import Reliability
+from unfool.evaluation.reliability.flags import too_many
 from unfool.evaluation.results.claims import ClaimResult
+from unfool.evaluation.results.details import ClassAccuracy
+from unfool.evaluation.results.reliability import NOT_CHECKED, BinarizationResult, Reliability
 from unfool.evaluation.results.rows import Row
 from unfool.evaluation.results.study_result import StudyResult
-from unfool.evaluation.statistics.comparison import ClassAccuracy
 from unfool.evaluation.statistics.sequential import SequentialResult
 
 
@@ -68,19 +66,15 @@ class Evaluation:
 
     def result(self) -> StudyResult:
         """Everything as the results that `unfool report` shows as a page."""
-        details: dict[str, Any] = {}
-        if self.classes:
-            details["classes"] = {
-                attack: [accuracy.to_json() for accuracy in accuracies] for attack, accuracies in self.classes.items()
-            }
-        if self.corrupted:
-            details["corruptions"] = _corruptions(self.corrupted)
-        if self.binarization_tests:
-            details["strength"] = {attack: test.to_json() for attack, test in self.binarization_tests.items()}
-        if self.reliability is not None:
-            details["reliability"] = self.reliability.to_json()
         return StudyResult(
-            system=self.name, rows=self.rows, claims=self._claims(), details={**details, "doubts": self.doubts}
+            system=self.name,
+            rows=self.rows,
+            claims=self._claims(),
+            classes=self.classes,
+            corruptions=corruption_summary(self.corrupted) if self.corrupted else None,
+            binarization_tests=self.binarization_tests,
+            reliability=self.reliability,
+            doubts=self.doubts,
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -93,10 +87,3 @@ class Evaluation:
         attack = f"{self.claim.records.attack} at {self.claim.records.threat}"
         text = f"Robust accuracy of {self.name} under {attack} is {self.claim.claim}"
         return [ClaimResult(text=text, verdict=self.claim.verdict, evidence=self.claim.words())]
-
-
-def _corruptions(records: Sequence[Records]) -> dict[str, Any]:
-    """Mean corruption accuracy with its interval, and the accuracy under each corruption and severity."""
-    accuracy, low, high = (round(value, 6) for value in mean_corruption_accuracy(records))
-    under = [{**one.settings, "accuracy": round(one.accuracy, 6)} for one in records]
-    return {"accuracy": accuracy, "low": low, "high": high, "n": records[0].count, "under": under}

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from unfool.core.errors import DataError
+from unfool.evaluation.results.details import ClassAccuracy, CorruptionSummary
 from unfool.evaluation.results.study_result import StudyResult
-
-_HOW = "give the JSON file that unfool evaluate wrote"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,71 +27,35 @@ class Trust:
 
 
 def trust(result: StudyResult) -> Trust | None:
-    """Whether an evaluation says that it is to be believed; None if nobody looked. DataError for what is malformed."""
-    study = result.details
-    doubts = study.get("doubts", [])
-    if not isinstance(doubts, list) or not all(isinstance(text, str) for text in doubts):
-        raise DataError(f"doubts of the results are no list of texts; {_HOW}")
-    checks = [_text(one, "strength") for one in _mapping(study, "strength").values()]
-    report = _mapping(study, "reliability")
-    if report:
-        checked, images = report.get("checked"), report.get("images")
-        if not isinstance(checked, list) or not isinstance(images, int):
-            raise DataError(f"reliability of the results does not say what was checked; {_HOW}")
-        checks.append(f"{len(checked)} checks on {images} images: {', '.join(map(str, checked))}.")
+    """Whether an evaluation can be believed; None if nothing was checked."""
+    doubts = list(result.doubts or [])
+    checks = [test.text for test in result.binarization_tests.values()]
+    if result.reliability is not None:
+        checked = result.reliability.checked
+        checks.append(f"{len(checked)} checks on {result.reliability.images} images: {', '.join(checked)}.")
     return Trust(doubts=doubts, checks=checks) if doubts or checks else None
 
 
 def grids(result: StudyResult) -> list[Grid]:
-    """The accuracies under corruptions and by class, as far as they are there; DataError for what is malformed."""
-    study = result.details
-    return [*_corruptions(_mapping(study, "corruptions")), *_classes(_mapping(study, "classes"))]
+    """The accuracies under corruptions and by class, as far as there are any."""
+    corruptions = [_corruptions(result.corruptions)] if result.corruptions is not None else []
+    return [*corruptions, *([_classes(result.classes)] if result.classes else [])]
 
 
-def _corruptions(found: Mapping[str, Any]) -> list[Grid]:
-    if not found:
-        return []
-    under = found.get("under")
-    if not isinstance(under, list) or not all(isinstance(one, Mapping) for one in under):
-        raise DataError(f"corruptions of the results list nothing; {_HOW}")
-    shares = {(str(one.get("corruption")), str(one.get("severity"))): _share(one, "corruptions") for one in under}
+def _corruptions(summary: CorruptionSummary) -> Grid:
+    shares = {(each.corruption, str(each.severity)): each.accuracy for each in summary.under}
     severities = list(dict.fromkeys(severity for _, severity in shares))
     rows = {name: [shares.get((name, severity)) for severity in severities] for name, _ in shares}
-    mean, low, high = (f"{100 * _share(found, 'corruptions', key):.1f}" for key in ("accuracy", "low", "high"))
+    mean, low, high = (f"{100 * share:.1f}" for share in (summary.accuracy, summary.low, summary.high))
     caption = f"Accuracy in % under common corruptions, by severity. Mean corruption accuracy {mean} % [{low}, {high}]"
-    return [Grid(caption=f"{caption} on {found.get('n')} images.", columns=severities, rows=rows)]
+    return Grid(caption=f"{caption} on {summary.n} images.", columns=severities, rows=rows)
 
 
-def _classes(found: Mapping[str, Any]) -> list[Grid]:
-    if not found:
-        return []
+def _classes(classes: Mapping[str, Sequence[ClassAccuracy]]) -> Grid:
     shares: dict[str, dict[str, float]] = {}
-    for attack, classes in found.items():
-        if not isinstance(classes, list) or not all(isinstance(one, Mapping) for one in classes):
-            raise DataError(f"classes of the results are no lists; {_HOW}")
-        for one in classes:
-            shares.setdefault(str(one.get("name")), {})[attack] = _share(one, "classes")
-    columns = list(found)
+    for attack, accuracies in classes.items():
+        for each in accuracies:
+            shares.setdefault(each.name, {})[attack] = each.accuracy
+    columns = list(classes)
     rows = {name: [own.get(attack) for attack in columns] for name, own in shares.items()}
-    return [Grid(caption="Accuracy in % by class.", columns=columns, rows=rows)]
-
-
-def _mapping(study: Mapping[str, Any], key: str) -> Mapping[str, Any]:
-    found = study.get(key) or {}
-    if not isinstance(found, Mapping):
-        raise DataError(f"{key} of the results is a {type(found).__name__}; {_HOW}")
-    return found
-
-
-def _text(one: Any, what: str) -> str:
-    text = one.get("text") if isinstance(one, Mapping) else None
-    if not isinstance(text, str):
-        raise DataError(f"{what} of the results says nothing; {_HOW}")
-    return text
-
-
-def _share(one: Mapping[str, Any], what: str, key: str = "accuracy") -> float:
-    share = one.get(key)
-    if isinstance(share, bool) or not isinstance(share, (int, float)) or not 0 <= share <= 1:
-        raise DataError(f"{key} in {what} of the results is {share!r}; it must be a share in [0,1]")
-    return float(share)
+    return Grid(caption="Accuracy in % by class.", columns=columns, rows=rows)

@@ -23,7 +23,7 @@ from unfool.report.curves import Curve
 from unfool.report.evaluation import grids, trust
 from unfool.report.figures import curve_picture, model_colours, step_picture
 from unfool.report.gallery import GalleryItem, image_uri, magnified_difference
-from unfool.report.ladder import ladders
+from unfool.report.ladder import ladders, letter, successes
 from unfool.report.strips import Strip, strip_groups
 from unfool.report.tables import Table, TableRow, attack_title, caption, interval, percent, study_tables
 
@@ -68,6 +68,7 @@ def render(page: Page) -> str:
     environment.filters.update(
         percent=percent, interval=interval, caption=caption, amount=_amount, count=_count, attack_title=attack_title
     )
+    environment.filters.update(letter=letter, successes=successes)
     return environment.get_template("page.html").render(
         page=page,
         style=Markup(style),  # the package's own file; its hash is what the page's policy admits

@@ -2,55 +2,22 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import nn
 
 from unfool.data.table import Table
-from unfool.evaluation.adaptive.purification import ClassProbability, png, purification, top_classes
+from unfool.evaluation.adaptive.purification import png, purification, top_classes
 from unfool.evaluation.adaptive.rung_result import RungResult
 from unfool.evaluation.adaptive.static_attack import ReplayedExamples, StaticAttack
 from unfool.evaluation.crafting.adversarial_set import AdversarialSet
+from unfool.evaluation.results.ladder import Picture, PicturedExample
 
 SHOWN = 3
 """Images of each kind."""
 CLASSES = 3
 """Classes whose probabilities are shown, the likeliest first."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Picture:
-    """An image as a PNG file, its ``kind`` (clean, attacked or purified), and the likeliest classes."""
-
-    kind: str
-    png: bytes
-    classes: list[ClassProbability]
-
-    def to_json(self) -> dict[str, Any]:
-        """The same as JSON takes it, the file in base64."""
-        text = base64.b64encode(self.png).decode("ascii")
-        return {"kind": self.kind, "png": text, "classes": [each.to_json() for each in self.classes]}
-
-
-@dataclass(frozen=True, kw_only=True)
-class PicturedExample:
-    """One image of a rung: clean and attacked, as the network inside sees it, and purified, as the defense sees the
-    attacked one. ``path`` is the pretext loss along the reversal, empty where the defense does not keep it."""
-
-    rung: str
-    attack: str
-    id: int
-    label: str
-    path: list[float]
-    pictures: list[Picture]
-
-    def to_json(self) -> dict[str, Any]:
-        """The same as JSON takes it."""
-        return {**vars(self), "pictures": [picture.to_json() for picture in self.pictures]}
 
 
 def picture_examples(

@@ -7,7 +7,6 @@ import html
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from unfool.evaluation.adaptive.examples import PicturedExample
 from unfool.evaluation.adaptive.rung import all_rungs
 from unfool.evaluation.adaptive.rung_result import (
     RungResult,
@@ -24,6 +23,7 @@ from unfool.evaluation.intervals import paired_bootstrap
 from unfool.evaluation.records import Records
 from unfool.evaluation.reliability.flags import too_many
 from unfool.evaluation.results.claims import ClaimResult
+from unfool.evaluation.results.ladder import LadderDifference, LadderSection, PicturedExample
 from unfool.evaluation.results.rows import Row
 from unfool.evaluation.results.study_result import StudyResult
 from unfool.evaluation.statistics.comparison import WORST_CASE, Comparison
@@ -189,8 +189,8 @@ class LadderResult:
         times = f", and took {defended / bare:.0f} times the CPU time" if bare > 0 else ""
         return f"One prediction sends {count} images through a network, {count} times as many{times}."
 
-    def section(self) -> dict[str, Any]:
-        """What a page shows of the ladder beside the rows, as JSON takes it: verdict, rungs, costs, missing rungs."""
+    def section(self) -> LadderSection:
+        """What a page shows of the ladder beside the rows: verdict, rungs, costs, missing rungs."""
         common = self.common
         rungs = [
             section_line(key, result.rung.title, result.protocol, result.records, common[key])
@@ -198,24 +198,26 @@ class LadderResult:
         ]
         last = max({rung.key for rung in all_rungs()} | set(self.rungs))
         title = f"worst of (b) to ({last}) on each image"
-        worst = section_line(WORST, title, self.worst_protocol, self.worst, self.worst) | {"fooled_by": {}}
+        worst = section_line(WORST, title, self.worst_protocol, self.worst, self.worst)
+        return LadderSection(
+            model=self.model,
+            defense=self.defense,
+            threat=self.worst.threat,
+            verdict=self.verdict,
+            sentences=self.sentences(),
+            difference=self._difference(),
+            images_per_prediction=self.images_per_prediction,
+            rungs=[*rungs, dataclasses.replace(worst, fooled_by={})],
+            absent=dict(self.absent),
+            notes=list(self.notes),
+            examples=self.examples,
+        )
+
+    def _difference(self) -> LadderDifference | None:
+        if self.comparison is None:
+            return None
         figures = ("difference", "low", "high", "p_value")
-        comparison = self.comparison
-        return {
-            "model": self.model,
-            "defense": self.defense,
-            "threat": self.worst.threat,
-            "verdict": self.verdict,
-            "sentences": self.sentences(),
-            "difference": None
-            if comparison is None
-            else {name: round(getattr(comparison, name), 6) for name in figures},
-            "images_per_prediction": self.images_per_prediction,
-            "rungs": [*rungs, worst],
-            "absent": dict(self.absent),
-            "notes": list(self.notes),
-            "examples": [example.to_json() for example in self.examples],
-        }
+        return LadderDifference(**{name: round(getattr(self.comparison, name), 6) for name in figures})
 
     def result(self) -> StudyResult:
         """Everything as the results that `unfool report` shows as a page."""
@@ -230,7 +232,7 @@ class LadderResult:
             rows=self.rows(),
             claims=[claim],
             ladders=[self.section()],
-            details={"doubts": self.doubts},
+            doubts=self.doubts,
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -242,7 +244,7 @@ class LadderResult:
         import pandas
 
         columns = ["rung", "title", "attack", "protocol", "accuracy", "low", "high", "n", "cpu_seconds", "model_images"]
-        return pandas.DataFrame(self.section()["rungs"], columns=columns)
+        return pandas.DataFrame([rung.to_json() for rung in self.section().rungs], columns=columns)
 
     def _repr_html_(self) -> str:
         verdict = f"<p><b>{self.verdict}</b>: {html.escape(self.sentences()[1])}</p>"

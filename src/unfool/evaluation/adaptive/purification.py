@@ -8,7 +8,6 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from PIL import Image
@@ -18,6 +17,7 @@ from unfool.core.batch import check_images
 from unfool.defenses import as_defense
 from unfool.defenses.gate import gate_losses
 from unfool.evaluation.crafting.batches import device_of
+from unfool.evaluation.results.ladder import ClassProbability
 from unfool.models.modes import frozen_eval
 
 ABSTAINS = "abstains"
@@ -42,18 +42,6 @@ class Purification:
     after: Tensor
     losses: tuple[Tensor, ...] | None
     path: Tensor | None
-
-
-@dataclass(frozen=True, kw_only=True)
-class ClassProbability:
-    """A class by name, and its probability."""
-
-    name: str
-    probability: float
-
-    def to_json(self) -> dict[str, Any]:
-        """The same as JSON takes it."""
-        return dict(vars(self))
 
 
 def purification(defense: nn.Module, images: Tensor) -> Purification:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from unfool.core.errors import DataError
 from unfool.evaluation.adaptive.rung import Rung
 from unfool.evaluation.crafting.adversarial_set import AdversarialSet
 from unfool.evaluation.records import TRANSFER, Records
+from unfool.evaluation.results.ladder import LadderRung
 from unfool.evaluation.results.rows import Share
 from unfool.evaluation.statistics.comparison import PER_IMAGE
 
@@ -68,17 +68,17 @@ def points(difference: float, low: float, high: float) -> str:
     return f"{100 * difference:+.1f} points [{100 * low:+.1f}, {100 * high:+.1f}]"
 
 
-def section_line(key: str, title: str, protocol: str, records: Records, common: Records) -> dict[str, Any]:
+def section_line(key: str, title: str, protocol: str, records: Records, common: Records) -> LadderRung:
     """A rung as a page shows it; ``common`` are its records on the images of all rungs."""
-    return {
-        "rung": key,
-        "title": title,
-        "attack": records.attack,
-        "protocol": protocol,
-        **share(records).to_json(),
-        "common": share(common).to_json(),
-        "cpu_seconds": round(records.cpu_seconds, 2),
-        "model_images": records.model_images,
-        "fooled_by": dict(records.fooled_by),
-        "flat": records.zero_gradient,
-    }
+    return LadderRung(
+        key=key,
+        title=title,
+        attack=records.attack,
+        protocol=protocol,
+        own=share(records),
+        common=share(common),
+        cpu_seconds=round(records.cpu_seconds, 2),
+        model_images=records.model_images,
+        fooled_by=dict(records.fooled_by),
+        zero_gradient=records.zero_gradient,
+    )

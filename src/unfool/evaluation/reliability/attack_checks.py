@@ -25,8 +25,9 @@ from unfool.core.streams import Streams
 from unfool.core.threat import ThreatModel
 from unfool.evaluation.records import TRANSFER
 from unfool.evaluation.reliability.evidence import BLACK_BOX, GRADIENT, NOISE, Evidence
-from unfool.evaluation.reliability.flags import Flag, marked, more_than_chance, too_many
+from unfool.evaluation.reliability.flags import marked, more_than_chance, too_many
 from unfool.evaluation.reliability.model_checks import Subject
+from unfool.evaluation.results.reliability import Flag
 
 STEPS = 20
 """Steps of the gradient attacks that all else is compared with."""

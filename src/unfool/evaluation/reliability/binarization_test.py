@@ -9,7 +9,6 @@ import math
 import time
 import warnings
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +25,8 @@ from unfool.data.as_table import TableLike, as_table
 from unfool.evaluation.crafting.batches import device_of
 from unfool.evaluation.intervals import wilson
 from unfool.evaluation.reliability.binarization_heads import BinarizationHeads, fit_heads, on_sphere, representation
+from unfool.evaluation.results.reliability import BinarizationResult
+from unfool.evaluation.results.rows import Cost
 from unfool.models.modes import frozen_eval
 
 THRESHOLD = 0.95
@@ -36,32 +37,6 @@ EASY = 0.05
 
 BATCH_SIZE = 64
 """Images at a time; results do not depend on it, only "same bits" does."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class BinarizationResult:
-    """``success`` is the share of ``images`` whose known adversarial example the attack found, with its interval.
-
-    ``low`` and ``high`` are the 95 % Wilson interval; ``random_success`` is the share of random search with at least as
-    many passes; ``dropped`` images had no head that separates; ``text`` says it in a line, ``cost`` in seconds and
-    images.
-    """
-
-    success: float
-    low: float
-    high: float
-    random_success: float
-    images: int
-    dropped: int
-    passed: bool
-    threshold: float
-    text: str
-    cost: dict[str, float]
-
-    def to_json(self) -> dict[str, Any]:
-        """The same as JSON takes it, shares to six decimals."""
-        shares = {name: round(getattr(self, name), 6) for name in ("success", "low", "high", "random_success")}
-        return {**vars(self), **shares, "cost": dict(self.cost)}
 
 
 def binarization_test(
@@ -102,7 +77,7 @@ def binarization_test(
             if len(heads.ids):
                 _test(attack, heads, inner, streams, tally)
             progress(f"binarization test of {attack.name}", int(rows[-1]) + 1, len(chosen))
-    cost = {"cpu_seconds": round(time.process_time() - started, 2), "model_images": tally.model_images}
+    cost = Cost(cpu_seconds=round(time.process_time() - started, 2), model_images=tally.model_images)
     return tally.result(attack, cost)
 
 
@@ -117,7 +92,7 @@ class _Tally:
     model_images: int = 0
     fault: str = ""
 
-    def result(self, attack: Attack, cost: dict[str, float]) -> BinarizationResult:
+    def result(self, attack: Attack, cost: Cost) -> BinarizationResult:
         low, high = wilson(self.successes, self.images) if self.images else (0.0, 1.0)
         success = self.successes / self.images if self.images else 0.0
         at_random = self.random_successes / self.images if self.images else 0.0

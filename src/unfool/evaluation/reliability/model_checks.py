@@ -18,7 +18,8 @@ from unfool.attacks import Attack
 from unfool.attacks.objective import FEWEST_CLASSES, LabelLoss
 from unfool.core.errors import NonFiniteError
 from unfool.evaluation.intervals import mcnemar
-from unfool.evaluation.reliability.flags import Flag, marked
+from unfool.evaluation.reliability.flags import marked
+from unfool.evaluation.results.reliability import Flag
 from unfool.models.foreign import ForeignClassifier
 from unfool.models.network import NORMALISATIONS, Network
 

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -28,44 +26,14 @@ from unfool.evaluation.records import TRANSFER, Records
 from unfool.evaluation.reliability import attack_checks, model_checks
 from unfool.evaluation.reliability.attack_checks import Trial
 from unfool.evaluation.reliability.evidence import BLACK_BOX, NOISE, Evidence, gather
-from unfool.evaluation.reliability.flags import ATTACK_CHECKS, MODEL_CHECKS, Flag, not_checked
+from unfool.evaluation.reliability.flags import not_checked
 from unfool.evaluation.reliability.model_checks import Subject
+from unfool.evaluation.results.reliability import ATTACK_CHECKS, MODEL_CHECKS, Flag, Reliability
+from unfool.evaluation.results.rows import Cost
 from unfool.models.modes import frozen_eval
 
 POOL = 4
 """Clean images looked at for each one attacked, so that enough are classified correctly."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Reliability:
-    """Whether accuracies can be believed: ``flags`` are the reasons for doubt, ``checked`` the checks that were run.
-
-    ``images`` counts the correctly classified images that were attacked. ``missed_by_gradients`` lists, by attack, the
-    images that an attack without gradients fooled and no gradient attack did. ``cost`` is in CPU seconds and images
-    through the model.
-    """
-
-    flags: list[Flag]
-    checked: list[str]
-    missed_by_gradients: dict[str, list[int]]
-    images: int
-    cost: dict[str, float]
-
-    @property
-    def trustworthy(self) -> bool:
-        """Whether there is no flag."""
-        return not self.flags
-
-    def to_json(self) -> dict[str, Any]:
-        """The same as JSON takes it."""
-        return {
-            "trustworthy": self.trustworthy,
-            "flags": [flag.to_json() for flag in self.flags],
-            "checked": list(self.checked),
-            "wins": {name: list(ids) for name, ids in self.missed_by_gradients.items()},
-            "images": self.images,
-            "cost": dict(self.cost),
-        }
 
 
 def reliability(
@@ -208,5 +176,5 @@ class _Run:
             checked=self.checked,
             missed_by_gradients=missed,
             images=self.images,
-            cost={"cpu_seconds": round(seconds, 2), "model_images": self.model_images},
+            cost=Cost(cpu_seconds=round(seconds, 2), model_images=self.model_images),
         )

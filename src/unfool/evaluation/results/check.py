@@ -58,6 +58,9 @@ def check_results(study: Any, where: str = "the results") -> None:
             raise DataError(f"claim {number} of {where} has no text; a claim needs text, verdict and evidence")
         if claim.get("verdict") not in VERDICTS:
             raise unknown(f"verdict in claim {number} of {where}", str(claim.get("verdict")), VERDICTS)
+    doubts = study.get("doubts") or []
+    if not isinstance(doubts, list) or not all(isinstance(text, str) for text in doubts):
+        raise DataError(f"doubts of {where} are no list of texts; give the JSON that unfool wrote")
     ladders = study.get("ladder") or []
     listed = [ladders] if isinstance(ladders, Mapping) else ladders
     if not isinstance(listed, list) or not all(isinstance(ladder, Mapping) for ladder in listed):

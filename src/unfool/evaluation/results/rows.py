@@ -18,6 +18,11 @@ class Cost:
         """The cost as a results file holds it."""
         return {"cpu_seconds": self.cpu_seconds, "model_images": self.model_images}
 
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Cost:
+        """The cost that `to_json` gave; what is no number is not known."""
+        return cls(cpu_seconds=_number(values, "cpu_seconds"), model_images=_number(values, "model_images"))
+
 
 @dataclass(frozen=True, kw_only=True)
 class Share:
@@ -87,8 +92,7 @@ class Row:
         """The row that `to_json` wrote; keys that this version does not know are left out."""
         names = {each.name: _OPTIONAL.get(each.name, each.name) for each in fields(cls)}
         known = {name: values[key] for name, key in names.items() if key in values}
-        cost = known.get("cost") or {}
-        known["cost"] = Cost(cpu_seconds=_number(cost, "cpu_seconds"), model_images=_number(cost, "model_images"))
+        known["cost"] = Cost.from_json(known.get("cost") or {})
         if known.get("common") is not None:
             known["common"] = Share(
                 **{name: known["common"][name] for name in ("accuracy", "low", "high")}, n=known["common"].get("n", 0)

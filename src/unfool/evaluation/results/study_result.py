@@ -13,10 +13,16 @@ from unfool.core.files import write_json
 from unfool.evaluation.results.charts import Chart
 from unfool.evaluation.results.check import SCHEMA_VERSION, check_results
 from unfool.evaluation.results.claims import ClaimResult
+from unfool.evaluation.results.details import (
+    ClassAccuracy,
+    CorruptionSummary,
+    read_classes,
+    read_corruptions,
+    read_mapping,
+)
+from unfool.evaluation.results.ladder import LadderSection
+from unfool.evaluation.results.reliability import BinarizationResult, Reliability
 from unfool.evaluation.results.rows import Row
-
-_DETAILS = ("classes", "corruptions", "strength", "reliability", "doubts")
-"""Keys that the results of one evaluation have beside their rows."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,8 +40,12 @@ class StudyResult:
         rows: The rows of its tables.
         claims: Claims with their verdicts.
         charts: Charts to draw.
-        ladders: Adaptive ladders, as `Ladder.section` gives them.
-        details: What an evaluation has beside its rows: classes, corruptions, reliability, doubts.
+        ladders: Adaptive ladders.
+        classes: Accuracies by class, by attack.
+        corruptions: Accuracies under common corruptions.
+        binarization_tests: The outcome of the binarization test, by attack.
+        reliability: The reliability report.
+        doubts: Reasons not to believe the figures; None where nobody looked for any.
 
     Raises:
         DataError: Rows that contradict themselves or each other: a result with such rows cannot exist.
@@ -59,8 +69,12 @@ class StudyResult:
     rows: Sequence[Row] = ()
     claims: Sequence[ClaimResult] = ()
     charts: Sequence[Chart] = ()
-    ladders: Sequence[Mapping[str, Any]] = ()
-    details: Mapping[str, Any] = field(default_factory=dict)
+    ladders: Sequence[LadderSection] = ()
+    classes: Mapping[str, Sequence[ClassAccuracy]] = field(default_factory=dict)
+    corruptions: CorruptionSummary | None = None
+    binarization_tests: Mapping[str, BinarizationResult] = field(default_factory=dict)
+    reliability: Reliability | None = None
+    doubts: Sequence[str] | None = None
 
     def __post_init__(self) -> None:
         check_results(self.to_json())
@@ -74,22 +88,31 @@ class StudyResult:
         """The results as a results file holds them; what they do not have is left out."""
         head = {"study": self.study, "scale": self.scale, "system": self.system, "data": dict(self.data)}
         head |= {"seconds": self.seconds, "versions": dict(self.versions), "notes": list(self.notes)}
-        tail = {"charts": [chart.to_json() for chart in self.charts], **self.details}
-        ladders = list(self.ladders)
+        ladders = [ladder.to_json() for ladder in self.ladders]
+        tail: dict[str, Any] = {
+            "ladder": ladders if self.study or len(ladders) > 1 else (ladders or [{}])[0],
+            "charts": [chart.to_json() for chart in self.charts],
+            "classes": {attack: [each.to_json() for each in classes] for attack, classes in self.classes.items()},
+            "corruptions": self.corruptions.to_json() if self.corruptions is not None else None,
+            "strength": {attack: test.to_json() for attack, test in self.binarization_tests.items()},
+            "reliability": self.reliability.to_json() if self.reliability is not None else None,
+        }
         return {
             "schema_version": SCHEMA_VERSION,
             **{key: value for key, value in head.items() if value not in ("", None, {}, [])},
             "rows": [row.to_json() for row in self.rows],
             "claims": [claim.to_json() for claim in self.claims],
-            **({"ladder": ladders if self.study or len(ladders) > 1 else ladders[0]} if ladders else {}),
-            **{key: value for key, value in tail.items() if value or key == "doubts"},
+            **{key: value for key, value in tail.items() if value},
+            **({} if self.doubts is None else {"doubts": list(self.doubts)}),
         }
 
     @classmethod
     def from_json(cls, values: Any, where: str = "the results") -> StudyResult:
         """The results that `to_json` gave; ``where`` names them in errors, which are those of `check_results`."""
         check_results(values, where)
-        ladders = values.get("ladder") or []
+        ladders: Any = values.get("ladder") or []
+        listed = [ladders] if isinstance(ladders, Mapping) else ladders
+        reliability = read_mapping(values, "reliability")
         return cls(
             **{key: values.get(key) or "" for key in ("study", "scale", "system")},
             data=values.get("data") or {},
@@ -99,8 +122,14 @@ class StudyResult:
             rows=[Row.from_json(row) for row in values.get("rows", [])],
             claims=[ClaimResult.from_json(claim) for claim in values.get("claims", [])],
             charts=[Chart.from_json(chart) for chart in values.get("charts", [])],
-            ladders=[ladders] if isinstance(ladders, Mapping) else ladders,
-            details={key: values[key] for key in _DETAILS if key in values},
+            ladders=[LadderSection.from_json(ladder) for ladder in listed],
+            classes=read_classes(read_mapping(values, "classes")),
+            corruptions=read_corruptions(read_mapping(values, "corruptions")),
+            binarization_tests={
+                attack: BinarizationResult.from_json(test) for attack, test in read_mapping(values, "strength").items()
+            },
+            reliability=Reliability.from_json(reliability) if reliability else None,
+            doubts=values.get("doubts"),
         )
 
     def save(self, path: str | Path) -> None:

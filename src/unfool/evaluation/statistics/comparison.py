@@ -6,13 +6,13 @@ import dataclasses
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from unfool.core.errors import DataError
 from unfool.evaluation.intervals import mcnemar, paired_bootstrap, wilson
 from unfool.evaluation.records import CLEAN, TRANSFER, WHITE_BOX, Records, shared_kind
+from unfool.evaluation.results.details import ClassAccuracy
 
 WORST_CASE = "worst-case"
 PER_IMAGE = ("ids", "correct", "losses", "distances", "labels")
@@ -175,22 +175,6 @@ def compare_records(first: Records, second: Records) -> Comparison:
         n=first.count,
         verdict=verdict,
     )
-
-
-@dataclass(frozen=True, kw_only=True)
-class ClassAccuracy:
-    """The accuracy on the ``n`` images of one class, with its 95 % Wilson interval."""
-
-    name: str
-    accuracy: float
-    low: float
-    high: float
-    n: int
-
-    def to_json(self) -> dict[str, Any]:
-        """The same as JSON takes it, shares to six decimals as in all results."""
-        shares = {key: round(getattr(self, key), 6) for key in ("accuracy", "low", "high")}
-        return {"name": self.name, **shares, "n": self.n}
 
 
 def by_class(records: Records, names: Sequence[str]) -> list[ClassAccuracy]:

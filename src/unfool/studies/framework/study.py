@@ -12,6 +12,7 @@ from unfool.core.plugins import load_plugin
 from unfool.core.registry import Registry
 from unfool.core.spec import unknown
 from unfool.evaluation.results.charts import Chart
+from unfool.evaluation.results.ladder import LadderSection
 from unfool.report.curves import Curve
 from unfool.report.gallery import GalleryItem
 from unfool.report.strips import Strip
@@ -81,10 +82,10 @@ class Study(ABC, Generic[Scale]):
             if network.trained
         ]
 
-    def ladders(self, scale: Scale, results: Results) -> Iterable[Mapping[str, Any]]:
+    def ladders(self, scale: Scale, results: Results) -> Iterable[LadderSection]:
         """Adaptive ladders that the page shows as such: by default all that were measured."""
         every = self.measurements(scale, self.networks(scale))
-        return [results[item]["ladder"] for item in every if isinstance(item, Laddered)]
+        return [LadderSection.from_json(results[item]["ladder"]) for item in every if isinstance(item, Laddered)]
 
     def data(self, scale: Scale, results: Results) -> Mapping[str, Mapping[str, int]]:
         """How many images of which set did what: by default those trained on, tested and attacked."""
