@@ -1,3 +1,4 @@
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 """What a defense is, and what it may declare about itself so that attacks, audits and reports can ask for it.
 
 Legend: B images, D purified images for each (draw-major), K logits.

@@ -1,3 +1,4 @@
+# pyright: reportMissingTypeStubs=false
 """A gate's threshold: an order statistic of the losses of clean images that nothing was trained on.
 
 It is chosen so that the rate of false triggers on fresh clean images exceeds the stated one with a small, known

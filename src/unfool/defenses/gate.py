@@ -1,3 +1,4 @@
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 """The gate: purify, or abstain, only where the pretext loss looks attacked.
 
 Legend: B images, K classes, D purified images of each.

@@ -38,8 +38,8 @@ class DefenseRequest:
 
     name: str
     network: nn.Module
-    values: Mapping[str, Any] = field(default_factory=dict)
-    classes: Mapping[str, int] = field(default_factory=dict)
+    values: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    classes: Mapping[str, int] = field(default_factory=dict[str, int])
     images: Table | None = None
     streams: Streams = field(default_factory=lambda: Streams(0))
 

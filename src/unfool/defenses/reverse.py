@@ -203,7 +203,7 @@ class Reverse(Defense):
     def _reversed(self, images: Tensor, ids: Tensor | None, streams: Streams | None, goal: Goal) -> Purified:
         """One run of the engine for each draw; ``last_unchecked`` spares the loss of the last iterate."""
         ids, engine = checked_ids(images, ids), self._engine(goal)
-        points, paths, count = [], [], 0
+        points, paths, count = list[Tensor](), list[Tensor](), 0
         with torch.inference_mode(False), torch.no_grad():
             origins = images.detach().clone() if images.is_inference() else images.detach()
             for draw in range(self.draws):

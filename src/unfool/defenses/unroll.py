@@ -1,3 +1,4 @@
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 """The exact gradient through a reversal: the engine's steps written so that they can be differentiated.
 
 Values are the engine's own, bit for bit; only the derivative is written out here. In linf and L1 a step's direction is

@@ -1,3 +1,4 @@
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false, reportMissingTypeStubs=false
 """An audit of a defense before it is used: does its pretext loss see attacks, does its gradient lead back, and does
 it bring more than noise or test-time augmentation of the same cost?
 

@@ -1,3 +1,4 @@
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false, reportMissingTypeStubs=false
 """What an audit leaves: whether a pretext loss sees attacks, whether its gradient leads back, and what it gains."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 """A few images of a ladder to look at: clean, attacked and purified, with what the systems make of them."""
 
 from __future__ import annotations

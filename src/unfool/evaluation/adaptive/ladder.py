@@ -162,7 +162,7 @@ def _image_counts(images: int | Mapping[str, int] | None, rungs: Sequence[Rung],
 
 def _notes(defense: Defense, rungs: Sequence[Rung]) -> list[str]:
     """What a reader must know of a defense beside the figures of these rungs, one sentence each."""
-    notes = []
+    notes: list[str] = []
     if defense.batch_dependent:
         notes.append("Predictions depend on batch-mates, so the figures are those of these very batches.")
     if defense.abstains:

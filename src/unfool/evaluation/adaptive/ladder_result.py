@@ -1,3 +1,4 @@
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false, reportMissingTypeStubs=false
 """What a ladder leaves: the results of its rungs, the worst case over them, and the verdict."""
 
 from __future__ import annotations
@@ -81,9 +82,9 @@ class LadderResult:
     worst: Records
     comparison: Comparison | None
     images_per_prediction: int
-    absent: dict[str, str] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
-    examples: list[PicturedExample] = field(default_factory=list)
+    absent: dict[str, str] = field(default_factory=dict[str, str])
+    notes: list[str] = field(default_factory=list[str])
+    examples: list[PicturedExample] = field(default_factory=list[PicturedExample])
 
     @property
     def records(self) -> dict[str, Records]:

@@ -1,3 +1,4 @@
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 """What a defense makes of some images: their purified form, the predictions before and after, and the loss between.
 
 Legend: B images, K classes, S steps of the reversal.
