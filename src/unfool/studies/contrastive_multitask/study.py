@@ -14,6 +14,7 @@ from dataclasses import replace
 from unfool.attacks import make_attack
 from unfool.report.curves import Curve
 from unfool.report.gallery import GalleryItem
+from unfool.studies import framework as fw
 from unfool.studies.contrastive_multitask.scales import (
     AS_MEANT,
     AS_WRITTEN,
@@ -28,21 +29,6 @@ from unfool.studies.contrastive_multitask.scales import (
     THREAT,
     Scale,
     Variant,
-)
-from unfool.studies.framework import (
-    STUDIES,
-    Attacked,
-    Beyond,
-    Claim,
-    Clean,
-    Difference,
-    Examples,
-    HalfOf,
-    Images,
-    Measurement,
-    NetworkSpec,
-    Results,
-    Study,
 )
 from unfool.training import RunConfig, TaskConfig
 
@@ -59,8 +45,8 @@ PROTOCOLS = {
 """The source's own figures are under PGD-7, by transfer; white-box is judged by the strongest attack that was run."""
 
 
-@STUDIES.add("contrastive-multitask")
-class ContrastiveMultitask(Study[Scale]):
+@fw.STUDIES.add("contrastive-multitask")
+class ContrastiveMultitask(fw.Study[Scale]):
     """System A, three models under FGSM and PGD, in the source's transfer protocol and white-box."""
 
     name = "contrastive-multitask"
@@ -72,7 +58,7 @@ class ContrastiveMultitask(Study[Scale]):
     scales = SCALES
     published = PUBLISHED
 
-    def networks(self, scale: Scale) -> list[NetworkSpec]:
+    def networks(self, scale: Scale) -> list[fw.NetworkSpec]:
         """Every network; of each group the single-task one first, for the others need its examples."""
         return [
             _network(data, variant, model, loss, seed, scale.data[data])
@@ -83,11 +69,11 @@ class ContrastiveMultitask(Study[Scale]):
             for model, loss in _models(variant, data, seed, scale.data[data][1])
         ]
 
-    def measurements(self, scale: Scale, networks: Sequence[NetworkSpec]) -> list[Measurement]:
+    def measurements(self, scale: Scale, networks: Sequence[fw.NetworkSpec]) -> list[fw.Measurement]:
         """Clean, then each attack: with the single-task network's examples, as in the source, and on the network."""
         return [item for network in networks for item in _measured(scale, network, networks)]
 
-    def claims(self, scale: Scale) -> Iterator[Claim]:
+    def claims(self, scale: Scale) -> Iterator[fw.Claim]:
         """The source's claims, each judged twice: as the source measured it, and white-box."""
         trunk = next(variant.words for variant in scale.variants if variant.main)
         for data, (_, auxiliary) in scale.data.items():
@@ -100,25 +86,25 @@ class ContrastiveMultitask(Study[Scale]):
                 }
                 for name, source, model, claimed, text in known or CLAIMED[:2]:
                     where = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100"}[source] if known else data
-                    yield Claim(
+                    yield fw.Claim(
                         id=f"{name}-{data}-{protocol}",
                         text=f"On {where} {text} ({way})",
                         evidence=gains[model],
-                        rule=HalfOf(claimed),
+                        rule=fw.HalfOf(claimed),
                     )
                 if auxiliary:
-                    yield Claim(
+                    yield fw.Claim(
                         id=f"contrast-against-supervised-{data}-{protocol}",
                         text=f"On {data} contrast regularises far better than a supervised auxiliary ({way})",
-                        evidence=Beyond(
+                        evidence=fw.Beyond(
                             first=gains[SIMCLR],
                             second=gains[SUPERVISED],
                             detail=f"gain of contrast minus gain of the supervised auxiliary, {attack}, {protocol}",
                         ),
-                        rule=HalfOf(0.17),
+                        rule=fw.HalfOf(0.17),
                     )
 
-    def curves(self, scale: Scale, results: Results) -> list[Curve]:
+    def curves(self, scale: Scale, results: fw.Results) -> list[Curve]:
         main = {variant.words for variant in scale.variants if variant.main}
         return [
             Curve(f"{network.data} · {network.model}", network.metrics(results.work))
@@ -126,7 +112,7 @@ class ContrastiveMultitask(Study[Scale]):
             if network.seed == 0 and network.key["trunk"] in main and network.key["loss"] != AS_MEANT
         ]
 
-    def gallery(self, scale: Scale, results: Results) -> list[GalleryItem]:
+    def gallery(self, scale: Scale, results: fw.Results) -> list[GalleryItem]:
         """The first images that the single-task network gets right, clean, and wrong under PGD-20; seed 0."""
         items: list[GalleryItem] = []
         for data in scale.data:
@@ -139,7 +125,7 @@ class ContrastiveMultitask(Study[Scale]):
             items += results.fooled_images(_examples(scale, shown[0], "pgd-20"), shown, 2)
         return items
 
-    def notes(self, scale: Scale, results: Results) -> Iterator[str]:
+    def notes(self, scale: Scale, results: fw.Results) -> Iterator[str]:
         """Every deviation from the source, in words."""
         yield (
             "The source's figures for its second and third model are transfer accuracies: their examples were crafted "
@@ -176,7 +162,7 @@ def _models(variant: Variant, data: str, seed: int, auxiliary: str | None) -> li
 
 def _network(
     data: str, variant: Variant, model: str, loss: str, seed: int, columns: tuple[str, str | None]
-) -> NetworkSpec:
+) -> fw.NetworkSpec:
     """One of the three models; both augmented views are classified where there are two."""
     labels = {"column": columns[0], "hidden": variant.hidden}
     tasks = {"labels": TaskConfig(task="labels", settings=labels)}
@@ -197,36 +183,36 @@ def _network(
         normalisation=data if data in CIFAR else "cifar10",
     )
     key = {"data": data, "trunk": variant.words, "model": model, "loss": loss, "seed": seed}
-    return NetworkSpec(key=key, config=config)
+    return fw.NetworkSpec(key=key, config=config)
 
 
-def _examples(scale: Scale, network: NetworkSpec, attack: str) -> Examples:
+def _examples(scale: Scale, network: fw.NetworkSpec, attack: str) -> fw.Examples:
     """One attack on one network. Examples meant for transfer are last iterates, as the source's are."""
     values = {} if attack == "fgsm" else {"step_size": STEP_SIZE}
     single = network.model == SINGLE
-    return Examples(
+    return fw.Examples(
         network=network,
         attack=make_attack(attack, THREAT, {**values, "goal": "last"} if single else values),
-        images=Images(data=network.data).sample(scale.attacked),
+        images=fw.Images(data=network.data).sample(scale.attacked),
         seed=network.seed,
         precision=scale.precision,
         kept=single,
     )
 
 
-def _measured(scale: Scale, network: NetworkSpec, networks: Sequence[NetworkSpec]) -> Iterator[Measurement]:
-    yield Clean(system=network, images=Images(data=network.data), threat=THREAT)
+def _measured(scale: Scale, network: fw.NetworkSpec, networks: Sequence[fw.NetworkSpec]) -> Iterator[fw.Measurement]:
+    yield fw.Clean(system=network, images=fw.Images(data=network.data), threat=THREAT)
     group = {**network.key, "model": SINGLE, "loss": ""}
     single = next(item for item in networks if item.key == group)
     for attack in ATTACKS:
         if network != single:
-            yield Attacked(system=network, examples=_examples(scale, single, attack))
-        yield Attacked(system=network, examples=_examples(scale, network, attack))
+            yield fw.Attacked(system=network, examples=_examples(scale, single, attack))
+        yield fw.Attacked(system=network, examples=_examples(scale, network, attack))
 
 
-def _gain(model: str, protocol: str, under: dict[str, str]) -> Difference:
+def _gain(model: str, protocol: str, under: dict[str, str]) -> fw.Difference:
     """A model's robust accuracy less that of the single-task network attacked itself."""
-    return Difference(
+    return fw.Difference(
         a={"model": model, "protocol": protocol, "loss": AS_WRITTEN if model == SIMCLR else None},
         b={"model": SINGLE, "protocol": "white-box"},
         under=under,

@@ -9,7 +9,8 @@ from unfool.attacks import make_attack
 from unfool.evaluation import Records
 from unfool.evaluation.statistics.gains import difference, unpaired
 from unfool.evaluation.statistics.rules import Rule
-from unfool.studies.framework import Above, AtLeast, AtMost, Claim, Estimate, HalfOf, Results, counted, gain
+from unfool.studies import framework as fw
+from unfool.studies.framework import counted, gain
 from unfool.studies.noisy_rotation.networks import AttackedStages, extractor, probes
 from unfool.studies.noisy_rotation.scales import (
     AS_WRITTEN,
@@ -35,61 +36,61 @@ WORSE = 0.02
 """A loss below this still counts as competitive."""
 
 
-def study_claims(scale: Scale) -> Iterator[Claim]:
+def study_claims(scale: Scale) -> Iterator[fw.Claim]:
     """The source's claims, then those that it owes."""
     compare = _Comparisons(scale)
     published = _published_best(NOISE) - _published_best(ROTATION)
 
-    def claim(name: str, text: str, evidence: Callable[[Results], Estimate], rule: Rule) -> Claim:
-        return Claim(id=name, text=text, evidence=evidence, rule=rule)
+    def claim(name: str, text: str, evidence: Callable[[fw.Results], fw.Estimate], rule: Rule) -> fw.Claim:
+        return fw.Claim(id=name, text=text, evidence=evidence, rule=rule)
 
     yield claim(
         "best-stage",
         f"Adversarial noise in pretraining improves the best extractor by {published:.1f} points",
         compare.best(NOISE, ROTATION),
-        HalfOf(published / 100),
+        fw.HalfOf(published / 100),
     )
     for stage in LATE:
         claimed = PUBLISHED.gain((NOISE.name, stage), (ROTATION.name, stage))
         text = f"Adversarial noise helps the later stages: {stage} by {100 * claimed:.1f} points"
-        yield claim(f"late-{stage}", text, compare.on(NOISE, ROTATION, stage), HalfOf(claimed))
+        yield claim(f"late-{stage}", text, compare.on(NOISE, ROTATION, stage), fw.HalfOf(claimed))
     for stage in EARLY:
         claimed = PUBLISHED.gain((NOISE.name, stage), (ROTATION.name, stage))
         text = f"On {stage}, pretraining with noise is competitive (the source: {100 * claimed:+.1f} points)"
-        yield claim(f"early-{stage}", text, compare.on(NOISE, ROTATION, stage), Above(-WORSE))
+        yield claim(f"early-{stage}", text, compare.on(NOISE, ROTATION, stage), fw.Above(-WORSE))
     yield claim(
         "underfitting",
         f"Noise resists underfitting: the probe on {LAST} fits its own training images better",
         compare.on(NOISE, ROTATION, LAST, split="train"),
-        Above(0),
+        fw.Above(0),
     )
     text = f"On {LAST}, test accuracy with noise is above train accuracy without"
-    yield claim("test-above-train", text, compare.test_against_train, Above(0))
+    yield claim("test-above-train", text, compare.test_against_train, fw.Above(0))
     text = f"Probes on the first four stages overfit, and that on {LAST} does not"
-    yield claim("overfitting", text, compare.overfitting, Above(0))
+    yield claim("overfitting", text, compare.overfitting, fw.Above(0))
     text = "The gain of adversarial noise does not justify its cost"
-    yield claim("cost", text, compare.worth, AtMost(0))
+    yield claim("cost", text, compare.worth, fw.AtMost(0))
     noise = make_attack(scale.noises[AS_WRITTEN], scale.threat)
     steps, step_size, eps = noise.settings["steps"], noise.settings["step_size"], noise.threat.eps
     reached = counted(
         steps * step_size, f"The most that {steps} steps of {step_size:g} from the image itself can reach"
     )
-    yield claim("norm", f"The source's noise has a norm of {eps:g}", lambda results: reached, AtLeast(eps))
+    yield claim("norm", f"The source's noise has a norm of {eps:g}", lambda results: reached, fw.AtLeast(eps))
     text = "Noise that reaches its eps does better than the source's"
-    yield claim("reaching", text, compare.best(REACHES, NOISE), Above(0))
+    yield claim("reaching", text, compare.best(REACHES, NOISE), fw.Above(0))
     text = "With noise, an extractor of half the channels competes with the whole one without"
-    yield claim("half-width", text, compare.best(HALF, ROTATION), Above(-WORSE))
+    yield claim("half-width", text, compare.best(HALF, ROTATION), fw.Above(-WORSE))
     text = "Supervised pretraining under adversarial noise gives a better extractor than without"
-    yield claim("supervised", text, compare.best(ROBUST_LABELS, LABELS), Above(0))
+    yield claim("supervised", text, compare.best(ROBUST_LABELS, LABELS), fw.Above(0))
     text = (
         f"Pretraining is real: rotation's best stage beats the same stage at random weights by "
         f"{100 * LEAST_REAL:.0f} points"
     )
-    yield claim("real", text, compare.on(ROTATION, RANDOM), AtLeast(LEAST_REAL))
+    yield claim("real", text, compare.on(ROTATION, RANDOM), fw.AtLeast(LEAST_REAL))
     attack = scale.attack.partition(":")[0]
     for threat in scale.threats:
         text = f"Noise in pretraining makes the probe's classifier more robust ({attack}, {threat})"
-        yield claim(f"robust-{threat}", text, compare.robust(threat), Above(0))
+        yield claim(f"robust-{threat}", text, compare.robust(threat), fw.Above(0))
 
 
 class _Comparisons:
@@ -99,13 +100,13 @@ class _Comparisons:
         self.scale = scale
         self.over = f"over {len(scale.probe.seeds)} seeds of the probe on these two extractors"
 
-    def of(self, results: Results, plan: Pretraining) -> AttackedStages:
+    def of(self, results: fw.Results, plan: Pretraining) -> AttackedStages:
         return results[probes(self.scale, plan)]
 
-    def best(self, ours: Pretraining, theirs: Pretraining) -> Callable[[Results], Estimate]:
+    def best(self, ours: Pretraining, theirs: Pretraining) -> Callable[[fw.Results], fw.Estimate]:
         """Best stage against best stage, each chosen on held-out images."""
 
-        def evidence(results: Results) -> Estimate:
+        def evidence(results: fw.Results) -> fw.Estimate:
             sides = {plan: self.of(results, plan) for plan in (ours, theirs)}
             tests = {plan: probed.records[probed.best, "test"] for plan, probed in sides.items()}
             words = ", ".join(f"{plan.name} {_percent(tests[plan])} on {probed.best}" for plan, probed in sides.items())
@@ -116,10 +117,10 @@ class _Comparisons:
 
     def on(
         self, ours: Pretraining, theirs: Pretraining, stage: str = "", split: str = "test"
-    ) -> Callable[[Results], Estimate]:
+    ) -> Callable[[fw.Results], fw.Estimate]:
         """One stage of both (default: the best of the first)."""
 
-        def evidence(results: Results) -> Estimate:
+        def evidence(results: fw.Results) -> fw.Estimate:
             where = stage or self.of(results, ours).best
             first, second = (self.of(results, plan).records[where, split] for plan in (ours, theirs))
             words = f"{ours.name} {_percent(first)}, {theirs.name} {_percent(second)}"
@@ -128,19 +129,19 @@ class _Comparisons:
 
         return evidence
 
-    def test_against_train(self, results: Results) -> Estimate:
+    def test_against_train(self, results: fw.Results) -> fw.Estimate:
         test = self.of(results, NOISE).records[LAST, "test"]
         train = self.of(results, ROTATION).records[LAST, "train"]
         detail = f"{_percent(test)} and {_percent(train)}, on different images; difference"
         return replace(unpaired(test, train), detail=detail, over=self.over)
 
-    def overfitting(self, results: Results) -> Estimate:
+    def overfitting(self, results: fw.Results) -> fw.Estimate:
         """The least that train minus test accuracy of a stage exceeds that of the last one."""
         records = self.of(results, ROTATION).records
         gaps = {stage: unpaired(records[stage, "train"], records[stage, "test"]) for stage in STAGES}
         beyond = [difference(gaps[stage], gaps[LAST]) for stage in STAGES[:-1]]
         words = ", ".join(f"{stage} {100 * gap.mean:+.1f}" for stage, gap in gaps.items())
-        return Estimate(
+        return fw.Estimate(
             mean=min(gap.mean for gap in beyond),
             low=min(gap.low for gap in beyond),
             high=min(gap.high for gap in beyond),
@@ -149,7 +150,7 @@ class _Comparisons:
             over=f"over {len(self.scale.probe.seeds)} seeds of the probe",
         )
 
-    def worth(self, results: Results) -> Estimate:
+    def worth(self, results: fw.Results) -> fw.Estimate:
         """Noise against clean rotation that ran for as long."""
         runs = {plan: results.run(extractor(self.scale, plan)) for plan in (NOISE, ROTATION, LONGER)}
         noise, clean, longer = runs.values()
@@ -162,10 +163,10 @@ class _Comparisons:
         )
         return replace(self.best(NOISE, LONGER)(results), more=more)
 
-    def robust(self, threat: str) -> Callable[[Results], Estimate]:
+    def robust(self, threat: str) -> Callable[[fw.Results], fw.Estimate]:
         """One classifier each, on the images that were attacked: the first seed's probe on the best stage."""
 
-        def evidence(results: Results) -> Estimate:
+        def evidence(results: fw.Results) -> fw.Estimate:
             noise, rotation = self.of(results, NOISE), self.of(results, ROTATION)
             ours, theirs = noise.attacked[threat], rotation.attacked[threat]
             detail = (

@@ -7,14 +7,15 @@ from dataclasses import dataclass, replace
 
 from unfool.attacks import ProxySettings, make_attack
 from unfool.evaluation import Records, craft, judge
-from unfool.studies.framework import Images, Measured, NetworkSpec, Probed, ProbedStages, Results, Workspace, row_of
+from unfool.studies import framework as fw
+from unfool.studies.framework import row_of
 from unfool.studies.framework.pieces import slug
 from unfool.studies.noisy_rotation.scales import PRETRAININGS, STAGES, Pretraining, Scale
 from unfool.training import RunConfig, TaskConfig
 from unfool.training.probing.probe import ProbeResult
 
 
-def extractor(scale: Scale, plan: Pretraining) -> NetworkSpec:
+def extractor(scale: Scale, plan: Pretraining) -> fw.NetworkSpec:
     """A pretrained network; random weights are those that rotation begins with."""
     data, split = scale.data, scale.split
     task = TaskConfig(task="rotation", settings={"turns": "one"})
@@ -31,25 +32,25 @@ def extractor(scale: Scale, plan: Pretraining) -> NetworkSpec:
         )
         for stage in scale.pretrain
     )
-    return NetworkSpec(
+    return fw.NetworkSpec(
         key={"model": plan.name},
         config=RunConfig(data=data, size=scale.size, trunk=scale.half if plan.half else scale.trunk, stages=stages),
-        images=Images(data=data, split=split, size=scale.size),
+        images=fw.Images(data=data, split=split, size=scale.size),
         trained=plan.task is not None,
         # That the source's steps cannot reach its budget is one of the study's findings.
         quiet=True,
     )
 
 
-def labelled_images(scale: Scale) -> tuple[Images, Images, Images]:
+def labelled_images(scale: Scale) -> tuple[fw.Images, fw.Images, fw.Images]:
     """The images that a probe learns from, others on which a stage is chosen, and the test images."""
-    rest, held_out = Images(data=scale.data, split="train", size=scale.size).cut(scale.held_out, "held out")
+    rest, held_out = fw.Images(data=scale.data, split="train", size=scale.size).cut(scale.held_out, "held out")
     _, labelled = rest.cut(scale.labelled, "labelled")
-    return labelled, held_out, Images(data=scale.data, size=scale.size)
+    return labelled, held_out, fw.Images(data=scale.data, size=scale.size)
 
 
 @dataclass(frozen=True, kw_only=True)
-class AttackedStages(ProbedStages):
+class AttackedStages(fw.ProbedStages):
     """Probes of an extractor, and by threat the records of the attack on the classifier of the best stage and the
     first seed (none for some extractors)."""
 
@@ -57,21 +58,21 @@ class AttackedStages(ProbedStages):
 
 
 @dataclass(frozen=True, kw_only=True)
-class AttackedProbes(Probed):
+class AttackedProbes(fw.Probed):
     """Probes, the best of which is attacked inside each of the ``threats``; the proxy searches in ``precision``."""
 
     attack: str
     threats: tuple[str, ...]
-    attacked_images: Images
+    attacked_images: fw.Images
     precision: str
 
-    def make(self, work: Workspace) -> AttackedStages:
+    def make(self, work: fw.Workspace) -> AttackedStages:
         attacked = {threat: self._records_path(threat) for threat in self.threats}
         probed = super().make(work)
         records = {threat: Records.load(work.file("records", path)) for threat, path in attacked.items()}
         return AttackedStages(**vars(probed), attacked=records)
 
-    def keep(self, result: ProbeResult, best: str, work: Workspace) -> None:
+    def keep(self, result: ProbeResult, best: str, work: fw.Workspace) -> None:
         classifier, table = result.classifier(best), self.attacked_images.table(work)
         for threat in self.threats:
             attack = make_attack(self.attack, threat)
@@ -80,12 +81,12 @@ class AttackedProbes(Probed):
                 examples = craft(classifier, table, attack, proxy=proxy, progress=advance)
             judge(classifier, examples).save(work.file("records", self._records_path(threat)))
 
-    def measured(self, result: ProbedStages, work: Workspace) -> Iterator[Measured]:
+    def measured(self, result: fw.ProbedStages, work: fw.Workspace) -> Iterator[fw.Measured]:
         yield from super().measured(result, work)
         attacked = result.attacked if isinstance(result, AttackedStages) else {}
         for records in attacked.values():
             row = row_of(records, self.system, {"stage": result.best})
-            yield Measured(row=replace(row, seed=self.settings.seeds[0]), records=records)
+            yield fw.Measured(row=replace(row, seed=self.settings.seeds[0]), records=records)
 
     def _records_path(self, threat: str) -> str:
         return f"{self.path}/attacked-{slug(threat)}"
@@ -111,6 +112,6 @@ def probes(scale: Scale, plan: Pretraining) -> AttackedProbes:
     )
 
 
-def probed(results: Results, scale: Scale) -> dict[Pretraining, AttackedStages]:
+def probed(results: fw.Results, scale: Scale) -> dict[Pretraining, AttackedStages]:
     """What the probes of each extractor gave."""
     return {plan: results[probes(scale, plan)] for plan in PRETRAININGS}

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from unfool.evaluation.results.charts import Chart
 from unfool.evaluation.statistics.chart_kinds import bars, lines, point, spread
 from unfool.report.curves import Curve
-from unfool.studies.framework import STUDIES, Claim, NetworkSpec, Results, Study
+from unfool.studies import framework as fw
 from unfool.studies.noisy_rotation.claims import study_claims
 from unfool.studies.noisy_rotation.networks import AttackedProbes, extractor, labelled_images, probed, probes
 from unfool.studies.noisy_rotation.scales import (
@@ -31,8 +31,8 @@ from unfool.studies.noisy_rotation.scales import (
 )
 
 
-@STUDIES.add("noisy-rotation")
-class NoisyRotation(Study[Scale]):
+@fw.STUDIES.add("noisy-rotation")
+class NoisyRotation(fw.Study[Scale]):
     """System E, every pretraining probed on five stages."""
 
     name = "noisy-rotation"
@@ -44,19 +44,19 @@ class NoisyRotation(Study[Scale]):
     scales = SCALES
     published = PUBLISHED
 
-    def networks(self, scale: Scale) -> list[NetworkSpec]:
+    def networks(self, scale: Scale) -> list[fw.NetworkSpec]:
         return [extractor(scale, plan) for plan in PRETRAININGS]
 
-    def measurements(self, scale: Scale, networks: Sequence[NetworkSpec]) -> list[AttackedProbes]:
+    def measurements(self, scale: Scale, networks: Sequence[fw.NetworkSpec]) -> list[AttackedProbes]:
         return [probes(scale, plan) for plan in PRETRAININGS]
 
-    def claims(self, scale: Scale) -> Iterator[Claim]:
+    def claims(self, scale: Scale) -> Iterator[fw.Claim]:
         return study_claims(scale)
 
-    def curves(self, scale: Scale, results: Results) -> list[Curve]:
+    def curves(self, scale: Scale, results: fw.Results) -> list[Curve]:
         return [Curve(item.model, item.metrics(results.work)) for item in self.networks(scale) if item.trained]
 
-    def data(self, scale: Scale, results: Results) -> Mapping[str, Mapping[str, int]]:
+    def data(self, scale: Scale, results: fw.Results) -> Mapping[str, Mapping[str, int]]:
         """How many images of which set did what."""
         work = results.work
         labelled, held_out, test = (images.table(work) for images in labelled_images(scale))
@@ -74,7 +74,7 @@ class NoisyRotation(Study[Scale]):
         counts.setdefault(supervised, {})["supervised pretraining"] = whole
         return counts
 
-    def charts(self, scale: Scale, results: Results) -> Iterator[Chart]:
+    def charts(self, scale: Scale, results: fw.Results) -> Iterator[Chart]:
         """Accuracy by stage, what a gain costs, the source's curves, and what is left under attack."""
         stages = probed(results, scale)
         best = {plan: item.records[item.best, "test"] for plan, item in stages.items()}
@@ -131,7 +131,7 @@ class NoisyRotation(Study[Scale]):
             "95 % intervals.",
         )
 
-    def notes(self, scale: Scale, results: Results) -> Iterator[str]:
+    def notes(self, scale: Scale, results: fw.Results) -> Iterator[str]:
         """Every deviation from the source, in words, and what a row means."""
         labelled_set, column = scale.labels
         yield (

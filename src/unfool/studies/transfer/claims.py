@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from unfool.evaluation import Records
 from unfool.evaluation.results.claims import UNDECIDED
 from unfool.evaluation.statistics.gains import SAME_NETWORK
-from unfool.studies.framework import Above, AtLeast, Below, Claim, Estimate, HalfOf, Results, Rule, counted, gain
+from unfool.studies import framework as fw
+from unfool.studies.framework import counted, gain
 from unfool.studies.framework.pieces import slug
 from unfool.studies.transfer.networks import (
     AS_THEY_ARE,
@@ -47,31 +48,31 @@ MARGINAL = 0.05
 FEW = min(SHARES)
 
 
-class _AsRobust(AtLeast):
+class _AsRobust(fw.AtLeast):
     """Says nothing where the network that is compared with keeps nothing."""
 
-    def verdict(self, estimate: Estimate) -> str:
+    def verdict(self, estimate: fw.Estimate) -> str:
         return UNDECIDED if isinstance(estimate, _NothingLeft) else super().verdict(estimate)
 
-    def sentence(self, estimate: Estimate) -> str:
+    def sentence(self, estimate: fw.Estimate) -> str:
         return f"{super().sentence(estimate)[:-1]}, undecided if supervised adversarial training keeps nothing."
 
 
 @dataclass(frozen=True, kw_only=True)
-class _NothingLeft(Estimate):
+class _NothingLeft(fw.Estimate):
     """A difference from a network that the attack left nothing of."""
 
 
-def study_claims(scale: Scale) -> Iterator[Claim]:
+def study_claims(scale: Scale) -> Iterator[fw.Claim]:
     """The source's claims, then what its title and its discussion leave open."""
     strong = scale.strong.partition(":")[0]
 
-    def claims(name: str, text: str, ours: Plan, theirs: Plan, rule: Rule, *attacks: str) -> Iterator[Claim]:
+    def claims(name: str, text: str, ours: Plan, theirs: Plan, rule: fw.Rule, *attacks: str) -> Iterator[fw.Claim]:
         for attack in attacks:
             alike = [ours.images] if ours.images == theirs.images else []
             under = ", ".join([*alike, *([attack] if attack != NATURAL else [])])
             evidence = _compared(scale, (ours, theirs), attack)
-            yield Claim(id=slug(f"{name} {under}"), text=f"{text} ({under})", evidence=evidence, rule=rule)
+            yield fw.Claim(id=slug(f"{name} {under}"), text=f"{text} ({under})", evidence=evidence, rule=rule)
 
     compared = {name: Plan(model=name, share=COMPARED) for name in (SIMCLR, JIGSAW, ROTATION, COMBINATION, ADVERSARIAL)}
     clean = {name: replace(compared[name], images=CLEAN) for name in (SIMCLR, ADVERSARIAL)}
@@ -81,21 +82,21 @@ def study_claims(scale: Scale) -> Iterator[Claim]:
         scratch, ours = replace(control, images=images), Plan(model=SIMCLR, images=images)
         for attack, share in ((FGSM, 1.0), (strong, COMPARED)):
             text = f"SimCLR pretraining and {share:.0%} of the labels are more robust than training from scratch"
-            rule = HalfOf(_source_gain(share, images))
+            rule = fw.HalfOf(_source_gain(share, images))
             yield from claims(f"scratch {share:g}", text, replace(ours, share=share), scratch, rule, attack)
         text = "SimCLR pretraining costs clean accuracy only marginally, against training from scratch"
-        yield from claims("marginal", text, ours, scratch, AtLeast(-MARGINAL), NATURAL)
+        yield from claims("marginal", text, ours, scratch, fw.AtLeast(-MARGINAL), NATURAL)
     text = f"{FEW:.0%} of the labels is enough: SimCLR pretraining with it is more robust than training from scratch"
     few, scratch = Plan(model=SIMCLR, share=FEW, images=CLEAN), replace(control, images=CLEAN)
-    yield from claims("few labels", text, few, scratch, HalfOf(_source_gain(FEW, CLEAN)), FGSM)
+    yield from claims("few labels", text, few, scratch, fw.HalfOf(_source_gain(FEW, CLEAN)), FGSM)
     for attack in (FGSM, strong):
         for (better, title), worse in (((SIMCLR, "SimCLR"), JIGSAW), ((JIGSAW, "Jigsaw"), ROTATION)):
             text = f"{title} pretraining is more robust than {worse} pretraining"
-            rule = HalfOf((TASKS_TABLE[better] - TASKS_TABLE[worse]) / 100)
+            rule = fw.HalfOf((TASKS_TABLE[better] - TASKS_TABLE[worse]) / 100)
             yield from claims(f"{better} {worse}", text, compared[better], compared[worse], rule, attack)
     text = "SimCLR and adversarial fine-tuning cost less than supervised adversarial training of as many steps"
-    yield Claim(id="cost", text=text, evidence=_cost(scale), rule=Below(1))
-    above = Above(0)
+    yield fw.Claim(id="cost", text=text, evidence=_cost(scale), rule=fw.Below(1))
+    above = fw.Above(0)
     text = "SimCLR and adversarial fine-tuning are more robust than adversarial training at a quarter of their cost"
     yield from claims("cheaper", text, WORKFLOW, Plan(model=QUARTER, trainable="all"), above, FGSM, strong)
     text = "SimCLR, rotation and jigsaw together are more robust than SimCLR alone"
@@ -115,13 +116,13 @@ def study_claims(scale: Scale) -> Iterator[Claim]:
     text = "On the second data set SimCLR pretraining is more robust than training from scratch"
     yield from claims("second set", text, Plan(model=SIMCLR, other=True), replace(control, other=True), above, FGSM)
     text = f"FGSM alone overstates robustness: the same networks stand up to it more often than to {strong}"
-    yield Claim(id="overstates", text=text, evidence=_overstated(scale, compared[SIMCLR], strong), rule=above)
+    yield fw.Claim(id="overstates", text=text, evidence=_overstated(scale, compared[SIMCLR], strong), rule=above)
     for features in (AS_THEY_ARE, STANDARDISED):
         text = (
             f"A linear probe of SimCLR's last stage beats random weights by {100 * PROBE_GAIN:.0f} points ({features})"
         )
-        yield Claim(
-            id=slug(f"probe {features}"), text=text, evidence=_probed(scale, features), rule=AtLeast(PROBE_GAIN)
+        yield fw.Claim(
+            id=slug(f"probe {features}"), text=text, evidence=_probed(scale, features), rule=fw.AtLeast(PROBE_GAIN)
         )
 
 
@@ -141,15 +142,15 @@ def _name(plan: Plan) -> str:
     return f"{plan.model}, {settings['labels']} of the labels, {settings['moved']} on {settings['fine_tuned_on']}"
 
 
-def by_seed(results: Results, scale: Scale, plan: Plan, attack: str) -> dict[int, Records]:
+def by_seed(results: fw.Results, scale: Scale, plan: Plan, attack: str) -> dict[int, Records]:
     """The records of a fine-tuned network under an attack, by seed."""
     return results.by_seed(**{"label_column": None, **words(scale, plan)}, attack=attack)
 
 
-def _compared(scale: Scale, pair: tuple[Plan, Plan], attack: str) -> Callable[[Results], Estimate]:
+def _compared(scale: Scale, pair: tuple[Plan, Plan], attack: str) -> Callable[[fw.Results], fw.Estimate]:
     """The difference of two networks, over the seeds that both were attacked with."""
 
-    def evidence(results: Results) -> Estimate:
+    def evidence(results: fw.Results) -> fw.Estimate:
         ours, theirs = (by_seed(results, scale, plan, attack) for plan in pair)
         seeds = sorted(set(ours) & set(theirs))
         sides = [[ours[seed] for seed in seeds], [theirs[seed] for seed in seeds]]
@@ -167,10 +168,10 @@ def _compared(scale: Scale, pair: tuple[Plan, Plan], attack: str) -> Callable[[R
     return evidence
 
 
-def _cost(scale: Scale) -> Callable[[Results], Estimate]:
+def _cost(scale: Scale) -> Callable[[fw.Results], fw.Estimate]:
     """The title's claim: what the source calls efficient, counted."""
 
-    def evidence(results: Results) -> Estimate:
+    def evidence(results: fw.Results) -> fw.Estimate:
         specs = pretrained(scale, SIMCLR), fine_tuned(scale, WORKFLOW, 0)
         control = fine_tuned(scale, Plan(model=CONTROL, trainable="all"), 0)
         pretraining, tuning, whole = (results.run(spec) for spec in (*specs, control))
@@ -185,10 +186,10 @@ def _cost(scale: Scale) -> Callable[[Results], Estimate]:
     return evidence
 
 
-def _overstated(scale: Scale, plan: Plan, strong: str) -> Callable[[Results], Estimate]:
+def _overstated(scale: Scale, plan: Plan, strong: str) -> Callable[[fw.Results], fw.Estimate]:
     """FGSM and the strong attack on the same images of the same networks."""
 
-    def evidence(results: Results) -> Estimate:
+    def evidence(results: fw.Results) -> fw.Estimate:
         strongly = by_seed(results, scale, plan, strong)
         weakly = by_seed(results, scale, plan, FGSM)
         some = [_restricted(weakly[seed], records.ids) for seed, records in strongly.items()]
@@ -208,7 +209,7 @@ def _restricted(records: Records, ids: Sequence[int]) -> Records:
     return replace(records, **{name: [getattr(records, name)[row] for row in rows] for name in parts})
 
 
-def probe_records(results: Results, scale: Scale, features: str) -> dict[str, list[Records]]:
+def probe_records(results: fw.Results, scale: Scale, features: str) -> dict[str, list[Records]]:
     """The probes of every trunk on these features, one record a seed."""
     return {
         model: results[probes(scale, model, features)].records["last", "test"]
@@ -217,10 +218,10 @@ def probe_records(results: Results, scale: Scale, features: str) -> dict[str, li
     }
 
 
-def _probed(scale: Scale, features: str) -> Callable[[Results], Estimate]:
+def _probed(scale: Scale, features: str) -> Callable[[fw.Results], fw.Estimate]:
     """Whether anything was learnt without labels at all."""
 
-    def evidence(results: Results) -> Estimate:
+    def evidence(results: fw.Results) -> fw.Estimate:
         records = probe_records(results, scale, features)
         listed = ", ".join(f"{name} {100 * mean_accuracy(items):.1f} %" for name, items in records.items())
         detail = f"{listed}; SimCLR minus random weights (one pretraining, seeds of the probe)"

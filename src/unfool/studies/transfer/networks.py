@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from unfool.attacks import make_attack
-from unfool.studies.framework import Attacked, Clean, Examples, Images, Measurement, NetworkSpec, Probed, Workspace
+from unfool.studies import framework as fw
 from unfool.studies.transfer.scales import (
     ADVERSARIAL,
     COMPARED,
@@ -66,12 +66,12 @@ def attacked_strongly(plan: Plan, seed: int) -> bool:
     return seed == 0 or plan.model == CONTROL or (plan.trainable == "heads" and plan.model != ADVERSARIAL)
 
 
-def pretrained(scale: Scale, model: str) -> NetworkSpec:
+def pretrained(scale: Scale, model: str) -> fw.NetworkSpec:
     """A network that was shown no label; random weights are those that every pretraining begins with."""
     name = model if model in PRETRAININGS else SIMCLR
     tasks = {task: TaskConfig(task=task, settings=scale.tasks[task]) for task in TASKS_OF[name]}
     stages = tuple(replace(stage, tasks=tasks, threat=scale.threat) for stage in scale.pretrain[name])
-    return NetworkSpec(
+    return fw.NetworkSpec(
         key={"model": model, "data": scale.unlabelled},
         config=RunConfig(data=scale.unlabelled, trunk=scale.trunk, stages=stages),
         trained=model in PRETRAININGS,
@@ -84,7 +84,7 @@ def words(scale: Scale, plan: Plan) -> dict[str, str]:
     return {"model": plan.model, **plan.settings, **column}
 
 
-def fine_tuned(scale: Scale, plan: Plan, seed: int) -> NetworkSpec:
+def fine_tuned(scale: Scale, plan: Plan, seed: int) -> fw.NetworkSpec:
     """A network that follows a pretraining, or a control, which follows none."""
     data, column = scale.other if plan.other else (scale.data, "")
     stage = replace(
@@ -99,42 +99,42 @@ def fine_tuned(scale: Scale, plan: Plan, seed: int) -> NetworkSpec:
     if plan.model == QUARTER:
         after = (pretrained(scale, SIMCLR), fine_tuned(scale, WORKFLOW, 0))
 
-        def cheaper(work: Workspace) -> RunConfig:
+        def cheaper(work: fw.Workspace) -> RunConfig:
             """Fast adversarial training, of two images through the network for each, at a quarter of that cost."""
             images = sum(work.get(network).model_images for network in after)
             steps = max(1, round(images / (4 * 2 * scale.whole.batch_size)))
             return replace(config, stages=(replace(stage, epochs=1, steps=steps, perturb=scale.fast),))
 
-        return NetworkSpec(key=key, config=cheaper, after=after)
+        return fw.NetworkSpec(key=key, config=cheaper, after=after)
     start = pretrained(scale, plan.model) if plan.model in PRETRAININGS else None
-    return NetworkSpec(key=key, config=config, start=start)
+    return fw.NetworkSpec(key=key, config=config, start=start)
 
 
-def measured(scale: Scale, plan: Plan, seed: int) -> Iterator[Measurement]:
+def measured(scale: Scale, plan: Plan, seed: int) -> Iterator[fw.Measurement]:
     """Clean images, FGSM, PGD, and the strong attack where the source compares tasks and on the controls."""
     network = fine_tuned(scale, plan, seed)
-    test, column = Images(data=network.data), scale.other[1] if plan.other else None
-    yield Clean(system=network, images=test, threat=scale.threat, column=column)
+    test, column = fw.Images(data=network.data), scale.other[1] if plan.other else None
+    yield fw.Clean(system=network, images=test, threat=scale.threat, column=column)
     attacks = {"fgsm": scale.attacked, scale.pgd: scale.attacked}
     if attacked_strongly(plan, seed):
         attacks[scale.strong] = scale.strongly
     for attack, count in attacks.items():
-        examples = Examples(
+        examples = fw.Examples(
             network=network,
             attack=make_attack(attack, scale.threat),
             images=test.sample(min(count, scale.attacked)),
             column=column,
             precision=scale.precision,
         )
-        yield Attacked(system=network, examples=examples)
+        yield fw.Attacked(system=network, examples=examples)
 
 
-def probes(scale: Scale, model: str, features: str) -> Probed:
+def probes(scale: Scale, model: str, features: str) -> fw.Probed:
     """A linear probe of a trunk's last stage, which is also what the added layer reads."""
-    return Probed(
+    return fw.Probed(
         system=pretrained(scale, model),
-        images=Images(data=scale.data, split="train"),
-        test=Images(data=scale.data),
+        images=fw.Images(data=scale.data, split="train"),
+        test=fw.Images(data=scale.data),
         settings=replace(scale.probe, standardise=features == STANDARDISED),
         threat=scale.threat,
         words={"linear_probe": f"stage {{stage}}, {features}"},

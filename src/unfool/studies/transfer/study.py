@@ -14,7 +14,7 @@ from unfool.attacks import make_attack
 from unfool.evaluation.results.charts import Chart
 from unfool.evaluation.statistics.chart_kinds import bars, lines, spread, training_costs
 from unfool.report.curves import Curve
-from unfool.studies.framework import STUDIES, Claim, Measurement, NetworkSpec, Results, Study
+from unfool.studies import framework as fw
 from unfool.studies.transfer.claims import FGSM, NATURAL, by_seed, probe_records, study_claims
 from unfool.studies.transfer.networks import (
     AS_THEY_ARE,
@@ -48,8 +48,8 @@ from unfool.studies.transfer.scales import (
 )
 
 
-@STUDIES.add("transfer")
-class Transfer(Study[Scale]):
+@fw.STUDIES.add("transfer")
+class Transfer(fw.Study[Scale]):
     """System C, its two tables and what they left out."""
 
     name = "transfer"
@@ -61,21 +61,21 @@ class Transfer(Study[Scale]):
     scales = SCALES
     published = PUBLISHED
 
-    def networks(self, scale: Scale) -> list[NetworkSpec]:
+    def networks(self, scale: Scale) -> list[fw.NetworkSpec]:
         return [fine_tuned(scale, plan, seed) for plan, seeds in plans(scale).items() for seed in range(seeds)]
 
-    def measurements(self, scale: Scale, networks: Sequence[NetworkSpec]) -> list[Measurement]:
+    def measurements(self, scale: Scale, networks: Sequence[fw.NetworkSpec]) -> list[fw.Measurement]:
         every = [(plan, seed) for plan, seeds in plans(scale).items() for seed in range(seeds)]
         tuned = [item for plan, seed in every for item in measured(scale, plan, seed)]
         return [*tuned, *(probes(scale, model, features) for model, features in PROBES)]
 
-    def claims(self, scale: Scale) -> Iterator[Claim]:
+    def claims(self, scale: Scale) -> Iterator[fw.Claim]:
         return study_claims(scale)
 
-    def curves(self, scale: Scale, results: Results) -> list[Curve]:
+    def curves(self, scale: Scale, results: fw.Results) -> list[Curve]:
         return [Curve(name, pretrained(scale, name).metrics(results.work)) for name in PRETRAININGS]
 
-    def charts(self, scale: Scale, results: Results) -> Iterator[Chart]:
+    def charts(self, scale: Scale, results: fw.Results) -> Iterator[Chart]:
         """Labels against robustness, tasks, what is trainable, what is learnt without labels, and the cost."""
         pgd, strong = (make_attack(attack, scale.threat).name for attack in (scale.pgd, scale.strong))
 
@@ -147,7 +147,7 @@ class Transfer(Study[Scale]):
         }
         yield training_costs({name: results.run(spec).model_images for name, spec in runs.items()}, x="run")
 
-    def notes(self, scale: Scale, results: Results) -> Iterator[str]:
+    def notes(self, scale: Scale, results: fw.Results) -> Iterator[str]:
         """Every deviation from the source, in words."""
         head, whole = scale.head, scale.whole
         length = f"{head.steps} steps" if head.steps else f"{head.epochs} epochs"
