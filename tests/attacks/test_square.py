@@ -7,7 +7,7 @@ from collections import Counter
 import pyautoattack.square
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from small_models import make_batch, make_network, problem
 from torch import nn
@@ -54,19 +54,35 @@ def attacked(text, threat, images, labels, ids, network: nn.Module = NETWORK, **
     return make_attack(text, threat, values)(network, images, labels, ids=ids)
 
 
+ROUNDING = {torch.float32: 1e-5, torch.float64: 1e-12}
+"""By how much the logits of one image may differ with the size of its batch: the convolutions sum in another order."""
+
+
 @pytest.mark.parametrize("norm", EPS)
 @settings(max_examples=3)
-@given(steps=st.integers(0, 65), more=st.integers(1, 20), restarts=st.integers(1, 2), seed=st.integers(0, 99))
-def test_more_steps_or_restarts_never_lower_the_best_margin(norm, steps, more, restarts, seed):
-    images, labels, ids = make_batch(NETWORK, 6, seed)
+@given(
+    steps=st.integers(0, 65),
+    more=st.integers(1, 20),
+    restarts=st.integers(1, 2),
+    seed=st.integers(0, 99),
+    dtype=st.sampled_from(list(ROUNDING)),
+)
+# In l2 the shorter run asks about its last image among six, the longer one alone: 1.7e-6 of rounding at the same point.
+@example(steps=3, more=1, restarts=1, seed=34, dtype=torch.float32)
+@example(steps=3, more=1, restarts=1, seed=34, dtype=torch.float64)
+def test_more_steps_or_restarts_never_lower_the_best_margin(norm, steps, more, restarts, seed, dtype):
+    network = make_network(dtype=dtype)
+    images, labels, ids = make_batch(network, 6, seed, dtype)
     threat = ThreatModel(norm, EPS[norm] / 2)
-    few = attacked("square", threat, images, labels, ids, steps=steps)
-    many = attacked("square", threat, images, labels, ids, steps=steps + more, restarts=restarts)
-    assert (many.losses >= few.losses - 1e-6).all()
+    few = attacked("square", threat, images, labels, ids, network, steps=steps)
+    many = attacked("square", threat, images, labels, ids, network, steps=steps + more, restarts=restarts)
+    # Losses are kept in float32.
+    lower = few.losses - many.losses - ROUNDING[dtype] - torch.finfo(torch.float32).eps * few.losses.abs()
+    assert (lower <= 0).all()
     assert (many.fooled | ~few.fooled).all()
     with torch.no_grad():
-        margins = LabelLoss(NETWORK, labels, "margin")(many.images, torch.arange(6)).losses
-    assert torch.allclose(margins, many.losses, atol=1e-5)
+        margins = LabelLoss(network, labels, "margin")(many.images, torch.arange(6)).losses
+    assert torch.allclose(margins.float(), many.losses, atol=1e-5)
 
 
 @pytest.mark.parametrize("norm", EPS)
