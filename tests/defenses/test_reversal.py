@@ -270,7 +270,7 @@ def test_an_aware_attacker_pays_for_what_the_task_notices():
         assert not torch.allclose(aware(images, rows).losses, plain - 10 * noticed, atol=1e-4)
         assert torch.equal(aware(images, rows).fooled, network(images).argmax(1) != labels)
         chosen = torch.tensor([4, 1])
-        part = pretext_aware(defense, labels, 10.0, streams=own).on(chosen)(images[chosen], torch.arange(2))
+        part = pretext_aware(defense, labels, 10.0, streams=own).subset(chosen)(images[chosen], torch.arange(2))
         assert torch.allclose(part.losses, (plain - 10 * noticed)[chosen], atol=1e-4)
 
 

@@ -14,8 +14,10 @@ ensemble that robust accuracies are compared by.
 """
 
 from unfool.attacks.apgd import APGD
+from unfool.attacks.attacked import Attacked
 from unfool.attacks.autoattack import AutoAttack
-from unfool.attacks.base import ATTACKS, Attack, Attacked, CustomAttack
+from unfool.attacks.base import ATTACKS, Attack
+from unfool.attacks.custom import CustomAttack
 from unfool.attacks.ensemble import Part
 from unfool.attacks.fab import FAB
 from unfool.attacks.parse import make_attack

@@ -4,71 +4,30 @@ from __future__ import annotations
 
 import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from pydantic import PositiveInt
 from pydantic.fields import FieldInfo
 from torch import Tensor, nn
 
+from unfool.attacks.attacked import TOLERANCE, Attacked
 from unfool.attacks.ensemble import Checkpoint, LearnsFrom, Part, run_parts
+from unfool.attacks.inputs import Labels, as_ids, as_labels, check_model
 from unfool.attacks.objective import LabelLoss
-from unfool.attacks.problem import Engine, Perturbed, Problem, image_ids
+from unfool.attacks.problem import Engine, Perturbed, Problem
 from unfool.attacks.proxy import ProxySettings
 from unfool.core.batch import check_images
-from unfool.core.errors import ImagesError, SpecError
+from unfool.core.errors import ImagesError
 from unfool.core.registry import Registry
 from unfool.core.spec import write_number
 from unfool.core.streams import Streams
 from unfool.core.threat import ThreatModel
 from unfool.models.modes import frozen_eval
 
-TOLERANCE = 1e-6
-"""How far rounding may carry an image out of its ball, in pixel units."""
-
-
 _COMMON = ("threat", "label", "eot_draws")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Attacked:
-    """What an attack returns: the images, and per image whether and how far it was changed.
-
-    Args:
-        images: Attacked images (B, C, H, W), each inside the threat model and the box [0,1].
-        losses: The highest loss seen for each image (B,); of an attack of several parts, the margin of the image
-            returned.
-        fooled: Whether the model misclassifies the image (B,), bool.
-        zero_gradient: Not fooled, and the model gave a zero gradient at every step (B,), bool.
-        fooled_by_part: Index into ``attack.part_names`` of the part that fooled the image (B,), -1 if none did.
-        distances: Distance from the clean image in the threat model's norm (B,), float64, in pixel units.
-        model_images: How many images went through the model or its proxy.
-
-    Example:
-        >>> model = torch.nn.Flatten()  # four pixels are four logits
-        >>> images = torch.tensor([[0.6, 0.5, 0.4, 0.3], [0.9, 0.1, 0.1, 0.1]]).view(2, 1, 2, 2)
-        >>> attacked = attacks.PGD(Linf(0.1), steps=5)(model, images, torch.tensor([0, 0]))
-        >>> attacked.fooled, attacked.fooled_by_part, attacked.distances <= 0.1 + 1e-6
-        (tensor([ True, False]), tensor([ 0, -1]), tensor([True, True]))
-    """
-
-    images: Tensor
-    losses: Tensor
-    fooled: Tensor
-    zero_gradient: Tensor
-    fooled_by_part: Tensor
-    distances: Tensor
-    model_images: int
-
-    def __repr__(self) -> str:
-        return (
-            f"Attacked({len(self.images)} images, {int(self.fooled.sum())} fooled, "
-            f"{self.model_images:,} images through the model)"
-        )
+"""Fields of every attack, which are not settings of its own."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -180,7 +139,7 @@ class Attack(ABC):
     def _changed(self) -> dict[str, Any]:
         """The settings that are not the class's defaults."""
         defaults = {item.name: item.default for item in dataclasses.fields(self)}
-        changed = {}
+        changed: dict[str, Any] = {}
         for key in self.setting_names():
             default, value = defaults[key], getattr(self, key)
             if value != (default.default if isinstance(default, FieldInfo) else default):
@@ -230,7 +189,7 @@ class Attack(ABC):
         self,
         model: nn.Module,
         images: Tensor,
-        labels: Tensor | NDArray[np.integer[Any]] | Sequence[int],
+        labels: Labels,
         *,
         ids: Tensor | None = None,
         streams: Streams | None = None,
@@ -261,8 +220,7 @@ class Attack(ABC):
             NonFiniteError: The model gave a NaN or infinite loss or gradient.
             SpecError: ``model`` is no module, or cannot be copied for the proxy.
         """
-        if not isinstance(model, nn.Module):
-            raise SpecError(f"model is a {type(model).__name__}; give a torch.nn.Module that maps images to logits")
+        check_model(model)
         check_images(images)
         labels = as_labels(images, labels)
         # A caller's inference mode would forbid the gradient by the image.
@@ -272,7 +230,7 @@ class Attack(ABC):
             problem = Problem(
                 objective=LabelLoss(model, labels),
                 images=images,
-                ids=image_ids(images, ids),
+                ids=as_ids(images, ids),
                 streams=Streams(0) if streams is None else streams,
                 proxy_objective=LabelLoss(proxy_model, labels) if proxy_model is not None else None,
                 exact_share=proxy.exact_share if proxy is not None else 0.1,
@@ -287,8 +245,8 @@ class Attack(ABC):
         """
         objective, proxy = problem.objective, problem.proxy_objective
         if self.averaged_passes > 1:
-            objective = objective.drawn(self.averaged_passes)
-            proxy = proxy.drawn(self.averaged_passes) if proxy is not None else None
+            objective = objective.averaged(self.averaged_passes)
+            proxy = proxy.averaged(self.averaged_passes) if proxy is not None else None
         problem = dataclasses.replace(
             problem,
             objective=objective,
@@ -333,66 +291,8 @@ class Attack(ABC):
         )
 
 
-@dataclass(frozen=True, repr=False)
-class CustomAttack(Attack):
-    """An attack put together from engines, without a class of its own.
-
-    Args:
-        threat: The allowed perturbations; those of the engines.
-        label: Name in results and of the random draws.
-        components: The parts, in order.
-        details: What records keep as the attack's settings.
-        eot_draws: Passes of a random model that each loss and gradient is averaged over.
-
-    Example:
-        >>> parts = attacks.PGD(Linf(0.1)).parts + attacks.Square(Linf(0.1), steps=50).parts
-        >>> both = attacks.CustomAttack(Linf(0.1), label="pgd-then-square", components=parts)
-        >>> both.part_names, both.learns_from
-        (['pgd-10', 'square-50'], ['gradient', 'scores'])
-    """
-
-    components: tuple[Part, ...] = field(default=(), kw_only=True)
-    details: dict[str, Any] = field(default_factory=dict, kw_only=True, hash=False)
-
-    @property
-    def parts(self) -> tuple[Part, ...]:
-        return self.components
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        return dict(self.details)
-
-    @property
-    def unusual_settings(self) -> dict[str, Any]:
-        return dict(self.details)
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.threat}, label={self.name!r}, {len(self.components)} parts)"
-
-
 ATTACKS: Registry[type[Attack]] = Registry("attack", "unfool.attacks")
 """Attack classes by name. ``@ATTACKS.add("mine")`` over a class adds an attack."""
-
-
-def as_labels(images: Tensor, labels: Tensor | NDArray[np.integer[Any]] | Sequence[int]) -> Tensor:
-    """Labels as int64 (B,) where the images live; raises ImagesError for anything but one class per image."""
-    try:
-        tensor = torch.as_tensor(labels)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise ImagesError(f"labels cannot be read ({error}); give one integer class per image") from error
-    if tensor.dtype in (torch.int8, torch.uint8, torch.int16, torch.int32):
-        tensor = tensor.long()
-    check_labels(images, tensor)
-    return tensor.to(images.device)
-
-
-def check_labels(images: Tensor, labels: Tensor) -> None:
-    """Refuse anything but one int64 class per image; raises ImagesError."""
-    if labels.shape != images.shape[:1] or labels.dtype != torch.int64:
-        given = f"{labels.dtype} of shape {tuple(labels.shape)}"
-        raise ImagesError(f"labels are {given}; give one int64 class per image, shape ({len(images)},)")
-    if len(labels) and int(labels.min()) < 0:
-        raise ImagesError(f"label {int(labels.min())} is no class; count classes from 0")
 
 
 def _shown(value: Any) -> str:

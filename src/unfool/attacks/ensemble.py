@@ -80,7 +80,7 @@ def run_parts(
         part, finishing = plan[index], index == len(parts)
         rows = (~state["fooled"]).nonzero().squeeze(1)
         if len(rows):
-            objective, proxy = problem.objective.on(rows), problem.proxy_objective
+            objective, proxy = problem.objective.subset(rows), problem.proxy_objective
             perturbed = part.engine.run(
                 Problem(
                     objective=objective.with_loss(part.loss),
@@ -89,7 +89,7 @@ def run_parts(
                     streams=problem.streams.named(part.name),
                     starts=state["images"][rows] if finishing else None,
                     proxy_objective=(
-                        proxy.on(rows).with_loss(part.loss) if proxy is not None and not finishing else None
+                        proxy.subset(rows).with_loss(part.loss) if proxy is not None and not finishing else None
                     ),
                     exact_share=0.0,
                 )

@@ -1,6 +1,6 @@
-"""What a perturbation climbs: anything that gives one number per image, and perhaps whether the image is done.
+"""What an attack maximises: one value per image, and whether the image is misclassified already.
 
-Legend: B images of the original batch, n of them still in play, K classes.
+Legend: B images of the original batch, n of them still attacked, K classes.
 """
 
 from __future__ import annotations
@@ -26,24 +26,29 @@ _TINY = 1e-12
 
 @dataclass(frozen=True, kw_only=True)
 class ObjectiveValue:
-    """``losses`` (n,), differentiable in the images; ``fooled`` (n,) bool, or None where nothing can be fooled."""
+    """An objective at n images.
+
+    ``losses`` (n,) are differentiable in the images; ``fooled`` (n,) says which are misclassified, and is None for an
+    objective that is no classification.
+    """
 
     losses: Tensor
     fooled: Tensor | None = None
 
 
 class Objective(Protocol):
-    """Images (n, C, H, W) and the rows (n,) they have in the original batch → their losses, and who is fooled."""
+    """A function of images (n, C, H, W) and of their rows (n,) in the original batch."""
 
     def __call__(self, images: Tensor, rows: Tensor) -> ObjectiveValue: ...
 
 
-def _picked(logits: Tensor, classes: Tensor) -> Tensor:
+def _logit_of(logits: Tensor, classes: Tensor) -> Tensor:
+    """The logit of one class per image."""
     return logits.gather(1, classes[:, None]).squeeze(1)
 
 
-def _others(logits: Tensor, labels: Tensor) -> Tensor:
-    """The highest logit of another class than the label's."""
+def _highest_other(logits: Tensor, labels: Tensor) -> Tensor:
+    """The highest logit of the classes other than the label."""
     return logits.scatter(1, labels[:, None], -torch.inf).amax(1)
 
 
@@ -52,7 +57,7 @@ def _cross_entropy(logits: Tensor, labels: Tensor, targets: Tensor | None) -> Te
 
 
 def _margin(logits: Tensor, labels: Tensor, targets: Tensor | None) -> Tensor:
-    return _others(logits, labels) - _picked(logits, labels)
+    return _highest_other(logits, labels) - _logit_of(logits, labels)
 
 
 def _dlr(logits: Tensor, labels: Tensor, targets: Tensor | None) -> Tensor:
@@ -62,8 +67,8 @@ def _dlr(logits: Tensor, labels: Tensor, targets: Tensor | None) -> Tensor:
 
 def _difference(logits: Tensor, labels: Tensor, targets: Tensor | None) -> Tensor:
     if targets is None:
-        raise SpecError("a targeted loss was asked for without targets; give one target class per image")
-    return _picked(logits, targets) - _picked(logits, labels)
+        raise SpecError("a targeted loss has no targets; give one target class per image")
+    return _logit_of(logits, targets) - _logit_of(logits, labels)
 
 
 def _dlr_targeted(logits: Tensor, labels: Tensor, targets: Tensor | None) -> Tensor:
@@ -79,7 +84,7 @@ LOSSES: dict[str, Callable[[Tensor, Tensor, Tensor | None], Tensor]] = {
     "difference": _difference,
     "dlr-targeted": _dlr_targeted,
 }
-"""Losses of logits (n, K), labels and targets (n,) → (n,); the higher, the closer to another class.
+"""Losses (n,) of logits (n, K), labels (n,) and targets (n,); the higher, the closer to another class.
 
 ``ce``: cross-entropy. ``margin``: Carlini & Wagner 2017, the difference to the highest other logit. ``dlr`` and
 ``dlr-targeted``: the same and the target's difference, over the spread of the highest logits, so that neither the scale
@@ -87,17 +92,26 @@ nor the shift of the logits matters (Croce & Hein, ICML 2020, equations 6 and 7)
 """
 
 FEWEST_CLASSES = {"dlr": (3, "margin"), "dlr-targeted": (4, "difference")}
-"""Classes that a loss needs, and the loss to fall back on: the same without its denominator."""
+"""How many classes a loss needs, and the loss that replaces it for fewer: the same without its denominator."""
 
 
 class LabelLoss:
-    """A loss of a model's logits against the labels (B,); an image is fooled when its class is another one.
+    """A loss of a model's logits against labels; an image is fooled when the predicted class is not its label.
 
-    ``loss`` is one of `LOSSES`; targeted ones take ``targets`` (B,). ``draws`` averages losses and logits over as many
-    passes of a model that draws (EOT, Athalye et al., ICML 2018). With ``by_row`` the model is called with the images'
-    rows beside them, for systems that differ from image to image. Logits enter the loss in at least float32, whatever
-    precision the model computes in. With too few classes for a DLR loss it warns and leaves out the denominator. Raises
-    ImagesError for outputs that are no logits, or labels beyond them.
+    The loss is computed in at least float32, whatever precision the model computes in. For a DLR loss of a model with
+    too few classes it warns, and leaves out the denominator.
+
+    Args:
+        model: Maps images (n, C, H, W) to logits (n, K).
+        labels: Labels of the whole batch (B,).
+        loss: One of `LOSSES`.
+        targets: Target classes (B,) of a targeted loss.
+        draws: For a model that is random: passes that losses and logits are averaged over (expectation over
+            transformation, Athalye et al., ICML 2018).
+        by_row: Call the model with the images' rows as a second argument, for models that differ from image to image.
+
+    Raises:
+        ImagesError: The model's outputs are no logits, or a label is not among their classes.
     """
 
     def __init__(
@@ -118,28 +132,31 @@ class LabelLoss:
         self.targets = targets
         self.draws = draws
         self.by_row = by_row
-        self.highest = int(labels.max()) if len(labels) else -1
-        self.origin: Tensor | None = None
-        # Channels-last images save a fifth of a network's time; a foreign model may rely on the strides it was given.
-        self.memory = torch.channels_last if isinstance(model, Network) else torch.preserve_format
+        self.highest_label = int(labels.max()) if len(labels) else -1
+        self.batch_rows: Tensor | None = None
+        # Channels-last images save a fifth of a network's time; a foreign model may rely on its images' strides.
+        self.memory_format = torch.channels_last if isinstance(model, Network) else torch.preserve_format
 
     def with_loss(self, loss: str, targets: Tensor | None = None) -> LabelLoss:
         """The same model and labels under another loss."""
         if loss not in LOSSES:
             raise unknown("loss", loss, LOSSES)
-        return self._but(loss=loss, targets=targets)
+        return self._replaced(loss=loss, targets=targets)
 
-    def drawn(self, draws: int) -> LabelLoss:
+    def averaged(self, draws: int) -> LabelLoss:
         """The same, averaged over so many passes."""
-        return self._but(draws=draws)
+        return self._replaced(draws=draws)
 
-    def on(self, rows: Tensor) -> LabelLoss:
-        """The same for some rows of the batch, which it counts from 0."""
-        origin = rows if self.origin is None else self.origin[rows]
+    def subset(self, rows: Tensor) -> LabelLoss:
+        """The same for some rows of the batch, which are then counted from 0."""
         targets = None if self.targets is None else self.targets[rows]
-        return self._but(labels=self.labels[rows], targets=targets, origin=origin)
+        return self._replaced(labels=self.labels[rows], targets=targets, batch_rows=self.rows_in_batch(rows))
 
-    def _but(self, **changed: Any) -> LabelLoss:
+    def rows_in_batch(self, rows: Tensor) -> Tensor:
+        """The rows of the original batch that rows of this subset are."""
+        return rows if self.batch_rows is None else self.batch_rows[rows]
+
+    def _replaced(self, **changed: Any) -> LabelLoss:
         other = copy.copy(self)
         for name, value in changed.items():
             setattr(other, name, value)
@@ -151,16 +168,15 @@ class LabelLoss:
         return passes[0] if self.draws == 1 else torch.stack(passes).mean(0)
 
     def _pass(self, images: Tensor, rows: Tensor) -> Tensor:
-        shown = images.to(memory_format=self.memory)
-        where = (rows if self.origin is None else self.origin[rows],) if self.by_row else ()
-        logits = at_least_fp32(self.model(shown, *where))
+        inputs = images.to(memory_format=self.memory_format)
+        logits = at_least_fp32(self.model(inputs, self.rows_in_batch(rows)) if self.by_row else self.model(inputs))
         if logits.ndim != 2 or len(logits) != len(images):
             raise ImagesError(
                 f"the model gave outputs of shape {tuple(logits.shape)}; give logits of shape (B, classes)"
             )
-        if self.highest >= logits.shape[1]:
+        if self.highest_label >= logits.shape[1]:
             raise ImagesError(
-                f"label {self.highest} lies beyond the model's {logits.shape[1]} classes; "
+                f"label {self.highest_label} lies beyond the model's {logits.shape[1]} classes; "
                 "choose the data it was trained on"
             )
         return logits
@@ -169,14 +185,15 @@ class LabelLoss:
         labels = self.labels[rows]
         targets = None if self.targets is None else self.targets[rows]
         passes = [self._pass(images, rows) for _ in range(self.draws)]
-        loss = LOSSES[self._possible(passes[0].shape[1])]
+        loss = LOSSES[self.usable_loss(passes[0].shape[1])]
         losses = [loss(logits, labels, targets) for logits in passes]
         mean, logits = (
             (losses[0], passes[0]) if self.draws == 1 else (torch.stack(losses).mean(0), torch.stack(passes).mean(0))
         )
         return ObjectiveValue(losses=mean, fooled=logits.detach().argmax(1) != labels)
 
-    def _possible(self, classes: int) -> str:
+    def usable_loss(self, classes: int) -> str:
+        """The loss, or with too few classes the one that replaces it, from now on."""
         needed, instead = FEWEST_CLASSES.get(self.loss, (0, self.loss))
         if classes >= needed:
             return self.loss

@@ -9,11 +9,9 @@ import math
 from dataclasses import dataclass
 from typing import Generic, Literal, Protocol, TypeVar
 
-import torch
 from torch import Tensor
 
 from unfool.attacks.objective import LabelLoss, Objective
-from unfool.core.errors import ImagesError
 from unfool.core.streams import Streams
 from unfool.core.threat import ThreatModel
 
@@ -133,13 +131,3 @@ class Engine(Protocol):
     def run(self, problem: Problem[LabelLoss]) -> Perturbed:
         """Perturb the problem's images; the result for an image does not depend on the others in the batch."""
         ...
-
-
-def image_ids(images: Tensor, ids: Tensor | None) -> Tensor:
-    """The ids (B,) of images, by default their positions; ImagesError unless there is one int64 number per image."""
-    if ids is None:
-        return torch.arange(len(images), device=images.device)
-    if ids.shape != images.shape[:1] or ids.dtype != torch.int64:
-        given = f"{ids.dtype} of shape {tuple(ids.shape)}"
-        raise ImagesError(f"ids are {given}; give one int64 number per image, shape ({len(images)},)")
-    return ids

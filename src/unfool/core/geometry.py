@@ -1,12 +1,12 @@
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
-"""The geometry of three norms: exact projections, steepest directions, uniform draws and lengths.
+"""The geometry of three norms: exact projections, steepest steps, uniform draws and lengths.
 
 Legend: ``images``, ``origins``, ``gradient`` and displacements are (B, C, H, W); a ball is the set of images within
 ``eps`` of their origins, the box is [0,1]; n = C·H·W. Nothing here loops over images. Results have the dtype of the
 origins and carry no gradient.
 
-A projection is computed in float64 (linf: float32) and rounded *towards the origin*, so that no dtype leaves the ball;
-an image that lies inside already comes back bit for bit.
+A projection is computed in float64 (linf: at least float32) and rounded *towards the origin*, so that the result is in
+the ball in every dtype; an image that is inside already comes back bit for bit.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from unfool.core.streams import Streams
 _SLACK = 1e-9
 """An image this little outside its ball counts as inside: above float64 rounding, far below what is promised (1e-6)."""
 
-_TURNS = 200
-"""More than bisection alone needs to exhaust float64; Newton's steps end it after about five."""
+_MAX_ITERATIONS = 200
+"""More than bisection needs in float64; with Newton's steps about five are enough."""
 
 L1_SHARE = 0.01
-"""Share of an image's values that one steepest L1 step moves: SLIDE's, and the strongest of 1/n to 0.5 when tried."""
+"""Share of an image's values that a steepest l1 step changes: SLIDE's, and the strongest tried from 1/n to 0.5."""
 
 
 class Geometry(ABC):
-    """What a norm has to offer; ``eps`` and ``step`` are in pixel units, ``step`` a float or one per image (B,)."""
+    """The operations of a norm; ``eps`` and ``step`` are in pixel units, ``step`` one number or one per image (B,)."""
 
     @abstractmethod
     def project(self, images: Tensor, origins: Tensor, eps: float) -> Tensor:
@@ -38,9 +38,9 @@ class Geometry(ABC):
 
     @abstractmethod
     def steepest(self, gradient: Tensor, images: Tensor, step: float | Tensor, share: Tensor | None = None) -> Tensor:
-        """The displacement of length ``step`` along which the gradient promises most; zero for a zero gradient.
+        """The displacement of length ``step`` with the largest product with the gradient; zero for a zero gradient.
 
-        ``share`` (B,) is the part of each image's values that may move, where the norm's steps are sparse (L1).
+        ``share`` (B,) is the part of each image's values that may change, for a norm with sparse steps (l1).
         """
 
     @abstractmethod
@@ -53,13 +53,13 @@ class Geometry(ABC):
 
 
 class LinfGeometry(Geometry):
-    """Each value moves by at most eps."""
+    """Each value changes by at most eps."""
 
     def project(self, images: Tensor, origins: Tensor, eps: float) -> Tensor:
         """The nearest images in ball ∩ box (one clamp per value, which is the Euclidean projection)."""
         if origins.dtype in (torch.float16, torch.bfloat16):
-            wide = origins.float()
-            return _round_towards(self.project(images.float(), wide, eps), origins, wide)
+            exact_origins = origins.float()
+            return _round_towards(self.project(images.float(), exact_origins, eps), origins, exact_origins)
         low = (origins - eps).clamp_(min=0.0)
         high = (origins + eps).clamp_(max=1.0)
         return images.to(origins.dtype).clamp(low, high)
@@ -82,21 +82,21 @@ class L2Geometry(Geometry):
 
     def project(self, images: Tensor, origins: Tensor, eps: float) -> Tensor:
         """The nearest images in the ball, then clamped to the box: inside both, as the origins are in the box."""
-        wide = origins.double()
-        moved = images.double()
-        delta = moved - wide
+        exact_origins, points = origins.double(), images.double()
+        delta = points - exact_origins
         length = _column(self.norm(delta), delta)
-        shorter = delta.mul_(eps / length.clamp(min=eps)).add_(wide)
-        return _round_towards(torch.where(length > eps + _SLACK, shorter, moved).clamp_(0.0, 1.0), origins, wide)
+        on_ball = delta.mul_(eps / length.clamp(min=eps)).add_(exact_origins)
+        nearest = torch.where(length > eps + _SLACK, on_ball, points).clamp_(0.0, 1.0)
+        return _round_towards(nearest, origins, exact_origins)
 
     def steepest(self, gradient: Tensor, images: Tensor, step: float | Tensor, share: Tensor | None = None) -> Tensor:
         """``step`` times the unit gradient."""
-        wide = gradient.float() if gradient.dtype != torch.float64 else gradient
+        slope = gradient.float() if gradient.dtype != torch.float64 else gradient
         # Divided by the largest value first: the squares of a vanishing gradient would underflow to zero.
-        largest = wide.flatten(1).abs().amax(1)
-        unit = wide / _column(torch.where(largest > 0, largest, 1.0), wide)
+        largest = slope.flatten(1).abs().amax(1)
+        unit = slope / _column(torch.where(largest > 0, largest, 1.0), slope)
         length = unit.flatten(1).norm(dim=1).clamp_(min=1.0)
-        return unit.mul_(_per_image(step, wide) / _column(length, wide)).to(images.dtype)
+        return unit.mul_(_per_image(step, slope) / _column(length, slope)).to(images.dtype)
 
     def sample(self, ids: Tensor, shape: tuple[int, ...], streams: Streams) -> Tensor:
         """A normal direction, and a radius whose n-th power is uniform."""
@@ -110,46 +110,46 @@ class L2Geometry(Geometry):
 
 
 class L1Geometry(Geometry):
-    """The absolute moves of all values together sum to at most eps."""
+    """The absolute changes of all values sum to at most eps."""
 
     def project(self, images: Tensor, origins: Tensor, eps: float) -> Tensor:
         """The nearest images in ball ∩ box (Croce & Hein 2021, Proposition 2.1), not ball and box in turn."""
-        wide = origins.double()
-        delta = (images.double() - wide).flatten(1)
-        moved = images.double().clamp(0.0, 1.0)
-        room = torch.where(delta > 0, 1.0 - wide.flatten(1), wide.flatten(1))
+        exact_origins = origins.double()
+        delta = (images.double() - exact_origins).flatten(1)
+        points = images.double().clamp(0.0, 1.0)
+        room = torch.where(delta > 0, 1.0 - exact_origins.flatten(1), exact_origins.flatten(1))
         outside = torch.minimum(delta.abs(), room).sum(1) > eps + _SLACK
         rows = outside.nonzero().squeeze(1)
         if len(rows):
             shrunk = _shrink(delta[rows].abs(), room[rows], eps).copysign_(delta[rows])
-            moved[rows] = wide[rows] + shrunk.view_as(wide[rows])
-        return _round_towards(moved.clamp_(0.0, 1.0), origins, wide)
+            points[rows] = exact_origins[rows] + shrunk.view_as(exact_origins[rows])
+        return _round_towards(points.clamp_(0.0, 1.0), origins, exact_origins)
 
     def steepest(self, gradient: Tensor, images: Tensor, step: float | Tensor, share: Tensor | None = None) -> Tensor:
-        """``step`` spread evenly over the largest gradient values that the box still lets move (Tramèr & Boneh 2019).
+        """``step`` spread evenly over the values with the largest gradients that can still change inside the box.
 
-        One value alone would be the steepest of all, but saturates at once; a share of them climbs faster in sum: by
-        default SLIDE's, or each image's own ``share`` (APGD in L1, Croce & Hein 2021).
+        This is SLIDE's step (Tramèr & Boneh, NeurIPS 2019), or with a ``share`` for each image that of APGD in l1
+        (Croce & Hein 2021). A step of one value alone would be steeper, but that value is soon at the edge of the box.
         """
         slope = gradient.flatten(1)
         pixels = images.flatten(1)
         size = slope.shape[1]
         room = torch.where(slope > 0, pixels < 1.0, pixels > 0.0)
         if share is None:
-            score, place = (slope.abs() * room).topk(max(1, round(L1_SHARE * size)), dim=1, sorted=False)
+            score, index = (slope.abs() * room).topk(max(1, round(L1_SHARE * size)), dim=1, sorted=False)
             chosen = score > 0
         else:
             counts = (share * size).ceil().clamp(1, size)
-            score, place = (slope.abs() * room).topk(int(counts.max()), dim=1)
+            score, index = (slope.abs() * room).topk(int(counts.max()), dim=1)
             ranks = torch.arange(score.shape[1], device=slope.device)
             chosen = (score > 0) & (ranks < counts[:, None])
         each = 1.0 / chosen.sum(1, keepdim=True).clamp(min=1)
-        signs = slope.gather(1, place).sign().mul_(chosen)
-        moves = torch.zeros_like(slope, dtype=each.dtype).scatter_(1, place, signs.to(each.dtype) * each)
-        return moves.view_as(gradient).mul_(_per_image(step, gradient)).to(images.dtype)
+        signs = slope.gather(1, index).sign().mul_(chosen)
+        displacements = torch.zeros_like(slope, dtype=each.dtype).scatter_(1, index, signs.to(each.dtype) * each)
+        return displacements.view_as(gradient).mul_(_per_image(step, gradient)).to(images.dtype)
 
     def sample(self, ids: Tensor, shape: tuple[int, ...], streams: Streams) -> Tensor:
-        """n + 1 exponentials divided by their sum are uniform on the simplex; n of them with random signs."""
+        """n of n + 1 exponentials divided by their sum, which are uniform on a simplex, with random signs."""
         size = math.prod(shape)
         exponentials = streams.named("size").exponential(ids, (size + 1,)).double()
         signs = streams.named("sign").integers(ids, 2, (size,)) * 2 - 1
@@ -172,26 +172,27 @@ def _per_image(step: float | Tensor, like: Tensor) -> float | Tensor:
     return _column(step.to(like.dtype), like) if isinstance(step, Tensor) else step
 
 
-def _round_towards(exact: Tensor, origins: Tensor, wide: Tensor) -> Tensor:
-    """``exact`` in the dtype of ``origins``, never farther from them than it was; ``wide`` are the origins, widened.
+def _round_towards(exact: Tensor, origins: Tensor, exact_origins: Tensor) -> Tensor:
+    """``exact`` in the dtype of ``origins``, rounded so that no value is farther from its origin than before.
 
-    Rounding to nearest would add up to half a unit to every value: in L1, over n values, far more than 1e-6.
+    Rounding to nearest would add up to half a unit in the last place to every value: in l1, over n values, far more
+    than 1e-6.
     """
-    near = exact.to(origins.dtype)
-    farther = (near - wide).abs_() > (exact - wide).abs_()
-    return torch.where(farther, torch.nextafter(near, origins), near)
+    nearest = exact.to(origins.dtype)
+    farther = (nearest - exact_origins).abs_() > (exact - exact_origins).abs_()
+    return torch.where(farther, torch.nextafter(nearest, origins), nearest)
 
 
 def _shrink(size: Tensor, room: Tensor, eps: float) -> Tensor:
-    """clip(size - λ, 0, room) with each row's λ such that the row sums to ``eps``; all (R, n) float64.
+    """clip(size - λ, 0, room), with a λ for each row that makes it sum to ``eps``; all (R, n) float64.
 
-    The sum falls with λ and is linear between breakpoints, so Newton's step is exact once it starts in the right
-    piece. From the left it gets there in a few turns, unless many values stop at their room: then the sum is not
-    convex, and halving the bracket now and then keeps the worst case logarithmic.
+    The sum falls with λ and is linear between breakpoints: Newton's step is exact once λ is in the right piece, and
+    from the left it gets there in a few iterations. Where many values are at their room the sum is not convex; halving
+    the bracket in every third iteration then keeps the worst case logarithmic.
     """
     low = torch.zeros_like(size[:, :1])
     middle, high = low, size.amax(1, keepdim=True)
-    for turn in range(_TURNS):
+    for iteration in range(_MAX_ITERATIONS):
         rest = size - middle
         free = ((rest > 0) & (rest < room)).sum(1, keepdim=True)
         excess = torch.minimum(rest.clamp_(min=0.0), room).sum(1, keepdim=True) - eps
@@ -201,6 +202,6 @@ def _shrink(size: Tensor, room: Tensor, eps: float) -> Tensor:
         if bool(done.all()):
             break
         newton = middle + excess / free
-        usable = (newton > low) & (newton < high) if turn < 10 or turn % 3 != 2 else torch.zeros_like(done)
+        usable = (newton > low) & (newton < high) if iteration < 10 or iteration % 3 != 2 else torch.zeros_like(done)
         middle = torch.where(done, middle, torch.where(usable, newton, (low + high) / 2))
     return torch.minimum((size - high).clamp_(min=0.0), room)

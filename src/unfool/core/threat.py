@@ -1,5 +1,5 @@
 # pyright: reportUnnecessaryIsInstance=false
-"""Threat models: how far an image may be moved, and in which norm; written ``linf:8/255``, ``l2:0.5``, ``l1:12``."""
+"""Threat models: how much an attack may change an image, in which norm; ``linf:8/255``, ``l2:0.5``, ``l1:12``."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class ThreatModel:
 
     @classmethod
     def parse(cls, text: str) -> ThreatModel:
-        """Read ``norm:eps``, eps a decimal or a fraction; raises SpecError."""
+        """Read ``norm:eps``, eps a decimal or a fraction, such as ``linf:8/255``; raises SpecError."""
         norm_name, eps = _read(text)
         return cls(norm_name, eps, text.strip())
 
@@ -98,9 +98,18 @@ class ThreatModel:
 
     @torch.no_grad()
     def project(self, images: Tensor, origins: Tensor) -> Tensor:
-        """The images brought into ball ∩ box: the nearest such (linf, l1), or ball then box (l2).
+        """Bring images into ball ∩ box: onto the nearest point (linf, l1), or into the ball and then the box (l2).
 
-        Idempotent, and at most eps + 1e-6 from the origins in every dtype; eps = 0 gives the origins themselves.
+        Args:
+            images: Images (B, C, H, W).
+            origins: Their clean images (B, C, H, W), inside the box.
+
+        Returns:
+            Images (B, C, H, W), at most eps + 1e-6 from their origins in every dtype. Images that are inside already
+            come back unchanged; with eps = 0 all are the origins.
+
+        Raises:
+            ImagesError: Images and origins have different shapes.
         """
         self._check(images, origins)
         if self.eps == 0:
@@ -116,10 +125,21 @@ class ThreatModel:
         step: float | Tensor,
         share: Tensor | None = None,
     ) -> Tensor:
-        """The displacement of length ``step`` (a float, or one per image (B,)) that climbs most; 0 for gradient 0.
+        """The displacement of a given length along which a loss rises most.
 
-        linf: the sign; l2: the unit gradient; l1: evenly over the steepest values that the box lets move, of which
-        ``share`` (B,) says how many (default 1 %).
+        Args:
+            gradient: Gradient of the loss by the images (B, C, H, W).
+            images: Current images (B, C, H, W).
+            origins: Their clean images (B, C, H, W).
+            step: Length in this norm, in pixel units: one number, or one per image (B,).
+            share: In l1, the part of each image's values that may change (B,); default 1 %.
+
+        Returns:
+            Displacements (B, C, H, W): in linf the gradient's sign, in l2 the unit gradient, in l1 evenly over the
+            values with the largest gradients that the box lets change; each times ``step``. Zero for a zero gradient.
+
+        Raises:
+            ImagesError: The shapes differ.
         """
         self._check(gradient, origins)
         self._check(images, origins)
@@ -127,15 +147,24 @@ class ThreatModel:
 
     @torch.no_grad()
     def sample(self, origins: Tensor, ids: Tensor, streams: Streams) -> Tensor:
-        """Images drawn uniformly in the ball around their origins, one draw per image id, then projected."""
+        """Draw images uniformly in the ball around their origins, and project them into the box.
+
+        Args:
+            origins: Clean images (B, C, H, W).
+            ids: Ids of the images (B,), int64; equal ids give equal draws.
+            streams: Source of the draws.
+
+        Returns:
+            Images (B, C, H, W).
+        """
         if self.eps == 0:
             return origins.clone()
-        moves = GEOMETRIES[self.norm_name].sample(ids, tuple(origins.shape[1:]), streams)
-        return self.project(origins + moves.mul_(self.eps), origins)
+        displacements = GEOMETRIES[self.norm_name].sample(ids, tuple(origins.shape[1:]), streams)
+        return self.project(origins + displacements.mul_(self.eps), origins)
 
     @torch.no_grad()
     def norm(self, delta: Tensor) -> Tensor:
-        """The lengths (B,), float64, of displacements (B, ...) in this norm."""
+        """The lengths (B,), float64, of displacements (B, ...) in this norm, in pixel units."""
         return GEOMETRIES[self.norm_name].norm(delta)
 
     @staticmethod

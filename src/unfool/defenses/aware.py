@@ -43,7 +43,7 @@ class DefenseAwareLoss(LabelLoss):
 
     def __call__(self, images: Tensor, rows: Tensor) -> ObjectiveValue:
         value = super().__call__(images, rows)
-        noticed = self.notice(images, rows if self.origin is None else self.origin[rows])
+        noticed = self.notice(images, self.rows_in_batch(rows))
         if self.threshold is not None:
             noticed = F.relu(noticed - self.threshold)
         return ObjectiveValue(losses=value.losses - self.weight * noticed, fooled=value.fooled)

@@ -1,6 +1,4 @@
-"""APGD: projected gradient that sets its own step sizes (Croce & Hein, ICML 2020; in L1: Croce & Hein, ICML 2021).
-
-The attack is free of step sizes and, in its targeted form on the DLR loss, the strongest single part of AutoAttack.
+"""APGD: projected gradient that sets its own step sizes (Croce & Hein, ICML 2020; in l1: Croce & Hein, ICML 2021).
 
 Legend: B images of the batch, n of them still attacked.
 """
@@ -23,16 +21,20 @@ from unfool.attacks.problem import Perturbed, Problem
 from unfool.core.threat import ThreatModel
 
 WIDE = ((3.0, 0.3), (2.0, 0.3), (1.0, 0.4))
-"""Radii in eps, and their shares of the steps, of the L1 attack that starts in a larger ball (2021, section 3.3)."""
+"""Radii in eps and shares of the steps, for ``wide`` (2021, section 3.3)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class AutoProjectedGradient:
-    """Settings of the engine.
+    """APGD in several runs, each from a start of its own.
 
-    ``targets`` 0 climbs the loss as it is; otherwise that many classes, the likeliest first, are aimed at one by one.
-    ``wide`` starts in a ball of 3 eps, goes on in one of 2 eps, and ends in the threat model. ``goal`` is ``success``
-    (a fooled image leaves the batch) or ``best`` (the highest loss).
+    Args:
+        threat: The allowed perturbations.
+        steps: Gradient steps of each run.
+        restarts: Runs; with targets, for each of them.
+        targets: 0: climb the objective's loss as it is; else that many target classes in turn, the likeliest first.
+        wide: Run in a ball of 3 eps first, then in one of 2 eps, then in the threat model.
+        goal: ``success``: a fooled image leaves the batch. ``best``: go on for the highest loss.
     """
 
     threat: ThreatModel

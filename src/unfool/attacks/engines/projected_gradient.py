@@ -1,8 +1,8 @@
-"""Projected gradient: the one engine for every perturbation that follows a gradient, up or down.
+"""Projected gradient: the engine of every perturbation that takes steps of one size along a gradient, up or down.
 
 x ← project(x ± step · steepest(∇ objective(x)))  (Madry et al., ICLR 2018; in each norm the threat model's geometry).
 
-Legend: B images, n of them in play at a step.
+Legend: B images, n of them still attacked at a step.
 """
 
 from __future__ import annotations
@@ -28,10 +28,16 @@ _Points = tuple[Tensor, Tensor, Tensor]
 
 @dataclass(frozen=True, kw_only=True)
 class ProjectedGradient:
-    """Settings of the engine.
+    """Projected gradient, uphill or downhill. For the goals best and success, more steps never lower ``losses``.
 
-    ``goal`` is what to return. ``uphill`` False descends (a reversal), and then best means lowest. For best and
-    success, more steps or restarts never lower ``losses``.
+    Args:
+        threat: The allowed perturbations.
+        steps: Gradient steps of each run.
+        step_size: Length of a step in the threat model's norm, in pixel units.
+        random_start: Start from a uniform draw in the ball, not from the image itself.
+        restarts: Runs, each from a start of its own.
+        uphill: False descends, as a reversal does; "best" is then the lowest.
+        goal: Which point to return, see `Goal`.
     """
 
     threat: ThreatModel

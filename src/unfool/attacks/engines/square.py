@@ -1,9 +1,9 @@
-"""The Square attack: random search that redraws one window of pixels at a time and asks for logits alone.
+"""Square: random search that redraws one window of pixels at a time, and needs the model's outputs alone.
 
-Andriushchenko et al., ECCV 2020 (linf: Algorithms 1 and 2; l2: Algorithm 3); in l1 as AutoAttack runs it (Croce & Hein,
-"Mind the box", ICML 2021). Without gradients to be masked, it tells when those of other attacks mislead.
+Andriushchenko et al., ECCV 2020 (linf: algorithms 1 and 2; l2: algorithm 3); in l1 as AutoAttack runs it (Croce & Hein,
+"Mind the box", ICML 2021).
 
-Legend: B images of the batch, n of them in play, C channels, H×W pixels.
+Legend: B images of the batch, n of them still attacked, C channels, H×W pixels.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from unfool.attacks.engines.best_so_far import BestSoFar
-from unfool.attacks.engines.square_moves import L1Moves, L2Moves, LinfMoves, Moves
+from unfool.attacks.engines.square_proposals import L1Proposals, L2Proposals, LinfProposals, Proposals
 from unfool.attacks.objective import Objective
 from unfool.attacks.problem import Perturbed, Problem
 from unfool.core.errors import SpecError
@@ -25,21 +25,25 @@ from unfool.core.threat import ThreatModel
 from unfool.tasks.base import at_least_fp32
 
 HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
-"""Windows after each of which the area of the next is halved: the published schedule for 10,000 queries."""
+"""Steps after each of which the windows' area is halved: the published schedule for 10,000 queries."""
 
-MOVES: dict[str, type[Moves]] = {"linf": LinfMoves, "l2": L2Moves, "l1": L1Moves}
+PROPOSALS: dict[str, type[Proposals]] = {"linf": LinfProposals, "l2": L2Proposals, "l1": L1Proposals}
 
 _CHUNK = 64
-"""Windows drawn at once; a draw of one alone would cost more than the rest of its step."""
+"""Windows drawn at once; drawing each by itself would cost more than the rest of its step."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SquareSearch:
-    """Settings of the engine: ``steps`` windows after the start, each a query for every image that still stands.
+    """Random search over windows. More steps or restarts never lower an image's best loss.
 
-    ``p`` is the share of the image that the first windows cover; as in AutoAttack, its schedule does not depend on
-    ``steps``, so that more steps or restarts never lower an image's best loss. The windows of every image are its own,
-    and lie wherever they fit (published code draws one window for the whole batch, never at the lower and right edge).
+    The windows of every image are its own, and lie wherever they fit.
+
+    Args:
+        threat: The allowed perturbations.
+        steps: Windows after the start; each is one query for every image that is not fooled yet.
+        p: Share of the image that the first windows cover. Its schedule does not depend on ``steps``, as in AutoAttack.
+        restarts: Runs, each from a start of its own.
     """
 
     threat: ThreatModel
@@ -54,10 +58,10 @@ class SquareSearch:
                 "give steps ≥ 0, restarts ≥ 1, 0 < p ≤ 1"
             )
 
-    def side(self, step: int, height: int, width: int, least: int = 1, odd: bool = False) -> int:
-        """Side of the window at a step (from 0) of images H×W; ``least`` and ``odd`` as the norm's moves ask."""
+    def side(self, step: int, height: int, width: int, min_side: int = 1, odd: bool = False) -> int:
+        """Side of the window at a step (from 0) of images H×W, at least ``min_side`` and perhaps ``odd``."""
         share = self.p / 2 ** bisect.bisect_left(HALVINGS, step)
-        side = max(round(math.sqrt(share * height * width)), least)
+        side = max(round(math.sqrt(share * height * width)), min_side)
         return min(side + (odd and side % 2 == 0), height, width)
 
     @torch.no_grad()
@@ -89,7 +93,7 @@ class _Restart:
         images = at_least_fp32(problem.images)
         self.points = images.clone()
         self.losses = torch.full((len(images),), -math.inf, dtype=torch.float64, device=images.device)
-        self.moves = MOVES[settings.threat.norm_name](images, settings.threat)
+        self.proposals = PROPOSALS[settings.threat.norm_name](images, settings.threat)
         self.draws = self.points.new_empty(len(rows), 0)
 
     def run(self, streams: Streams) -> None:
@@ -98,7 +102,7 @@ class _Restart:
         proxy_steps = problem.proxy_steps(self.settings.steps)
         queried = problem.proxy_objective if problem.proxy_objective is not None and proxy_steps else problem.objective
         if problem.starts is None:
-            start = self.moves.start(self.rows, problem.ids[self.rows], streams.named("start"))
+            start = self.proposals.start(self.rows, problem.ids[self.rows], streams.named("start"))
         else:
             start = at_least_fp32(problem.starts)[self.rows]
         self._try(queried, start, self.rows)
@@ -111,12 +115,12 @@ class _Restart:
                 return
             if step % _CHUNK == 0:
                 window_streams = streams.named("windows").at(step // _CHUNK)
-                self.draws = window_streams.uniform(problem.ids[self.rows], (_CHUNK, self.moves.draws))
+                self.draws = window_streams.uniform(problem.ids[self.rows], (_CHUNK, self.proposals.draws))
             height, width = problem.images.shape[-2:]
-            side = self.settings.side(step, height, width, self.moves.least, self.moves.odd)
+            side = self.settings.side(step, height, width, self.proposals.min_side, self.proposals.odd_side)
             # index_select copies whole images; indexing by a tensor takes four times as long.
             points = self.points.index_select(0, self.rows)
-            points, rows = self.moves.propose(points, self.rows, side, self.draws[:, step % _CHUNK])
+            points, rows = self.proposals.propose(points, self.rows, side, self.draws[:, step % _CHUNK])
             if len(rows):
                 self._try(queried, points, rows)
         self._confirm(self.rows)
@@ -128,7 +132,7 @@ class _Restart:
         better_rows, points = rows[better], points[better]
         self.losses[better_rows] = value.losses[better].to(self.losses.dtype)
         self.points[better_rows] = points
-        self.moves.settle(better_rows, points)
+        self.proposals.accept(better_rows, points)
         if value.fooled is not None:
             self._confirm(rows[better & value.fooled])
 

@@ -1,4 +1,5 @@
-"""Windows of pixels, at another place in every image: where they lie, how they are reached, and the shape put there.
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
+"""Windows of pixels, at another position in every image, and the shape that the Square attack puts there.
 
 Legend: n images, C channels, H×W pixels.
 """
@@ -13,7 +14,7 @@ from torch import Tensor
 
 @functools.lru_cache(maxsize=64)
 def pyramids(side: int, order: int) -> Tensor:
-    """The shape of a redrawn window, (2, side, side) float64: upright and turned, of norm 1 in l1 or l2 (``order``).
+    """Shape of a redrawn window, (2, side, side) float64, upright and transposed; its l1 or l2 norm (``order``) is 1.
 
     The upper half is a pyramid and the lower one a negative pyramid, of norm 1/2 (l1) or 1/√2 (l2) each.
     """
@@ -24,7 +25,7 @@ def pyramids(side: int, order: int) -> Tensor:
 
 
 def _pyramid(height: int, width: int, order: int) -> Tensor:
-    """Ring r around the middle pixel holds Σ k^-2 (l2) or Σ k^-4 (l1) over k = r + 1, ..., M, M the number of rings."""
+    """A pyramid: in ring r of M around the middle pixel the value Σ k^-2 (l2) or Σ k^-4 (l1) over k = r + 1, ..., M."""
     rings = max(height, width) // 2 + 1
     steps = torch.arange(1, rings + 1, dtype=torch.float64) ** (-2 if order == 2 else -4)
     heights = steps.flip(0).cumsum(0).flip(0)
@@ -33,19 +34,22 @@ def _pyramid(height: int, width: int, order: int) -> Tensor:
 
 
 def windows(images: Tensor, side: int) -> Tensor:
-    """A view (..., H - side + 1, W - side + 1, side, side) of images (..., H, W): every window, by its upper left."""
+    """Every window of images (..., H, W), by its top row and left column.
+
+    A view (..., H - side + 1, W - side + 1, side, side).
+    """
     return images.unfold(-2, side, 1).unfold(-2, side, 1)
 
 
 def corners(images: Tensor, side: int, draws: Tensor) -> tuple[Tensor, Tensor]:
-    """Top rows and left columns (n,) from two uniforms each; every place where the window fits is as likely."""
+    """Top rows and left columns (n,) from two uniform draws each; all positions where the window fits are as likely."""
     height, width = images.shape[-2:]
     return (draws[:, 0] * (height - side + 1)).long(), (draws[:, 1] * (width - side + 1)).long()
 
 
-def shared(down: Tensor, right: Tensor, side: int) -> Tensor:
-    """Mask (n, 1, side, side) of a window's pixels that lie in another; it is ``down`` and ``right`` (n,) of that."""
-    reach = torch.arange(side, device=down.device)
-    rows, columns = down[:, None] + reach, right[:, None] + reach
-    inside = [(places >= 0) & (places < side) for places in (rows, columns)]
+def overlap(down: Tensor, right: Tensor, side: int) -> Tensor:
+    """Which pixels (n, 1, side, side) of a window another contains that is ``down`` and ``right`` (n,) less far."""
+    offsets = torch.arange(side, device=down.device)
+    rows, columns = down[:, None] + offsets, right[:, None] + offsets
+    inside = [(positions >= 0) & (positions < side) for positions in (rows, columns)]
     return (inside[0][:, :, None] & inside[1][:, None, :])[:, None]

@@ -14,7 +14,7 @@ from unfool.core.streams import Streams
 from unfool.core.threat import ThreatModel
 
 MOMENTUM = 0.75
-"""Weight of the new step; the rest goes to the last one (2020, section 3.1: alpha)."""
+"""Weight of the new step; the last step has the rest (2020, section 3.1: alpha)."""
 RISES = 0.75
 """Least share of steps that must have raised the loss since the last check (2020, section 3.1: rho)."""
 SPARSER = 1.5
@@ -24,8 +24,8 @@ SPARSER = 1.5
 class StepSchedule(ABC):
     """The images of a run: ``rows`` (n,) in the batch, ``origins``, current ``points``, the ``best`` points so far."""
 
-    first: float
-    """Step size at the start, in eps."""
+    initial_size: float
+    """First step size, in eps."""
 
     def __init__(self, threat: ThreatModel, steps: int, rows: Tensor, origins: Tensor, points: Tensor):
         self.threat = threat
@@ -35,8 +35,8 @@ class StepSchedule(ABC):
         self.gradient = self.best_gradient
         self.best_losses = torch.full((len(rows),), -torch.inf, device=points.device)
         self.losses = self.best_losses
-        self.size = torch.full_like(self.best_losses, self.first * threat.eps)
-        self.since = 0
+        self.step_size = torch.full_like(self.best_losses, self.initial_size * threat.eps)
+        self.steps_since_check = 0
         self.per_image = [
             "rows",
             "origins",
@@ -46,7 +46,7 @@ class StepSchedule(ABC):
             "gradient",
             "best_losses",
             "losses",
-            "size",
+            "step_size",
         ]
 
     @staticmethod
@@ -63,33 +63,33 @@ class StepSchedule(ABC):
         """Record the losses (n,) and the gradient at the points; no gradient after the last step."""
         losses = losses.to(self.best_losses.dtype)
         better = losses > self.best_losses
-        wide = better.view(-1, *[1] * (self.points.ndim - 1))
-        self.best = torch.where(wide, self.points, self.best)
+        better_4d = better.view(-1, *[1] * (self.points.ndim - 1))
+        self.best = torch.where(better_4d, self.points, self.best)
         self.best_losses = torch.where(better, losses, self.best_losses)
         if gradient is not None:
             self.gradient = gradient
-            self.best_gradient = torch.where(wide, gradient, self.best_gradient)
+            self.best_gradient = torch.where(better_4d, gradient, self.best_gradient)
         self._count_rises((losses > self.losses) & torch.isfinite(self.losses))
         self.losses = losses
 
     @abstractmethod
     def _count_rises(self, rose: Tensor) -> None:
-        """Whether each loss is higher than a step ago."""
+        """Count the losses that are higher than a step ago; ``rose`` (n,) says which."""
 
     def check(self, step: int) -> None:
         """After ``step`` steps: adapt the step sizes where a check is due."""
         if step == 0:
             return
-        self.since += 1
-        if self.since == self._period():
-            self.since = 0
+        self.steps_since_check += 1
+        if self.steps_since_check == self._period():
+            self.steps_since_check = 0
             self._adapt()
 
-    def _return_to_best(self, which: Tensor) -> None:
-        """Return images to their best points."""
-        wide = which.view(-1, *[1] * (self.points.ndim - 1))
-        self.points = torch.where(wide, self.best, self.points)
-        self.gradient = torch.where(wide, self.best_gradient, self.gradient)
+    def _return_to_best(self, mask: Tensor) -> None:
+        """Return the images of a mask (n,) to their best points."""
+        mask_4d = mask.view(-1, *[1] * (self.points.ndim - 1))
+        self.points = torch.where(mask_4d, self.best, self.points)
+        self.gradient = torch.where(mask_4d, self.best_gradient, self.gradient)
 
     @abstractmethod
     def _period(self) -> int:
@@ -107,17 +107,17 @@ class StepSchedule(ABC):
 class HalvedSteps(StepSchedule):
     """Steps with momentum, halved where they no longer help (2020, algorithm 1)."""
 
-    first = 2.0
+    initial_size = 2.0
 
     def __init__(self, threat: ThreatModel, steps: int, rows: Tensor, origins: Tensor, points: Tensor):
         super().__init__(threat, steps, rows, origins, points)
         self.period = max(int(0.22 * steps), 1)
         self.previous = points
-        self.rises = torch.zeros_like(self.size)
-        self.halved = torch.ones_like(self.size, dtype=torch.bool)
-        self.checked = self.best_losses
+        self.rises = torch.zeros_like(self.step_size)
+        self.halved = torch.ones_like(self.step_size, dtype=torch.bool)
+        self.best_at_check = self.best_losses
         self.weight = 1.0
-        self.per_image += ["previous", "rises", "halved", "checked"]
+        self.per_image += ["previous", "rises", "halved", "best_at_check"]
 
     def _count_rises(self, rose: Tensor) -> None:
         self.rises = self.rises + rose
@@ -127,31 +127,31 @@ class HalvedSteps(StepSchedule):
 
     def _adapt(self) -> None:
         slow = self.rises <= RISES * self.period
-        stuck = ~self.halved & (self.checked >= self.best_losses)
+        stuck = ~self.halved & (self.best_at_check >= self.best_losses)
         self.halved = slow | stuck
-        self.size = torch.where(self.halved, self.size / 2, self.size)
+        self.step_size = torch.where(self.halved, self.step_size / 2, self.step_size)
         self._return_to_best(self.halved)
-        self.checked = self.best_losses
+        self.best_at_check = self.best_losses
         self.rises = torch.zeros_like(self.rises)
         self.period = max(self.period - max(int(0.03 * self.steps), 1), max(int(0.06 * self.steps), 1))
 
     def step(self) -> None:
-        """A projected step, mixed with the last one and projected again (2020, equation 3)."""
-        ahead = self.points + self.threat.steepest(self.gradient, self.points, self.origins, self.size)
+        """A projected step, averaged with the last one and projected again (2020, equation 3)."""
+        ahead = self.points + self.threat.steepest(self.gradient, self.points, self.origins, self.step_size)
         ahead = self.threat.project(ahead, self.origins)
-        drift = self.points - self.previous
+        last_step = self.points - self.previous
         self.previous = self.points
         if self.weight == 1.0:
             self.weight, self.points = MOMENTUM, ahead
             return
-        mixed = self.points + (ahead - self.points) * self.weight + drift * (1 - self.weight)
+        mixed = self.points + (ahead - self.points) * self.weight + last_step * (1 - self.weight)
         self.points = self.threat.project(mixed, self.origins)
 
 
 class SparseSteps(StepSchedule):
     """Steps on the steepest values, fewer of them as the perturbation grows sparse (2021, algorithm 1)."""
 
-    first = 1.0
+    initial_size = 1.0
 
     def __init__(self, threat: ThreatModel, steps: int, rows: Tensor, origins: Tensor, points: Tensor):
         super().__init__(threat, steps, rows, origins, points)
@@ -171,7 +171,7 @@ class SparseSteps(StepSchedule):
         pass
 
     def _count(self, points: Tensor) -> Tensor:
-        return (points != self.origins).flatten(1).sum(1).to(self.size.dtype)
+        return (points != self.origins).flatten(1).sum(1).to(self.step_size.dtype)
 
     def _period(self) -> int:
         return self.period
@@ -180,12 +180,14 @@ class SparseSteps(StepSchedule):
         nonzero = self._count(self.best)
         sparser = nonzero < 0.95 * self.nonzero
         self.share = nonzero / self.values / SPARSER
-        full = self.first * self.threat.eps
-        self.size = torch.where(sparser, torch.full_like(self.size, full), (self.size / SPARSER).clamp(min=full / 10))
+        initial = self.initial_size * self.threat.eps
+        self.step_size = torch.where(
+            sparser, torch.full_like(self.step_size, initial), (self.step_size / SPARSER).clamp(min=initial / 10)
+        )
         self.nonzero = nonzero
         self._return_to_best(sparser)
 
     def step(self) -> None:
-        """A step of the size on the share of values, projected onto ball and box at once."""
-        ahead = self.points + self.threat.steepest(self.gradient, self.points, self.origins, self.size, self.share)
+        """A step on a share of the values, projected onto ball and box at once."""
+        ahead = self.points + self.threat.steepest(self.gradient, self.points, self.origins, self.step_size, self.share)
         self.points = self.threat.project(ahead, self.origins)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from unfool.attacks.base import Attack, Attacked, CustomAttack
+from unfool.attacks import Attack, Attacked, CustomAttack
 from unfool.attacks.ensemble import Checkpoint
 from unfool.attacks.objective import LOSSES, LabelLoss, ObjectiveValue
 from unfool.attacks.problem import Problem
@@ -48,7 +48,7 @@ class DefenseLabelLoss(LabelLoss):
         labels = self.labels[rows]
         targets = None if self.targets is None else self.targets[rows]
         outputs = [at_least_fp32(logits_of(images)) for logits_of in self.passes]
-        loss = LOSSES[self._possible(outputs[0].shape[1])]
+        loss = LOSSES[self.usable_loss(outputs[0].shape[1])]
         losses = torch.stack([loss(logits, labels, targets) for logits in outputs]).mean(0)
         return ObjectiveValue(losses=losses, fooled=outputs[0].detach().argmax(1) != labels)
 

@@ -15,8 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from unfool.attacks import Attack, make_attack
-from unfool.attacks.base import Attacked, CustomAttack
+from unfool.attacks import Attack, Attacked, CustomAttack, make_attack
 from unfool.attacks.engines.best_so_far import BestSoFar
 from unfool.attacks.engines.projected_gradient import ProjectedGradient
 from unfool.attacks.ensemble import Part
@@ -77,7 +76,7 @@ class Trial:
         """Attack the images of a mask (B,); the result has their number."""
         rows = mask.nonzero().squeeze(1)
         subject = self.subject
-        objective = subject.objective.on(rows)
+        objective = subject.objective.subset(rows)
         attacked = attack.run(
             Problem(objective=objective, images=subject.images[rows], ids=subject.ids[rows], streams=self.streams)
         )

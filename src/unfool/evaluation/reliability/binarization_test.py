@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from unfool.attacks import Attack
-from unfool.attacks.base import TOLERANCE
+from unfool.attacks.attacked import TOLERANCE
 from unfool.attacks.objective import LabelLoss
 from unfool.attacks.problem import Problem
 from unfool.core.errors import DataError, ImagesError, SpecError, UnfoolWarning

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from unfool.attacks import Attack
-from unfool.attacks.base import check_labels
+from unfool.attacks.inputs import check_labels
 from unfool.core.errors import DataError, SpecError
 from unfool.core.progress import Progress, silent
 from unfool.core.streams import Streams

@@ -7,7 +7,7 @@ import pyautoattack.square
 import pytest
 import torch
 
-from unfool.attacks.engines.square import MOVES
+from unfool.attacks.engines.square import PROPOSALS
 from unfool.attacks.engines.square_windows import pyramids
 from unfool.core.streams import Streams
 from unfool.core.threat import ThreatModel
@@ -58,13 +58,13 @@ def make_points(norm, count=6, shape=(3, 12, 12), steps=8):
     """Origins of which some pixels lie on the box's edge, moves around them, and points some proposals further."""
     ids = torch.arange(count)
     origins = Streams(3).uniform(ids, shape, -0.3, 1.3).clamp(0, 1).double()
-    moves = MOVES[norm](origins, ThreatModel(norm, {"linf": 0.1, "l2": 1.0, "l1": 8.0}[norm]))
+    moves = PROPOSALS[norm](origins, ThreatModel(norm, {"linf": 0.1, "l2": 1.0, "l1": 8.0}[norm]))
     points = moves.start(ids, ids, Streams(4))
-    moves.settle(ids, points)
+    moves.accept(ids, points)
     for step in range(steps):
         moved, kept = moves.propose(points.clone(), ids, 5, draws_for(moves, ids, step))
         points[kept] = moved
-        moves.settle(ids, points)
+        moves.accept(ids, points)
     return origins, moves, points, ids
 
 
@@ -159,7 +159,7 @@ def test_a_move_between_two_windows(norm, order, eps, side):
 def test_windows_lie_anywhere_and_do_not_depend_on_batch_mates(norm):
     ids = torch.arange(300)
     origins = torch.full((300, 3, 12, 12), 0.5)
-    moves = MOVES[norm](origins, ThreatModel(norm, EPS[norm]))
+    moves = PROPOSALS[norm](origins, ThreatModel(norm, EPS[norm]))
     draws = draws_for(moves, ids, 0)
     found, rows = moves.propose(origins.clone(), ids, 5, draws)
     moved = (found != origins[rows]).any(1)
@@ -179,7 +179,7 @@ def test_starts_as_published(norm, shape):
     ids = torch.arange(5)
     origins = torch.full((5, *shape), 0.5)
     eps = {"linf": 0.1, "l2": 0.3, "l1": 0.5 * math.prod(shape) ** 0.5}[norm]
-    delta = MOVES[norm](origins, ThreatModel(norm, eps)).start(ids, ids, Streams(0)) - origins
+    delta = PROPOSALS[norm](origins, ThreatModel(norm, eps)).start(ids, ids, Streams(0)) - origins
     assert not torch.equal(delta[0], delta[1])
     if norm == "linf":
         assert torch.allclose(delta.abs(), torch.tensor(0.1))

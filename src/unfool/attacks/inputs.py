@@ -1,0 +1,59 @@
+"""The model, labels and ids of a call, checked.
+
+Legend: B images of the batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from unfool.core.errors import ImagesError, SpecError
+
+Labels: TypeAlias = "Tensor | NDArray[np.integer[Any]] | Sequence[int]"
+"""Integer classes (B,), from 0."""
+
+
+def check_model(model: object) -> None:
+    """Refuse anything but a module; raises SpecError."""
+    if not isinstance(model, nn.Module):
+        raise SpecError(f"model is a {type(model).__name__}; give a torch.nn.Module that maps images to logits")
+
+
+def as_labels(images: Tensor, labels: Labels) -> Tensor:
+    """Labels as int64 (B,) where the images live; raises ImagesError for anything but one class per image."""
+    try:
+        tensor = torch.as_tensor(labels)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ImagesError(f"labels cannot be read ({error}); give one integer class per image") from error
+    if tensor.dtype in (torch.int8, torch.uint8, torch.int16, torch.int32):
+        tensor = tensor.long()
+    check_labels(images, tensor)
+    return tensor.to(images.device)
+
+
+def check_labels(images: Tensor, labels: Tensor) -> None:
+    """Refuse anything but one int64 class per image; raises ImagesError."""
+    if labels.shape != images.shape[:1] or labels.dtype != torch.int64:
+        raise ImagesError(
+            f"labels are {labels.dtype} of shape {tuple(labels.shape)}; "
+            f"give one int64 class per image, shape ({len(images)},)"
+        )
+    if len(labels) and int(labels.min()) < 0:
+        raise ImagesError(f"label {int(labels.min())} is no class; count classes from 0")
+
+
+def as_ids(images: Tensor, ids: Tensor | None) -> Tensor:
+    """The ids (B,) of images, by default their positions; ImagesError unless there is one int64 number per image."""
+    if ids is None:
+        return torch.arange(len(images), device=images.device)
+    if ids.shape != images.shape[:1] or ids.dtype != torch.int64:
+        raise ImagesError(
+            f"ids are {ids.dtype} of shape {tuple(ids.shape)}; give one int64 number per image, shape ({len(images)},)"
+        )
+    return ids
