@@ -31,6 +31,7 @@ from unfool.studies.noisy_rotation.scales import (
     ROTATION,
     STAGES,
 )
+from unfool.training import ProbeResult
 
 TINY = dataclasses.replace(
     DEMO,
@@ -147,13 +148,13 @@ def test_the_best_stage_is_the_one_that_is_best_on_held_out_images():
 
     def judged(held_out):
         shares = {"train": 1 - held_out, "test": 1 - held_out, "held_out": held_out}
-        return SimpleNamespace(judged={name: SimpleNamespace(accuracy=share) for name, share in shares.items()})
+        return SimpleNamespace(scores={name: SimpleNamespace(accuracy=share) for name, share in shares.items()})
 
     shares = {("pool1", 0): 0.7, ("pool1", 3): 0.2, ("pool2", 0): 0.4, ("pool2", 3): 0.6}
     result: Any = SimpleNamespace(
         stages=("pool1", "pool2"), seeds=(0, 3), of=lambda stage, seed: judged(shares[stage, seed])
     )
-    assert dataclasses.replace(probes(TINY, ROTATION), stages=result.stages).best_stage(result) == "pool2"
+    assert ProbeResult.best_stage(result) == "pool2"
 
 
 def test_random_weights_are_those_that_rotation_begins_with(finished):

@@ -52,6 +52,15 @@ class Part:
         return self.learns_from == "gradient"
 
 
+def attack_passes(parts: Sequence[Part], averaged: int = 1) -> int:
+    """About how often one image goes through the network: steps, restarts and targets of all parts, ``averaged``."""
+    total = 0
+    for part in parts:
+        steps, restarts, targets = (getattr(part.engine, name, 1) or 1 for name in ("steps", "restarts", "targets"))
+        total += steps * restarts * targets
+    return total * averaged
+
+
 class Checkpoint(Protocol):
     """Keeps a batch's state between parts, so that an attack that was stopped continues after its last part."""
 

@@ -12,12 +12,12 @@ from rich.console import Console
 from unfool.core.spec import unknown
 from unfool.evaluation.results.rows import Row
 from unfool.evaluation.results.study_result import StudyResult
+from unfool.evaluation.results.versions import versions
 from unfool.report.curves import Curve
 from unfool.report.gallery import GalleryItem
 from unfool.report.page import Page
 from unfool.report.strips import Strip
 from unfool.studies.framework import STUDIES
-from unfool.studies.framework.run import versions
 from unfool.studies.workspace import Workspace
 
 __all__ = ["STUDIES", "Outcome", "Study"]

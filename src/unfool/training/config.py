@@ -9,6 +9,8 @@ from typing import Annotated, Any
 import yaml
 from pydantic import Field, PlainSerializer, PlainValidator, ValidationInfo, field_validator
 
+from unfool.attacks import make_attack
+from unfool.attacks.ensemble import attack_passes
 from unfool.core.config import build, configured, to_plain
 from unfool.core.errors import DataError, SpecError
 from unfool.core.spec import unknown
@@ -107,6 +109,15 @@ class RunConfig:
         if not 1 <= version <= SCHEMA_VERSION:
             raise ValueError(f"this unfool reads schema versions up to {SCHEMA_VERSION}: update unfool")
         return version
+
+    def model_images(self, images: int) -> float:
+        """About how many images the run sends through its network, crafting included, of a table of ``images``."""
+        total = 0.0
+        for stage in self.stages:
+            seen = stage.steps * stage.batch_size if stage.steps else stage.epochs * images * self.fraction
+            crafted = attack_passes(make_attack(stage.perturb, stage.threat).parts) if stage.perturb else 0
+            total += seen * (1 + crafted + (stage.adversarial != "plain"))
+        return total
 
     def to_yaml(self) -> str:
         """The configuration as YAML."""

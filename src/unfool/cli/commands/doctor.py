@@ -66,7 +66,7 @@ def examine() -> Machine:
     """Look at the processor, GPUs, threads, precision and versions."""
     import torch
 
-    from unfool.studies.framework.run import versions
+    from unfool.evaluation.results.versions import versions
 
     gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
     capabilities = torch.cpu.get_capabilities()

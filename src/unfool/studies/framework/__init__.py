@@ -13,43 +13,8 @@ from unfool.studies.framework.run import reopen_study, run_study
 from unfool.studies.framework.study import STUDIES, Study, load_study
 from unfool.studies.framework.workspace import Piece, Workspace
 
-__all__ = [
-    "STUDIES",
-    "Above",
-    "AtLeast",
-    "AtMost",
-    "Attacked",
-    "Audited",
-    "Below",
-    "Beyond",
-    "Claim",
-    "Clean",
-    "Conditions",
-    "Corrupted",
-    "Defended",
-    "Difference",
-    "Estimate",
-    "Examples",
-    "Figures",
-    "HalfOf",
-    "Images",
-    "Laddered",
-    "Measured",
-    "Measurement",
-    "NetworkSpec",
-    "Piece",
-    "Probed",
-    "ProbedStages",
-    "Published",
-    "Results",
-    "Rule",
-    "Study",
-    "Workspace",
-    "counted",
-    "gain",
-    "load_study",
-    "reopen_study",
-    "row_of",
-    "run_study",
-    "table",
-]
+__all__ = ["STUDIES", "Above", "AtLeast", "AtMost", "Attacked", "Audited", "Below", "Beyond", "Claim", "Clean"]
+__all__ += ["Conditions", "Corrupted", "Defended", "Difference", "Estimate", "Examples", "Figures", "HalfOf"]
+__all__ += ["Images", "Laddered", "Measured", "Measurement", "NetworkSpec", "Piece", "Probed", "ProbedStages"]
+__all__ += ["Published", "Results", "Rule", "Study", "Workspace", "counted", "gain", "load_study", "reopen_study"]
+__all__ += ["row_of", "run_study", "table"]

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from unfool.attacks import make_attack
+from unfool.attacks.ensemble import attack_passes
 from unfool.evaluation.adaptive.audit import audit
 from unfool.evaluation.adaptive.ladder import ladder
 from unfool.evaluation.adaptive.ladder_settings import LadderSettings
@@ -15,7 +16,7 @@ from unfool.evaluation.statistics.gains import Estimate
 from unfool.evaluation.statistics.rules import Conditions
 from unfool.studies.framework.claims import Claim
 from unfool.studies.framework.measurements import Examples, Figures
-from unfool.studies.framework.networks import Defended, attack_passes
+from unfool.studies.framework.networks import Defended
 from unfool.studies.framework.pieces import Images, Measured
 from unfool.studies.framework.workspace import Piece, Workspace
 
@@ -65,7 +66,7 @@ class Laddered(Figures):
     model: str = ""
 
     def cost(self, work: Workspace) -> float:
-        static = attack_passes(make_attack(self.attack, self.settings.threat or "linf:8/255"))
+        static = attack_passes(make_attack(self.attack, self.settings.threat or "linf:8/255").parts)
         return self.count * (static + _ADAPTIVE_PASSES * self.system.passes)
 
     def measure(self, work: Workspace) -> dict[str, Any]:

@@ -8,11 +8,12 @@ from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 from unfool.attacks import Attack, ProxySettings
+from unfool.attacks.ensemble import attack_passes
 from unfool.data.corruptions import CORRUPTIONS
 from unfool.evaluation import AdversarialSet, Records, craft, judge, load_set, save_set
 from unfool.evaluation.corruptions import judge_corrupted, mean_corruption_accuracy
 from unfool.evaluation.results.rows import Cost, Row
-from unfool.studies.framework.networks import NetworkSpec, System, attack_passes, identity_of
+from unfool.studies.framework.networks import NetworkSpec, System, identity_of
 from unfool.studies.framework.pieces import Images, Measured, Measurement, path_of
 from unfool.studies.framework.workspace import Piece, Workspace
 
@@ -130,7 +131,7 @@ class Examples(Piece):
         return (self.network,)
 
     def cost(self, work: Workspace) -> float:
-        return len(self.images.table(work)) * attack_passes(self.attack)
+        return len(self.images.table(work)) * attack_passes(self.attack.parts, self.attack.averaged_passes)
 
     def exists(self, work: Workspace) -> bool | None:
         return (work.out / "sets" / f"{self.path}.safetensors").is_file() if self.kept else None

@@ -11,7 +11,6 @@ from typing import Any, ClassVar, Protocol
 
 from torch import nn
 
-from unfool.attacks import Attack, make_attack
 from unfool.core.errors import UnfoolWarning
 from unfool.core.streams import Streams
 from unfool.defenses import make_defense
@@ -121,7 +120,7 @@ class NetworkSpec(System):
         if not isinstance(self.config, RunConfig):
             # How long it trains is only known when the networks before it are there; about as long as they took.
             return sum(network.cost(work) for network in self.after)
-        return training_images(self.run_config(work), len(self.learns_from(work).table(work)))
+        return self.run_config(work).model_images(len(self.learns_from(work).table(work)))
 
     def exists(self, work: Workspace) -> bool | None:
         return (self.folder(work) / WEIGHTS).is_file() if self.trained else None
@@ -213,22 +212,3 @@ class Defended(System):
 def identity_of(system: System, work: Workspace) -> str:
     """The identity of a system as results carry it."""
     return work.once(f"{system.path} identity", lambda: identity(system.module(work)))
-
-
-def attack_passes(attack: Attack) -> int:
-    """About how often one image goes through the network in an attack: steps, restarts and targets of all parts."""
-    total = 0
-    for part in attack.parts:
-        steps, restarts, targets = (getattr(part.engine, name, 1) or 1 for name in ("steps", "restarts", "targets"))
-        total += steps * restarts * targets
-    return total * attack.averaged_passes
-
-
-def training_images(config: RunConfig, images: int) -> float:
-    """About how many images a run sends through its network, crafting included."""
-    total = 0.0
-    for stage in config.stages:
-        seen = stage.steps * stage.batch_size if stage.steps else stage.epochs * images * config.fraction
-        crafted = attack_passes(make_attack(stage.perturb, stage.threat)) if stage.perturb else 0
-        total += seen * (1 + crafted + (stage.adversarial != "plain"))
-    return total

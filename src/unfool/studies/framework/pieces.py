@@ -5,14 +5,15 @@ from __future__ import annotations
 import re
 from abc import abstractmethod
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
-from typing import Any, Literal, Protocol
+from dataclasses import dataclass
+from typing import Any, Protocol
 
-from unfool.core.streams import Streams
-from unfool.data.table import Table
+from unfool.data.images import Images
 from unfool.evaluation import Records
 from unfool.evaluation.results.rows import Row
 from unfool.studies.framework.workspace import Piece, Workspace
+
+__all__ = ["Images", "Measured", "Measurement", "path_of", "slug", "with_needs"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,34 +31,6 @@ class Measurement(Piece, Protocol):
     def measured(self, result: Any, work: Workspace) -> Iterable[Measured]:
         """The rows of what `make` returned, each with its records."""
         ...
-
-
-@dataclass(frozen=True, kw_only=True)
-class Images:
-    """Images of a data set, opened when they are needed: a ``split`` of it (``size`` in pixels a side, 0: its own),
-    then one draw after the other."""
-
-    data: str
-    split: str = "test"
-    size: int = 0
-    draws: tuple[tuple[Literal["sample", "cut", "rest"], int, str], ...] = ()
-
-    def sample(self, count: int, purpose: str = "attacked images") -> Images:
-        """So many of them, or all if there are fewer; equal for equal ``purpose``, and fewer lie inside more."""
-        return replace(self, draws=(*self.draws, ("sample", count, purpose)))
-
-    def cut(self, count: int, purpose: str) -> tuple[Images, Images]:
-        """The rest, and so many images cut from them with every class in proportion."""
-        rest, part = ((*self.draws, (kind, count, purpose)) for kind in ("rest", "cut"))
-        return replace(self, draws=rest), replace(self, draws=part)
-
-    def table(self, work: Workspace) -> Table:
-        """The images themselves."""
-        table = work.table(self.data, self.split, self.size)
-        for kind, count, purpose in self.draws:
-            count, streams = min(count, len(table)), Streams(0).named(purpose)
-            table = table.sample(count, streams) if kind == "sample" else table.cut(count, streams)[kind == "cut"]
-        return table
 
 
 def slug(word: object) -> str:

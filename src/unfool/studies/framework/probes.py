@@ -8,8 +8,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
-import numpy as np
-
 from unfool.evaluation import Records
 from unfool.evaluation.pretext.probe_records import probe_records
 from unfool.studies.framework.measurements import SystemMeasurement, row_of, training_cost
@@ -83,17 +81,10 @@ class Probed(SystemMeasurement):
         for stage, split, seed in itertools.product(self.stages, self.splits, self.settings.seeds):
             records = probe_records(result, stage, seed, split=split, threat=self.threat)
             records.save(self._file(stage, split, seed, work))
-        best = self.best_stage(result)
+        best = result.best_stage() if self.held_out is not None else self.stages[-1]
         self.keep(result, best, work)
-        curves = {stage: {split: _curve(result, stage, split) for split in ("train", "test")} for stage in self.stages}
+        curves = {stage: {split: result.curve(stage, split) for split in ("train", "test")} for stage in self.stages}
         return {"extractor": identity_of(self.system, work), "best": best, "curves": curves}
-
-    def best_stage(self, result: ProbeResult) -> str:
-        """The stage whose probes, in the mean of the seeds, are best on held-out images; without any the last."""
-        if self.held_out is None:
-            return self.stages[-1]
-        probes = {stage: [result.of(stage, seed) for seed in result.seeds] for stage in result.stages}
-        return max(probes, key=lambda stage: sum(each.scores["held_out"].accuracy for each in probes[stage]))
 
     def keep(self, result: ProbeResult, best: str, work: Workspace) -> None:
         """What else a study measures of probes while their weights are at hand; nothing here."""
@@ -105,9 +96,3 @@ class Probed(SystemMeasurement):
             other = {"cost": cost} if split == "test" else {"panel": "charts"}
             for seed, records in zip(self.settings.seeds, every, strict=True):
                 yield Measured(row=replace(row_of(records, self.system, words), seed=seed, **other), records=records)
-
-
-def _curve(result: ProbeResult, stage: str, split: str) -> list[float]:
-    """Accuracy after each epoch, the mean of the seeds."""
-    curves = [getattr(result.of(stage, seed), f"{split}_curve") for seed in result.seeds]
-    return [round(float(share), 6) for share in np.mean(curves, axis=0)]

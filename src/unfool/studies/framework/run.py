@@ -4,24 +4,22 @@ from __future__ import annotations
 
 import functools
 import json
-import platform
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from importlib.metadata import version
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from rich.console import Console
 
 from unfool.core.config import to_plain
 from unfool.core.errors import DataError, OutputError
 from unfool.core.files import folder_lock, write_json
+from unfool.core.parallel.clock import SECONDS, study_clock
 from unfool.core.parallel.jobs import Job, run_jobs, workers_for
 from unfool.data.places import data_folder
 from unfool.evaluation.results.study_result import StudyResult
+from unfool.evaluation.results.versions import versions
 from unfool.report.page import Page, write_page
-from unfool.studies.framework.clock import SECONDS, study_clock
 from unfool.studies.framework.pieces import Measurement, with_needs
 from unfool.studies.framework.results import Results
 from unfool.studies.framework.study import Study, load_study
@@ -60,8 +58,7 @@ def run_study(
     """
     source = study if isinstance(study, str) else ""
     chosen = load_study(study) if isinstance(study, str) else study
-    settings = chosen.settings(scale)
-    out = Path(out)
+    settings, out = chosen.settings(scale), Path(out)
     data_folder(data_dir)  # refuses one that is missing before anything is made
     with folder_lock(out):
         _claim_folder(out, chosen.name, scale, settings, source)
@@ -69,15 +66,14 @@ def run_study(
         try:
             with study_clock(out) as spent:
                 result, page = _measure(chosen, source, scale, settings, work, workers)
-                seconds = spent()
+                result = replace(result, seconds=round(spent(), 1))
         except BaseException:
             if not (out / "models").is_dir():
                 # Nothing was made, so the folder is free for another study.
                 for file in ("study.json", SECONDS):
                     (out / file).unlink(missing_ok=True)
             raise
-        result = replace(result, seconds=round(seconds, 1))
-        result.save(results_path(out, chosen.name, scale))
+        result.save(_results_path(out, chosen.name, scale))
         write_page(out / "report.html", replace(page, result=result))
     return result
 
@@ -89,7 +85,10 @@ def _measure(
     if not isinstance(study, Study):
         return study.measure(scale, work)  # one that is not yet described by the framework
     measurements = list(study.measurements(settings, study.networks(settings)))
-    make_pieces(measurements, source, scale, work, workers)
+    missing = missing_pieces(measurements, work)
+    count = workers_for(work.device, len(missing)) if workers is None else workers
+    if missing and source and count > 1:  # else each piece is made below, by what asks for it first
+        run_jobs(jobs_of(missing, source, scale, work), work.console, count)
     results = Results.collect(scale, work, measurements, study.published)
     claims = [claim.judge(results) for claim in study.claims(settings)]
     result = StudyResult(
@@ -103,38 +102,11 @@ def _measure(
         charts=list(study.charts(settings, results)),
         ladders=list(study.ladders(settings, results)),
     )
-    page = Page(
-        title=study.title,
-        subtitle=study.subtitle,
-        result=result,
-        curves=list(study.curves(settings, results)),
-        gallery=list(study.gallery(settings, results)),
-        strips=list(study.strips(settings, results)),
+    curves, gallery, strips = (
+        list(pictures(settings, results)) for pictures in (study.curves, study.gallery, study.strips)
     )
-    return result, page
-
-
-@dataclass(frozen=True, kw_only=True)
-class StudyPlace:
-    """What a worker process needs to make pieces: the study, by name or file, and the folders."""
-
-    source: str
-    scale: str
-    out: Path
-    data_dir: Path | None
-    device: str
-
-
-def make_pieces(
-    measurements: Sequence[Measurement], source: str, scale: str, work: Workspace, workers: int | None = None
-) -> None:
-    """Make what is missing side by side; with one worker, or a study without a ``source``, it is left to the caller."""
-    missing = missing_pieces(measurements, work)
-    count = workers_for(work.device, len(missing)) if workers is None else min(workers, len(missing))
-    if count < 2 or not source:
-        return
-    place = StudyPlace(source=source, scale=scale, out=work.out, data_dir=work.data_dir, device=work.device)
-    run_jobs(jobs_of(missing, place, work), work.console, count)
+    title, subtitle = study.title, study.subtitle
+    return result, Page(title=title, subtitle=subtitle, result=result, curves=curves, gallery=gallery, strips=strips)
 
 
 def missing_pieces(measurements: Sequence[Measurement], work: Workspace) -> dict[str, Piece]:
@@ -155,31 +127,31 @@ def missing_pieces(measurements: Sequence[Measurement], work: Workspace) -> dict
     return missing
 
 
-def jobs_of(missing: dict[str, Piece], place: StudyPlace, work: Workspace) -> list[Job]:
+def jobs_of(missing: dict[str, Piece], source: str, scale: str, work: Workspace) -> list[Job]:
     """A job for each piece; what has no files of its own is made, and counted, in every job that needs it."""
     jobs = []
     for path, piece in missing.items():
         below = {name: need for name, need in with_needs([piece]).items() if name != path}
         inside = sum(need.cost(work) for need in below.values() if need.exists(work) is None)
-        needs = frozenset(name for name in below if name in missing)
-        call = functools.partial(make_piece, place, path)
+        call = functools.partial(make_piece, path, source, scale, work.out, work.data_dir, work.device)
+        needs = frozenset(below.keys() & missing.keys())
         jobs.append(Job(name=path, call=call, needs=needs, cost=piece.cost(work) + inside))
     return jobs
 
 
-@functools.lru_cache(maxsize=1)
-def _open(place: StudyPlace) -> tuple[dict[str, Piece], Workspace]:
-    """In a worker: the study's pieces by path, and its workspace, kept from job to job."""
-    study = load_study(place.source)
-    settings = study.settings(place.scale)
-    pieces = with_needs(study.measurements(settings, study.networks(settings)))
-    return pieces, Workspace(place.out, place.data_dir, place.device, Console(quiet=True))
-
-
-def make_piece(place: StudyPlace, path: str) -> None:
-    """Make one piece of a study, in a worker."""
-    pieces, work = _open(place)
+def make_piece(path: str, source: str, scale: str, out: Path, data_dir: Path | None, device: str) -> None:
+    """Make one piece of a study, in a worker, which finds the study by its name or file."""
+    pieces, work = _open(source, scale, out, data_dir, device)
     work.get(pieces[path])
+
+
+@functools.lru_cache(maxsize=1)
+def _open(source: str, scale: str, out: Path, data_dir: Path | None, device: str) -> tuple[dict[str, Piece], Workspace]:
+    """The study's pieces by path, and its workspace, kept from job to job."""
+    study = load_study(source)
+    settings = study.settings(scale)
+    pieces = with_needs(study.measurements(settings, study.networks(settings)))
+    return pieces, Workspace(out, data_dir, device, Console(quiet=True))
 
 
 def reopen_study(
@@ -192,45 +164,32 @@ def reopen_study(
     out = Path(out)
     try:
         held = json.loads((out / "study.json").read_text(encoding="utf-8"))
-        name, scale = str(held["study"]), str(held["scale"])
-        source = str(held.get("file", name))
+        name, scale, source = str(held["study"]), str(held["scale"]), str(held.get("file", held["study"]))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"{out} holds no study; give the folder of a finished study or its results file") from error
-    path = results_path(out, name, scale)
+    path = _results_path(out, name, scale)
     if not path.is_file():
         raise DataError(f"the study in {out} is not finished; run unfool study {source} --scale {scale} --out {out}")
     run_study(source, scale, out, data_dir=data_dir, device=device, console=console)
     return path
 
 
-def results_path(out: Path, name: str, scale: str) -> Path:
-    """Where a study's JSON lies below its folder, or below the repository's own results."""
+def _results_path(out: Path, name: str, scale: str) -> Path:
     return out / "results" / name / f"{scale}.json"
-
-
-def versions() -> dict[str, str]:
-    """What a result depends on: program, Python, libraries, processor architecture and threads."""
-    return {
-        "python": platform.python_version(),
-        **{name: version(name) for name in ("unfool", "torch", "accelerate", "numpy")},
-        "machine": platform.machine(),
-        "threads": str(torch.get_num_threads()),
-    }
 
 
 def _claim_folder(out: Path, name: str, scale: str, settings: Any, source: str) -> None:
     """Refuse a folder that holds another study, another scale, or the same with other settings."""
     path = out / "study.json"
-    ours = {"study": name, "scale": scale, "settings": to_plain(settings)}
-    if source.endswith(".py"):
-        ours["file"] = str(Path(source).resolve())
-    if path.is_file():
-        try:
-            theirs = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise OutputError(f"{path} is not JSON; delete {out} or choose another folder") from error
-        if theirs != ours:
-            what = next((key for key in ours if theirs.get(key) != ours[key]), "settings")
-            raise OutputError(f"{out} holds a study with another {what}; choose another --out or delete that folder")
-    else:
+    file = {"file": str(Path(source).resolve())} if source.endswith(".py") else {}
+    ours = {"study": name, "scale": scale, "settings": to_plain(settings), **file}
+    if not path.is_file():
         write_json(path, ours)
+        return
+    try:
+        theirs = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise OutputError(f"{path} is not JSON; delete {out} or choose another folder") from error
+    if theirs != ours:
+        what = next((key for key in ours if theirs.get(key) != ours[key]), "settings")
+        raise OutputError(f"{out} holds a study with another {what}; choose another --out or delete that folder")

@@ -90,15 +90,14 @@ class Study(ABC, Generic[Scale]):
     def data(self, scale: Scale, results: Results) -> Mapping[str, Mapping[str, int]]:
         """How many images of which set did what: by default those trained on, tested and attacked."""
         counts: dict[str, dict[str, int]] = {}
-        pieces = list(with_needs(self.measurements(scale, self.networks(scale))).values())
-        images = [(piece.learns_from(results.work), "train") for piece in pieces if isinstance(piece, NetworkSpec)]
-        images += [(piece.images, "") for piece in pieces if isinstance(piece, (Clean, Corrupted))]
-        images += [(piece.images, "attacked") for piece in pieces if isinstance(piece, Examples)]
-        for described, role in images:
-            table = described.table(results.work)
-            of_set = counts.setdefault(table.name, {})
-            of_set[role or table.split] = max(of_set.get(role or table.split, 0), len(table))
-        return counts
+        for piece in with_needs(self.measurements(scale, self.networks(scale))).values():
+            if isinstance(piece, (NetworkSpec, Clean, Corrupted, Examples)):
+                trained = isinstance(piece, NetworkSpec)
+                table = (piece.learns_from(results.work) if trained else piece.images).table(results.work)
+                role = "train" if trained else "attacked" if isinstance(piece, Examples) else table.split
+                roles = counts.setdefault(table.name, {"train": 0, table.split: 0})
+                roles[role] = max(roles.get(role, 0), len(table))
+        return {name: {role: count for role, count in roles.items() if count} for name, roles in counts.items()}
 
     def describe(self, scale: str) -> str:
         """What a scale trains and measures, in a few words; SpecError for a scale that is not there."""

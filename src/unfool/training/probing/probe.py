@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -116,6 +117,16 @@ class ProbeResult:
         if seed not in self.seeds:
             raise SpecError(f"no probe has seed {seed}; allowed: {', '.join(map(str, self.seeds))}")
         return self.probes[stage, seed]
+
+    def best_stage(self, split: str = "held_out") -> str:
+        """The stage whose probes, in the mean of the seeds, are best on a split."""
+        probes = {stage: [self.of(stage, seed) for seed in self.seeds] for stage in self.stages}
+        return max(probes, key=lambda stage: sum(probe.scores[split].accuracy for probe in probes[stage]))
+
+    def curve(self, stage: str, split: str) -> list[float]:
+        """Accuracy on "train" or "test" after each epoch, the mean of the seeds."""
+        curves = [getattr(self.of(stage, seed), f"{split}_curve") for seed in self.seeds]
+        return [round(float(share), 6) for share in np.mean(curves, axis=0)]
 
     def classifier(self, stage: str, seed: int | None = None) -> StageClassifier:
         """Trunk and probe as one classifier, frozen and in eval mode, to be attacked like any other; raises as `of`."""

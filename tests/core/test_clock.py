@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from unfool.studies.framework import clock
-from unfool.studies.framework.clock import SECONDS, study_clock
+from unfool.core.parallel import clock
+from unfool.core.parallel.clock import SECONDS, study_clock
 
 
 def kept(out):
@@ -50,7 +50,7 @@ def test_a_killed_process_has_written_its_time(tmp_path):
     program = (
         "import os, sys, time\n"
         "from pathlib import Path\n"
-        "from unfool.studies.framework import clock\n"
+        "from unfool.core.parallel import clock\n"
         "clock.EVERY = 0.1\n"
         "with clock.study_clock(Path(sys.argv[1])):\n"
         "    time.sleep(1)\n"
