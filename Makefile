@@ -7,13 +7,14 @@ STAMPS := $(VENV)/.stamps
 # Spinning OpenMP threads cost a busy machine far more than they win an idle one.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: help setup demo test golden check clean
+.PHONY: help setup demo test golden catalogue check clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo   system A on the embedded digits: its table, and the page runs/demo/report.html"
 	@echo "make test   the tests (no network, no data needed; UNFOOL_DATA_DIR adds those on real data)"
 	@echo "make golden the demos of all studies against the rows in tests/golden (minutes)"
+	@echo "make catalogue  what unfool study --help says of each study, written anew from the studies"
 	@echo "make check  ruff, pyright, and the test that no import points up the layers"
 	@echo "make setup  everything, with the dev and bench extras"
 	@echo "make clean  remove .venv and runs/"
@@ -43,6 +44,9 @@ test: $(STAMPS)/dev
 
 golden: $(STAMPS)/dev
 	$(BIN)/python -m pytest -n 2 -m golden tests/golden
+
+catalogue: $(STAMPS)/dev
+	$(BIN)/python tests/cli/study_catalogue.py
 
 check: $(STAMPS)/dev
 	$(BIN)/ruff check .

@@ -1,13 +1,16 @@
 """``unfool list`` and ``unfool completion``."""
 
+import importlib.util
 import json
 import subprocess
+from pathlib import Path
 from typing import get_args
 
 import pytest
 
 from unfool.attacks import ATTACKS
 from unfool.cli.commands.listing import Kind, first_sentence
+from unfool.cli.commands.study import CATALOGUE
 from unfool.cli.usage import COMMANDS, _command, _options
 from unfool.models.trunks import TRUNKS
 from unfool.studies import STUDIES
@@ -79,3 +82,15 @@ def test_bash_completes_commands_options_and_choices(cli, tmp_path):
     assert completed("tr") == ["train"]
     assert completed("train", "--learn") == ["--learning-rate"]
     assert completed("train", "--optimizer", "s") == ["sgd"]
+
+
+def test_the_help_of_study_is_true_of_every_study(cli):
+    spec = importlib.util.spec_from_file_location("study_catalogue", Path(__file__).with_name("study_catalogue.py"))
+    writer = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(writer)
+    assert json.loads(CATALOGUE.read_text(encoding="utf-8")) == writer.catalogue(), "run make catalogue"
+    shown = cli("study", "--help").out
+    for name, study in writer.catalogue().items():
+        assert f"  {name}: {study['title']}" in shown
+        for scale, text in study["scales"].items():
+            assert f"    {scale}: {text}" in shown

@@ -146,7 +146,8 @@ def _parsed(cls: Any, name: str, rest: list[str]) -> Command | None:
         if end.code:
             raise SpecError(f"{_plain(_first_paragraph(complaint.getvalue()))}; see unfool {name} --help") from None
         if {"-h", "--help"} & set(rest):
-            print(f"\nexamples:\n{cls.examples.strip(chr(10))}")
+            more = f"\n{cls.more_help()}\n" if hasattr(cls, "more_help") else ""
+            print(f"{more}\nexamples:\n{cls.examples.strip(chr(10))}")
         return None
     if strange:
         raise SpecError(f"unfool {name} does not understand {strange[0]!r}; see unfool {name} --help")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar
@@ -13,19 +14,22 @@ from unfool.cli.options.shared import DataDir, Device, Json
 if TYPE_CHECKING:
     from unfool.evaluation.results.study_result import StudyResult
 
+CATALOGUE = Path(__file__).with_name("studies.json")
+"""Title and scales of each study, for help that must not load the studies; `make catalogue` writes it."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class StudyCommand:
     """Run a study: train its networks, attack them, and give a verdict on each of its claims.
 
     Prints the tables and the verdicts, and writes a page. The same command continues a study that was stopped.
-    `unfool list studies` says what each scale of a study trains and measures.
+    The studies and their scales are listed below; `unfool list studies` also lists those of plugins.
     """
 
     name: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="NAME")]
     """The name of a study, or a Python file (.py) that defines one."""
     scale: Annotated[str, tyro.conf.arg(metavar="NAME")] = "demo"
-    """Most studies have demo (embedded digits, minutes) and small (real data sets, hours on two cores)."""
+    """demo: embedded digits, minutes; small: real data sets, on two cores; full: the source's own sizes, on a GPU."""
     out: Annotated[Path | None, tyro.conf.arg(metavar="DIR", help_behavior_hint="(default: runs/NAME-SCALE)")] = None
     """Folder for everything the study makes."""
     data_dir: DataDir = None
@@ -41,6 +45,14 @@ class StudyCommand:
   unfool study adversarial-training --scale demo --json > results.json
   unfool study my_study.py --scale small
 """
+
+    @staticmethod
+    def more_help() -> str:
+        """The studies with their scales."""
+        lines = ["studies:"]
+        for name, study in json.loads(CATALOGUE.read_text(encoding="utf-8")).items():
+            lines += [f"  {name}: {study['title']}", *(f"    {key}: {text}" for key, text in study["scales"].items())]
+        return "\n".join(lines)
 
     def run(self) -> None:
         from unfool.cli.parsing.systems import choose_device
