@@ -15,8 +15,9 @@ from made_up_study import make_row, make_rows, result
 from PIL import Image
 
 from unfool.core.errors import ImagesError, OutputError, SpecError
+from unfool.evaluation.crafting.pictures import magnified_difference
 from unfool.report import Curve, GalleryItem, Page, write_page
-from unfool.report.gallery import image_uri, magnified_difference
+from unfool.report.gallery import image_uri
 
 EVIL = "<script>alert('x')</script>\"><img src=http://evil.example/x onerror=alert(1)>"
 VOID = {"meta", "img", "br", "link", "input"}

@@ -21,6 +21,7 @@ from unfool.evaluation.crafting.batches import BATCH_SIZE
 from unfool.evaluation.crafting.chosen_attacks import AttackLike, ChosenAttack
 from unfool.evaluation.crafting.craft import craft
 from unfool.evaluation.crafting.evaluation_folder import attack_folder
+from unfool.evaluation.crafting.pictures import AttackPictures, pictures_of
 from unfool.evaluation.crafting.proxy import proxy_for
 from unfool.evaluation.curves import CurvePoints, curve
 from unfool.evaluation.evaluation import Evaluation
@@ -115,7 +116,7 @@ def evaluate(
             parts["corrupted"] = run.corruptions(table)
         if settings.reliability:
             parts["reliability"] = run.reliability(table, chosen)
-    return Evaluation(name=name, rows=run.rows, records=run.records, **parts)
+    return Evaluation(name=name, rows=run.rows, records=run.records, pictures=run.pictures, **parts)
 
 
 class _Run:
@@ -143,6 +144,7 @@ class _Run:
         self.rows: list[Row] = []
         self.records: list[Records] = []
         self.sets: list[AdversarialSet] = []
+        self.pictures: dict[str, AttackPictures] = {}
         self.attacked: list[Records] = []
         """Records of attacks on the images of the table, this model's own first."""
 
@@ -170,6 +172,7 @@ class _Run:
                 progress=renamed(self.progress, chosen.title),
             )
             self.sets.append(examples)
+            self.pictures[chosen.title] = pictures_of(examples, table, column=self.column)
             self.attacked.append(judge(self.model, examples, batch_size=self.size))
             self.add(self.attacked[-1], chosen.settings)
 

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from html import escape
+from typing import TYPE_CHECKING, Any
 
+from unfool.core.errors import SpecError
+from unfool.core.spec import unknown
 from unfool.evaluation.corruptions import corruption_summary
+from unfool.evaluation.crafting.pictures import AttackPictures
 from unfool.evaluation.records import Records
 from unfool.evaluation.reliability.flags import too_many
 from unfool.evaluation.results.claims import ClaimResult
 from unfool.evaluation.results.details import ClassAccuracy
 from unfool.evaluation.results.reliability import NOT_CHECKED, BinarizationResult, Reliability
-from unfool.evaluation.results.rows import Row
+from unfool.evaluation.results.rows import Row, rows_frame, rows_html
 from unfool.evaluation.results.study_result import StudyResult
 from unfool.evaluation.statistics.sequential import SequentialResult
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from pandas import DataFrame
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -29,6 +37,7 @@ class Evaluation:
         binarization_tests: The outcome of the binarization test, by attack.
         claim: How the claim was settled, if there was one.
         reliability: Whether the accuracies can be believed; None where it was not computed.
+        pictures: A few images of each attack, for `show`.
 
     Example:
         >>> from unfool import EvaluationSettings, evaluate
@@ -46,11 +55,40 @@ class Evaluation:
     binarization_tests: dict[str, BinarizationResult] = field(default_factory=dict)
     claim: SequentialResult | None = None
     reliability: Reliability | None = None
+    pictures: dict[str, AttackPictures] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         shares = ", ".join(f"{row.attack} {100 * row.accuracy:.1f} %" for row in self.rows[:6])
         doubts = f"; {len(self.doubts)} reasons for doubt" if self.doubts else ""
         return f"Evaluation({self.name}: {shares}{', …' if len(self.rows) > 6 else ''}{doubts})"
+
+    def to_frame(self) -> DataFrame:
+        """The rows as a pandas table, one line each; accuracies are shares."""
+        return rows_frame(self.rows)
+
+    def _repr_html_(self) -> str:
+        doubts = "".join(f"<li>{escape(doubt)}</li>" for doubt in self.doubts)
+        return rows_html(self.rows) + (f"<p><b>Not to be believed</b>:</p><ul>{doubts}</ul>" if doubts else "")
+
+    def show(self, attack: str | None = None, count: int = 6) -> Figure:
+        """Draw a few images of an attack: clean, adversarial, and the difference, magnified.
+
+        Args:
+            attack: The attack as it was given, such as ``"pgd-20"``; default: the first.
+            count: How many images, at most eight.
+
+        Returns:
+            A matplotlib figure; in a notebook it is shown.
+
+        Raises:
+            SpecError: An attack that was not run, or none was.
+        """
+        if not self.pictures:
+            raise SpecError(f"{self.name} was not attacked, so there are no pictures; give evaluate an attack")
+        title = next(iter(self.pictures)) if attack is None else attack
+        if title not in self.pictures:
+            raise unknown("attack of the evaluation", title, self.pictures)
+        return self.pictures[title].draw(count)
 
     @property
     def doubts(self) -> list[str]:

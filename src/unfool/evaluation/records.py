@@ -6,8 +6,12 @@ import json
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from html import escape
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 from unfool.core.errors import DataError
 from unfool.core.files import write_json
@@ -159,6 +163,16 @@ class Records:
             source_value=source_value,
             cost=Cost(cpu_seconds=round(self.cpu_seconds, 2), model_images=self.model_images),
         )
+
+    def to_frame(self) -> DataFrame:
+        """The records as a pandas table, one line an image."""
+        from pandas import DataFrame
+
+        columns = {"id": self.ids, "label": self.labels or [None] * self.count, "correct": self.correct}
+        return DataFrame({**columns, "loss": self.losses, "distance": self.distances})
+
+    def _repr_html_(self) -> str:
+        return f"<code>{escape(repr(self))}</code>"
 
     def save(self, path: str | Path) -> None:
         """Write the records as JSON with a checksum, whole or not at all."""

@@ -19,7 +19,6 @@ from unfool.evaluation import AdversarialSet
 from unfool.evaluation.results.check import PROTOCOLS
 
 _SIDE = 192
-_GREY = 0.5
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,18 +96,6 @@ def probabilities(network: nn.Module, images: Tensor) -> Tensor:
 def _top(probabilities: Tensor, names: Sequence[str]) -> tuple[str, float]:
     share, index = probabilities.max(0)
     return names[int(index)], min(1.0, float(share))
-
-
-def magnified_difference(clean: Tensor, adversarial: Tensor) -> tuple[Tensor, int]:
-    """The difference times a whole factor around mid-grey, and that factor: the largest that clips nothing, at least 1.
-
-    Equal images give plain grey and the factor 1.
-    """
-    difference = adversarial.detach().float().cpu() - clean.detach().float().cpu()
-    largest = float(difference.abs().max())
-    # 8/255 read as a float is a hair above 8/255: without the slack the factor would be 14, not 15
-    factor = max(1, int(_GREY / largest + 1e-3)) if largest > 0.0 else 1
-    return (_GREY + factor * difference).clamp(0.0, 1.0), factor
 
 
 def image_uri(image: Tensor) -> tuple[str, int, int]:

@@ -16,13 +16,14 @@ from markupsafe import Markup
 
 from unfool.core.errors import DataError
 from unfool.core.files import write_text
+from unfool.evaluation.crafting.pictures import magnified_difference
 from unfool.evaluation.results.claims import VERDICTS
 from unfool.evaluation.results.study_result import StudyResult
 from unfool.report.charts import chart_pictures
 from unfool.report.curves import Curve
 from unfool.report.evaluation import grids, trust
 from unfool.report.figures import curve_picture, model_colours, step_picture
-from unfool.report.gallery import GalleryItem, image_uri, magnified_difference
+from unfool.report.gallery import GalleryItem, image_uri
 from unfool.report.ladder import ladders, letter, successes
 from unfool.report.strips import Strip, strip_groups
 from unfool.report.tables import Table, TableRow, attack_title, caption, interval, percent, study_tables

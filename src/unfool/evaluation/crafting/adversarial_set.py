@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -16,6 +16,11 @@ from unfool.core.threat import ThreatModel
 from unfool.evaluation.checksum import checksum
 from unfool.evaluation.crafting.stored_names import STORED_NAMES, follows_gradients_by_name, from_stored, to_stored
 from unfool.models.weights import load_tensors, save_tensors
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from unfool.data.as_table import TableLike
 
 SCHEMA_VERSION = 3
 """Since 2 a set says which part of the attack fooled each image, since 3 which parts follow gradients."""
@@ -100,6 +105,23 @@ class AdversarialSet:
 
     def __len__(self) -> int:
         return len(self.images)
+
+    def show(self, data: TableLike, count: int = 6) -> Figure:
+        """Draw some of the examples: the clean image, the adversarial one, and the difference, magnified.
+
+        Args:
+            data: The images that the set was crafted from: a table, or what `as_table` makes one of.
+            count: How many images; those that were perturbed and fooled the system come first.
+
+        Returns:
+            A matplotlib figure; in a notebook it is shown.
+
+        Raises:
+            DataError: An image of the set is not among the data.
+        """
+        from unfool.evaluation.crafting.pictures import pictures_of  # imports this module for its types
+
+        return pictures_of(self, data, count).draw(count)
 
     @property
     def successes_per_part(self) -> dict[str, int]:

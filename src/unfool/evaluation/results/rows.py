@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,6 +101,30 @@ class Row:
                 **{name: known["common"][name] for name in ("accuracy", "low", "high")}, n=known["common"].get("n", 0)
             )
         return cls(**known)
+
+
+def rows_frame(rows: Sequence[Row]) -> DataFrame:
+    """Rows as a pandas table, one line each; accuracies are shares, costs have columns of their own."""
+    from pandas import DataFrame
+
+    columns = ["model", "seed", "data", "split", "attack", "threat", "protocol", "defense", "settings"]
+    columns += ["accuracy", "low", "high", "loss", "n", "source_value"]
+    return DataFrame(
+        [{**{name: getattr(row, name) for name in columns}, **row.cost.to_json()} for row in rows],
+        columns=[*columns, "cpu_seconds", "model_images"],
+    )
+
+
+def rows_html(rows: Sequence[Row]) -> str:
+    """Rows as an HTML table for a notebook, with accuracies in percent."""
+    frame = rows_frame(rows)
+    shown = frame[["model", "defense", "attack", "threat", "protocol", "n"]].copy()
+    shown.insert(
+        5,
+        "accuracy %",
+        [f"{100 * row.accuracy:.1f} [{100 * row.low:.1f}, {100 * row.high:.1f}]" for row in rows],
+    )
+    return shown.to_html(index=False, border=0)
 
 
 def system_names(rows: Sequence[Row]) -> dict[str | None, str]:

@@ -5,8 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from html import escape
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 from unfool.core.errors import DataError
 from unfool.core.files import write_json
@@ -22,10 +26,10 @@ from unfool.evaluation.results.details import (
 )
 from unfool.evaluation.results.ladder import LadderSection
 from unfool.evaluation.results.reliability import BinarizationResult, Reliability
-from unfool.evaluation.results.rows import Row
+from unfool.evaluation.results.rows import Row, rows_frame, rows_html
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class StudyResult:
     """Results of a study, an evaluation, a ladder or a probe: everything that a report shows of them.
 
@@ -131,6 +135,18 @@ class StudyResult:
             reliability=Reliability.from_json(reliability) if reliability else None,
             doubts=values.get("doubts"),
         )
+
+    def to_frame(self) -> DataFrame:
+        """The rows as a pandas table, one line each; accuracies are shares."""
+        return rows_frame(self.rows)
+
+    def __repr__(self) -> str:
+        name = " ".join(filter(None, (self.study, self.scale, self.system))) or "results"
+        return f"StudyResult({name}: {len(self.rows)} rows, {len(self.claims)} claims, {len(self.charts)} charts)"
+
+    def _repr_html_(self) -> str:
+        claims = "".join(f"<li><b>{escape(each.verdict)}</b>: {escape(each.text)}</li>" for each in self.claims)
+        return rows_html(self.rows) + (f"<ul>{claims}</ul>" if claims else "")
 
     def save(self, path: str | Path) -> None:
         """Write the results as JSON, whole or not at all; raises OutputError."""
