@@ -12,7 +12,7 @@ import shutil
 from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from filelock import FileLock, Timeout
 
@@ -20,6 +20,9 @@ from unfool.core.errors import OutputError
 
 _DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS})
 """A caller may read other files while it writes; these alone can be the target's fault."""
+
+JsonObject: TypeAlias = "dict[str, Any]"
+"""A JSON object: what `json.load` gives and `write_json` writes."""
 
 
 @contextmanager

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from unfool.core.errors import SpecError
+from unfool.core.files import JsonObject
 from unfool.core.spec import unknown
 from unfool.evaluation.corruptions import corruption_summary
 from unfool.evaluation.crafting.pictures import AttackPictures
@@ -115,7 +116,7 @@ class Evaluation:
             doubts=self.doubts,
         )
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """A results file, which `unfool report` shows as a page."""
         return self.result().to_json()
 

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 from rich.console import Console
 
+from unfool.core.files import JsonObject
 from unfool.core.spec import unknown
 from unfool.evaluation.results.rows import Row
 from unfool.evaluation.results.study_result import StudyResult
@@ -27,14 +28,14 @@ __all__ = ["STUDIES", "Outcome", "Study"]
 class Outcome:
     """What a study found: what its JSON file carries, and the curves, gallery and strips that only the page shows."""
 
-    rows: list[dict[str, Any]]
-    claims: list[dict[str, Any]]
+    rows: list[JsonObject]
+    claims: list[JsonObject]
     data: dict[str, Any]
     notes: list[str]
     curves: list[Curve]
     gallery: list[GalleryItem]
-    charts: list[dict[str, Any]] = field(default_factory=list)
-    ladders: list[dict[str, Any]] = field(default_factory=list)
+    charts: list[JsonObject] = field(default_factory=list)
+    ladders: list[JsonObject] = field(default_factory=list)
     strips: list[Strip] = field(default_factory=list)
 
 

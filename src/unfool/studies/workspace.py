@@ -17,7 +17,7 @@ from rich.console import Console
 from torch import nn
 
 from unfool.attacks import Attack, ProxySettings
-from unfool.core.files import write_json
+from unfool.core.files import JsonObject, write_json
 from unfool.core.parallel.jobs import Job, in_worker, report_to_parent, run_jobs, workers_for
 from unfool.core.progress import Progress, silent
 from unfool.core.progress_display import progress_bar
@@ -173,7 +173,7 @@ class Workspace:
 
         return self.found(f"ladders/{name}", climb)
 
-    def found(self, name: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    def found(self, name: str, make: Callable[[], JsonObject]) -> JsonObject:
         """What is kept as JSON under that name, made if it is not there."""
         path = self.out / f"{name}.json"
         if not path.is_file():

@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import html
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from unfool.core.files import JsonObject
 from unfool.evaluation.intervals import mean_interval
 
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ class AuditResult:
             )
         return sentences
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """The same as JSON takes it; the cosines as mean and interval."""
         return {
             "auroc": round(self.auroc, 6),

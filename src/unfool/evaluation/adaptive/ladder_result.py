@@ -6,8 +6,9 @@ from __future__ import annotations
 import dataclasses
 import html
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from unfool.core.files import JsonObject
 from unfool.evaluation.adaptive.rung import all_rungs
 from unfool.evaluation.adaptive.rung_result import (
     RungResult,
@@ -236,7 +237,7 @@ class LadderResult:
             doubts=self.doubts,
         )
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """A results file, which `unfool report` shows as a page."""
         return self.result().to_json()
 

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from unfool.core.files import JsonObject
+
 ChartKind = Literal["line", "bars", "steps"]
 CHART_KINDS: tuple[ChartKind, ...] = ("line", "bars", "steps")
 """Kinds of charts; ``steps`` is a histogram's outline."""
@@ -25,7 +27,7 @@ class Chart:
     series: Mapping[str, Sequence[Point]]
     caption: str = ""
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """The chart as a results file holds it."""
         listed = [{"name": name, "points": [list(point) for point in points]} for name, points in self.series.items()]
         return {

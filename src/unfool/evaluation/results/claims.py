@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from unfool.core.files import JsonObject
+
 HOLDS, FAILS, UNDECIDED, NOT_REPRODUCED = "holds", "fails", "undecided", "not reproduced"
 VERDICTS = (HOLDS, FAILS, UNDECIDED, NOT_REPRODUCED)
 """``fails``: shown wrong. ``not reproduced``: the study's own control is too far from the source's to say anything."""
@@ -31,7 +33,7 @@ class ClaimResult:
             return [self.evidence] if self.evidence else []
         return list(self.evidence)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """The claim as a results file holds it."""
         named = {"id": self.id} if self.id else {}
         evidence = self.evidence if isinstance(self.evidence, str) else list(self.evidence)

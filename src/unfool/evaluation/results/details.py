@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from unfool.core.errors import DataError
+from unfool.core.files import JsonObject
 
 HOW = "give the JSON file that unfool evaluate wrote"
 """What to do about a malformed file, the end of every message."""
@@ -22,7 +23,7 @@ class ClassAccuracy:
     high: float
     n: int
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """The same as JSON takes it, shares to six decimals as in all results."""
         shares = {key: round(getattr(self, key), 6) for key in ("accuracy", "low", "high")}
         return {"name": self.name, **shares, "n": self.n}
@@ -36,7 +37,7 @@ class CorruptionAccuracy:
     severity: int
     accuracy: float
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """The same as JSON takes it."""
         return dict(vars(self))
 
@@ -51,7 +52,7 @@ class CorruptionSummary:
     n: int
     under: Sequence[CorruptionAccuracy]
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """The same as JSON takes it, shares to six decimals."""
         shares = {key: round(getattr(self, key), 6) for key in ("accuracy", "low", "high")}
         return {**shares, "n": self.n, "under": [each.to_json() for each in self.under]}

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from unfool.core.errors import DataError
+from unfool.core.files import JsonObject
 from unfool.core.spec import unknown
 from unfool.evaluation.results.check import PROTOCOLS
 from unfool.evaluation.results.rows import Share
@@ -28,7 +29,7 @@ class ClassProbability:
     name: str
     probability: float
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """The same as JSON takes it."""
         return dict(vars(self))
 
@@ -41,7 +42,7 @@ class Picture:
     png: bytes
     classes: list[ClassProbability]
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """The same as JSON takes it, the file in base64."""
         text = base64.b64encode(self.png).decode("ascii")
         return {"kind": self.kind, "png": text, "classes": [each.to_json() for each in self.classes]}
@@ -72,7 +73,7 @@ class PicturedExample:
     path: list[float]
     pictures: list[Picture]
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """The same as JSON takes it."""
         return {**vars(self), "pictures": [picture.to_json() for picture in self.pictures]}
 
@@ -109,7 +110,7 @@ class LadderRung:
     fooled_by: Mapping[str, int]
     zero_gradient: int
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """The same as JSON takes it."""
         return {
             "rung": self.key,
@@ -152,7 +153,7 @@ class LadderDifference:
     high: float
     p_value: float
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """The same as JSON takes it."""
         return dict(vars(self))
 
@@ -177,7 +178,7 @@ class LadderSection:
     notes: Sequence[str] = ()
     examples: Sequence[PicturedExample] = ()
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """The same as JSON takes it."""
         return {
             **vars(self),

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from unfool.core.errors import DataError
+from unfool.core.files import JsonObject
 from unfool.core.spec import unknown
 from unfool.evaluation.results.details import HOW, read_mapping
 from unfool.evaluation.results.rows import Cost
@@ -50,7 +51,7 @@ class Flag:
         if self.name not in FLAGS:
             raise unknown("flag", self.name, FLAGS)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """The same as JSON takes it, the share to six decimals."""
         share = None if self.share is None else round(self.share, 6)
         return {"name": self.name, "text": self.text, "share": share, "images": list(self.images)}
@@ -75,7 +76,7 @@ class Reliability:
         """Whether there is no flag."""
         return not self.flags
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """The same as JSON takes it."""
         return {
             "trustworthy": self.trustworthy,
@@ -121,7 +122,7 @@ class BinarizationResult:
     text: str
     cost: Cost
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """The same as JSON takes it, shares to six decimals."""
         shares = {name: round(getattr(self, name), 6) for name in _SHARES}
         return {**vars(self), **shares, "cost": self.cost.to_json()}

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
+from unfool.core.files import JsonObject
+
 if TYPE_CHECKING:
     from pandas import DataFrame
 
@@ -17,7 +19,7 @@ class Cost:
     cpu_seconds: float | None = None
     model_images: int | None = None
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """The cost as a results file holds it."""
         return {"cpu_seconds": self.cpu_seconds, "model_images": self.model_images}
 
@@ -36,7 +38,7 @@ class Share:
     high: float
     n: int
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """The share as a results file holds it."""
         return dict(vars(self))
 
@@ -81,7 +83,7 @@ class Row:
     common: Share | None = None
     panel: str | None = None
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """The row as a results file holds it; optional fields that it does not have are left out."""
         values = {each.name: getattr(self, each.name) for each in fields(self)}
         optional = {key: values.pop(name) for name, key in _OPTIONAL.items()}

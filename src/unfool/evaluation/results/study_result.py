@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 from unfool.core.errors import DataError
-from unfool.core.files import write_json
+from unfool.core.files import JsonObject, write_json
 from unfool.evaluation.results.charts import Chart
 from unfool.evaluation.results.check import SCHEMA_VERSION, check_results
 from unfool.evaluation.results.claims import ClaimResult
@@ -88,7 +88,7 @@ class StudyResult:
         """The layout of the file that `save` writes."""
         return SCHEMA_VERSION
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """The results as a results file holds them; what they do not have is left out."""
         head = {"study": self.study, "scale": self.scale, "system": self.system, "data": dict(self.data)}
         head |= {"seconds": self.seconds, "versions": dict(self.versions), "notes": list(self.notes)}

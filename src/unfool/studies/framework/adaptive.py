@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from unfool.attacks import make_attack
 from unfool.attacks.ensemble import attack_passes
+from unfool.core.files import JsonObject
 from unfool.evaluation.adaptive.audit import audit
 from unfool.evaluation.adaptive.ladder import ladder
 from unfool.evaluation.adaptive.ladder_settings import LadderSettings
@@ -42,7 +43,7 @@ class Audited(Figures):
     def cost(self, work: Workspace) -> float:
         return 4 * len(self.examples.images.table(work)) * self.system.passes
 
-    def measure(self, work: Workspace) -> dict[str, Any]:
+    def measure(self, work: Workspace) -> JsonObject:
         table = self.examples.images.table(work)
         return audit(self.system.module(work), table, work.get(self.examples)).to_json()
 
@@ -69,7 +70,7 @@ class Laddered(Figures):
         static = attack_passes(make_attack(self.attack, self.settings.threat or "linf:8/255").parts)
         return self.count * (static + _ADAPTIVE_PASSES * self.system.passes)
 
-    def measure(self, work: Workspace) -> dict[str, Any]:
+    def measure(self, work: Workspace) -> JsonObject:
         table = self.images.table(work)
         with work.bar(f"ladder on {self.system.path}") as advance:
             return ladder(
@@ -84,7 +85,7 @@ class Laddered(Figures):
                 progress=advance,
             ).to_json()
 
-    def measured(self, result: dict[str, Any], work: Workspace) -> Iterator[Measured]:
+    def measured(self, result: JsonObject, work: Workspace) -> Iterator[Measured]:
         for values in result["rows"]:
             row = Row.from_json(values)
             if row.protocol != "clean":

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 from unfool.attacks import Attack, ProxySettings
 from unfool.attacks.ensemble import attack_passes
+from unfool.core.files import JsonObject
 from unfool.data.corruptions import CORRUPTIONS
 from unfool.evaluation import AdversarialSet, Records, craft, judge, load_set, save_set
 from unfool.evaluation.corruptions import judge_corrupted, mean_corruption_accuracy
@@ -225,9 +226,9 @@ class Figures(SystemMeasurement):
         return work.json(self.folder, self.path, lambda: self.measure(work))
 
     @abstractmethod
-    def measure(self, work: Workspace) -> dict[str, Any]:
+    def measure(self, work: Workspace) -> JsonObject:
         """The figures, as JSON takes them."""
         ...
 
-    def measured(self, result: dict[str, Any], work: Workspace) -> Iterator[Measured]:
+    def measured(self, result: JsonObject, work: Workspace) -> Iterator[Measured]:
         return iter(())

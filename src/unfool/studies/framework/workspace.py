@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Protocol, TypeVar
 
 from rich.console import Console
 
-from unfool.core.files import write_json
+from unfool.core.files import JsonObject, write_json
 from unfool.core.parallel.jobs import in_worker, report_to_parent
 from unfool.core.progress import Progress, silent
 from unfool.core.progress_display import progress_bar
@@ -91,7 +91,7 @@ class Workspace:
         make().save(file)
         return Records.load(file)
 
-    def json(self, kind: str, path: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    def json(self, kind: str, path: str, make: Callable[[], JsonObject]) -> JsonObject:
         """What is kept as JSON under that kind and path, made if it is not there."""
         file = self.file(kind, path)
         if not file.is_file():

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, cast
 import numpy as np
 
 from unfool.attacks import make_attack
+from unfool.core.files import JsonObject
 from unfool.core.threat import ThreatModel
 from unfool.defenses import Gate
 from unfool.evaluation.adaptive.audit_result import DEFENSE, NOISE, VIEWS
@@ -157,7 +158,7 @@ class TriggerRates(fw.Figures):
 
     folder: ClassVar[str] = "rates"
 
-    def measure(self, work: fw.Workspace) -> dict[str, Any]:
+    def measure(self, work: fw.Workspace) -> JsonObject:
         gate, table = self.system.module(work), fw.Images(data=self.system.network.data).table(work)
         return gate_rates(cast("Gate", gate), table, rate=RATE).to_json()
 
