@@ -15,7 +15,7 @@ from torch import nn
 from unfool.attacks import ProxySettings
 from unfool.core.threat import ThreatModel
 from unfool.evaluation import identity
-from unfool.models.fast import search_copy
+from unfool.models.fast import fast_copy
 from unfool.models.weights import load_network, save_network
 
 
@@ -214,7 +214,7 @@ def test_a_part_that_was_swapped_counts():
 def test_fast_twins_that_compute_something_else_are_other_systems(settings):
     """They are never judged; if one were, its result would be transfer."""
     network = make_network()
-    twin = search_copy(network, **settings)
+    twin = fast_copy(network, **settings)
     same = not settings.get("fold", True) and "dtype" not in settings
     assert (identity(twin) == identity(network)) is same
     assert identity(ProxySettings(dtype="bf16").copy(Gives(network.forward))) != identity(Gives(network.forward))

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from unfool.models.fast import search_copy
+from unfool.models.fast import fast_copy
 from unfool.models.trunks import TrunkSpec, build_trunk, empty_trunk
 
 CHANNELS = {"conv1": 96, "conv2": 256, "conv3": 384, "conv4": 384, "conv5": 256}
@@ -81,9 +81,9 @@ def test_sides_for_whole_images_and_for_tiles(stem, side, sides):
     assert found["last"].shape == (2, trunk.channels["last"]) == (2, 1024)
 
 
-def test_a_search_copy_folds_every_batch_norm_and_gives_the_same_features():
+def test_a_fast_copy_folds_every_batch_norm_and_gives_the_same_features():
     trunk, images = unsettled("stride-2"), make_images(32)
-    twin = search_copy(trunk)
+    twin = fast_copy(trunk)
     assert sum(isinstance(part, nn.BatchNorm2d) for part in trunk.modules()) == 5
     assert not any(isinstance(part, nn.BatchNorm2d) for part in twin.modules())
     for stage in trunk.stages:

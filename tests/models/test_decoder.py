@@ -6,7 +6,7 @@ import torch
 
 from unfool.core.errors import SpecError
 from unfool.core.streams import Streams
-from unfool.models.fast import search_copy
+from unfool.models.fast import fast_copy
 from unfool.models.heads import build_head
 from unfool.models.heads.decoder import SIDES
 from unfool.models.network import Network
@@ -62,7 +62,7 @@ def test_a_decoder_survives_a_weights_file_and_a_fast_copy(tmp_path, description
     again = load_network(tmp_path / "weights.safetensors")
     assert again.heads["fill"].description == description
     assert torch.equal(again.heads["fill"](features()), network.heads["fill"](features()))
-    twin = search_copy(network).heads["fill"]
+    twin = fast_copy(network).heads["fill"]
     torch.testing.assert_close(twin(features()), network.heads["fill"](features()), atol=1e-5, rtol=0)
 
 
@@ -88,20 +88,20 @@ def test_wrong_descriptions_are_refused(changed, message):
 @pytest.mark.parametrize("side", [8, 11, 16, 32])
 def test_verdicts_are_one_number_a_picture_whatever_its_mates(side):
     head = build_head(JUDGED).train()
-    found = head.judged(pictures(4, side))
+    found = head.discriminate(pictures(4, side))
     assert found.shape == (4,)
-    torch.testing.assert_close(head.judged(pictures(4, side)[2:3]), found[2:3], atol=1e-5, rtol=0)
+    torch.testing.assert_close(head.discriminate(pictures(4, side)[2:3]), found[2:3], atol=1e-5, rtol=0)
     assert len(set(found.tolist())) == 4
 
 
 def test_the_discriminator_gets_gradients_only_if_it_learns():
     head = build_head(JUDGED)
     shown = pictures().requires_grad_()
-    (still,) = torch.autograd.grad(head.judged(shown).sum(), shown, retain_graph=True)
-    head.judged(shown).sum().backward()
+    (still,) = torch.autograd.grad(head.discriminate(shown).sum(), shown, retain_graph=True)
+    head.discriminate(shown).sum().backward()
     assert all(parameter.grad is None for parameter in head.discriminator.parameters())
-    (learning,) = torch.autograd.grad(head.judged(shown, learning=True).sum(), shown)
+    (learning,) = torch.autograd.grad(head.discriminate(shown, learning=True).sum(), shown)
     assert float(still.abs().sum()) > 0
     torch.testing.assert_close(still, learning)
-    head.judged(shown, learning=True).sum().backward()
+    head.discriminate(shown, learning=True).sum().backward()
     assert all(float(parameter.grad.abs().sum()) > 0 for parameter in head.discriminator.parameters())

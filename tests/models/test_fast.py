@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from unfool.core.errors import SpecError
-from unfool.models.fast import search_copy
+from unfool.models.fast import fast_copy
 from unfool.models.network import Network
 from unfool.models.trunks import TrunkSpec
 
@@ -58,7 +58,7 @@ def count_norms(module):
 @pytest.mark.parametrize("spec", SPECS)
 def test_folded_fp32_copies_give_the_same_logits(spec, channels_last):
     network = make_network(spec)
-    twin = search_copy(network, channels_last=channels_last)
+    twin = fast_copy(network, channels_last=channels_last)
     images = make_images()
     left = LEFT.get(spec.name, 0)
     assert count_norms(network) > 2 * left - 2
@@ -72,7 +72,7 @@ def test_folded_fp32_copies_give_the_same_logits(spec, channels_last):
 @pytest.mark.parametrize("spec", SPECS)
 def test_bf16_copies_are_close_and_speak_fp32(spec):
     network = make_network(spec)
-    twin = search_copy(network, dtype="bf16")
+    twin = fast_copy(network, dtype="bf16")
     images = make_images().requires_grad_(True)
     logits = twin(images)
     expected = network(images)
@@ -91,7 +91,7 @@ def test_the_original_is_neither_changed_nor_shared(dtype):
     network(make_images()).sum().backward()
     before = copy.deepcopy(network.state_dict())
     gradients = {name: parameter.grad.clone() for name, parameter in network.named_parameters()}
-    twin = search_copy(network, dtype=dtype)
+    twin = fast_copy(network, dtype=dtype)
     assert not any(part.training for part in twin.modules())
     assert not any(parameter.requires_grad or parameter.grad is not None for parameter in twin.parameters())
     own = {tensor.untyped_storage().data_ptr() for tensor in network.state_dict().values()}
@@ -107,7 +107,7 @@ def test_the_original_is_neither_changed_nor_shared(dtype):
 
 
 def test_bf16_copies_survive_pickling():
-    twin = search_copy(make_network(SPECS[2]), dtype="bf16")
+    twin = fast_copy(make_network(SPECS[2]), dtype="bf16")
     assert torch.equal(pickle.loads(pickle.dumps(twin))(make_images()), twin(make_images()))
 
 
@@ -142,7 +142,7 @@ def test_folding_across_a_max_pool_needs_increasing_maps(scale):
     with torch.random.fork_rng():
         torch.manual_seed(0)
         module = pooled(scale).eval()
-    twin = search_copy(module)
+    twin = fast_copy(module)
     assert count_norms(twin) == (0 if scale > 0 else 1)
     torch.testing.assert_close(twin(make_images()), module(make_images()), atol=1e-4, rtol=1e-4)
 
@@ -171,7 +171,7 @@ def test_foreign_modules_fold_only_where_that_is_certain(make, left):
     for part in module.modules():
         if isinstance(part, nn.BatchNorm2d) and part.running_mean is not None:
             unsettle(part)
-    twin = search_copy(module)
+    twin = fast_copy(module)
     assert count_norms(twin) == left
     torch.testing.assert_close(twin(make_images()), module.eval()(make_images()), atol=1e-4, rtol=1e-4)
 
@@ -181,7 +181,7 @@ def test_foreign_bf16_copies_keep_the_digits_of_batch_norms_and_speak_fp32():
         torch.manual_seed(0)
         layers = nn.Conv2d(3, 4, 3), nn.ReLU(), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(3600, 5)
     module = unsettle(nn.Sequential(*layers))
-    twin = search_copy(module, dtype="bf16")
+    twin = fast_copy(module, dtype="bf16")
     logits, expected = twin(make_images()), module.eval()(make_images())
     assert twin[2].running_mean.dtype == torch.float32
     assert twin[0].weight.dtype == torch.bfloat16
@@ -191,16 +191,16 @@ def test_foreign_bf16_copies_keep_the_digits_of_batch_norms_and_speak_fp32():
 
 def test_a_network_inside_a_foreign_module_keeps_its_heads_in_fp32():
     network = make_network(SPECS[2])
-    twin = search_copy(nn.Sequential(nn.Identity(), network), dtype="bf16")
+    twin = fast_copy(nn.Sequential(nn.Identity(), network), dtype="bf16")
     assert twin[1].mean.dtype == twin[1].heads["labels"][0].weight.dtype == torch.float32
-    assert torch.equal(twin(make_images()), search_copy(network, dtype="bf16")(make_images()))
+    assert torch.equal(twin(make_images()), fast_copy(network, dtype="bf16")(make_images()))
 
 
 def test_options_do_what_they_say():
     network = make_network(SPECS[0])
-    assert count_norms(search_copy(network, fold=False)) == count_norms(network)
-    weight = search_copy(network).trunk.parts["layer1"][0].residual[0].weight
+    assert count_norms(fast_copy(network, fold=False)) == count_norms(network)
+    weight = fast_copy(network).trunk.parts["layer1"][0].residual[0].weight
     assert weight.is_contiguous(memory_format=torch.channels_last)
-    assert search_copy(network, channels_last=False).trunk.parts["layer1"][0].residual[0].weight.is_contiguous()
+    assert fast_copy(network, channels_last=False).trunk.parts["layer1"][0].residual[0].weight.is_contiguous()
     with pytest.raises(SpecError, match="did you mean 'bf16'"):
-        search_copy(network, dtype="fb16")
+        fast_copy(network, dtype="fb16")

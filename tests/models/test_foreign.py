@@ -8,7 +8,7 @@ from torch import nn
 
 from unfool import adapt, identity
 from unfool.core.errors import ImagesError, NonFiniteError, SpecError, UnfoolError, UnfoolWarning
-from unfool.models.fast import search_copy
+from unfool.models.fast import fast_copy
 from unfool.models.foreign import check_classifier
 from unfool.models.network import NORMALISATIONS
 
@@ -150,7 +150,7 @@ def test_the_identity_covers_weights_and_normalisation(small):
 def test_a_fast_twin_can_be_made(small, dtype):
     model = adapt(small, "cifar10", "cifar10", features="body")
     model.features(IMAGES)
-    twin = search_copy(model, dtype=dtype)
+    twin = fast_copy(model, dtype=dtype)
     wanted = model(IMAGES).detach()
     torch.testing.assert_close(
         twin(IMAGES), wanted, rtol=0, atol=1e-4 if dtype == "fp32" else 0.05 * float(wanted.abs().max())

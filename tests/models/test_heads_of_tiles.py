@@ -114,7 +114,7 @@ def test_a_puzzle_that_is_wrong_is_refused(description, key, value, message):
 
 @pytest.mark.parametrize("description", [PLAIN, OWN, WHOLE])
 def test_half_a_puzzle_is_refused(description):
-    with pytest.raises(SpecError, match="tells gap, jitter of its puzzle and not permutations; give all of"):
+    with pytest.raises(SpecError, match="gives gap, jitter of its puzzle and not permutations; give all of"):
         build_head({**description, "gap": 0.1, "jitter": 0.1})
 
 

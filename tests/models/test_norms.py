@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from unfool.core.errors import SpecError
-from unfool.models.fast import search_copy
+from unfool.models.fast import fast_copy
 from unfool.models.norms import BankedBatchNorm2d, CleanBanks, NormContext, bank_norms, norm_context, plain_norms
 
 BATCH, RUNNING = NormContext(statistics="batch"), NormContext(statistics="running")
@@ -108,16 +108,16 @@ def test_a_norm_of_a_class_of_its_own_cannot_be_banked():
     class Own(nn.BatchNorm2d):
         pass
 
-    with pytest.raises(SpecError, match=r"Own; build it of nn\.BatchNorm2d, or give statistics='shared'"):
+    with pytest.raises(SpecError, match=r"Own of this trunk; build it of nn\.BatchNorm2d, or give statistics='shared'"):
         CleanBanks(nn.Sequential(Own(3)))
 
 
-def test_a_search_copy_folds_the_main_bank():
+def test_a_fast_copy_folds_the_main_bank():
     trunk = make_trunk()[:3].eval()
-    expected = search_copy(trunk)
+    expected = fast_copy(trunk)
     banks = CleanBanks(trunk)
     banks.begin(trunk)
     assert isinstance(trunk[1], BankedBatchNorm2d)
-    twin = search_copy(trunk)
+    twin = fast_copy(trunk)
     assert [type(part) for part in twin] == [type(part) for part in expected]
     assert torch.equal(twin(make_images()), expected(make_images()))

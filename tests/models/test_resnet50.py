@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from unfool.models.fast import search_copy
+from unfool.models.fast import fast_copy
 from unfool.models.trunks import TrunkSpec, build_trunk, empty_trunk
 from unfool.models.trunks.resnet import BottleneckBlock
 
@@ -58,9 +58,9 @@ def test_a_bottleneck_is_the_sum_of_residual_and_shortcut(inputs, width, stride)
 
 
 @pytest.mark.parametrize("stem", ["cifar", "imagenet"])
-def test_a_search_copy_folds_every_batch_norm_and_gives_the_same_features(stem):
+def test_a_fast_copy_folds_every_batch_norm_and_gives_the_same_features(stem):
     trunk = unsettle(build_trunk(TrunkSpec(name="resnet50", stem=stem, width=0.0625)))
-    twin, images = search_copy(trunk), make_images()
+    twin, images = fast_copy(trunk), make_images()
     # One for each of the 49 convolutions of the name and four of shortcuts; the fiftieth layer is a head.
     assert sum(isinstance(part, nn.BatchNorm2d) for part in trunk.modules()) == 49 + 4
     assert not any(isinstance(part, nn.BatchNorm2d) for part in twin.modules())

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from unfool.core.errors import ImagesError
-from unfool.models.fast import search_copy
+from unfool.models.fast import fast_copy
 from unfool.models.trunks import TrunkSpec, build_trunk, empty_trunk
 
 CONFIGURATION = [64, 64, "M", 128, 128, "M", 256, 256, 256, "M", 512, 512, 512, "M", 512, 512, 512, "M"]
@@ -86,9 +86,9 @@ def test_of_the_three_sizes_only_64_pixels_give_the_sides_with_whole_windows():
     assert [pixels for pixels in (32, 64, 96) if tiles(pixels)] == [64]
 
 
-def test_a_search_copy_folds_every_batch_norm_and_gives_the_same_features():
+def test_a_fast_copy_folds_every_batch_norm_and_gives_the_same_features():
     trunk, images = unsettled(), make_images(64)
-    twin = search_copy(trunk)
+    twin = fast_copy(trunk)
     assert sum(isinstance(part, nn.BatchNorm2d) for part in trunk.modules()) == 13
     assert not any(isinstance(part, nn.BatchNorm2d) for part in twin.modules())
     for stage in trunk.stages:

@@ -6,8 +6,8 @@ from tiny_runs import contrast, make_table, run, stage
 
 from unfool.models.weights import load_tensors
 from unfool.training import train
-from unfool.training.averaging import Average, holding, snapshot
-from unfool.training.weight_selection import WeightSelection
+from unfool.training.selection.averaging import Average, holding, snapshot
+from unfool.training.selection.weight_selection import WeightSelection
 
 DECAY = 0.7
 

@@ -13,7 +13,7 @@ from unfool.models.network import Network
 from unfool.models.weights import load_network, load_tensors
 from unfool.tasks import TASKS
 from unfool.training import train
-from unfool.training.adversarial.early_stopping import EarlyStopping
+from unfool.training.selection.early_stopping import EarlyStopping
 from unfool.training.stage import Stage
 
 SETTINGS = {"perturb": "pgd-1", "held_out": 12, "stop_attack": "pgd-2", "optimizer": "sgd", "learning_rate": 0.05}

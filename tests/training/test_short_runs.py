@@ -11,8 +11,8 @@ from unfool.core.errors import DataError, SpecError
 from unfool.data.catalog import open_table
 from unfool.data.table import Table
 from unfool.training import TaskConfig, cut_held_out, train
-from unfool.training.adversarial.early_stopping import EarlyStopping
 from unfool.training.schedule import learning_rate
+from unfool.training.selection.early_stopping import EarlyStopping
 
 
 def log(folder):

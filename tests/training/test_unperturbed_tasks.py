@@ -50,7 +50,7 @@ def test_with_separate_statistics_it_goes_through_the_network_s_own():
 
 
 def test_a_perturbation_of_nothing_is_refused():
-    with pytest.raises(SpecError, match="it moves the views of no task: set perturbed=true for one, or leave perturb"):
+    with pytest.raises(SpecError, match="the views of no task: set perturbed=true for one, or leave perturb"):
         StageConfig(tasks={"contrast": TASKS["contrast"]}, perturb="fgsm")
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from unfool.models.fast import search_copy
+from unfool.models.fast import fast_copy
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +40,7 @@ class ProxySettings:
         Raises:
             SpecError: The dtype is unknown, or the model cannot be copied.
         """
-        return search_copy(model, fold=self.fold, channels_last=self.channels_last, dtype=self.dtype)
+        return fast_copy(model, fold=self.fold, channels_last=self.channels_last, dtype=self.dtype)
 
     @property
     def exact_share(self) -> float:

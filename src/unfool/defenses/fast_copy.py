@@ -10,7 +10,7 @@ from weakref import WeakKeyDictionary
 from torch import Tensor, nn
 
 from unfool.defenses.pretext import TaskLoss
-from unfool.models.fast import search_copy
+from unfool.models.fast import fast_copy
 from unfool.tasks.base import Task
 
 _COPIES: WeakKeyDictionary[nn.Module, tuple[tuple[object, ...], TaskLoss]] = WeakKeyDictionary()
@@ -25,7 +25,7 @@ def fast_copy_of(owner: nn.Module, network: nn.Module, task: Task, precision: st
     state = (precision, *(_state(tensor) for tensor in (*loss.parameters(), *loss.buffers())))
     known = _COPIES.get(owner)
     if known is None or known[0] != state:
-        known = state, search_copy(loss, dtype=precision)
+        known = state, fast_copy(loss, dtype=precision)
         _COPIES[owner] = known
     return known[1]
 

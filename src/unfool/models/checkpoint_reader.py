@@ -26,8 +26,8 @@ _REMEDY = "save model.state_dict() with the program that wrote it"
 def read_state(path: str | Path) -> dict[str, Tensor]:
     """The named tensors (CPU) of a ``.safetensors`` file of any program, or of a `torch.save` checkpoint.
 
-    A checkpoint is read by ``torch.load(weights_only=True)``, told as an UnfoolWarning; ``{"state_dict": ...}`` and
-    the like are unwrapped, told as well. Raises WeightsError for a safetensors file as `read_header` does, for a
+    A checkpoint is read by ``torch.load(weights_only=True)``, with an UnfoolWarning; ``{"state_dict": ...}`` and the
+    like are unwrapped, with another. Raises WeightsError for a safetensors file as `read_header` does, for a
     checkpoint that ``weights_only`` refuses (no other way is tried), for anything in it that is no plain tensor, and
     for NaN or infinite values.
     """
@@ -52,7 +52,7 @@ def read_state(path: str | Path) -> dict[str, Tensor]:
 def load_state(module: nn.Module, tensors: Mapping[str, Tensor], where: str | Path) -> dict[str, Tensor]:
     """Copy a state dict into a module, every name and shape as the module has it; the tensors by the module's names.
 
-    One of `PREFIXES` before all names is left out, which is told as an UnfoolWarning. Raises WeightsError that names
+    One of `PREFIXES` before all names is left out, with an UnfoolWarning. Raises WeightsError that names
     what is missing, unexpected or of another shape or kind; then the module is unchanged.
     """
     wanted = {name: value for name, value in module.state_dict().items() if isinstance(value, Tensor)}
@@ -88,7 +88,7 @@ def check_fit(
 def _refusal(error: Exception) -> str:
     refused = re.search(r"GLOBAL ([\w.]+)", str(error))
     if refused is not None:
-        return f"is refused: it asks for {refused[1]}, which weights_only=True does not load"
+        return f"is refused: it needs {refused[1]}, which weights_only=True does not load"
     # PyTorch surrounds what is wrong with advice to load the file without protection.
     said = str(error).partition("WeightsUnpickler error:")[2].partition("Check the documentation")[0] or str(error)
     said = " ".join(said.split())[:100]
@@ -123,7 +123,7 @@ def _check_plain(path: Path, name: Any, tensor: Any) -> None:
 
 
 def stripped(tensors: Mapping[str, Tensor], wanted: Collection[str], where: str | Path) -> dict[str, Tensor]:
-    """The same tensors without the prefixes that all names share, until one is wanted; told as an UnfoolWarning."""
+    """The same tensors without the prefixes that all names share, until one is wanted; an UnfoolWarning says so."""
     renamed, gone = dict(tensors), ""
     while renamed and not any(name in renamed for name in wanted):
         prefix = next((p for p in PREFIXES if all(name.startswith(p) for name in renamed)), None)

@@ -22,7 +22,7 @@ PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 Module = TypeVar("Module", bound=nn.Module)
 
 
-def search_copy(module: Module, *, fold: bool = True, channels_last: bool = True, dtype: str = "fp32") -> Module:
+def fast_copy(module: Module, *, fold: bool = True, channels_last: bool = True, dtype: str = "fp32") -> Module:
     """A frozen copy in eval mode that shares nothing with ``module`` and computes the same logits, faster.
 
     ``fold`` merges each `nn.BatchNorm2d` into the `nn.Conv2d` before it in the same `nn.Sequential`, the only place
@@ -35,19 +35,17 @@ def search_copy(module: Module, *, fold: bool = True, channels_last: bool = True
     if dtype not in PRECISIONS:
         raise unknown("precision", str(dtype), PRECISIONS)
     try:
-        twin = copy.deepcopy(module).eval()
+        fast = copy.deepcopy(module).eval()
     except (RuntimeError, TypeError) as error:
-        raise SpecError(
-            f"{type(module).__name__} cannot be copied ({error}); attack it without a search copy"
-        ) from error
-    for parameter in twin.parameters():
+        raise SpecError(f"{type(module).__name__} cannot be copied ({error}); attack it without a fast copy") from error
+    for parameter in fast.parameters():
         parameter.requires_grad_(False)
-    plain_norms(twin)
+    plain_norms(fast)
     if fold:
-        _fold(twin)
+        _fold(fast)
     if dtype == "bf16":
-        _lower(twin)
-    return twin.to(memory_format=torch.channels_last) if channels_last else twin  # type: ignore[call-overload]
+        _lower(fast)
+    return fast.to(memory_format=torch.channels_last) if channels_last else fast  # type: ignore[call-overload]
 
 
 def _fold(module: nn.Module) -> None:

@@ -160,7 +160,7 @@ def check_classifier(model: nn.Module, images: Tensor) -> None:
     """
     name = type(model.module if isinstance(model, ForeignClassifier) else model).__name__
     if any(part.training for part in model.modules()):
-        _warn(f"{name} is in train mode; it is attacked and judged in eval mode")
+        _warn(f"{name} is in train mode; it is attacked and evaluated in eval mode")
     before = images.clone()
     with frozen_eval(model), torch.no_grad():
         first, second = (run_user_code(f"model {name}", lambda: model(images)) for _ in range(2))

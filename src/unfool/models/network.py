@@ -169,7 +169,7 @@ class Network(nn.Module):
             )
         normalised = (images - self.mean) / self.std
         features_by_stage = self.trunk.collect(normalised, stages)
-        # A trunk may compute in bf16 (a search copy, autocast); heads and callers get the images' precision back.
+        # A trunk may compute in bf16 (a fast copy, autocast); heads and callers get the images' precision back.
         return {stage: features.to(normalised.dtype) for stage, features in features_by_stage.items()}
 
     def forward(self, images: Tensor) -> Tensor:

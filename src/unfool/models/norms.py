@@ -124,7 +124,7 @@ class CleanBanks(nn.Module):
         others = [part for part in trunk.modules() if isinstance(part, BatchNorm) and not isinstance(part, _Banked)]
         if others:
             raise SpecError(
-                f"statistics='separate' was asked for a trunk with {type(others[0]).__name__}; build it of "
+                f"statistics='separate' does not work with the {type(others[0]).__name__} of this trunk; build it of "
                 "nn.BatchNorm2d, or give statistics='shared'"
             )
         self.names = tuple(banked)

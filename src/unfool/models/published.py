@@ -1,4 +1,4 @@
-"""Published checkpoints as networks: the layout told from the tensors' names, the architecture from their shapes."""
+"""Published checkpoints as networks: the layout from the tensors' names, the architecture from their shapes."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ LAYOUTS: dict[str, Callable[[Mapping[str, Tensor], str | Path], Network]] = {"ca
 
 
 def _empty(tensors: Mapping[str, Tensor], where: str | Path) -> Network:
-    """The network on the meta device; what a tensor that is missing would have told is WRN-28-10's."""
+    """The network on the meta device; what a missing tensor would have determined is WRN-28-10's."""
     width = _length(tensors, "block1.layer.0.conv1.weight", 0, 10 * STEM_WIDTH) / STEM_WIDTH
     numbered = (_NUMBERED.match(name) for name in tensors)
     blocks = 1 + max((int(match[1]) for match in numbered if match is not None), default=3)

@@ -23,7 +23,7 @@ from unfool.core.spec import unknown
 from unfool.core.streams import Streams
 from unfool.data.augment import augmented
 from unfool.models.heads import HeadDescription, HeadSetting
-from unfool.models.heads.decoder import SMALLEST_JUDGED, JudgedDecoderHead
+from unfool.models.heads.decoder import SMALLEST_PICTURE, DiscriminatedDecoderHead
 from unfool.models.network import Network
 from unfool.tasks.base import TASKS, ParameterGroup, Task, at_least_fp32
 
@@ -103,7 +103,7 @@ class Inpainting(Task):
             raise SpecError(f"masks={settings.masks} in the centre are one; give place=random, or masks=1")
         if settings.lambda_adv and not settings.discriminator:
             raise SpecError(
-                f"lambda_adv={settings.lambda_adv:g} weights a discriminator's verdict, and with discriminator=0 there "
+                f"lambda_adv={settings.lambda_adv:g} weights a discriminator's loss, and with discriminator=0 there "
                 "is none; give it a width, or lambda_adv=0"
             )
         if not settings.lambda_rec + settings.lambda_adv:
@@ -122,7 +122,7 @@ class Inpainting(Task):
     @property
     def optimizers(self) -> dict[str, ParameterGroup]:
         """The discriminator's own, if there is one."""
-        if not isinstance(self.head, JudgedDecoderHead):
+        if not isinstance(self.head, DiscriminatedDecoderHead):
             return {}
         parameters = tuple(self.head.discriminator.parameters())
         return {"discriminator": ParameterGroup(parameters=parameters, rate=self.settings.discriminator_rate)}
@@ -174,21 +174,21 @@ class Inpainting(Task):
     def losses(self, outputs: Tensor, views: Views) -> Tensor:
         fillings, pixels = self.fillings(outputs, views), views.targets.pixels
         losses = self.settings.lambda_rec * (fillings - pixels).square().mean((1, 2, 3))
-        if isinstance(self.head, JudgedDecoderHead):
+        if isinstance(self.head, DiscriminatedDecoderHead):
             if self.settings.lambda_adv:
-                losses = losses + self.settings.lambda_adv * F.softplus(-self.head.judged(fillings))
+                losses = losses + self.settings.lambda_adv * F.softplus(-self.head.discriminate(fillings))
             if self.learning:
                 self._latest = pixels.detach(), fillings.detach(), views.count
         return losses.unflatten(0, (views.count, -1)).mean(0)
 
     def turn_losses(self, group: str) -> Tensor:
         """The discriminator's losses (B,), -log D(region) - log(1 - D(filling)), on the last losses' fillings."""
-        if self._latest is None or not isinstance(self.head, JudgedDecoderHead):
+        if self._latest is None or not isinstance(self.head, DiscriminatedDecoderHead):
             raise SpecError(
                 f"inpainting has nothing for its {group} to learn from; compute losses that are learnt from first"
             )
         (pixels, fillings, count), self._latest = self._latest, None
-        real, filled = self.head.judged(torch.cat([pixels, fillings]), learning=True).chunk(2)
+        real, filled = self.head.discriminate(torch.cat([pixels, fillings]), learning=True).chunk(2)
         return (F.softplus(-real) + F.softplus(filled)).unflatten(0, (count, -1)).mean(0)
 
     def _region(self, height: int, width: int) -> int:
@@ -196,7 +196,7 @@ class Inpainting(Task):
         if height != width:
             raise ImagesError(f"inpainting got images of {height}×{width} pixels; give square images")
         side = max(1, round(self.settings.region * height))
-        least = SMALLEST_JUDGED if self.settings.discriminator else 1
+        least = SMALLEST_PICTURE if self.settings.discriminator else 1
         if not least <= side < height:
             raise ImagesError(
                 f"region={self.settings.region:g} of images of {height} pixels is {side}, and {least} to {height - 1} "

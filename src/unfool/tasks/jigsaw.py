@@ -159,9 +159,9 @@ class Jigsaw(Task):
         chosen = draws.integers(batch.ids, self.settings.count)
         # The place t of the shuffled image shows tile order[:, t].
         order = self.permutations.to(chosen.device)[chosen]
-        moving = None if streams is None else draws
-        rows = self._shown("rows", images.shape[2], order, order // self.settings.grid, batch.ids, moving)
-        columns = self._shown("columns", images.shape[3], order, order % self.settings.grid, batch.ids, moving)
+        jittering = None if streams is None else draws
+        rows = self._shown("rows", images.shape[2], order, order // self.settings.grid, batch.ids, jittering)
+        columns = self._shown("columns", images.shape[3], order, order % self.settings.grid, batch.ids, jittering)
         tiles = cut(images, rows, columns)
         if self.settings.form == "whole":
             return Views(images=together(tiles, (images.shape[2], images.shape[3])), targets=chosen)
@@ -194,10 +194,10 @@ class Jigsaw(Task):
                 f"jigsaw cut {side} pixels into {grid} cells of {cell}, of which gap {gap} and jitter {jitter} leave "
                 "no tile; give larger images, or a smaller grid, gap or jitter"
             )
-        moved = torch.full_like(order, jitter // 2)
+        offsets = torch.full_like(order, jitter // 2)
         if draws is not None:
             # Drawn tile by tile of the unshuffled image, then taken along to where the tile is shown.
-            moved = draws.named(axis).integers(ids, jitter + 1, (grid**2,)).gather(1, order)
-        starts = cells * side // grid + gap // 2 + moved
+            offsets = draws.named(axis).integers(ids, jitter + 1, (grid**2,)).gather(1, order)
+        starts = cells * side // grid + gap // 2 + offsets
         pixels = starts[..., None] + torch.arange(tile, device=starts.device)
         return pixels.unflatten(1, (grid, grid))

@@ -42,7 +42,7 @@ def normalised(tiles: Tensor) -> Tensor:
     """Images (N, C, S, S), every channel of each brought to the same mean and deviation over its own pixels.
 
     Noroozi & Favaro (ECCV 2016, section 3.2) normalise each tile, so that no colour or contrast that tiles have in
-    common tells where they come from. Here the result stays an image: its mean is `LEVEL` and its deviation `SPREAD`,
+    common reveals where they come from. Here the result stays an image: its mean is `LEVEL` and its deviation `SPREAD`,
     and what then lies outside [0,1] is cut off. Differentiable, flat tiles too.
     """
     level = tiles.mean((2, 3), keepdim=True)

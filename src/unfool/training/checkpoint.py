@@ -148,7 +148,7 @@ def _fitting(saved: Tensor, value: Tensor) -> Tensor:
 
 
 def _own(stage: Stage) -> dict[str, Tensor]:
-    """The stage's state with every tensor once: a task's head is the network's, and is kept under the latter's name."""
+    """The stage's state with every tensor once: a head that network and task share has the network's name."""
     seen: set[int] = set()
     own: dict[str, Tensor] = {}
     for name, value in stage.state_dict(keep_vars=True).items():

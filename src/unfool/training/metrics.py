@@ -15,21 +15,21 @@ from unfool.core.files import write_text
 class Metrics:
     """Appends lines to a CSV file; on resumption, lines after the checkpoint's count are cut off again."""
 
-    def __init__(self, path: Path, columns: Sequence[str], keep: int):
+    def __init__(self, path: Path, columns: Sequence[str], lines: int):
         self.path = path
         self.columns = list(columns)
-        self.lines = keep
-        kept = self._existing(keep) if keep else []
-        write_text(path, "".join([self._line(self.columns), *kept]))
+        self.lines = lines
+        existing = self._existing(lines) if lines else []
+        write_text(path, "".join([self._line(self.columns), *existing]))
 
-    def _existing(self, keep: int) -> list[str]:
+    def _existing(self, count: int) -> list[str]:
         try:
-            lines = self.path.read_text(encoding="utf-8").splitlines(keepends=True)[1 : keep + 1]
+            lines = self.path.read_text(encoding="utf-8").splitlines(keepends=True)[1 : count + 1]
         except (OSError, UnicodeDecodeError) as error:
             raise OutputError(f"cannot read {self.path}: {error}; delete the run folder to start again") from error
-        if len(lines) < keep:
+        if len(lines) < count:
             raise OutputError(
-                f"{self.path} has {len(lines)} lines, the checkpoint {keep}; delete the run folder to start again"
+                f"{self.path} has {len(lines)} lines, the checkpoint {count}; delete the run folder to start again"
             )
         return lines
 

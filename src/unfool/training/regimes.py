@@ -51,6 +51,6 @@ def in_regime(regime: str, stage: StageConfig, then: Mapping[str, object] | None
             f"{', '.join(decided)}: heads learn from clean views on a frozen trunk; leave them out"
         )
     names = {field.name for field in dataclasses.fields(stage)} - {*_CLASSIFIER_SETTINGS}  # type: ignore[arg-type]
-    kept = {name: getattr(stage, name) for name in names}
-    heads = {**kept, **(then or {}), "tasks": others, "trainable": "heads"}
+    same = {name: getattr(stage, name) for name in names}
+    heads = {**same, **(then or {}), "tasks": others, "trainable": "heads"}
     return dataclasses.replace(stage, tasks=labelled), build(StageConfig, heads, "the stage of the heads")

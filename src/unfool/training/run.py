@@ -20,7 +20,6 @@ from unfool.data.table import Table
 from unfool.models.header import read_header
 from unfool.models.norms import bank_norms
 from unfool.models.weights import save_network
-from unfool.training.adversarial.early_stopping import COLUMNS, classifier_column
 from unfool.training.checkpoint import RunState, read_checkpoint, restore, save_checkpoint
 from unfool.training.config import RunConfig
 from unfool.training.folder import (
@@ -38,9 +37,10 @@ from unfool.training.initial_network import initial_network, resolve_start
 from unfool.training.metrics import Metrics
 from unfool.training.processes import joint_means, make_accelerator, share_of, training_device
 from unfool.training.schedule import learning_rate, make_optimizer
+from unfool.training.selection.early_stopping import COLUMNS, classifier_column
+from unfool.training.selection.weight_selection import WeightSelection
 from unfool.training.stage import Stage
 from unfool.training.task_optimizers import TaskOptimizers
-from unfool.training.weight_selection import WeightSelection
 
 LOG_EVERY = 10
 """Steps between two lines of metrics.csv."""
@@ -220,10 +220,10 @@ class _Run:
         counted = state.model_images - stage.model_images
         order, last_saved = torch.empty(0, dtype=torch.int64), time.monotonic()
         for step in range(state.step, steps):
-            epoch, place = divmod(step, per_epoch)
-            if place == 0 or not len(order):
+            epoch, batch_number = divmod(step, per_epoch)
+            if batch_number == 0 or not len(order):
                 order = torch.argsort(streams.named("order").at(epoch).bits(self.table.ids), stable=True)
-            own = place * size + self.number * share
+            own = batch_number * size + self.number * share
             batch = self.table.batch(order[own : own + share], self.device)
             rate = learning_rate(config, step, steps)
             for group in optimizer.param_groups:
@@ -243,7 +243,7 @@ class _Run:
                 means |= task_optimizers.step(rate, step)
             selection.after_step(step)
             last = step + 1 == steps
-            figures = selection.after_epoch(epoch + 1) if place + 1 == per_epoch or last else {}
+            figures = selection.after_epoch(epoch + 1) if batch_number + 1 == per_epoch or last else {}
             if metrics is not None and (step % LOG_EVERY == 0 or last or figures):
                 row = {"stage": index, "step": step + 1, "epoch": (step + 1) / per_epoch}
                 row |= {"images_seen": (step + 1) * size, "learning_rate": rate}

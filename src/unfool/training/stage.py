@@ -92,17 +92,17 @@ class Stage(nn.Module):
         return losses, scores
 
     def _view_pairs(self, batch: Batch, streams: Streams) -> Iterator[ViewPair]:
-        """Sets of views one after the other, each perturbed when it is asked for."""
+        """Sets of views one after the other, each perturbed when the generator gets to it."""
         views = {name: self._task(name).views(batch, streams) for name in self.tasks}
         images_too = not all(item.tiles for item in views.values())
         groups: dict[tuple[int, bool], list[str]] = {}
         engine = self.adversary.engine
         for name, item in views.items():
-            moves = engine is not None and self.config.tasks[name].perturbed
-            groups.setdefault((id(item.images), moves), []).append(name)
-        for (_, moves), names in groups.items():
+            is_perturbed = engine is not None and self.config.tasks[name].perturbed
+            groups.setdefault((id(item.images), is_perturbed), []).append(name)
+        for (_, is_perturbed), names in groups.items():
             perturbed = clean = {name: views[name] for name in names}
-            if engine is not None and moves:
+            if engine is not None and is_perturbed:
                 with frozen_eval(self), self._heads(Pass.CRAFTING_HEADS):
                     perturbed = self.adversary.perturbed(engine, clean, self._trunk, batch.ids, streams)
             beside_images = images_too and views[names[0]].tiles
@@ -160,7 +160,7 @@ class Stage(nn.Module):
         self.model_images += len(images) * joint_rank_and_world_size()[1]
         images = images.contiguous(memory_format=torch.channels_last)
         context = context_of(purpose, separate=self.clean_norms is not None, training=self.training)
-        # The trunk alone: a loss under autocast would be multiplied out in bf16 however often it asks for float32.
+        # The trunk alone: a loss under autocast would be multiplied out in bf16 even where it casts to float32.
         with self._precision(images.device.type), norm_context(self.network.trunk, context, self.frozen):
             return self.network.features_at(images, stages)
 
@@ -182,7 +182,7 @@ class Stage(nn.Module):
 
 
 def _check_head(name: str, task: Task, network: Network, classes: Mapping[str, int]) -> None:
-    """SpecError if a head of that name is there already, from an earlier stage, and is not the one this task needs."""
+    """SpecError if the network has a head of that name, from an earlier stage, that is not the one this task needs."""
     described = getattr(task.head, "description", None)
     if described is not None and described != (wanted := task.head_for(network.trunk.channels, classes)):
         raise SpecError(

@@ -28,7 +28,7 @@ class TaskConfig:
     )
     perturbed: bool = Field(
         default=True,
-        description="Whether the stage's perturbation moves this task's views; false: it learns from clean views.",
+        description="Whether the stage perturbs this task's views; false: it learns from clean views.",
     )
     settings: dict[str, Any] = Field(default_factory=dict, description="The task's own settings, by name.")
 
@@ -42,12 +42,12 @@ class TaskConfig:
 class StageConfig:
     """One stage of training: which tasks, how long, with which optimizer, under which perturbation.
 
-    The perturbation moves the views of all ``perturbed`` tasks uphill on the stage's own loss; they are crafted in eval
-    mode. ``adversarial`` says what is then learnt (see `training.adversarial.methods`). Separate statistics give clean
-    views batch norms of their own, which end with the stage: the network's own are then those of the perturbed views,
-    and of tasks that are not perturbed. What is not trainable keeps its batch-norm statistics too. With held-out
-    images the stage ends with its best weights on them, and catastrophic overfitting is warned of; without, nothing
-    watches for it: give some to a stage that takes single steps.
+    Views of all ``perturbed`` tasks are moved uphill on the stage's own loss; they are crafted in eval mode.
+    ``adversarial`` names what is then learnt (see `training.adversarial.methods`). Separate statistics give clean views
+    batch norms of their own, which end with the stage: the network's own are then those of the perturbed views, and of
+    tasks that are not perturbed. What is not trainable keeps its batch-norm statistics too. With held-out images the
+    stage ends with its best weights on them, and warns of catastrophic overfitting; without, nothing watches for it:
+    give some to a stage that takes single steps.
 
     Raises:
         SpecError: for an unknown key, a value that is not allowed, or values that contradict each other.
@@ -151,7 +151,7 @@ class StageConfig:
     def _perturbs_some(cls, perturb: str | None, info: ValidationInfo) -> str | None:
         tasks = info.data.get("tasks")
         if perturb is not None and tasks is not None and not any(task.perturbed for task in tasks.values()):
-            raise ValueError("it moves the views of no task: set perturbed=true for one, or leave perturb out")
+            raise ValueError("it perturbs the views of no task: set perturbed=true for one, or leave perturb out")
         return perturb
 
     @field_validator("threat")

@@ -23,7 +23,7 @@ class TaskOptimizers:
     def step(self, rate: float, step: int) -> dict[str, Tensor]:
         """Step every group once, on what the stage's step ``step`` learnt from and at ``rate`` times its own rate.
 
-        Gives the mean losses, as ``loss/TASK.GROUP``. Raises NonFiniteError before a group moves.
+        Gives the mean losses, as ``loss/TASK.GROUP``. Raises NonFiniteError before the group is stepped.
         """
         means: dict[str, Tensor] = {}
         for name, optimizer in self.optimizers.items():

@@ -51,7 +51,7 @@ def frozen_parts(trunk: Trunk, trainable: str) -> list[nn.Module]:
         )
     modules = _innermost(trunk)
     # Modules are registered in forward order, a block's shortcut behind its last layer.
-    return modules[: next(place for place, module in enumerate(modules) if module is counted[int(which)])]
+    return modules[: next(number for number, module in enumerate(modules) if module is counted[int(which)])]
 
 
 def _innermost(module: nn.Module) -> list[nn.Module]:

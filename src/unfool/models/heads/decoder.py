@@ -19,7 +19,7 @@ GRID = 4
 
 SIDES = tuple(GRID << doublings for doublings in range(1, 7))
 
-SMALLEST_JUDGED = 8
+SMALLEST_PICTURE = 8
 """The least side of a picture that a discriminator can halve three times."""
 
 
@@ -65,8 +65,8 @@ class DecoderHead(Head):
 
 
 @HEADS.add("judged-decoder")
-class JudgedDecoderHead(DecoderHead):
-    """A decoder, and a discriminator of pictures of any side from `SMALLEST_JUDGED` on that is ``discriminator``
+class DiscriminatedDecoderHead(DecoderHead):
+    """A decoder, and a discriminator of pictures of any side from `SMALLEST_PICTURE` on that is ``discriminator``
     channels wide at first.
 
     Three 4×4 convolutions of stride 2 with leaky ReLU, of doubling width, and a linear layer on 2×2 features. Departs
@@ -87,7 +87,7 @@ class JudgedDecoderHead(DecoderHead):
         layers += [nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(4 * inputs, 1)]
         self.discriminator = nn.Sequential(*layers)
 
-    def judged(self, pictures: Tensor, *, learning: bool = False) -> Tensor:
+    def discriminate(self, pictures: Tensor, *, learning: bool = False) -> Tensor:
         """Logits (N,) that pictures (N, C, H, W) are real; the discriminator gets gradients only if ``learning``."""
         if learning:
             return self.discriminator(pictures).squeeze(1)

@@ -1,4 +1,4 @@
-"""Heads that tell how the tiles of an image were put in another order, and carry the puzzle that they learn.
+"""Heads that predict how the tiles of an image were shuffled; their descriptions hold the puzzle that they learn.
 
 They read the image that the tiles make, or each tile by itself at first, with the same weights, then all side by side.
 
@@ -45,7 +45,7 @@ class PuzzleHead(Head):
         lacking = [key for key in PUZZLE if key not in puzzle]
         if puzzle and lacking:
             raise SpecError(
-                f"head {description['kind']!r} tells {', '.join(puzzle)} of its puzzle and not {', '.join(lacking)}; "
+                f"head {description['kind']!r} gives {', '.join(puzzle)} of its puzzle and not {', '.join(lacking)}; "
                 f"give all of {', '.join(PUZZLE)}, or none"
             )
         super().__init__({**description, **puzzle}, *layers)

@@ -80,7 +80,7 @@ class Adversary:
     def perturbed(
         self, engine: ProjectedGradient, group: dict[str, Views], trunk: TrunkPass, ids: Tensor, streams: Streams
     ) -> dict[str, Views]:
-        """The group's views, which share their images, moved uphill on the loss that is climbed; ids (B,).
+        """The group's views, which share their images, perturbed uphill on the loss that is climbed; ids (B,).
 
         Features of clean views, to compare with or beside the perturbed ones, are computed once. The caller has put the
         network into eval mode and frozen it.

@@ -16,7 +16,7 @@ from unfool.core.errors import DataError, NonFiniteError, SpecError
 from unfool.core.progress import Progress, silent
 from unfool.core.spec import unknown
 from unfool.data.table import Table
-from unfool.models.fast import search_copy
+from unfool.models.fast import fast_copy
 from unfool.models.network import Network
 from unfool.models.trunks import Trunk
 
@@ -83,7 +83,7 @@ def cached(
             "probe fewer stages or images (Table.fraction), or raise memory"
         )
     classes = next(iter(tables.values())).classes.get(column)
-    twin = search_copy(network, dtype=precision).to(device)
+    model = fast_copy(network, dtype=precision).to(device)
     splits: dict[str, Split] = {}
     done = 0
     for name, table in tables.items():
@@ -94,7 +94,7 @@ def cached(
             raise DataError(f"{table.name} {table.split} has other classes than the images trained on; give one set")
         features = {stage: torch.empty(len(table), width, device=device) for stage, width in widths.items()}
         for rows in torch.arange(len(table)).split(_AT_ONCE):
-            _fill(twin, table, rows, features, sides)
+            _fill(model, table, rows, features, sides)
             done += len(rows)
             progress("features", done, images)
         splits[name] = Split(table=table, features=features, labels=labels.to(device))
@@ -103,13 +103,13 @@ def cached(
 
 @torch.no_grad()
 def _fill(
-    twin: nn.Module, table: Table, rows: Tensor, features: Mapping[str, Tensor], sides: Mapping[str, int]
+    model: nn.Module, table: Table, rows: Tensor, features: Mapping[str, Tensor], sides: Mapping[str, int]
 ) -> None:
     """Write the features of some rows (consecutive numbers) into their places."""
     device = next(iter(features.values())).device
     images = table.batch(rows, device).images.contiguous(memory_format=torch.channels_last)
-    place = slice(int(rows[0]), int(rows[-1]) + 1)
-    for stage, values in twin.features_at(images, set(sides)).items():  # type: ignore[operator]
-        features[stage][place] = pooled(values, sides[stage])
-        if not torch.isfinite(features[stage][place].sum()):
+    filled = slice(int(rows[0]), int(rows[-1]) + 1)
+    for stage, values in model.features_at(images, set(sides)).items():  # type: ignore[operator]
+        features[stage][filled] = pooled(values, sides[stage])
+        if not torch.isfinite(features[stage][filled].sum()):
             raise NonFiniteError(f"features of stage {stage!r} are not finite; check the network's weights")

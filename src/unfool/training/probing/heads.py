@@ -87,7 +87,7 @@ class Heads:
         minus = torch.full((count, 1, size), -1 / size, device=device)
         right = torch.empty(len(train.labels) // size, count, 1, size, dtype=torch.bool, device=device)
         velocity = torch.zeros_like(self.values)
-        moving, moving_biases = self._views(velocity, [values.shape[1] for values in features])
+        velocities, bias_velocities = self._views(velocity, [values.shape[1] for values in features])
         for epoch in range(settings.epochs):
             rate = settings.learning_rate * 0.1 ** (epoch // settings.drop_every)
             order = torch.argsort(self.streams.named("order").at(epoch).bits(train.table.ids), stable=True).to(device)
@@ -101,9 +101,9 @@ class Heads:
                 shares.sub_(highest).exp_()
                 shares.div_(shares.sum(1, keepdim=True).mul_(size)).scatter_add_(1, own, minus)
                 # Backwards: the inputs that were read last are still in the cache.
-                for place in reversed(range(count)):
-                    moving[place].addmm_(shares[place], inputs[place], beta=settings.momentum)
-                moving_biases.mul_(settings.momentum).add_(shares.sum(2))
+                for number in reversed(range(count)):
+                    velocities[number].addmm_(shares[number], inputs[number], beta=settings.momentum)
+                bias_velocities.mul_(settings.momentum).add_(shares.sum(2))
                 velocity.add_(self.values, alpha=settings.weight_decay)
                 self.values.add_(velocity, alpha=-rate)
             if not math.isfinite(float(self.values.sum())):
@@ -116,11 +116,11 @@ class Heads:
 
     def _logits(self, split: Split, stage: str) -> Tensor:
         """Logits of one stage's head, (C, N)."""
-        place = self.stages.index(stage)
-        return torch.mm(self.weights[place], split.features[stage].T).add_(self.biases[place, :, None])
+        number = self.stages.index(stage)
+        return torch.mm(self.weights[number], split.features[stage].T).add_(self.biases[number, :, None])
 
     def _accuracy(self, split: Split, stage: str) -> float:
-        """Share of a split whose own class has the highest logit; several times as fast as the place of the highest."""
+        """Share of a split whose own class has the highest logit; several times as fast as finding the highest."""
         logits = self._logits(split, stage)
         return float((logits.gather(0, split.labels[None]) == logits.amax(0)).double().mean())
 

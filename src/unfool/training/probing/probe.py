@@ -217,13 +217,13 @@ def probe(
     for seed in settings.seeds:
         heads = Heads(chosen, splits["train"], classes, settings, seed)
         heads.learn(splits["train"], splits["test"], progress)
-        for place, stage in enumerate(chosen):
+        for number, stage in enumerate(chosen):
             probes[stage, seed] = StageProbe(
                 stage=stage,
                 seed=seed,
-                head=_folded(heads.weights[place], heads.biases[place], scales.get(stage)),
-                train_curve=[row[place] for row in heads.train_curve],
-                test_curve=[row[place] for row in heads.test_curve],
+                head=_folded(heads.weights[number], heads.biases[number], scales.get(stage)),
+                train_curve=[row[number] for row in heads.train_curve],
+                test_curve=[row[number] for row in heads.test_curve],
                 scores={name: heads.evaluate(split, stage) for name, split in splits.items()},
             )
     mean, std = (buffer.flatten().tolist() for buffer in (network.mean, network.std))

@@ -28,8 +28,8 @@ from unfool.data.table import Table
 from unfool.models.modes import frozen_eval
 from unfool.models.norms import norm_context
 from unfool.tasks.labels import Labels
-from unfool.training.averaging import snapshot
 from unfool.training.norm_policy import Pass, context_of
+from unfool.training.selection.averaging import snapshot
 from unfool.training.stage import Stage
 
 CHANCE = 0.001

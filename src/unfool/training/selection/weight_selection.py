@@ -9,8 +9,8 @@ from torch import Tensor
 
 from unfool.core.streams import Streams
 from unfool.data.table import Table
-from unfool.training.adversarial.early_stopping import EarlyStopping
-from unfool.training.averaging import Average, holding
+from unfool.training.selection.averaging import Average, holding
+from unfool.training.selection.early_stopping import EarlyStopping
 from unfool.training.stage import Stage
 
 
