@@ -87,7 +87,7 @@ class ForeignClassifier(nn.Module):
             raise unknown("stage of a foreign classifier", stage[:80], ["last"])
         seen: list[Any] = []
         part = self.module.get_submodule(self.feature_path)
-        # Hooked for this one pass: a hook that stayed would keep images alive and be copied with every twin.
+        # Hooked for this one pass: a hook that stayed would keep images alive and be copied with every fast copy.
         hook = part.register_forward_hook(lambda _, __, output: seen.append(output))
         try:
             self(images)

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from unfool.attacks import Attack, Attacked, CustomAttack, make_attack
+from unfool.attacks import CWPGD, PGD, Attack, Attacked, CustomAttack, Square
 from unfool.attacks.engines.best_so_far import BestSoFar
 from unfool.attacks.engines.projected_gradient import ProjectedGradient
 from unfool.attacks.ensemble import Part
@@ -66,7 +66,7 @@ class Trial:
         self.every = torch.ones(len(subject.ids), dtype=torch.bool, device=subject.ids.device)
         known = torch.tensor(sorted(evidence.fooled_by(GRADIENT)), dtype=torch.int64, device=subject.ids.device)
         self.fooled_before = torch.isin(subject.ids, known)
-        entropy, margin = (make_attack(f"{name}-{STEPS}", threat) for name in ("pgd", "cw-pgd"))
+        entropy, margin = PGD(threat, steps=STEPS), CWPGD(threat, steps=STEPS)
         self.entropy, self.margin = self.run(entropy, self.every), self.run(margin, self.every)
         self.fooled = self.fooled_before | self.entropy.fooled | self.margin.fooled
         self.note(GRADIENT, entropy.name, self.entropy.fooled)
@@ -126,7 +126,7 @@ def vanishing_gradients(trial: Trial, zero_gradient: Tensor) -> Flag | None:
 
 def black_box_wins(trial: Trial) -> Flag | None:
     """Images that Square, or another attack without gradients, fools and gradient attacks do not."""
-    attack = make_attack(f"square-{QUERIES}", trial.threat)
+    attack = Square(trial.threat, steps=QUERIES)
     trial.note(BLACK_BOX, attack.name, trial.more(attack, ~trial.fooled))
     names = ", ".join(trial.evidence.missed_by_gradients(BLACK_BOX))
     return _wins(trial.evidence, BLACK_BOX, "black-box-wins", f"attacks that use no gradients ({names})")
@@ -172,8 +172,8 @@ def stands_at_any_size(trial: Trial) -> Flag | None:
     """Images that stand in a ball in which every image can be made uniformly grey."""
     threat = huge(trial.threat, tuple(trial.subject.images.shape[1:]))
     standing = trial.every
-    for loss in ("pgd", "cw-pgd"):
-        standing = standing & ~trial.more(make_attack(f"{loss}-{HUGE_STEPS}", threat), standing)
+    for attack in (PGD(threat, steps=HUGE_STEPS), CWPGD(threat, steps=HUGE_STEPS)):
+        standing = standing & ~trial.more(attack, standing)
     if not too_many(int(standing.sum()), len(standing)):
         return None
     return marked(
@@ -189,7 +189,7 @@ def more_steps_win(trial: Trial, attacks: Sequence[Attack]) -> Flag | None:
     """Images that only `FACTOR` times as many steps fool: those of the attacks in use if all are short, else ours."""
     part = _longest(attacks, trial.threat)
     if part is None:
-        few = make_attack(f"pgd-{STEPS}", trial.threat)
+        few = PGD(trial.threat, steps=STEPS)
         part, standing = few.parts[0], ~trial.fooled
     else:
         few = CustomAttack(trial.threat, label=part.name, components=(part,))
@@ -212,8 +212,7 @@ def _longest(attacks: Sequence[Attack], threat: ThreatModel) -> Part | None:
 
 def more_restarts_win(trial: Trial) -> Flag | None:
     """Images that PGD fools only from one of several starts."""
-    again = make_attack(f"pgd-{STEPS}:restarts={RESTARTS - 1}", trial.threat)
-    again = dataclasses.replace(again, label=f"{again.name} again")
+    again = PGD(trial.threat, steps=STEPS, restarts=RESTARTS - 1, label=f"pgd-{STEPS} again")
     return _gained(trial, "more-restarts-win", trial.more(again, ~trial.fooled), f"{RESTARTS} starts instead of one")
 
 

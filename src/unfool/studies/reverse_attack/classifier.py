@@ -8,7 +8,7 @@ from typing import Any, ClassVar, cast
 
 import numpy as np
 
-from unfool.attacks import make_attack
+from unfool.attacks import PGD, make_attack
 from unfool.core.files import JsonObject
 from unfool.core.threat import ThreatModel
 from unfool.defenses import Gate
@@ -60,7 +60,7 @@ class Classifier:
     def examples(self, norm: str = "linf", steps: int = STEPS) -> fw.Examples:
         """PGD on the bare classifier, last iterates, stored."""
         threat, precision = ThreatModel.parse(self.scale.threats[norm]), self.scale.precision
-        attack = make_attack(f"pgd-{steps}", threat, {"step_size": _STEP_SHARE * threat.eps, "goal": "last"})
+        attack = PGD(threat, steps=steps, step_size=_STEP_SHARE * threat.eps, goal="last")
         return fw.Examples(network=self.network, attack=attack, images=self.images, precision=precision, kept=True)
 
     @property
