@@ -6,6 +6,9 @@ import dataclasses
 import importlib
 import io
 import re
+import shutil
+import sys
+import textwrap
 from collections.abc import Sequence
 from contextlib import redirect_stderr, redirect_stdout, suppress
 from importlib.metadata import version
@@ -134,11 +137,11 @@ def _parsed(cls: Any, name: str, rest: list[str]) -> Command | None:
     if not {"-h", "--help"} & set(rest):
         # Before tyro, which would take the value of an unknown option for something else.
         _check_options(rest, name, _options(cls))
-    complaint = io.StringIO()
-    # Without the line breaks of the source; the terminal wraps paragraphs at its own width.
+    complaint, shown = io.StringIO(), _LikeStdout()
+    # Without the line breaks of the source: paragraphs are wrapped as they are shown.
     description = re.sub(r"(?<!\n)\n(?!\n)", " ", getdoc(cls) or "")
     try:
-        with redirect_stderr(complaint):
+        with redirect_stderr(complaint), redirect_stdout(shown):
             command, strange = tyro.cli(
                 cls, prog=f"unfool {name}", args=rest, config=_STYLE, return_unknown_args=True, description=description
             )
@@ -146,12 +149,36 @@ def _parsed(cls: Any, name: str, rest: list[str]) -> Command | None:
         if end.code:
             raise SpecError(f"{_plain(_first_paragraph(complaint.getvalue()))}; see unfool {name} --help") from None
         if {"-h", "--help"} & set(rest):
+            print(_wrapped(shown.getvalue(), description), end="")
             more = f"\n{cls.more_help()}\n" if hasattr(cls, "more_help") else ""
             print(f"{more}\nexamples:\n{cls.examples.strip(chr(10))}")
         return None
     if strange:
         raise SpecError(f"unfool {name} does not understand {strange[0]!r}; see unfool {name} --help")
     return command
+
+
+class _LikeStdout(io.StringIO):
+    """Text that looks like stdout to who writes it, so that help keeps its colours and boxes."""
+
+    def __init__(self):
+        super().__init__()
+        self._stdout = sys.stdout
+
+    def isatty(self) -> bool:
+        return self._stdout.isatty()
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        return self._stdout.encoding
+
+
+def _wrapped(text: str, description: str) -> str:
+    """Help with its description wrapped between words, which tyro leaves to the terminal."""
+    width = min(shutil.get_terminal_size((80, 24)).columns, 100)
+    for paragraph in description.split("\n\n"):
+        text = text.replace(paragraph, textwrap.fill(paragraph, width))
+    return text
 
 
 def _check_options(arguments: Sequence[str], name: str, known: Sequence[str]) -> None:

@@ -27,8 +27,11 @@ class DataOptions:
 class ModelOptions:
     """The network."""
 
-    trunk: Annotated[str | None, tyro.conf.arg(metavar="NAME", help_behavior_hint="(default: resnet18)")] = None
-    """resnet18, resnet50, preact-resnet18, wide-resnet, vgg16, alexnet or context-encoder; or convnet: narrow."""
+    trunk: Annotated[
+        str | None, tyro.conf.arg(metavar="NAME[:KEY=VALUE,..]", help_behavior_hint="(default: resnet18)")
+    ] = None
+    """resnet18, vgg16, convnet (narrow), or with settings such as wide-resnet:depth=28,width=10; `unfool list trunks`
+    names all."""
     stem: Annotated[str | None, tyro.conf.arg(metavar="NAME", help_behavior_hint="(default: the trunk's)")] = None
     """The trunk's first layers: cifar or imagenet (ResNets), dense or strided (convnet), stride-4 or stride-2
     (alexnet)."""
@@ -50,10 +53,11 @@ class TaskOptions:
         tyro.conf.UseAppendAction[tuple[str, ...]],
         tyro.conf.arg(metavar="NAME[:KEY=VALUE,..]", help_behavior_hint="(repeatable, default: labels)"),
     ] = ()
-    """labels, contrast, rotation, jigsaw or inpainting, with settings; weight=W weighs it in the loss, as=HEAD names
-    its head, and perturbed=false keeps --perturb from its views."""
+    """labels, rotation, contrast (also simclr) or another of `unfool list tasks`, with settings; weight=W weighs it in
+    the loss, as=HEAD names its head, and perturbed=false keeps its views clean under --perturb."""
     regime: Literal["joint", "classifier-first"] = "joint"
-    """All tasks at once, or those with labels first and the others' heads then, on the frozen trunk."""
+    """joint: all tasks at once; classifier-first: tasks with labels first, then the heads of the others on the frozen
+    trunk."""
 
 
 @options_from(STAGE, without=("tasks", *_OF_PERTURBATION, *_OF_SELECTION))
@@ -85,10 +89,9 @@ class MachineOptions:
 class TrainCommand:
     """Train a network on one or several tasks at once, clean or perturbed.
 
-    A run that was stopped is resumed by the same command, to the same weights. Several stages, one after the other,
-    are written in a YAML file (--config); a finished run's config.yaml is an example of one. Several
-    processes share every batch, to the weights that one would get:
-    `torchrun --nproc-per-node 2 -m unfool train ...`, or accelerate launch.
+    The same command resumes a run that was stopped, to the same weights. Several stages, one after the other, are
+    written in a YAML file (--config); a finished run's config.yaml is an example of one. Several processes share every
+    batch and give the weights of a single one: `torchrun --nproc-per-node 2 -m unfool train ...`, or accelerate launch.
     """
 
     out: Annotated[Path, tyro.conf.arg(metavar="DIR")]
@@ -146,10 +149,10 @@ class TrainCommand:
             print_json({"run": str(self.out), "weights": str(self.out / "weights.safetensors"), "cost": cost})
         else:
             # Without a head for labels there is nothing to attack yet.
-            judged = f"evaluate {self.out} --attack pgd-20 --threat linf:8/255"
+            evaluation = f"evaluate {self.out} --attack pgd-20 --threat linf:8/255"
             print_lines(
                 [
                     f"{self.out}: trained in {run.cpu_seconds:.0f} s of CPU, {run.model_images:,} model images",
-                    "next: unfool " + (judged if run.network.classifier is not None else f"probe {self.out}"),
+                    "next: unfool " + (evaluation if run.network.classifier is not None else f"probe {self.out}"),
                 ]
             )
