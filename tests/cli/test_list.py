@@ -9,9 +9,10 @@ from typing import get_args
 import pytest
 
 from unfool.attacks import ATTACKS
+from unfool.cli.commands import COMMANDS, command_class
 from unfool.cli.commands.listing import Kind, first_sentence
 from unfool.cli.commands.study import CATALOGUE
-from unfool.cli.usage import COMMANDS, _command, _options
+from unfool.cli.misuse import options_of
 from unfool.models.trunks import TRUNKS
 from unfool.studies import STUDIES
 from unfool.tasks import TASKS
@@ -65,7 +66,7 @@ def test_completion_scripts_hold_every_command_and_option(cli, shell):
     assert (told.code, told.err) == (0, "")
     for name in COMMANDS:
         assert name in told.out
-        for option in _options(_command(name)):
+        for option in options_of(command_class(name)):
             assert option in told.out, (name, option)
 
 

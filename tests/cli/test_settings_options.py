@@ -8,10 +8,11 @@ import pytest
 import tyro
 from pydantic.fields import FieldInfo
 
-from unfool.cli import usage
+from unfool.cli.commands import command_class
 from unfool.cli.commands.evaluate import EVALUATION, LADDER
 from unfool.cli.commands.probe import PROBE
 from unfool.cli.commands.train import RUN, STAGE
+from unfool.cli.misuse import options_of
 from unfool.cli.options import settings_fields
 from unfool.cli.options.from_settings import LOOKS, explicit, options_from
 from unfool.cli.options.settings_fields import REQUIRED, read_fields
@@ -51,7 +52,7 @@ def test_every_field_with_a_look_of_its_own_exists():
 
 
 def test_every_setting_of_a_stage_is_an_option_of_train():
-    options = usage._options(usage._command("train"))
+    options = options_of(command_class("train"))
     for name in [name for name in read_fields(STAGE) if name != "tasks"]:
         assert "--" + name.replace("_", "-") in options
 

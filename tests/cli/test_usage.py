@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from unfool.cli.usage import COMMANDS
+from unfool.cli.commands import COMMANDS, command_class
 
 EXIT_CODES = ("0", "2", "3", "4", "5", "6", "7", "8", "9", "70", "130", "141")
 
@@ -47,13 +47,6 @@ def test_each_command_helps_with_examples_that_it_understands_itself(cli, name, 
         monkeypatch.setattr(command_class(name), "run", lambda self: ran.append(self))
         assert cli(*words[1:]).code == 0, example
     assert len(ran) == len(examples)
-
-
-def command_class(name):
-    import importlib
-
-    module, _, cls = COMMANDS[name].partition(":")
-    return getattr(importlib.import_module(module), cls)
 
 
 def test_version(cli):

@@ -26,6 +26,6 @@ class CompletionCommand:
 """
 
     def run(self) -> None:
-        from unfool.cli.usage import completion_script
+        from unfool.cli.help_text import completion_script
 
         print(completion_script(self.shell))

@@ -1,0 +1,71 @@
+"""What is wrong with the arguments of a command, as one line that names what was meant."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Sequence
+from itertools import takewhile
+from typing import Any, get_args, get_type_hints
+
+import tyro
+
+from unfool.core.errors import SpecError
+from unfool.core.spec import nearest
+
+_OPTION = re.compile(r"-[^\d.]")
+"""What an option begins with; a negative number is a value."""
+_CHOICE = re.compile(
+    r"invalid choice '(?P<value>.*)' for argument '(?P<option>.*)'\. Expected one of \((?P<allowed>.*)\)"
+)
+_MEANT = {"model": "--trunk", "arch": "--trunk", "dataset": "--data", "bs": "--batch-size", "output": "--out"}
+"""What options of other programs are called here."""
+
+
+def check_options(arguments: Sequence[str], name: str, known: Sequence[str]) -> None:
+    """Raise SpecError for the first argument that looks like an option and is none of the ``known`` ones."""
+    for argument in takewhile(lambda word: word != "--", arguments):
+        option = argument.partition("=")[0]
+        if not _OPTION.match(option) or option.replace("_", "-") in known:
+            continue
+        near = _MEANT.get(option.lstrip("-")) or nearest(option, known)
+        hint = f"did you mean {near!r}? see" if near in known else "its options are listed by"
+        raise SpecError(f"unknown option {option!r} of unfool {name}; {hint} unfool {name} --help")
+
+
+def options_of(cls: Any) -> list[str]:
+    """The options of a command, with their other names; what is on by default can only be turned off."""
+    known: list[str] = []
+    hints = get_type_hints(cls, include_extras=True)
+    for field in dataclasses.fields(cls):
+        notes = get_args(hints[field.name])[1:]
+        if dataclasses.is_dataclass(hints[field.name]):
+            known += options_of(hints[field.name])
+        elif tyro.conf.Positional not in notes:
+            known.append(("--no-" if field.default is True else "--") + field.name.replace("_", "-"))
+            known += [alias for note in notes for alias in getattr(note, "aliases", None) or ()]
+    return known
+
+
+def in_own_words(complaint: str) -> str:
+    """A complaint of tyro's in this program's words, where it is about a choice."""
+    wrong = _CHOICE.search(complaint)
+    if wrong is None:
+        return complaint
+    allowed = sorted(set(re.findall(r"'([^']*)'", wrong["allowed"])) - {"None"})
+    near = nearest(wrong["value"], allowed)
+    hint = f"did you mean {near!r}? " if near else ""
+    return f"{wrong['option']} {wrong['value']!r} is not allowed; {hint}allowed: {', '.join(allowed)}"
+
+
+def first_paragraph(box: str) -> str:
+    """What tyro says inside its box, from below the title down to the first rule, as one line."""
+    text = re.sub(r"\x1b\[[0-9;]*m", "", box)
+    lines = [line.strip(" │") for line in text.strip("\n").splitlines()]
+    # Where stdout takes no box-drawing characters, the title stands above a rule instead of in the frame.
+    below = lines[1:] if lines and lines[0].startswith("╭") else lines[2:]
+    rules = (
+        number for number, line in enumerate(below) if line.startswith(("╰", "──", "--")) and not line.strip("╰─╯-")
+    )
+    said = " ".join(" ".join(below[: next(rules, len(below))]).split())
+    return said.rstrip(".") or "the arguments are not understood"
