@@ -37,7 +37,7 @@ from unfool.core.batch import Batch
 from unfool.core.streams import Streams
 from unfool.data.augment import AUGMENTATIONS, augmented
 from unfool.data.catalog import open_table
-from unfool.data.places import data_folder
+from unfool.data.folders import data_folder
 from unfool.data.readers.parquet import hub_folders, parquet_splits
 from unfool.data.table import Table
 

@@ -14,7 +14,7 @@ from typing import Any
 from unfool.core.streams import Streams
 from unfool.core.threat import ThreatModel
 from unfool.data.catalog import open_table
-from unfool.data.places import data_folder
+from unfool.data.folders import data_folder
 from unfool.data.readers.parquet import hub_folders
 from unfool.data.table import Table
 from unfool.models.network import Network

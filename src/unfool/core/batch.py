@@ -82,7 +82,7 @@ class Batch:
         """One label column; SpecError with the nearest name for an unknown one, DataError for no labels at all."""
         if column not in self.columns:
             if not self.columns:
-                raise DataError(f"column {column!r} was asked of a batch without labels; choose a task without labels")
+                raise DataError(f"a batch without labels has no column {column!r}; choose a task without labels")
             raise unknown("label column", column, self.columns)
         return self.columns[column]
 

@@ -29,7 +29,7 @@ class SpecError(UnfoolError, ValueError):
 
 
 class DataError(UnfoolError):
-    """A data set that is missing, unreadable, corrupt or lacks what was asked of it (exit code 3)."""
+    """A data set that is missing, unreadable, corrupt or too small, or has no labels (exit code 3)."""
 
     exit_code = 3
 
@@ -65,7 +65,7 @@ class DeviceError(UnfoolError):
 
 
 class ReliabilityError(UnfoolError):
-    """An accuracy that is not to be believed, where the caller asked to be strict (exit code 9)."""
+    """An accuracy that is not to be believed, in a strict evaluation (exit code 9)."""
 
     exit_code = 9
 

@@ -109,7 +109,7 @@ class Augmentation:
         is not 3.
         """
         draws = streams.named("augment").uniform(ids, (_DRAWS,)).to(images.dtype)
-        images = self._moved(images, draws)
+        images = self._resampled(images, draws)
         if self.jitter or self.grey:
             images = recoloured(
                 images,
@@ -124,7 +124,7 @@ class Augmentation:
             images = blurred(images, sigma, draws[:, _BLUR] < self.blur, self.blur_kernel)
         return images
 
-    def _moved(self, images: Tensor, draws: Tensor) -> Tensor:
+    def _resampled(self, images: Tensor, draws: Tensor) -> Tensor:
         if self.crop_scale is None and not self.padding and not self.flip:
             return images
         height, width = images.shape[2:]

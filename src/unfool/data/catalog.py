@@ -9,7 +9,7 @@ from pathlib import Path
 
 from unfool.core.errors import DataError
 from unfool.core.spec import unknown
-from unfool.data.places import cache_folder, data_folder
+from unfool.data.folders import cache_folder, data_folder
 from unfool.data.readers.folder import folder_splits
 from unfool.data.readers.hub import hub_reachable, hub_splits
 from unfool.data.readers.parquet import hub_folders, parquet_splits
@@ -84,7 +84,7 @@ def _sources(name: str, data_dir: Path | None) -> Mapping[str, Source]:
 
 
 def _actual(name: str, split: str, sources: Mapping[str, Source]) -> str:
-    """The split that is opened when ``split`` is asked for."""
+    """The split to open for ``split``: the validation split stands in for a missing test split."""
     wanted = ("test", "validation") if split == "test" else (split,)
     actual = next((candidate for candidate in wanted if candidate in sources), None)
     if actual is None:

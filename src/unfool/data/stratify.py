@@ -37,7 +37,7 @@ def exactly(labels: Tensor, ids: Tensor, count: int, streams: Streams, purpose: 
     Raises DataError unless 0 <= count <= N.
     """
     if not 0 <= count <= len(ids):
-        raise DataError(f"{count} rows were asked of {len(ids)}; allowed: 0 to {len(ids)}")
+        raise DataError(f"{count} of {len(ids)} rows cannot be drawn; give 0 to {len(ids)}")
     _, inverse, sizes = torch.unique(labels, return_inverse=True, return_counts=True)
     quotas = sizes.numpy().astype(np.float64) * count / max(len(ids), 1)
     taken = np.floor(quotas).astype(np.int64)
@@ -53,7 +53,7 @@ def share_of_each(labels: Tensor, ids: Tensor, share: float, streams: Streams, p
     Raises DataError unless 0 < share <= 1.
     """
     if not 0.0 < share <= 1.0:
-        raise DataError(f"a share of {share} of the labels was asked for; allowed: above 0, up to 1 (0.1 is 10 %)")
+        raise DataError(f"a share of {share} of the labels cannot be drawn; give above 0, up to 1 (0.1 is 10 %)")
     _, inverse, sizes = torch.unique(labels, return_inverse=True, return_counts=True)
     taken = torch.clamp(torch.round(sizes.double() * share).long(), min=1)
     return _ranks(scores(ids, streams, purpose), inverse) < taken[inverse]

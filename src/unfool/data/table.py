@@ -24,7 +24,7 @@ from unfool.data.sources import primary_column
 
 
 class ReadReport(TypedDict):
-    """What the reader of a data set met: ``rows`` in all, ``corrupt`` ones left out, ``converted`` images by mode.
+    """What the reader of a data set saw: ``rows`` in all, ``corrupt`` ones left out, ``converted`` images by mode.
 
     ``corrupt_images`` says of the first hundred where each lies and what is wrong with it.
     """
@@ -50,7 +50,7 @@ class Table:
         label_column: The column that classification uses; None for images without labels.
         name: Name of the data set, as records and file names show it.
         split: The split that was really opened: "validation" for a set without a test split.
-        report: Counts of corrupt and of converted images that the reader met; None for tables that no file gave.
+        report: Counts of corrupt and of converted images; None for tables from memory.
         rows: The rows of ``pixels`` that this table holds; None for all.
 
     Example:
@@ -204,13 +204,24 @@ class Table:
             )
         rows = rows.to("cpu", torch.int64)
         if len(rows) and not (int(rows.min()) >= 0 and int(rows.max()) < len(self)):
-            raise DataError(f"rows {int(rows.min())} to {int(rows.max())} were asked of {self!r}; count from 0")
+            raise DataError(
+                f"rows {int(rows.min())} to {int(rows.max())} do not lie in {self!r}; count from 0 to {len(self) - 1}"
+            )
         return rows
 
     def batch(self, rows: Tensor | None = None, device: torch.device | str = "cpu") -> Batch:
-        """The given rows (all if None) as a Batch of float32 images in [0,1] on ``device``, in the order given.
+        """Read rows as a batch.
 
-        Bytes travel to the device as they are and become floats there. DataError for rows outside the table.
+        Args:
+            rows: (B,) row numbers, in the order of the batch, or an (N,) mask; None for all rows.
+            device: Where the batch lies. Bytes travel there as they are and become floats there.
+
+        Returns:
+            The batch: images (B, C, H, W) float32 in [0,1], ids and label columns (B,). It shares no memory with the
+            table.
+
+        Raises:
+            DataError: Rows outside the table.
         """
         if rows is None:
             rows = torch.arange(len(self))
@@ -225,7 +236,17 @@ class Table:
         )
 
     def subset(self, rows: Tensor) -> Table:
-        """The given rows, or the rows of a mask, as a table of their own that keeps its ids and copies no image."""
+        """Select rows as a table, which keeps their ids and copies no image.
+
+        Args:
+            rows: (M,) row numbers, or an (N,) mask.
+
+        Returns:
+            The table of these rows.
+
+        Raises:
+            DataError: Rows outside the table.
+        """
         rows = self._checked(rows)
         return Table(
             self._pixels,
@@ -240,7 +261,18 @@ class Table:
         )
 
     def labels(self, column: str | None = None) -> Tensor:
-        """One label column (N,), the primary one if None; DataError or SpecError if there is none such."""
+        """Give one label column.
+
+        Args:
+            column: Its name; None for the primary one.
+
+        Returns:
+            (N,) int64 class numbers.
+
+        Raises:
+            DataError: A table without labels.
+            SpecError: An unknown column.
+        """
         column = column or self.label_column
         if column is None:
             raise DataError(f"{self.name} {self.split} has no labels; choose a task without labels or another split")
@@ -254,20 +286,57 @@ class Table:
         return self.labels(column)
 
     def cut(self, count: int, streams: Streams, column: str | None = None) -> tuple[Table, Table]:
-        """Split into (rest, held_out), ``count`` images held out, every class in proportion; DataError if too few."""
+        """Hold out images, of every class in proportion.
+
+        Args:
+            count: How many are held out.
+            streams: Where the choice is drawn from; it depends on seed and ids alone.
+            column: The label column whose classes keep their shares; None for the primary one.
+
+        Returns:
+            The rest, and the images held out.
+
+        Raises:
+            DataError: Fewer than ``count`` images.
+
+        Example:
+            >>> train, held_out = open_table("digits", "train").cut(200, Streams(0))
+            >>> len(train), len(held_out)
+            (1200, 200)
+        """
         held_out = stratify.exactly(self._strata(column), self.ids, count, streams, "cut")
         return self.subset(~held_out), self.subset(held_out)
 
     def fraction(self, share: float, streams: Streams, column: str | None = None) -> Table:
-        """``share`` of every class, at least one image each; for equal streams, 1 % lies inside 10 %."""
+        """Draw a share of every class, at least one image of each.
+
+        Args:
+            share: Above 0, up to 1. A smaller share from the same streams lies inside a larger one.
+            streams: Where the choice is drawn from.
+            column: The label column; None for the primary one.
+
+        Returns:
+            The table of the images drawn.
+
+        Raises:
+            DataError: A share that is not above 0 and up to 1.
+        """
         return self.subset(stratify.share_of_each(self._strata(column), self.ids, share, streams, "fraction"))
 
     def sample(self, count: int, streams: Streams) -> Table:
-        """``count`` images drawn without replacement, in table order; smaller draws lie inside larger ones.
+        """Draw images without replacement, and keep them in the table's order.
 
-        DataError if the table has fewer than ``count``.
+        Args:
+            count: How many. A smaller draw from the same streams lies inside a larger one.
+            streams: Where the choice is drawn from.
+
+        Returns:
+            The table of the images drawn.
+
+        Raises:
+            DataError: Fewer than ``count`` images.
         """
         if not 0 <= count <= len(self):
-            raise DataError(f"{count} images were asked of {self!r}; allowed: 0 to {len(self)}")
+            raise DataError(f"{count} images cannot be drawn from {self!r}; give 0 to {len(self)}")
         order = torch.argsort(stratify.scores(self.ids, streams, "sample"), stable=True)[:count]
         return self.subset(order.sort().values)

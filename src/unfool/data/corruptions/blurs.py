@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from unfool.core.streams import Streams
 from unfool.data.corruptions.base import LARGE_SIDE, SMALL_SIDE, Strength, corruption
-from unfool.data.corruptions.filters import gaussian_blurred, motion_blurred, moved, zoomed
+from unfool.data.corruptions.filters import gather_pixels, gaussian_blurred, motion_blurred, zoomed
 
 
 def disc(radius: float, softness: float, subpixels: int) -> np.ndarray:
@@ -66,7 +66,7 @@ def scattered(images: Tensor, down: Tensor, right: Tensor, reach: int) -> Tensor
     last = torch.where(givers > pixels, givers, pixels)
     while not torch.equal(further := last.gather(1, last), last):
         last = further
-    return moved(images, givers.gather(1, last).view(-1, height, width))
+    return gather_pixels(images, givers.gather(1, last).view(-1, height, width))
 
 
 @corruption(

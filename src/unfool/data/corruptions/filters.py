@@ -54,10 +54,10 @@ def _read(images: Tensor, down: Tensor, right: Tensor) -> Tensor:
     height, width = images.shape[2:]
     rows = (torch.arange(height, device=images.device) + down[:, None]).clamp(0, height - 1)
     columns = (torch.arange(width, device=images.device) + right[:, None]).clamp(0, width - 1)
-    return moved(images, rows[:, :, None] * width + columns[:, None, :])
+    return gather_pixels(images, rows[:, :, None] * width + columns[:, None, :])
 
 
-def moved(images: Tensor, places: Tensor) -> Tensor:
+def gather_pixels(images: Tensor, places: Tensor) -> Tensor:
     """Images (B, C, H, W) whose pixels come from ``places`` (B, H, W): row-major pixel numbers."""
     places = places.flatten(1)[:, None].expand(-1, images.shape[1], -1)
     return images.flatten(2).gather(2, places).view_as(images)

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from unfool.core.errors import DataError
 from unfool.core.files import write_json
-from unfool.data.places import cache_folder
+from unfool.data.folders import cache_folder
 from unfool.data.readers.parquet import image_column, is_label, label_columns
 from unfool.data.sources import Encoded, Rows, Source, split_of
 
@@ -40,8 +40,8 @@ def hub_reachable(repository: str) -> str | None:
 def hub_splits(repository: str, names: Mapping[str, str] | None = None) -> Mapping[str, Source]:
     """The splits of a hub set, read from the hub only where no store exists; ``names`` are its own names by ours.
 
-    Without ``names`` the hub is asked once and the answer kept, so that a finished store needs no network. A store
-    of a hub set is pinned: it holds what the hub had when it was built.
+    Without ``names`` the hub is queried once and its answer stored, so that a finished store needs no network. A
+    store of a hub set is pinned: it holds what the hub had when it was built.
     """
     return {
         ours: Source(fingerprint=f"hub:{repository}", read=lambda theirs=theirs: _read(repository, theirs))

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from unfool.core.errors import DataError
-from unfool.data.places import cache_folder
+from unfool.data.folders import cache_folder
 from unfool.data.readers.download import fetch
 from unfool.data.sources import SETS, DataSet, Encoded, Rows, Source
 

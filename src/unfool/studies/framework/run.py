@@ -16,7 +16,7 @@ from unfool.core.errors import DataError, OutputError
 from unfool.core.files import folder_lock, write_json
 from unfool.core.parallel.clock import SECONDS, study_clock
 from unfool.core.parallel.jobs import Job, run_jobs, workers_for
-from unfool.data.places import data_folder
+from unfool.data.folders import data_folder
 from unfool.evaluation.results.study_result import StudyResult
 from unfool.evaluation.results.versions import versions
 from unfool.report.page import Page, write_page
