@@ -9,7 +9,7 @@ import unfool
 
 ROOT = Path(unfool.__file__).parent
 REFUSED = {"found", "told", "made", "asked", "one", "given", "there"}
-NOT_YET = {"evaluation", "report", "studies"}
+NOT_YET = {"studies"}
 """Rooms with such names left; a room leaves this list when it is clean, and none joins it."""
 
 

@@ -95,28 +95,37 @@ def evaluate(
     if data is None and (chosen or not stored_sets):
         raise SpecError("there is nothing to evaluate on; give a table, or stored sets without attacks")
     run = _Run(model, name, column, settings, threat, Path(folder) if folder is not None else None, progress)
-    parts: dict[str, Any] = {}
     table = None if data is None else as_table(data)
     if table is not None:
         run.clean(table)
         # What may be refused comes before what may take hours.
         if settings.binarization_test:
-            parts["binarization_tests"] = run.binarization(table, chosen)
+            run.binarization(table, chosen)
         if settings.curve is not None:
             run.curve(table, chosen[0], settings.curve)
         if settings.claim is not None:
-            parts["claim"] = run.claim(table, chosen[0], settings.claim)
+            run.claim(table, chosen[0], settings.claim)
         else:
             run.attack(table, chosen)
     run.stored(stored_sets or {})
     run.worst()
     if table is not None:
-        parts["classes"] = run.classes(table)
+        run.by_class(table)
         if settings.corruptions:
-            parts["corrupted"] = run.corruptions(table)
+            run.corruptions(table)
         if settings.reliability:
-            parts["reliability"] = run.reliability(table, chosen)
-    return Evaluation(name=name, rows=run.rows, records=run.records, pictures=run.pictures, **parts)
+            run.check_reliability(table, chosen)
+    return Evaluation(
+        name=name,
+        rows=run.rows,
+        records=run.records,
+        classes=run.classes,
+        corrupted=run.corrupted,
+        binarization_tests=run.binarization_tests,
+        claim=run.settled_claim,
+        reliability=run.reliability,
+        pictures=run.pictures,
+    )
 
 
 class _Run:
@@ -145,6 +154,11 @@ class _Run:
         self.records: list[Records] = []
         self.sets: list[AdversarialSet] = []
         self.pictures: dict[str, AttackPictures] = {}
+        self.classes: dict[str, list[ClassAccuracy]] = {}
+        self.corrupted: list[Records] = []
+        self.binarization_tests: dict[str, BinarizationResult] = {}
+        self.settled_claim: SequentialResult | None = None
+        self.reliability: Reliability | None = None
         self.attacked: list[Records] = []
         """Records of attacks on the images of the table, this model's own first."""
 
@@ -176,7 +190,7 @@ class _Run:
             self.attacked.append(judge(self.model, examples, batch_size=self.size))
             self.add(self.attacked[-1], chosen.settings)
 
-    def claim(self, table: Table, chosen: ChosenAttack, claim: AccuracyClaim) -> SequentialResult:
+    def claim(self, table: Table, chosen: ChosenAttack, claim: AccuracyClaim) -> None:
         result = evaluate_claim(
             self.model,
             table,
@@ -192,7 +206,7 @@ class _Run:
         self.records.append(result.records)
         row = result.row(self.name, settings=chosen.settings)
         self.rows.append(replace(row, zero_gradient=result.records.zero_gradient))
-        return result
+        self.settled_claim = result
 
     def stored(self, sets: Mapping[str, AdversarialSet]) -> None:
         for name, examples in sets.items():
@@ -208,10 +222,11 @@ class _Run:
             self.attacked.append(worst_case(self.attacked))
             self.add(self.attacked[-1])
 
-    def classes(self, table: Table) -> dict[str, list[ClassAccuracy]]:
-        """Accuracies by class, natural and under all attacks together."""
+    def by_class(self, table: Table) -> None:
+        """Accuracies by class, on clean images and in the worst case."""
         names = table.classes[self.column or table.label_column or ""]
-        return {records.attack: by_class(records, names) for records in (self.records[0], *self.attacked[-1:])}
+        for records in (self.records[0], *self.attacked[-1:]):
+            self.classes[records.attack] = by_class(records, names)
 
     def curve(self, table: Table, chosen: ChosenAttack, points: CurvePoints) -> None:
         records = curve(
@@ -227,8 +242,8 @@ class _Run:
         for point in records:
             self.add(point, {"curve": f"over {points.over}", **chosen.settings})
 
-    def corruptions(self, table: Table) -> list[Records]:
-        return judge_corrupted(
+    def corruptions(self, table: Table) -> None:
+        self.corrupted = judge_corrupted(
             self.model,
             table,
             severities=sorted(set(self.settings.severities)),
@@ -238,15 +253,15 @@ class _Run:
             progress=self.progress,
         )
 
-    def binarization(self, table: Table, attacks: Sequence[ChosenAttack]) -> dict[str, BinarizationResult]:
+    def binarization(self, table: Table, attacks: Sequence[ChosenAttack]) -> None:
         seed = self.settings.seed
-        return {
+        self.binarization_tests = {
             chosen.title: binarization_test(self.model, table, chosen.attack, seed=seed, progress=self.progress)
             for chosen in attacks
         }
 
-    def reliability(self, table: Table, attacks: Sequence[ChosenAttack]) -> Reliability:
-        return reliability(
+    def check_reliability(self, table: Table, attacks: Sequence[ChosenAttack]) -> None:
+        self.reliability = reliability(
             self.model,
             table,
             threat=self.threat,

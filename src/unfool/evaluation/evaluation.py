@@ -101,7 +101,7 @@ class Evaluation:
         ]
         raised = self.reliability.flags if self.reliability is not None else []
         flags = [flag.text if flag.name == NOT_CHECKED else f"{flag.name}: {flag.text}" for flag in raised]
-        return [*flat, *flags, *(one.text for one in self.binarization_tests.values() if not one.passed)]
+        return [*flat, *flags, *(test.text for test in self.binarization_tests.values() if not test.passed)]
 
     def result(self) -> StudyResult:
         """Everything as the results that `unfool report` shows as a page."""

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 from unfool.core.errors import DataError
-from unfool.core.files import write_json
+from unfool.core.files import JsonObject, write_json
 from unfool.evaluation.checksum import checksum
 from unfool.evaluation.crafting.stored_names import follows_gradients_by_name
 from unfool.evaluation.intervals import wilson
@@ -204,7 +204,7 @@ def shared_kind(follows_gradients: Iterable[bool | None]) -> bool | None:
     return kinds.pop() if len(kinds) == 1 else None
 
 
-def _of_first_version(values: dict[str, Any]) -> dict[str, Any]:
+def _of_first_version(values: dict[str, Any]) -> JsonObject:
     """The values of a file of version 1, under today's names."""
     attack = str(values["attack"])
     follows = None if attack == NO_ATTACK else follows_gradients_by_name(attack)

@@ -39,28 +39,30 @@ def step_picture(result: StudyResult) -> Picture | None:
     None without two step counts, and for more systems than a picture can show.
     """
     tables = study_tables(result)
-    found = [(table, threat, rows) for table in tables for threat, rows in _by_threat(table)]
-    if not found:
+    panel_rows = [(table, threat, rows) for table in tables for threat, rows in _by_threat(table)]
+    if not panel_rows:
         return None
     colours = system_colours(tables)
-    shown = {row.label for _, _, rows in found for row in rows}
+    shown = {row.label for _, _, rows in panel_rows for row in rows}
     labels = [label for label in colours if label in shown]
     if len(labels) > _MOST:
         return None
     with style():
-        figure, axes = panels(len(found), across=3 if len(found) == 3 else 2)
-        for number, (axis, (table, threat, rows)) in enumerate(zip(axes, found, strict=True)):
+        figure, axes = panels(len(panel_rows), across=3 if len(panel_rows) == 3 else 2)
+        for number, (axis, (table, threat, rows)) in enumerate(zip(axes, panel_rows, strict=True)):
             _draw_steps(axis, rows, colours)
             axis.set_title(drawable(f"{table.data}, {threat}" if threat else table.data))
             axis.set_xlabel("PGD steps (diamonds at 1: FGSM)" if any("fgsm" in r.cells for r in rows) else "PGD steps")
             if number == 0:
                 axis.set_ylabel("accuracy")
-        protocols = list(dict.fromkeys(row.protocol for _, _, rows in found for row in rows))
+        protocols = list(dict.fromkeys(row.protocol for _, _, rows in panel_rows for row in rows))
         handles = [Line2D([], [], color=colours[label], linewidth=3) for label in labels]
         handles += [Line2D([], [], color="#444", linestyle=_DASHES[p], **_marker(p, "#444")) for p in protocols]
         words = [p if p == "transfer" else f"{p} attack" for p in protocols]
         legend(figure, handles, [*labels, *("transfer (crafted elsewhere)" if w == "transfer" else w for w in words)])
-    alt = "Accuracy against PGD steps. " + " ".join(_in_words(table, row) for table, _, rows in found for row in rows)
+    alt = "Accuracy against PGD steps. " + " ".join(
+        _in_words(table, row) for table, _, rows in panel_rows for row in rows
+    )
     text = (
         "Solid lines with filled dots: white-box, attacks crafted on the very model judged. Dashed lines with open "
         "squares: transfer, the images of an attack on another model, merely replayed. Step 0 is the natural accuracy; "
@@ -131,8 +133,8 @@ def _by_threat(table: Table) -> Iterator[tuple[str, list[TableRow]]]:
 
 
 def _steps(row: TableRow) -> list[tuple[int, str]]:
-    found = [(0 if attack == "none" else pgd_steps(attack), attack) for attack in row.cells]
-    return sorted((steps, attack) for steps, attack in found if steps is not None)
+    counted = [(0 if attack == "none" else pgd_steps(attack), attack) for attack in row.cells]
+    return sorted((steps, attack) for steps, attack in counted if steps is not None)
 
 
 def _draw_steps(axis: Axes, rows: Sequence[TableRow], colours: dict[str, str]) -> None:

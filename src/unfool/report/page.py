@@ -25,6 +25,7 @@ from unfool.report.evaluation import grids, trust
 from unfool.report.figures import curve_picture, model_colours, step_picture
 from unfool.report.gallery import GalleryItem, image_uri
 from unfool.report.ladder import ladders, letter, successes
+from unfool.report.pivot import Cell
 from unfool.report.strips import Strip, strip_groups
 from unfool.report.tables import Table, TableRow, attack_title, caption, interval, percent, study_tables
 
@@ -137,31 +138,60 @@ def _inline(value: Any) -> str:
     return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
 
 
-def _card(item: GalleryItem) -> dict[str, Any]:
+@dataclass(frozen=True, kw_only=True)
+class _CardPicture:
+    """A clean or adversarial picture of a card with the model's answer; ``image`` is (URI, width, height)."""
+
+    kind: str
+    image: tuple[str, int, int]
+    prediction: str
+    probability: float
+    right: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Card:
+    """A gallery item as the page shows it, with its difference magnified ``factor`` times."""
+
+    item: GalleryItem
+    pictures: list[_CardPicture]
+    difference: tuple[str, int, int]
+    factor: int
+
+
+def _card(item: GalleryItem) -> _Card:
     difference, factor = magnified_difference(item.clean, item.adversarial)
     seen = [
         ("clean", item.clean, item.clean_prediction, item.clean_probability),
         ("adversarial", item.adversarial, item.adversarial_prediction, item.adversarial_probability),
     ]
     pictures = [
-        {"kind": kind, "image": image_uri(image), "prediction": name, "probability": share, "right": name == item.label}
+        _CardPicture(kind=kind, image=image_uri(image), prediction=name, probability=share, right=name == item.label)
         for kind, image, name, share in seen
     ]
-    return {"item": item, "pictures": pictures, "difference": image_uri(difference), "factor": factor}
+    return _Card(item=item, pictures=pictures, difference=image_uri(difference), factor=factor)
 
 
-def _costs(tables: Sequence[Table]) -> dict[str, Any] | None:
-    """Rows of the cost table, and the attacks that any of them counted; None where nothing was counted."""
+@dataclass(frozen=True, kw_only=True)
+class _Costs:
+    """The cost table: ``rows`` with their cells by attack, and the ``titles`` of attacks whose cost any row knows."""
+
+    rows: list[tuple[Table, TableRow, dict[str, Cell]]]
+    titles: dict[str, str]
+
+
+def _costs(tables: Sequence[Table]) -> _Costs | None:
+    """The cost table; None where nothing was counted."""
     titles: dict[str, str] = {}
     rows = []
     for table in tables:
         for number, row in ((n, row) for group in _groups(table) for n, row in enumerate(group)):
-            # the natural cell belongs to the model: told once, not under each protocol
+            # the natural cell belongs to the model: shown once, not under each protocol
             own = {a: c for a, c in row.cells.items() if (a != "none" or number == 0) and c.cpu_seconds is not None}
             if own:
                 rows.append((table, row, own))
         titles |= {c.attack: c.title for c in table.columns if any(c.attack in own for _, _, own in rows)}
-    return {"rows": rows, "titles": titles} if rows else None
+    return _Costs(rows=rows, titles=titles) if rows else None
 
 
 def _duration(seconds: float) -> str:

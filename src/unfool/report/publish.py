@@ -54,8 +54,8 @@ def _replaced(text: str, study: StudyResult, results: Path, readme: Path) -> str
     """The README with the block of this study and scale made anew."""
     name, scale = _names(study, results)
     begin, end = f"<!-- unfool:results {name}/{scale} -->", "<!-- /unfool:results -->"
-    before, found, rest = text.partition(begin)
+    before, opened, rest = text.partition(begin)
     block, closed, after = rest.partition(end)
-    if not found or not closed or begin in rest or "<!-- unfool:results " in block:
+    if not opened or not closed or begin in rest or "<!-- unfool:results " in block:
         raise DataError(f"{readme} needs one block from {begin} to {end}; write both where the table shall stand")
     return f"{before}{begin}\n\n{markdown(study)}\n{end}{after}"

@@ -1,7 +1,7 @@
-"""A folder in which crafting is kept, so that it goes on where it was stopped, to the bit.
+"""The folder of one attack: finished batches, and the state of an unfinished one, so that crafting can be resumed.
 
-``crafting.json`` says what is crafted; each finished batch is one file, and the batch underway keeps its state after
-every part of the attack.
+``crafting.json`` describes the attack, the model and the images. Each finished batch is one file; an unfinished one
+stores its state after every part of the attack.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _MANIFEST = "crafting.json"
 
 
 class BatchCheckpoint:
-    """The folder of one crafting; OutputError if it holds another one."""
+    """The folder in which batches are stored; OutputError if it belongs to another attack, model or images."""
 
     def __init__(self, folder: Path, manifest: Mapping[str, Any]):
         self.folder = folder
@@ -33,15 +33,15 @@ class BatchCheckpoint:
             write_json(path, wanted)
             return
         try:
-            there = json.loads(path.read_text(encoding="utf-8"))
+            stored = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise OutputError(f"{path} cannot be read ({error}); choose another folder or remove this one") from error
         # As JSON both: a tuple that was written comes back as a list.
-        differing = [key for key, value in json.loads(json.dumps(wanted)).items() if there.get(key) != value]
+        differing = [key for key, value in json.loads(json.dumps(wanted)).items() if stored.get(key) != value]
         if differing:
             key = differing[0]
             raise OutputError(
-                f"{folder} keeps another evaluation: {key} is {there.get(key)!r} there and {wanted[key]!r} here; "
+                f"{folder} holds another evaluation: {key} is {stored.get(key)!r} there and {wanted[key]!r} here; "
                 "choose another folder or remove this one"
             )
 
@@ -50,13 +50,13 @@ class BatchCheckpoint:
         return self._load(self.folder / f"batch-{number:05}.safetensors")
 
     def finish(self, number: int, tensors: Mapping[str, Tensor], seconds: float) -> None:
-        """Keep a finished batch; what was underway for it is removed."""
+        """Store a finished batch, and remove the state of its parts."""
         save_tensors(self.folder / f"batch-{number:05}.safetensors", to_stored(tensors), {"cpu_seconds": seconds})
         self._underway(number).unlink(missing_ok=True)
 
-    def parts(self, number: int, seconds: Callable[[], float], told: Callable[[int], None]) -> PartCheckpoint:
-        """Where batch ``number`` keeps its state between parts."""
-        return PartCheckpoint(self, number, seconds, told)
+    def parts(self, number: int, seconds: Callable[[], float], part_done: Callable[[int], None]) -> PartCheckpoint:
+        """Where batch ``number`` stores its state between parts."""
+        return PartCheckpoint(self, number, seconds, part_done)
 
     def _underway(self, number: int) -> Path:
         return self.folder / f"underway-{number:05}.safetensors"
@@ -69,8 +69,8 @@ class BatchCheckpoint:
         return from_stored(tensors), float(metadata["cpu_seconds"])
 
 
-def kept_size(folder: Path) -> int | None:
-    """The batch size of the crafting that a folder holds, None if it holds none: to resume with the same bits."""
+def stored_batch_size(folder: Path) -> int | None:
+    """The batch size that a folder was begun with, None if it holds nothing: to resume with the same bits."""
     try:
         size = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))["batch_size"]
     except (OSError, ValueError, KeyError, TypeError):
@@ -81,23 +81,25 @@ def kept_size(folder: Path) -> int | None:
 class PartCheckpoint:
     """One batch's state between the parts of an attack; ``spent`` are the CPU seconds of a process that was stopped."""
 
-    def __init__(self, kept: BatchCheckpoint, number: int, seconds: Callable[[], float], told: Callable[[int], None]):
-        self.kept = kept
+    def __init__(
+        self, folder: BatchCheckpoint, number: int, seconds: Callable[[], float], part_done: Callable[[int], None]
+    ):
+        self.folder = folder
         self.number = number
         self.seconds = seconds
-        self.told = told
+        self.part_done = part_done
         self.spent = 0.0
 
     def load(self) -> dict[str, Tensor] | None:
         """The state after the last finished part."""
-        found = self.kept._load(self.kept._underway(self.number))
-        if found is None:
+        stored = self.folder._load(self.folder._underway(self.number))
+        if stored is None:
             return None
-        state, self.spent = found
+        state, self.spent = stored
         return state
 
     def save(self, state: dict[str, Tensor]) -> None:
-        """Keep the state; tells how many parts are done."""
+        """Store the state, and report how many parts are done."""
         seconds = self.spent + self.seconds()
-        save_tensors(self.kept._underway(self.number), to_stored(state), {"cpu_seconds": seconds})
-        self.told(int(state["done"]))
+        save_tensors(self.folder._underway(self.number), to_stored(state), {"cpu_seconds": seconds})
+        self.part_done(int(state["done"]))

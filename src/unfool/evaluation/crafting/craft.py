@@ -18,7 +18,7 @@ from unfool.data.as_table import TableLike, as_table
 from unfool.data.table import Table
 from unfool.evaluation.checksum import checksum
 from unfool.evaluation.crafting.adversarial_set import AdversarialSet
-from unfool.evaluation.crafting.attack_folder import BatchCheckpoint, PartCheckpoint, kept_size
+from unfool.evaluation.crafting.attack_folder import BatchCheckpoint, PartCheckpoint, stored_batch_size
 from unfool.evaluation.crafting.batches import device_of, fitting, spans
 from unfool.evaluation.crafting.chosen_attacks import AttackLike, choose_attack
 from unfool.evaluation.crafting.processes import gathered
@@ -80,13 +80,15 @@ def craft(
     table = as_table(data)
     attack = choose_attack(attack, threat).attack
     labels = table.labels(column)
-    spans(len(table), 1 if batch_size is None else batch_size)  # what cannot be cut is refused before it is measured
+    spans(len(table), 1 if batch_size is None else batch_size)  # refuse no images before anything is computed
     rank, processes = rank_and_world_size()
     # Each process keeps its own share: a lock on one folder would shut the others out.
     share = f"process-{rank}-of-{processes}" if processes > 1 else ""
     home = Path(folder) / share if folder is not None else None
     if batch_size is None:
-        own = (kept_size(home) if home is not None else None) or fitting(model, table.batch(torch.arange(1)).images)
+        own = (stored_batch_size(home) if home is not None else None) or fitting(
+            model, table.batch(torch.arange(1)).images
+        )
         batch_size = min(gathered({rank: own}).values())
     cuts = spans(len(table), batch_size)
     manifest = {
@@ -100,14 +102,14 @@ def craft(
         "settings": dict(attack.settings),
         "parts": attack.part_names,
     }
-    work = _Work(model, table, attack, labels, Streams(seed).named("attack"), proxy, progress)
+    work = _Crafting(model, table, attack, labels, Streams(seed).named("attack"), proxy, progress)
     if home is None:
         done = {number: work.batch(cuts[number], None) for number in range(rank, len(cuts), processes)}
     else:
         requested = {"search": vars(proxy) if proxy is not None else None, "ids": checksum({}, {"ids": table.ids})}
         with folder_lock(home):
-            kept = BatchCheckpoint(home, {**manifest, **requested, "batch_size": batch_size})
-            done = {number: work.kept(number, cuts[number], kept) for number in range(rank, len(cuts), processes)}
+            stored = BatchCheckpoint(home, {**manifest, **requested, "batch_size": batch_size})
+            done = {number: work.resumed(number, cuts[number], stored) for number in range(rank, len(cuts), processes)}
     batches = [part for _, part in sorted(gathered(done).items())]
     return AdversarialSet(
         **{name: torch.cat([tensors[name] for tensors, _ in batches]) for name in _PER_IMAGE},
@@ -120,8 +122,8 @@ def craft(
     )
 
 
-class _Work:
-    """One crafting: a batch in, tensors and CPU seconds out."""
+class _Crafting:
+    """Crafts one adversarial set batch by batch; a batch gives its tensors and CPU seconds."""
 
     def __init__(
         self,
@@ -143,21 +145,21 @@ class _Work:
         self.device = device_of(model)
         self.proxy_model = proxy.copy(model) if proxy is not None else None
 
-    def kept(self, number: int, span: slice, kept: BatchCheckpoint) -> tuple[dict[str, Tensor], float]:
-        """A batch from the folder, or crafted and put there."""
-        there = kept.batch(number)
-        if there is not None:
-            self._tell(span.stop)
-            return there
+    def resumed(self, number: int, span: slice, folder: BatchCheckpoint) -> tuple[dict[str, Tensor], float]:
+        """A batch that the folder holds, or else one that is crafted now and stored there."""
+        finished = folder.batch(number)
+        if finished is not None:
+            self._report(span.stop)
+            return finished
         started = time.process_time()
         parts = len(self.attack.part_names)
 
-        def told(done: int) -> None:
-            self._tell(span.start + (span.stop - span.start) * done // (parts + 1))
+        def part_done(done: int) -> None:
+            self._report(span.start + (span.stop - span.start) * done // (parts + 1))
 
-        checkpoint = kept.parts(number, lambda: time.process_time() - started, told)
+        checkpoint = folder.parts(number, lambda: time.process_time() - started, part_done)
         tensors, seconds = self.batch(span, checkpoint)
-        kept.finish(number, tensors, seconds)
+        folder.finish(number, tensors, seconds)
         return tensors, seconds
 
     def batch(self, span: slice, checkpoint: PartCheckpoint | None) -> tuple[dict[str, Tensor], float]:
@@ -178,8 +180,8 @@ class _Work:
         )
         tensors = {name: getattr(attacked, name).cpu() for name in _PER_IMAGE}
         tensors["model_images"] = torch.tensor(attacked.model_images)
-        self._tell(span.stop)
+        self._report(span.stop)
         return tensors, time.process_time() - started + (checkpoint.spent if checkpoint is not None else 0.0)
 
-    def _tell(self, done: int) -> None:
+    def _report(self, done: int) -> None:
         self.progress(self.attack.name, done, len(self.table))

@@ -122,7 +122,7 @@ class _Tally:
 
 
 def _test(attack: Attack, heads: BinarizationHeads, inner: int, streams: Streams, tally: _Tally) -> None:
-    """Attack one batch of heads, judge what comes back, and let random search try as long."""
+    """Attack one batch of heads, count the successes, and give random search as many passes."""
     passes = inner
     tally.images += len(heads.ids)
     objective = LabelLoss(heads, torch.zeros_like(heads.ids), by_row=True)
@@ -130,16 +130,18 @@ def _test(attack: Attack, heads: BinarizationHeads, inner: int, streams: Streams
         with warnings.catch_warnings():
             # That two classes are few is no news here, and no fault of the model.
             warnings.simplefilter("ignore", UnfoolWarning)
-            found = attack.run(
+            attacked = attack.run(
                 Problem(objective=objective, images=heads.images, ids=heads.ids, streams=streams.named("attack"))
             )
     except ImagesError as error:
         # The images were checked when the table was read: what is wrong now came out of the attack.
         tally.fault = str(error)
     else:
-        tally.successes += int((heads.fooled(found.images) & _inside(attack.threat, found.images, heads.images)).sum())
-        tally.model_images += found.model_images
-        passes = max(passes, math.ceil(found.model_images / len(heads.ids)))
+        tally.successes += int(
+            (heads.fooled(attacked.images) & _inside(attack.threat, attacked.images, heads.images)).sum()
+        )
+        tally.model_images += attacked.model_images
+        passes = max(passes, math.ceil(attacked.model_images / len(heads.ids)))
     solved, looked = _random_search(attack.threat, heads, passes, streams.named("random"))
     tally.random_successes += solved
     tally.model_images += looked

@@ -140,14 +140,14 @@ def batch_dependence(subject: Subject) -> Flag | None:
 
 
 class _Watch(TorchFunctionMode):
-    """Sees whether a gradient is asked for."""
+    """Sees whether a gradient is computed."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.asked = False
+        self.gradient_computed = False
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        self.asked |= func in (torch.autograd.grad, torch.autograd.backward, Tensor.backward)
+        self.gradient_computed |= func in (torch.autograd.grad, torch.autograd.backward, Tensor.backward)
         return func(*args, **(kwargs or {}))
 
 
@@ -155,7 +155,7 @@ def dynamic_inference(subject: Subject) -> Flag | None:
     """Whether the model takes gradients while it classifies."""
     with _Watch() as watch:
         subject.logits(subject.images[:ALONE])
-    if not watch.asked:
+    if not watch.gradient_computed:
         return None
     text = (
         "the model calls autograd while it classifies: it is a dynamic defense, and an attack on it as a fixed "
@@ -192,16 +192,16 @@ def few_classes(classes: int, attacks: Sequence[Attack]) -> Flag | None:
 
 def short_steps(attacks: Iterable[Attack]) -> Flag | None:
     """Whether the steps of an attack, all in one direction, would still end inside the ball."""
-    found = []
+    sentences = []
     for part in (part for attack in attacks for part in attack.parts):
         steps, size = getattr(part.engine, "steps", None), getattr(part.engine, "step_size", None)
         eps = part.engine.threat.eps
         # Rounding must not turn ten steps of a tenth into less than the whole.
         if steps is not None and size is not None and steps * size < eps * (1 - 1e-6):
-            found.append(f"{part.name} moves by at most {steps} × {size:.4g} = {steps * size:.4g} of eps {eps:.4g}")
-    if not found:
+            sentences.append(f"{part.name} moves by at most {steps} × {size:.4g} = {steps * size:.4g} of eps {eps:.4g}")
+    if not sentences:
         return None
-    text = f"{'; '.join(found)}: it cannot cross the ball; give more steps or longer ones"
+    text = f"{'; '.join(sentences)}: it cannot cross the ball; give more steps or longer ones"
     return Flag(name="short-steps", text=text)
 
 

@@ -89,14 +89,14 @@ def _check_chart(chart: Any, where: str) -> None:
     if chart.get("kind") not in CHART_KINDS:
         raise unknown(f"kind of {where}", str(chart.get("kind")), CHART_KINDS)
     series = _list(chart, "series", where)
-    if not series or not all(isinstance(one, Mapping) and isinstance(one.get("name"), str) for one in series):
-        raise DataError(f"{where} has no series, or one without a name; give at least one, with name and points")
-    if len({one["name"] for one in series}) < len(series):
+    if not series or not all(isinstance(each, Mapping) and isinstance(each.get("name"), str) for each in series):
+        raise DataError(f"{where} has no series, or a series without a name; give at least one, with name and points")
+    if len({each["name"] for each in series}) < len(series):
         raise DataError(f"{where} has two series of one name; name each differently")
-    for one in series:
-        points = _list(one, "points", where)
+    for each in series:
+        points = _list(each, "points", where)
         if not points or not all(_is_point(point, chart["kind"] == "bars") for point in points):
-            raise DataError(f"{where} has a point of {one['name']!r} that is not [x, y] or [x, y, low, high]")
+            raise DataError(f"{where} has a point of {each['name']!r} that is not [x, y] or [x, y, low, high]")
 
 
 def _is_point(point: Any, named: bool) -> bool:
@@ -108,10 +108,10 @@ def _is_point(point: Any, named: bool) -> bool:
 
 
 def _list(study: Mapping[str, Any], key: str, where: str) -> list[Any]:
-    found = study.get(key, [])
-    if not isinstance(found, list):
-        raise DataError(f"{key} of {where} is a {type(found).__name__}; it must be a list")
-    return found
+    values = study.get(key, [])
+    if not isinstance(values, list):
+        raise DataError(f"{key} of {where} is a {type(values).__name__}; it must be a list")
+    return values
 
 
 def _check_row(row: Any, where: str) -> None:

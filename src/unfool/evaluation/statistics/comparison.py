@@ -23,21 +23,21 @@ _SIGNIFICANT = 0.05
 def _agree(records: Sequence[Records], names: Iterable[str], advice: str) -> None:
     """Refuse records that differ in one of the named fields; raises DataError that says in which, and how."""
     for name in names:
-        values = [getattr(one, name) for one in records]
-        # A record read from its file has lists where the maker had tuples.
+        values = [getattr(each, name) for each in records]
+        # A record that was read from a file has lists where others have tuples.
         plain = [json.dumps(value, sort_keys=True, default=dict) for value in values]
         other = next((place for place in range(len(plain)) if plain[place] != plain[0]), None)
         if other is None:
             continue
-        said = f"{values[0]!r} and {values[other]!r}"
+        difference = f"{values[0]!r} and {values[other]!r}"
         if name in PER_IMAGE:
-            said = f"{len(values[0])} and {len(values[other])} images, not the same in the same order"
-        raise DataError(f"records differ in {name} ({said}); {advice}")
+            difference = f"{len(values[0])} and {len(values[other])} images, not the same in the same order"
+        raise DataError(f"records differ in {name} ({difference}); {advice}")
 
 
 def _labels(records: Sequence[Records]) -> list[int]:
     """The labels that the records share; records written before there were any have none."""
-    known = [one for one in records if one.labels]
+    known = [each for each in records if each.labels]
     _agree(known, ["labels"], "judge all on the same label column")
     return known[0].labels if known else []
 
@@ -51,16 +51,16 @@ def concatenate(records: Sequence[Records]) -> Records:
         raise DataError("there are no records to concatenate; give at least one")
     same = ("attack", "threat", "data", "split", "seed", "crafted_on", "judged_on", "settings")
     _agree(records, same, "concatenate parts of one evaluation only")
-    joined = {name: [value for one in records for value in getattr(one, name)] for name in PER_IMAGE}
+    joined = {name: [value for each in records for value in getattr(each, name)] for name in PER_IMAGE}
     if len(set(joined["ids"])) < len(joined["ids"]):
         raise DataError("records to concatenate share images; give every image once")
     return dataclasses.replace(
         records[0],
         **joined,
-        cpu_seconds=sum(one.cpu_seconds for one in records),
-        model_images=sum(one.model_images for one in records),
-        zero_gradient=sum(one.zero_gradient for one in records),
-        fooled_by=total([one.fooled_by for one in records]),
+        cpu_seconds=sum(each.cpu_seconds for each in records),
+        model_images=sum(each.model_images for each in records),
+        zero_gradient=sum(each.zero_gradient for each in records),
+        fooled_by=total([each.fooled_by for each in records]),
     )
 
 
@@ -71,25 +71,25 @@ def total(counts: Sequence[Mapping[str, int]]) -> dict[str, int]:
 
 
 def worst_case(records: Sequence[Records]) -> Records:
-    """Per image the worst of several attacks on one system: correct only where it is correct under all of them.
+    """The worst of several attacks on one system, image by image: correct only if correct under all of them.
 
-    The loss is the highest; the distance is the smallest at which an attack succeeded, or that of the highest loss
-    where none did; costs are summed; an image counts as fooled by the first attack that fooled it. An attacker who sees
-    the system may use examples from elsewhere as well, so one white-box attack among them makes the worst case
-    white-box; without one, all must come from the same system. Raises DataError for clean records, which do not say
-    whose they are, and for records that differ in system, threat model or images.
+    The loss is the highest. The distance is the smallest at which an attack succeeded, or that of the highest loss if
+    none did. Costs are summed. An image counts as fooled by the first attack that fooled it. An attacker who sees the
+    system may also use examples from elsewhere, so the worst case is white-box if one of the attacks is; if none is,
+    all examples must come from the same system. Raises DataError for clean records, which name no system, and for
+    records that differ in system, threat model or images.
     """
     if not records:
         raise DataError("a worst case needs records; give those of at least one attack")
-    if any(one.protocol == CLEAN for one in records):
-        raise DataError("clean records do not say whose they are; give records under attacks to a worst case")
+    if any(each.protocol == CLEAN for each in records):
+        raise DataError("clean records name no system; give records under attacks to a worst case")
     _agree(records, ("judged_on", "threat", "data", "split", "ids"), "a worst case is of one system on the same images")
-    white_box = any(one.protocol == WHITE_BOX for one in records)
+    white_box = any(each.protocol == WHITE_BOX for each in records)
     if not white_box:
-        _agree(records, ["crafted_on"], "transfer from several systems has no one source; judge each by itself")
-    correct = np.array([one.correct for one in records])
-    losses = np.array([one.losses for one in records])
-    distances = np.array([one.distances for one in records])
+        _agree(records, ["crafted_on"], "transfer from several systems has no single source; judge each by itself")
+    correct = np.array([each.correct for each in records])
+    losses = np.array([each.losses for each in records])
+    distances = np.array([each.distances for each in records])
     stands = correct.all(0)
     nearest = np.where(correct, np.inf, distances).min(0)
     first = np.bincount((~correct).argmax(0)[~stands], minlength=len(records)).tolist()
@@ -102,19 +102,21 @@ def worst_case(records: Sequence[Records]) -> Records:
         distances=np.where(stands, of_highest, nearest).tolist(),
         labels=_labels(records),
         crafted_on=records[0].judged_on if white_box else records[0].crafted_on,
-        cpu_seconds=sum(one.cpu_seconds for one in records),
-        model_images=sum(one.model_images for one in records),
+        cpu_seconds=sum(each.cpu_seconds for each in records),
+        model_images=sum(each.model_images for each in records),
         settings={
             "attacks": [
-                {"attack": one.attack, "protocol": one.protocol, "seed": one.seed, "settings": dict(one.settings)}
-                for one in records
+                {"attack": each.attack, "protocol": each.protocol, "seed": each.seed, "settings": dict(each.settings)}
+                for each in records
             ]
         },
         # Which images had a zero gradient is not recorded; no more can have than still stand.
-        zero_gradient=min(max(one.zero_gradient for one in records), int(stands.sum())),
-        fooled_by=total([{one.attack: count} for one, count in zip(records, first, strict=True)]),
+        zero_gradient=min(max(each.zero_gradient for each in records), int(stands.sum())),
+        fooled_by=total([{each.attack: count} for each, count in zip(records, first, strict=True)]),
         # Examples from elsewhere say nothing about this system's gradients.
-        follows_gradients=shared_kind(one.follows_gradients if one.protocol == WHITE_BOX else None for one in records),
+        follows_gradients=shared_kind(
+            each.follows_gradients if each.protocol == WHITE_BOX else None for each in records
+        ),
     )
 
 
@@ -189,9 +191,9 @@ def by_class(records: Records, names: Sequence[str]) -> list[ClassAccuracy]:
         raise DataError(f"labels {labels.min()} to {labels.max()} do not fit {len(names)} class names; give one each")
     total = np.bincount(labels, minlength=len(names))
     correct = np.bincount(labels, weights=records.correct, minlength=len(names)).astype(int)
-    found: list[ClassAccuracy] = []
+    accuracies: list[ClassAccuracy] = []
     for name, right, count in zip(names, correct.tolist(), total.tolist(), strict=True):
         if count:
             low, high = wilson(right, count)
-            found.append(ClassAccuracy(name=name, accuracy=right / count, low=low, high=high, n=count))
-    return found
+            accuracies.append(ClassAccuracy(name=name, accuracy=right / count, low=low, high=high, n=count))
+    return accuracies

@@ -54,8 +54,8 @@ class Estimate:
     @property
     def evidence(self) -> str:
         """All that is said of it."""
-        told = f"{self.detail}: {self.words}" if self.detail else self.words
-        return f"{told}. {self.more}".rstrip()
+        sentence = f"{self.detail}: {self.words}" if self.detail else self.words
+        return f"{sentence}. {self.more}".rstrip()
 
 
 def counted(value: float, detail: str, more: str = "") -> Estimate:
