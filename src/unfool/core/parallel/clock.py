@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -20,7 +20,7 @@ _WRITTEN_FROM_PIECES = ("results", "report.html")
 
 
 @contextmanager
-def study_clock(out: Path) -> Iterator[Callable[[], float]]:
+def study_clock(out: Path) -> Generator[Callable[[], float]]:
     """Keep wall time in ``OUT/seconds`` as it passes; yields how to ask for it, earlier calls included.
 
     A call that found every piece, and only wrote results and page again, leaves no trace of its time.

@@ -12,7 +12,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass
 from graphlib import TopologicalSorter
@@ -135,7 +135,7 @@ def _start_worker(queue: Queue[ProgressMessage]) -> None:
 
 
 @contextlib.contextmanager
-def report_to_parent(title: str) -> Iterator[Progress]:
+def report_to_parent(title: str) -> Generator[Progress]:
     """In a worker: progress of a piece for the parent to show, a few times a second, and a line when it is over."""
     started, last = time.monotonic(), -1.0
 

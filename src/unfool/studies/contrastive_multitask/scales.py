@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from pydantic import Field
 
 from unfool.core.config import configured
@@ -49,25 +51,12 @@ class Scale:
     precision: str = "bf16"
 
 
-def _source_stage(precision: str = "fp32") -> StageConfig:
-    return StageConfig(
-        tasks=LABELS,
-        epochs=100,
-        batch_size=256,
-        optimizer="adam",
-        learning_rate=3e-4,
-        weight_decay=1e-4,
-        precision=precision,
-    )
-
-
+_SOURCE = StageConfig(tasks=LABELS, epochs=100, batch_size=256, optimizer="adam", learning_rate=3e-4, weight_decay=1e-4)
 DEMO = Scale(
     data={"digits": ("label", "parity")},
     variants=(
         Variant(
-            words="convnet 16-32-64",
-            trunk=TrunkSpec(name="convnet", widths=(16, 32, 64)),
-            stage=short_stage(epochs=8),
+            words="convnet 16-32-64", trunk=TrunkSpec(name="convnet", widths=(16, 32, 64)), stage=short_stage(epochs=8)
         ),
     ),
     attacked=200,
@@ -91,7 +80,7 @@ FULL = Scale(
         Variant(
             words="ResNet-18, ImageNet stem",
             trunk=TrunkSpec(name="resnet18", stem="imagenet"),
-            stage=_source_stage(),
+            stage=_SOURCE,
             hidden=512,
             seeds=(0, 1, 2),
             meant=("cifar10", "cifar100"),
@@ -100,7 +89,7 @@ FULL = Scale(
         Variant(
             words="ResNet-18, CIFAR stem",
             trunk=TrunkSpec(name="resnet18", stem="cifar"),
-            stage=_source_stage("bf16"),
+            stage=replace(_SOURCE, precision="bf16"),
             hidden=512,
             main=False,
         ),

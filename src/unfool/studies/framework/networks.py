@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import warnings
-from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
 from torch import nn
 
@@ -22,27 +21,8 @@ from unfool.training.folder import METRICS, WEIGHTS
 from unfool.training.initial_network import initial_network
 
 
-class System(Piece, Protocol):
-    """What is attacked and measured: a network by itself, or behind a defense.
-
-    Its rows are of that ``defense``, and ``settings`` tell them apart from others of the same model and defense. A
-    prediction sends about ``passes`` images through the network.
-    """
-
-    in_memory: ClassVar[bool] = True
-    network: NetworkSpec
-    defense: str
-    settings: Mapping[str, Any]
-    passes: int
-
-    @abstractmethod
-    def module(self, work: Workspace) -> nn.Module:
-        """Images in [0,1] → logits."""
-        ...
-
-
 @dataclass(frozen=True, kw_only=True, eq=False)
-class NetworkSpec(System):
+class NetworkSpec(Piece):
     """One network: how it is trained, on which images, and the words for it.
 
     ``key`` names it in ordered words: ``data``, ``model``, ``seed`` and whatever else tells networks of the study
@@ -53,6 +33,10 @@ class NetworkSpec(System):
     ``quiet`` keeps back warnings about settings that a source chose.
     """
 
+    in_memory: ClassVar[bool] = True
+    defense: ClassVar[str] = "none"
+    passes: ClassVar[int] = 1
+
     key: Mapping[str, str | int]
     config: RunConfig | Callable[[Workspace], RunConfig]
     start: NetworkSpec | None = None
@@ -60,8 +44,6 @@ class NetworkSpec(System):
     images: Images | None = None
     trained: bool = True
     quiet: bool = False
-    defense: ClassVar[str] = "none"
-    passes: ClassVar[int] = 1
 
     @property
     def path(self) -> str:
@@ -83,18 +65,20 @@ class NetworkSpec(System):
         return int(self.key.get("seed", 0))
 
     @property
-    def settings(self) -> dict[str, Any]:
-        return {
-            word: value for word, value in self.key.items() if word not in ("data", "model", "seed") and value != ""
-        }
+    def settings(self) -> dict[str, object]:
+        """What tells its rows apart from those of the same model."""
+        other = [word for word in self.key if word not in ("data", "model", "seed")]
+        return {word: self.key[word] for word in other if self.key[word] != ""}
 
     @property
     def network(self) -> NetworkSpec:
+        """The network itself, as that inside a defense."""
         return self
 
     def __eq__(self, other: object) -> bool:
-        same = isinstance(other, NetworkSpec) and self.path == other.path
-        return same and (self.config == other.config or not isinstance(self.config, RunConfig))
+        if not isinstance(other, NetworkSpec) or self.path != other.path:
+            return False
+        return self.config == other.config or not isinstance(self.config, RunConfig)
 
     def __hash__(self) -> int:
         return hash(self.path)
@@ -143,6 +127,7 @@ class NetworkSpec(System):
         return run
 
     def module(self, work: Workspace) -> nn.Module:
+        """Images in [0,1] → logits."""
         return work.get(self).network
 
     def folder(self, work: Workspace) -> Path:
@@ -155,12 +140,14 @@ class NetworkSpec(System):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Defended(System):
+class Defended(Piece):
     """A network behind a defense: ``kind`` is the registered name, ``words`` what rows call it, ``defense_settings``
     its settings, and ``variant`` what tells rows of several such defenses apart; ``name`` only its path.
 
     Its bank is filled from the run's training images; a gate (``fresh``) is set on images that the run held out.
     """
+
+    in_memory: ClassVar[bool] = True
 
     network: NetworkSpec
     kind: str
@@ -176,14 +163,17 @@ class Defended(System):
 
     @property
     def defense(self) -> str:
+        """What rows call it."""
         return self.words
 
     @property
-    def settings(self) -> dict[str, Any]:
+    def settings(self) -> dict[str, object]:
+        """What tells its rows apart from those of the same model and defense."""
         return {**self.network.settings, **self.variant}
 
     @property
     def passes(self) -> int:
+        """About how many images go through the network for one prediction."""
         values = {"steps": 10, "views": 1, **self.defense_settings}
         return 1 + int(values["steps"]) * int(values["views"])
 
@@ -206,7 +196,12 @@ class Defended(System):
             return make_defense(self.kind, run.network, classes, data=table, streams=streams, settings=values)
 
     def module(self, work: Workspace) -> nn.Module:
+        """Images in [0,1] → logits."""
         return work.get(self)
+
+
+System = NetworkSpec | Defended
+"""What is attacked and measured: a network by itself, or behind a defense."""
 
 
 def identity_of(system: System, work: Workspace) -> str:

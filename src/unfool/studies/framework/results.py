@@ -109,14 +109,11 @@ class Results:
 
     def by_seed(self, **words: Any) -> dict[int, Records]:
         """The selected records by training seed; SpecError for two of one seed."""
-        found: dict[int, Records] = {}
-        for item in self.select(**words):
-            if item.records is None:
-                continue
-            if item.row.seed in found:
-                raise SpecError(f"two rows of seed {item.row.seed} have {words}; name a word that tells them apart")
-            found[item.row.seed] = item.records
-        return found
+        chosen = [(item.row.seed or 0, item.records) for item in self.select(**words) if item.records is not None]
+        records = dict(chosen)
+        if len(records) < len(chosen):
+            raise SpecError(f"rows of one seed have {words} in common; name a word that tells them apart")
+        return records
 
     def records(self, **words: Any) -> Records:
         """The records of the only row with these words; SpecError for none or several."""

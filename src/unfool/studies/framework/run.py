@@ -102,11 +102,15 @@ def _measure(
         charts=list(study.charts(settings, results)),
         ladders=list(study.ladders(settings, results)),
     )
-    curves, gallery, strips = (
-        list(pictures(settings, results)) for pictures in (study.curves, study.gallery, study.strips)
+    page = Page(
+        title=study.title,
+        subtitle=study.subtitle,
+        result=result,
+        curves=list(study.curves(settings, results)),
+        gallery=list(study.gallery(settings, results)),
+        strips=list(study.strips(settings, results)),
     )
-    title, subtitle = study.title, study.subtitle
-    return result, Page(title=title, subtitle=subtitle, result=result, curves=curves, gallery=gallery, strips=strips)
+    return result, page
 
 
 def missing_pieces(measurements: Sequence[Measurement], work: Workspace) -> dict[str, Piece]:

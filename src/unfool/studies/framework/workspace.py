@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import time
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, TypeVar
@@ -99,7 +99,7 @@ class Workspace:
         return json.loads(file.read_text(encoding="utf-8"))
 
     @contextmanager
-    def bar(self, title: str, *, quiet: bool = False) -> Iterator[Progress]:
+    def bar(self, title: str, *, quiet: bool = False) -> Generator[Progress]:
         """A progress bar with the time left; where nobody watches, a line when it is over. ``quiet`` shows nothing."""
         if quiet:
             yield silent
