@@ -1,3 +1,4 @@
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
 """The processes that a launcher started together, and the batch that they share while they train.
 
 What belongs to the joint batch (negatives of contrast, statistics of batch norm) is gathered only inside
@@ -8,7 +9,7 @@ gradient.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
@@ -28,7 +29,7 @@ def rank_and_world_size() -> tuple[int, int]:
 
 
 @contextmanager
-def joint_batch() -> Iterator[None]:
+def joint_batch() -> Generator[None, None, None]:
     """Inside, the processes of the group show the network one batch together, step by step."""
     token = _JOINT.set(True)
     try:

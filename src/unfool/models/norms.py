@@ -12,7 +12,7 @@ the unbiased one, as torch has it. torch's own SyncBatchNorm is for GPUs alone.
 from __future__ import annotations
 
 import copy
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -25,13 +25,16 @@ from unfool.core.processes import joint_rank_and_world_size, summed
 
 BatchNorm = nn.modules.batchnorm._BatchNorm
 
+Bank = Literal["main", "clean"]
+"""A set of running statistics and affine parameters of a batch norm."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class NormContext:
     """What the batch norms of a pass use: statistics of the ``batch`` or the ``running`` ones, of which ``bank``."""
 
     statistics: Literal["batch", "running"]
-    bank: Literal["main", "clean"] = "main"
+    bank: Bank = "main"
 
 
 class _Banked(BatchNorm):
@@ -41,7 +44,7 @@ class _Banked(BatchNorm):
     them. The clean bank is another such module, which belongs to whoever trains it.
     """
 
-    bank: Literal["main", "clean"] = "main"
+    bank: Bank = "main"
     clean: _Banked | None = None
 
     def forward(self, input: Tensor) -> Tensor:
@@ -145,7 +148,9 @@ class CleanBanks(nn.Module):
 
 
 @contextmanager
-def norm_context(module: nn.Module, context: NormContext, frozen: Collection[nn.Module] = ()) -> Iterator[None]:
+def norm_context(
+    module: nn.Module, context: NormContext, frozen: Collection[nn.Module] = ()
+) -> Generator[None, None, None]:
     """Inside, the batch norms of a module use what ``context`` names; after, modes and banks are as they were.
 
     Those among ``frozen`` use running statistics in every context.
@@ -155,7 +160,8 @@ def norm_context(module: nn.Module, context: NormContext, frozen: Collection[nn.
     banked = [norm for norm in norms if isinstance(norm, _Banked)]
     if context.bank == "clean" and len(banked) < len(norms):
         raise SpecError("a pass names clean banks where batch norms have none; give them some with CleanBanks")
-    modes, banks = [norm.training for norm in norms], [norm.bank for norm in banked]
+    modes = [norm.training for norm in norms]
+    banks: list[Bank] = [norm.bank for norm in banked]
     try:
         for norm in norms:
             norm.training = context.statistics == "batch" and id(norm) not in fixed

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -28,13 +27,12 @@ class RunState:
 
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:
-    """A checkpoint file.
-
-    ``metadata`` holds the optimizers' ``scalars``, the keys of all their ``state``, and the ``table``'s fingerprint.
-    """
+    """A checkpoint file: tensors, the optimizers' ``scalars`` and keys of all state, the table's fingerprint."""
 
     tensors: dict[str, Tensor]
-    metadata: Mapping[str, Any]
+    scalars: dict[str, object]
+    state_keys: list[str]
+    table: str | None
     run_state: RunState
 
 
@@ -67,16 +65,24 @@ def read_checkpoint(path: Path) -> Checkpoint:
     """Read a checkpoint; WeightsError if the file is not one."""
     tensors, metadata = load_tensors(path)
     try:
-        values = {item.name: metadata["progress"][item.name] for item in fields(RunState)}
+        progress, scalars, keys = (metadata[name] for name in ("progress", "scalars", "state"))
+        if not isinstance(progress, dict) or not isinstance(scalars, dict):
+            raise ValueError("progress or scalars that are no mapping")
+        counts = {item.name: progress[item.name] for item in fields(RunState)}
         if any(
-            isinstance(value, bool) or not isinstance(value, (int, float)) or value < 0 for value in values.values()
+            isinstance(count, bool) or not isinstance(count, (int, float)) or count < 0 for count in counts.values()
         ):
             raise ValueError("progress that is no count")
-        if not isinstance(metadata["scalars"], dict):
-            raise ValueError("scalars that are no mapping")
-        if not isinstance(metadata["state"], list) or not all(isinstance(key, str) for key in metadata["state"]):
+        if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys):
             raise ValueError("state that is no list of keys")
-        return Checkpoint(tensors=tensors, metadata=metadata, run_state=RunState(**values))
+        table = metadata.get("table")
+        return Checkpoint(
+            tensors=tensors,
+            scalars=scalars,
+            state_keys=keys,
+            table=None if table is None else str(table),
+            run_state=RunState(**counts),
+        )
     except (KeyError, TypeError, ValueError) as error:
         raise WeightsError(
             f"{path} is not a checkpoint of this program ({error}); delete it to start the run again"
@@ -108,8 +114,8 @@ def restore(
 
 def _check_state(saved: Checkpoint) -> None:
     """WeightsError unless the optimizers' state in the checkpoint is all that was saved, and nothing else."""
-    listed = set(saved.metadata["state"])
-    stored = {key for key in (*saved.tensors, *saved.metadata["scalars"]) if key.startswith(_prefix(0))}
+    listed = set(saved.state_keys)
+    stored = {key for key in (*saved.tensors, *saved.scalars) if key.startswith(_prefix(0))}
     faults = [
         f"{fault} {len(keys)} entries of its optimizers' state ({first_of(sorted(keys))})"
         for fault, keys in (("lacks", listed - stored), ("adds", stored - listed))
@@ -119,11 +125,11 @@ def _check_state(saved: Checkpoint) -> None:
         raise WeightsError(f"the checkpoint {' and '.join(faults)}; delete the run folder to start again")
 
 
-def _slots(saved: Checkpoint, prefix: str, optimizer: torch.optim.Optimizer) -> dict[int, dict[str, Any]]:
+def _slots(saved: Checkpoint, prefix: str, optimizer: torch.optim.Optimizer) -> dict[int, dict[str, object]]:
     """An optimizer's state by parameter number, in each parameter's own memory order, as a first step leaves it."""
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    state: dict[int, dict[str, Any]] = {}
-    for key, value in {**saved.tensors, **saved.metadata["scalars"]}.items():
+    state: dict[int, dict[str, object]] = {}
+    for key, value in {**saved.tensors, **saved.scalars}.items():
         if not key.startswith(prefix):
             continue
         number, slot = key.removeprefix(prefix).split("/")

@@ -10,7 +10,6 @@ import difflib
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from unfool.core.errors import DataError, OutputError, WeightsError
 from unfool.core.files import write_text
@@ -91,10 +90,9 @@ def open_run(folder: str | Path) -> TrainedRun:
         state = "is not finished: resume it with unfool train" if (folder / CONFIG).is_file() else "holds no run"
         raise DataError(f"{folder} {state}; give the folder of a finished run (it has a {WEIGHTS})")
     metadata = read_header(weights).metadata
-    try:
-        cost = float(metadata.get("cpu_seconds", 0.0)), int(metadata.get("model_images", 0))
-    except (TypeError, ValueError) as error:
-        raise WeightsError(f"{weights} has a cost that is no number ({error}); train the run again") from error
+    seconds, images = metadata.get("cpu_seconds", 0.0), metadata.get("model_images", 0)
+    if not isinstance(seconds, (int, float)) or not isinstance(images, int):
+        raise WeightsError(f"{weights} has a cost that is no number ({seconds!r}, {images!r}); train the run again")
     config, network = read_config(folder / CONFIG), load_network(weights)
     theirs, ours = network.trunk.spec, config.trunk
     if theirs != ours:
@@ -106,8 +104,8 @@ def open_run(folder: str | Path) -> TrainedRun:
         folder=folder,
         config=config,
         network=network,
-        cpu_seconds=cost[0],
-        model_images=cost[1],
+        cpu_seconds=float(seconds),
+        model_images=images,
     )
 
 
@@ -142,11 +140,10 @@ def table_fingerprint(table: Table) -> str:
     return digest.hexdigest()
 
 
-def check_table(where: Path, metadata: dict[str, Any], fingerprint: str) -> None:
-    """OutputError if a checkpoint or finished run was trained on other images or labels than these."""
-    before = metadata.get("table", fingerprint)
-    if before != fingerprint:
+def check_table(where: Path, stored: object, fingerprint: str) -> None:
+    """OutputError if a checkpoint or finished run stores the fingerprint of other images or labels than these."""
+    if stored not in (None, fingerprint):
         raise OutputError(
-            f"{where} was trained on other images or labels (fingerprint {before}, these have {fingerprint}); "
+            f"{where} was trained on other images or labels (fingerprint {stored}, these have {fingerprint}); "
             "choose another folder or delete this one"
         )

@@ -106,7 +106,7 @@ def train(
             claim_folder(folder, config)
             if run is not None and not weights.is_file():
                 run.finish()
-            check_table(folder, read_header(weights).metadata, table_fingerprint(table))
+            check_table(folder, read_header(weights).metadata.get("table"), table_fingerprint(table))
             # A run killed between its last two acts leaves this behind.
             shutil.rmtree(folder / CHECKPOINT, ignore_errors=True)
     if run is not None:
@@ -162,7 +162,7 @@ class _Run:
         self.accelerator.wait_for_everyone()
         saved = read_checkpoint(self.checkpoint) if self.checkpoint.is_file() else None
         if saved is not None:
-            check_table(self.folder, saved.metadata, self.fingerprint)
+            check_table(self.folder, saved.table, self.fingerprint)
         state = saved.run_state if saved is not None else RunState()
         started = time.process_time() - state.cpu_seconds / self.processes
         metrics = Metrics(self.folder / METRICS, self._columns(), state.lines) if self.first else None

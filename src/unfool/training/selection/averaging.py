@@ -29,6 +29,9 @@ def holding(module: nn.Module, tensors: dict[str, Tensor]) -> Iterator[None]:
         module.load_state_dict(before)
 
 
+Tensors = tuple[Tensor, ...] | list[Tensor]
+
+
 class Average:
     """The average itself, in ``tensors`` by name; what is not trained in a stage stays as it is, to the bit."""
 
@@ -47,7 +50,7 @@ class Average:
         self.averaged.n_averaged.fill_(step + 1)
         self.averaged.update_parameters(module)
 
-    def _average(self, averaged: list[Tensor], current: list[Tensor], count: Tensor) -> None:
+    def _average(self, averaged: Tensors, current: Tensors, count: Tensor | int) -> None:
         """Average tensors of one type in place, after ``count`` - 1 earlier steps."""
         step = int(count) - 1
         share = 1 - min(self.decay, (1 + step) / (10 + step))
