@@ -106,7 +106,9 @@ class Study(ABC, Generic[Scale]):
         pieces = with_needs(measurements).values()
         trained = [piece for piece in pieces if isinstance(piece, NetworkSpec) and piece.trained]
         sets = ", ".join(dict.fromkeys(network.data for network in trained))
-        return f"{len(trained)} networks on {sets}, {len(measurements)} measurements"
+        counts = {"network": len(trained), "measurement": len(measurements)}
+        networks, measured = (f"{count} {word}{'s' * (count != 1)}" for word, count in counts.items())
+        return f"{networks} on {sets}, {measured}"
 
     def settings(self, scale: str) -> Scale:
         """The settings of a scale; SpecError with the nearest name for one that is not there."""
