@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field
 
-from unfool.attacks.base import ATTACKS, Attack
+from unfool.attacks.base import ATTACKS, Attack, Settings
 from unfool.attacks.engines.apgd import AutoProjectedGradient
 from unfool.attacks.ensemble import Part
 from unfool.core.config import configured
@@ -80,7 +80,7 @@ class APGD(Attack):
         super().__post_init__()
 
     @classmethod
-    def preset(cls, name: str, threat: ThreatModel) -> dict[str, Any]:
+    def preset(cls, name: str, threat: ThreatModel) -> Settings:
         (loss,) = (loss for loss, known in _NAMES.items() if known == name)
         return {"loss": loss} if loss == "dlr-targeted" else {"loss": loss, "targets": None}
 
@@ -89,12 +89,27 @@ class APGD(Attack):
         return _NAMES[self.loss]
 
     @property
-    def own_settings(self) -> dict[str, Any]:
-        wide = self.threat.norm_name == "l1" if self.wide is None else self.wide
-        settings = {"steps": self.steps, "restarts": self.restarts, "wide": wide, "goal": self.goal}
-        return {**settings, "targets": self.targets or TARGETS} if self.loss == "dlr-targeted" else settings
+    def own_settings(self) -> Settings:
+        settings = {"steps": self.steps, "restarts": self.restarts, "wide": self._wide, "goal": self.goal}
+        return {**settings, "targets": self._targets} if self._targets else settings
 
     @property
     def parts(self) -> tuple[Part, ...]:
-        engine = AutoProjectedGradient(threat=self.threat, **self.own_settings)
+        engine = AutoProjectedGradient(
+            threat=self.threat,
+            steps=self.steps,
+            restarts=self.restarts,
+            targets=self._targets,
+            wide=self._wide,
+            goal=self.goal,
+        )
         return (Part(name=self.name, engine=engine, loss=self.loss),)
+
+    @property
+    def _wide(self) -> bool:
+        return self.threat.norm_name == "l1" if self.wide is None else self.wide
+
+    @property
+    def _targets(self) -> int:
+        """How many target classes, 0 for an untargeted loss."""
+        return (self.targets or TARGETS) if self.loss == "dlr-targeted" else 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeAlias
 
 import torch
 from pydantic import PositiveInt
@@ -20,11 +20,15 @@ from unfool.attacks.problem import Engine, Perturbed, Problem
 from unfool.attacks.proxy import ProxySettings
 from unfool.core.batch import check_images
 from unfool.core.errors import ImagesError
+from unfool.core.files import JsonObject
 from unfool.core.registry import Registry
 from unfool.core.spec import write_number
 from unfool.core.streams import Streams
 from unfool.core.threat import ThreatModel
 from unfool.models.modes import frozen_eval
+
+Settings: TypeAlias = JsonObject
+"""Settings of an attack by name, as records keep them."""
 
 _COMMON = ("threat", "label", "eot_draws")
 """Fields of every attack, which are not settings of its own."""
@@ -86,7 +90,7 @@ class Attack(ABC):
         """The engines in order; each attacks the images that those before it did not fool."""
 
     @classmethod
-    def preset(cls, name: str, threat: ThreatModel) -> dict[str, Any]:
+    def preset(cls, name: str, threat: ThreatModel) -> Settings:
         """The settings that a registered name stands for, where a class is registered under several names."""
         return {}
 
@@ -108,17 +112,17 @@ class Attack(ABC):
         return self.registered_name if steps is None else f"{self.registered_name}-{steps}"
 
     @property
-    def own_settings(self) -> dict[str, Any]:
+    def own_settings(self) -> Settings:
         """The class's own settings by name, defaults that depend on the threat model filled in."""
         return {key: getattr(self, key) for key in self.setting_names() if key != "eot_draws"}
 
     @property
-    def settings(self) -> dict[str, Any]:
+    def settings(self) -> Settings:
         """What records keep: the own settings, and how many draws are averaged where it is more than one."""
         return {**self.own_settings, **({"eot_draws": self.eot_draws} if self.eot_draws > 1 else {})}
 
     @property
-    def unusual_settings(self) -> dict[str, Any]:
+    def unusual_settings(self) -> Settings:
         """The settings that are neither the default nor said by the name: what tables print beside the name."""
         spelled = self.label if self.label in ATTACKS else self.registered_name
         preset = self.preset(spelled, self.threat)
@@ -136,10 +140,10 @@ class Attack(ABC):
         return (*own, "eot_draws")
 
     @property
-    def _changed(self) -> dict[str, Any]:
+    def _changed(self) -> Settings:
         """The settings that are not the class's defaults."""
         defaults = {item.name: item.default for item in dataclasses.fields(self)}
-        changed: dict[str, Any] = {}
+        changed: Settings = {}
         for key in self.setting_names():
             default, value = defaults[key], getattr(self, key)
             if value != (default.default if isinstance(default, FieldInfo) else default):

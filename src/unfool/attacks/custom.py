@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from unfool.attacks.base import Attack
+from unfool.attacks.base import Attack, Settings
 from unfool.attacks.ensemble import Part
 
 
@@ -36,11 +36,11 @@ class CustomAttack(Attack):
         return self.components
 
     @property
-    def settings(self) -> dict[str, Any]:
+    def settings(self) -> Settings:
         return dict(self.details)
 
     @property
-    def unusual_settings(self) -> dict[str, Any]:
+    def unusual_settings(self) -> Settings:
         return dict(self.details)
 
     def __repr__(self) -> str:

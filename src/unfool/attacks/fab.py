@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from pydantic import Field
 
-from unfool.attacks.base import ATTACKS, Attack
+from unfool.attacks.base import ATTACKS, Attack, Settings
 from unfool.attacks.engines.fab import FastAdaptiveBoundary
 from unfool.attacks.ensemble import Part
 from unfool.core.config import configured
@@ -61,7 +59,7 @@ class FAB(Attack):
     restarts: int = Field(default=1, ge=1)
 
     @classmethod
-    def preset(cls, name: str, threat: ThreatModel) -> dict[str, Any]:
+    def preset(cls, name: str, threat: ThreatModel) -> Settings:
         return {"targets": 0} if name == "fab" else {}
 
     @property
@@ -69,7 +67,7 @@ class FAB(Attack):
         return "fab-t" if self.targets else "fab"
 
     @property
-    def own_settings(self) -> dict[str, Any]:
+    def own_settings(self) -> Settings:
         settings = {"steps": self.steps, "restarts": self.restarts}
         return {**settings, "targets": self.targets} if self.targets else settings
 

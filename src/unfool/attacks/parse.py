@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from unfool.attacks.base import ATTACKS, Attack
+from unfool.attacks.base import ATTACKS, Attack, Settings
 from unfool.core.config import build, parse_settings
 from unfool.core.errors import SpecError
 from unfool.core.spec import unknown
@@ -37,7 +37,7 @@ def make_attack(text: str, threat: ThreatModel | str, settings: Mapping[str, Any
     """
     threat = ThreatModel.parse(threat) if isinstance(threat, str) else threat
     spelled, written = parse_settings(text)
-    values: dict[str, Any] = {**(settings or {}), **written}
+    values: Settings = {**(settings or {}), **written}
     name = family = _registered(spelled)
     counted = _STEPS.fullmatch(name)
     if counted is not None and name not in ATTACKS:

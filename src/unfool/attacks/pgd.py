@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
 
-from unfool.attacks.base import ATTACKS, Attack
+from unfool.attacks.base import ATTACKS, Attack, Settings
 from unfool.attacks.engines.projected_gradient import ProjectedGradient
 from unfool.attacks.ensemble import Part
 from unfool.attacks.problem import Goal
@@ -68,16 +68,23 @@ class FGSM(Attack):
     preset_defaults = frozenset({"step_size"})
 
     @classmethod
-    def preset(cls, name: str, threat: ThreatModel) -> dict[str, Any]:
+    def preset(cls, name: str, threat: ThreatModel) -> Settings:
         return {"random_start": True, "step_size": 1.25 * threat.eps} if name == "fgsm-rs" else {}
 
     @property
-    def own_settings(self) -> dict[str, Any]:
+    def own_settings(self) -> Settings:
         return {**super().own_settings, "step_size": _step_size(self.step_size, self.threat, 1.0), "steps": 1}
 
     @property
     def parts(self) -> tuple[Part, ...]:
-        return (Part(name=self.name, engine=ProjectedGradient(threat=self.threat, **self.own_settings)),)
+        engine = ProjectedGradient(
+            threat=self.threat,
+            steps=1,
+            step_size=_step_size(self.step_size, self.threat, 1.0),
+            random_start=self.random_start,
+            goal=self.goal,
+        )
+        return (Part(name=self.name, engine=engine),)
 
 
 @ATTACKS.add("pgd")
@@ -139,7 +146,7 @@ class PGD(Attack):
         return f"{self.registered_name}-{self.steps}"
 
     @property
-    def own_settings(self) -> dict[str, Any]:
+    def own_settings(self) -> Settings:
         return {**super().own_settings, "step_size": _step_size(self.step_size, self.threat, 0.25)}
 
     @property
@@ -149,7 +156,14 @@ class PGD(Attack):
 
     @property
     def parts(self) -> tuple[Part, ...]:
-        engine = ProjectedGradient(threat=self.threat, **self.own_settings)
+        engine = ProjectedGradient(
+            threat=self.threat,
+            steps=self.steps,
+            step_size=_step_size(self.step_size, self.threat, 0.25),
+            random_start=self.random_start,
+            restarts=self.restarts,
+            goal=self.goal,
+        )
         return (Part(name=self.name, engine=engine, loss=self.loss),)
 
 
