@@ -215,7 +215,11 @@ class Trap:
         (5, ["--model FILE.py:NAME"], ["w.safetensors"]),
         (2, ["claim", "exactly one"], ["--model", "theirs.py:build", "--claim", ">=0.5"]),
         (2, ["curve", "steps=1,10,100"], ["--model", "theirs.py:build", "--attack", "fgsm", "--curve", "stpes=3"]),
-        (2, ["fgsm-5"], ["--model", "theirs.py:build", "--attack", "fgsm", "--curve", "steps=5"]),
+        (
+            2,
+            ["fgsm has no steps", "such as pgd"],
+            ["--model", "theirs.py:build", "--attack", "fgsm", "--curve", "steps=5"],
+        ),
         (2, ["severities", "6"], ["--model", "theirs.py:build", "--corruptions", "--severity", "6"]),
         (2, ["batch_size", "0"], ["--model", "theirs.py:build", "--batch-size", "0"]),
     ],
