@@ -4,7 +4,7 @@ import torch
 from test_pretext import make_bound, make_table
 
 from unfool.evaluation.pretext.accuracy import pretext_quality
-from unfool.evaluation.pretext.puzzles import grid_qualities, solved_puzzles
+from unfool.evaluation.pretext.puzzles import OFF_THE_GRID, ON_THE_GRID, grid_qualities, solved_puzzles, task_qualities
 
 TILES = {"form": "context-free", "grid": 2, "count": 4, "gap": 0.0, "jitter": 0.0, "hidden": 8}
 
@@ -37,10 +37,16 @@ def test_other_tasks_have_no_tiles():
 
 def test_a_jigsaw_is_asked_off_the_grid_and_on_it_again():
     network, task = make_bound("jigsaw", **TILES)
-    assert grid_qualities(network, task, make_table(20, side=30)) is None  # moved by a block, no tile stays whole
+    assert grid_qualities(network, task, make_table(20, side=30)) == {}  # moved by a block, no tile stays whole
     wide = make_table(20, side=32)
-    off, on = grid_qualities(network, task, wide)
+    qualities = grid_qualities(network, task, wide)
+    off, on = qualities[OFF_THE_GRID], qualities[ON_THE_GRID]
     assert off == pretext_quality(network, task, wide, change=lambda images: images.roll((8, 8), (2, 3)))
     assert on == pretext_quality(network, task, wide, change=lambda images: images.roll((16, 16), (2, 3)))
-    assert grid_qualities(*make_bound("jigsaw", **TILES, augmentation="resized-crop"), wide) is None
-    assert grid_qualities(*make_bound("rotation"), wide) is None
+    assert task_qualities(network, {"tiles": task}, wide) == {
+        "tiles": pretext_quality(network, task, wide),
+        "tiles moved by half a block": off,
+        "tiles moved by a block": on,
+    }
+    assert grid_qualities(*make_bound("jigsaw", **TILES, augmentation="resized-crop"), wide) == {}
+    assert grid_qualities(*make_bound("rotation"), wide) == {}

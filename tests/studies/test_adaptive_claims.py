@@ -13,7 +13,6 @@ NETWORK = NetworkSpec(key={"data": "digits", "model": "plain"}, config=CONFIG)
 LADDER = Laddered(
     system=Defended(network=NETWORK, kind="reverse", words="reverse:contrast"),
     images=Images(data="digits"),
-    count=40,
     attack="apgd-t:steps=20",
     settings=LadderSettings(threat="linf:8/255"),
 )

@@ -1,66 +1,92 @@
 """Verdicts of system D from made-up figures: each rule holds, fails and stays undecided where it says so."""
 
+import dataclasses
 import math
 
 import pytest
 from scipy.stats import spearmanr
 from test_claims import records
 
-from unfool.studies.auxiliary_claims import _controlled, judge_claims
-from unfool.studies.auxiliary_foresight import FEWEST, foreseen
-from unfool.studies.auxiliary_measures import OFF_THE_GRID, ON_THE_GRID, Judged
-from unfool.studies.auxiliary_networks import ALONE, UNCHANGED, Reversal, Trained
-from unfool.studies.auxiliary_scales import SMALL
-from unfool.studies.auxiliary_source import arguments, of_the_source
-from unfool.studies.recipes import NORMAL
+from unfool.evaluation.estimates.audits import FEWEST
+from unfool.studies.auxiliary_reversal.claims import all_claims, argument_claims, source_claims
+from unfool.studies.auxiliary_reversal.scales import SMALL
+from unfool.studies.auxiliary_reversal.systems import ALONE, UNCHANGED, Subject
+from unfool.studies.framework import Results
+from unfool.studies.framework.recipes import NORMAL
 
 CIFAR, TILES = SMALL.parts
-JIGSAW = Trained(part=TILES, base=NORMAL, regime=ALONE, task="jigsaw")
-INPAINTING = Trained(part=CIFAR, base=NORMAL, regime="classifier-first")
+JIGSAW = Subject(scale=SMALL, part=TILES, base=NORMAL, regime=ALONE, beside="jigsaw")
+INPAINTING = Subject(scale=SMALL, part=CIFAR, base=NORMAL, regime="classifier-first")
+REVERSED = dataclasses.replace(INPAINTING, task="inpainting")
+SYSTEMS = [
+    *(dataclasses.replace(INPAINTING, task=task) for task in ("contrast", "inpainting", "jigsaw", "rotation")),
+    *(
+        dataclasses.replace(INPAINTING, regime="joint", beside=task, task=task)
+        for task in ("contrast", "inpainting", "jigsaw", "rotation")
+    ),
+]
 
 
-def system(auroc, cosine, replayed, adaptive):
-    """A reversal with an audit and a ladder that found this."""
+def measured(**by_path):
+    return Results(scale="tiny", work=None, measured=[], by_path=by_path)
+
+
+def system(subject, auroc, cosine, replayed, adaptive):
+    """An audit of a reversal and a ladder that gave this, by path."""
     audit = {"auroc": auroc, "cosine": [cosine, cosine, cosine], "gains": {"the defense": {"difference": replayed}}}
-    ladder = {"ladder": {"difference": {"difference": adaptive}}}
-    reversal = Reversal(network=INPAINTING, task="inpainting")
-    return Judged(network=INPAINTING, records={}, reversal=reversal, audit=audit, ladder=ladder)
+    return {subject.audit.path: audit, subject.ladder.path: {"ladder": {"difference": {"difference": adaptive}}}}
+
+
+def judged(claims, results):
+    """The results of those claims whose evidence is there, by what their names begin with."""
+    verdicts = {}
+    for claim in claims:
+        try:
+            verdict = claim.judge(results)
+        except KeyError:
+            continue
+        if verdict is not None:
+            verdicts[verdict.id] = verdict
+    return verdicts
+
+
+def audits(count, values):
+    """What comes of the claims on audits over so many systems with these values, by name."""
+    by_path = {}
+    for one, value in zip(SYSTEMS, values, strict=False):
+        by_path |= system(one, *value)
+    claims = judged(all_claims(SYSTEMS[:count]), measured(**by_path))
+    return {name: claim for name, claim in claims.items() if name.startswith("audit")}
 
 
 def test_an_audit_that_ranks_the_gains_foresees_them():
     cosines, gains = [0.1, 0.3, 0.2, 0.6, 0.5, 0.4, 0.9, 0.7], [0.0, 0.02, 0.01, 0.05, 0.06, 0.04, 0.08, 0.07]
-    found = [system(0.5 + 0.01 * place, c, g, -g) for place, (c, g) in enumerate(zip(cosines, gains, strict=True))]
-    claims = {claim["text"]: claim for claim in foreseen(found)}
+    pairs = enumerate(zip(cosines, gains, strict=True))
+    claims = audits(8, [(0.5 + 0.01 * place, cosine, gain, -gain) for place, (cosine, gain) in pairs])
     assert len(claims) == 4
-    replayed = next(claim for text, claim in claims.items() if "cosine" in text and "replayed" in text)
-    adaptive = next(claim for text, claim in claims.items() if "cosine" in text and "worst" in text)
-    assert (replayed["verdict"], adaptive["verdict"]) == ("holds", "fails")
+    replayed, adaptive = claims["audit: cosine, replayed"], claims["audit: cosine, adaptive"]
+    assert (replayed.verdict, adaptive.verdict) == ("holds", "fails")
     rank = spearmanr(cosines, gains).statistic
     spread = 1.96 * math.sqrt((1 + rank**2 / 2) / (len(gains) - 3))
     low, high = (math.tanh(math.atanh(rank) + sign * spread) for sign in (-1, 1))
-    assert f"{rank:+.2f} [{low:+.2f}, {high:+.2f}] over 8 systems" in replayed["evidence"]
-    assert "1 of the gains are 0" in replayed["evidence"]
-    assert f"{-spearmanr(cosines, gains).statistic:+.2f}" in adaptive["evidence"]
+    assert f"{rank:.3f} [{low:.3f}, {high:.3f}] over 8 systems" in replayed.evidence
+    assert "1 of the gains are 0" in replayed.evidence
+    assert f"{-spearmanr(cosines, gains).statistic:.3f}" in adaptive.evidence
 
 
 def test_unrelated_gains_are_undecided_and_few_or_equal_ones_are_no_claim():
-    gains = [0.03, 0.01, 0.04, 0.02, 0.05, 0.0]
-    found = [system(0.5, 0.1 * place, gain, 0.0) for place, gain in enumerate(gains)]
-    assert [claim["verdict"] for claim in foreseen(found)] == ["undecided"]
-    assert foreseen(found[: FEWEST - 1]) == []
-
-
-def judged_tasks(learnt=None, fillings=None):
-    return judge_claims([], learnt or {}, fillings or {})
+    values = [(0.5, 0.1 * place, gain, 0.0) for place, gain in enumerate([0.03, 0.01, 0.04, 0.02, 0.05, 0.0])]
+    assert [claim.verdict for claim in audits(6, values).values()] == ["undecided"]
+    assert audits(FEWEST - 1, values) == {}
 
 
 @pytest.mark.parametrize(
     ("low", "high", "verdict"), [(0.17, 0.19, "holds"), (0.16, 0.18, "undecided"), (0.1, 0.16, "fails")]
 )
 def test_a_jigsaw_trains_from_five_times_chance_on(low, high, verdict):
-    told = {"loss": 1.0, "count": 2000, "accuracy": (low + high) / 2, "low": low, "high": high}
-    (claim,) = judged_tasks({JIGSAW: {"jigsaw": told}})
-    assert claim["verdict"] == verdict
+    share = {"loss": 1.0, "count": 2000, "accuracy": (low + high) / 2, "low": low, "high": high}
+    (claim,) = judged(all_claims([JIGSAW]), measured(**{JIGSAW.learnt.path: {"tasks": {"jigsaw": share}}})).values()
+    assert claim.verdict == verdict
 
 
 @pytest.mark.parametrize(
@@ -68,79 +94,84 @@ def test_a_jigsaw_trains_from_five_times_chance_on(low, high, verdict):
     [(0.89, 0.85, "holds"), (0.3, 0.85, "fails"), (0.5, 0.52, "undecided"), (0.3, 0.32, "undecided")],
 )
 def test_a_jigsaw_that_fails_off_the_grid_and_not_on_it_has_read_the_grid(off, on, verdict):
-    network = Trained(part=TILES, base=NORMAL, regime=UNCHANGED, task="jigsaw")
-    shares = {"jigsaw": 0.9, OFF_THE_GRID: off, ON_THE_GRID: on}
-    told = {
+    network = dataclasses.replace(JIGSAW, regime=UNCHANGED)
+    shares = {"jigsaw": 0.9, "jigsaw moved by half a block": off, "jigsaw moved by a block": on}
+    tasks = {
         name: {"loss": 1.0, "count": 2000, "accuracy": share, "low": share - 0.02, "high": share + 0.02}
         for name, share in shares.items()
     }
-    (claim,) = judged_tasks({network: told})
-    assert claim["verdict"] == verdict
-    assert f"{100 * off:.1f} % [{100 * off - 2:.1f}, {100 * off + 2:.1f}] of the same moved by 8" in claim["evidence"]
+    (claim,) = judged(all_claims([network]), measured(**{network.learnt.path: {"tasks": tasks}})).values()
+    assert claim.verdict == verdict
+    assert f"{100 * off:.1f} % [{100 * off - 2:.1f}, {100 * off + 2:.1f}] of the same moved by 8" in claim.evidence
 
 
 @pytest.mark.parametrize(
     ("views", "verdict"), [([0.01, 0.0], "holds"), ([0.01, 0.05], "undecided"), ([0.04, 0.05], "fails")]
 )
 def test_a_reversal_is_compared_with_crops_and_flips_of_its_cost(views, verdict):
-    found = []
-    for gained in views:
-        one = system(0.5, 0.1, 0.02, 0.0)
-        one.audit["gains"] |= {"noise": {"difference": 0.001}, "test-time augmentation": {"difference": gained}}
-        found.append(one)
-    (claim,) = _controlled(found)
-    assert claim["verdict"] == verdict
-    assert "+2.0 to +2.0 points" in claim["evidence"]
-    assert f"{100 * min(views):+.1f} to {100 * max(views):+.1f}, noise +0.1 to +0.1" in claim["evidence"]
+    by_path = {}
+    for one, gained in zip(SYSTEMS, views, strict=False):
+        values = system(one, 0.5, 0.1, 0.02, 0.0)
+        values[one.audit.path]["gains"] |= {
+            "noise": {"difference": 0.001},
+            "test-time augmentation": {"difference": gained},
+        }
+        by_path |= values
+    claims = judged(all_claims(SYSTEMS[:2]), measured(**by_path))
+    (claim,) = [claim for name, claim in claims.items() if name.startswith("controls")]
+    assert claim.verdict == verdict
+    assert "+2.0 to +2.0 points" in claim.evidence
+    assert f"{100 * min(views):+.1f} to {100 * max(views):+.1f}, noise +0.1 to +0.1" in claim.evidence
+
+
+def fillings(**by_loss):
+    return measured(**{INPAINTING.learnt.path: {"fillings": by_loss, "tasks": {}}})
 
 
 @pytest.mark.parametrize(("ratio", "verdict"), [(0.6, "holds"), (0.7, "undecided"), (0.8, "fails")])
 def test_an_inpainter_works_below_seven_tenths_of_the_mean_colour_s_error(ratio, verdict):
     parts = [{"ratio": ratio + 0.01 * (-1) ** place, "variety": 0.4, "sharpness": 0.1} for place in range(10)]
-    (claim,) = judged_tasks(fillings={INPAINTING: {"": parts}})
-    assert claim["verdict"] == verdict
+    (claim,) = judged(all_claims([INPAINTING]), fillings(**{"": parts})).values()
+    assert claim.verdict == verdict
 
 
 def test_the_arguments_compare_decoders_part_by_part():
     whole = [{"ratio": 0.6, "variety": 0.4 + 0.01 * place, "sharpness": 0.1 + 0.001 * place} for place in range(10)]
     alike = [{**part, "variety": part["variety"] - 0.3} for part in whole]
     sharper = [{**part, "sharpness": part["sharpness"] + 0.05} for part in whole]
-    told = {"": whole, "adversarial loss alone": alike, "L2 alone": sharper}
-    verdicts = {claim["text"]: claim["verdict"] for claim in judged_tasks(fillings={INPAINTING: told})}
+    results = fillings(**{"": whole, "adversarial loss alone": alike, "L2 alone": sharper})
+    verdicts = {claim.text: claim.verdict for claim in judged(argument_claims([INPAINTING]), results).values()}
     assert verdicts["The adversarial loss alone fills every image alike, more than with L2"] == "holds"
     assert verdicts["L2 alone fills with more blur than with the adversarial loss"] == "fails"
 
 
+def attacked(subject, **by_attack):
+    """Records of a system by attack, under their paths."""
+    return {subject.records[name.replace("_", "-")].path: each for name, each in by_attack.items()}
+
+
 def test_the_source_s_table_is_judged_and_its_missing_row_filled():
-    bare = {name: records(right, 100 - right) for name, right in (("none", 72), ("fgsm", 20), ("pgd-2", 13))}
-    reversed_ = {name: records(right, 100 - right) for name, right in (("none", 60), ("fgsm", 28), ("pgd-2", 24))}
-    network, inpainting = INPAINTING, Reversal(network=INPAINTING, task="inpainting")
-    claims = of_the_source(
-        [Judged(network=network, records=bare), Judged(network=network, records=reversed_, reversal=inpainting)]
-    )
-    clean, fgsm, left_out = claims
-    assert "lowers the accuracy on clean images (source: -16.29 points)" in clean["text"]
-    assert "raises the accuracy under fgsm, replayed (source: +6.63 points)" in fgsm["text"]
-    assert "raises the accuracy under pgd-2, replayed: the row that the source leaves out" in left_out["text"]
-    assert "+12.0 points" in clean["evidence"]
-    assert "+8.0 points" in fgsm["evidence"]
-    assert "+11.0 points" in left_out["evidence"]
-    assert left_out["verdict"] == "holds"
+    bare = {name: records(right, 100 - right) for name, right in (("none", 72), ("fgsm", 20), ("pgd_2", 13))}
+    ours = {name: records(right, 100 - right) for name, right in (("none", 60), ("fgsm", 28), ("pgd_2", 24))}
+    results = measured(**attacked(INPAINTING, **bare), **attacked(REVERSED, **ours))
+    clean, fgsm, left_out = judged(source_claims([INPAINTING, REVERSED]), results).values()
+    assert "lowers the accuracy on clean images (source: -16.29 points)" in clean.text
+    assert "raises the accuracy under fgsm, replayed (source: +6.63 points)" in fgsm.text
+    assert "raises the accuracy under pgd-2, replayed: the row that the source leaves out" in left_out.text
+    assert "-12.0 points" in clean.evidence
+    assert (clean.verdict, fgsm.verdict) == ("undecided", "undecided")
+    assert "+8.0 points" in fgsm.evidence
+    assert "+11.0 points" in left_out.evidence
+    assert left_out.verdict == "holds"
 
 
 def test_masks_are_compared_where_the_source_s_attacks_leave_something():
-    one = {name: records(right, 200 - right) for name, right in (("none", 120), ("fgsm", 60), ("pgd-2", 40))}
-    several = {**one, "pgd-2": records(80, 120)}
-    systems = [
-        Judged(
-            network=INPAINTING,
-            records=found,
-            reversal=Reversal(network=INPAINTING, task="inpainting", variant=variant),
-            audit={"cosine": [cosine, 0.0, 0.1]},
-        )
-        for found, variant, cosine in ((one, "", 0.043), (several, "several masks", 0.099))
-    ]
-    (claim,) = arguments(systems, {})
-    assert claim["verdict"] == "fails"
-    assert "-20.0 points" in claim["evidence"]
-    assert "Cosine of the gradients +0.043 with one, +0.099 with several" in claim["evidence"]
+    one = {name: records(right, 200 - right) for name, right in (("none", 120), ("fgsm", 60), ("pgd_2", 40))}
+    several = dataclasses.replace(REVERSED, change="several masks")
+    by_path = attacked(REVERSED, **one) | attacked(several, **{**one, "pgd_2": records(80, 120)})
+    for subject, cosine in ((REVERSED, 0.043), (several, 0.099)):
+        by_path[subject.audit.path] = {"cosine": [cosine, 0.0, 0.1]}
+    (claim,) = judged(argument_claims([several]), measured(**by_path)).values()
+    assert claim.verdict == "fails"
+    assert "-20.0 points" in claim.evidence
+    assert "Cosine of the gradients +0.043 with one, +0.099 with several" in claim.evidence

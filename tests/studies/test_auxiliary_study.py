@@ -1,43 +1,45 @@
 """A miniature of system D, from images to pictures; its rows keep the contract, and its regimes share a description."""
 
+import dataclasses
 import io
 import json
 
 import pytest
 from rich.console import Console
 
-import unfool.studies.workspace as workspace_module
+from unfool.evaluation.adaptive.ladder_settings import LadderSettings
 from unfool.evaluation.results.check import check_results
 from unfool.studies import run_study
-from unfool.studies.auxiliary_reversal import AuxiliaryReversal
-from unfool.studies.auxiliary_scales import IN_SHORT, Part, Scale
-from unfool.studies.recipes import NORMAL, ROBUST
+from unfool.studies.auxiliary_reversal import AuxiliaryReversal, systems
+from unfool.studies.auxiliary_reversal.scales import IN_SHORT, Part, Scale, auxiliary
+from unfool.studies.framework import adaptive, measurements
+from unfool.studies.framework.recipes import LABELS, NORMAL, ROBUST
 from unfool.tasks import TASKS
+from unfool.training import StageConfig
 
 STAGE = {"steps": 2, "batch_size": 32}
+LABELLED = StageConfig(tasks=LABELS, **STAGE)
 TILES = {"form": "context-free", "grid": 2, "count": 4, "hidden": 16, "augmentation": "resized-crop"}
 KEPT = ("inpainting", "jigsaw", "labels")
 TINY = Scale(
     parts=(
         Part(
             data="digits",
-            words="tiny",
             trunk={"name": "context-encoder", "width": 1 / 16},
-            trainings={NORMAL: STAGE, ROBUST: {**STAGE, "perturb": "fgsm", "held_out": 140, "stop_attack": "fgsm"}},
+            trainings={
+                NORMAL: LABELLED,
+                ROBUST: dataclasses.replace(LABELLED, perturb="fgsm", held_out=140, stop_attack="fgsm"),
+            },
             heads=STAGE,
-            tasks={"inpainting": {"settings": {"width": 8, "discriminator": 4}}, "jigsaw": {"settings": TILES}},
+            tasks=(auxiliary("inpainting", width=8, discriminator=4), auxiliary("jigsaw", **TILES)),
             every=True,
-            arguments=True,
-            alone=STAGE,
-            grid=True,
+            alone=LABELLED,
         ),
     ),
     attacked=10,
     strongly=8,
-    laddered=4,
-    ladder={"steps": 2, "draws": 2, "lambdas": (1.0,)},
+    ladder=LadderSettings(threat="linf:8/255", images=4, steps=2, draws=2, lambdas=(1.0,), precision="bf16"),
     reversal={"steps": 1},
-    reversals={},
     strongest="pgd-3",
 )
 
@@ -45,9 +47,9 @@ TINY = Scale(
 def run(out):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(AuxiliaryReversal, "scales", {"tiny": TINY})
-        patch.setattr(workspace_module, "workers_for", lambda device, jobs: 1)
         patch.setattr(TASKS, "_items", {name: TASKS[name] for name in KEPT})
-        return run_study("auxiliary-reversal", "tiny", out, console=Console(file=io.StringIO())).to_json()
+        console = Console(file=io.StringIO())
+        return run_study("auxiliary-reversal", "tiny", out, console=console, workers=1).to_json()
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +107,8 @@ def test_what_a_row_costs_counts_the_reversal_s_views(finished):
 
 def test_the_arguments_are_judged_on_decoders_of_one_trunk(finished):
     out, result = finished
-    found = json.loads((out / "fillings" / "digits" / "normally-trained" / "classifier-first.json").read_text())
+    path = out / "pretext" / "digits" / "normal" / "classifier-first" / "labels" / "pretext.json"
+    found = json.loads(path.read_text())["fillings"]
     assert list(found) == ["", "L2 alone", "adversarial loss alone"]
     assert all(sum(part["count"] for part in parts) == 397 for parts in found.values())
     texts = [claim["text"] for claim in result["claims"]]
@@ -117,9 +120,10 @@ def test_the_arguments_are_judged_on_decoders_of_one_trunk(finished):
 
 def test_a_jigsaw_without_augmentation_is_judged_on_moved_images_too(finished):
     out, result = finished
-    folder = out / "pretext" / "digits" / "normally-trained"
-    assert list(json.loads((folder / "alone" / "jigsaw.json").read_text())) == ["jigsaw"]
-    bare = json.loads((folder / "alone-without-augmentation" / "jigsaw.json").read_text())
+    folder = out / "pretext" / "digits" / "normal"
+    assert list(json.loads((folder / "alone" / "jigsaw" / "pretext.json").read_text())["tasks"]) == ["jigsaw"]
+    path = folder / "alone-without-augmentation" / "jigsaw" / "pretext.json"
+    bare = json.loads(path.read_text())["tasks"]
     assert list(bare) == ["jigsaw", "jigsaw moved by half a block", "jigsaw moved by a block"]
     assert sum("grid that JPEG left" in claim["text"] for claim in result["claims"]) == 1
 
@@ -139,7 +143,7 @@ def test_what_the_tasks_learnt_is_shown_beside_what_they_knew_in_training(finish
     moved = {name for name in held_out if "block" in name}
     assert set(training) == set(held_out) - moved
     (name,) = [name for name in training if "alone" in name and "without" not in name]
-    lines = (out / "models/digits/normally-trained/alone/jigsaw/metrics.csv").read_text().splitlines()
+    lines = (out / "models/digits/normal/alone/jigsaw/metrics.csv").read_text().splitlines()
     shares = [float(line.split(",")[lines[0].split(",").index("accuracy/jigsaw")]) for line in lines[1:]]
     assert training[name] == pytest.approx(sum(shares[-10:]) / len(shares[-10:]), abs=1e-6)
 
@@ -158,7 +162,10 @@ def test_asking_again_makes_nothing_again(finished, monkeypatch):
     def never(*_, **__):
         raise AssertionError("a finished piece was made again")
 
-    for name in ("craft", "judge", "audit", "ladder"):
-        monkeypatch.setattr(workspace_module, name, never)
+    for name in ("craft", "judge"):
+        monkeypatch.setattr(measurements, name, never)
+    for name in ("audit", "ladder"):
+        monkeypatch.setattr(adaptive, name, never)
+    monkeypatch.setattr(systems, "pretext_figures", never)
     again = run(out)
     assert {**again, "seconds": 0} == {**result, "seconds": 0}

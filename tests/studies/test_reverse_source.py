@@ -55,13 +55,12 @@ def test_every_scale_is_the_source_s_protocol(settings):
         assert config.normalisation == "none"
     for norm, text in settings.threats.items():
         assert ThreatModel.parse(text).norm_name == norm
-    assert settings.laddered <= settings.attacked
+    assert settings.ladder.images <= settings.attacked
     assert str(settings.ladder.threat) == settings.threats["linf"]
-    assert settings.ladder.precision == settings.precision
 
 
 def test_small_is_what_was_asked_for():
     assert (SMALL.attacked, SMALL.strong, SMALL.threats["linf"]) == (500, "pgd-50", "linf:8/255")
     assert (SMALL.reversal["steps"], SMALL.reversal["views"]) == (10, 2)
-    assert SMALL.laddered >= 200
+    assert SMALL.ladder.images >= 200
     assert SMALL.yardstick == "autoattack"

@@ -7,6 +7,7 @@ import json
 import pytest
 from rich.console import Console
 
+from unfool.evaluation.estimates.pretext import KEEPS_ITS_RATE
 from unfool.evaluation.results.check import check_results
 from unfool.studies import run_study
 from unfool.studies.framework import Claim, Estimate, adaptive, measurements
@@ -24,8 +25,7 @@ TINY = dataclasses.replace(
     attacked=16,
     corrupted=4,
     yardstick="pgd-3",
-    laddered=8,
-    ladder=dataclasses.replace(DEMO.ladder, steps=2, lambdas=(1.0,)),
+    ladder=dataclasses.replace(DEMO.ladder, images=8, steps=2, lambdas=(1.0,)),
     negatives=(2, 8),
     strong="pgd-50",
 )
@@ -151,5 +151,5 @@ def test_the_gate_s_rates_are_measured_and_make_a_claim(finished):
     assert claim["verdict"] == ("holds" if rates["mean"] <= 0.05 and rates["kept"] >= 0.92 else "fails")
     for mean, kept, verdict in ((0.049, 0.92, "holds"), (0.051, 0.92, "fails"), (0.049, 0.919, "fails")):
         estimate = Estimate(mean=mean, low=mean, high=mean, figures={"rate": 0.05, "mean": mean, "kept": kept})
-        judged = Claim(id="", text="", evidence=lambda _, it=estimate: it, rule=classifier.KEEPS_ITS_RATE)
+        judged = Claim(id="", text="", evidence=lambda _, it=estimate: it, rule=KEEPS_ITS_RATE)
         assert judged.judge(None).verdict == verdict

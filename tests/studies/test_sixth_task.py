@@ -7,13 +7,14 @@ import torch
 import torch.nn.functional as F
 from rich.console import Console
 
-import unfool.studies.workspace as workspace_module
 from unfool.core.batch import Views
+from unfool.evaluation.adaptive.ladder_settings import LadderSettings
 from unfool.studies import run_study
 from unfool.studies.auxiliary_reversal import AuxiliaryReversal
-from unfool.studies.auxiliary_scales import Part, Scale
-from unfool.studies.recipes import NORMAL
+from unfool.studies.auxiliary_reversal.scales import Part, Scale
+from unfool.studies.framework.recipes import LABELS, NORMAL
 from unfool.tasks import TASKS, Task
+from unfool.training import StageConfig
 
 
 class Mirrored(Task):
@@ -37,16 +38,14 @@ def test_a_sixth_task_is_one_short_file(tmp_path, monkeypatch):
     monkeypatch.setattr(TASKS, "_items", {"labels": TASKS["labels"], "mirrored": Mirrored})
     stage = {"steps": 2, "batch_size": 32}
     part = Part(
-        data="digits", words="tiny", trunk={"name": "convnet", "widths": [3, 4, 6]}, trainings={NORMAL: stage},
-        heads=stage, tasks={}, every=True,
+        data="digits", trunk={"name": "convnet", "widths": [3, 4, 6]}, heads=stage, every=True,
+        trainings={NORMAL: StageConfig(tasks=LABELS, **stage)},
     )  # fmt: skip
-    scale = Scale(
-        parts=(part,), attacked=8, strongly=6, laddered=4, ladder={"steps": 2, "draws": 2, "lambdas": (1.0,)},
-        reversal={"steps": 1}, reversals={}, strongest="pgd-3",
-    )  # fmt: skip
+    ladder = LadderSettings(threat="linf:8/255", images=4, steps=2, draws=2, lambdas=(1.0,), precision="bf16")
+    scale = Scale(parts=(part,), attacked=8, strongly=6, ladder=ladder, reversal={"steps": 1}, strongest="pgd-3")
     monkeypatch.setattr(AuxiliaryReversal, "scales", {"tiny": scale})
-    monkeypatch.setattr(workspace_module, "workers_for", lambda device, jobs: 1)
-    result = run_study("auxiliary-reversal", "tiny", tmp_path, console=Console(file=io.StringIO())).to_json()
+    console = Console(file=io.StringIO())
+    result = run_study("auxiliary-reversal", "tiny", tmp_path, console=console, workers=1).to_json()
     for model, regime in (("labels + mirrored", "joint"), ("labels", "classifier first")):
         rows = [row for row in result["rows"] if row["defense"] == "reverse:mirrored" and row["model"] == model]
         assert {row["attack"] for row in rows} == {"none", "fgsm", "pgd-2", "pgd-20", "pgd-3"}

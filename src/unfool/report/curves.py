@@ -37,6 +37,11 @@ class Curve:
             raise DataError(message) from error
         return {name: [_number(line[name]) for line in lines] for name in reader.fieldnames or [] if name}
 
+    def last(self, column: str, lines: int) -> float | None:
+        """The mean of the last finite entries of a column, so many of them; None without any."""
+        values = [value for value in self.columns().get(column, []) if math.isfinite(value)][-lines:]
+        return sum(values) / len(values) if values else None
+
 
 def shared_axis(runs: Sequence[Mapping[str, Sequence[float]]]) -> str:
     """The finest axis that every run has: epoch, else images_seen, else step, else the number of the line."""

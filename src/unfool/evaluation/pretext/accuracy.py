@@ -28,6 +28,10 @@ class PretextQuality:
     low: float | None = None
     high: float | None = None
 
+    def to_json(self) -> dict[str, float | None]:
+        """The figures as JSON takes them."""
+        return dict(vars(self))
+
 
 def pretext_quality(
     network: Network,

@@ -55,6 +55,10 @@ class FillingQuality:
         """``l2`` over ``mean_l2``: below 1 if the filling knows more of the region than one colour."""
         return self.l2 / self.mean_l2
 
+    def to_json(self) -> dict[str, float]:
+        """The figures and their ratio as JSON takes them."""
+        return {**vars(self), "ratio": self.ratio}
+
 
 def inpainted(network: Network, task: Task, images: Tensor) -> Inpainted:
     """What a task that is bound to the network makes of the centred region of images (n, C, S, S) in [0,1].
@@ -105,6 +109,11 @@ def filling_quality(network: Network, task: Task, table: Table) -> FillingQualit
         sharpness=float(_steps(fillings) / steps),
         count=len(table),
     )
+
+
+def filling_qualities(network: Network, task: Task, table: Table, parts: int = 10) -> list[FillingQuality]:
+    """`filling_quality` of disjoint parts of a table, one by one, so that their figures have an interval."""
+    return [filling_quality(network, task, table.subset(rows)) for rows in torch.arange(len(table)).chunk(parts)]
 
 
 def _steps(pixels: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ Legend: B images, C channels, H×W pixels.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -23,6 +24,8 @@ from unfool.tasks.tiles import laid_out
 
 BLOCK = 16
 """Pixels of the side of what JPEG codes together: four blocks of brightness, one of each colour at half the size."""
+OFF_THE_GRID, ON_THE_GRID = "moved by half a block", "moved by a block"
+"""Images whose blocks lie elsewhere, and, to compare, as far moved that they lie on their grid again."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -62,16 +65,26 @@ def solved_puzzles(network: Network, task: Task, images: Tensor) -> list[SolvedP
     return puzzles
 
 
-def grid_qualities(network: Network, task: Task, table: Table) -> tuple[PretextQuality, PretextQuality] | None:
+def grid_qualities(network: Network, task: Task, table: Table) -> dict[str, PretextQuality]:
     """How well a jigsaw without augmentation is solved on images whose JPEG blocks lie elsewhere: moved by half a
     block each way, and, to compare, by a whole one, so that the blocks lie on their grid again.
 
-    None for another task, and for images so small that moving them by a block leaves no tile whole.
+    Empty for another task, and for images so small that moving them by a block leaves no tile whole.
     """
     if not isinstance(task, Jigsaw) or task.settings.augmentation != "none":
-        return None
-    if table.shape[2] < task.settings.grid * BLOCK:
-        return None
-    moves = [partial(torch.roll, shifts=(pixels, pixels), dims=(2, 3)) for pixels in (BLOCK // 2, BLOCK)]
-    off, on = (pretext_quality(network, task, table, change=move) for move in moves)
-    return off, on
+        return {}
+    moves = {OFF_THE_GRID: BLOCK // 2, ON_THE_GRID: BLOCK} if table.shape[2] >= task.settings.grid * BLOCK else {}
+    return {
+        words: pretext_quality(network, task, table, change=partial(torch.roll, shifts=(by, by), dims=(2, 3)))
+        for words, by in moves.items()
+    }
+
+
+def task_qualities(network: Network, tasks: Mapping[str, Task], table: Table) -> dict[str, PretextQuality]:
+    """How well each of some tasks is done, by name; and `grid_qualities` behind the name of a task that has them."""
+    qualities = {}
+    for name, task in tasks.items():
+        qualities[name] = pretext_quality(network, task, table)
+        moved = grid_qualities(network, task, table)
+        qualities |= {f"{name} {words}": quality for words, quality in moved.items()}
+    return qualities

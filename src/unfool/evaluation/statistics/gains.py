@@ -6,10 +6,11 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+import numpy as np
 from scipy.stats import t as student
 
 from unfool.core.errors import SpecError
-from unfool.evaluation.intervals import paired_bootstrap
+from unfool.evaluation.intervals import mean_interval, paired_bootstrap
 from unfool.evaluation.records import Records
 
 SAME_NETWORK = "on the same network"
@@ -87,6 +88,19 @@ def gain(better: Sequence[Records], base: Sequence[Records]) -> Estimate:
     # The same images serve every seed, so their error does not shrink with the number of seeds.
     error = math.hypot(1.96 * math.sqrt(sampling / seeds), seed_error(differences))
     return bounded(sum(differences) / seeds, error, seeds)
+
+
+def pair_gain(ours: Records, theirs: Records) -> Estimate:
+    """Accuracy of one pair of records, the first minus the second, on the same images."""
+    return gain([ours], [theirs])
+
+
+def corrupted_gain(ours: Sequence[Records], theirs: Sequence[Records]) -> Estimate:
+    """Accuracy on corrupted images, the mean over corruptions of each image, with a normal interval over images."""
+    gains = np.mean([each.correct for each in ours], axis=0) - np.mean([each.correct for each in theirs], axis=0)
+    mean, _, high = mean_interval(gains)
+    detail = f"Mean over {len(ours)} corruptions of {len(gains)} images"
+    return replace(bounded(mean, high - mean), detail=detail, pair=SAME_NETWORK)
 
 
 def unpaired(ours: Sequence[Records], theirs: Sequence[Records]) -> Estimate:

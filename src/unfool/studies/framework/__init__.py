@@ -3,7 +3,7 @@
 from unfool.evaluation.statistics.gains import Estimate, counted, gain
 from unfool.evaluation.statistics.rules import Above, AtLeast, AtMost, Below, Conditions, HalfOf, Rule
 from unfool.studies.framework.adaptive import Audited, Laddered
-from unfool.studies.framework.claims import Beyond, Claim, Difference
+from unfool.studies.framework.claims import Beyond, Claim, Difference, evidence
 from unfool.studies.framework.measurements import Attacked, Clean, Corrupted, Examples, Figures, row_of
 from unfool.studies.framework.networks import Defended, NetworkSpec
 from unfool.studies.framework.pieces import Images, Measured, Measurement
@@ -16,5 +16,5 @@ from unfool.studies.framework.workspace import Piece, Workspace
 __all__ = ["STUDIES", "Above", "AtLeast", "AtMost", "Attacked", "Audited", "Below", "Beyond", "Claim", "Clean"]
 __all__ += ["Conditions", "Corrupted", "Defended", "Difference", "Estimate", "Examples", "Figures", "HalfOf"]
 __all__ += ["Images", "Laddered", "Measured", "Measurement", "NetworkSpec", "Piece", "Probed", "ProbedStages"]
-__all__ += ["Published", "Results", "Rule", "Study", "Workspace", "counted", "gain", "load_study", "reopen_study"]
-__all__ += ["row_of", "run_study", "table"]
+__all__ += ["Published", "Results", "Rule", "Study", "Workspace", "counted", "evidence", "gain", "load_study"]
+__all__ += ["reopen_study", "row_of", "run_study", "table"]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from unfool.evaluation.results.claims import ClaimResult
 from unfool.evaluation.statistics.gains import Estimate, difference, gain
 from unfool.evaluation.statistics.rules import Rule
+from unfool.studies.framework.measurements import SystemMeasurement
 
 if TYPE_CHECKING:
     from unfool.studies.framework.results import Results
@@ -17,7 +18,20 @@ Evidence = Callable[["Results"], Estimate | None]
 """What a claim rests on; None where it was not measured."""
 
 
-@dataclass(frozen=True, kw_only=True)
+def evidence(function: Callable[..., Estimate | None], *inputs: Any, **words: Any) -> Evidence:
+    """What a function makes of the results of measurements, which stand among its ``inputs``.
+
+    ``words`` go over those of the estimate.
+    """
+
+    def of(results: Results) -> Estimate | None:
+        estimate = function(*(results[each] if isinstance(each, SystemMeasurement) else each for each in inputs))
+        return None if estimate is None else replace(estimate, **words)
+
+    return of
+
+
+@dataclass(frozen=True)
 class Claim:
     """One claim: ``evidence`` gives an estimate from the results, and ``rule`` makes verdict and sentence from it.
 
@@ -38,7 +52,7 @@ class Claim:
         return ClaimResult(id=self.id, text=self.text, verdict=self.rule.verdict(estimate), evidence=words)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Difference:
     """The accuracy of rows ``a`` minus that of rows ``b``, both ``under`` the same words, paired by training seed.
 

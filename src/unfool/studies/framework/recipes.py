@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from unfool.training import StageConfig, TaskConfig
@@ -28,3 +29,8 @@ def short_stage(**settings: Any) -> StageConfig:
         "precision": "bf16",
     }
     return StageConfig(**{**recipe, **settings})
+
+
+def trunk_words(trunk: Mapping[str, Any]) -> str:
+    """A trunk's name and settings in words."""
+    return ", ".join([str(trunk["name"]), *(f"{key} {value}" for key, value in trunk.items() if key != "name")])

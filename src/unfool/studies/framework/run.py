@@ -82,8 +82,6 @@ def _measure(
     study: Study[Any], source: str, scale: str, settings: Any, work: Workspace, workers: int | None
 ) -> tuple[StudyResult, Page]:
     """All pieces of a study, its results and its page."""
-    if not isinstance(study, Study):
-        return study.measure(scale, work)  # one that is not yet described by the framework
     measurements = list(study.measurements(settings, study.networks(settings)))
     missing = missing_pieces(measurements, work)
     count = workers_for(work.device, len(missing)) if workers is None else workers

@@ -6,24 +6,17 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, cast
 
-import numpy as np
-
 from unfool.attacks import PGD, make_attack
 from unfool.core.files import JsonObject
 from unfool.core.threat import ThreatModel
 from unfool.defenses import Gate
-from unfool.evaluation.adaptive.audit_result import DEFENSE, NOISE, VIEWS
-from unfool.evaluation.intervals import auroc_interval, mean_interval
 from unfool.evaluation.pretext.gate_rates import gate_rates
-from unfool.evaluation.statistics.gains import SAME_NETWORK
 from unfool.studies import framework as fw
 from unfool.studies.framework.networks import System
 from unfool.studies.reverse_attack.scales import LOSSES, REVERSE, SOURCE_STEPS, STEPS, Scale
 
 RATE = 0.05
 """The false-trigger rate that the gate states."""
-LEAST_KEPT = 0.92
-"""Share of resamples that must stay within the stated rate: 95 % is what the Beta law gives for the true one."""
 _STEP_SHARE = 0.25
 """Step size of attacks in eps: the source's 2/255 of 8/255."""
 
@@ -40,7 +33,7 @@ class Classifier:
     ) -> fw.Defended:
         """The reversal in a norm, within twice the attack's budget and in its steps, as in the reference."""
         scale, eps = self.scale, ThreatModel.parse(self.scale.threats[norm]).eps
-        budget = {"precision": scale.precision, "norm": norm, "eps": 2 * eps, "step_size": _STEP_SHARE * eps}
+        budget = {"precision": scale.ladder.precision, "norm": norm, "eps": 2 * eps, "step_size": _STEP_SHARE * eps}
         return fw.Defended(
             network=self.network,
             kind="gate" if gate else "reverse",
@@ -54,12 +47,12 @@ class Classifier:
     @property
     def preset(self) -> fw.Defended:
         """The reversal with the reference's own settings."""
-        settings = {"precision": self.scale.precision, "preset": "mao2021"}
+        settings = {"precision": self.scale.ladder.precision, "preset": "mao2021"}
         return fw.Defended(network=self.network, kind="reverse", words="reverse:mao2021", defense_settings=settings)
 
     def examples(self, norm: str = "linf", steps: int = STEPS) -> fw.Examples:
         """PGD on the bare classifier, last iterates, stored."""
-        threat, precision = ThreatModel.parse(self.scale.threats[norm]), self.scale.precision
+        threat, precision = ThreatModel.parse(self.scale.threats[norm]), self.scale.ladder.precision
         attack = PGD(threat, steps=steps, step_size=_STEP_SHARE * threat.eps, goal="last")
         return fw.Examples(network=self.network, attack=attack, images=self.images, precision=precision, kept=True)
 
@@ -114,7 +107,6 @@ class Classifier:
         return fw.Laddered(
             system=self.reversal(gate=words == "gated"),
             images=self.images,
-            count=self.scale.laddered,
             attack=self.scale.yardstick,
             settings=self.scale.ladder,
             words={"ladder": words},
@@ -123,33 +115,6 @@ class Classifier:
     @property
     def gate_rates(self) -> TriggerRates:
         return TriggerRates(system=self.reversal(gate=True))
-
-    def corrupted_gain(self, results: fw.Results) -> fw.Estimate:
-        """What the reversal gains on corrupted images: the mean over corruptions of each, with a normal interval."""
-        bare, ours = (np.mean([records.correct for records in results[item]], axis=0) for item in self.corrupted)
-        mean, low, high = mean_interval(ours - bare)
-        detail = f"Mean over every corruption of {len(bare)} images, with the reversal minus without"
-        return fw.Estimate(mean=mean, low=max(-1.0, low), high=min(1.0, high), detail=detail, pair=SAME_NETWORK)
-
-    def raised_loss(self, results: fw.Results) -> fw.Estimate:
-        """How well the contrastive loss tells attacked from clean images: the AUROC."""
-        area, count = results[self.audited]["auroc"], results[self.audited]["n"]
-        low, high = auroc_interval(area, count, count)
-        detail = "Probability that an attacked image has a higher loss than a clean one"
-        return fw.Estimate(mean=area, low=low, high=high, points=False, detail=detail, over=f"on {count} of each")
-
-    def over_controls(self, results: fw.Results) -> fw.Estimate:
-        """What the reversal gains over the better of two changes of the same cost: noise, test-time augmentation."""
-        gains = results[self.audited]["gains"]
-        best = max((NOISE, VIEWS), key=lambda name: gains[name]["accuracy"])
-        ours, control = gains[DEFENSE], gains[best]
-        return fw.Estimate(
-            mean=ours["accuracy"] - control["accuracy"],
-            low=ours["least"] - control["most"],
-            high=ours["most"] - control["least"],
-            detail=f"Reversal minus {best}",
-            over="(the widest that the two intervals over the bare network allow)",
-        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,19 +126,3 @@ class TriggerRates(fw.Figures):
     def measure(self, work: fw.Workspace) -> JsonObject:
         gate, table = self.system.module(work), fw.Images(data=self.system.network.data).table(work)
         return gate_rates(cast("Gate", gate), table, rate=RATE).to_json()
-
-    def evidence(self, results: fw.Results) -> fw.Estimate:
-        rates = results[self]
-        detail = "Threshold set on {calibrated_on} clean test images, evaluated on the other {evaluated_on}: mean rate"
-        more = (
-            "That is {mean:.2%} over {resamples} resamples, of which {kept:.1%} are at most the stated one; the gate "
-            "of the ladder has {deployed:.2%}."
-        )
-        return replace(fw.counted(rates["mean"], detail.format(**rates), more.format(**rates)), figures=rates)
-
-
-KEEPS_ITS_RATE = fw.Conditions(
-    holds=lambda rates: rates["mean"] <= rates["rate"] and rates["kept"] >= LEAST_KEPT,
-    fails=lambda rates: True,
-    words=f"holds if the mean is at most the stated rate, and so are {LEAST_KEPT:.0%} of the resamples; else it fails",
-)

@@ -39,16 +39,15 @@ PUBLISHED = Published(
 
 @configured
 class Scale:
-    """One scale: ``trunk`` (and its ``words``), a stage for each base classifier and one for the contrastive head.
+    """One scale: a ``trunk``, a stage for each base classifier and one for the contrastive head.
 
     ``threats`` are the budget of each norm; a reversal has twice that, as in the source, and ``reversal`` holds its
     other settings. ``attacked`` test images are attacked, ``corrupted`` of them seen under the common corruptions at
-    ``severity``, ``laddered`` of them on every rung of the ladder, whose attack of rung (a) is ``yardstick``.
+    ``severity``; ``yardstick`` is the attack of rung (a) of the ``ladder``, in whose precision all attacks search.
     ``negatives`` are how many rows of the bank an image draws in the chart of negatives.
     """
 
     data: str = "cifar10"
-    words: str
     trunk: dict[str, Any]
     robust: StageConfig
     normal: StageConfig
@@ -59,11 +58,9 @@ class Scale:
     corrupted: int = Field(ge=1)
     severity: int = Field(default=3, ge=1, le=5)
     yardstick: str = "autoattack"
-    laddered: int = Field(ge=1)
     ladder: LadderSettings
     negatives: tuple[int, ...] = (16, 64, 256, 512)
     strong: str = "pgd-50"
-    precision: str = "bf16"
 
 
 def head_stage(head: dict[str, Any], **settings: Any) -> StageConfig:
@@ -75,7 +72,6 @@ def head_stage(head: dict[str, Any], **settings: Any) -> StageConfig:
 
 DEMO = Scale(
     data="digits",
-    words="convnet 8-16-32",
     trunk={"name": "convnet", "stem": "strided", "widths": [8, 16, 32]},
     robust=short_stage(perturb="fgsm:random_start=true", threat="linf:0.15", epochs=15, held_out=300),
     normal=short_stage(epochs=5),
@@ -85,13 +81,11 @@ DEMO = Scale(
     attacked=100,
     corrupted=40,
     yardstick="apgd-t:steps=20",
-    laddered=40,
-    ladder=LadderSettings(threat="linf:0.15", precision="bf16", steps=6, draws=2, lambdas=(1.0, 10.0)),
+    ladder=LadderSettings(threat="linf:0.15", images=40, precision="bf16", steps=6, draws=2, lambdas=(1.0, 10.0)),
     negatives=(4, 16, 64),
     strong="pgd-20",
 )
 SMALL = Scale(
-    words="convnet 32-64-128, strided stem",
     trunk={"name": "convnet", "stem": "strided", "widths": [32, 64, 128]},
     robust=short_stage(perturb=FAST, epochs=24, held_out=1500),
     normal=short_stage(epochs=5),
@@ -99,12 +93,10 @@ SMALL = Scale(
     reversal={"steps": 10, "views": 2},
     attacked=500,
     corrupted=200,
-    laddered=200,
-    ladder=LadderSettings(threat="linf:8/255", precision="bf16"),
+    ladder=LadderSettings(threat="linf:8/255", images=200, precision="bf16"),
 )
 _LONG = short_stage(schedule="cosine", epochs=100)
 FULL = Scale(
-    words="WRN-28-10",
     trunk={"name": "wide-resnet", "depth": 28, "width": 10},
     robust=replace(_LONG, perturb="pgd-10", adversarial="trades", held_out=1500),
     normal=_LONG,
@@ -112,8 +104,6 @@ FULL = Scale(
     reversal={"steps": 40, "views": 4},
     attacked=10_000,
     corrupted=1_000,
-    laddered=1_000,
-    ladder=LadderSettings(threat="linf:8/255", steps=50, draws=8),
-    precision="fp32",
+    ladder=LadderSettings(threat="linf:8/255", images=1_000, steps=50, draws=8),
 )
 SCALES = {"demo": DEMO, "small": SMALL, "full": FULL}

@@ -8,15 +8,16 @@ repeats that, draws the charts that the source left out, and then lets an attack
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from functools import partial
 
+from unfool.evaluation.estimates.audits import over_controls, raised_loss
+from unfool.evaluation.estimates.pretext import KEEPS_ITS_RATE, false_triggers
 from unfool.evaluation.results.charts import Chart
 from unfool.evaluation.statistics.chart_kinds import bars, histogram, lines, point, rungs
-from unfool.evaluation.statistics.gains import SAME_NETWORK
+from unfool.evaluation.statistics.gains import SAME_NETWORK, corrupted_gain
 from unfool.report.gallery import GalleryItem
 from unfool.studies import framework as fw
-from unfool.studies.framework.recipes import NORMAL, ROBUST
-from unfool.studies.reverse_attack.classifier import KEEPS_ITS_RATE, RATE, Classifier
+from unfool.studies.framework.recipes import NORMAL, ROBUST, trunk_words
+from unfool.studies.reverse_attack.classifier import RATE, Classifier
 from unfool.studies.reverse_attack.scales import LOSSES, PUBLISHED, REVERSE, SCALES, SOURCE_STEPS, STEPS, Scale
 from unfool.training import RunConfig
 
@@ -59,40 +60,37 @@ class ReverseAttack(fw.Study[Scale]):
 
     def claims(self, scale: Scale) -> Iterator[fw.Claim]:
         """The ladders' last word first, then the source's own table, what the audits say, and the gate's rate."""
-        robust, _ = classifiers = self._classifiers(scale)
+        robust, normal = self._classifiers(scale)
+        by_name = {ROBUST: robust, NORMAL: normal}
         for system, words in LADDERS.items():
-            yield robust.ladder(words).claim(
-                f"ladder-{words.split()[0]}", f"The {system} makes the {ROBUST} classifier"
-            )
+            text = f"The {system} makes the {ROBUST} classifier"
+            yield robust.ladder(words).claim(f"ladder-{words.split()[0]}", text)
         for steps, (bare, ours) in SOURCE_STEPS.items():
-            yield fw.Claim(
-                id=f"replayed-pgd-{steps}",
-                text=f"{STEPS} steps of reversal change the accuracy under {steps} Linf steps by {ours - bare:+.1f} "
-                "points (as the source measured it: examples of the bare classifier, replayed)",
-                evidence=fw.Difference(
-                    a={"defense": REVERSE, "reversal_steps": STEPS},
-                    b={"defense": "none", "fooled": None},
-                    under={"model": ROBUST, "attack": f"pgd-{steps}", "norm": "linf"},
-                    detail=f"{ROBUST}, with the reversal minus without",
-                    pair=SAME_NETWORK,
-                ),
-                rule=fw.HalfOf((ours - bare) / 100) if ours > bare else fw.AtMost(0),
+            text = (
+                f"{STEPS} steps of reversal change the accuracy under {steps} Linf steps by {ours - bare:+.1f} points "
+                "(as the source measured it: examples of the bare classifier, replayed)"
             )
-        for kind, text, evidence, bound in (
-            ("corruptions", "The reversal raises the {}'s accuracy on corruptions", Classifier.corrupted_gain, 0),
-            ("loss", "An attack on the {} raises the contrastive loss", Classifier.raised_loss, 0.5),
-            ("controls", f"On attacked images of the {{}} the reversal {CONTROLS}", Classifier.over_controls, 0),
-        ):
-            for classifier in classifiers:
-                base = classifier.network.model
-                id, text_of = f"{kind}-{base.split()[0]}", text.format(f"{base} classifier")
-                yield fw.Claim(id=id, text=text_of, evidence=partial(evidence, classifier), rule=fw.Above(bound))
-        yield fw.Claim(
-            id="gate-rate",
-            text=f"A gate with a stated false-trigger rate of {RATE:.0%} keeps it on fresh clean images",
-            evidence=robust.gate_rates.evidence,
-            rule=KEEPS_ITS_RATE,
-        )
+            difference = fw.Difference(
+                {"defense": REVERSE, "reversal_steps": STEPS},
+                {"defense": "none", "fooled": None},
+                {"model": ROBUST, "attack": f"pgd-{steps}", "norm": "linf"},
+                detail=f"{ROBUST}, with the reversal minus without",
+                pair=SAME_NETWORK,
+            )
+            rule = fw.HalfOf((ours - bare) / 100) if ours > bare else fw.AtMost(0)
+            yield fw.Claim(f"replayed-pgd-{steps}", text, difference, rule)
+        for base, each in by_name.items():
+            text = f"The reversal makes the {base} classifier more accurate on corrupted images"
+            gain = fw.evidence(corrupted_gain, *reversed(each.corrupted))
+            yield fw.Claim(f"corruptions: {base}", text, gain, fw.Above(0))
+        for base, each in by_name.items():
+            text = f"An attack on the {base} classifier raises the contrastive loss"
+            yield fw.Claim(f"loss: {base}", text, fw.evidence(raised_loss, each.audited), fw.Above(0.5))
+        for base, each in by_name.items():
+            text = f"On attacked images of the {base} classifier the reversal {CONTROLS}"
+            yield fw.Claim(f"controls: {base}", text, fw.evidence(over_controls, each.audited), fw.Above(0))
+        text = f"A gate with a stated false-trigger rate of {RATE:.0%} keeps it on fresh clean images"
+        yield fw.Claim("gate-rate", text, fw.evidence(false_triggers, robust.gate_rates), KEEPS_ITS_RATE)
 
     def _classifiers(self, scale: Scale) -> list[Classifier]:
         return [Classifier(scale, network) for network in self.networks(scale)]
@@ -131,6 +129,7 @@ class ReverseAttack(fw.Study[Scale]):
     def notes(self, scale: Scale, results: fw.Results) -> list[str]:
         """Every deviation from the source, in words, what a prediction costs, and what the audits say."""
         robust, _ = classifiers = self._classifiers(scale)
+        trunk = trunk_words(scale.trunk)
         plain = results[robust.clean(robust.network)].cpu_seconds
         costs = [
             f"One prediction of {system.defense} sends {system.module(results.work).images_per_prediction} images "
@@ -145,13 +144,13 @@ class ReverseAttack(fw.Study[Scale]):
             for text in results[classifier.audited]["sentences"]
         ]
         smaller = (
-            f"Scale {results.scale}: {scale.words}, {scale.robust.perturb} for {scale.robust.epochs} epochs, "
+            f"Scale {results.scale}: {trunk}, {scale.robust.perturb} for {scale.robust.epochs} epochs, "
             f"{scale.reversal['steps']} steps of reversal on {scale.reversal['views']} views by default, where the "
             "reference takes 40 on 4."
         )
         return [
             "The source names a WRN-34 and loads Carmon et al.'s WRN-28-10, trained with extra images; here the robust "
-            f"classifier is {scale.words}, trained without. Images enter it without normalisation, as there.",
+            f"classifier is {trunk}, trained without. Images enter it without normalisation, as there.",
             "The source's examples are last iterates of PGD on the classifier alone, and so are those of all rows "
             "called transfer here: they say nothing about an attacker who knows of the reversal. The ladder does.",
             f"The source states no budgets for its L1 and L2 sets: {scale.threats['l1']}, {scale.threats['l2']} here. "

@@ -1,0 +1,85 @@
+"""Estimates from audits of reversals, as their JSON holds them, and from ladders beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from unfool.evaluation.adaptive.audit_result import DEFENSE, NOISE, VIEWS
+from unfool.evaluation.intervals import auroc_interval, spearman_interval
+from unfool.evaluation.statistics.gains import Estimate
+
+FEWEST = 6
+"""Systems that a rank correlation needs to say anything."""
+
+
+def raised_loss(audit: Mapping[str, Any]) -> Estimate:
+    """How well the pretext loss tells attacked from clean images: the AUROC."""
+    area, count = audit["auroc"], audit["n"]
+    low, high = auroc_interval(area, count, count)
+    detail = "Probability that an attacked image has a higher loss than a clean one"
+    return Estimate(mean=area, low=low, high=high, points=False, detail=detail, over=f"on {count} of each")
+
+
+def over_controls(audit: Mapping[str, Any]) -> Estimate:
+    """What a reversal gains over the better of two changes of the same cost: noise, test-time augmentation."""
+    gains = audit["gains"]
+    best = max((NOISE, VIEWS), key=lambda name: gains[name]["accuracy"])
+    ours, control = gains[DEFENSE], gains[best]
+    return Estimate(
+        mean=ours["accuracy"] - control["accuracy"],
+        low=ours["least"] - control["most"],
+        high=ours["most"] - control["least"],
+        detail=f"Reversal minus {best}",
+        over="(the widest that the two intervals over the bare network allow)",
+    )
+
+
+def over_augmentation(*audits: Mapping[str, Any]) -> Estimate:
+    """What several reversals gain over averaging crops and flips at the same cost: the mean, and the range of them."""
+    gains = [audit["gains"] for audit in audits]
+    ours, views, noise = ([each[way]["difference"] for each in gains] for way in (DEFENSE, VIEWS, NOISE))
+    ranges = [f"{100 * min(each):+.1f} to {100 * max(each):+.1f}" for each in (ours, views, noise)]
+    detail = "Over the bare network reversals gain {} points, crops and flips {}, noise {}; the first minus the second"
+    ahead = [a - b for a, b in zip(ours, views, strict=True)]
+    return Estimate(
+        mean=sum(ahead) / len(ahead),
+        low=min(ahead),
+        high=max(ahead),
+        interval="range",
+        detail=detail.format(*ranges),
+        over=f"in the mean of {len(ahead)} systems, with their range",
+    )
+
+
+def audit_figures(audit: Mapping[str, Any], ladder: Mapping[str, Any]) -> dict[str, float]:
+    """What an audit says (``auroc``, ``cosine``), and what the reversal gains: on ``replayed`` examples, and in the
+    worst case against ``adaptive`` attacks, unless no such rung was run."""
+    replayed, change = audit["gains"][DEFENSE]["difference"], ladder["difference"]
+    worst = {} if change is None else {"adaptive": change["difference"]}
+    return {"auroc": audit["auroc"], "cosine": audit["cosine"][0], "replayed": replayed, **worst}
+
+
+def audit_foresight(look: str, gain: str, *audits_and_ladders: Mapping[str, Any]) -> Estimate | None:
+    """Whether what audits say goes with a gain over several systems, both words of `audit_figures`: the rank
+    correlation.
+
+    Each system gives its audit and the results of its ladder. None for too few systems, and where all say or gain the
+    same.
+    """
+    systems = zip(audits_and_ladders[::2], audits_and_ladders[1::2], strict=True)
+    figures = [audit_figures(audit, ladder["ladder"]) for audit, ladder in systems]
+    pairs = [(each[look], each[gain]) for each in figures if gain in each]
+    looks, gains = zip(*pairs, strict=True) if len(pairs) >= FEWEST else ((), ())
+    if len(set(looks)) < 2 or len(set(gains)) < 2:
+        return None
+    rank, low, high = spearman_interval(looks, gains)
+    return Estimate(
+        mean=rank,
+        low=low,
+        high=high,
+        points=False,
+        detail="Spearman's rank correlation",
+        over=f"over {len(pairs)} systems, some of which share a network",
+        more=f"{gains.count(0)} of the gains are 0. Audit and gains are of the same attacked images.",
+    )

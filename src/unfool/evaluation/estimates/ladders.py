@@ -1,0 +1,37 @@
+"""The estimate from an adaptive ladder, as its JSON holds it, and the rule of its verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from unfool.evaluation.statistics.gains import Estimate
+from unfool.evaluation.statistics.rules import Conditions
+
+BEYOND_CHANCE = Conditions(
+    holds=lambda change: change["p_value"] < 0.05 and change["low"] > 0,
+    fails=lambda change: change["p_value"] < 0.05 and change["high"] < 0,
+    words="holds if p is below 0.05 and the whole 95 % interval above 0, fails if p is and all of it is below",
+)
+"""The rule of the ladder's own verdict."""
+
+
+def worst_case(ladder: Mapping[str, Any]) -> Estimate:
+    """The worst of all rungs minus the bare network; between -1 and 1 where no adaptive rung was run."""
+    rungs = {rung["rung"]: rung["common"] for rung in ladder["rungs"]}
+    static, replayed, worst = (percent(rungs[key]) for key in ("a", "b", "worst"))
+    change = ladder["difference"] or {"difference": 0, "low": -1, "high": 1, "p_value": 1}
+    return Estimate(
+        mean=change["difference"],
+        low=change["low"],
+        high=change["high"],
+        figures=change,
+        detail=f"The bare network keeps {static} of {rungs['worst']['n']} images; its examples replayed leave the "
+        f"defense {replayed}, the worst of all rungs {worst}. Worst case minus the bare network",
+        over=f"(McNemar p = {change['p_value']:.2g})" if ladder["difference"] else "(no adaptive rung was run)",
+    )
+
+
+def percent(share: Mapping[str, float]) -> str:
+    """An accuracy with its interval, as JSON holds them."""
+    return f"{100 * share['accuracy']:.1f} % [{100 * share['low']:.1f}, {100 * share['high']:.1f}]"

@@ -1,0 +1,118 @@
+"""Charts and pictures of system D: what was learnt, what reversals gain, and images filled, put back and reversed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from unfool.evaluation.adaptive.purification import purification
+from unfool.evaluation.estimates.charts import fillings_charts, foresight_chart, gains_chart, tasks_chart
+from unfool.evaluation.pretext.inpainting import inpainted
+from unfool.evaluation.pretext.puzzles import solved_puzzles
+from unfool.evaluation.results.charts import Chart
+from unfool.evaluation.statistics.chart_kinds import histogram
+from unfool.report.curves import Curve
+from unfool.report.gallery import probabilities
+from unfool.report.strips import Strip
+from unfool.studies.auxiliary_reversal.scales import IN_SHORT, INPAINTING, JIGSAW
+from unfool.studies.auxiliary_reversal.systems import AUDITED, Subject, head_of
+from unfool.studies.framework import Results
+from unfool.studies.framework.recipes import NORMAL
+from unfool.training.regimes import CLASSIFIER_FIRST, JOINT, REGIMES
+
+SHOWN = 3
+"""Images in each kind of picture."""
+LINES = 10
+"""Lines of a training log that its last accuracy is the mean of."""
+
+
+def all_charts(subjects: Sequence[Subject], results: Results) -> Iterator[Chart]:
+    """What reversals gain and what audits say of it, what the tasks learnt, the fillings, and the audits' losses."""
+    plain, bare = [each for each in subjects if each.is_plain], [each for each in subjects if not each.task]
+    for kind in dict.fromkeys(each.kind for each in plain):
+        its = {f"{each.task}, {_regime(each)}": each for each in plain if each.kind == kind}
+        audits = {words: results[each.audit] for words, each in its.items()}
+        ladders = {words: results[each.ladder]["ladder"] for words, each in its.items()}
+        yield gains_chart(f"What reversals gain, {kind}", "task, regime", audits, ladders, AUDITED)
+        yield foresight_chart(f"Does the audit tell when a task suits? {kind}", "task, regime", audits, ladders)
+    chart = tasks_chart(
+        (f"{_place(each)}, {each.part.data}", results[each.learnt], _last(each, results)) for each in bare
+    )
+    yield from [] if chart is None else [chart]
+    yield from fillings_charts((_place(each), results[each.learnt]) for each in bare)
+    for each in plain:
+        if each.regime == CLASSIFIER_FIRST:
+            title = f"What {each.task} sees, {each.kind}, classifier first"
+            yield histogram(title, f"{each.task} loss", results[each.audit])
+
+
+def _last(subject: Subject, results: Results) -> dict[str, float | None]:
+    """The last accuracies of a network's tasks in training."""
+    log = Curve("", subject.network.metrics(results.work))
+    return {task: log.last(f"accuracy/{task}", LINES) for task in subject.tasks}
+
+
+def _regime(subject: Subject) -> str:
+    return subject.regime.replace("-", " ")
+
+
+def _place(subject: Subject) -> str:
+    return ", ".join([_regime(subject), *([IN_SHORT[subject.base]] if subject.regime in REGIMES else [])])
+
+
+def all_strips(subjects: Sequence[Subject], results: Results) -> Iterator[Strip]:
+    """Pictures of the normally trained networks: regions filled, tiles put back, attacked images reversed."""
+    normal = [each for each in subjects if each.base == NORMAL]
+    for each in normal:
+        if not each.task and (each.losses[1:] or (each.losses and each.regime == JOINT)):
+            yield from _regions(each, results)
+    for each in normal:
+        if not each.task and each.beside == JIGSAW:
+            yield from _tiles(each, results)
+    for each in normal:
+        if each.is_plain and each.regime == CLASSIFIER_FIRST:
+            yield from _reversed(each, results)
+
+
+def _regions(subject: Subject, results: Results) -> Iterator[Strip]:
+    """Regions masked and filled, by each loss that has a decoder."""
+    run, images = results.run(subject.network), _first_images(subject, results)
+    for loss in subject.losses:
+        pictures = inpainted(run.network, run.task(head_of(INPAINTING, loss)), images)
+        for masked, filled, original in zip(pictures.masked, pictures.filled, pictures.original, strict=True):
+            group = f"Regions filled, {_where(subject)}, {loss or 'both losses'}"
+            yield Strip(group=group, pictures=(("masked", masked), ("filled", filled), ("original", original)))
+
+
+def _tiles(subject: Subject, results: Results) -> Iterator[Strip]:
+    """Tiles as the network sees them, in the order that it predicts, and in the right one."""
+    run, images = results.run(subject.network), _first_images(subject, results)
+    for image, puzzle in zip(images, solved_puzzles(run.network, run.task(JIGSAW), images), strict=False):
+        tiles = (("shuffled", puzzle.shuffled), ("as predicted", puzzle.predicted), ("right order", puzzle.solved))
+        text = f"{puzzle.right} of {puzzle.count} tiles in their place; tiles are normalised by themselves"
+        group = f"Tiles put back, {subject.part.data}, {_where(subject)}"
+        yield Strip(group=group, pictures=(*tiles, ("original", image)), caption=text)
+
+
+def _reversed(subject: Subject, results: Results) -> Iterator[Strip]:
+    """The first images that are right when clean and wrong when attacked: clean, attacked and reversed."""
+    examples, table = results.work.get(subject.audit.examples), subject.audit.examples.images.table(results.work)
+    rows, names = torch.arange(min(len(table), 50)), table.classes[examples.column]
+    clean, attacked, labels = table.batch(rows).images, examples.images[rows], examples.labels[rows]
+    purified = purification(subject.system.module(results.work), attacked).images[: len(rows)]
+    shown = {"clean": clean, "attacked": attacked, "reversed": purified}
+    says = {word: probabilities(subject.network.module(results.work), shown[word]).argmax(1) for word in shown}
+    for row in ((says["clean"] == labels) & (says["attacked"] != labels)).nonzero().flatten()[:2].tolist():
+        pictures = tuple((f"{word}: {names[int(says[word][row])]}", shown[word][row]) for word in shown)
+        text = f"{names[int(labels[row])]}, test image {int(examples.ids[row])}; {AUDITED} at {examples.threat}"
+        yield Strip(group=f"Attacked and reversed down {subject.task}", pictures=pictures, caption=text)
+
+
+def _first_images(subject: Subject, results: Results) -> Tensor:
+    return results.work.table(subject.part.data, "test").batch(torch.arange(SHOWN)).images
+
+
+def _where(subject: Subject) -> str:
+    return subject.network.model if subject.regime == JOINT else _regime(subject)
