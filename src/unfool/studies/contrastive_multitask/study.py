@@ -125,28 +125,6 @@ class ContrastiveMultitask(fw.Study[Scale]):
             items += results.fooled_images(_examples(scale, shown[0], "pgd-20"), shown, 2)
         return items
 
-    def notes(self, scale: Scale, results: fw.Results) -> list[str]:
-        """Every deviation from the source, in words."""
-        notes = [
-            "The source's figures for its second and third model are transfer accuracies: their examples were crafted "
-            "on the first. PGD that beats FGSM less the more steps it takes is how that shows.",
-            "The source's code adds 0.5 × labels + 0.5 + contrast; the constant moves no weight, so as written the "
-            "loss is 0.5 × labels + 1 × contrast. Rows marked as meant use 0.5 × contrast.",
-            "PGD starts at random within the ball, which the source does not state. White-box rows count a success at "
-            "any step; examples for transfer, and the single-task network's own rows, are last iterates.",
-            "The source does not state the augmentation of its first and third model: padded crop and flip here.",
-        ]
-        if results.scale != "full":
-            variant = scale.variants[0]
-            notes += [
-                f"Scale {results.scale}: {variant.words} for the source's ResNet-18, {variant.stage.epochs} epochs for "
-                f"100, SGD at {variant.stage.learning_rate} for Adam at 0.0003, linear class heads for two-layer ones, "
-                "bf16 training; the source's values stand in scale full.",
-                "Attacks search in bf16; each success counted was confirmed in fp32, and what bf16 left standing was "
-                "finished in fp32.",
-            ]
-        return [*notes, *results.masking_notes()]
-
 
 def _models(variant: Variant, data: str, seed: int, auxiliary: str | None) -> list[tuple[str, str]]:
     """The models of one variant and seed, with the words for their loss."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ from unfool.evaluation.results.charts import Chart
 from unfool.evaluation.results.ladder import LadderSection
 from unfool.report.curves import Curve
 from unfool.report.gallery import GalleryItem
+from unfool.report.notes import written_notes
 from unfool.report.strips import Strip
 from unfool.studies.framework.adaptive import Laddered
 from unfool.studies.framework.claims import Claim
@@ -63,8 +65,10 @@ class Study(ABC, Generic[Scale]):
         return ()
 
     def notes(self, scale: Scale, results: Results) -> Iterable[str]:
-        """Deviations from the source and remarks, a sentence or two each."""
-        return ()
+        """Deviations from the source and remarks, a paragraph each: by default those of the Markdown file beside the
+        study's own (``study.md`` beside ``study.py``), a template given ``scale`` and ``results``; then warnings."""
+        path = Path(inspect.getfile(type(self))).with_suffix(".md")
+        return [*written_notes(path, scale=scale, results=results), *results.masking_notes()]
 
     def gallery(self, scale: Scale, results: Results) -> Iterable[GalleryItem]:
         """Images that fooled a network, for the page."""

@@ -28,8 +28,6 @@ from unfool.studies.transfer.networks import (
     probes,
 )
 from unfool.studies.transfer.scales import (
-    ADVERSARIAL,
-    COMBINATION,
     COMPARED,
     CONTROL,
     LEARNS_FROM,
@@ -146,39 +144,3 @@ class Transfer(fw.Study[Scale]):
             QUARTER: fine_tuned(scale, Plan(model=QUARTER, trainable="all"), 0),
         }
         yield training_costs({name: results.run(spec).model_images for name, spec in runs.items()}, x="run")
-
-    def notes(self, scale: Scale, results: fw.Results) -> list[str]:
-        """Every deviation from the source, in words."""
-        head, whole = scale.head, scale.whole
-        length = f"{head.steps} steps" if head.steps else f"{head.epochs} epochs"
-        notes = [
-            f"The source does not state its budget: {scale.threat} here. FGSM takes one step of that size; examples "
-            "for fine-tuning are made of each batch on the network as it is, those for testing on the network tested.",
-            "The source trains the added prediction layer alone, and names other choices as future work: rows say what "
-            "moved. Without pretraining all layers move.",
-            f"The source does not state optimizers or the decay of its learning rate. Fine-tuning: {head.optimizer} at "
-            f"{head.learning_rate} for the added layer, {whole.optimizer} at {whole.learning_rate} where more moves, "
-            f"{length} of {head.batch_size} images, alike for every share of the labels and without pretraining.",
-            f"Linear probes read the trunk's last stage, for all training images of {scale.data}; random weights are "
-            "those that every pretraining begins with, and gain most where features are standardised first.",
-            f"A seed draws the share of the labels, the added layer and the order of images; each pretraining is one "
-            f"run. {COMBINATION} is one stage with three losses of equal weight.",
-            "Adversarial contrast is dual-stream as in ACL (Jiang et al., NeurIPS 2020): clean and perturbed views in "
-            "one loss each, with batch norm of their own; "
-            f"{scale.pretrain[ADVERSARIAL][0].perturb} within {scale.threat}. Fine-tuning on FGSM examples is its "
-            "linear-adversarial fine-tuning, with all layers moving its full-adversarial one; ACL's authors take PGD "
-            "examples for these.",
-            f"{QUARTER.capitalize()}: all layers, {scale.fast}, for a quarter of the images through the network that "
-            "SimCLR and its fine-tuning on FGSM examples of all labels count together.",
-        ]
-        if results.scale != "full":
-            epochs = ", ".join(
-                f"{sum(stage.epochs for stage in scale.pretrain[name])} ({name})" for name in PRETRAININGS
-            )
-            notes += [
-                f"Scale {results.scale}: {scale.words}, for the source's ResNet-18; {epochs} epochs of pretraining, "
-                f"for 100; {length}, for 50 epochs; rotation shows one drawn turn of an image, and bf16 training.",
-                f"Attacks search in {scale.precision}; each success counted was confirmed in fp32, and what bf16 left "
-                "standing was finished in fp32.",
-            ]
-        return notes
