@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import replace
 
 from unfool.attacks import make_attack
 from unfool.studies import framework as fw
 from unfool.studies.transfer.scales import (
-    ADVERSARIAL,
     COMPARED,
-    CONTROL,
     LEARNS_FROM,
     PERTURBED,
     PRETRAININGS,
-    QUARTER,
-    RANDOM,
     SHARES,
-    SIMCLR,
     TASKS_OF,
+    Model,
     Plan,
     Scale,
 )
@@ -26,49 +23,47 @@ from unfool.training import RunConfig, TaskConfig
 
 AS_THEY_ARE, STANDARDISED = "features as they are", "features standardised"
 PROBES = (
-    *((name, AS_THEY_ARE) for name in (*PRETRAININGS, RANDOM)),
-    *((name, STANDARDISED) for name in (SIMCLR, RANDOM)),
+    *((name, AS_THEY_ARE) for name in (*PRETRAININGS, Model.RANDOM)),
+    *((name, STANDARDISED) for name in (Model.SIMCLR, Model.RANDOM)),
 )
 """Trunks that are probed, and what the probe reads: random weights gain most from standardised features."""
-WORKFLOW = Plan(model=SIMCLR)
+WORKFLOW = Plan(model=Model.SIMCLR)
 """The source's efficient workflow: SimCLR, then the added layer on FGSM examples of all labelled images."""
 
 
 def plans(scale: Scale) -> dict[Plan, int]:
     """Every fine-tuned network of the study, and over how many seeds: several where a claim compares it."""
-    grid = [
-        Plan(model=model, share=share, images=images)
-        for model in PRETRAININGS
-        for share in SHARES
-        for images in LEARNS_FROM
-    ]
-    seeds = {plan: scale.seeds if _compared(plan) else 1 for plan in grid}
+    seeds = {}
+    for model, share, images in itertools.product(PRETRAININGS, SHARES, LEARNS_FROM):
+        # A figure of the source, or a claim, is about some cells of the grid.
+        compared = model == Model.SIMCLR or (share, images) == (COMPARED, PERTURBED)
+        seeds[Plan(model=model, share=share, images=images)] = scale.seeds if compared else 1
     for images in LEARNS_FROM:
-        seeds[Plan(model=CONTROL, images=images, trainable="all")] = scale.seeds
+        seeds[Plan(model=Model.CONTROL, images=images, trainable="all")] = scale.seeds
         for trainable in scale.policies:
-            seeds[Plan(model=SIMCLR, share=COMPARED, images=images, trainable=trainable)] = 1
-    seeds[Plan(model=ADVERSARIAL, share=COMPARED, trainable="all")] = 1
-    seeds[Plan(model=SIMCLR, other=True)] = scale.seeds
-    seeds[Plan(model=CONTROL, trainable="all", other=True)] = scale.seeds
-    seeds[Plan(model=QUARTER, trainable="all")] = 1
+            seeds[Plan(model=Model.SIMCLR, share=COMPARED, images=images, trainable=trainable)] = 1
+    seeds[Plan(model=Model.ADVERSARIAL, share=COMPARED, trainable="all")] = 1
+    seeds[Plan(model=Model.SIMCLR, other=True)] = scale.seeds
+    seeds[Plan(model=Model.CONTROL, trainable="all", other=True)] = scale.seeds
+    seeds[Plan(model=Model.QUARTER, trainable="all")] = 1
     return seeds
 
 
-def _compared(plan: Plan) -> bool:
-    """Whether a figure of the source, or a claim, is about this cell of the grid."""
-    return plan.model == SIMCLR or (plan.share, plan.images) == (COMPARED, PERTURBED)
+def runs(scale: Scale) -> Iterator[tuple[Plan, int]]:
+    """Every fine-tuned network with each of its seeds."""
+    return ((plan, seed) for plan, seeds in plans(scale).items() for seed in range(seeds))
 
 
 def attacked_strongly(plan: Plan, seed: int) -> bool:
     """Every seed of the controls and where hardly an image stands; one where robust networks would take minutes."""
-    if plan.other or not (plan.share == COMPARED or plan.model in (CONTROL, QUARTER) or plan == WORKFLOW):
+    if plan.other or not (plan.share == COMPARED or plan.model in (Model.CONTROL, Model.QUARTER) or plan == WORKFLOW):
         return False
-    return seed == 0 or plan.model == CONTROL or (plan.trainable == "heads" and plan.model != ADVERSARIAL)
+    return seed == 0 or plan.model == Model.CONTROL or (plan.trainable == "heads" and plan.model != Model.ADVERSARIAL)
 
 
 def pretrained(scale: Scale, model: str) -> fw.NetworkSpec:
     """A network that was shown no label; random weights are those that every pretraining begins with."""
-    name = model if model in PRETRAININGS else SIMCLR
+    name = model if model in PRETRAININGS else Model.SIMCLR
     tasks = {task: TaskConfig(task=task, settings=scale.tasks[task]) for task in TASKS_OF[name]}
     stages = tuple(replace(stage, tasks=tasks, threat=scale.threat) for stage in scale.pretrain[name])
     return fw.NetworkSpec(
@@ -96,8 +91,8 @@ def fine_tuned(scale: Scale, plan: Plan, seed: int) -> fw.NetworkSpec:
     )
     config = RunConfig(data=data, trunk=scale.trunk, stages=(stage,), fraction=plan.share, seed=seed)
     key = {"data": data, **words(scale, plan), "seed": seed}
-    if plan.model == QUARTER:
-        after = (pretrained(scale, SIMCLR), fine_tuned(scale, WORKFLOW, 0))
+    if plan.model == Model.QUARTER:
+        after = (pretrained(scale, Model.SIMCLR), fine_tuned(scale, WORKFLOW, 0))
 
         def cheaper(work: fw.Workspace) -> RunConfig:
             """Fast adversarial training, of two images through the network for each, at a quarter of that cost."""

@@ -14,20 +14,25 @@ from unfool.studies.framework.recipes import LABELS, short_stage
 from unfool.training import ProbeSettings, StageConfig
 from unfool.training.config import TrunkField
 
-SIMCLR, ROTATION, JIGSAW = "simclr", "rotation", "jigsaw"
-COMBINATION, ADVERSARIAL = "simclr + rotation + jigsaw", "adversarial contrast"
-TASKS_OF = {
-    SIMCLR: ("contrast",),
-    ROTATION: ("rotation",),
-    JIGSAW: ("jigsaw",),
-    COMBINATION: ("contrast", "rotation", "jigsaw"),
-    ADVERSARIAL: ("contrast",),
-}
-"""The tasks of every pretraining, by its name in the table; the first three are the source's."""
-PRETRAININGS = tuple(TASKS_OF)
-CONTROL, QUARTER = "no pretraining", "adversarial training, a quarter of the cost"
-RANDOM = "random weights"
 
+class Model:
+    """What rows call networks: the source's pretrainings and ours, and the controls."""
+
+    SIMCLR, ROTATION, JIGSAW = "simclr", "rotation", "jigsaw"
+    COMBINATION, ADVERSARIAL = "simclr + rotation + jigsaw", "adversarial contrast"
+    CONTROL, QUARTER = "no pretraining", "adversarial training, a quarter of the cost"
+    RANDOM = "random weights"
+
+
+TASKS_OF = {
+    Model.SIMCLR: ("contrast",),
+    Model.ROTATION: ("rotation",),
+    Model.JIGSAW: ("jigsaw",),
+    Model.COMBINATION: ("contrast", "rotation", "jigsaw"),
+    Model.ADVERSARIAL: ("contrast",),
+}
+"""The tasks of every pretraining."""
+PRETRAININGS = tuple(TASKS_OF)
 CLEAN, PERTURBED = "clean images", "FGSM examples"
 LEARNS_FROM = (CLEAN, PERTURBED)
 """What fine-tuning learns from."""
@@ -72,30 +77,28 @@ def trained_part(trainable: str) -> str:
 
 
 TABLE = {
-    (CONTROL, 1.0): (68, 23, 66, 36),
-    (SIMCLR, 0.01): (58, 26, 49, 29),
-    (SIMCLR, 0.1): (61, 32, 60, 36),
-    (SIMCLR, 0.3): (63, 33, 62, 38),
-    (SIMCLR, 1.0): (63, 35, 62, 40),
+    (Model.CONTROL, 1.0): (68, 23, 66, 36),
+    (Model.SIMCLR, 0.01): (58, 26, 49, 29),
+    (Model.SIMCLR, 0.1): (61, 32, 60, 36),
+    (Model.SIMCLR, 0.3): (63, 33, 62, 38),
+    (Model.SIMCLR, 1.0): (63, 35, 62, 40),
 }
 """The source's first table in %: accuracy on clean images and under FGSM, fine-tuned on clean images; then the same
 fine-tuned on FGSM examples."""
-TASKS_TABLE = {ROTATION: 25, JIGSAW: 29, SIMCLR: 38}
+TASKS_TABLE = {Model.ROTATION: 25, Model.JIGSAW: 29, Model.SIMCLR: 38}
 """Its second table in %: accuracy under FGSM after fine-tuning on FGSM examples of 30 % of the labels."""
 
+_COLUMNS = [(images, attack) for images in LEARNS_FROM for attack in ("none", "fgsm")]
+_TRAINED = {model: trained_part("all" if model == Model.CONTROL else "heads") for model, _ in TABLE}
 _FIRST = {
-    (model, percent(share), images, trained_part("all" if model == CONTROL else "heads"), attack): value
+    (model, percent(share), images, _TRAINED[model], attack): value
     for (model, share), values in TABLE.items()
-    for (images, attack), value in zip(
-        [(images, attack) for images in LEARNS_FROM for attack in ("none", "fgsm")], values, strict=True
-    )
+    for (images, attack), value in zip(_COLUMNS, values, strict=True)
 }
-_SECOND = {
-    (model, percent(COMPARED), PERTURBED, trained_part("heads"), "fgsm"): value for model, value in TASKS_TABLE.items()
-}
+_CELL = percent(COMPARED), PERTURBED, trained_part("heads"), "fgsm"
 PUBLISHED = Published(
     names=("model", "labels", "fine_tuned_on", "moved", "attack"),
-    figures=_FIRST | _SECOND,
+    figures={**_FIRST, **{(model, *_CELL): value for model, value in TASKS_TABLE.items()}},
     applies=lambda row: "label_column" not in row.settings,
 )
 """Both tables; nothing of them is of the second data set."""
@@ -148,7 +151,7 @@ _PROBE = ProbeSettings(epochs=24, drop_every=6, seeds=(0, 1, 2))
 def _quick(*epochs: int, adversarial: str) -> dict[str, tuple[StageConfig, ...]]:
     """One short stage for each pretraining, of so many epochs; the last is dual-stream under its own attack."""
     stages = {name: (replace(_QUICK, epochs=count),) for name, count in zip(PRETRAININGS, epochs, strict=True)}
-    return {**stages, ADVERSARIAL: tuple(_dual_stream(stage, adversarial) for stage in stages[ADVERSARIAL])}
+    return {**stages, Model.ADVERSARIAL: tuple(_dual_stream(stage, adversarial) for stage in stages[Model.ADVERSARIAL])}
 
 
 def _dual_stream(stage: StageConfig, perturb: str) -> StageConfig:
@@ -208,7 +211,7 @@ FULL = replace(
     trunk=TrunkSpec(name="resnet18", stem="cifar"),
     pretrain={
         **dict.fromkeys(PRETRAININGS, _SOURCE),
-        ADVERSARIAL: tuple(_dual_stream(stage, "pgd-5:step_size=2/255") for stage in _SOURCE),
+        Model.ADVERSARIAL: tuple(_dual_stream(stage, "pgd-5:step_size=2/255") for stage in _SOURCE),
     },
     tasks={"contrast": {"temperature": 0.5}, "rotation": {"turns": "all"}, "jigsaw": {"grid": 3, "count": 30}},
     head=replace(_HEAD, epochs=50),

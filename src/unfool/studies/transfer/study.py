@@ -9,41 +9,18 @@ set, the cost), and attacks all of it more strongly too.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from unfool.attacks import make_attack
 from unfool.evaluation.results.charts import Chart
 from unfool.evaluation.statistics.chart_kinds import bars, lines, spread, training_costs
 from unfool.report.curves import Curve
 from unfool.studies import framework as fw
+from unfool.studies.transfer import networks as plan_networks
+from unfool.studies.transfer import scales
 from unfool.studies.transfer.claims import FGSM, NATURAL, by_seed, probe_records, study_claims
-from unfool.studies.transfer.networks import (
-    AS_THEY_ARE,
-    PROBES,
-    STANDARDISED,
-    WORKFLOW,
-    fine_tuned,
-    measured,
-    plans,
-    pretrained,
-    probes,
-)
-from unfool.studies.transfer.scales import (
-    COMPARED,
-    CONTROL,
-    LEARNS_FROM,
-    PERTURBED,
-    PRETRAININGS,
-    PUBLISHED,
-    QUARTER,
-    SCALES,
-    SHARES,
-    SIMCLR,
-    TABLE,
-    TASKS_TABLE,
-    Plan,
-    Scale,
-    trained_part,
-)
+from unfool.studies.transfer.networks import AS_THEY_ARE, PROBES, STANDARDISED, WORKFLOW, fine_tuned, pretrained
+from unfool.studies.transfer.scales import COMPARED, LEARNS_FROM, PRETRAININGS, SHARES, Model, Plan, Scale
 
 
 @fw.STUDIES.add("transfer")
@@ -56,16 +33,15 @@ class Transfer(fw.Study[Scale]):
         "System C: a trunk is pretrained without labels, one layer is added and trained on a share of the labels. "
         "Attacked as its authors did (FGSM), and by attacks that do not stop after one step."
     )
-    scales = SCALES
-    published = PUBLISHED
+    published = scales.PUBLISHED
+    scales = scales.SCALES
 
     def networks(self, scale: Scale) -> list[fw.NetworkSpec]:
-        return [fine_tuned(scale, plan, seed) for plan, seeds in plans(scale).items() for seed in range(seeds)]
+        return [fine_tuned(scale, *run) for run in plan_networks.runs(scale)]
 
     def measurements(self, scale: Scale, networks: Sequence[fw.NetworkSpec]) -> list[fw.Measurement]:
-        every = [(plan, seed) for plan, seeds in plans(scale).items() for seed in range(seeds)]
-        tuned = [item for plan, seed in every for item in measured(scale, plan, seed)]
-        return [*tuned, *(probes(scale, model, features) for model, features in PROBES)]
+        tuned = [item for run in plan_networks.runs(scale) for item in plan_networks.measured(scale, *run)]
+        return [*tuned, *(plan_networks.probes(scale, model, features) for model, features in PROBES)]
 
     def claims(self, scale: Scale) -> Iterator[fw.Claim]:
         return study_claims(scale)
@@ -78,69 +54,51 @@ class Transfer(fw.Study[Scale]):
         pgd, strong = (make_attack(attack, scale.threat).name for attack in (scale.pgd, scale.strong))
 
         def share(place: object, plan: Plan, attack: str) -> list[object]:
-            return spread(place, list(by_seed(results, scale, plan, attack).values()))
+            return spread(place, by_seed(results, scale, plan, attack).values())
 
         for number, images in enumerate(LEARNS_FROM):
-            control = Plan(model=CONTROL, images=images, trainable="all")
-            series = {
-                f"{name}, FGSM": [
-                    share(100 * part, Plan(model=name, share=part, images=images), FGSM) for part in SHARES
-                ]
-                for name in PRETRAININGS
-            }
-            series[f"{CONTROL}, 100 %, FGSM"] = [share(100 * part, control, FGSM) for part in SHARES]
-            series["source: simclr, FGSM"] = [
-                [100 * part, TABLE[SIMCLR, part][2 * number + 1] / 100] for part in SHARES
-            ]
-            yield lines(
-                f"Labels against robustness, fine-tuned on {images}",
-                "share of the labels in %",
-                "accuracy under FGSM",
-                series,
+            control = Plan(model=Model.CONTROL, images=images, trainable="all")
+            cells = {name: [Plan(model=name, share=part, images=images) for part in SHARES] for name in PRETRAININGS}
+            series = {f"{name}, FGSM": [share(100 * plan.share, plan, FGSM) for plan in cells[name]] for name in cells}
+            series[f"{Model.CONTROL}, 100 %, FGSM"] = [share(100 * part, control, FGSM) for part in SHARES]
+            source = [[100 * part, scales.TABLE[Model.SIMCLR, part][2 * number + 1] / 100] for part in SHARES]
+            title = f"Labels against robustness, fine-tuned on {images}"
+            axes = title, "share of the labels in %", "accuracy under FGSM"
+            caption = (
                 "The added layer alone is fine-tuned; without pretraining all layers are, for as many steps, on all "
-                "labels. Bands: 95 % interval, or lowest to highest seed.",
+                "labels. Bands: 95 % interval, or lowest to highest seed."
             )
+            yield lines(*axes, {**series, "source: simclr, FGSM": source}, caption)
         compared = {name: Plan(model=name, share=COMPARED) for name in PRETRAININGS}
-        compared |= {name: Plan(model=name, trainable="all") for name in (CONTROL, QUARTER)}
-        series = {
-            attack: [share(name, plan, attack) for name, plan in compared.items()] for attack in (FGSM, pgd, strong)
-        }
-        series["source, FGSM"] = [[name, value / 100] for name, value in TASKS_TABLE.items()]
-        yield bars(
-            f"Pretraining tasks, fine-tuned on {PERTURBED}",
-            "pretraining",
-            "accuracy under attack",
-            series,
+        compared |= {name: Plan(model=name, trainable="all") for name in (Model.CONTROL, Model.QUARTER)}
+        series = {attack: [share(name, compared[name], attack) for name in compared] for attack in (FGSM, pgd, strong)}
+        series["source, FGSM"] = [[name, value / 100] for name, value in scales.TASKS_TABLE.items()]
+        axes = f"Pretraining tasks, fine-tuned on {scales.PERTURBED}", "pretraining", "accuracy under attack"
+        caption = (
             f"{COMPARED:.0%} of the labels and the added layer alone; the two without pretraining have all labels and "
-            "train all layers. Whiskers: 95 % interval, or lowest to highest seed.",
+            "train all layers. Whiskers: 95 % interval, or lowest to highest seed."
         )
-        policies = [Plan(model=SIMCLR, share=COMPARED, trainable=trainable) for trainable in ("heads", *scale.policies)]
-        yield bars(
-            f"What moves in fine-tuning on {PERTURBED}",
-            "what moves",
-            "accuracy",
-            {
-                "clean" if attack == NATURAL else attack: [
-                    share(trained_part(plan.trainable), plan, attack) for plan in policies
-                ]
-                for attack in (NATURAL, FGSM, pgd, strong)
-            },
-            f"SimCLR, {COMPARED:.0%} of the labels.",
+        yield bars(*axes, series, caption)
+        simclr = compared[Model.SIMCLR]
+        policies = [replace(simclr, trainable=trainable) for trainable in ("heads", *scale.policies)]
+        series = {
+            name: [share(scales.trained_part(plan.trainable), plan, attack) for plan in policies]
+            for name, attack in (("clean", NATURAL), (FGSM, FGSM), (pgd, pgd), (strong, strong))
+        }
+        axes = f"What moves in fine-tuning on {scales.PERTURBED}", "what moves", "accuracy"
+        yield bars(*axes, series, f"SimCLR, {COMPARED:.0%} of the labels.")
+        series = {
+            features: [spread(name, items) for name, items in probe_records(results, scale, features).items()]
+            for features in (AS_THEY_ARE, STANDARDISED)
+        }
+        caption = (
+            "A linear layer on the last stage of each frozen trunk, trained on all labels. Whiskers: lowest, highest."
         )
-        yield bars(
-            "What was learnt without labels",
-            "pretraining",
-            "accuracy",
-            {
-                features: [spread(name, items) for name, items in probe_records(results, scale, features).items()]
-                for features in (AS_THEY_ARE, STANDARDISED)
-            },
-            "A linear layer on the last stage of each frozen trunk, trained on all labels. Whiskers: lowest, highest.",
-        )
+        yield bars("What was learnt without labels", "pretraining", "accuracy", series, caption)
         runs = {
-            "simclr: pretraining": pretrained(scale, SIMCLR),
+            "simclr: pretraining": pretrained(scale, Model.SIMCLR),
             "simclr: fine-tuning": fine_tuned(scale, WORKFLOW, 0),
-            f"{CONTROL}, as many steps": fine_tuned(scale, Plan(model=CONTROL, trainable="all"), 0),
-            QUARTER: fine_tuned(scale, Plan(model=QUARTER, trainable="all"), 0),
+            f"{Model.CONTROL}, as many steps": fine_tuned(scale, Plan(model=Model.CONTROL, trainable="all"), 0),
+            Model.QUARTER: fine_tuned(scale, Plan(model=Model.QUARTER, trainable="all"), 0),
         }
         yield training_costs({name: results.run(spec).model_images for name, spec in runs.items()}, x="run")
