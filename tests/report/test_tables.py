@@ -7,7 +7,7 @@ from made_up_study import ATTACKS, make_row, make_rows, result
 from rich.console import Console
 
 from unfool.core.errors import DataError
-from unfool.report.pivot import strength
+from unfool.report.pivot import attack_order
 from unfool.report.tables import markdown, rich_tables, study_tables
 
 
@@ -48,7 +48,7 @@ def test_every_row_of_the_study_is_shown_once_with_its_own_numbers(study):
 
 def test_attacks_are_ordered_by_strength():
     shuffled = ["autoattack", "pgd-100", "fgsm", "square", "pgd-20", "new-attack", "none", "apgd-ce", "pgd-7"]
-    assert sorted(shuffled, key=strength) == [
+    assert sorted(shuffled, key=attack_order) == [
         *("none", "fgsm", "pgd-7", "pgd-20", "pgd-100", "apgd-ce", "square", "autoattack", "new-attack"),
     ]
 

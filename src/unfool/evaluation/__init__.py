@@ -1,4 +1,4 @@
-"""Evaluation: one record per image and attack, accuracies with intervals, and whose adversarial examples they were."""
+"""Evaluation: one record per image and attack, accuracies with intervals, and the system that was attacked."""
 
 from unfool.evaluation.crafting.adversarial_set import AdversarialSet, load_set, save_set
 from unfool.evaluation.crafting.craft import craft

@@ -1,4 +1,4 @@
-"""Accuracy under common corruptions: the same images under each of them, corrupted while they are judged."""
+"""Accuracy under common corruptions: the same images under each of them, corrupted batch by batch."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ RESAMPLES = 2000
 """Bootstrap resamples; the ends of a 95 % interval then rest on 50 of them each."""
 
 
-class _Judged:
-    """What the images under one corruption and severity have shown so far."""
+class _CorruptionRecords:
+    """The outcomes under one corruption and severity, collected batch by batch."""
 
     def __init__(self, name: str, severity: int):
         self.name = name
@@ -96,8 +96,8 @@ def judge_corrupted(
     """
     table = as_table(data)
     chosen, levels = tuple(CORRUPTIONS if names is None else names), tuple(severities)
-    judged = [_Judged(name, severity) for name in chosen for severity in levels]
-    for each in judged:
+    outcomes = [_CorruptionRecords(name, severity) for name in chosen for severity in levels]
+    for each in outcomes:
         check_corruption(each.name, each.severity)
     labels = table.labels(column)
     device = device_of(model)
@@ -105,19 +105,19 @@ def judge_corrupted(
     with frozen_eval(model), torch.no_grad():
         for span in spans(len(table), batch_size):
             batch = table.batch(torch.arange(len(table))[span], device)
-            for each in judged:
+            for each in outcomes:
                 each.add(model, batch, labels[span].to(device), streams)
             progress("corruptions", span.stop, len(table))
-    return [each.records(table, seed) for each in judged]
+    return [each.records(table, seed) for each in outcomes]
 
 
 def mean_corruption_accuracy(records: Sequence[Records]) -> tuple[float, float, float]:
     """The mean over corruptions of the mean accuracy over severities, with its 95 % interval; shares in [0,1].
 
     The same images recur under every corruption, so the interval is a percentile bootstrap over images (Efron 1979),
-    each of them with all its outcomes, with a fixed seed. Where all images fare alike, a bootstrap has no width, and
-    Wilson's interval for as many images stands in. Raises DataError for records that are not of the same images, or not
-    each of another corruption or severity.
+    each with all its outcomes, with a fixed seed. If all images have the same outcomes, a bootstrap has no width, and
+    the interval is Wilson's for as many images. Raises DataError for records of different images, and for two records
+    of one corruption and severity.
     """
     kinds = [(each.settings.get("corruption"), each.settings.get("severity")) for each in records]
     if not records or any(None in kind for kind in kinds) or len(set(kinds)) < len(kinds):

@@ -1,8 +1,8 @@
 """Robust accuracy over the size of the ball and over the attack's steps.
 
-What fools inside a ball lies inside every larger one of the same norm, and who may take many steps may stop after few.
-So each point attacks only the images that still stood at the last, and the others are carried: a curve never rises, and
-it costs little more than its hardest images. The cost of a point is what that point added.
+An example that fools within a ball lies within every larger ball of the same norm, and an attack of many steps may stop
+after few. So each point attacks only the images that no point before it fooled, and keeps the outcomes of the others: a
+curve never rises, and it costs little more than its hardest images. The cost of a point is what that point added.
 """
 
 from __future__ import annotations
@@ -91,9 +91,9 @@ def curve(
 ) -> list[Records]:
     """Records of one attack, such as ``pgd-20``, at each of ``points``.
 
-    A carried image keeps the loss and the distance at which it was first fooled. Over steps, every point starts anew on
-    the images that stood, from a random start of its own where the attack has one: it is the worst case over the
-    attacks up to it. The other arguments and errors are those of `craft`; SpecError for an attack that has no steps.
+    A fooled image keeps the loss and the distance at which it was first fooled. Over steps, every point attacks the
+    other images from the beginning, from a random start of its own if the attack has one: the point is the worst case
+    of the attacks up to it. The other arguments and errors are those of `craft`; SpecError for an attack without steps.
     """
     if points.threats:
         attacks = [_within(attack, point) for point in points.threats]
@@ -143,7 +143,7 @@ def _point(
     seed: int,
     proxy: ProxySettings | None,
 ) -> Records:
-    """Records of an attack on the images that stood at the point ``before``, if any, with the others carried over."""
+    """Records of an attack on the images that were not fooled at the point ``before``, with the others as they were."""
     standing = torch.tensor(before[0].correct).nonzero().flatten() if before else torch.arange(len(table))
     if not before or len(standing):
         examples = craft(model, table.subset(standing), attack, column=column, seed=seed, proxy=proxy)
@@ -161,7 +161,7 @@ def _point(
 
 
 def _carried(before: Records, records: Records, rows: np.ndarray) -> Records:
-    """``records`` on all images: those beside ``rows`` are as they were before."""
+    """Records of all images: those of ``rows`` new, the others as they were."""
     whole: dict[str, list[Any]] = {}
     for name in PER_IMAGE:
         values = np.array(getattr(before, name))

@@ -1,4 +1,4 @@
-"""What an evaluation leaves: the rows of its tables, the records behind them, and every reason for doubt."""
+"""The results of an evaluation: rows, the records behind them, and every reason for doubt."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ class Evaluation:
 
     @property
     def doubts(self) -> list[str]:
-        """Why the figures are not to be believed, one sentence each; empty if nothing speaks against them."""
+        """Reasons not to believe the accuracies, one sentence each; empty if no check raised any."""
         flat = [
             f"{row.attack}: the attacked network gave no gradient on {row.zero_gradient} of {row.n} images"
             for row in self.rows
@@ -104,7 +104,7 @@ class Evaluation:
         return [*flat, *flags, *(test.text for test in self.binarization_tests.values() if not test.passed)]
 
     def result(self) -> StudyResult:
-        """Everything as the results that `unfool report` shows as a page."""
+        """All of it as one `StudyResult`, which `unfool report` shows as a page."""
         return StudyResult(
             system=self.name,
             rows=self.rows,

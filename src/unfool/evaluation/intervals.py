@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -109,7 +110,8 @@ def spearman_interval(first: Sequence[float], second: Sequence[float]) -> tuple[
         raise SpecError(f"{len(first)} and {len(second)} values have no rank correlation; give four pairs or more")
     from scipy.stats import spearmanr  # as above
 
-    rank = float(spearmanr(first, second).statistic)
+    correlation: Any = spearmanr(first, second)
+    rank = float(correlation.statistic)
     spread = 1.96 * math.sqrt((1 + rank**2 / 2) / (len(first) - 3))
     centre = math.atanh(min(max(rank, -0.999), 0.999))
     return rank, math.tanh(centre - spread), math.tanh(centre + spread)

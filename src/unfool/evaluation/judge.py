@@ -1,4 +1,4 @@
-"""Judge any system on images, whoever crafted them: who did is kept apart on purpose."""
+"""Evaluate a system on images, whichever system they were crafted on."""
 
 from __future__ import annotations
 

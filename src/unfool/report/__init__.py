@@ -1,7 +1,7 @@
 """Results made readable: the tables of a study for page, README and terminal, its figures, and its one HTML page.
 
-Everything here is computed from the results file, the metrics of run folders and a few gallery images; nothing is
-judged again, and a transfer result is named transfer wherever it appears.
+Everything here is computed from results, the metrics of run folders and a few gallery images; no model is evaluated,
+and a transfer result is named transfer wherever it appears.
 """
 
 from unfool.report.curves import Curve

@@ -1,4 +1,4 @@
-"""Charts that a study brings along in its results: lines, bars with intervals, and histograms."""
+"""The charts of results: lines, bars with intervals, and histograms."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def _lines(axis: Axes, series: Mapping[str, Sequence[Point]]) -> None:
 
 
 def _names(series: Mapping[str, Sequence[Point]]) -> list[str]:
-    """The places of bars, in order."""
+    """The names of the bars, in order."""
     return list(dict.fromkeys(point[0] for points in series.values() for point in points))
 
 

@@ -109,7 +109,7 @@ def _groups(table: Table) -> list[list[TableRow]]:
 
 
 def _facts(result: StudyResult) -> list[tuple[str, list[str]]]:
-    """What was judged: names with one or more short texts each, in the order of the page."""
+    """What was evaluated: names with one or more short texts each, in the order of the page."""
     seeds = sorted({str(row.seed) for row in result.rows if row.seed is not None})
     facts = [
         ("study", _words(result.study)),

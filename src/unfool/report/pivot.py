@@ -6,14 +6,17 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
-from pandas import DataFrame, Series, concat
+from pandas import DataFrame, concat
 
 from unfool.core.errors import DataError
 from unfool.evaluation.results.check import PROTOCOLS
 from unfool.evaluation.results.rows import Row, system_names
 from unfool.evaluation.results.study_result import StudyResult
+
+Frame: TypeAlias = Any
+"""A pandas table or one of its columns; pandas' annotations leave open what indexing one gives."""
 
 REPORTING_SPLITS = ("test", "validation", "valid")
 
@@ -26,7 +29,7 @@ class Cell:
     """One accuracy: a share in [0,1] with its interval.
 
     For one training seed the interval is the row's own; for several, ``accuracy`` is their mean and ``low`` and
-    ``high`` are the lowest and highest seed. ``images`` counts the images judged for each seed; ``cpu_seconds`` and
+    ``high`` are the lowest and highest seed. ``images`` counts the images of each seed; ``cpu_seconds`` and
     ``model_images`` are what a row cost, averaged over the seeds, None where a row does not say.
     """
 
@@ -46,8 +49,8 @@ class Cell:
 class TableRow:
     """One model under one protocol; ``cells`` by attack, the natural accuracy under ``none``.
 
-    ``variant`` tells what sets it apart from the model's other rows in its table, ``label`` names the judged system
-    alike in all tables of the study, ``crafted_by`` tells whose images a transfer row saw.
+    ``variant`` says what sets it apart from the model's other rows in its table, ``label`` names the evaluated system
+    in all tables of the study, ``crafted_by`` names the system whose adversarial examples a transfer row is about.
     """
 
     model: str
@@ -99,8 +102,8 @@ def attack_title(attack: str) -> str:
     return _TITLES.get(attack, attack.upper() if re.match(r"a?pgd|fab", attack) else attack)
 
 
-def strength(attack: str) -> tuple[int, int, str]:
-    """Sorts attacks from none to the strongest: FGSM, PGD by steps, the AutoAttack family, then others by name."""
+def attack_order(attack: str) -> tuple[int, int, str]:
+    """Sort key of attacks: none, FGSM, PGD by steps, the AutoAttack family, then others by name."""
     steps = pgd_steps(attack)
     if attack in ("none", "fgsm"):
         return (0 if attack == "none" else 1, 0, "")
@@ -145,10 +148,10 @@ _SYSTEM = ["model", "defense", "split", "key"]
 """Columns that tell the systems of one data set apart."""
 
 
-def _frame(rows: Sequence[Row], names: Mapping[str | None, str]) -> DataFrame:
-    """The rows as a pandas table; ``key`` is their settings as text, ``crafted_by`` whose examples a transfer row saw,
+def _frame(rows: Sequence[Row], names: Mapping[str | None, str]) -> Frame:
+    """The rows as a pandas table; ``key`` is their settings as text, ``crafted_by`` the system whose examples they saw,
     ``place`` numbers the systems in the order of their first rows."""
-    frame = DataFrame(
+    frame: Frame = DataFrame(
         [
             {
                 **{name: getattr(row, name) for name in _FIELDS},
@@ -171,7 +174,7 @@ _FIELDS = (
 )
 
 
-def _table(data: str, frame: DataFrame, everywhere: Mapping[str, Any]) -> Table:
+def _table(data: str, frame: Frame, everywhere: Mapping[str, Any]) -> Table:
     clean, attacked = frame[frame["protocol"] == "clean"], frame[frame["protocol"] != "clean"]
     threats = list(attacked["threat"].unique())
     splits = list(frame["split"].unique())
@@ -208,7 +211,7 @@ def _table(data: str, frame: DataFrame, everywhere: Mapping[str, Any]) -> Table:
     )
 
 
-def _groups(clean: DataFrame, attacked: DataFrame, several: bool) -> Iterator[DataFrame]:
+def _groups(clean: Frame, attacked: Frame, several: bool) -> Iterator[Frame]:
     """The rows of one line of the table each: attacked ones with the clean rows of their system, then clean ones of
     systems that nobody attacked. With ``several`` threat models, each has its own lines."""
     shown: set[Any] = set()
@@ -227,7 +230,7 @@ def _variant(settings: Mapping[str, Any], shared: Mapping[str, Any], defense: st
 
 
 def _shared_settings(settings: Iterable[Mapping[str, Any]], clean: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    """What all attacked rows set alike and no clean row sets otherwise (a clean row may know nothing of an attack)."""
+    """The settings that all attacked rows share and no clean row contradicts (a clean row may lack an attack's)."""
     first, *others = list(settings) or [{}]
     alike = {k: v for k, v in first.items() if all(k in other and other[k] == v for other in others)}
     return {k: v for k, v in alike.items() if all(other.get(k, v) == v for other in clean)}
@@ -242,7 +245,7 @@ def _crafted_by(row: Row, names: Mapping[str | None, str]) -> str:
 _ABSENT = object()
 
 
-def _natural_of(attacked: Series, clean: DataFrame) -> DataFrame:
+def _natural_of(attacked: Frame, clean: Frame) -> Frame:
     """The clean rows of the same system: equal settings, else the closest whose settings the attacked row repeats."""
     settings = attacked["settings"]
     fitting = clean
@@ -256,10 +259,10 @@ def _natural_of(attacked: Series, clean: DataFrame) -> DataFrame:
     return fitting[fitting["key"] == closest]
 
 
-def _cells(members: DataFrame) -> dict[str, Cell]:
+def _cells(members: Frame) -> dict[str, Cell]:
     """One cell for each attack, over the training seeds."""
     cells = {}
-    for attack in sorted(members["attack"].unique(), key=strength):
+    for attack in sorted(members["attack"].unique(), key=attack_order):
         seeds = members[members["attack"] == attack]
         first = seeds.iloc[0]
         sources = seeds["source_value"].dropna().unique()
@@ -283,14 +286,14 @@ def _cells(members: DataFrame) -> dict[str, Cell]:
     return cells
 
 
-def _mean(values: Series) -> float | None:
+def _mean(values: Frame) -> float | None:
     """The mean of the known values; None if there are none."""
     return float(values.mean()) if values.notna().any() else None
 
 
 def _columns(rows: Sequence[TableRow]) -> tuple[Column, ...]:
     columns = []
-    for attack in sorted({attack for row in rows for attack in row.cells}, key=strength):
+    for attack in sorted({attack for row in rows for attack in row.cells}, key=attack_order):
         cells = [row.cells[attack] for row in rows if attack in row.cells]
         counts = sorted({cell.images for cell in cells})
         images = f"{counts[0]:,}" if len(counts) == 1 else f"{counts[0]:,}–{counts[-1]:,}"

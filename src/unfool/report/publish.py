@@ -1,4 +1,4 @@
-"""Results into a repository: the file itself beside others of its kind, and its table into a README."""
+"""Publish results in a repository: the results file, and its table in a README."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 def publish(results: Path, directory: Path | None, readme: Path | None) -> list[Path]:
-    """Copy a study's file to ``directory``/STUDY/SCALE.json, put its table into ``readme``; the files written.
+    """Copy a study's file to ``directory``/STUDY/SCALE.json and its table into ``readme``; return the files written.
 
     Either may be None. Everything is read and checked before anything is written. Raises DataError for a file without
     study and scale or a README without their markers, OutputError, and what `StudyResult.load` raises.

@@ -181,7 +181,8 @@ def load_set(path: str | Path) -> AdversarialSet:
     """
     if not Path(path).is_file():
         raise DataError(f"{path} is not a file; give an adversarial set that unfool attack wrote")
-    tensors, manifest = load_tensors(path)
+    tensors, header = load_tensors(path)
+    manifest: dict[str, Any] = dict(header)
     version = manifest.pop("adversarial_set", None)
     if isinstance(version, bool) or not isinstance(version, int):
         raise DataError(f"{path} is not an adversarial set; give a file that unfool attack wrote")

@@ -66,7 +66,7 @@ class BatchCheckpoint:
         if not path.is_file():
             return None
         tensors, metadata = load_tensors(path)
-        return from_stored(tensors), float(metadata["cpu_seconds"])
+        return from_stored(tensors), float(str(metadata["cpu_seconds"]))
 
 
 def stored_batch_size(folder: Path) -> int | None:

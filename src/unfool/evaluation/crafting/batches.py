@@ -1,4 +1,4 @@
-"""How images are cut into batches: as many as memory allows, and each batch the work of one process."""
+"""Batches of images: as large as memory allows; each is the work of one process."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ def device_of(model: nn.Module) -> torch.device:
 
 
 def fitting(model: nn.Module, image: Tensor) -> int:
-    """How many images of this kind (1, C, H, W) go through model and gradient at once.
+    """The batch size that fits into memory, for images such as this one (1, C, H, W), forward and backward.
 
-    Counted are the bytes that one image's forward pass keeps for its gradient. At most BATCH_SIZE, on a GPU
-    GPU_BATCH_SIZE: beyond that a batch only takes memory.
+    Measured by the bytes that the forward pass of one image saves for its gradient; at most BATCH_SIZE, on a GPU
+    GPU_BATCH_SIZE: larger batches only take memory.
     """
     kept = 0
 

@@ -1,4 +1,4 @@
-"""The attacks of an evaluation, however a caller names them: by name, as objects, one or several."""
+"""The attacks of an evaluation, which a caller gives by name or as objects, one or several."""
 
 from __future__ import annotations
 

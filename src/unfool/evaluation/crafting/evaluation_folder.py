@@ -1,4 +1,4 @@
-"""The folder of an evaluation: one below it for each attack, so that what was stopped goes on where it was."""
+"""The folder of an evaluation, with one folder for each attack, from which an interrupted evaluation resumes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def attack_folder(folder: Path | None, title: str, attack: Attack) -> Path | Non
 
 
 def discard(folder: Path, attacks: Iterable[AttackLike], threat: ThreatModel | str | None = None) -> None:
-    """Remove what `evaluate` kept of these attacks, and the folder if nothing else is in it; one process does it."""
+    """Remove the folders of these attacks, and that of the evaluation if nothing else is in it; one process does it."""
     if rank_and_world_size()[0] != 0:
         return
     for chosen in choose_attacks(attacks, threat):

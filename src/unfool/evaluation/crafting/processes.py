@@ -1,4 +1,4 @@
-"""An evaluation in several processes: each takes every n-th batch, and all of them get the whole.
+"""An evaluation in several processes: each computes every n-th batch, and all of them get every result.
 
 A batch is the same images in one process or in ten, so its results are the same to the bit.
 """
@@ -20,7 +20,7 @@ Value = TypeVar("Value")
 
 
 def gathered(own: dict[Key, Value]) -> dict[Key, Value]:
-    """What all processes of the group have, by key; every process must call it."""
+    """The values of all processes of the group, by key; every process must call it."""
     _, processes = rank_and_world_size()
     if processes == 1:
         return own
@@ -33,7 +33,7 @@ def gathered(own: dict[Key, Value]) -> dict[Key, Value]:
 def joined() -> Iterator[bool]:
     """Join the group that a launcher (torchrun, accelerate launch) has prepared, if any, and leave it at the end.
 
-    Gives whether this process is the one that prints and writes. Raises DeviceError where the group cannot be joined.
+    Yields whether this process is the one that prints and writes. Raises DeviceError where the group cannot be joined.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) <= 1 or rank_and_world_size()[1] > 1:
         yield rank_and_world_size()[0] == 0

@@ -1,4 +1,4 @@
-"""What files of other versions hold: tensors under their stored names, and attacks known by name alone."""
+"""Names in files that differ from those in Python, and what files of earlier versions leave unsaid."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ def from_stored(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def follows_gradients_by_name(attack: str) -> bool | None:
-    """Whether an attack follows gradients, by its name; None for several kinds at once.
+    """Whether an attack follows gradients, by its name; None for an ensemble of both kinds.
 
-    Only files that do not say it themselves are read by this rule.
+    Files of earlier versions, which do not say it, are read by this rule.
     """
     if attack.startswith(("autoattack", "worst-case")):
         return None

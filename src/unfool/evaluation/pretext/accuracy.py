@@ -1,4 +1,4 @@
-"""How well a network does what a task without labels asks of it, on images that it did not learn from."""
+"""Loss and accuracy of a pretext task on held-out images."""
 
 from __future__ import annotations
 
@@ -41,10 +41,10 @@ def pretext_quality(
     seed: int = 0,
     change: Callable[[Tensor], Tensor] | None = None,
 ) -> PretextQuality:
-    """Judge a task that is bound to the network on one drawn set of views of each image of a table, in eval mode.
+    """Evaluate a task that is bound to the network on one random set of views of each image of a table, in eval mode.
 
-    The accuracy is the score of that name, one answer for an image. ``change`` makes other images (B, C, H, W) of the
-    table's, to see whether the task is still done on them. Raises DataError for a table without images.
+    The accuracy is the task's score of that name, one answer an image. ``change`` transforms the images (B, C, H, W)
+    first, to see whether the task is still solved. Raises DataError for a table without images.
     """
     if not len(table):
         raise DataError(f"{table.name} has no images to judge a task on; give a larger set")

@@ -1,4 +1,4 @@
-"""How well an inpainting task fills regions of images it did not learn from, and whether the filling minds the image.
+"""How well an inpainting task fills regions of held-out images, and whether the filling depends on the image.
 
 Legend: n images, C channels, S pixels a side, R pixels of the region's side.
 """
@@ -61,7 +61,7 @@ class FillingQuality:
 
 
 def inpainted(network: Network, task: Task, images: Tensor) -> Inpainted:
-    """What a task that is bound to the network makes of the centred region of images (n, C, S, S) in [0,1].
+    """Fill the centred region of images (n, C, S, S) in [0,1] with a task that is bound to the network.
 
     Raises SpecError for a task that fills nothing.
     """
@@ -83,10 +83,9 @@ def inpainted(network: Network, task: Task, images: Tensor) -> Inpainted:
 
 
 def filling_quality(network: Network, task: Task, table: Table) -> FillingQuality:
-    """Judge a task's fillings of the images of a table.
+    """Evaluate a task's fillings of the images of a table.
 
-    Raises DataError for fewer than two images, or if what was in the regions varies not at all, from image to image or
-    inside; else as `inpainted`.
+    Raises DataError for fewer than two images, or if the regions are all equal or flat; else as `inpainted`.
     """
     if len(table) < 2:
         raise DataError(f"{table.name} has {len(table)} images, and fillings vary over two or more; give a larger set")

@@ -1,4 +1,4 @@
-"""What probes found, in the form of all results: records, rows, and their curves as charts."""
+"""Results of probes in the common form: records, rows, and their curves as charts."""
 
 from __future__ import annotations
 

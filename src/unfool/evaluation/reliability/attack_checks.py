@@ -1,4 +1,4 @@
-"""What attacks on a few images reveal: gradients that mislead or are missing, and attacks that are not done yet.
+"""Checks by attacks on a few images: are gradients misleading or missing, have the attacks converged?
 
 Athalye et al., ICML 2018, section 3.1; Carlini et al., "On Evaluating Adversarial Robustness", 2019, section 5.
 
@@ -53,9 +53,9 @@ def huge(threat: ThreatModel, shape: tuple[int, ...]) -> ThreatModel:
 
 
 class Trial:
-    """Gradient attacks on the images of a subject, by which the checks below measure; ``fooled`` (B,) by any of them.
+    """Runs gradient attacks on the images of a subject, with which the checks below compare; ``fooled`` (B,) by any.
 
-    ``evidence`` brings what was evaluated before, and takes up what is found here.
+    ``evidence`` holds the outcomes of earlier evaluations; those of the checks are added to it.
     """
 
     def __init__(self, subject: Subject, threat: ThreatModel, evidence: Evidence, streams: Streams):
@@ -73,7 +73,7 @@ class Trial:
         self.note(GRADIENT, margin.name, self.margin.fooled)
 
     def run(self, attack: Attack, mask: Tensor) -> Attacked:
-        """Attack the images of a mask (B,); the result has their number."""
+        """Attack the images of a mask (B,); the result is of these alone."""
         rows = mask.nonzero().squeeze(1)
         subject = self.subject
         objective = subject.objective.subset(rows)
@@ -83,7 +83,7 @@ class Trial:
         subject.model_images += attacked.model_images
         return attacked
 
-    def more(self, attack: Attack, mask: Tensor) -> Tensor:
+    def fooled_by(self, attack: Attack, mask: Tensor) -> Tensor:
         """Which images (B,) of a mask an attack fools."""
         fooled = torch.zeros_like(mask)
         if mask.any():
@@ -91,16 +91,17 @@ class Trial:
         return fooled
 
     def note(self, kind: str, name: str, fooled: Tensor) -> None:
-        """Add an attack on all images to the evidence."""
+        """Add the outcome of an attack on all images to the evidence."""
         ids = self.subject.ids
         self.evidence.add(kind, name, ids.tolist(), ids[fooled].tolist())
 
 
 def vanishing_gradients(trial: Trial, zero_gradient: Tensor) -> Flag | None:
-    """Images that stand because their cross-entropy has no usable gradient; ``zero_gradient`` are ids known to be such.
+    """Flag images that are not fooled because their cross-entropy has no usable gradient.
 
-    Not usable means: zero at every step, next to zero on the clean image, or a loss of exactly 0, of whose
-    gradient rounding has left the smaller half, where the margin of the logits does fool the image.
+    A gradient is not usable if it is zero at every step or next to zero on the clean image, or if the loss is exactly 0
+    (rounding then leaves little of the gradient) and an attack on the margin of the logits does fool the image.
+    ``zero_gradient`` are ids that earlier attacks found to be such.
     """
     subject = trial.subject
     rows = torch.arange(len(subject.ids), device=subject.ids.device)
@@ -125,15 +126,15 @@ def vanishing_gradients(trial: Trial, zero_gradient: Tensor) -> Flag | None:
 
 
 def black_box_wins(trial: Trial) -> Flag | None:
-    """Images that Square, or another attack without gradients, fools and gradient attacks do not."""
+    """Flag images that Square, or another attack without gradients, fools and gradient attacks do not."""
     attack = Square(trial.threat, steps=QUERIES)
-    trial.note(BLACK_BOX, attack.name, trial.more(attack, ~trial.fooled))
+    trial.note(BLACK_BOX, attack.name, trial.fooled_by(attack, ~trial.fooled))
     names = ", ".join(trial.evidence.missed_by_gradients(BLACK_BOX))
     return _wins(trial.evidence, BLACK_BOX, "black-box-wins", f"attacks that use no gradients ({names})")
 
 
 def noise_wins(trial: Trial) -> Flag | None:
-    """Images that random noise of full strength fools and gradient attacks do not."""
+    """Flag images that random noise of full strength fools and gradient attacks do not."""
     subject = trial.subject
     fooled = torch.zeros_like(trial.fooled)
     for draw in range(DRAWS):
@@ -152,7 +153,7 @@ def noise_wins(trial: Trial) -> Flag | None:
 
 
 def transfer_wins(trial: Trial) -> Flag | None:
-    """Images that examples from another model fool and gradient attacks do not."""
+    """Flag images that examples from another model fool and gradient attacks do not."""
     return _wins(trial.evidence, TRANSFER, "transfer-wins", "examples crafted on another model")
 
 
@@ -169,11 +170,11 @@ def _wins(evidence: Evidence, kind: str, name: str, attacker: str) -> Flag | Non
 
 
 def stands_at_any_size(trial: Trial) -> Flag | None:
-    """Images that stand in a ball in which every image can be made uniformly grey."""
+    """Flag images that are not fooled within a ball in which every image can be made uniformly grey."""
     threat = huge(trial.threat, tuple(trial.subject.images.shape[1:]))
     standing = trial.every
     for attack in (PGD(threat, steps=HUGE_STEPS), CWPGD(threat, steps=HUGE_STEPS)):
-        standing = standing & ~trial.more(attack, standing)
+        standing = standing & ~trial.fooled_by(attack, standing)
     if not too_many(int(standing.sum()), len(standing)):
         return None
     return marked(
@@ -186,34 +187,36 @@ def stands_at_any_size(trial: Trial) -> Flag | None:
 
 
 def more_steps_win(trial: Trial, attacks: Sequence[Attack]) -> Flag | None:
-    """Images that only `FACTOR` times as many steps fool: those of the attacks in use if all are short, else ours."""
+    """Flag images that only `FACTOR` times as many steps fool: of the longest attack, or of PGD if that is longer."""
     part = _longest(attacks, trial.threat)
     if part is None:
         few = PGD(trial.threat, steps=STEPS)
         part, standing = few.parts[0], ~trial.fooled
     else:
         few = CustomAttack(trial.threat, label=part.name, components=(part,))
-        standing = ~(trial.fooled_before | trial.more(few, trial.every))
+        standing = ~(trial.fooled_before | trial.fooled_by(few, trial.every))
     engine: Any = part.engine
     # Under one name both draw the same start: the longer run is the shorter one, continued.
     longer = dataclasses.replace(engine, steps=engine.steps * FACTOR, goal="success")
     many = CustomAttack(trial.threat, label=few.name, components=(dataclasses.replace(part, engine=longer),))
     return _gained(
-        trial, "more-steps-win", trial.more(many, standing), f"{longer.steps} steps instead of {engine.steps}"
+        trial, "more-steps-win", trial.fooled_by(many, standing), f"{longer.steps} steps instead of {engine.steps}"
     )
 
 
 def _longest(attacks: Sequence[Attack], threat: ThreatModel) -> Part | None:
-    """The gradient attack in use that takes most steps, None if one takes as many as ours, or sets its own steps."""
+    """The part in use that takes most steps; None if one takes `STEPS` or more, or sets its own number."""
     parts = [part for attack in attacks if attack.threat == threat for part in attack.parts if part.follows_gradients]
     steps = [part.engine.steps if isinstance(part.engine, ProjectedGradient) else STEPS for part in parts]
     return parts[steps.index(max(steps))] if parts and 0 < max(steps) < STEPS else None
 
 
 def more_restarts_win(trial: Trial) -> Flag | None:
-    """Images that PGD fools only from one of several starts."""
+    """Flag images that PGD fools only from one of several random starts."""
     again = PGD(trial.threat, steps=STEPS, restarts=RESTARTS - 1, label=f"pgd-{STEPS} again")
-    return _gained(trial, "more-restarts-win", trial.more(again, ~trial.fooled), f"{RESTARTS} starts instead of one")
+    return _gained(
+        trial, "more-restarts-win", trial.fooled_by(again, ~trial.fooled), f"{RESTARTS} starts instead of one"
+    )
 
 
 def _gained(trial: Trial, name: str, won: Tensor, what: str) -> Flag | None:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -39,8 +38,8 @@ digits, robust or not, in the three norms, PGD-50 gets there on 98 to 100 % of t
 
 def representation(model: nn.Module) -> Callable[[Tensor], Tensor]:
     """The model's ``features`` as vectors: images (n, C, H, W) → (n, D), float32 or wider; SpecError if it has none."""
-    features: Any = getattr(model, "features", None)
-    if not callable(features):
+    features: Callable[[Tensor], Tensor] | None = getattr(model, "features", None)
+    if features is None or not callable(features):
         raise SpecError(
             f"{type(model).__name__} names no representation, and the binarization test puts its heads on one; "
             "name it with --features MODULE.PATH, or give the model a method features(images)"
@@ -71,7 +70,7 @@ class BinarizationHeads:
         return torch.stack([-margins, margins], 1) / 2
 
     def margin_objective(self, images: Tensor, rows: Tensor) -> ObjectiveValue:
-        """The margins as an objective: no label, no success, only up."""
+        """The margins as an objective to maximise, without labels or successes."""
         return ObjectiveValue(losses=self._margins(images, rows))
 
     def _margins(self, images: Tensor, rows: Tensor) -> Tensor:
@@ -153,8 +152,8 @@ def _features_near(
 ) -> Tensor:
     """Features of each image and of points drawn in the smaller ball around it, (B, 1 + N, D) float64.
 
-    Every other one lies on the ball's edge, linf's in its corners: of a head that has only seen the paler noise inside,
-    random search finds class 1 by noise alone.
+    Every other point lies on the ball's edge, in linf in its corners: if a head were fitted to the weaker noise inside
+    alone, random search would find class 1 by noise.
     """
     ball = ThreatModel(threat.norm_name, INNER_SHARE * threat.eps)
     kinds = (on_sphere, ThreatModel.sample)

@@ -1,4 +1,4 @@
-"""Is an attack strong enough to be believed? It must find adversarial examples that are known to be there.
+"""Is an attack strong enough to be believed? It must find adversarial examples that are known to exist.
 
 Zimmermann, Brendel, Tramèr & Carlini, "Increasing Confidence in Adversarial Robustness Evaluations", NeurIPS 2022.
 """
@@ -49,7 +49,7 @@ def binarization_test(
     seed: int = 0,
     progress: Progress = silent,
 ) -> BinarizationResult:
-    """Test ``attack`` on the model's own features under heads that are known to be fooled inside its threat model.
+    """Test whether ``attack`` finds adversarial examples that are known to exist, for the model's own features.
 
     For each of ``images`` images a two-class head is fitted on the frozen ``model.features``: class 0 for the image
     and ``inner`` points around it, class 1 for one point of the ball (see `binarization_heads.fit_heads`). The attack
@@ -83,7 +83,7 @@ def binarization_test(
 
 @dataclass(kw_only=True)
 class _Tally:
-    """What was counted so far."""
+    """Counts over the batches of the test."""
 
     images: int = 0
     dropped: int = 0
@@ -155,7 +155,7 @@ def _inside(threat: ThreatModel, images: Tensor, origins: Tensor) -> Tensor:
 
 
 def _random_search(threat: ThreatModel, heads: BinarizationHeads, passes: int, streams: Streams) -> tuple[int, int]:
-    """How many heads one of so many random points on the edge of the ball solves, and how many points that took."""
+    """How many heads one of ``passes`` random points on the edge of the ball fools, and how many points that took."""
     standing, looked = heads, 0
     for draw in range(passes):
         if not len(standing.ids):

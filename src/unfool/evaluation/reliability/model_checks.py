@@ -1,4 +1,4 @@
-"""What a model shows by itself, before any attack: is it a fixed function from single images to logits?
+"""Checks of the model alone, before any attack: is it a fixed function from single images to logits?
 
 Croce & Hein 2020 (their code's checks) and Carlini et al., "On Evaluating Adversarial Robustness", 2019.
 
@@ -46,9 +46,9 @@ COMMON = {
 
 
 class Subject:
-    """A borrowed model, and images (B, C, H, W) with labels and ids to look at it with; counts what passes through.
+    """The model that is checked, and images (B, C, H, W) with labels and ids to check it on.
 
-    The model is in eval mode and frozen: see `frozen_eval`.
+    Counts the images that pass through it. The model is in eval mode and frozen: see `frozen_eval`.
     """
 
     def __init__(self, model: nn.Module, images: Tensor, labels: Tensor, ids: Tensor):
@@ -85,7 +85,7 @@ class Subject:
 
 
 def train_mode(model: nn.Module) -> Flag | None:
-    """Whether any part of the model, as it was given, is in train mode."""
+    """Flag a model of which any part is in train mode when it is handed over."""
     parts = [name or type(model).__name__ for name, part in model.named_modules() if part.training]
     if not parts:
         return None
@@ -97,16 +97,16 @@ def train_mode(model: nn.Module) -> Flag | None:
 
 
 def randomised_output(subject: Subject) -> Flag | None:
-    """Whether the same images get other logits a second time, or in reversed order."""
+    """Flag a model that gives the same images other logits a second time, or in reversed order."""
     first = subject.logits(subject.images)
     again = subject.logits(subject.images)
     reverse = subject.logits(subject.images.flip(0)).flip(0)
-    moved = subject.changed(first, again) | subject.changed(first, reverse)
-    if not moved.any():
+    changed = subject.changed(first, again) | subject.changed(first, reverse)
+    if not changed.any():
         return None
     return marked(
         "randomised-output",
-        moved,
+        changed,
         subject.ids,
         "{count} of {total} images got other logits when they were shown again: the model is random, and an attack "
         "that sees one draw is misled; attack it with autoattack:version=rand, and judge it on several seeds",
@@ -114,7 +114,7 @@ def randomised_output(subject: Subject) -> Flag | None:
 
 
 def batch_dependence(subject: Subject) -> Flag | None:
-    """Whether an image's logits are others alone, among other mates, or in a padded batch."""
+    """Flag a model whose logits for an image depend on the other images of the batch."""
     few = subject.images[:ALONE]
     expected = subject.logits(subject.images)[: len(few)]
     try:
@@ -125,14 +125,14 @@ def batch_dependence(subject: Subject) -> Flag | None:
             "on its batch; make its forward pass hold for a batch of one"
         )
         return Flag(name="batch-dependence", text=text)
-    moved = subject.changed(expected, alone)
+    changed = subject.changed(expected, alone)
     for mates in (1 - subject.images, torch.zeros_like(few)):
-        moved |= subject.changed(expected, subject.logits(torch.cat([few, mates]))[: len(few)])
-    if not moved.any():
+        changed |= subject.changed(expected, subject.logits(torch.cat([few, mates]))[: len(few)])
+    if not changed.any():
         return None
     return marked(
         "batch-dependence",
-        moved,
+        changed,
         subject.ids[: len(few)],
         "{count} of {total} images get other logits alone or among other images: a prediction depends on its batch, "
         "and so do attack and accuracy; remove the batch statistics, or judge and attack one image at a time",
@@ -152,7 +152,7 @@ class _Watch(TorchFunctionMode):
 
 
 def dynamic_inference(subject: Subject) -> Flag | None:
-    """Whether the model takes gradients while it classifies."""
+    """Flag a model that computes gradients while it classifies."""
     with _Watch() as watch:
         subject.logits(subject.images[:ALONE])
     if not watch.gradient_computed:
@@ -165,7 +165,7 @@ def dynamic_inference(subject: Subject) -> Flag | None:
 
 
 def probabilities(logits: Tensor) -> Flag | None:
-    """Whether all outputs (B, K) lie in [0,1] and sum to 1."""
+    """Flag outputs (B, K) that all lie in [0,1] and sum to 1."""
     inside = ((logits >= 0) & (logits <= 1)).all()
     if not (inside and ((logits.sum(1) - 1).abs() <= PROBABLE).all()):
         return None
@@ -177,7 +177,7 @@ def probabilities(logits: Tensor) -> Flag | None:
 
 
 def few_classes(classes: int, attacks: Sequence[Attack]) -> Flag | None:
-    """Which of the attacks (of the suite, if none are given) lose their own loss for want of classes."""
+    """Flag attacks (of AutoAttack, if none are in use) whose loss needs more classes than there are."""
     short = {loss for loss, (needed, _) in FEWEST_CLASSES.items() if needed > classes}
     names = [part.name for attack in attacks for part in attack.parts if part.loss in short]
     if not (short and (names or not attacks)):
@@ -191,7 +191,7 @@ def few_classes(classes: int, attacks: Sequence[Attack]) -> Flag | None:
 
 
 def short_steps(attacks: Iterable[Attack]) -> Flag | None:
-    """Whether the steps of an attack, all in one direction, would still end inside the ball."""
+    """Flag attacks whose steps, all in one direction, would still end inside the ball."""
     sentences = []
     for part in (part for attack in attacks for part in attack.parts):
         steps, size = getattr(part.engine, "steps", None), getattr(part.engine, "step_size", None)
@@ -215,7 +215,7 @@ def normalises(model: nn.Module) -> bool:
 
 
 def missing_normalisation(subject: Subject, correct: Tensor, batch_size: int) -> Flag | None:
-    """Whether clean images are classified much better behind a common normalisation; ``correct`` (B,) without one."""
+    """Flag a model that classifies clean images much better behind a common normalisation than ``correct`` says."""
     best: tuple[float, str, int] | None = None
     for name, (mean, std) in COMMON.items():
         if len(mean) not in (1, subject.images.shape[1]):

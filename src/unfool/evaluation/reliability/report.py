@@ -1,4 +1,4 @@
-"""When an accuracy under attack should not be believed: the checks of a model and its attacks, and what they say.
+"""The reliability report: checks of a model and its attacks that show when an accuracy should not be believed.
 
 The checklist is Carlini et al., "On Evaluating Adversarial Robustness", 2019; the flags for random and dynamic models
 follow AutoAttack's (Croce & Hein, ICML 2020).
@@ -51,9 +51,9 @@ def reliability(
 ) -> Reliability:
     """Check whether accuracies of ``model`` (images in [0,1] → logits) under ``threat`` can be believed.
 
-    Up to ``images`` correctly classified images of the table are attacked, with a small fixed budget. ``attacks`` are
-    those in use: their settings are checked. ``records`` and ``sets`` bring what was evaluated before: what attacks on
-    the model found, and examples from elsewhere, which are judged as transfer. The model is given back as it was.
+    Up to ``images`` correctly classified images of the table are attacked, with a small fixed budget. The settings of
+    ``attacks`` are checked too. ``records`` and ``sets`` are earlier results: attacks on the model, and examples from
+    other systems, which are evaluated as transfer. The model is left as it was.
     Raises SpecError for no images, DataError for an empty table, ImagesError and NonFiniteError as attacks do.
     """
     if images < 1:
@@ -71,7 +71,7 @@ def reliability(
 
 
 class _Run:
-    """One report as it comes about."""
+    """Runs the checks one by one and collects their flags."""
 
     def __init__(self, progress: Progress):
         self.progress = progress
@@ -83,14 +83,14 @@ class _Run:
         self.model_images = 0
 
     def note(self, name: str, flag: Flag | None) -> None:
-        """Note that a check was run, and what it raised."""
+        """Record that a check was run, and its flag if it raised one."""
         self.checked.append(name)
         if flag is not None:
             self.flags.append(flag)
         self._tell()
 
     def miss(self, names: Sequence[str], reason: str) -> None:
-        """Note that checks could not be computed."""
+        """Record that checks could not be run."""
         self.flags.append(not_checked(names, reason))
         self.missed += len(names)
         self._tell()

@@ -1,4 +1,4 @@
-"""The checks that results pass before anything is shown from them."""
+"""Checks of the contents of a results file."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ _SHARES = ("accuracy", "low", "high")
 
 
 def check_results(study: Any, where: str = "the results") -> None:
-    """Refuse the contents of a results file that a table could not be trusted to show; ``where`` names the file.
+    """Refuse the contents of a results file that are malformed or contradict themselves; ``where`` names the file.
 
-    Raises SpecError for a newer ``schema_version``, DataError for anything missing, out of range, told twice, or whose
-    protocol contradicts its provenance: ``white-box`` needs equal hashes in ``crafted_on`` and ``judged_on``,
-    ``transfer`` different ones.
+    Raises SpecError for a newer ``schema_version``, DataError for anything missing or out of range, for two rows that
+    differ in their figures alone, and for a protocol that contradicts the hashes: ``white-box`` needs equal ones in
+    ``crafted_on`` and ``judged_on``, ``transfer`` different ones.
     """
     if not isinstance(study, Mapping) or "schema_version" not in study:
         raise DataError(f"{where} holds no results (no schema_version); give the JSON file that a study wrote")
@@ -70,7 +70,7 @@ def check_results(study: Any, where: str = "the results") -> None:
 
 
 def _check_head(study: Mapping[str, Any], where: str) -> None:
-    """Refuse names that are no texts, and descriptions that are no objects."""
+    """Refuse names, descriptions and times of the wrong type."""
     for key in ("study", "scale", "system"):
         if not isinstance(study.get(key) or "", str):
             raise DataError(f"{where} has {key} {study[key]!r}; it must be a text")

@@ -1,4 +1,4 @@
-"""Records put together: the worst case over attacks, two models on the same images, one class at a time."""
+"""Several records at once: the worst case over attacks, two models compared, accuracy by class."""
 
 from __future__ import annotations
 
@@ -141,9 +141,9 @@ class Comparison:
 def compare_records(first: Records, second: Records) -> Comparison:
     """Is one of two models more accurate than the other, on the same images under the same attack?
 
-    A difference counts as shown where McNemar's p-value is below 0.05 and the paired bootstrap's 95 % interval leaves
-    out 0. Raises DataError for records that differ in images, attack or its settings, or threat model, and where one
-    model was attacked itself and the other only saw examples from elsewhere: that difference says nothing.
+    A difference counts as shown if McNemar's p-value is below 0.05 and the paired bootstrap's 95 % interval leaves out
+    0. Raises DataError for records of different images, attacks, settings or threat models, and for white-box records
+    beside transfer records: their difference says nothing.
     """
     names = ("data", "split", "ids", "attack", "settings", "threat")
     _agree((first, second), names, "compare two models on the same images under the same attack")

@@ -95,7 +95,7 @@ class AccuracyClaim:
 
 
 def log_evidence(correct: Any, wrong: Any, bound: Any) -> np.ndarray:
-    """log M: what ``correct`` and ``wrong`` images say for an accuracy above ``bound``; arrays are broadcast."""
+    """log M of the module's docstring: the evidence for an accuracy above ``bound``; arrays are broadcast."""
     with np.errstate(divide="ignore"):
         # Where the tail underflows the images speak against it so strongly that -inf is as good.
         tail = np.log(betaincc(np.add(correct, 1.0), np.add(wrong, 1.0), bound))
@@ -104,11 +104,11 @@ def log_evidence(correct: Any, wrong: Any, bound: Any) -> np.ndarray:
 
 
 def anytime_interval(correct: int, total: int, confidence: float = 0.95) -> tuple[float, float]:
-    """The shares that ``correct`` of ``total`` images leave possible, whenever and for whatever reason one stopped.
+    """The interval of an accuracy after ``correct`` of ``total`` images, valid whenever the evaluation stops.
 
-    One link of the confidence sequence above, (0, 1) before the first image. It holds the share observed, and all of
-    the exact interval (Clopper & Pearson 1934) that would do for a number of images fixed beforehand. Raises SpecError
-    for what is no share or no confidence.
+    One interval of the confidence sequence above; (0, 1) before the first image. It holds the observed share, and the
+    whole exact interval (Clopper & Pearson 1934) for a number of images fixed beforehand. Raises SpecError for what is
+    no share or no confidence.
     """
     if not 0 <= correct <= total:
         raise SpecError(f"{correct} correct of {total} images is no share; give 0 ≤ correct ≤ total")
@@ -127,10 +127,10 @@ def anytime_interval(correct: int, total: int, confidence: float = 0.95) -> tupl
 
 
 class SequentialTest:
-    """Settles ``claim`` from outcomes in random order, with error rate at most ``alpha`` however often it looks.
+    """Tests a claim on outcomes in random order; its error rate is at most ``alpha`` however often it is updated.
 
-    ``verdict`` is None until the claim is settled, and then stays: later outcomes are not counted. ``correct`` of
-    ``count`` images were correct. Raises SpecError for a claim or an alpha that is not allowed.
+    ``verdict`` is None until the claim is settled, and final from then on: later outcomes are not counted, neither in
+    ``correct`` nor in ``count``. Raises SpecError for a claim or an alpha that is not allowed.
     """
 
     def __init__(self, claim: AccuracyClaim | str, alpha: float = 0.05):
@@ -143,7 +143,7 @@ class SequentialTest:
         self.verdict: str | None = None
 
     def update(self, outcomes: Sequence[bool] | np.ndarray) -> str | None:
-        """Count outcomes (correct or not), then look once."""
+        """Count outcomes (correct or not), then test the claim; the verdict, None while it is open."""
         if self.verdict is not None:
             return self.verdict
         self.correct += int(np.count_nonzero(np.asarray(outcomes, dtype=bool)))
@@ -156,7 +156,7 @@ class SequentialTest:
         return self.verdict
 
     def interval(self) -> tuple[float, float]:
-        """The accuracies still possible, with confidence 1 - alpha at any stop."""
+        """The interval of the accuracy, with confidence 1 - alpha whenever the evaluation stops."""
         return anytime_interval(self.correct, self.count, 1 - self.alpha)
 
 
