@@ -208,7 +208,7 @@ def test_every_registry_reads_a_group():
 
 @pytest.mark.parametrize("place", ["before", "after", "equals"])
 def test_the_command_line_loads_a_file_anywhere(write, place, capsys):
-    path = str(write("from unfool.tasks import TASKS\nTASKS.add('cli-task')(object)\nprint('noise')"))
+    path = str(write("from unfool.tasks import TASKS\nTASKS.add('cli-task')(object)\nprint('printed-by-plugin')"))
     command = ["study", "--help"]
     arguments = {
         "before": ["--plugin", path, *command],
@@ -217,7 +217,7 @@ def test_the_command_line_loads_a_file_anywhere(write, place, capsys):
     }[place]
     assert main(arguments) == 0
     assert "cli-task" in TASKS
-    assert "noise" not in capsys.readouterr().out
+    assert "printed-by-plugin" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("arguments", [["doctor", "--plugin"], ["--plugin", "--debug-not", "doctor"], ["--plugin="]])

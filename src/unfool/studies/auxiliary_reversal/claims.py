@@ -14,6 +14,7 @@ from unfool.studies import framework as fw
 from unfool.studies.auxiliary_reversal import scales
 from unfool.studies.auxiliary_reversal.scales import INPAINTING, JIGSAW, SOURCE
 from unfool.studies.auxiliary_reversal.systems import AUDITED, CLEAN, UNCHANGED, Subject
+from unfool.studies.framework.claims import Evidence
 from unfool.studies.framework.recipes import NORMAL
 from unfool.training.regimes import CLASSIFIER_FIRST, JOINT
 
@@ -111,7 +112,7 @@ def argument_claims(subjects: Sequence[Subject]) -> Iterator[fw.Claim]:
             yield fw.Claim("masks", "One mask reverses better than several (pgd-2, replayed)", evidence, fw.Above(0))
 
 
-def _gain(ours: Subject, theirs: Subject, attack: str, **words: str) -> fw.Evidence:
+def _gain(ours: Subject, theirs: Subject, attack: str, **words: str) -> Evidence:
     """What one system gains over another under an attack."""
     return fw.evidence(pair_gain, ours.records[attack], theirs.records[attack], **words)
 

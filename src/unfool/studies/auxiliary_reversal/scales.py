@@ -7,6 +7,7 @@ from typing import Any
 from pydantic import Field
 
 from unfool.core.config import configured
+from unfool.core.threat import Linf
 from unfool.evaluation.adaptive.ladder_settings import LadderSettings
 from unfool.studies.framework import Published
 from unfool.studies.framework.recipes import FAST, NORMAL, ROBUST, short_stage
@@ -118,7 +119,7 @@ DEMO = Scale(
     ),
     attacked=60,
     strongly=30,
-    ladder=LadderSettings(threat="linf:0.1", images=20, steps=4, draws=2, lambdas=(1.0,)),
+    ladder=LadderSettings(threat=Linf(0.1), images=20, steps=4, draws=2, lambdas=(1.0,)),
     reversal={"steps": 5},
     reversals={"contrast": {"views": 2, "bank": 64, "drawn": 32}},
     step_size="0.025",
@@ -150,7 +151,7 @@ SMALL = Scale(
     ),
     attacked=500,
     strongly=200,
-    ladder=LadderSettings(threat="linf:8/255", images=100, precision="bf16"),
+    ladder=LadderSettings(threat=Linf(8 / 255), images=100, precision="bf16"),
     reversal={"steps": 10},
     reversals={"contrast": {"views": 2, "bank": 256, "drawn": 128}},
 )
@@ -183,7 +184,7 @@ FULL = Scale(
     ),
     attacked=10_000,
     strongly=1_000,
-    ladder=LadderSettings(threat="linf:8/255", images=1_000, steps=50, draws=8),
+    ladder=LadderSettings(threat=Linf(8 / 255), images=1_000, steps=50, draws=8),
     reversal={"steps": 10},
     reversals={"contrast": {"views": 4, "bank": 1024, "drawn": 512}},
 )

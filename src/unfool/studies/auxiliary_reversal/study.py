@@ -58,6 +58,7 @@ class AuxiliaryReversal(fw.Study[Scale]):
     def notes(self, scale: Scale, results: fw.Results) -> list[str]:
         """Every deviation from the source, in words, and what the audits say."""
         ladder, count = scale.ladder, sum(each.task != "" and not each.change for each in subjects(scale))
+        images = ladder.images if isinstance(ladder.images, int) else 1
         lambdas = "/".join(f"{value:g}" for value in ladder.lambdas)
         audited = [each for each in subjects(scale) if _is_robust(each) and each.task == INPAINTING]
         return [
@@ -80,7 +81,7 @@ class AuxiliaryReversal(fw.Study[Scale]):
             # An exact two-sided McNemar test needs six images of one kind, and none of the other, for p < 0.05.
             f"Ladders: {count} on {ladder.images} images each, uncorrected for their number; steps {ladder.steps}, "
             f"draws {ladder.draws}, lambdas {lambdas}, every other budget the ladder's default. No gain below "
-            f"{600 / ladder.images:.1f} points can be shown on so few images.",
+            f"{600 / images:.1f} points can be shown on so few images.",
             "Cost: a clean row of labels + a task carries the training of both; that of labels alone carries the "
             "classifier's, all heads' that were trained on it, and those of variants. A gate is charged as if every "
             "image triggered it.",

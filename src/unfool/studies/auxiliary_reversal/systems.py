@@ -10,6 +10,7 @@ from unfool.attacks import make_attack
 from unfool.core.files import JsonObject
 from unfool.core.threat import ThreatModel
 from unfool.evaluation.pretext.figures import pretext_figures
+from unfool.models.trunks import trunk_spec
 from unfool.studies import framework as fw
 from unfool.studies.auxiliary_reversal.scales import IN_SHORT, INPAINTING, JIGSAW, LOSSES, MASKS, SEVERAL, Part, Scale
 from unfool.studies.framework.recipes import LABELS, NORMAL, ROBUST
@@ -99,7 +100,7 @@ class Subject:
             stages = (replace(self.part.alone or self.part.trainings[self.base], tasks=tasks),)
         model = {JOINT: f"labels + {self.beside}", CLASSIFIER_FIRST: "labels"}.get(self.regime, self.beside)
         key = {"data": self.part.data, "training": IN_SHORT[self.base], "regime": self.regime.replace("-", " ")}
-        config = RunConfig(data=self.part.data, trunk=self.part.trunk, stages=stages)
+        config = RunConfig(data=self.part.data, trunk=trunk_spec(self.part.trunk), stages=stages)
         return fw.NetworkSpec(key={**key, "model": model}, config=config)
 
     @cached_property
@@ -153,12 +154,12 @@ class Subject:
 
     @property
     def audit(self) -> fw.Audited:
-        return fw.Audited(system=self.system, examples=self.records[AUDITED].examples)
+        return fw.Audited(system=self.system, examples=self.records[AUDITED].examples)  # pyright: ignore
 
     @property
     def ladder(self) -> fw.Laddered:
         return fw.Laddered(
-            system=self.system,
+            system=self.system,  # pyright: ignore[reportArgumentType]
             images=self.audit.examples.images,
             attack=self.scale.strongest,
             settings=self.scale.ladder,

@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import Field
 
 from unfool.core.config import configured
+from unfool.core.threat import Linf
 from unfool.evaluation.adaptive.ladder_settings import LadderSettings
 from unfool.studies.framework import Published
 from unfool.studies.framework.recipes import FAST, ROBUST, short_stage
@@ -81,7 +82,7 @@ DEMO = Scale(
     attacked=100,
     corrupted=40,
     yardstick="apgd-t:steps=20",
-    ladder=LadderSettings(threat="linf:0.15", images=40, precision="bf16", steps=6, draws=2, lambdas=(1.0, 10.0)),
+    ladder=LadderSettings(threat=Linf(0.15), images=40, precision="bf16", steps=6, draws=2, lambdas=(1.0, 10.0)),
     negatives=(4, 16, 64),
     strong="pgd-20",
 )
@@ -93,7 +94,7 @@ SMALL = Scale(
     reversal={"steps": 10, "views": 2},
     attacked=500,
     corrupted=200,
-    ladder=LadderSettings(threat="linf:8/255", images=200, precision="bf16"),
+    ladder=LadderSettings(threat=Linf(8 / 255), images=200, precision="bf16"),
 )
 _LONG = short_stage(schedule="cosine", epochs=100)
 FULL = Scale(
@@ -104,6 +105,6 @@ FULL = Scale(
     reversal={"steps": 40, "views": 4},
     attacked=10_000,
     corrupted=1_000,
-    ladder=LadderSettings(threat="linf:8/255", images=1_000, steps=50, draws=8),
+    ladder=LadderSettings(threat=Linf(8 / 255), images=1_000, steps=50, draws=8),
 )
 SCALES = {"demo": DEMO, "small": SMALL, "full": FULL}

@@ -14,6 +14,7 @@ from unfool.evaluation.estimates.pretext import KEEPS_ITS_RATE, false_triggers
 from unfool.evaluation.results.charts import Chart
 from unfool.evaluation.statistics.chart_kinds import bars, histogram, lines, point, rungs
 from unfool.evaluation.statistics.gains import SAME_NETWORK, corrupted_gain
+from unfool.models.trunks import trunk_spec
 from unfool.report.gallery import GalleryItem
 from unfool.studies import framework as fw
 from unfool.studies.framework.recipes import NORMAL, ROBUST, trunk_words
@@ -41,8 +42,9 @@ class ReverseAttack(fw.Study[Scale]):
 
     def networks(self, scale: Scale) -> list[fw.NetworkSpec]:
         """The base classifiers, each with a contrastive head that learnt on its frozen trunk."""
+        trunk = trunk_spec(scale.trunk)
         configs = {
-            base: RunConfig(data=scale.data, trunk=scale.trunk, stages=(stage, scale.contrast), normalisation="none")
+            base: RunConfig(data=scale.data, trunk=trunk, stages=(stage, scale.contrast), normalisation="none")
             for base, stage in ((ROBUST, scale.robust), (NORMAL, scale.normal))
         }
         return [fw.NetworkSpec(key={"data": scale.data, "model": base}, config=configs[base]) for base in configs]
