@@ -64,7 +64,7 @@ def test_an_audit_that_ranks_the_gains_foresees_them():
     pairs = enumerate(zip(cosines, gains, strict=True))
     claims = audits(8, [(0.5 + 0.01 * place, cosine, gain, -gain) for place, (cosine, gain) in pairs])
     assert len(claims) == 4
-    replayed, adaptive = claims["audit: cosine, replayed"], claims["audit: cosine, adaptive"]
+    replayed, adaptive = claims["audit-cosine-replayed"], claims["audit-cosine-adaptive"]
     assert (replayed.verdict, adaptive.verdict) == ("holds", "fails")
     rank = spearmanr(cosines, gains).statistic
     spread = 1.96 * math.sqrt((1 + rank**2 / 2) / (len(gains) - 3))

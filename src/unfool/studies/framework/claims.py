@@ -10,6 +10,7 @@ from unfool.evaluation.results.claims import ClaimResult
 from unfool.evaluation.statistics.gains import Estimate, difference, gain
 from unfool.evaluation.statistics.rules import Rule
 from unfool.studies.framework.measurements import SystemMeasurement
+from unfool.studies.framework.pieces import slug
 
 if TYPE_CHECKING:
     from unfool.studies.framework.results import Results
@@ -42,6 +43,9 @@ class Claim:
     text: str
     evidence: Evidence
     rule: Rule
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "id", slug(self.id))
 
     def judge(self, results: Results) -> ClaimResult | None:
         """The claim with its verdict; None where its evidence was not measured."""
