@@ -11,7 +11,9 @@ from unfool.core.streams import Streams
 from unfool.data.pixels import DecodedPixels
 from unfool.data.table import Table
 from unfool.evaluation.pretext import inpainting as filling_module
-from unfool.evaluation.pretext.inpainting import filling_quality, inpainted
+from unfool.evaluation.pretext.accuracy import pretext_quality
+from unfool.evaluation.pretext.figures import pretext_figures
+from unfool.evaluation.pretext.inpainting import filling_qualities, filling_quality, inpainted
 from unfool.models.network import Network
 from unfool.models.trunks import TrunkSpec
 from unfool.tasks import make_task
@@ -64,6 +66,18 @@ def test_figures_are_those_of_numpy_over_the_whole_table():
     assert found.variety == pytest.approx(variances[0] / variances[1], rel=1e-3)
     steps = [sum(np.mean(np.diff(x, axis=axis) ** 2) for axis in (2, 3)) for x in (fillings, there)]
     assert found.sharpness == pytest.approx(steps[0] / steps[1], rel=1e-3)
+
+
+def test_parts_of_a_table_are_measured_one_by_one():
+    task, network = make_bound()
+    table = make_table(40)
+    parts = filling_qualities(network, task, table, parts=4)
+    assert [part.count for part in parts] == [10] * 4
+    assert parts[1] == filling_quality(network, task, table.subset(torch.arange(10, 20)))
+    figures = pretext_figures(network, {"inpainting": task}, {"": task}, table)
+    assert figures["tasks"] == {"inpainting": pretext_quality(network, task, table).to_json()}
+    assert [part["count"] for part in figures["fillings"][""]] == [4] * 10
+    assert figures["fillings"][""][0]["ratio"] == filling_quality(network, task, table.subset(torch.arange(4))).ratio
 
 
 def test_what_was_there_is_perfect_and_one_picture_for_all_varies_not_at_all(monkeypatch):

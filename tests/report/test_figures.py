@@ -153,3 +153,11 @@ def test_variants_of_one_model_are_told_apart_alike_in_all_panels(study):
     assert len(set(colours.values())) == 3
     assert model_colours(tables) == {"m": colours["m, trunk x, loss one"]}
     assert tables[1].rows[0].variant == ""
+
+
+def test_the_last_entries_of_a_column_are_averaged():
+    curve = Curve("a", {"step": [1, 2, 3, 4], "accuracy/jigsaw": [0.1, 0.4, math.nan, 0.6], "loss": [math.nan] * 4})
+    assert curve.last("accuracy/jigsaw", 2) == pytest.approx(0.5)
+    assert curve.last("accuracy/jigsaw", 10) == pytest.approx(1.1 / 3)
+    assert curve.last("loss", 2) is None
+    assert curve.last("accuracy/rotation", 2) is None

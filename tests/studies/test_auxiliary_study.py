@@ -9,7 +9,7 @@ from rich.console import Console
 
 from unfool.evaluation.adaptive.ladder_settings import LadderSettings
 from unfool.evaluation.results.check import check_results
-from unfool.studies import run_study
+from unfool.studies import STUDIES, run_study
 from unfool.studies.auxiliary_reversal import AuxiliaryReversal, systems
 from unfool.studies.auxiliary_reversal.scales import IN_SHORT, Part, Scale, auxiliary
 from unfool.studies.framework import adaptive, measurements
@@ -45,6 +45,7 @@ TINY = Scale(
 
 
 def run(out):
+    assert "auxiliary-reversal" in STUDIES  # imports every study while all tasks are there
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(AuxiliaryReversal, "scales", {"tiny": TINY})
         patch.setattr(TASKS, "_items", {name: TASKS[name] for name in KEPT})

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from unfool.core.batch import Views
 from unfool.evaluation.adaptive.ladder_settings import LadderSettings
-from unfool.studies import run_study
+from unfool.studies import STUDIES, run_study
 from unfool.studies.auxiliary_reversal import AuxiliaryReversal
 from unfool.studies.auxiliary_reversal.scales import Part, Scale
 from unfool.studies.framework.recipes import LABELS, NORMAL
@@ -34,6 +34,7 @@ class Mirrored(Task):
 
 def test_a_sixth_task_is_one_short_file(tmp_path, monkeypatch):
     assert len(Path(__file__).read_text().splitlines()) < 60
+    assert "auxiliary-reversal" in STUDIES  # imports every study while all tasks are there
     # The four that are there already would only make this slow.
     monkeypatch.setattr(TASKS, "_items", {"labels": TASKS["labels"], "mirrored": Mirrored})
     stage = {"steps": 2, "batch_size": 32}

@@ -7,14 +7,13 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from unfool.evaluation.adaptive.purification import purification
 from unfool.evaluation.estimates.charts import fillings_charts, foresight_chart, gains_chart, tasks_chart
 from unfool.evaluation.pretext.inpainting import inpainted
 from unfool.evaluation.pretext.puzzles import solved_puzzles
 from unfool.evaluation.results.charts import Chart
 from unfool.evaluation.statistics.chart_kinds import histogram
 from unfool.report.curves import Curve
-from unfool.report.gallery import probabilities
+from unfool.report.pretext_strips import filled_strips, puzzle_strips, reversed_strips
 from unfool.report.strips import Strip
 from unfool.studies.auxiliary_reversal.scales import IN_SHORT, INPAINTING, JIGSAW
 from unfool.studies.auxiliary_reversal.systems import AUDITED, Subject, head_of
@@ -66,48 +65,22 @@ def all_strips(subjects: Sequence[Subject], results: Results) -> Iterator[Strip]
     """Pictures of the normally trained networks: regions filled, tiles put back, attacked images reversed."""
     normal = [each for each in subjects if each.base == NORMAL]
     for each in normal:
-        if not each.task and (each.losses[1:] or (each.losses and each.regime == JOINT)):
-            yield from _regions(each, results)
+        if not each.task and (each.losses[1:] or each.regime == JOINT):
+            run, images = results.run(each.network), _first_images(each, results)
+            for loss in each.losses:
+                pictures = inpainted(run.network, run.task(head_of(INPAINTING, loss)), images)
+                yield from filled_strips(f"Regions filled, {_where(each)}, {loss or 'both losses'}", pictures)
     for each in normal:
         if not each.task and each.beside == JIGSAW:
-            yield from _tiles(each, results)
+            run, images = results.run(each.network), _first_images(each, results)
+            puzzles = solved_puzzles(run.network, run.task(JIGSAW), images)
+            yield from puzzle_strips(f"Tiles put back, {each.part.data}, {_where(each)}", images, puzzles)
     for each in normal:
         if each.is_plain and each.regime == CLASSIFIER_FIRST:
-            yield from _reversed(each, results)
-
-
-def _regions(subject: Subject, results: Results) -> Iterator[Strip]:
-    """Regions masked and filled, by each loss that has a decoder."""
-    run, images = results.run(subject.network), _first_images(subject, results)
-    for loss in subject.losses:
-        pictures = inpainted(run.network, run.task(head_of(INPAINTING, loss)), images)
-        for masked, filled, original in zip(pictures.masked, pictures.filled, pictures.original, strict=True):
-            group = f"Regions filled, {_where(subject)}, {loss or 'both losses'}"
-            yield Strip(group=group, pictures=(("masked", masked), ("filled", filled), ("original", original)))
-
-
-def _tiles(subject: Subject, results: Results) -> Iterator[Strip]:
-    """Tiles as the network sees them, in the order that it predicts, and in the right one."""
-    run, images = results.run(subject.network), _first_images(subject, results)
-    for image, puzzle in zip(images, solved_puzzles(run.network, run.task(JIGSAW), images), strict=False):
-        tiles = (("shuffled", puzzle.shuffled), ("as predicted", puzzle.predicted), ("right order", puzzle.solved))
-        text = f"{puzzle.right} of {puzzle.count} tiles in their place; tiles are normalised by themselves"
-        group = f"Tiles put back, {subject.part.data}, {_where(subject)}"
-        yield Strip(group=group, pictures=(*tiles, ("original", image)), caption=text)
-
-
-def _reversed(subject: Subject, results: Results) -> Iterator[Strip]:
-    """The first images that are right when clean and wrong when attacked: clean, attacked and reversed."""
-    examples, table = results.work.get(subject.audit.examples), subject.audit.examples.images.table(results.work)
-    rows, names = torch.arange(min(len(table), 50)), table.classes[examples.column]
-    clean, attacked, labels = table.batch(rows).images, examples.images[rows], examples.labels[rows]
-    purified = purification(subject.system.module(results.work), attacked).images[: len(rows)]
-    shown = {"clean": clean, "attacked": attacked, "reversed": purified}
-    says = {word: probabilities(subject.network.module(results.work), shown[word]).argmax(1) for word in shown}
-    for row in ((says["clean"] == labels) & (says["attacked"] != labels)).nonzero().flatten()[:2].tolist():
-        pictures = tuple((f"{word}: {names[int(says[word][row])]}", shown[word][row]) for word in shown)
-        text = f"{names[int(labels[row])]}, test image {int(examples.ids[row])}; {AUDITED} at {examples.threat}"
-        yield Strip(group=f"Attacked and reversed down {subject.task}", pictures=pictures, caption=text)
+            examples, table = results.work.get(each.audit.examples), each.audit.examples.images.table(results.work)
+            network, reversal = (system.module(results.work) for system in (each.network, each.system))
+            group = f"Attacked and reversed down {each.task}"
+            yield from reversed_strips(group, examples, table, network, reversal)
 
 
 def _first_images(subject: Subject, results: Results) -> Tensor:
