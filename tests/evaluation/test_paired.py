@@ -1,0 +1,99 @@
+"""Paired differences against literal oracles, and how often their verdicts are wrong where nothing differs."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import norm
+
+from unfool.core.errors import SpecError
+from unfool.evaluation.statistics.paired import PairedCounts, holm, p_value, score, score_interval
+
+
+def literal_score(b: int, c: int, n: int, margin: float) -> float:
+    """Tango's statistic by maximising the multinomial likelihood under the margin on a fine grid."""
+    # p12 - p21 = margin; q = p21 is free.
+    q = np.linspace(max(0.0, -margin), (1 - margin) / 2, 400_001)[1:-1]
+    agree = np.clip(1 - 2 * q - margin, 1e-300, None)
+    likelihood = b * np.log(np.clip(q + margin, 1e-300, None)) + c * np.log(q) + (n - b - c) * np.log(agree)
+    best = q[likelihood.argmax()]
+    variance = n * (2 * best + margin - margin**2)
+    return (b - c - n * margin) / math.sqrt(variance)
+
+
+@pytest.mark.parametrize(("b", "c", "n"), [(9, 3, 100), (1, 0, 40), (30, 41, 500), (5, 5, 60)])
+@pytest.mark.parametrize("margin", [-0.2, -0.03, 0.01, 0.15])
+def test_the_score_is_that_of_the_restricted_likelihood(b, c, n, margin):
+    assert score(PairedCounts(only_first=b, only_second=c, n=n), margin) == pytest.approx(
+        literal_score(b, c, n, margin), abs=2e-3
+    )
+
+
+def test_the_ends_of_the_interval_are_where_the_score_test_turns():
+    counts = PairedCounts(only_first=1, only_second=1, n=44)
+    low, high = score_interval(counts)
+    assert low == pytest.approx(-high, abs=1e-9)
+    for end in (low, high):
+        assert abs(score(counts, end)) == pytest.approx(norm.ppf(0.975), abs=1e-6)
+
+
+@given(
+    n=st.integers(1, 400), first=st.floats(0, 1), second=st.floats(0, 1), confidence=st.sampled_from([0.9, 0.95, 0.99])
+)
+def test_the_interval_holds_the_difference_and_has_a_width(n, first, second, confidence):
+    b = int(first * n)
+    counts = PairedCounts(only_first=b, only_second=int(second * (n - b)), n=n)
+    low, high = score_interval(counts, confidence)
+    assert -1 <= low <= counts.difference <= high <= 1
+    assert high > low
+    mirrored = score_interval(PairedCounts(only_first=counts.only_second, only_second=b, n=n), confidence)
+    assert mirrored == pytest.approx((-high, -low), abs=1e-7)
+
+
+def test_equal_outcomes_have_an_interval_that_shrinks_with_the_images():
+    widths = [score_interval(PairedCounts(only_first=0, only_second=0, n=n))[1] for n in (10, 100, 1000)]
+    # Solving the score test by hand: z² / (n + z²).
+    z = norm.ppf(0.975)
+    assert widths == pytest.approx([z * z / (n + z * z) for n in (10, 100, 1000)], rel=1e-6)
+
+
+def test_p_values_at_zero_are_mcnemars():
+    assert p_value(PairedCounts(only_first=6, only_second=0, n=50)) == pytest.approx(2 / 64)
+    assert p_value(PairedCounts(only_first=0, only_second=0, n=50)) == 1.0
+
+
+def test_holm_by_hand():
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([]) == []
+    assert holm([0.9, 0.8]) == [1.0, 1.0]
+
+
+@pytest.mark.parametrize("counts", [(-1, 0, 5), (3, 3, 5), (0, 0, 0)])
+def test_impossible_counts_are_refused(counts):
+    b, c, n = counts
+    with pytest.raises(SpecError, match="differing images"):
+        PairedCounts(only_first=b, only_second=c, n=n)
+
+
+@pytest.mark.parametrize("images", [100, 1000, 10_000])
+@pytest.mark.parametrize("discordant", [0.005, 0.02, 0.1])
+@pytest.mark.parametrize("claims", [1, 12])
+def test_with_no_true_difference_verdicts_are_wrong_in_at_most_five_percent_of_studies(images, discordant, claims):
+    """Holds and fails together, over studies of some claims with Holm's correction; exact tests are below the level."""
+    draw = np.random.default_rng(0)
+    studies = 2000
+    wrong = 0
+    table = {}
+    for _ in range(studies):
+        differing = draw.binomial(images, discordant, size=claims)
+        ahead = draw.binomial(differing, 0.5)
+        values = []
+        for b, total in zip(ahead.tolist(), differing.tolist(), strict=True):
+            if (b, total) not in table:
+                table[b, total] = p_value(PairedCounts(only_first=b, only_second=total - b, n=images))
+            values.append(table[b, total])
+        wrong += min(holm(values)) <= 0.05
+    # Two standard errors of 2,000 studies at the level.
+    assert wrong / studies <= 0.05 + 2 * math.sqrt(0.05 * 0.95 / studies)
