@@ -81,7 +81,7 @@ def score_interval(counts: PairedCounts, confidence: float = 0.95) -> tuple[floa
         # Near ±1 the score still does not reject where hardly any image agrees, or where the difference is ±1 itself.
         if (abs(centre) >= edge and centre * side > 0) or sign * score(counts, side) > -bound:
             return math.copysign(1.0, side)
-        return float(brentq(lambda margin: sign * score(counts, margin) + bound, centre, side, xtol=1e-12))
+        return float(brentq(lambda margin: sign * score(counts, margin) + bound, centre, side, xtol=1e-12))  # pyright: ignore
 
     low, high = end(-edge, -1.0), end(edge, 1.0)
     return max(-1.0, low), min(1.0, high)
