@@ -98,7 +98,7 @@ class ReverseAttack(fw.Study[Scale]):
         return [Classifier(scale, network) for network in self.networks(scale)]
 
     def charts(self, scale: Scale, results: fw.Results) -> Iterator[Chart]:
-        """Those that the source left as TODO, and those that an audit needs."""
+        """The charts that the source announced and did not draw, and those of the audits."""
         robust, _ = classifiers = self._classifiers(scale)
         for system, words in LADDERS.items():
             yield rungs(f"The ladder on the {system}", results[robust.ladder(words)]["ladder"])
