@@ -32,9 +32,9 @@ def pytest_configure(config):
         plugins.load_plugin(path)
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def plugins_undone(monkeypatch):
-    """Removes the plugin files that a test loads from every registry when it ends."""
+    """Removes the plugin files that a test loads, also through a study's file, from every registry when it ends."""
     monkeypatch.setenv(plugins.VARIABLE, os.environ.get(plugins.VARIABLE, ""))
     before = set(plugins._files)
     yield

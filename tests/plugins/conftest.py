@@ -1,11 +1,6 @@
-"""Plugin files for the tests: each is loaded for a test and removed from every registry afterwards."""
+"""Plugin files for the tests."""
 
 import pytest
-
-
-@pytest.fixture(autouse=True)
-def _plugins_undone(plugins_undone):
-    pass
 
 
 @pytest.fixture
