@@ -16,6 +16,7 @@ from PIL import Image
 
 from unfool.core.errors import ImagesError, OutputError, SpecError
 from unfool.evaluation.crafting.pictures import magnified_difference
+from unfool.evaluation.results.study_result import StudyResult
 from unfool.report import Curve, GalleryItem, Page, write_page
 from unfool.report.gallery import image_uri
 
@@ -123,6 +124,7 @@ def test_every_name_is_escaped(study, tmp_path):
     ]
     study["claims"].append({"text": EVIL, "verdict": "holds", "evidence": [EVIL]})
     study |= {"scale": EVIL, "study": EVIL, "data": {EVIL: {EVIL: EVIL}}, "versions": {EVIL: EVIL}, "notes": [EVIL]}
+    study |= {"summary": EVIL, "cuts": [EVIL]}
     names = {"clean_prediction": EVIL, "adversarial_prediction": EVIL, "model": EVIL, "caption": EVIL}
     curves = [Curve(EVIL, {"step": [1, 2], "loss": [1, 2], f"accuracy/{EVIL}": [0, 1]}), Curve(EVIL, tmp_path / EVIL)]
     page = written(tmp_path, EVIL, EVIL, result(study), curves, [item(EVIL, **names)], [EVIL])
@@ -196,6 +198,16 @@ def test_a_note_that_is_told_twice_is_shown_once(study, tmp_path):
     )
     items = re.findall(r"<li>(.*?)</li>", page)
     assert items == ["From the file.", "Both.", "From the page."]
+
+
+def test_the_summary_comes_first_and_cuts_are_listed(study, tmp_path):
+    results = result({**study, "summary": "It holds.", "cuts": ["One epoch for ten."]})
+    assert StudyResult.from_json(results.to_json()) == results
+    page = written(tmp_path, "t", "", results)
+    main = page.split('<main class="wrap">')[1]
+    assert re.match(r'\s*<p class="summary">It holds\.</p>', main)
+    assert re.search(r'id="cuts".*<li>One epoch for ten\.</li>', main, re.S)
+    assert 'href="#cuts"' in page
 
 
 def test_lone_surrogates_do_not_stop_the_page(study, tmp_path):

@@ -3,6 +3,7 @@
 import dataclasses
 import io
 from types import SimpleNamespace
+from typing import ClassVar
 
 import pytest
 from rich.console import Console
@@ -144,10 +145,13 @@ def test_a_published_figure_stands_beside_rows_of_its_protocol_alone():
 
 
 class Tiny(Study):
-    name, title, scales = "tiny", "Tiny", {"demo": None}
+    name, title = "tiny", "Tiny"
+    scales: ClassVar = {"demo": None, "cut": SimpleNamespace(cuts=("One epoch for ten.",))}
 
     def networks(self, scale):
-        return [network(), network("other", seed=1)]
+        """A generator, which can be read once."""
+        yield network()
+        yield network("other", seed=1)
 
     def measurements(self, scale, networks):
         first, second = networks
@@ -170,6 +174,18 @@ def test_networks_that_are_only_needed_are_made_too_and_claims_without_evidence_
     assert result.claims == []
     assert result.data == {"digits": {"train": 1400, "attacked": 8}}
     assert Tiny().describe("demo") == "2 networks on digits, 1 measurement"
+    assert (result.summary, result.cuts) == ("", [])
+
+
+def test_a_study_says_what_was_claimed_and_what_it_cut(tmp_path, monkeypatch):
+    text = tmp_path / "study.md"
+    text.write_text("Of {{ claims | length }} claims, on {{ results.rows[0].n }} images.\n---\nA note.")
+    monkeypatch.setattr(Tiny, "_texts", lambda self: text)
+    work = Workspace(tmp_path, None, "cpu", Console(quiet=True))
+    results = fw.Results.collect("demo", work, Tiny().plan(None))
+    assert Tiny().summary(None, results, {}) == "Of 0 claims, on 8 images."
+    assert list(Tiny().notes(None, results)) == ["A note."]
+    assert Tiny().cuts(Tiny.scales["cut"]) == ("One epoch for ten.",)
 
 
 @pytest.mark.parametrize("name", [name for name in STUDIES if isinstance(STUDIES[name](), Study)])

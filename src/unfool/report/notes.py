@@ -1,26 +1,43 @@
-"""Notes of a page: paragraphs of a Markdown file, with figures filled in."""
+"""Summary and notes of a page: paragraphs of a Markdown file, with figures filled in.
+
+A line ``---`` ends the summary; all below it are notes, and a file without that line has no summary.
+"""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 from jinja2 import Environment, StrictUndefined, TemplateError
 
 from unfool.core.errors import DataError
 
+_LINE = re.compile(r"^---[ \t]*$", re.MULTILINE)
+
 
 def written_notes(path: Path, **values: object) -> list[str]:
-    """The paragraphs of a file, each on one line; none if there is no such file.
+    """The notes in a file, a paragraph each on one line; none if there is no such file.
 
-    The file is a Jinja template over ``values``. A paragraph that comes out empty is left out. Raises DataError for a
+    They are a Jinja template over ``values``. A paragraph that comes out empty is left out. Raises DataError for a
     template that cannot be filled.
     """
+    return _paragraphs(path, 1, values)
+
+
+def written_summary(path: Path, **values: object) -> str:
+    """The summary in a file, one paragraph on one line; empty if there is none. It is filled in as notes are."""
+    return " ".join(_paragraphs(path, 0, values))
+
+
+def _paragraphs(path: Path, part: int, values: Mapping[str, object]) -> list[str]:
+    """Those of the summary (part 0) or of the notes (part 1)."""
     if not path.is_file():
         return []
     try:
-        template = Environment(undefined=StrictUndefined).from_string(path.read_text(encoding="utf-8"))
-        text = template.render(**values)
+        parts = _LINE.split(path.read_text(encoding="utf-8"), maxsplit=1)
+        source = ["", *parts][-2:][part]
+        text = Environment(undefined=StrictUndefined).from_string(source).render(**values)
     except (OSError, UnicodeDecodeError, TemplateError) as error:
-        raise DataError(f"the notes in {path} cannot be filled in: {error}; mend the file or delete it") from error
+        raise DataError(f"the text in {path} cannot be filled in: {error}; mend the file or delete it") from error
     return [" ".join(paragraph.split()) for paragraph in re.split(r"\n\s*\n", text) if paragraph.strip()]

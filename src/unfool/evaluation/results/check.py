@@ -71,7 +71,7 @@ def check_results(study: Any, where: str = "the results") -> None:
 
 def _check_head(study: Mapping[str, Any], where: str) -> None:
     """Refuse names, descriptions and times of the wrong type."""
-    for key in ("study", "scale", "system"):
+    for key in ("study", "scale", "system", "summary"):
         if not isinstance(study.get(key) or "", str):
             raise DataError(f"{where} has {key} {study[key]!r}; it must be a text")
     for key in ("data", "versions"):

@@ -40,6 +40,8 @@ class StudyResult:
         data: What the images are, by data set.
         seconds: The time it took.
         versions: Versions of program and libraries.
+        summary: What was claimed and what holds, in a paragraph.
+        cuts: What its scale leaves out of the source's epochs and rows.
         notes: Remarks and deviations.
         rows: The rows of its tables.
         claims: Claims with their verdicts.
@@ -69,6 +71,8 @@ class StudyResult:
     data: Mapping[str, Any] = field(default_factory=dict)
     seconds: float | None = None
     versions: Mapping[str, str] = field(default_factory=dict)
+    summary: str = ""
+    cuts: Sequence[str] = ()
     notes: Sequence[str] = ()
     rows: Sequence[Row] = ()
     claims: Sequence[ClaimResult] = ()
@@ -91,7 +95,8 @@ class StudyResult:
     def to_json(self) -> JsonObject:
         """The results as a results file holds them; what they do not have is left out."""
         head = {"study": self.study, "scale": self.scale, "system": self.system, "data": dict(self.data)}
-        head |= {"seconds": self.seconds, "versions": dict(self.versions), "notes": list(self.notes)}
+        head |= {"seconds": self.seconds, "versions": dict(self.versions), "summary": self.summary}
+        head |= {"cuts": list(self.cuts), "notes": list(self.notes)}
         ladders = [ladder.to_json() for ladder in self.ladders]
         tail: dict[str, Any] = {
             "ladder": ladders if self.study or len(ladders) > 1 else (ladders or [{}])[0],
@@ -118,10 +123,11 @@ class StudyResult:
         listed = [ladders] if isinstance(ladders, Mapping) else ladders
         reliability = read_mapping(values, "reliability")
         return cls(
-            **{key: values.get(key) or "" for key in ("study", "scale", "system")},
+            **{key: values.get(key) or "" for key in ("study", "scale", "system", "summary")},
             data=values.get("data") or {},
             seconds=values.get("seconds"),
             versions=values.get("versions") or {},
+            cuts=_texts(values, "cuts"),
             notes=[*_texts(values, "deviations"), *_texts(values, "notes")],
             rows=[Row.from_json(row) for row in values.get("rows", [])],
             claims=[ClaimResult.from_json(claim) for claim in values.get("claims", [])],

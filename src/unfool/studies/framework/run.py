@@ -82,21 +82,23 @@ def _measure(
     study: Study[Any], source: str, scale: str, settings: Any, work: Workspace, workers: int | None
 ) -> tuple[StudyResult, Page]:
     """All pieces of a study, its results and its page."""
-    measurements = list(study.measurements(settings, study.networks(settings)))
+    measurements = study.plan(settings)
     missing = missing_pieces(measurements, work)
     count = workers_for(work.device, len(missing)) if workers is None else workers
     if missing and source and count > 1:  # else each piece is made below, by what asks for it first
         run_jobs(jobs_of(missing, source, scale, work), work.console, count)
     results = Results.collect(scale, work, measurements, study.published)
-    claims = [claim.judge(results) for claim in study.claims(settings)]
+    claims = [judged for claim in study.claims(settings) if (judged := claim.judge(results)) is not None]
     result = StudyResult(
         study=study.name,
         scale=scale,
         data=study.data(settings, results),
         versions=versions(),
+        summary=study.summary(settings, results, {claim.id: claim for claim in claims}),
+        cuts=list(study.cuts(settings)),
         notes=list(study.notes(settings, results)),
         rows=results.rows,
-        claims=[claim for claim in claims if claim is not None],
+        claims=claims,
         charts=list(study.charts(settings, results)),
         ladders=list(study.ladders(settings, results)),
     )
@@ -151,8 +153,7 @@ def make_piece(path: str, source: str, scale: str, out: Path, data_dir: Path | N
 def _open(source: str, scale: str, out: Path, data_dir: Path | None, device: str) -> tuple[dict[str, Piece], Workspace]:
     """The study's pieces by path, and its workspace, kept from job to job."""
     study = load_study(source)
-    settings = study.settings(scale)
-    pieces = with_needs(study.measurements(settings, study.networks(settings)))
+    pieces = with_needs(study.plan(study.settings(scale)))
     return pieces, Workspace(out, data_dir, device, Console(quiet=True))
 
 

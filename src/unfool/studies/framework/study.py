@@ -13,10 +13,11 @@ from unfool.core.plugins import load_plugin
 from unfool.core.registry import Registry
 from unfool.core.spec import unknown
 from unfool.evaluation.results.charts import Chart
+from unfool.evaluation.results.claims import ClaimResult
 from unfool.evaluation.results.ladder import LadderSection
 from unfool.report.curves import Curve
 from unfool.report.gallery import GalleryItem
-from unfool.report.notes import written_notes
+from unfool.report.notes import written_notes, written_summary
 from unfool.report.strips import Strip
 from unfool.studies.framework.adaptive import Laddered
 from unfool.studies.framework.claims import Claim
@@ -49,12 +50,20 @@ class Study(ABC, Generic[Scale]):
     published: ClassVar[Published | None] = None
 
     @abstractmethod
-    def networks(self, scale: Scale) -> Sequence[NetworkSpec]:
+    def networks(self, scale: Scale) -> Iterable[NetworkSpec]:
         """The networks, in the order of the table."""
 
     @abstractmethod
     def measurements(self, scale: Scale, networks: Sequence[NetworkSpec]) -> Iterable[Measurement]:
         """What is measured of them, in the order of the table."""
+
+    def plan(self, scale: Scale) -> list[Measurement]:
+        """All measurements, of all networks."""
+        return list(self.measurements(scale, list(self.networks(scale))))
+
+    def cuts(self, scale: Scale) -> Sequence[str]:
+        """What a scale leaves out of the source's epochs and rows, a sentence each: by default its field ``cuts``."""
+        return getattr(scale, "cuts", ())
 
     def claims(self, scale: Scale) -> Iterable[Claim]:
         """The claims; one whose evidence was not measured at this scale is left out."""
@@ -64,11 +73,19 @@ class Study(ABC, Generic[Scale]):
         """Charts for the results file and the page."""
         return ()
 
+    def summary(self, scale: Scale, results: Results, claims: Mapping[str, ClaimResult]) -> str:
+        """What was claimed and what holds, for the top of the page: by default what stands above the line ``---`` of
+        the Markdown file beside the study's own, a template given ``scale``, ``results`` and ``claims`` by their id."""
+        return written_summary(self._texts(), scale=scale, results=results, claims=claims)
+
     def notes(self, scale: Scale, results: Results) -> Iterable[str]:
-        """Deviations from the source and remarks, a paragraph each: by default those of the Markdown file beside the
-        study's own (``study.md`` beside ``study.py``), a template given ``scale`` and ``results``; then warnings."""
-        path = Path(inspect.getfile(type(self))).with_suffix(".md")
-        return [*written_notes(path, scale=scale, results=results), *results.masking_notes()]
+        """Deviations from the source and remarks, a paragraph each: by default what stands below the line ``---`` of
+        that file (``study.md`` beside ``study.py``; all of it without that line), given ``scale`` and ``results``; then
+        warnings."""
+        return [*written_notes(self._texts(), scale=scale, results=results), *results.masking_notes()]
+
+    def _texts(self) -> Path:
+        return Path(inspect.getfile(type(self))).with_suffix(".md")
 
     def gallery(self, scale: Scale, results: Results) -> Iterable[GalleryItem]:
         """Images that fooled a network, for the page."""
@@ -88,13 +105,13 @@ class Study(ABC, Generic[Scale]):
 
     def ladders(self, scale: Scale, results: Results) -> Iterable[LadderSection]:
         """Adaptive ladders that the page shows as such: by default all that were measured."""
-        every = self.measurements(scale, self.networks(scale))
-        return [LadderSection.from_json(results[item]["ladder"]) for item in every if isinstance(item, Laddered)]
+        ladders = [item for item in self.plan(scale) if isinstance(item, Laddered)]
+        return [LadderSection.from_json(results[item]["ladder"]) for item in ladders]
 
     def data(self, scale: Scale, results: Results) -> Mapping[str, Mapping[str, int]]:
         """How many images of which set did what: by default those trained on, tested and attacked."""
         counts: dict[str, dict[str, int]] = {}
-        for piece in with_needs(self.measurements(scale, self.networks(scale))).values():
+        for piece in with_needs(self.plan(scale)).values():
             if isinstance(piece, (NetworkSpec, Clean, Corrupted, Examples)):
                 trained = isinstance(piece, NetworkSpec)
                 table = (piece.learns_from(results.work) if trained else piece.images).table(results.work)
@@ -105,8 +122,7 @@ class Study(ABC, Generic[Scale]):
 
     def describe(self, scale: str) -> str:
         """What a scale trains and measures, in a few words; SpecError for a scale that is not there."""
-        settings = self.settings(scale)
-        measurements = list(self.measurements(settings, self.networks(settings)))
+        measurements = self.plan(self.settings(scale))
         pieces = with_needs(measurements).values()
         trained = [piece for piece in pieces if isinstance(piece, NetworkSpec) and piece.trained]
         sets = ", ".join(dict.fromkeys(network.data for network in trained))
