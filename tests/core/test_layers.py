@@ -125,14 +125,12 @@ def test_each_file_keeps_the_house_rules(path):
     assert faults(path.read_text(encoding="utf-8"), path.relative_to(ROOT.parent)) == []
 
 
-LARGE_FOLDERS = {"training": 17}
-"""Folders that still hold more than FEW files, and how many; a folder leaves this list, and none joins it."""
 FEW = 15
 
 
 def test_folders_hold_few_files():
     counts = Counter(str(path.parent.relative_to(ROOT)) for path in FILES if path.name != "__init__.py")
-    assert {name: n for name, n in counts.items() if n > LARGE_FOLDERS.get(name, FEW)} == {}
+    assert {name: n for name, n in counts.items() if n > FEW} == {}
 
 
 def test_a_file_is_short_as_a_rule():

@@ -1,3 +1,4 @@
+# pyright: reportMissingTypeStubs=false
 """The results of an evaluation: rows, the records behind them, and every reason for doubt."""
 
 from __future__ import annotations
@@ -51,12 +52,12 @@ class Evaluation:
     name: str
     rows: list[Row]
     records: list[Records]
-    classes: dict[str, list[ClassAccuracy]] = field(default_factory=dict)
-    corrupted: list[Records] = field(default_factory=list)
-    binarization_tests: dict[str, BinarizationResult] = field(default_factory=dict)
+    classes: dict[str, list[ClassAccuracy]] = field(default_factory=dict[str, list[ClassAccuracy]])
+    corrupted: list[Records] = field(default_factory=list[Records])
+    binarization_tests: dict[str, BinarizationResult] = field(default_factory=dict[str, BinarizationResult])
     claim: SequentialResult | None = None
     reliability: Reliability | None = None
-    pictures: dict[str, AttackPictures] = field(default_factory=dict)
+    pictures: dict[str, AttackPictures] = field(default_factory=dict[str, AttackPictures])
 
     def __repr__(self) -> str:
         shares = ", ".join(f"{row.attack} {100 * row.accuracy:.1f} %" for row in self.rows[:6])

@@ -1,3 +1,4 @@
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false, reportUnknownLambdaType=false, reportPrivateUsage=false
 """Which system was attacked, and which was evaluated: a hash of all of it, from normalisation to defense."""
 
 from __future__ import annotations

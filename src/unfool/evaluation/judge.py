@@ -1,3 +1,4 @@
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 """Evaluate a system on images, whichever system they were crafted on."""
 
 from __future__ import annotations

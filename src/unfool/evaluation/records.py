@@ -1,3 +1,4 @@
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false, reportMissingTypeStubs=false, reportUnnecessaryIsInstance=false
 """What an evaluation leaves behind: one record per image, from which every figure is computed."""
 
 from __future__ import annotations

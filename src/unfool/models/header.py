@@ -33,7 +33,7 @@ class Header:
     """``tensors`` by name as (dtype, shape), dtypes as safetensors spells them; ``metadata`` decoded from JSON."""
 
     tensors: dict[str, tuple[str, tuple[int, ...]]]
-    metadata: dict[str, object]
+    metadata: Mapping[str, Any]
 
 
 def read_header(path: str | Path, *, foreign: bool = False) -> Header:
@@ -135,7 +135,7 @@ def _check_entries(path: Path, entries: Mapping[str, Any], size: int) -> dict[st
     return tensors
 
 
-def _decode(path: Path, metadata: Any) -> dict[str, object]:
+def _decode(path: Path, metadata: Any) -> Mapping[str, Any]:
     """Metadata values are JSON texts; the schema version must be one that this version of unfool knows."""
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
         raise WeightsError(f"{path} has metadata that are not texts; {_REMEDY}")

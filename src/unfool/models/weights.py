@@ -68,7 +68,7 @@ def save_tensors(path: str | Path, tensors: Mapping[str, Tensor], metadata: Mapp
             raise OutputError(f"cannot write {path}: {error}; free some space or choose another folder") from error
 
 
-def load_tensors(path: str | Path, *, foreign: bool = False) -> tuple[dict[str, Tensor], dict[str, object]]:
+def load_tensors(path: str | Path, *, foreign: bool = False) -> tuple[dict[str, Tensor], Mapping[str, Any]]:
     """The tensors (CPU, memory of their own) and the decoded metadata of a file that `save_tensors` wrote.
 
     ``foreign``: any program may have written the safetensors file; its metadata are then left out. Raises WeightsError

@@ -1,3 +1,4 @@
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 """What a run trains: the data, the trunk, and its stages. Written as ``config.yaml`` into the run folder."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 """A run: trains its stages one after the other in a folder of its own, and picks up where it was stopped."""
 
 from __future__ import annotations

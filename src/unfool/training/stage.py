@@ -50,7 +50,16 @@ class Stage(nn.Module):
             _check_head(name, task, network, classes)
             self.tasks[name] = task
             self.weights[name] = item.weight
-        self.adversary = Adversary(config, {name: self._task(name) for name in self.tasks}, self.weights)
+        self.adversary = Adversary(
+            {name: self._task(name) for name in self.tasks},
+            self.weights,
+            perturbed={name for name, item in config.tasks.items() if item.perturbed},
+            perturb=config.perturb,
+            threat=config.threat,
+            adversarial=config.adversarial,
+            beta=config.beta,
+            separate=config.statistics == "separate",
+        )
         self.weight_perturbation = WeightPerturbation(config.awp)
         self.clean_norms = CleanBanks(network.trunk) if config.statistics == "separate" else None
         self.model_images = 0

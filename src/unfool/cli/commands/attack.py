@@ -19,7 +19,8 @@ class AttackOptions:
     """The attack."""
 
     attack: Annotated[str, tyro.conf.arg(metavar="NAME[:KEY=VALUE,..]")]
-    """fgsm, pgd-20, autoattack, or with settings; pgd-20:goal=last gives last iterates, usual for transfer."""
+    """fgsm, fgsm-rs, pgd-20 (or pgd20), autoattack (or aa), or with settings; pgd-20:goal=last gives last iterates,
+    usual for transfer."""
     threat: Threat = None
     norm: Annotated[Literal["linf", "l2", "l1", "all"] | None, tyro.conf.arg(help_behavior_hint="(default: linf)")] = (
         None

@@ -34,8 +34,8 @@ class AttackOptions:
         tyro.conf.UseAppendAction[tuple[str, ...]],
         tyro.conf.arg(metavar="NAME[:KEY=VALUE,..]", aliases=["--attacks"], help_behavior_hint="(repeatable)"),
     ] = ()
-    """fgsm, pgd-20, apgd-ce, autoattack, or with settings such as pgd-20:restarts=5; `unfool list attacks` names
-    all."""
+    """fgsm, fgsm-rs, pgd-20 (or pgd20), apgd-ce, autoattack (or aa), or with settings such as pgd-20:restarts=5;
+    `unfool list attacks` names all."""
     threat: Threat = None
     norm: Norm = None
     eps: Eps = None

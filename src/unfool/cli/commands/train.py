@@ -128,7 +128,7 @@ class TrainCommand:
             self._train()
 
     def _train(self) -> None:
-        from unfool.cli.parsing.run_config import read_run
+        from unfool.cli.commands.train_config import read_run
         from unfool.cli.parsing.systems import choose_device
         from unfool.cli.printing import print_json, print_lines, stderr
         from unfool.core.progress_display import progress_bar

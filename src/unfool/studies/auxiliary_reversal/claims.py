@@ -127,13 +127,13 @@ def _masks(
     several: Records,
     single_weak: Records,
     several_weak: Records,
-    one: Mapping[str, Any],
-    more: Mapping[str, Any],
+    first: Mapping[str, Any],
+    other: Mapping[str, Any],
 ) -> fw.Estimate:
     """The source has one mask, and says that several would do worse; by records under two attacks, and audits."""
     weak = replace(pair_gain(single_weak, several_weak), pair=SAME_NETWORK).words
     cosines = "Cosine of the gradients {:+.3f} with one, {:+.3f} with several.".format(
-        one["cosine"][0], more["cosine"][0]
+        first["cosine"][0], other["cosine"][0]
     )
     detail = f"One centred mask minus {scales.MASKS} drawn ones, so that places change too"
     return replace(pair_gain(single, several), detail=detail, pair=SAME_NETWORK, more=f"Under fgsm {weak}. {cosines}")

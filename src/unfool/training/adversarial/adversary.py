@@ -28,7 +28,6 @@ from unfool.tasks import Task
 from unfool.tasks.paired_losses import Classifies, PairedLoss
 from unfool.training.adversarial.methods import ADVERSARIAL_METHODS, LossOfLogits
 from unfool.training.norm_policy import Pass
-from unfool.training.stage_config import StageConfig
 
 _ROUNDING = 1e-6
 """A sum of steps this little short of eps, as a share of it, reaches it."""
@@ -58,24 +57,34 @@ class ViewPair:
 class Adversary:
     """Perturbs a stage's views, and gives the losses that are learnt; ``engine`` is None without ``perturb``.
 
-    Raises SpecError for a ``perturb`` that follows no gradient, and for perturbed tasks other than labels where
-    predictions are compared. Warns of one that starts at the image itself and cannot reach the threat model's edge.
+    ``perturbed`` names the tasks whose views are perturbed; the others are those of a `StageConfig`. Raises SpecError
+    for a ``perturb`` that follows no gradient, and for perturbed tasks other than labels where predictions are
+    compared. Warns of one that starts at the image itself and cannot reach the threat model's edge.
     """
 
-    def __init__(self, config: StageConfig, tasks: Mapping[str, Task], weights: Mapping[str, float]):
+    def __init__(
+        self,
+        tasks: Mapping[str, Task],
+        weights: Mapping[str, float],
+        *,
+        perturbed: Set[str],
+        perturb: str | None,
+        threat: str,
+        adversarial: str,
+        beta: float,
+        separate: bool,
+    ):
         self.tasks = tasks
         self.weights = weights
-        self.engine = _engine(config)
-        self.method = ADVERSARIAL_METHODS[config.adversarial]
-        self.separate = config.statistics == "separate"
-        self.climbs = _with_beta(self.method.climbs, config.beta)
-        self.learns = _with_beta(self.method.learns, config.beta)
+        self.engine = None if perturb is None else _engine(perturb, threat)
+        self.method = ADVERSARIAL_METHODS[adversarial]
+        self.separate = separate
+        self.climbs = _with_beta(self.method.climbs, beta)
+        self.learns = _with_beta(self.method.learns, beta)
         if self.method.labels_only:
-            _check_tasks(config, tasks)
+            _check_tasks(adversarial, {name: task for name, task in tasks.items() if name in perturbed})
         if self.method.start_deviation and self.engine is not None and self.engine.restarts > 1:
-            raise SpecError(
-                f"{config.adversarial} starts from one point, and {config.perturb!r} has restarts; leave them out"
-            )
+            raise SpecError(f"{adversarial} starts from one point, and {perturb!r} has restarts; leave them out")
 
     def perturbed(
         self, engine: ProjectedGradient, group: dict[str, Views], trunk: TrunkPass, ids: Tensor, streams: Streams
@@ -169,27 +178,26 @@ def _joined(first: Features, rest: Features | None) -> Features:
     return first if rest is None else {stage: torch.cat([values, rest[stage]]) for stage, values in first.items()}
 
 
-def _check_tasks(config: StageConfig, tasks: Mapping[str, Task]) -> None:
+def _check_tasks(adversarial: str, tasks: Mapping[str, Task]) -> None:
+    """SpecError for a perturbed task that predicts no classes."""
     for name, task in tasks.items():
-        if config.tasks[name].perturbed and not isinstance(task, Classifies):
+        if not isinstance(task, Classifies):
             raise SpecError(
-                f"adversarial {config.adversarial!r} compares predictions of classes, and task {name!r} makes none; "
+                f"adversarial {adversarial!r} compares predictions of classes, and task {name!r} makes none; "
                 "give labels tasks only, perturbed=false for that one, or adversarial='plain'"
             )
 
 
-def _engine(config: StageConfig) -> ProjectedGradient | None:
+def _engine(perturb: str, threat: str) -> ProjectedGradient:
     """The stage's perturbation: an attack's engine whose last iterate is taken without a further look."""
-    if config.perturb is None:
-        return None
-    engine = make_attack(config.perturb, config.threat).engine
+    engine = make_attack(perturb, threat).engine
     if not isinstance(engine, ProjectedGradient):
-        raise SpecError(f"a stage cannot be perturbed by {config.perturb!r}; choose fgsm or pgd")
+        raise SpecError(f"a stage cannot be perturbed by {perturb!r}; choose fgsm or pgd")
     reach, eps = engine.steps * engine.step_size, engine.threat.eps
     if not engine.random_start and reach < eps * (1 - _ROUNDING):
         warnings.warn(
-            f"perturb {config.perturb!r} starts at the image itself, and {engine.steps} steps of {engine.step_size:g} "
-            f"go {reach:g} at most, where {config.threat} allows {eps:g}; take more or longer steps, or a random start",
+            f"perturb {perturb!r} starts at the image itself, and {engine.steps} steps of {engine.step_size:g} "
+            f"go {reach:g} at most, where {threat} allows {eps:g}; take more or longer steps, or a random start",
             UnfoolWarning,
             stacklevel=2,
         )

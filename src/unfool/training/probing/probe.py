@@ -1,3 +1,4 @@
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false, reportMissingTypeStubs=false, reportUnnecessaryIsInstance=false
 """Probes: how well the classes can be read, linearly or from neighbours, at each stage of a frozen trunk."""
 
 from __future__ import annotations
