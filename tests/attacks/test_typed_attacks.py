@@ -23,6 +23,7 @@ EPS8 = Linf(8 / 255)
 PAIRS = [
     ("fgsm", attacks.FGSM(EPS8)),
     ("fgsm-rs", attacks.FGSM(EPS8, random_start=True, step_size=10 / 255, label="fgsm-rs")),
+    ("n-fgsm", attacks.NFGSM(EPS8)),
     ("pgd-20:restarts=5", attacks.PGD(EPS8, steps=20, restarts=5)),
     ("pgd20", attacks.PGD(EPS8, steps=20)),
     ("cw-pgd-7:goal=best", attacks.CWPGD(EPS8, steps=7, goal="best")),
@@ -247,7 +248,7 @@ def test_what_is_no_eps_is_refused(eps):
         Linf(eps)
 
 
-@pytest.mark.parametrize("name", ["FGSM", "PGD", "CWPGD", "APGD", "FAB", "Square", "AutoAttack"])
+@pytest.mark.parametrize("name", ["FGSM", "NFGSM", "PGD", "CWPGD", "APGD", "FAB", "Square", "AutoAttack"])
 def test_every_setting_is_documented(name):
     cls = getattr(attacks, name)
     text = inspect.getdoc(cls)

@@ -8,12 +8,26 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny_runs import stage
 
+from unfool.core.errors import SpecError
 from unfool.training.schedule import learning_rate, make_optimizer
 
 
-def rates(schedule, steps):
-    config = stage(schedule=schedule, learning_rate=0.4)
-    return [learning_rate(config, step, steps) for step in range(steps)]
+def rates(schedule, steps, per_epoch=1, **settings):
+    config = stage(schedule=schedule, learning_rate=0.4, **settings)
+    return [learning_rate(config, step, steps, per_epoch) for step in range(steps)]
+
+
+def torch_rates(make, epochs, per_epoch, stepped=lambda epoch: True):
+    """The rates of each step under a scheduler of torch, which is stepped after the epochs that ``stepped`` names."""
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.4)
+    scheduler = make(optimizer)
+    found = []
+    for epoch in range(epochs):
+        found += [optimizer.param_groups[0]["lr"]] * per_epoch
+        optimizer.step()
+        if stepped(epoch):
+            scheduler.step()
+    return found
 
 
 def test_a_constant_rate_is_constant():
@@ -32,6 +46,58 @@ def test_triangle_climbs_for_a_fifth_and_falls_to_a_step_above_zero():
     found = rates("triangle", 20)
     assert found[:4] == pytest.approx([0.1, 0.2, 0.3, 0.4])
     assert found[4:] == pytest.approx([0.4 * share / 16 for share in range(16, 0, -1)])
+
+
+@pytest.mark.parametrize(("every", "factor"), [(25, 0.1), (3, 0.5), (1, 1.0), (100, 0.1)])
+def test_steps_are_those_of_torch(every, factor):
+    expected = torch_rates(lambda made: torch.optim.lr_scheduler.StepLR(made, every, factor), 60, 3)
+    assert rates("step", 180, 3, drop_every=every, drop_factor=factor) == pytest.approx(expected, rel=1e-12)
+
+
+def test_sixty_epochs_divided_by_ten_every_twenty_five():
+    found = rates("step", 120, 2, drop_every=25)
+    assert found == pytest.approx([0.4] * 50 + [0.04] * 50 + [0.004] * 20)
+
+
+@pytest.mark.parametrize("decay", [0.95, 0.5, 1.0])
+def test_exponential_rates_are_those_of_torch(decay):
+    expected = torch_rates(lambda made: torch.optim.lr_scheduler.ExponentialLR(made, decay), 40, 4)
+    assert rates("exponential", 160, 4, decay=decay) == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("fall", [0, 195])
+def test_cosine_after_ten_epochs_is_torch_s_stepped_from_the_tenth_epoch_on(fall):
+    """The SimCLR code steps its scheduler after an epoch if that epoch's number, counted from 0, is at least 10."""
+    expected = torch_rates(
+        lambda made: torch.optim.lr_scheduler.CosineAnnealingLR(made, fall or 90), 100, 2, lambda epoch: epoch >= 10
+    )
+    found = rates("cosine", 200, 2, constant_epochs=10, cosine_epochs=fall)
+    assert found == pytest.approx(expected, rel=1e-9)
+    assert found[:22] == [0.4] * 22
+    assert found[22] < 0.4
+
+
+def test_cosine_falls_step_by_step_as_torch_s_without_constant_epochs():
+    expected = torch_rates(lambda made: torch.optim.lr_scheduler.CosineAnnealingLR(made, 30), 30, 1)
+    assert rates("cosine", 30, 3) == pytest.approx(expected, rel=1e-9)
+
+
+def test_a_stage_that_ends_before_its_constant_epochs_keeps_the_rate():
+    assert rates("cosine", 5, 1, constant_epochs=10) == [0.4] * 5
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"schedule": "step", "constant_epochs": 3}, "set schedule to cosine"),
+        ({"schedule": "cosine", "cosine_epochs": 3}, "set them too"),
+        ({"schedule": "step", "drop_every": 0}, "drop_every"),
+        ({"schedule": "exponential", "decay": 1.5}, "decay"),
+    ],
+)
+def test_settings_that_say_nothing_are_refused(settings, words):
+    with pytest.raises((SpecError, ValueError), match=words):
+        stage(**settings)
 
 
 @given(st.sampled_from(["constant", "cosine", "triangle"]), st.integers(1, 60))
@@ -54,3 +120,22 @@ def test_optimizers_get_the_stage_s_values_and_what_moves():
     assert (sgd["momentum"], sgd["nesterov"], sgd["weight_decay"]) == (0.8, True, 0.5)
     plain = make_optimizer(stage(optimizer="sgd", momentum=0.0), parameters).param_groups[0]
     assert not plain["nesterov"]
+    plain = make_optimizer(stage(optimizer="sgd", nesterov=False), parameters).param_groups[0]
+    assert (plain["momentum"], plain["nesterov"]) == (0.9, False)
+
+
+@pytest.mark.parametrize("nesterov", [True, False])
+def test_momentum_is_the_literal_formula(nesterov):
+    """v ← m·v + g + wd·w; w ← w - lr·(g + wd·w + m·v) with Nesterov, w - lr·v without."""
+    weight = torch.nn.Parameter(torch.tensor([1.0, -2.0], dtype=torch.float64))
+    config = stage(optimizer="sgd", nesterov=nesterov, momentum=0.8, weight_decay=0.1, learning_rate=0.3)
+    optimizer = make_optimizer(config, [weight])
+    expected, velocity = weight.detach().clone(), torch.zeros(2, dtype=torch.float64)
+    for number in range(4):
+        gradient = torch.tensor([1.0, 2.0], dtype=torch.float64) / (number + 1)
+        decayed = gradient + 0.1 * expected
+        velocity = 0.8 * velocity + decayed if number else decayed
+        expected = expected - 0.3 * (decayed + 0.8 * velocity if nesterov else velocity)
+        weight.grad = gradient
+        optimizer.step()
+    assert torch.allclose(weight, expected, rtol=1e-12)

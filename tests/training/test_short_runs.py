@@ -45,7 +45,7 @@ def test_a_stage_of_so_many_steps_cycles_through_the_images(tmp_path, shown, ste
         assert sorted(epoch) == list(range(48))
     last = log(tmp_path)[-1]
     assert (last["step"], float(last["epoch"])) == (str(steps), steps / 4)
-    assert float(last["learning_rate"]) == learning_rate(config.stages[0], steps - 1, steps)
+    assert float(last["learning_rate"]) == learning_rate(config.stages[0], steps - 1, steps, 4)
 
 
 def test_whole_epochs_in_steps_are_the_same_run(tmp_path):

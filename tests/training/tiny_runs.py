@@ -45,6 +45,10 @@ def run(*stages, **settings):
 
 KILLED = {
     "adam": run(stage(schedule="cosine")),
+    "plain momentum that drops, then a decay": run(
+        stage(optimizer="sgd", nesterov=False, schedule="step", drop_every=1, drop_factor=0.5),
+        stage(optimizer="sgd", schedule="exponential", decay=0.7, perturb="n-fgsm", epochs=1),
+    ),
     "sgd, a finished epoch": run(stage(optimizer="sgd", schedule="triangle", epochs=3)),
     "labels, then contrast on a frozen trunk": run(
         stage(optimizer="sgd"), stage({"contrast": contrast()}, trainable="heads", batch_size=16)

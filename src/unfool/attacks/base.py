@@ -166,6 +166,11 @@ class Attack(ABC):
         return self.parts[0].engine
 
     @property
+    def training_engine(self) -> Engine:
+        """The engine that perturbs the views of a training stage: that of the attack, unless training has its own."""
+        return self.engine
+
+    @property
     def part_names(self) -> list[str]:
         """Names of the parts, and of the finisher; ``Attacked.fooled_by_part`` is an index into this list."""
         return [part.name for part in self._plan]

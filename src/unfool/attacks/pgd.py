@@ -73,14 +73,14 @@ class FGSM(Attack):
 
     @property
     def own_settings(self) -> Settings:
-        return {**super().own_settings, "step_size": _step_size(self.step_size, self.threat, 1.0), "steps": 1}
+        return {**super().own_settings, "step_size": filled_step(self.step_size, self.threat, 1.0), "steps": 1}
 
     @property
     def parts(self) -> tuple[Part, ...]:
         engine = ProjectedGradient(
             threat=self.threat,
             steps=1,
-            step_size=_step_size(self.step_size, self.threat, 1.0),
+            step_size=filled_step(self.step_size, self.threat, 1.0),
             random_start=self.random_start,
             goal=self.goal,
         )
@@ -147,7 +147,7 @@ class PGD(Attack):
 
     @property
     def own_settings(self) -> Settings:
-        return {**super().own_settings, "step_size": _step_size(self.step_size, self.threat, 0.25)}
+        return {**super().own_settings, "step_size": filled_step(self.step_size, self.threat, 0.25)}
 
     @property
     def loss(self) -> str:
@@ -159,7 +159,7 @@ class PGD(Attack):
         engine = ProjectedGradient(
             threat=self.threat,
             steps=self.steps,
-            step_size=_step_size(self.step_size, self.threat, 0.25),
+            step_size=filled_step(self.step_size, self.threat, 0.25),
             random_start=self.random_start,
             restarts=self.restarts,
             goal=self.goal,
@@ -208,6 +208,6 @@ class CWPGD(PGD):
         return "margin"
 
 
-def _step_size(step_size: float | None, threat: ThreatModel, share: float) -> float:
+def filled_step(step_size: float | None, threat: ThreatModel, share: float) -> float:
     """The step size, by default a share of eps."""
     return threat.eps * share if step_size is None else step_size

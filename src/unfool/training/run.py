@@ -226,7 +226,7 @@ class _Run:
                 order = torch.argsort(streams.named("order").at(epoch).bits(self.table.ids), stable=True)
             own = batch_number * size + self.number * share
             batch = self.table.batch(order[own : own + share], self.device)
-            rate = learning_rate(config, step, steps)
+            rate = learning_rate(config, step, steps, per_epoch)
             for group in optimizer.param_groups:
                 group["lr"] = rate
             stage.at(step / steps)

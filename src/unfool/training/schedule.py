@@ -12,7 +12,7 @@ from unfool.training.stage_config import StageConfig
 
 
 def make_optimizer(config: StageConfig, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-    """Adam, or SGD with Nesterov momentum, over the parameters that are trained."""
+    """Adam, or SGD with plain or Nesterov momentum, over the parameters that are trained."""
     trained = [parameter for parameter in parameters if parameter.requires_grad]
     if config.optimizer == "adam":
         return torch.optim.Adam(trained, lr=config.learning_rate, weight_decay=config.weight_decay)
@@ -20,17 +20,30 @@ def make_optimizer(config: StageConfig, parameters: Iterable[nn.Parameter]) -> t
         trained,
         lr=config.learning_rate,
         momentum=config.momentum,
-        nesterov=config.momentum > 0,
+        nesterov=config.nesterov and config.momentum > 0,
         weight_decay=config.weight_decay,
     )
 
 
-def learning_rate(config: StageConfig, step: int, steps: int) -> float:
-    """The rate of step ``step`` of ``steps``, counted from 0."""
+def learning_rate(config: StageConfig, step: int, steps: int, per_epoch: int) -> float:
+    """The rate of step ``step`` of ``steps``, counted from 0, in epochs of ``per_epoch`` steps."""
+    return config.learning_rate * _share(config, step, steps, per_epoch)
+
+
+def _share(config: StageConfig, step: int, steps: int, per_epoch: int) -> float:
+    """The share of the highest rate that is left."""
+    epoch = step // per_epoch
     if config.schedule == "constant":
-        return config.learning_rate
-    if config.schedule == "cosine":
-        return config.learning_rate * 0.5 * (1 + math.cos(math.pi * step / steps))
-    peak = max(1, steps // 5)
-    share = (step + 1) / peak if step < peak else (steps - step) / (steps - peak)
-    return config.learning_rate * share
+        return 1.0
+    if config.schedule == "step":
+        return config.drop_factor ** (epoch // config.drop_every)
+    if config.schedule == "exponential":
+        return config.decay**epoch
+    if config.schedule == "triangle":
+        peak = max(1, steps // 5)
+        return (step + 1) / peak if step < peak else (steps - step) / (steps - peak)
+    if not config.constant_epochs:
+        return 0.5 * (1 + math.cos(math.pi * step / steps))
+    fall = config.cosine_epochs or math.ceil(steps / per_epoch) - config.constant_epochs
+    fallen = max(0, epoch - config.constant_epochs)
+    return 0.5 * (1 + math.cos(math.pi * fallen / fall)) if fallen else 1.0

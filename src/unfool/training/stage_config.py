@@ -62,20 +62,34 @@ class StageConfig:
     epochs: int = Field(default=1, ge=1, description="Passes over the training images.")
     steps: int = Field(default=0, ge=0, description="Exact number of training steps, in place of epochs; 0: epochs.")
     batch_size: int = Field(default=256, ge=1, description="Images in a training step.")
-    optimizer: Literal["adam", "sgd"] = Field(
-        default="adam", description="Optimizer: adam, or sgd with Nesterov momentum."
-    )
+    optimizer: Literal["adam", "sgd"] = Field(default="adam", description="Optimizer: adam, or sgd with momentum.")
     learning_rate: float = Field(
         default=3e-4, gt=0, allow_inf_nan=False, description="Highest learning rate of the schedule."
     )
     weight_decay: float = Field(
         default=1e-4, ge=0, allow_inf_nan=False, description="L2 penalty that the optimizer adds to the gradients."
     )
-    momentum: float = Field(default=0.9, ge=0, lt=1, description="Nesterov momentum of sgd.")
-    schedule: Literal["constant", "cosine", "triangle"] = Field(
+    momentum: float = Field(default=0.9, ge=0, lt=1, description="Momentum of sgd.")
+    nesterov: bool = Field(default=True, description="Whether sgd's momentum is Nesterov's; false: plain momentum.")
+    schedule: Literal["constant", "cosine", "triangle", "step", "exponential"] = Field(
         default="constant",
-        description="Learning rate over the stage: constant, cosine (falls to 0) or triangle (rises over the first "
-        "fifth, then falls to 0).",
+        description="Learning rate over the stage: constant, cosine (falls to 0), triangle (rises over the first "
+        "fifth, then falls to 0), step (drops every so many epochs) or exponential (falls by a factor an epoch).",
+    )
+    constant_epochs: int = Field(
+        default=0,
+        ge=0,
+        description="Epochs at the full rate before cosine falls, epoch by epoch; 0: it falls step by step at once.",
+    )
+    cosine_epochs: int = Field(
+        default=0, ge=0, description="Epochs of cosine's fall to 0 after constant_epochs; 0: all that are left."
+    )
+    drop_every: int = Field(default=30, ge=1, description="Epochs between two drops of schedule step.")
+    drop_factor: float = Field(
+        default=0.1, gt=0, le=1, description="What each drop of schedule step multiplies the learning rate by."
+    )
+    decay: float = Field(
+        default=0.95, gt=0, le=1, description="What schedule exponential multiplies the learning rate by an epoch."
     )
     trainable: str = Field(
         default="all",
@@ -132,6 +146,15 @@ class StageConfig:
         if steps and info.data.get("epochs", 1) != 1:
             raise ValueError(f"epochs={info.data['epochs']} is given too: give one of the two")
         return steps
+
+    @field_validator("constant_epochs", "cosine_epochs")
+    @classmethod
+    def _of_cosine(cls, epochs: int, info: ValidationInfo) -> int:
+        if epochs and info.data.get("schedule", "cosine") != "cosine":
+            raise ValueError(f"schedule {info.data['schedule']!r} has none: set schedule to cosine, or leave it out")
+        if epochs and info.field_name == "cosine_epochs" and not info.data.get("constant_epochs", 1):
+            raise ValueError("it begins after constant_epochs: set them too, or leave it out")
+        return epochs
 
     @field_validator("trainable")
     @classmethod

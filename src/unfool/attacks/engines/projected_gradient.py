@@ -35,6 +35,7 @@ class ProjectedGradient:
         steps: Gradient steps of each run.
         step_size: Length of a step in the threat model's norm, in pixel units.
         random_start: Start from a uniform draw in the ball, not from the image itself.
+        start_ball: The ball of the random start; default: the threat model's.
         restarts: Runs, each from a start of its own.
         uphill: False descends, as a reversal does; "best" is then the lowest.
         goal: Which point to return, see `Goal`.
@@ -44,6 +45,7 @@ class ProjectedGradient:
     steps: int
     step_size: float
     random_start: bool = False
+    start_ball: ThreatModel | None = None
     restarts: int = 1
     uphill: bool = True
     goal: Goal = "best"
@@ -73,7 +75,8 @@ class ProjectedGradient:
                 break
             origins, points = problem.images[rows], problem.first_points[rows]
             if self.random_start and problem.starts is None:
-                points = self.threat.sample(origins, problem.ids[rows], problem.streams.named("start").at(restart))
+                ball = self.start_ball or self.threat
+                points = ball.sample(origins, problem.ids[rows], problem.streams.named("start").at(restart))
             self._climb(best_so_far, problem, rows, origins, points)
         return best_so_far.result()
 

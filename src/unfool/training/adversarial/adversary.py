@@ -190,9 +190,9 @@ def _check_tasks(adversarial: str, tasks: Mapping[str, Task]) -> None:
 
 def _engine(perturb: str, threat: str) -> ProjectedGradient:
     """The stage's perturbation: an attack's engine whose last iterate is taken without a further look."""
-    engine = make_attack(perturb, threat).engine
+    engine = make_attack(perturb, threat).training_engine
     if not isinstance(engine, ProjectedGradient):
-        raise SpecError(f"a stage cannot be perturbed by {perturb!r}; choose fgsm or pgd")
+        raise SpecError(f"a stage cannot be perturbed by {perturb!r}; choose fgsm, n-fgsm or pgd")
     reach, eps = engine.steps * engine.step_size, engine.threat.eps
     if not engine.random_start and reach < eps * (1 - _ROUNDING):
         warnings.warn(
