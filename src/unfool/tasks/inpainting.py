@@ -1,6 +1,7 @@
 """Inpainting: a square region of the image is masked; what was there?
 
-A context encoder (Pathak et al., "Context Encoders: Feature Learning by Inpainting", CVPR 2016).
+A context encoder (Pathak et al., "Context Encoders: Feature Learning by Inpainting", CVPR 2016), in a form of ours and
+in that of PyTorch-GAN, a public re-implementation.
 
 Legend: B images, V views of each (N = V·B, view-major), C channels, S pixels a side, R pixels of the region's side.
 """
@@ -23,30 +24,45 @@ from unfool.core.spec import unknown
 from unfool.core.streams import Streams
 from unfool.data.augment import augmented
 from unfool.models.heads import HeadDescription, HeadSetting
-from unfool.models.heads.decoder import SMALLEST_PICTURE, DiscriminatedDecoderHead
+from unfool.models.heads.decoder import SMALLEST_PICTURE, Discriminating
+from unfool.models.heads.region_decoder import SMALLEST_REGION
 from unfool.models.network import Network
 from unfool.tasks.base import TASKS, ParameterGroup, Task, at_least_fp32
+
+PICTURE_HEADS, REGION_HEADS = ("decoder", "judged-decoder"), ("region-decoder", "judged-region-decoder")
+"""Kinds of heads by form, without a discriminator and with one."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Regions:
-    """What was masked: ``pixels`` (N, C, R, R), and ``places`` (N, R, R) of them in the image, row · S + column."""
+    """What was masked: ``pixels`` (N, C, R, R), and ``places`` (N, R, R) of them in the image, row · S + column.
+
+    ``colour`` (N, C, 1, 1) is the mean of the visible pixels."""
 
     pixels: Tensor
     places: Tensor
+    colour: Tensor
 
 
 @TASKS.add("inpainting")
 class Inpainting(Task):
     """Fill the masked region of an image; the loss is lambda_rec · L2 + lambda_adv · adversarial, averaged over views.
 
-    Equations 1 to 3 of the paper. L2 is the mean squared error over the region's values. The masked pixels show the
-    mean colour of the visible ones. The decoder makes the whole picture, of which the region is cut; a picture of
-    another side is resized. The adversarial loss is -log D(filling), which does not saturate, in place of equation 2's
-    log(1 - D). D sees the region alone, not where it lies; it learns from the same fillings after each step of the
-    stage, by the stage's kind of optimizer, and from nothing else. Departs from the paper: regions do not overlap the
-    visible part. The canonical view has one region in the centre and no augmentation. A perturbation of the views acts
-    inside the region too, but not on the pixels to be filled in.
+    Equations 1 to 3 of the paper. L2 is the mean squared error over the region's values. D, the discriminator, sees the
+    region alone, not where it lies; it learns from the same fillings after each step of the stage, by the stage's kind
+    of optimizer, and from nothing else. Departs from the paper: regions do not overlap the visible part.
+
+    In the form ``picture``, ours, the masked pixels show the mean colour of the visible ones. The decoder makes the
+    whole picture, of which the region is cut; a picture of another side is resized. The adversarial loss is -log
+    D(filling), which does not saturate, in place of equation 2's log(1 - D).
+
+    The form ``region`` is that of PyTorch-GAN: masked pixels are white, the decoder makes the region alone, errors are
+    those of values from -1 to 1, as a tanh has them, and D gives a verdict on each patch, by least squares: the
+    adversarial loss is (D(filling) - 1)², D's own is half of (D(region) - 1)² + D(filling)². It departs from that code
+    in L2, where the code has the absolute error. Its encoder is the trunk ``gan-encoder``.
+
+    The canonical view has one region in the centre and no augmentation. A perturbation of the views acts inside the
+    region too, but not on the pixels to be filled in.
 
     Raises:
         SpecError: for settings that contradict each other.
@@ -65,6 +81,10 @@ class Inpainting(Task):
     class Settings:
         """Settings of the task inpainting."""
 
+        form: Literal["picture", "region"] = Field(
+            default="picture",
+            description="The decoder makes the whole picture, or the region alone, as in PyTorch-GAN.",
+        )
         region: float = Field(default=0.5, gt=0, lt=1, description="Side of the region, as a share of the image's.")
         masks: int = Field(default=1, ge=1, description="Views of an image, each with a region of its own.")
         place: Literal["random", "centre"] = Field(
@@ -78,8 +98,10 @@ class Inpainting(Task):
         stage: str | None = Field(
             default=None, description="Trunk stage that the decoder reads; default: the last before pooling."
         )
-        width: int = Field(default=128, ge=1, description="Channels of the decoder's first layer.")
-        side: int = Field(default=32, description="Pixels a side of the decoder's picture.")
+        width: int = Field(
+            default=128, ge=1, description="Channels of the decoder's first layer; PyTorch-GAN's has 4000."
+        )
+        side: int = Field(default=32, description="Pixels a side of the decoder's whole picture.")
         discriminator: int = Field(
             default=32, ge=0, description="Channels of the discriminator's first layer; 0: no discriminator."
         )
@@ -113,16 +135,22 @@ class Inpainting(Task):
 
     @classmethod
     def settings_of(cls, head: Mapping[str, HeadSetting]) -> dict[str, HeadSetting | bool]:
-        """The stage that a decoder reads, its sizes, and whether there is a discriminator."""
-        decoder = {key: head[key] for key in ("stage", "width", "side")}
+        """The form of a decoder, the stage that it reads, its sizes, and whether there is a discriminator."""
+        decoder: dict[str, HeadSetting | bool] = {key: head[key] for key in ("stage", "width")}
+        decoder |= {"form": "region"} if head["kind"] in REGION_HEADS else {"side": head["side"]}
         if "discriminator" in head:
             return {**decoder, "discriminator": head["discriminator"]}
         return {**decoder, "discriminator": 0, "lambda_adv": 0.0}
 
     @property
+    def makes_regions(self) -> bool:
+        """Whether the decoder makes the region alone."""
+        return self.settings.form == "region"
+
+    @property
     def optimizers(self) -> dict[str, ParameterGroup]:
         """The discriminator's own, if there is one."""
-        if not isinstance(self.head, DiscriminatedDecoderHead):
+        if not isinstance(self.head, Discriminating):
             return {}
         parameters = tuple(self.head.discriminator.parameters())
         return {"discriminator": ParameterGroup(parameters=parameters, rate=self.settings.discriminator_rate)}
@@ -132,15 +160,12 @@ class Inpainting(Task):
         stage = settings.stage or spatial[-1]
         if stage not in spatial:
             raise unknown("spatial stage of the trunk", stage[:80], spatial)
-        sizes: HeadDescription = {
-            "inputs": channels[stage],
-            "width": settings.width,
-            "side": settings.side,
-            "outputs": self.channels,
-        }
+        sizes: HeadDescription = {"inputs": channels[stage], "width": settings.width}
+        sizes |= {"outputs": self.channels} if self.makes_regions else {"side": settings.side, "outputs": self.channels}
+        unjudged, judged = REGION_HEADS if self.makes_regions else PICTURE_HEADS
         if not settings.discriminator:
-            return {"kind": "decoder", "stage": stage, **sizes}
-        return {"kind": "judged-decoder", "stage": stage, **sizes, "discriminator": settings.discriminator}
+            return {"kind": unjudged, "stage": stage, **sizes}
+        return {"kind": judged, "stage": stage, **sizes, "discriminator": settings.discriminator}
 
     def bind(self, network: Network, name: str, classes: Mapping[str, int], streams: Streams) -> None:
         self.channels = network.mean.shape[1]
@@ -161,42 +186,53 @@ class Inpainting(Task):
         places = rows[:, :, None] * images.shape[3] + columns[:, None, :]
         pixels = cut(images, places)
         visible = (images.sum((2, 3)) - pixels.sum((2, 3))) / (images.shape[3] ** 2 - side**2)
-        shown = filled(images, visible[:, :, None, None].expand_as(pixels), places)
-        return Views(images=shown, count=count, targets=Regions(pixels=pixels, places=places), stage=self.reads)
+        colour = visible[:, :, None, None]
+        shown = filled(images, torch.ones_like(pixels) if self.makes_regions else colour.expand_as(pixels), places)
+        regions = Regions(pixels=pixels, places=places, colour=colour)
+        return Views(images=shown, count=count, targets=regions, stage=self.reads)
 
     def fillings(self, outputs: Tensor, views: Views) -> Tensor:
         """What the decoder puts into the regions, (N, C, R, R) in [0,1]."""
         pictures = at_least_fp32(self.head(outputs))
-        if pictures.shape[2:] != views.images.shape[2:]:
-            pictures = F.interpolate(pictures, views.images.shape[2:], mode="bilinear", align_corners=False)
-        return cut(pictures, views.targets.places)
+        wanted = (views.targets.pixels if self.makes_regions else views.images).shape[2:]
+        if pictures.shape[2:] != wanted:
+            pictures = F.interpolate(pictures, wanted, mode="bilinear", align_corners=False)
+        return pictures if self.makes_regions else cut(pictures, views.targets.places)
 
     def losses(self, outputs: Tensor, views: Views) -> Tensor:
         fillings, pixels = self.fillings(outputs, views), views.targets.pixels
-        losses = self.settings.lambda_rec * (fillings - pixels).square().mean((1, 2, 3))
-        if isinstance(self.head, DiscriminatedDecoderHead):
+        errors = (fillings - pixels).square().mean((1, 2, 3))
+        losses = self.settings.lambda_rec * (4 * errors if self.makes_regions else errors)
+        if isinstance(self.head, Discriminating):
             if self.settings.lambda_adv:
-                losses = losses + self.settings.lambda_adv * F.softplus(-self.head.discriminate(fillings))
+                losses = losses + self.settings.lambda_adv * self._doubts(self.head.discriminate(fillings), real=True)
             if self.learning:
                 self._latest = pixels.detach(), fillings.detach(), views.count
         return losses.unflatten(0, (views.count, -1)).mean(0)
 
     def turn_losses(self, group: str) -> Tensor:
-        """The discriminator's losses (B,), -log D(region) - log(1 - D(filling)), on the last losses' fillings."""
-        if self._latest is None or not isinstance(self.head, DiscriminatedDecoderHead):
+        """The discriminator's losses (B,) on the last losses' fillings."""
+        if self._latest is None or not isinstance(self.head, Discriminating):
             raise SpecError(
                 f"inpainting has nothing for its {group} to learn from; compute losses that are learnt from first"
             )
         (pixels, fillings, count), self._latest = self._latest, None
         real, filled = self.head.discriminate(torch.cat([pixels, fillings]), learning=True).chunk(2)
-        return (F.softplus(-real) + F.softplus(filled)).unflatten(0, (count, -1)).mean(0)
+        losses = self._doubts(real, real=True) + self._doubts(filled, real=False)
+        return (losses / 2 if self.makes_regions else losses).unflatten(0, (count, -1)).mean(0)
+
+    def _doubts(self, verdicts: Tensor, *, real: bool) -> Tensor:
+        """How far verdicts (N, ...) are from "real", or from "filling": a loss (N,)."""
+        if not self.makes_regions:
+            return F.softplus(-verdicts if real else verdicts)
+        return (verdicts - float(real)).square().flatten(1).mean(1)
 
     def _region(self, height: int, width: int) -> int:
         """The region's side in pixels."""
         if height != width:
             raise ImagesError(f"inpainting got images of {height}×{width} pixels; give square images")
         side = max(1, round(self.settings.region * height))
-        least = SMALLEST_PICTURE if self.settings.discriminator else 1
+        least = (SMALLEST_REGION if self.makes_regions else SMALLEST_PICTURE) if self.settings.discriminator else 1
         if not least <= side < height:
             raise ImagesError(
                 f"region={self.settings.region:g} of images of {height} pixels is {side}, and {least} to {height - 1} "

@@ -22,6 +22,7 @@ from unfool.core.config import configured
 from unfool.core.errors import ImagesError
 from unfool.core.streams import Streams
 from unfool.data.augment import augmented
+from unfool.data.colour import ColourJitter, recoloured
 from unfool.models.heads import HeadDescription, HeadSetting
 from unfool.models.heads.tiles import PUZZLE
 from unfool.models.network import Network
@@ -44,10 +45,11 @@ class Jigsaw(Task):
     context-free form is theirs: each tile, at its own size and normalised by itself (`normalised`), is a view, and the
     head reads the features of all tiles in the order of their places. In the whole form the tiles make one image again,
     resized to what it was, and none is normalised. Edges of tiles that were neighbours do not continue each other:
-    between them ``gap`` is never shown, and ``jitter`` moves each tile by itself. The canonical view has a permutation
-    drawn for its id from a fixed stream, each tile in the middle of its range, and no augmentation; it is shuffled,
-    since the original order need not be in the set. The head's description holds the puzzle, so that a defense that has
-    only the weights shows the puzzle that was learnt.
+    between them ``gap`` is never shown, and ``jitter`` moves each tile by itself. Against the fringes of colour that a
+    lens leaves, ``shift`` moves each colour channel of a tile by itself, and a share ``grey`` of the images has none.
+    The canonical view has a permutation drawn for its id from a fixed stream, each tile in the middle of its range, and
+    no augmentation, shift or grey; it is shuffled, since the original order need not be in the set. The head's
+    description holds the puzzle, so that a defense that has only the weights shows the puzzle that was learnt.
 
     Raises:
         ImagesError: from ``views``, for images too small to cut, and for tiles too small for the trunk.
@@ -84,6 +86,12 @@ class Jigsaw(Task):
             description="Augmentation before cutting, or none; the black margin of one that pads, such as crop-flip, "
             "would show where a tile comes from.",
         )
+        shift: int = Field(
+            default=0,
+            ge=0,
+            description="Pixels that each colour channel of a tile is moved at most, within its cell; the paper: 2.",
+        )
+        grey: float = Field(default=0.0, ge=0, le=1, description="Share of images shown in grey; the paper: 0.3.")
         own_convolution: bool = Field(
             default=False,
             description="Whether the head (context-free) begins with a convolution of its own in place of the trunk's "
@@ -159,10 +167,7 @@ class Jigsaw(Task):
         chosen = draws.integers(batch.ids, self.settings.count)
         # The place t of the shuffled image shows tile order[:, t].
         order = self.permutations.to(chosen.device)[chosen]
-        jittering = None if streams is None else draws
-        rows = self._shown("rows", images.shape[2], order, order // self.settings.grid, batch.ids, jittering)
-        columns = self._shown("columns", images.shape[3], order, order % self.settings.grid, batch.ids, jittering)
-        tiles = cut(images, rows, columns)
+        tiles = self._tiles(images, order, batch.ids, None if streams is None else draws)
         if self.settings.form == "whole":
             return Views(images=together(tiles, (images.shape[2], images.shape[3])), targets=chosen)
         if min(tiles.shape[3], tiles.shape[5]) < self.smallest:
@@ -180,10 +185,31 @@ class Jigsaw(Task):
     def scores(self, outputs: Tensor, views: Views) -> dict[str, Tensor]:
         return {"accuracy": (self.head(outputs).argmax(1) == views.targets).float()}
 
-    def _shown(self, axis: str, side: int, order: Tensor, cells: Tensor, ids: Tensor, draws: Streams | None) -> Tensor:
+    def _tiles(self, images: Tensor, order: Tensor, ids: Tensor, draws: Streams | None) -> Tensor:
+        """The tiles (B, C, G, S, G, S) that each place shows; ``order`` (B, T) are those of the image by place."""
+        settings = self.settings
+        if draws is not None and settings.grey:
+            greyed = draws.named("grey").uniform(ids) < settings.grey
+            unused = images.new_zeros(len(images), 4)
+            images = recoloured(images, ColourJitter(), unused, jittered=torch.zeros_like(greyed), greyed=greyed)
+        axes = (
+            ("rows", images.shape[2], order // settings.grid),
+            ("columns", images.shape[3], order % settings.grid),
+        )
+        if draws is None or not settings.shift:
+            return cut(images, *(self._shown(*axis, order, ids, draws) for axis in axes))
+        channels = [
+            cut(channel, *(self._shown(*axis, order, ids, draws, f"channel {number}") for axis in axes))
+            for number, channel in enumerate(images.split(1, 1))
+        ]
+        return torch.cat(channels, 1)
+
+    def _shown(
+        self, axis: str, side: int, cells: Tensor, order: Tensor, ids: Tensor, draws: Streams | None, channel: str = ""
+    ) -> Tensor:
         """The rows, or columns, of the image that each place shows, (B, G, G, pixels of a tile).
 
-        ``order`` (B, T) are the tiles by place, and ``cells`` (B, T) the rows, or columns, of the grid they come from.
+        ``cells`` (B, T) are the rows, or columns, of the grid that the tiles come from; a ``channel`` is shifted.
         """
         grid = self.settings.grid
         cell = side // grid
@@ -198,6 +224,9 @@ class Jigsaw(Task):
         if draws is not None:
             # Drawn tile by tile of the unshuffled image, then taken along to where the tile is shown.
             offsets = draws.named(axis).integers(ids, jitter + 1, (grid**2,)).gather(1, order)
+            if channel:
+                drawn = draws.named(f"{axis} of {channel}").integers(ids, 2 * self.settings.shift + 1, (grid**2,))
+                offsets = (offsets + drawn.gather(1, order) - self.settings.shift).clamp(0, jitter)
         starts = cells * side // grid + gap // 2 + offsets
         pixels = starts[..., None] + torch.arange(tile, device=starts.device)
         return pixels.unflatten(1, (grid, grid))

@@ -18,14 +18,14 @@ from unfool.evaluation.crafting.batches import BATCH_SIZE, device_of
 from unfool.models.modes import frozen_eval
 from unfool.models.network import Network
 from unfool.tasks import Task
-from unfool.tasks.inpainting import Inpainting, cut, filled
+from unfool.tasks.inpainting import Inpainting, filled
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Inpainted:
     """Images with the centred region ``masked``, with it ``filled``, and as they were, ``original``: (n, C, S, S) each.
 
-    Of the region alone: ``fillings``, what was there, ``pixels``, and what was shown there, ``colours``: (n, C, R, R).
+    Of the region alone: ``fillings``, what was there, ``pixels``, and the mean visible ``colours``: (n, C, R, R).
     """
 
     masked: Tensor
@@ -71,14 +71,14 @@ def inpainted(network: Network, task: Task, images: Tensor) -> Inpainted:
     with frozen_eval(network), frozen_eval(task), torch.no_grad():
         views = task.views(batch, None)
         fillings = task.fillings(network.features(views.images, views.stage), views)
-    places = views.targets.places
+    regions = views.targets
     return Inpainted(
         masked=views.images,
-        filled=filled(images, fillings, places),
+        filled=filled(images, fillings, regions.places),
         original=images,
         fillings=fillings,
-        pixels=views.targets.pixels,
-        colours=cut(views.images, places),
+        pixels=regions.pixels,
+        colours=regions.colour.expand_as(regions.pixels),
     )
 
 

@@ -64,8 +64,21 @@ class DecoderHead(Head):
         return self[0](input)
 
 
+class Discriminating:
+    """What a decoder has that makes pictures beside a ``discriminator`` of them."""
+
+    discriminator: nn.Module
+
+    def discriminate(self, pictures: Tensor, *, learning: bool = False) -> Tensor:
+        """Verdicts (N, ...) on pictures (N, C, H, W), high for real; the discriminator learns only if ``learning``."""
+        if learning:
+            return self.discriminator(pictures).squeeze(1)
+        still = {name: parameter.detach() for name, parameter in self.discriminator.named_parameters()}
+        return functional_call(self.discriminator, still, (pictures,)).squeeze(1)
+
+
 @HEADS.add("judged-decoder")
-class DiscriminatedDecoderHead(DecoderHead):
+class DiscriminatedDecoderHead(Discriminating, DecoderHead):
     """A decoder, and a discriminator of pictures of any side from `SMALLEST_PICTURE` on that is ``discriminator``
     channels wide at first.
 
@@ -86,10 +99,3 @@ class DiscriminatedDecoderHead(DecoderHead):
             inputs = outputs
         layers += [nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(4 * inputs, 1)]
         self.discriminator = nn.Sequential(*layers)
-
-    def discriminate(self, pictures: Tensor, *, learning: bool = False) -> Tensor:
-        """Logits (N,) that pictures (N, C, H, W) are real; the discriminator gets gradients only if ``learning``."""
-        if learning:
-            return self.discriminator(pictures).squeeze(1)
-        still = {name: parameter.detach() for name, parameter in self.discriminator.named_parameters()}
-        return functional_call(self.discriminator, still, (pictures,)).squeeze(1)
