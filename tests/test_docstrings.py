@@ -12,11 +12,6 @@ import torch
 import unfool
 from unfool.core.registry import Registry
 
-NOT_YET: set[str] = {
-    "run_study",
-}
-"""Public names whose docstrings are still to be written; a name leaves this set, and none joins it."""
-
 SECTIONS = re.compile(r"^( *)(Args|Returns|Yields|Raises|Example|Attributes):$", re.MULTILINE)
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 
@@ -100,21 +95,13 @@ def run_examples(name, value):
     return report.getvalue()
 
 
-def known(name):
-    marks = [pytest.mark.skip(reason="its docstring is still to be written")] if name in NOT_YET else []
-    return pytest.param(name, marks=marks)
-
-
-NAMES = [known(name) for name in OBJECTS]
-
-
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", OBJECTS)
 def test_a_public_name_is_documented(name):
     assert faults(name, OBJECTS[name]) == []
 
 
 @pytest.mark.usefixtures("plugins_undone")
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", OBJECTS)
 def test_its_examples_run(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     output = io.StringIO()

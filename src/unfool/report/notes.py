@@ -16,7 +16,7 @@ from unfool.core.errors import DataError
 _LINE = re.compile(r"^---[ \t]*$", re.MULTILINE)
 
 
-def written_notes(path: Path, **values: object) -> list[str]:
+def written_notes(path: Path | None, **values: object) -> list[str]:
     """The notes in a file, a paragraph each on one line; none if there is no such file.
 
     They are a Jinja template over ``values``. A paragraph that comes out empty is left out. Raises DataError for a
@@ -25,14 +25,14 @@ def written_notes(path: Path, **values: object) -> list[str]:
     return _paragraphs(path, 1, values)
 
 
-def written_summary(path: Path, **values: object) -> str:
+def written_summary(path: Path | None, **values: object) -> str:
     """The summary in a file, one paragraph on one line; empty if there is none. It is filled in as notes are."""
     return " ".join(_paragraphs(path, 0, values))
 
 
-def _paragraphs(path: Path, part: int, values: Mapping[str, object]) -> list[str]:
+def _paragraphs(path: Path | None, part: int, values: Mapping[str, object]) -> list[str]:
     """Those of the summary (part 0) or of the notes (part 1)."""
-    if not path.is_file():
+    if path is None or not path.is_file():
         return []
     try:
         parts = _LINE.split(path.read_text(encoding="utf-8"), maxsplit=1)

@@ -36,25 +36,45 @@ def run_study(
     console: Console | None = None,
     workers: int | None = None,
 ) -> StudyResult:
-    """Run a study in a folder, or finish or reopen one that was run there.
+    """Run a study in a folder: train, attack and measure all that it describes, and judge its claims.
 
-    Writes ``OUT/results/<study>/<scale>.json`` and ``OUT/report.html``.
+    Writes ``OUT/results/<study>/<scale>.json`` and ``OUT/report.html``. Called again with the same folder, it goes on
+    where it was stopped, and only reads a study that is finished.
 
     Args:
-        study: The name of a study, the path of a Python file that defines one, or a study (then made in this process).
+        study: The name of a study, the path of a Python file that defines one, or a study itself. With a name or a
+            path, several processes can work side by side.
         scale: One of the study's scales.
-        out: Folder for all that is made; it belongs to one study at one scale.
-        data_dir: Folder of the data sets.
-        device: Where networks are trained and attacked.
-        console: Where progress is shown (default: stderr).
-        workers: Processes that make pieces side by side (default: one a core on the CPU, else one).
+        out: Folder for networks, adversarial examples and results. It belongs to one study at one scale.
+        data_dir: Folder of the data sets; None: the one that ``UNFOOL_DATA_DIR`` names.
+        device: Where networks are trained and attacked, such as ``cpu`` or ``cuda``.
+        console: Where progress is shown; None: stderr.
+        workers: Processes that work side by side; None: one a core on the CPU, otherwise one.
 
     Returns:
-        Rows, claims with verdicts, charts and notes, as the JSON file holds them.
+        Rows, claims with their verdicts, charts and notes, as the JSON file holds them.
 
     Raises:
         SpecError: The study or scale is unknown, or the study's file is wrong.
-        OutputError: The folder is in use or holds another study; and what data, training and attacks raise.
+        DataError: A data set is missing or damaged.
+        OutputError: The folder is in use, or holds another study.
+
+    Example:
+        >>> from unfool.studies import Study
+        >>> from unfool.studies.framework import Clean, Images, NetworkSpec
+        >>> class Glance(Study):
+        ...     name, title = "glance", "What a network learns from eight digits"
+        ...     scales = {"tiny": 20}
+        ...
+        ...     def networks(self, images):
+        ...         stage = StageConfig(tasks={"labels": TaskConfig(task="labels")}, steps=1, batch_size=8)
+        ...         config = RunConfig(data="digits", trunk="convnet:widths=4-8-8", stages=(stage,))
+        ...         return [NetworkSpec(key={"model": "one step"}, config=config)]
+        ...
+        ...     def measurements(self, images, networks):
+        ...         yield Clean(system=networks[0], images=Images(data="digits").sample(images))
+        >>> run_study(Glance(), "tiny", "glance")
+        StudyResult(glance tiny: 1 rows, 0 claims, 0 charts)
     """
     source = study if isinstance(study, str) else ""
     chosen = load_study(study) if isinstance(study, str) else study

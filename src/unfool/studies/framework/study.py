@@ -84,8 +84,12 @@ class Study(ABC, Generic[Scale]):
         warnings."""
         return [*written_notes(self._texts(), scale=scale, results=results), *results.masking_notes()]
 
-    def _texts(self) -> Path:
-        return Path(inspect.getfile(type(self))).with_suffix(".md")
+    def _texts(self) -> Path | None:
+        """The Markdown file beside the study's own; None for a study typed into a notebook."""
+        try:
+            return Path(inspect.getfile(type(self))).with_suffix(".md")
+        except (OSError, TypeError):
+            return None
 
     def gallery(self, scale: Scale, results: Results) -> Iterable[GalleryItem]:
         """Images that fooled a network, for the page."""
