@@ -1,10 +1,12 @@
 """Every public name says what it takes, gives and raises, and shows it in an example that runs."""
 
+import ast
 import contextlib
 import doctest
 import inspect
 import io
 import re
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,13 +14,17 @@ import torch
 import unfool
 from unfool.core.registry import Registry
 
+SOURCE = Path(unfool.__file__).parent
 SECTIONS = re.compile(r"^( *)(Args|Returns|Yields|Raises|Example|Attributes):$", re.MULTILINE)
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 
 
+ROOMS = ("attacks", "data", "defenses", "evaluation", "models", "studies", "tasks", "training")
+
+
 def public_objects():
     """Name → object, for the names of unfool and of the rooms that users type, one entry an object."""
-    rooms = {"": unfool, "attacks.": unfool.attacks, "defenses.": unfool.defenses, "tasks.": unfool.tasks}
+    rooms = {"": unfool, **{f"{room}.": getattr(unfool, room) for room in ROOMS}}
     objects = {}
     for prefix, room in rooms.items():
         for name in room.__all__:
@@ -32,12 +38,20 @@ def public_objects():
 OBJECTS = public_objects()
 
 
-def methods(cls):
-    """The public methods and properties that a class of ours defines itself."""
-    for name, value in vars(cls).items():
-        function = value.__func__ if isinstance(value, (classmethod, staticmethod)) else value
-        if not name.startswith("_") and (inspect.isfunction(function) or isinstance(value, property)):
-            yield name, function.fget if isinstance(value, property) else function
+def documented(path):
+    """``MODULE:NAME.NAME`` of every docstring of a file that holds an example, and the example."""
+    module = ".".join(path.relative_to(SOURCE.parent).with_suffix("").parts).removesuffix(".__init__")
+    waiting = [("", ast.parse(path.read_text(encoding="utf-8")))]
+    while waiting:
+        name, node = waiting.pop()
+        text = ast.get_docstring(node) or ""
+        if ">>>" in text:
+            yield f"{module}:{name}", text
+        inner = (ast.ClassDef, ast.FunctionDef)
+        waiting += [(f"{name}.{other.name}".lstrip("."), other) for other in node.body if isinstance(other, inner)]
+
+
+EXAMPLES = {name: text for path in sorted(SOURCE.rglob("*.py")) for name, text in documented(path)}
 
 
 def sections(text):
@@ -80,18 +94,12 @@ def faults(name, value):
     return result
 
 
-def run_examples(name, value):
-    """Run the examples of a docstring, which know torch and the names of unfool; what differs is returned as text."""
+def run_example(name, text):
+    """Run the example of a docstring, which knows torch and the names of unfool; what differs is returned as text."""
     report = io.StringIO()
     known_names = {"torch": torch, "unfool": unfool, **{name: getattr(unfool, name) for name in unfool.__all__}}
-    runner = doctest.DocTestRunner(optionflags=FLAGS)
-    targets = [(name, value)]
-    if inspect.isclass(value):
-        targets += [(f"{name}.{method}", function) for method, function in methods(value)]
-    for title, target in targets:
-        text = target.__doc__ or ""
-        example = doctest.DocTestParser().get_doctest(inspect.cleandoc(text), dict(known_names), title, None, 0)
-        runner.run(example, out=report.write)
+    example = doctest.DocTestParser().get_doctest(text, known_names, name, None, 0)
+    doctest.DocTestRunner(optionflags=FLAGS).run(example, out=report.write)
     return report.getvalue()
 
 
@@ -101,12 +109,17 @@ def test_a_public_name_is_documented(name):
 
 
 @pytest.mark.usefixtures("plugins_undone")
-@pytest.mark.parametrize("name", OBJECTS)
-def test_its_examples_run(name, tmp_path, monkeypatch):
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_its_example_runs(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    output = io.StringIO()
-    with contextlib.redirect_stderr(output):
-        assert run_examples(name, OBJECTS[name]) == ""
+    with contextlib.redirect_stderr(io.StringIO()):
+        assert run_example(name, EXAMPLES[name]) == ""
+
+
+def test_examples_of_modules_classes_and_methods_are_seen():
+    names = {"unfool.attacks:", "unfool.attacks.pgd:PGD", "unfool.data.table:Table.from_tensors"}
+    assert names <= EXAMPLES.keys()
+    assert len(EXAMPLES) >= len(OBJECTS)
 
 
 def test_what_a_docstring_lacks_is_seen():
@@ -129,12 +142,4 @@ def test_what_a_docstring_lacks_is_seen():
 
 
 def test_an_example_that_is_wrong_is_seen():
-    def wrong():
-        """Do it.
-
-        Example:
-            >>> 1 + 1
-            3
-        """
-
-    assert "Expected:\n    3\nGot:\n    2" in run_examples("wrong", wrong)
+    assert "Expected:\n    3\nGot:\n    2" in run_example("wrong", "Do it.\n\n>>> 1 + 1\n3\n")

@@ -12,9 +12,26 @@ from unfool.core.errors import SpecError
 
 
 def wilson(correct: int, total: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Wilson's score interval (Wilson 1927) for a share of ``correct`` among ``total`` images; shares in [0,1].
+    """Wilson's score interval for an accuracy (Wilson, JASA 1927).
 
-    It holds for a number of images fixed beforehand, not for one that the outcomes decided (see ``sequential``).
+    It holds for a number of images fixed beforehand, not for one that the outcomes decided (see `AccuracyClaim`).
+
+    Args:
+        correct: How many images are classified correctly.
+        total: How many images there are.
+        confidence: Probability, in (0,1), that the interval covers the true accuracy.
+
+    Returns:
+        The lowest and the highest accuracy, in [0,1].
+
+    Raises:
+        SpecError: ``correct`` is not between 0 and ``total``, or ``confidence`` is not between 0 and 1.
+
+    Example:
+        >>> from unfool.evaluation import wilson
+        >>> low, high = wilson(90, 100)
+        >>> f"{low:.3f} to {high:.3f}"
+        '0.826 to 0.945'
     """
     if not 0 <= correct <= total or total < 1:
         raise SpecError(f"{correct} correct of {total} images is no share; give 0 ≤ correct ≤ total and total ≥ 1")

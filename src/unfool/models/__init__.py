@@ -4,3 +4,10 @@ Normalisation lives inside a `Network`, so that any other tool can attack one wi
 safetensors files that carry the architecture, and its initial weights come from `Streams`, never from the global
 random state.
 """
+
+from unfool.models.foreign import adapt
+from unfool.models.network import Network
+from unfool.models.trunks import TRUNKS, TrunkSpec
+from unfool.models.weights import load_network, save_network
+
+__all__ = ["TRUNKS", "Network", "TrunkSpec", "adapt", "load_network", "save_network"]

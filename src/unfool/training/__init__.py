@@ -1,6 +1,6 @@
 """Training: a sequence of stages, each some weighted tasks on a shared network; killed and resumed, bit for bit."""
 
-from unfool.training.config import RunConfig, read_config, run_config
+from unfool.training.config import RunConfig, read_config
 from unfool.training.folder import TrainedRun, open_run
 from unfool.training.held_out import cut_held_out
 from unfool.training.probing.probe import ProbeResult, StageClassifier, StageProbe, probe
@@ -23,6 +23,5 @@ __all__ = [
     "open_run",
     "probe",
     "read_config",
-    "run_config",
     "train",
 ]

@@ -173,7 +173,26 @@ def _task(values: Any, what: str) -> Any:
 
 
 def read_config(path: str | Path) -> RunConfig:
-    """Read a run's YAML; DataError if there is no such file, SpecError for YAML or keys that are not understood."""
+    """Read the configuration of a run from a YAML file.
+
+    Args:
+        path: The file, such as the ``config.yaml`` of a run's folder.
+
+    Returns:
+        The configuration.
+
+    Raises:
+        DataError: The file cannot be read.
+        SpecError: The file is not YAML, holds unknown keys or values that are not allowed, or is of a newer version.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from unfool.training import read_config
+        >>> text = "{data: digits, trunk: convnet, stages: [{epochs: 2, tasks: {labels: {task: labels}}}]}"
+        >>> _ = Path("config.yaml").write_text(text)
+        >>> read_config("config.yaml").stages[0].epochs
+        2
+    """
     try:
         values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except OSError as error:

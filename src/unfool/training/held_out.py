@@ -9,10 +9,28 @@ from unfool.training.config import RunConfig
 
 
 def cut_held_out(config: RunConfig, table: Table) -> tuple[Table, Table | None]:
-    """The images that a run's stages learn from, and those held out (None if no stage holds any out).
+    """Divide a training set into the images that a run learns from and those that it holds out.
 
-    ``table`` is the run's whole training set; its fraction of the labels is drawn from what is left of it. Raises
-    SpecError for stages that hold out different numbers, DataError for as many images as there are.
+    The images are drawn from the run's seed, so that this gives the same ones as `train`.
+
+    Args:
+        config: The run's configuration: its seed, its fraction of the labels, and ``held_out`` of its stages.
+        table: The whole training set.
+
+    Returns:
+        The images that the stages learn from, and those held out (None if no stage holds any out).
+
+    Raises:
+        SpecError: Stages hold out different numbers of images.
+        DataError: No image would be left to learn from.
+
+    Example:
+        >>> from unfool.training import cut_held_out
+        >>> stage = StageConfig(tasks={"labels": TaskConfig(task="labels")}, held_out=3)
+        >>> config = RunConfig(data="toy", trunk="convnet", stages=(stage,))
+        >>> rest, held_out = cut_held_out(config, as_table((torch.rand(8, 3, 4, 4), [0, 1] * 4)))
+        >>> len(rest), len(held_out)
+        (5, 3)
     """
     count = max(stage.held_out for stage in config.stages)
     different = {stage.held_out for stage in config.stages} - {0, count}

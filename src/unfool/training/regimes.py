@@ -27,9 +27,19 @@ def in_regime(regime: str, stage: StageConfig, then: Mapping[str, object] | None
         stage: The stage of all tasks.
         then: Settings of the stage of the heads that differ.
 
+    Returns:
+        The stages, in the order in which they are trained.
+
     Raises:
         SpecError: Another regime; a stage without one of the two kinds of tasks; settings that no stage has, or that
             the regime decides: tasks, what is trainable, and how a classifier learns.
+
+    Example:
+        >>> from unfool.training import in_regime
+        >>> tasks = {"labels": TaskConfig(task="labels"), "rotation": TaskConfig(task="rotation")}
+        >>> classifier, heads = in_regime("classifier-first", StageConfig(tasks=tasks))
+        >>> list(classifier.tasks), list(heads.tasks), heads.trainable
+        (['labels'], ['rotation'], 'heads')
     """
     if regime not in REGIMES:
         raise unknown("regime", regime, REGIMES)

@@ -180,9 +180,28 @@ def _open(source: str, scale: str, out: Path, data_dir: Path | None, device: str
 def reopen_study(
     out: str | Path, *, data_dir: Path | None = None, device: str = "cpu", console: Console | None = None
 ) -> Path:
-    """Write a finished study's JSON file and page again from its pieces; the path of the JSON file.
+    """Write the JSON file and the page of a finished study again, from what lies in its folder.
 
-    DataError for a folder that holds no finished study, and what `run_study` raises.
+    Args:
+        out: The folder of the study.
+        data_dir: Folder of the data sets; None: the one that ``UNFOOL_DATA_DIR`` names.
+        device: Where figures that are not stored are computed, such as ``cpu`` or ``cuda``.
+        console: Where progress is shown; None: stderr.
+
+    Returns:
+        The path of the JSON file.
+
+    Raises:
+        DataError: The folder holds no finished study, or a data set is missing or damaged.
+        OutputError: The folder is in use.
+
+    Example:
+        >>> from unfool.studies import reopen_study
+        >>> try:
+        ...     reopen_study("runs/nothing")
+        ... except UnfoolError as error:
+        ...     print(error)
+        runs/nothing holds no study; give the folder of a finished study or its results file
     """
     out = Path(out)
     try:

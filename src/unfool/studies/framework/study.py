@@ -41,6 +41,25 @@ class Study(ABC, Generic[Scale]):
         subtitle: A sentence or two below it.
         scales: Settings by the scale's name.
         published: The source's figures, set beside the rows that they belong to.
+
+    Example:
+        >>> from unfool.studies import Study
+        >>> from unfool.studies.framework import Clean, Images, NetworkSpec
+        >>> class Widths(Study):
+        ...     name, title = "widths", "Is a wider network more accurate?"
+        ...     scales = {"tiny": 1, "small": 20}  # epochs
+        ...
+        ...     def networks(self, epochs):
+        ...         stage = StageConfig(tasks={"labels": TaskConfig(task="labels")}, epochs=epochs)
+        ...         for width in ("4-8-8", "24-64-128"):
+        ...             config = RunConfig(data="digits", trunk=f"convnet:widths={width}", stages=(stage,))
+        ...             yield NetworkSpec(key={"model": width}, config=config)
+        ...
+        ...     def measurements(self, epochs, networks):
+        ...         for network in networks:
+        ...             yield Clean(system=network, images=Images(data="digits"))
+        >>> Widths().describe("small")
+        '2 networks on digits, 2 measurements'
     """
 
     name: ClassVar[str]
@@ -145,10 +164,21 @@ STUDIES: Registry[Callable[[], Any]] = Registry("study", "unfool.studies")
 
 
 def load_study(name: str) -> Any:
-    """The study of that name, or the one that a Python file (``path/to/my_study.py``) defines.
+    """Load a study by its name, or the one that a Python file defines.
 
-    Raises SpecError for an unknown name, for a file that is not there, defines no study or more than one, and for
-    whatever the file itself raises.
+    Args:
+        name: The name of a study, such as ``transfer``, or the path of a file, such as ``path/to/my_study.py``.
+
+    Returns:
+        The study.
+
+    Raises:
+        SpecError: The name is unknown; the file does not exist, fails, or does not define exactly one study.
+
+    Example:
+        >>> from unfool.studies import load_study
+        >>> "demo" in load_study("transfer").scales
+        True
     """
     if not name.endswith(".py"):
         return STUDIES[name]()

@@ -49,6 +49,7 @@ class AdversarialMethod:
         SpecError: if both ``learns`` and ``combines`` are given.
 
     Example:
+        >>> from unfool.training.adversarial.methods import AdversarialMethod
         >>> def half(clean, perturbed, strength):
         ...     return (clean + perturbed) / 2
         >>> method = AdversarialMethod(description="half clean, half perturbed", combines=half)

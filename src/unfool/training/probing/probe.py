@@ -6,7 +6,7 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -30,7 +30,24 @@ if TYPE_CHECKING:
 
 
 class StageClassifier(nn.Module):
-    """Images (B, C, H, W) in [0,1] → logits of a linear head on one stage, averaged to ``side`` × ``side``."""
+    """A classifier made of a trunk up to one stage and a linear head: images (B, C, H, W) in [0,1] → logits (B, K).
+
+    Args:
+        network: The network whose trunk gives the features.
+        stage: The stage of the trunk that the head reads, averaged to its published side or to a single value.
+        head: The trained head.
+
+    Raises:
+        SpecError: The trunk has no such stage.
+
+    Example:
+        >>> network = Network.build(TrunkSpec(name="convnet", widths=(4, 8, 8)), {})
+        >>> images, labels = torch.rand(32, 3, 16, 16), [0, 1] * 16
+        >>> settings = ProbeSettings(epochs=1, batch_size=8)
+        >>> result = probe(network, (images, labels), (images, labels), stages=["block1"], settings=settings)
+        >>> result.classifier("block1")(images).shape
+        torch.Size([32, 2])
+    """
 
     def __init__(self, network: Network, stage: str, head: Head):
         super().__init__()
@@ -54,6 +71,15 @@ class StageProbe:
         train_curve: Accuracy by epoch on the epoch's batches, each before its step.
         test_curve: Accuracy by epoch on the test images, after the epoch.
         scores: How the trained head classifies each split: "train", "test", and "held_out" if there is one.
+
+    Example:
+        >>> network = Network.build(TrunkSpec(name="convnet", widths=(4, 8, 8)), {})
+        >>> images, labels = torch.rand(32, 3, 16, 16), [0, 1] * 16
+        >>> settings = ProbeSettings(epochs=3, batch_size=8)
+        >>> result = probe(network, (images, labels), (images, labels), stages=["block1"], settings=settings)
+        >>> trained = result.of("block1")
+        >>> len(trained.test_curve), trained.test.count
+        (3, 32)
     """
 
     stage: str
@@ -79,7 +105,7 @@ class StageProbe:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ProbeResult:
-    """Trained probes of several stages and seeds; `probe` shows one.
+    """Trained probes of several stages and seeds, as `probe` returns them.
 
     Args:
         stages: The probed stages.
@@ -90,6 +116,17 @@ class ProbeResult:
         neighbours: By stage, whether the nearest-neighbour probe classifies each test image correctly, (N,) bool.
         cpu_seconds: CPU time of all probes together.
         model_images: Images that went through the trunk.
+        network: The probed network.
+
+    Example:
+        >>> network = Network.build(TrunkSpec(name="convnet", widths=(4, 8, 8)), {})
+        >>> images, labels = torch.rand(32, 3, 16, 16), [0, 1] * 16
+        >>> settings = ProbeSettings(epochs=1, batch_size=8, seeds=(0, 1))
+        >>> result = probe(network, (images, labels), (images, labels), stages=["block1", "block2"], settings=settings)
+        >>> len(result.to_frame())  # two stages, two seeds, training and test images
+        8
+        >>> result.best_stage("test") in result.stages
+        True
     """
 
     stages: tuple[str, ...]
@@ -100,7 +137,7 @@ class ProbeResult:
     neighbours: dict[str, Tensor]
     cpu_seconds: float
     model_images: int
-    _network: Network = field(repr=False)
+    network: Network
 
     def __repr__(self) -> str:
         return f"ProbeResult({len(self.tables['test'])} test images; {', '.join(map(repr, self.probes.values()))})"
@@ -131,7 +168,7 @@ class ProbeResult:
 
     def classifier(self, stage: str, seed: int | None = None) -> StageClassifier:
         """Trunk and probe as one classifier, frozen and in eval mode, to be attacked like any other; raises as `of`."""
-        classifier = StageClassifier(self._network, stage, copy.deepcopy(self.of(stage, seed).head))
+        classifier = StageClassifier(self.network, stage, copy.deepcopy(self.of(stage, seed).head))
         return classifier.eval().requires_grad_(False)
 
     def to_frame(self) -> DataFrame:
@@ -237,7 +274,7 @@ def probe(
         neighbours=neighbours if settings.neighbours else {},
         cpu_seconds=time.process_time() - started,
         model_images=sum(len(table) for table in tables.values()),
-        _network=Network(copy.deepcopy(network.trunk), mean, std).to(device).eval().requires_grad_(False),
+        network=Network(copy.deepcopy(network.trunk), mean, std).to(device).eval().requires_grad_(False),
     )
 
 
