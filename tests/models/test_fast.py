@@ -204,3 +204,22 @@ def test_options_do_what_they_say():
     assert fast_copy(network, channels_last=False).trunk.parts["layer1"][0].residual[0].weight.is_contiguous()
     with pytest.raises(SpecError, match="did you mean 'bf16'"):
         fast_copy(network, dtype="fb16")
+
+
+def test_feature_maps_that_a_pass_left_on_the_module_do_not_stop_the_copy():
+    class Keeps(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body = nn.Sequential(nn.Flatten(), nn.Linear(12, 2))
+            self.maps = []
+
+        def forward(self, images):
+            self.last = self.body(images)
+            self.maps.append({"map": self.last})
+            return self.last
+
+    model = Keeps().eval()
+    images = torch.rand(2, 3, 2, 2)
+    model(images)
+    assert torch.equal(fast_copy(model)(images), model(images))
+    assert model.last.grad_fn is not None

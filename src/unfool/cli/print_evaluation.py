@@ -30,7 +30,7 @@ def print_evaluation(evaluation: Evaluation) -> None:
     for test in evaluation.binarization_tests.values():
         if test.passed:
             console.print(escape(test.text))
-    attacked = [row for row in evaluation.rows if row.protocol == "white-box"]
+    attacked = [row for row in evaluation.rows if row.protocol in ("white-box", "unverified")]
     if attacked:
         same = [row for row in attacked if row.threat == attacked[-1].threat]
         worst = min(reversed(same), key=lambda row: row.accuracy)
@@ -62,7 +62,7 @@ def print_ladder(result: LadderResult) -> None:
         records = result.worst if worst else result.records[rung.key]
         table.add_row(
             escape(f"{letter}{rung.title}\n  {rung.attack} at {section.threat}"),
-            "[yellow]TRANSFER[/yellow]" if rung.protocol == "transfer" else rung.protocol,
+            protocol_word(rung.protocol),
             *_figures(records),
             f"{100 * rung.common.accuracy:.1f}",
             *_cost(records),
@@ -76,6 +76,11 @@ def print_ladder(result: LadderResult) -> None:
         console.print(f"[dim]({letter}) was not run: {escape(reason)}.[/dim]")
     for doubt in result.doubts:
         console.print(f"  [red]![/red] {escape(doubt)}")
+
+
+def protocol_word(protocol: str) -> str:
+    """A protocol as tables print it; what is no white-box result stands out."""
+    return f"[yellow]{protocol.upper()}[/yellow]" if protocol in ("transfer", "unverified") else protocol
 
 
 def _figures(records: Records) -> tuple[str, str, str]:
@@ -103,7 +108,7 @@ def _table(name: str, rows: Sequence[Row], doubted: bool) -> Table:
             words += f"\n  {part} fooled {count}"
         table.add_row(
             escape(words),
-            "[yellow]TRANSFER[/yellow]" if row.protocol == "transfer" else row.protocol,
+            protocol_word(row.protocol),
             f"{100 * row.accuracy:.1f}" + ("?" if row.zero_gradient or (doubted and row.attack != "none") else ""),
             f"[{100 * row.low:.1f}, {100 * row.high:.1f}]",
             str(row.n),

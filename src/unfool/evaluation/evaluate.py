@@ -25,6 +25,7 @@ from unfool.evaluation.crafting.pictures import AttackPictures, pictures_of
 from unfool.evaluation.crafting.proxy import proxy_for
 from unfool.evaluation.curves import CurvePoints, curve
 from unfool.evaluation.evaluation import Evaluation
+from unfool.evaluation.identity import one_identity
 from unfool.evaluation.judge import judge
 from unfool.evaluation.records import Records
 from unfool.evaluation.reliability.binarization_test import binarization_test
@@ -94,8 +95,16 @@ def evaluate(
     threat, chosen = check_evaluation(attacks, settings)
     if data is None and (chosen or not stored_sets):
         raise SpecError("there is nothing to evaluate on; give a table, or stored sets without attacks")
-    run = _Run(model, name, column, settings, threat, Path(folder) if folder is not None else None, progress)
     table = None if data is None else as_table(data)
+    with one_identity(model):
+        run = _Run(model, name, column, settings, threat, Path(folder) if folder is not None else None, progress)
+        return _evaluated(run, table, chosen, stored_sets or {})
+
+
+def _evaluated(
+    run: _Run, table: Table | None, chosen: Sequence[ChosenAttack], stored_sets: Mapping[str, AdversarialSet]
+) -> Evaluation:
+    settings = run.settings
     if table is not None:
         run.clean(table)
         # What may be refused comes before what may take hours.
@@ -107,7 +116,7 @@ def evaluate(
             run.claim(table, chosen[0], settings.claim)
         else:
             run.attack(table, chosen)
-    run.stored(stored_sets or {})
+    run.stored(stored_sets)
     run.worst()
     if table is not None:
         run.by_class(table)
@@ -116,7 +125,7 @@ def evaluate(
         if settings.reliability:
             run.check_reliability(table, chosen)
     return Evaluation(
-        name=name,
+        name=run.name,
         rows=run.rows,
         records=run.records,
         classes=run.classes,

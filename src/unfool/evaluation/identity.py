@@ -3,40 +3,42 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
-import json
-import types
-from collections.abc import Iterator, Mapping
-from collections.abc import Set as AbstractSet
-from typing import Any
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from weakref import WeakKeyDictionary
 
-import numpy as np
-import torch
-from torch import Tensor, nn
+from torch import nn
 
-from unfool.core.errors import SpecError
-from unfool.models.network import Network
+from unfool.core.errors import UnfoolWarning
+from unfool.evaluation.provenance.fingerprint import Fingerprint, writes_of
+from unfool.evaluation.provenance.kept import Kept
+from unfool.evaluation.provenance.own_network import architecture_of, network_pieces
+from unfool.evaluation.results.rows import UNVERIFIED_MARK
 
-_PLUMBING = frozenset(vars(nn.Module()))
-"""Attributes that every module has: its mode, its tables of parts (read below) and torch's own bookkeeping."""
-_HOOKS = ("_forward_pre_hooks", "_forward_hooks")
+_SEEN_WRITTEN = Kept()
+_HELD: WeakKeyDictionary[nn.Module, str] = WeakKeyDictionary()
 
 
 def identity(system: nn.Module) -> str:
     """Name a system by a hash of everything that decides its outputs, so that results say what they are about.
 
-    Hashed are, part by part: class and name, every parameter and buffer (name, dtype, shape, bits), forward hooks, and
-    the settings: a Network's architecture, any other module's own attributes, private ones included, so that a
-    defense's number of steps counts. Device, memory order and mode are not hashed. An attribute that changes as a
-    system runs changes its identity, and results are then called transfer, which is the safe side. The faster copy that
-    attacks search on has no part in it: results carry the identity of the system that confirmed them.
+    Hashed are, part by part: class, every parameter and buffer (name, dtype, shape, bits), hooks, and the settings: a
+    Network's architecture, any other module's own attributes, private ones included, so that a defense's number of
+    steps counts. The user's own code counts by its content: methods, nested functions, what they close over, the
+    global variables and helper modules that they mention. A library's code counts by its name and version. Device,
+    memory order and mode are not hashed, and neither is what a pass through the system writes: counters, lists of
+    feature maps, caches. The faster copy that attacks search on has no part in it: results carry the identity of the
+    system that confirmed them.
 
     Args:
         system: The whole evaluated system, from normalisation to defense.
 
     Returns:
-        Sixteen hex digits, equal for two systems only if they compute the same function from the same numbers.
+        Sixteen hex digits, equal for two systems only if they compute the same function from the same numbers. A
+        question mark follows where the system holds something that cannot be read, such as a generator or a handle of
+        a C library: results of equal ones are then named unverified.
 
     Example:
         >>> from unfool import identity
@@ -48,95 +50,50 @@ def identity(system: nn.Module) -> str:
         >>> identity(model) == before
         False
     """
-    digest = hashlib.blake2b(digest_size=8)
-    for piece in _module("", system, False, frozenset()):
-        digest.update(piece)
-    return digest.hexdigest()
+    held = _HELD.get(system)
+    if held is not None:
+        return held
+    return _name(system)[0]
 
 
-def _module(name: str, part: nn.Module, described: bool, above: AbstractSet[int]) -> Iterator[bytes]:
-    """One module and all below it; ``described``: an architecture above it has already named its settings."""
-    yield f"\n{name}:{_class(part)}".encode()
-    if id(part) in above:
+@contextmanager
+def one_identity(system: nn.Module) -> Iterator[str]:
+    """The identity of a system, taken now and answered by `identity` until the block ends.
+
+    What the passes of the block change on the system is known from then on as written by passes. Warns, once a
+    system, of what cannot be read.
+    """
+    if system in _HELD:
+        yield _HELD[system]
         return
-    above = above | {id(part)}
-    architecture = _architecture(part)
-    if architecture is not None:
-        yield architecture.encode()
-        described = True
-    elif not described:
-        for key in sorted(vars(part).keys() - _PLUMBING):
-            yield f"\n{name}.{key}=".encode()
-            yield from _value(vars(part)[key], above)
-    for table in _HOOKS:
-        for hook in getattr(part, table).values():
-            yield f"\n{name} {table} ".encode()
-            yield from _value(hook, above)
-    for key, tensor in (*part._parameters.items(), *part._buffers.items()):
-        yield f"\n{name}.{key}=".encode()
-        yield from _value(tensor, above)
-    for key, child in part._modules.items():
-        if child is not None:
-            yield from _module(f"{name}.{key}", child, described, above)
-
-
-def _architecture(part: nn.Module) -> str | None:
-    """A Network's description; None for a subclass, which may have settings of its own, and for a foreign head."""
-    if type(part) is not Network:
-        return None
+    name, before = _name(system)
+    if before is not None and before.unreadable:
+        first, more = before.unreadable[0], len(before.unreadable) - 1
+        warnings.warn(
+            f"{first}{f' (and {more} more)' if more else ''}, which cannot be told from another; "
+            "results of this model are named unverified",
+            UnfoolWarning,
+            stacklevel=3,
+        )
+    _HELD[system] = name
     try:
-        return json.dumps(part.architecture, sort_keys=True)
-    except SpecError:
-        return None
+        yield name
+    finally:
+        del _HELD[system]
+        if before is not None:
+            after = Fingerprint(before.writes, _SEEN_WRITTEN, before.tensors)
+            after.of_system(system)
+            _SEEN_WRITTEN.keep_changed(before.seen, after.seen)
 
 
-def _class(value: object) -> str:
-    return f"{type(value).__module__}.{type(value).__qualname__}"
-
-
-def _value(value: Any, above: AbstractSet[int]) -> Iterator[bytes]:
-    """A setting as bytes: the same for equal values in every process, and different for different ones."""
-    if value is None or isinstance(value, (bool, int, float, complex, str, bytes, torch.dtype, torch.memory_format)):
-        yield f"{_class(value)} {value!r};".encode()
-    elif isinstance(value, Tensor):
-        tensor = value.detach().cpu().contiguous()
-        yield f"{tensor.dtype} {tuple(tensor.shape)};".encode()
-        yield tensor.reshape(-1).view(torch.uint8).numpy().tobytes()
-    elif isinstance(value, np.ndarray) and not value.dtype.hasobject:
-        yield f"{value.dtype} {value.shape};".encode()
-        yield value.tobytes()
-    elif isinstance(value, torch.device) or id(value) in above:
-        yield b";"
-    elif isinstance(value, nn.Module):
-        yield from _module("", value, False, above)
-    else:
-        yield f"{_class(value)}(".encode()
-        yield from _compound(value, above | {id(value)})
-        yield b");"
-
-
-def _compound(value: Any, above: AbstractSet[int]) -> Iterator[bytes]:
-    if isinstance(value, Mapping):
-        for key, item in sorted(value.items(), key=lambda entry: repr(entry[0])):
-            yield f"{key!r}:".encode()
-            yield from _value(item, above)
-    elif isinstance(value, (list, tuple)):
-        for item in value:
-            yield from _value(item, above)
-    elif isinstance(value, AbstractSet):
-        yield from sorted(b"".join(_value(item, above)) for item in value)
-    elif isinstance(value, functools.partial):
-        yield from _value((value.func, value.args, value.keywords), above)
-    elif isinstance(value, types.MethodType):
-        yield from _value((value.__func__, value.__self__), above)
-    elif isinstance(value, types.FunctionType):
-        yield f"{value.__module__}.{value.__qualname__}".encode() + value.__code__.co_code
-        constants = [item for item in value.__code__.co_consts if not isinstance(item, types.CodeType)]
-        cells = [cell.cell_contents for cell in value.__closure__ or ()]
-        yield from _value((constants, value.__defaults__, value.__kwdefaults__, cells), above)
-    elif isinstance(value, (type, types.BuiltinFunctionType)):
-        yield f"{value.__module__}.{value.__qualname__}".encode()
-    else:
-        slots = (slot for kind in type(value).__mro__ for slot in getattr(kind, "__slots__", ()))
-        state = {name: getattr(value, name) for name in slots if hasattr(value, name)} | getattr(value, "__dict__", {})
-        yield from _compound(state, above)
+def _name(system: nn.Module) -> tuple[str, Fingerprint | None]:
+    """The identity, and what it was made from; None for a network of unfool's own, whose passes write nothing."""
+    architecture = architecture_of(system)
+    if architecture is not None:
+        digest = hashlib.blake2b(digest_size=8)
+        for piece in network_pieces("", system, architecture):
+            digest.update(piece)
+        return digest.hexdigest(), None
+    fingerprint = Fingerprint(writes_of(system), _SEEN_WRITTEN)
+    text = fingerprint.of_system(system).hex()[:16]
+    return text + UNVERIFIED_MARK * bool(fingerprint.unreadable), fingerprint

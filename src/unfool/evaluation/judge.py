@@ -17,7 +17,7 @@ from unfool.data.as_table import TableLike, as_table
 from unfool.data.table import Table
 from unfool.evaluation.crafting.adversarial_set import AdversarialSet
 from unfool.evaluation.crafting.batches import BATCH_SIZE, device_of, spans
-from unfool.evaluation.identity import identity
+from unfool.evaluation.identity import one_identity
 from unfool.evaluation.records import NO_ATTACK, Records, shared_kind
 from unfool.models.modes import frozen_eval
 
@@ -61,7 +61,7 @@ def judge(
     labels = _labels(source, column)
     correct: list[Tensor] = []
     losses: list[Tensor] = []
-    with frozen_eval(model), torch.no_grad():
+    with one_identity(model) as own, frozen_eval(model), torch.no_grad():
         for span in spans(len(source), batch_size):
             batch = _batch(source, span).to(device)
             check_images(batch.images)
@@ -95,7 +95,7 @@ def judge(
         seed=source.seed,
         distances=[round(distance, 7) for distance in source.distances.tolist()],
         crafted_on=source.crafted_on,
-        judged_on=identity(model),
+        judged_on=own,
         cpu_seconds=seconds + source.cpu_seconds,
         model_images=len(source) + source.model_images,
         settings=source.settings,

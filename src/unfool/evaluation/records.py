@@ -19,11 +19,11 @@ from unfool.core.files import JsonObject, write_json
 from unfool.evaluation.checksum import checksum
 from unfool.evaluation.crafting.stored_names import follows_gradients_by_name
 from unfool.evaluation.intervals import wilson
-from unfool.evaluation.results.rows import Cost, Row
+from unfool.evaluation.results.rows import Cost, Row, is_unverified
 
 SCHEMA_VERSION = 2
 """Since 2 records say whether their attack follows gradients."""
-CLEAN, WHITE_BOX, TRANSFER = "clean", "white-box", "transfer"
+CLEAN, WHITE_BOX, TRANSFER, UNVERIFIED = "clean", "white-box", "transfer", "unverified"
 NO_ATTACK = "none"
 
 
@@ -111,10 +111,12 @@ class Records:
 
     @property
     def protocol(self) -> str:
-        """clean, white-box or transfer."""
+        """clean, white-box, transfer, or unverified where equal identities do not prove the same system."""
         if self.crafted_on is None:
             return CLEAN
-        return WHITE_BOX if self.crafted_on == self.judged_on else TRANSFER
+        if self.crafted_on != self.judged_on:
+            return TRANSFER
+        return UNVERIFIED if is_unverified(self.crafted_on) else WHITE_BOX
 
     @property
     def count(self) -> int:

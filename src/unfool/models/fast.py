@@ -35,9 +35,10 @@ def fast_copy(module: Module, *, fold: bool = True, channels_last: bool = True, 
     if dtype not in PRECISIONS:
         raise unknown("precision", str(dtype), PRECISIONS)
     try:
-        fast = copy.deepcopy(module).eval()
-    except (RuntimeError, TypeError) as error:
-        raise SpecError(f"{type(module).__name__} cannot be copied ({error}); attack it without a fast copy") from error
+        fast = copy.deepcopy(module, _kept_maps(module)).eval()
+    except Exception as error:  # A module, or what it holds, may have copying code of its own.
+        said = " ".join(str(error).split())[:200]
+        raise SpecError(f"{type(module).__name__} cannot be copied ({said}); attack it without a fast copy") from error
     for parameter in fast.parameters():
         parameter.requires_grad_(False)
     plain_norms(fast)
@@ -46,6 +47,25 @@ def fast_copy(module: Module, *, fold: bool = True, channels_last: bool = True, 
     if dtype == "bf16":
         _lower(fast)
     return fast.to(memory_format=torch.channels_last) if channels_last else fast  # type: ignore[call-overload]
+
+
+def _kept_maps(module: nn.Module) -> dict[int, Tensor]:
+    """Copies without a graph, by id, of what passes left on the module: deepcopy refuses tensors with a graph."""
+    copies: dict[int, Tensor] = {}
+    waiting: list[Any] = [value for part in module.modules() for value in vars(part).values()]
+    seen: set[int] = set()
+    while waiting:
+        value = waiting.pop()
+        if id(value) in seen:
+            continue
+        seen.add(id(value))
+        if isinstance(value, Tensor) and not value.is_leaf:
+            copies[id(value)] = value.detach().clone()
+        elif isinstance(value, dict):
+            waiting.extend(value.values())
+        elif isinstance(value, (list, tuple, set)):
+            waiting.extend(value)
+    return copies
 
 
 def _fold(module: nn.Module) -> None:

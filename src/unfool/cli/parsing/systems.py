@@ -12,6 +12,7 @@ from unfool.core.errors import DeviceError, SpecError
 from unfool.core.streams import Streams
 from unfool.data.catalog import open_table
 from unfool.data.table import Table
+from unfool.evaluation.identity import one_identity
 from unfool.models.foreign import check_classifier, load_classifier
 from unfool.models.weights import load_network
 from unfool.tasks import make_task
@@ -60,7 +61,8 @@ class OpenedSystem:
         """Look at what a foreign classifier makes of a few images; raises as `check_classifier` does."""
         if self.foreign:
             device = next((tensor.device for tensor in (*self.network.parameters(), *self.network.buffers())), None)
-            check_classifier(self.network, images[:_PROBE].to(device))
+            with one_identity(self.network):
+                check_classifier(self.network, images[:_PROBE].to(device))
             self.network.eval()
 
 

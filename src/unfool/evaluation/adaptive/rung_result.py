@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from unfool.core.errors import DataError
 from unfool.evaluation.adaptive.rung import Rung
 from unfool.evaluation.crafting.adversarial_set import AdversarialSet
-from unfool.evaluation.records import TRANSFER, Records
+from unfool.evaluation.records import TRANSFER, UNVERIFIED, Records
 from unfool.evaluation.results.ladder import LadderRung
 from unfool.evaluation.results.rows import Share
 from unfool.evaluation.statistics.comparison import PER_IMAGE
@@ -33,7 +33,7 @@ class RungResult:
 
 def adaptive_protocol(records: Records) -> str:
     """Adaptive, unless the examples were crafted on another system."""
-    return TRANSFER if records.protocol == TRANSFER else ADAPTIVE
+    return records.protocol if records.protocol in (TRANSFER, UNVERIFIED) else ADAPTIVE
 
 
 def restricted(records: Records, ids: Sequence[int]) -> Records:

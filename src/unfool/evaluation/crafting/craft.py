@@ -22,7 +22,7 @@ from unfool.evaluation.crafting.attack_folder import BatchCheckpoint, PartCheckp
 from unfool.evaluation.crafting.batches import device_of, fitting, spans
 from unfool.evaluation.crafting.chosen_attacks import AttackLike, choose_attack
 from unfool.evaluation.crafting.processes import gathered
-from unfool.evaluation.identity import identity
+from unfool.evaluation.identity import one_identity
 
 _PER_IMAGE = ("images", "distances", "zero_gradient", "fooled_by_part")
 
@@ -77,6 +77,23 @@ def craft(
         >>> [round(distance, 3) for distance in examples.distances.tolist()]
         [0.1, 0.1]
     """
+    with one_identity(model) as own:
+        return _craft(model, data, attack, threat, column, seed, proxy, batch_size, folder, progress, own)
+
+
+def _craft(
+    model: nn.Module,
+    data: TableLike,
+    attack: AttackLike,
+    threat: ThreatModel | str | None,
+    column: str | None,
+    seed: int,
+    proxy: ProxySettings | None,
+    batch_size: int | None,
+    folder: str | Path | None,
+    progress: Progress,
+    own_identity: str,
+) -> AdversarialSet:
     table = as_table(data)
     attack = choose_attack(attack, threat).attack
     labels = table.labels(column)
@@ -98,7 +115,7 @@ def craft(
         "split": table.split,
         "column": column or table.label_column or "",
         "seed": seed,
-        "crafted_on": identity(model),
+        "crafted_on": own_identity,
         "settings": dict(attack.settings),
         "parts": attack.part_names,
     }

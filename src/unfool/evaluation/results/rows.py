@@ -43,6 +43,15 @@ class Share:
         return dict(vars(self))
 
 
+UNVERIFIED_MARK = "?"
+"""Ends the identity of a system that holds something nobody can read: equal ones prove nothing."""
+
+
+def is_unverified(identity: str | None) -> bool:
+    """Whether an identity does not prove which system it names."""
+    return identity is not None and identity.endswith(UNVERIFIED_MARK)
+
+
 _OPTIONAL = {"zero_gradient": "flat", "fooled_by": "fooled_by", "rung": "rung", "common": "common", "panel": "panel"}
 """Fields that only some rows have, and their keys in a results file."""
 
@@ -52,11 +61,11 @@ class Row:
     """One accuracy: of ``model`` behind ``defense``, on ``n`` images of ``split``, under ``attack`` inside ``threat``.
 
     Accuracy, interval (``low``, ``high``) and ``source_value`` are shares in [0,1]; ``loss`` is the mean cross-entropy,
-    None where there is none. ``protocol`` is clean, white-box, transfer or adaptive; ``crafted_on`` and ``judged_on``
-    are the identities behind it. ``settings`` hold what else tells rows apart. ``panel`` names where a page shows the
-    row in place of its table; ``rung`` and ``common`` (the accuracy on the images of all rungs) belong to rows of a
-    ladder, ``zero_gradient`` counts images that stood without any gradient, and ``fooled_by`` images by the part of an
-    ensemble that fooled them. `dataclasses.replace` makes a row with other values.
+    None where there is none. ``protocol`` is clean, white-box, transfer, adaptive or unverified; ``crafted_on`` and
+    ``judged_on`` are the identities behind it. ``settings`` hold what else tells rows apart. ``panel`` names where a
+    page shows the row in place of its table; ``rung`` and ``common`` (the accuracy on the images of all rungs) belong
+    to rows of a ladder, ``zero_gradient`` counts images that stood without any gradient, and ``fooled_by`` images by
+    the part of an ensemble that fooled them. `dataclasses.replace` makes a row with other values.
     """
 
     model: str

@@ -1,0 +1,194 @@
+"""A system as a digest: every value of it once, whatever refers to it how often."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import types
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from torch import Tensor, nn
+
+from unfool.evaluation.provenance.kept import Kept
+from unfool.evaluation.provenance.origin import library_of
+from unfool.evaluation.provenance.own_network import architecture_of, network_pieces
+from unfool.evaluation.provenance.values import (
+    Parts,
+    UnreadableError,
+    class_name,
+    mentioned_globals,
+    plain_bytes,
+    take_apart,
+    tensor_pieces,
+)
+from unfool.evaluation.provenance.writes import Writes, written_by_passes
+from unfool.models.network import Network
+
+_MOST_VALUES = 1_000_000
+_DEEPEST = 120
+
+
+def digest_of(*pieces: bytes | memoryview) -> bytes:
+    """Sixteen bytes of what the pieces hold, which must tell by themselves where they end."""
+    digest = hashlib.blake2b(digest_size=16)
+    for piece in pieces:
+        digest.update(piece)
+    return digest.digest()
+
+
+class Fingerprint:
+    """The digest of one system, and of each attribute of its modules.
+
+    A value is read once: the digest of one that has parts is made of theirs, so that equal values are equal whether
+    they are shared or not. What passes write is left out. ``unreadable`` names what cannot be told from another.
+    """
+
+    def __init__(self, writes: Writes, kept: Kept, tensors: Mapping[tuple[int, int], bytes] | None = None):
+        self.writes = writes
+        self.kept = kept
+        self.tensors = dict(tensors or {})
+        self.seen = Kept()
+        self.unreadable: list[str] = []
+        self._known: dict[int, bytes] = {}
+        self._alive: list[object] = []
+        self._above: dict[int, int] = {}
+        self._path: list[str] = []
+        self._mentioned: dict[tuple[int, str], tuple[str, Any]] = {}
+
+    def of_system(self, system: nn.Module) -> bytes:
+        """The digest of a system and of the global variables that its code mentions, of helper modules too."""
+        pieces = [self.of(system)]
+        done = 0
+        while done < len(self._mentioned):
+            (_, name), (module, value) = list(self._mentioned.items())[done]
+            done += 1
+            self._path = [module, name]
+            own = self.of(value)
+            self.seen.variables[module, name] = own
+            pieces.append(digest_of(f"{module} {name}=".encode(), self.kept.variables.get((module, name), own)))
+        self._path = []
+        return digest_of(pieces[0], *sorted(pieces[1:]))
+
+    def of(self, value: Any) -> bytes:
+        """The digest of a value."""
+        plain = plain_bytes(value)
+        if plain is not None:
+            return digest_of(plain)
+        known = self._known.get(id(value))
+        if known is not None:
+            return known
+        if id(value) in self._above:
+            return digest_of(f"up {len(self._above) - self._above[id(value)]}".encode())
+        # Kept alive, so that no other value gets the same id.
+        self._alive.append(value)
+        if len(self._alive) > _MOST_VALUES:
+            return self._cannot_tell("more values than are counted")
+        if len(self._above) > _DEEPEST:
+            return self._cannot_tell("nested too deeply")
+        self._above[id(value)] = len(self._above)
+        try:
+            digest = self.compound(value)
+        except UnreadableError as error:
+            digest = self._cannot_tell(str(error), value)
+        except Exception as error:  # The classes of a user's values may do anything when they are read.
+            digest = self._cannot_tell(f"a {type(value).__name__} ({type(error).__name__})", value)
+        finally:
+            del self._above[id(value)]
+        self._known[id(value)] = digest
+        return digest
+
+    def _cannot_tell(self, what: str, value: object = None) -> bytes:
+        self.unreadable.append(f"{'.'.join(self._path[:6]) or 'the model'} is {what}")
+        return digest_of(f"unreadable {class_name(value)}".encode())
+
+    def compound(self, value: Any) -> bytes:
+        """The digest of a value that has parts."""
+        if isinstance(value, Tensor):
+            return self._tensor(value)
+        architecture = architecture_of(value) if isinstance(value, Network) else None
+        if architecture is not None:
+            return digest_of(*network_pieces("", value, architecture))
+        if isinstance(value, types.FunctionType):
+            for name, item in mentioned_globals(value):
+                if name not in self.writes.variables:
+                    self._mentioned.setdefault((id(value.__globals__), name), (value.__module__ or "", item))
+        parts = take_apart(value)
+        digests = list(self._parts(value, parts))
+        if isinstance(value, nn.Module):
+            digests += self._tensors_and_children(value)
+        own = digest_of(parts.own)
+        return digest_of(own, *(digests if parts.ordered else sorted(digests)))
+
+    def _tensor(self, tensor: Tensor) -> bytes:
+        # A write in place raises the version.
+        key = (id(tensor), -1 if tensor.is_inference() else tensor._version)
+        if key not in self.tensors:
+            self.tensors[key] = digest_of(class_name(tensor).encode(), *tensor_pieces(tensor))
+        return self.tensors[key]
+
+    def _parts(self, value: Any, parts: Parts) -> Iterator[bytes]:
+        for name, item in parts.parts:
+            if parts.attributes and self._left_out(value, name, item):
+                continue
+            digest = self._named(name, item)
+            if isinstance(value, nn.Module):
+                self.seen.of_module(value)[name] = digest
+                digest = self.kept.of_module(value).get(name, digest)
+            yield digest
+
+    def _left_out(self, value: Any, name: str, item: Any) -> bool:
+        if isinstance(value, types.ModuleType):
+            return name in self.writes.variables
+        if isinstance(value, types.FunctionType):
+            return name in self.writes.variables or (name in self.writes.anywhere and name in vars(value))
+        if isinstance(value, type):
+            return not callable(item) and self.writes.covers_member(value, name)
+        return self.writes.covers(value, name, item)
+
+    def _named(self, name: str, item: Any) -> bytes:
+        self._path.append(name)
+        try:
+            return digest_of(name.encode("utf-8", "replace"), b"=", self.of(item))
+        finally:
+            self._path.pop()
+
+    def _tensors_and_children(self, module: nn.Module) -> list[bytes]:
+        digests: list[bytes] = []
+        for name, tensor in (*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)):
+            counter = not tensor.is_floating_point() and not tensor.is_complex()
+            if not (counter and self.writes.covers(module, name, tensor)):
+                digests.append(self._named(name, tensor))
+        return digests + [self._named(name, child) for name, child in module.named_children()]
+
+
+class _Finder(Fingerprint):
+    """Walks a system without reading tensors, and collects the user's classes and the functions that it holds."""
+
+    def __init__(self):
+        super().__init__(Writes(), Kept())
+        self.classes: dict[type, None] = {}
+        self.functions: dict[types.FunctionType, None] = {}
+
+    def compound(self, value: Any) -> bytes:
+        if isinstance(value, (Tensor, Network)) and (isinstance(value, Tensor) or architecture_of(value) is not None):
+            return b""
+        if isinstance(value, type) and library_of(value.__module__) is None:
+            self.classes[value] = None
+        return super().compound(value)
+
+    def _parts(self, value: Any, parts: Parts) -> Iterator[bytes]:
+        if not isinstance(value, (type, types.FunctionType, types.ModuleType, property, staticmethod, classmethod)):
+            for _, item in parts.parts:
+                while isinstance(item, (functools.partial, types.MethodType)):
+                    item = item.func if isinstance(item, functools.partial) else item.__func__
+                if isinstance(item, types.FunctionType):
+                    self.functions[item] = None
+        yield from super()._parts(value, parts)
+
+
+def writes_of(system: nn.Module) -> Writes:
+    """What a pass through the system writes."""
+    finder = _Finder()
+    finder.of_system(system)
+    return written_by_passes(finder.classes, finder.functions)
