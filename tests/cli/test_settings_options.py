@@ -53,8 +53,10 @@ def test_every_field_with_a_look_of_its_own_exists():
 
 def test_every_setting_of_a_stage_is_an_option_of_train():
     options = options_of(command_class("train"))
-    for name in [name for name in read_fields(STAGE) if name != "tasks"]:
-        assert "--" + name.replace("_", "-") in options
+    for name, field in read_fields(STAGE).items():
+        # What is true by default can only be turned off.
+        option = f"--{'no-' if field.default is True else ''}{name.replace('_', '-')}"
+        assert (option in options) == (name != "tasks")
 
 
 def test_a_new_field_is_an_option_without_another_line(tmp_path, monkeypatch):

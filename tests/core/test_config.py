@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
+from typing import Annotated, Literal
 
 import pytest
 from pydantic import Field
@@ -82,5 +84,60 @@ def test_descriptions_of_fields_are_the_args_of_the_docstring():
     assert first.startswith("    speed: How fast it goes")
     assert all(len(line) <= 110 for line in first.splitlines())
     assert first.splitlines()[1].startswith("        ")
-    assert rest == ["Raises:\n    SpecError: For a bad one.\n"]
+    assert rest == ["Raises:\n    SpecError: For a bad one."]
     assert Described.__doc__.startswith("Something with settings.\n\nArgs:\n")
+
+
+@dataclasses.dataclass(frozen=True)
+class Vehicle:
+    """Anything that moves.
+
+    Args:
+        name: What it is called.
+        seats: Places for people.
+
+    Returns:
+        A vehicle.
+
+    Raises:
+        SpecError: A value is not allowed.
+
+    Example:
+        Not taken over.
+    """
+
+    name: str
+    seats: int = dataclasses.field(default=1, kw_only=True)
+
+
+@configured
+class Bus(Vehicle):
+    """A vehicle for many.
+
+    Args:
+        doors: How people get in,
+            and out.
+        seats: More than one.
+
+    Raises:
+        SpecError: There is no door.
+    """
+
+    doors: Annotated[int, Field(ge=1)] = 2
+    fuel: Literal["diesel", "power"] | None = None
+
+
+def test_what_a_base_class_documents_is_not_written_again():
+    assert Bus.__doc__ == (
+        "A vehicle for many.\n\n"
+        "Args:\n    name: What it is called.\n    doors: How people get in,\n        and out.\n"
+        "    seats: More than one.\n\n"
+        "Returns:\n    A vehicle.\n\n"
+        "Raises:\n    SpecError: There is no door."
+    )
+
+
+def test_a_signature_shows_own_arguments_first_and_types_as_they_are_written():
+    shown = "(name: str, *, doors: int = 2, fuel: Literal['diesel', 'power'] | None = None, seats: int = 1)"
+    assert str(inspect.signature(Bus)) == shown
+    assert str(inspect.signature(Bus.__init__)) == shown.replace("(", "(self, ", 1)

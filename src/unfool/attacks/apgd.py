@@ -35,7 +35,6 @@ class APGD(Attack):
     batch at once; a model with too few classes for a DLR loss is attacked on the loss without its denominator.
 
     Args:
-        threat: The allowed perturbations, such as ``Linf(8/255)``.
         loss: The loss to climb: ``"ce"``, the cross-entropy; ``"dlr"``, the difference of logits ratio (equation 6);
             ``"dlr-targeted"``, the same towards one target class after another (equation 7).
         steps: Gradient steps in each run.
@@ -43,14 +42,6 @@ class APGD(Attack):
         targets: With the targeted loss, how many of the likeliest other classes are targets; default 9.
         wide: Spend the first 60 % of the steps in balls of 3 and 2 eps (2021, section 3.3); default: in l1 only.
         goal: ``"success"``: a fooled image leaves the batch. ``"best"``: go on for the highest loss.
-        label: Name in results and of the random draws; default: the registered name, with the number of steps where
-            that is not 100.
-        eot_draws: For a model that is random: passes that each loss and gradient is averaged over (expectation over
-            transformation, Athalye et al., ICML 2018).
-
-    Returns:
-        An attack. Called on a model, images (B, C, H, W) in [0,1] and labels (B,), it returns an `Attacked` with images
-        (B, C, H, W) inside the threat model, and ``fooled``, ``losses`` and ``distances``, each (B,).
 
     Raises:
         SpecError: A setting is not allowed, or there are ``targets`` without the targeted loss.

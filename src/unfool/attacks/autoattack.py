@@ -35,21 +35,12 @@ class AutoAttack(Attack):
     ``finish``, takes steps of the model itself from the best point of each image.
 
     Args:
-        threat: The allowed perturbations, such as ``Linf(8/255)``.
         version: Which ensemble: ``"standard"``, ``"plus"`` or ``"rand"``.
         steps: Steps of each run of a gradient attack.
         queries: Queries of Square for each image.
         draws: Passes that ``"rand"`` averages each loss and gradient over.
-        label: Name in results and of the random draws; default ``"autoattack"``.
         eot_draws: For a model that is random: passes that each loss and gradient is averaged over (expectation over
             transformation, Athalye et al., ICML 2018). With ``"rand"``, ``draws`` says it.
-
-    Returns:
-        An attack. Called on a model, images (B, C, H, W) in [0,1] and labels (B,), it returns an `Attacked` with images
-        (B, C, H, W) inside the threat model, and ``fooled``, ``losses`` and ``distances``, each (B,).
-
-    Raises:
-        SpecError: A setting is not allowed.
 
     Example:
         >>> import torch

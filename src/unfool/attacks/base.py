@@ -39,13 +39,21 @@ class Attack(ABC):
     """A configured attack, called on a model and images; the base class of all attacks.
 
     A subclass is a `configured` class whose fields are its settings, and gives its ``parts``. Registered under a name
-    in `ATTACKS`, it is known to `make_attack` and to the command line, and the conformance tests run on it.
+    in `ATTACKS`, it is known to `make_attack` and to the command line, and the conformance tests run on it. Its
+    docstring describes its own settings; those below are added by themselves.
 
     Args:
         threat: The allowed perturbations, such as ``Linf(8/255)``.
-        label: Name in results and of the random draws; by default the registered name.
+        label: Name in results and of the random draws; default: the attack's own, such as ``"pgd-20"``.
         eot_draws: For a model that is random: passes that each loss and gradient is averaged over (expectation over
             transformation, Athalye et al., ICML 2018).
+
+    Returns:
+        An attack. Called on a model, images (B, C, H, W) in [0,1] and labels (B,), it returns an `Attacked` with images
+        (B, C, H, W) inside the threat model, and ``fooled``, ``losses`` and ``distances``, each (B,).
+
+    Raises:
+        SpecError: A setting is not allowed.
 
     Example:
         An attack of one's own; with ``@ATTACKS.add("long-pgd")`` over it, it could be written as text too.

@@ -26,21 +26,9 @@ class FAB(Attack):
     targets.
 
     Args:
-        threat: The allowed perturbations, such as ``Linf(8/255)``.
         targets: How many target classes, the likeliest first; 0: no targets, but each step to the nearest boundary.
         steps: Steps in each run. Without targets each costs a backward pass for every other class.
         restarts: Runs; those after the first start at a random point half of eps away.
-        label: Name in results and of the random draws; default: ``"fab-t"``, or ``"fab"`` without targets, with the
-            number of steps where that is not 100.
-        eot_draws: For a model that is random: passes that each loss and gradient is averaged over (expectation over
-            transformation, Athalye et al., ICML 2018).
-
-    Returns:
-        An attack. Called on a model, images (B, C, H, W) in [0,1] and labels (B,), it returns an `Attacked` with images
-        (B, C, H, W) inside the threat model, and ``fooled``, ``losses`` and ``distances``, each (B,).
-
-    Raises:
-        SpecError: A setting is not allowed.
 
     Example:
         >>> import torch

@@ -29,19 +29,8 @@ class NFGSM(Attack):
     in its ball.
 
     Args:
-        threat: The allowed perturbations, such as ``Linf(8/255)``.
         step_size: Length of the step in pixel units; default: eps.
         noise: Radius of the noise, in eps.
-        label: Name in results and of the random draws; default ``"n-fgsm"``.
-        eot_draws: For a model that is random: passes that each loss and gradient is averaged over (expectation over
-            transformation, Athalye et al., ICML 2018).
-
-    Returns:
-        An attack. Called on a model, images (B, C, H, W) in [0,1] and labels (B,), it returns an `Attacked` with images
-        (B, C, H, W) inside the threat model, and ``fooled``, ``losses`` and ``distances``, each (B,).
-
-    Raises:
-        SpecError: A setting is not allowed.
 
     Example:
         >>> import torch

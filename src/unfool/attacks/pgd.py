@@ -34,22 +34,11 @@ class FGSM(Attack):
     ICLR 2020, algorithm 3; as text ``fgsm-rs``.
 
     Args:
-        threat: The allowed perturbations, such as ``Linf(8/255)``.
         step_size: Length of the step in pixel units; default: eps, so that the step reaches the edge of the ball.
         random_start: Start from a uniform draw in the ball, not from the image itself.
         goal: Which point to return: ``"last"``, the one after the step; ``"best"``, of start and end the one that
             fools, or else the one with the higher loss; ``"success"``, as best, but images that are misclassified at
             the start stay there; ``"last_unchecked"``, the last without a forward pass that checks it.
-        label: Name in results and of the random draws; default ``"fgsm"``.
-        eot_draws: For a model that is random: passes that each loss and gradient is averaged over (expectation over
-            transformation, Athalye et al., ICML 2018).
-
-    Returns:
-        An attack. Called on a model, images (B, C, H, W) in [0,1] and labels (B,), it returns an `Attacked` with images
-        (B, C, H, W) inside the threat model, and ``fooled``, ``losses`` and ``distances``, each (B,).
-
-    Raises:
-        SpecError: A setting is not allowed.
 
     Example:
         >>> import torch
@@ -101,7 +90,6 @@ class PGD(Attack):
     batch it is in.
 
     Args:
-        threat: The allowed perturbations, such as ``Linf(8/255)``.
         steps: Gradient steps in each run.
         step_size: Length of a step in pixel units; default: a quarter of eps, which is 2/255 for 8/255.
         random_start: Start from a uniform draw in the ball, not from the image itself.
@@ -109,13 +97,6 @@ class PGD(Attack):
         goal: Which point to return: ``"success"``, the first that fools the model, or else the one with the highest
             loss; ``"best"``, of all points the one that fools with the highest loss; ``"last"``, the last iterate;
             ``"last_unchecked"``, the last without a forward pass that checks it.
-        label: Name in results and of the random draws; default ``"pgd-"`` and the number of steps.
-        eot_draws: For a model that is random: passes that each loss and gradient is averaged over (expectation over
-            transformation, Athalye et al., ICML 2018).
-
-    Returns:
-        An attack. Called on a model, images (B, C, H, W) in [0,1] and labels (B,), it returns an `Attacked` with images
-        (B, C, H, W) inside the threat model, and ``fooled``, ``losses`` and ``distances``, each (B,).
 
     Raises:
         SpecError: A setting is not allowed, or there are several restarts without a random start.
@@ -174,24 +155,6 @@ class CWPGD(PGD):
 
     The loss is max over the other classes of z_j - z_label (Carlini & Wagner, "Towards evaluating the robustness of
     neural networks", S&P 2017, f_6 without its constant), under PGD as in Madry et al., ICLR 2018, section 5.
-
-    Args:
-        threat: The allowed perturbations, such as ``Linf(8/255)``.
-        steps: Gradient steps in each run.
-        step_size: Length of a step in pixel units; default: a quarter of eps.
-        random_start: Start from a uniform draw in the ball, not from the image itself.
-        restarts: Runs, each from a start of its own. More than one need a random start.
-        goal: Which point to return, as in `PGD`.
-        label: Name in results and of the random draws; default ``"cw-pgd-"`` and the number of steps.
-        eot_draws: For a model that is random: passes that each loss and gradient is averaged over (expectation over
-            transformation, Athalye et al., ICML 2018).
-
-    Returns:
-        An attack. Called on a model, images (B, C, H, W) in [0,1] and labels (B,), it returns an `Attacked` with images
-        (B, C, H, W) inside the threat model, and ``fooled``, ``losses`` and ``distances``, each (B,).
-
-    Raises:
-        SpecError: A setting is not allowed, or there are several restarts without a random start.
 
     Example:
         >>> import torch

@@ -23,21 +23,9 @@ class Square(Attack):
     batch), and they lie wherever they fit (there never at the lower and right edge).
 
     Args:
-        threat: The allowed perturbations, such as ``Linf(8/255)``.
         steps: Queries for each image after the start.
         p: Share of the image that the first windows cover, above 0 and at most 1; later windows are smaller.
         restarts: Runs, each from a start of its own.
-        label: Name in results and of the random draws; default: ``"square"``, with the number of steps where that is
-            not 5000.
-        eot_draws: For a model that is random: passes that each loss and gradient is averaged over (expectation over
-            transformation, Athalye et al., ICML 2018).
-
-    Returns:
-        An attack. Called on a model, images (B, C, H, W) in [0,1] and labels (B,), it returns an `Attacked` with images
-        (B, C, H, W) inside the threat model, and ``fooled``, ``losses`` and ``distances``, each (B,).
-
-    Raises:
-        SpecError: A setting is not allowed.
 
     Example:
         >>> import torch

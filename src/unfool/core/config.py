@@ -8,17 +8,15 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import inspect
 import re
-import textwrap
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass as pydantic_dataclass
-from pydantic.fields import FieldInfo
 from typing_extensions import dataclass_transform
 
+from unfool.core.docstrings import document
 from unfool.core.errors import SpecError, UnfoolError
 from unfool.core.spec import nearest, unknown
 
@@ -30,9 +28,10 @@ Filled = TypeVar("Filled")
 def configured(cls: type[Config]) -> type[Config]:
     """Make a class a frozen, keyword-only, validated dataclass; what it refuses is a SpecError of one line.
 
-    The fields' descriptions become the Args section of its docstring, so that each is written once. Fields that
-    it inherits from a plain dataclass may stay positional.
+    Descriptions of fields and of inherited arguments become part of the Args section of its docstring, so that each is
+    written once. Fields that it inherits from a plain dataclass may stay positional.
     """
+    text = cls.__doc__ or ""
     config: Any = pydantic_dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))(cls)
     validated = config.__init__
     first = [field.name for field in dataclasses.fields(config) if field.init and not field.kw_only]
@@ -50,23 +49,8 @@ def configured(cls: type[Config]) -> type[Config]:
         _filled(config, values, config.__name__, lambda: validated(self, **values))
 
     config.__init__ = init
-    config.__doc__ = _with_args(inspect.cleandoc(cls.__doc__ or ""), config.__pydantic_fields__)
+    document(config, text, config.__pydantic_fields__)
     return config
-
-
-def _with_args(text: str, fields: Mapping[str, FieldInfo]) -> str:
-    """A docstring with an Args section made of the fields' descriptions, where it has none."""
-    described = {name: field.description for name, field in fields.items() if field.description}
-    if not described or "Args:" in text.splitlines():
-        return text
-    lines = [
-        textwrap.fill(f"{name}: {help_text}", 110, initial_indent=" " * 4, subsequent_indent=" " * 8)
-        for name, help_text in described.items()
-    ]
-    later = re.search(r"^(?:Returns|Raises|Example):$", text, flags=re.MULTILINE)
-    place = later.start() if later else len(text)
-    args = "\n".join(["Args:", *lines])
-    return f"{text[:place].rstrip()}\n\n{args}\n\n{text[place:]}".rstrip() + "\n"
 
 
 @configured

@@ -10,8 +10,8 @@ import math
 import torch
 from torch import Tensor
 
+from unfool.attacks.engines.hyperplane import plane_distances
 from unfool.attacks.objective import LabelLoss, ObjectiveValue
-from unfool.core.hyperplane import plane_distances
 
 
 class AllDifferences:

@@ -20,11 +20,11 @@ from torch import Tensor
 
 from unfool.attacks.engines.best_so_far import BestSoFar
 from unfool.attacks.engines.boundaries import AllDifferences, nearest_boundary
+from unfool.attacks.engines.hyperplane import to_hyperplane
 from unfool.attacks.engines.projected_gradient import RECOMPUTE_BELOW
 from unfool.attacks.objective import LabelLoss, Objective, ObjectiveValue
 from unfool.attacks.problem import Perturbed, Problem
 from unfool.core.errors import SpecError
-from unfool.core.hyperplane import to_hyperplane
 from unfool.core.streams import Streams
 from unfool.core.threat import ThreatModel
 from unfool.tasks.base import at_least_fp32

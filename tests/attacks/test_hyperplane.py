@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import linprog
 
+from unfool.attacks.engines.hyperplane import plane_distances, to_hyperplane
 from unfool.core.errors import SpecError
-from unfool.core.hyperplane import plane_distances, to_hyperplane
 
 NORMS = ["linf", "l2", "l1"]
 
