@@ -10,8 +10,8 @@ from PIL import Image
 from small_sets import encoded, pictures
 
 from unfool.core.errors import DataError
-from unfool.data.readers import decode as module
-from unfool.data.readers.decode import CorruptImageError, decode
+from unfool.data import decode as module
+from unfool.data.decode import CorruptImageError, Framing, decode
 
 
 def png_header_of(width: int, height: int) -> bytes:
@@ -105,3 +105,33 @@ def test_only_raster_formats_are_opened():
     with pytest.raises(CorruptImageError):
         decode(script, None)
     assert not set(module.FORMATS) & {"EPS", "PSD", "WMF", "ICNS"}
+
+
+@pytest.mark.parametrize(("values", "expected"), [((0.0, 0.7), (0, 178)), ((3.0, 200.0), (3, 200))])
+def test_float_images_are_scaled_to_bytes(values, expected):
+    buffer = io.BytesIO()
+    Image.fromarray(np.array(values, np.float32).reshape(1, 2).repeat(2, 0)).save(buffer, "TIFF")
+    pixels, mode = decode(buffer.getvalue(), None)
+    assert (tuple(pixels[0, 0].tolist()), mode) == (expected, "F")
+
+
+@pytest.mark.parametrize("value", [-0.5, 300.0, float("nan")])
+def test_float_images_of_another_scale_are_corrupt(value):
+    buffer = io.BytesIO()
+    Image.fromarray(np.full((2, 2), value, np.float32)).save(buffer, "TIFF")
+    with pytest.raises(CorruptImageError, match="float pixels in"):
+        decode(buffer.getvalue(), None)
+
+
+def test_a_crop_keeps_a_share_of_the_shorter_side():
+    picture = np.zeros((64, 96, 3), np.uint8)
+    picture[:, 48:] = 255
+    picture[:8] = picture[-8:] = 128  # rows that a crop of 0.75 cuts off
+    whole, cut, squeezed = (decode(encoded(picture), Framing(32, crop))[0] for crop in (1.0, 0.75, 0.0))
+    assert whole.shape == cut.shape == squeezed.shape == (3, 32, 32)
+    assert set(whole[0, 0]) == {128}
+    assert 128 not in cut[0, 1:-1]
+    assert (cut[0, 16, :15] == 0).all()
+    assert (cut[0, 16, 17:] == 255).all()
+    assert (squeezed[0, 16, 1:15] == 0).all()
+    assert set(squeezed[0, 0]) == {128}

@@ -48,7 +48,6 @@ def test_unlabelled_images_have_no_labels(tmp_path):
 def test_damaged_files_are_named(tmp_path):
     write(tmp_path, {"cat": 3})
     (tmp_path / "cat" / "bad.jpg").write_bytes(b"not a picture")
-    (tmp_path / "cat" / "notes.txt").write_text("not an image, and not meant as one")
     (tmp_path / "train").mkdir()
     (tmp_path / "cat").rename(tmp_path / "train" / "cat")
     with pytest.warns(UnfoolWarning, match=r"1 of 4 images are corrupt and left out, first: train/cat/bad.jpg \(not"):
@@ -75,3 +74,37 @@ def test_what_is_no_folder_of_classes_is_refused(tmp_path):
     write(tmp_path / "set" / "test", {"cow": 2})
     with pytest.raises(DataError, match="the class 'cow', which train lacks"):
         open_table(f"folder:{tmp_path / 'set'}", "test")
+
+
+def test_hidden_names_are_skipped_at_every_depth(tmp_path):
+    write(tmp_path / "set", {"cat": 5, "dog": 5})
+    copies = tmp_path / "set" / "cat" / "more" / ".ipynb_checkpoints"
+    copies.mkdir(parents=True)
+    (copies / "000-checkpoint.png").write_bytes((tmp_path / "set" / "cat" / "000.png").read_bytes())
+    (tmp_path / "set" / "dog" / "._000.png").write_bytes(b"\0\5\x16\7")
+    train, test = (open_table(f"folder:{tmp_path / 'set'}", split) for split in ("train", "test"))
+    assert len(train) + len(test) == 10
+    shown = {image.numpy().tobytes() for image in train.images}
+    assert not shown & {image.numpy().tobytes() for image in test.images}
+
+
+def test_empty_classes_and_skipped_endings_are_told(tmp_path):
+    write(tmp_path / "set", {"cat": 5, "dog": 5})
+    (tmp_path / "set" / "empty").mkdir()
+    for name in ("photo.jfif", "other.JFIF", "notes.txt", "README"):
+        (tmp_path / "set" / "dog" / name).write_bytes(b"x")
+    with pytest.warns(UnfoolWarning) as told:
+        table = open_table(f"folder:{tmp_path / 'set'}", "train")
+    words = [str(warning.message) for warning in told]
+    assert any("1 classes are empty and left out: empty" in line for line in words)
+    assert any("skipped: .jfif (2), .txt (1), none (1); images end in .bmp" in line for line in words)
+    assert table.classes == {"label": ["cat", "dog"]}
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("folder:", "no path was given"), ("folder: ", "no path"), ("folder:~no-such-user/x", "home folder of ~no-such")],
+)
+def test_paths_that_lead_nowhere_are_one_line(name, words):
+    with pytest.raises(DataError, match=words):
+        open_table(name, "train")

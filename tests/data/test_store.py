@@ -14,7 +14,8 @@ from small_sets import encoded, pictures
 
 from unfool.core.errors import DataError, OutputError, UnfoolWarning
 from unfool.data import store
-from unfool.data.sources import Rows, Source
+from unfool.data.decode import Framing
+from unfool.data.sources import Columns, Rows, Source
 from unfool.data.store import stored_table
 
 
@@ -38,8 +39,8 @@ class Counted:
 
 
 def opened(source: Source, cache: Path, **settings):
-    settings = {"size": None, **settings}
-    return stored_table("set", "train", source, cache=cache, **settings)
+    framing = Framing(settings.pop("size", None), settings.pop("crop", 1.0))
+    return stored_table("set", "train", source, framing=framing, cache=cache, **settings)
 
 
 def files_of(cache: Path) -> Path:
@@ -236,7 +237,9 @@ def test_a_cache_that_cannot_be_written_is_one_clear_error(tmp_path):
 
 
 def test_keys_are_safe_folder_names():
-    key = store.store_key("folder:/a b/../c", "train", 32, 1, "f")
+    key = store.store_key("folder:/a b/../c", "train", Framing(32), Columns(), 1, "f")
     assert "/" not in key
     assert not key.startswith(".")
-    assert store.store_key("a", "train", 32, 1, "f") != store.store_key("a", "test", 32, 1, "f")
+    chosen = [("train", Framing(32), Columns()), ("test", Framing(32), Columns()), ("train", Framing(32, 0.875), Columns())]
+    chosen += [("train", Framing(32), Columns(image="img")), ("train", Framing(32), Columns(labels=("cls",)))]
+    assert len({store.store_key("a", *which, 1, "f") for which in chosen}) == 5

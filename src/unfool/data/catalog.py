@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from unfool.core.errors import DataError
 from unfool.core.spec import unknown
+from unfool.data.decode import Framing
 from unfool.data.folders import cache_folder, data_folder
+from unfool.data.readers.csv_file import csv_splits
 from unfool.data.readers.folder import folder_splits
 from unfool.data.readers.hub import hub_reachable, hub_splits
 from unfool.data.readers.parquet import hub_folders, parquet_splits
-from unfool.data.sources import SETS, Source
+from unfool.data.sources import SETS, Columns, Source
 from unfool.data.store import LIMIT_BYTES, resident_table, stored_table
 from unfool.data.table import Table
 
@@ -27,6 +29,9 @@ def open_table(
     *,
     data_dir: str | Path | None = None,
     size: int | None = None,
+    crop: float = 1.0,
+    image: str | None = None,
+    labels: str | Sequence[str] = (),
     limit: int = LIMIT_BYTES,
 ) -> Table:
     """Open a split of a data set as a table of uint8 RGB images.
@@ -35,12 +40,17 @@ def open_table(
 
     Args:
         name: A name of the catalog (``unfool doctor`` lists it), a folder of the data directory, ``folder:PATH`` with
-            one directory per class, or ``hub:OWNER/NAME`` on the Hugging Face hub.
+            one directory per class, a CSV file of paths and labels (PATH.csv), or ``hub:OWNER/NAME`` on the Hugging
+            Face hub.
         split: "train", "test" or "unlabelled". For a set without a test split, "test" opens its validation split, and
             the table's ``split`` says so.
         data_dir: Where data sets lie as files. Default: UNFOOL_DATA_DIR.
         size: Side in pixels to which images are brought: the shorter side is scaled, the centre cut out. None keeps
             images as they are, and needs them to be of one size.
+        crop: Share of the shorter side that the cut keeps: 0.875 scales it to ``size / 0.875`` first. 0 cuts nothing
+            and squeezes the image to a square.
+        image: Column of the images. Default: the one that is declared so or has a usual name, such as image.
+        labels: Label columns to read beside those with usual names; the first one is then the primary one.
         limit: Bytes above which decoded images are not stored; they are then decoded on access.
 
     Returns:
@@ -58,17 +68,23 @@ def open_table(
         raise unknown("split", split, SPLITS)
     if size is not None and not 2 <= size <= 4096:
         raise DataError(f"size {size} is not allowed; give 2 to 4096 pixels")
+    if not (crop == 0 or 0.1 <= crop <= 1):
+        raise DataError(f"crop {crop:g} is not allowed; give a share from 0.1 to 1, or 0 to cut nothing")
+    framing = Framing(size, float(crop))
+    columns = Columns(image=image or None, labels=(labels,) if isinstance(labels, str) else tuple(labels))
     sources = _sources(name, data_folder(data_dir))
     actual = _actual(name, split, sources)
     source = sources[actual]
     if source.resident:
-        return resident_table(name, actual, source.read(), size=size)
-    return stored_table(name, actual, source, size=size, cache=cache_folder(), limit=limit)
+        return resident_table(name, actual, source, framing=framing, columns=columns)
+    return stored_table(name, actual, source, framing=framing, columns=columns, cache=cache_folder(), limit=limit)
 
 
 def _sources(name: str, data_dir: Path | None) -> Mapping[str, Source]:
     if name.startswith("folder:"):
-        return folder_splits(Path(name.removeprefix("folder:")).expanduser())
+        return folder_splits(_path(name.removeprefix("folder:"), "folder:PATH"))
+    if name.endswith(".csv"):
+        return csv_splits(_path(name, "a file PATH.csv"))
     folders = hub_folders(data_dir)
     if name.startswith("hub:"):
         repository = name.removeprefix("hub:")
@@ -79,8 +95,18 @@ def _sources(name: str, data_dir: Path | None) -> Mapping[str, Source]:
     if name in folders:
         return parquet_splits(folders[name])
     if name not in SETS:
-        raise unknown("data set", name, [*SETS, *folders, "folder:PATH", "hub:OWNER/NAME"])
+        raise unknown("data set", name, [*SETS, *folders, "folder:PATH", "FILE.csv", "hub:OWNER/NAME"])
     return SETS[name].splits(data_dir)
+
+
+def _path(text: str, form: str) -> Path:
+    """A path that a user wrote; DataError for none, and for the home of an unknown user."""
+    if not text.strip():
+        raise DataError(f"no path was given; give {form}, such as folder:pets")
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:
+        raise DataError(f"the home folder of {text.split('/')[0]} is unknown; write out the path of {form}") from error
 
 
 def _actual(name: str, split: str, sources: Mapping[str, Source]) -> str:

@@ -17,7 +17,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader, RandomSampler, TensorDataset
 
 from unfool.core.errors import DataError, ImagesError
+from unfool.data.decode import Framing
+from unfool.data.labels import class_numbers
 from unfool.data.pixels import image_tensor
+from unfool.data.sources import Columns
 
 FORMS = "a Table, a pair (images, labels), a torch or Hugging Face data set of images and labels, or a DataLoader"
 
@@ -40,20 +43,26 @@ def contents_of_tensors(
         named: Mapping[str, Any] = {}
     else:
         named = labels if isinstance(labels, Mapping) else {"label": labels}
-    columns = {str(name): _label_tensor(values, len(pixels), str(name)) for name, values in named.items()}
     if classes is None:
         known: Mapping[str, Sequence[str]] = {}
     else:
         known = classes if isinstance(classes, Mapping) else {"label": classes}
-    if extra := [name for name in known if name not in columns]:
+    if extra := [name for name in known if name not in named]:
         raise DataError(f"class names are given for {extra[0]!r}, which is no label column; give its labels too")
-    return Contents(pixels, columns, {name: _class_names(name, columns[name], known.get(name)) for name in columns})
+    labelled = {str(name): _labels(values, len(pixels), str(name), known.get(name)) for name, values in named.items()}
+    columns, names = ({name: pair[part] for name, pair in labelled.items()} for part in (0, 1))
+    return Contents(pixels, columns, names)
 
 
-def contents_of_dataset(dataset: Any) -> Contents:
-    """Read a torch or Hugging Face data set of images and labels, or a DataLoader; raises DataError, ImagesError."""
+def contents_of_dataset(dataset: Any, chosen: Columns = Columns()) -> Contents:  # noqa: B008 - frozen
+    """Read a torch or Hugging Face data set of images and labels, or a DataLoader; raises DataError, ImagesError.
+
+    ``chosen`` columns are those of a Hugging Face data set; the others have none to choose from.
+    """
     if type(dataset).__module__.split(".")[0] == "datasets":
-        return _of_hugging_face(dataset)
+        return _of_hugging_face(dataset, chosen)
+    if chosen != Columns():
+        raise DataError(f"a {type(dataset).__name__} has no named columns; drop image and labels")
     if isinstance(dataset, TensorDataset) and len(dataset.tensors) == 2:
         return contents_of_tensors(*dataset.tensors)
     classes = getattr(dataset, "classes", None)
@@ -68,36 +77,25 @@ def contents_of_dataset(dataset: Any) -> Contents:
     return contents_of_tensors(images, labels, names)
 
 
-def _class_names(column: str, labels: Tensor, names: Sequence[str] | None) -> list[str]:
-    count = int(labels.max()) + 1 if len(labels) else 0
-    if names is None:
-        return [str(label) for label in range(count)]
-    if len(names) < count:
-        raise DataError(f"column {column!r} has label {count - 1} but {len(names)} class names; give one a class")
-    return [str(name) for name in names]
-
-
-def _label_tensor(labels: Any, count: int, column: str) -> Tensor:
-    """Labels as (N,) int64; DataError for labels of another form."""
-    try:
-        tensor = torch.as_tensor(labels).detach().cpu()
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise DataError(f"labels of column {column!r} are a {type(labels).__name__}; give {count} numbers") from error
-    if tensor.shape != (count,):
-        hint = "; use labels.argmax(1) for one-hot labels" if tensor.ndim == 2 and len(tensor) == count else ""
+def _labels(labels: Any, count: int, column: str, names: Sequence[str] | None) -> tuple[Tensor, list[str]]:
+    """Labels as (N,) int64 from 0, and one name a class; DataError for labels of another form."""
+    numbers, known = class_numbers(labels, column, names)
+    if numbers.shape != (count,):
+        hint = "; use labels.argmax(1) for one-hot labels" if numbers.ndim == 2 and len(numbers) == count else ""
         raise DataError(
-            f"labels of column {column!r} have shape {tuple(tensor.shape)} for {count} images; give one class number "
+            f"labels of column {column!r} have shape {tuple(numbers.shape)} for {count} images; give one class number "
             f"per image{hint}"
         )
-    if tensor.is_floating_point() or tensor.is_complex() or tensor.dtype == torch.bool:
-        raise DataError(f"labels of column {column!r} are {tensor.dtype}; give whole class numbers with labels.long()")
-    tensor = tensor.to(torch.int64)
-    if count and int(tensor.min()) < 0:
-        raise DataError(f"column {column!r} has label {int(tensor.min())}; number the classes from 0")
-    return tensor
+    if count and int(numbers.min()) < 0:
+        raise DataError(f"column {column!r} has label {int(numbers.min())}; number the classes from 0")
+    if len(known) <= numbers.max(initial=-1):
+        raise DataError(
+            f"column {column!r} has label {int(numbers.max())} but {len(known)} class names; give one a class"
+        )
+    return torch.from_numpy(numbers), known
 
 
-def _of_hugging_face(dataset: Any) -> Contents:
+def _of_hugging_face(dataset: Any, chosen: Columns) -> Contents:
     from unfool.data.readers.decode_rows import resident_pixels  # here, since they import `datasets` and pyarrow
     from unfool.data.readers.hub import rows_of
 
@@ -105,31 +103,31 @@ def _of_hugging_face(dataset: Any) -> Contents:
         raise DataError(f"a DatasetDict has several splits ({', '.join(map(str, dataset))}); give one of them")
     if not hasattr(dataset, "select_columns") or not hasattr(dataset, "__len__"):
         raise DataError(f"a {type(dataset).__name__} of `datasets` cannot be read row by row; give a datasets.Dataset")
-    rows = rows_of(dataset, "the data set")
-    pixels, kept = resident_pixels(rows, None)
+    rows = rows_of(dataset, "the data set", chosen)
+    pixels, kept = resident_pixels(rows, Framing())
     columns = {name: torch.from_numpy(values[kept]) for name, values in rows.columns.items()}
     return Contents(pixels, columns, rows.classes)
 
 
-def _joined_batches(loader: Iterable[Any]) -> tuple[Tensor, Tensor]:
+def _joined_batches(loader: Iterable[Any]) -> tuple[Tensor, Any]:
     images: list[Tensor] = []
-    labels: list[Tensor] = []
+    labels: list[Any] = []
     for batch in loader:
         if not isinstance(batch, (tuple, list)) or len(batch) < 2:
             raise DataError(f"the DataLoader yields a {type(batch).__name__}; make it yield (images, labels)")
         images.append(torch.as_tensor(batch[0]).detach().cpu())
-        labels.append(torch.as_tensor(batch[1]).detach().cpu())
+        labels.extend(batch[1].detach().cpu().tolist() if isinstance(batch[1], Tensor) else batch[1])
     if not images:
         raise DataError("the DataLoader yields no batch; give one with images")
-    return torch.cat(images), torch.cat(labels)
+    return torch.cat(images), labels
 
 
-def _joined_items(dataset: Any) -> tuple[Tensor, Tensor]:
+def _joined_items(dataset: Any) -> tuple[Tensor, Any]:
     if not hasattr(dataset, "__getitem__") and not hasattr(dataset, "__iter__"):
         raise DataError(f"a {type(dataset).__name__} is no set of images; give {FORMS}")
     sized = hasattr(dataset, "__getitem__") and hasattr(dataset, "__len__")
     images: list[Tensor] = []
-    labels: list[int] = []
+    labels: list[Any] = []
     for item in (dataset[row] for row in range(len(dataset))) if sized else dataset:
         if not isinstance(item, (tuple, list)) or len(item) < 2:
             raise DataError(f"item {len(images)} of the data set is a {type(item).__name__}; give (image, label)")
@@ -142,7 +140,7 @@ def _joined_items(dataset: Any) -> tuple[Tensor, Tensor]:
             )
     if not images:
         raise DataError("the data set is empty; give at least one image")
-    return torch.stack(images), torch.tensor(labels)
+    return torch.stack(images), labels
 
 
 def _pixels(image: Any, row: int) -> Tensor:
@@ -161,10 +159,9 @@ def _pixels(image: Any, row: int) -> Tensor:
     return image.detach().cpu()
 
 
-def _label(label: Any, row: int) -> int:
-    if isinstance(label, (float, bool)) or (isinstance(label, Tensor) and label.is_floating_point()):
-        raise DataError(f"label {row} of the data set is {label!r}; give a whole class number")
-    try:
-        return int(label)
-    except (TypeError, ValueError) as error:
-        raise DataError(f"label {row} of the data set is a {type(label).__name__}; give a class number") from error
+def _label(label: Any, row: int) -> Any:
+    """A label as a plain number, boolean or text."""
+    plain = label.item() if (isinstance(label, Tensor) and label.numel() == 1) or isinstance(label, np.generic) else label
+    if not isinstance(plain, (bool, int, float, str)):
+        raise DataError(f"label {row} of the data set is a {type(label).__name__}; give a class number or a text")
+    return plain

@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from unfool.core.errors import DataError
-from unfool.data.readers.decode import CorruptImageError, decode
+from unfool.data.decode import CorruptImageError, Framing, decode
 from unfool.data.sources import Encoded
 
 
@@ -29,11 +29,11 @@ def as_bytes(encoded: Encoded) -> bytes:
 class EncodedPixels:
     """Encoded images in one file; image k lies at ``offsets[k]`` to ``offsets[k + 1]``. ``shape`` is (N, 3, H, W)."""
 
-    def __init__(self, path: Path, offsets: np.ndarray, shape: tuple[int, ...], size: int | None, workers: int):
+    def __init__(self, path: Path, offsets: np.ndarray, shape: tuple[int, ...], framing: Framing, workers: int):
         self._data = np.memmap(path, dtype=np.uint8, mode="r")
         self._offsets = offsets
         self._shape = shape
-        self._size = size
+        self._framing = framing
         self._workers = workers
 
     @property
@@ -43,7 +43,7 @@ class EncodedPixels:
     def _decoded(self, row: int) -> np.ndarray:
         start, stop = self._offsets[row : row + 2]
         try:
-            return decode(self._data[start:stop].tobytes(), self._size)[0]
+            return decode(self._data[start:stop].tobytes(), self._framing)[0]
         except CorruptImageError as error:  # every image was decoded once when the store was built
             raise DataError(
                 f"stored image {row} no longer decodes ({error}); delete the store, it is rebuilt"

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
+from unfool.core.errors import DataError
 from unfool.core.registry import Registry
+from unfool.core.spec import unknown
 
 Encoded = bytes | np.ndarray | None
 """One image as a reader gives it: an encoded file's bytes, uint8 pixels (H, W, 3), or None where it is missing."""
@@ -19,7 +21,8 @@ Encoded = bytes | np.ndarray | None
 class Rows:
     """The rows of one split: ``count`` images in order, their labels (count,) int64 and their class names.
 
-    ``ids`` are row numbers in the whole set where the split is a part of it; ``names`` say where each image lies.
+    ``ids`` are row numbers in the whole set where the split is a part of it; ``names`` say where each image lies;
+    ``others`` are columns that are not read, with their types.
     """
 
     images: Iterable[Encoded]
@@ -28,18 +31,40 @@ class Rows:
     classes: dict[str, list[str]] = field(default_factory=dict[str, list[str]])
     ids: np.ndarray | None = None
     names: Sequence[str] | None = None
+    others: dict[str, str] = field(default_factory=dict[str, str])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Columns:
+    """The columns that a user names: that of the images, and label columns beside those with usual names."""
+
+    image: str | None = None
+    labels: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
     """One split before it is read: ``read`` is called only when no store with this ``fingerprint`` exists.
 
-    ``resident`` rows are small and live in memory; they get no store.
+    ``resident`` rows are small and live in memory; they get no store. ``read_columns`` reads the columns that a user
+    names; None for a set whose columns are fixed.
     """
 
     fingerprint: str
     read: Callable[[], Rows]
     resident: bool = False
+    read_columns: Callable[[Columns], Rows] | None = None
+
+    def rows(self, columns: Columns) -> Rows:
+        """The rows, with the columns that a user names; DataError for an image column where there is no choice."""
+        if self.read_columns is not None:
+            return self.read_columns(columns)
+        if columns.image is not None:
+            raise DataError(f"this set has one column of images, so {columns.image!r} cannot be chosen; drop --image")
+        rows = self.read()
+        if strange := [name for name in columns.labels if name not in rows.columns]:
+            raise unknown("label column", strange[0], rows.columns or ["none: this set has no labels"])
+        return rows
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,10 +99,12 @@ def split_of(name: str) -> str | None:
     return next((ours for ours, theirs in SPLIT_NAMES.items() if name.lower() in theirs), None)
 
 
-def primary_column(columns: Iterable[str]) -> str | None:
-    """The column that classification uses: ``label``, else ``fine_label``, else the first; None without columns."""
+def primary_column(columns: Iterable[str], named: Sequence[str] = ()) -> str | None:
+    """The column that classification uses: the first that a user ``named``, else ``label``, else ``fine_label``, else
+    the first; None without columns."""
     names = list(columns)
-    return next((name for name in ("label", "fine_label", "labels") if name in names), names[0] if names else None)
+    usual = (*named, "label", "fine_label", "labels")
+    return next((name for name in usual if name in names), names[0] if names else None)
 
 
 def fingerprint_files(root: Path, files: Iterable[Path]) -> str:

@@ -34,9 +34,9 @@ from torch import Tensor
 from unfool.core.errors import DataError, OutputError, UnfoolWarning
 from unfool.data.encoded import EncodedPixels, as_bytes
 from unfool.data.pixels import DecodedPixels, Pixels
-from unfool.data.readers.decode import CorruptImageError
+from unfool.data.decode import CorruptImageError, Framing
 from unfool.data.readers.decode_rows import decoded_rows, resident_pixels, workers
-from unfool.data.sources import Rows, Source, primary_column
+from unfool.data.sources import Columns, Rows, Source, primary_column
 from unfool.data.table import ReadReport, Table
 
 SCHEMA_VERSION = 1
@@ -45,7 +45,6 @@ CHECK_BYTES = 1 << 30
 """Below this a store's checksums are all verified when it is opened; above, those of its first and last shard."""
 LIMIT_BYTES = 8 << 30
 """Above this many decoded bytes a store keeps the encoded images."""
-CROP = "centre"
 
 
 class Manifest(TypedDict):
@@ -56,31 +55,41 @@ class Manifest(TypedDict):
     kind: str
     shape: list[int]
     size: int | None
+    crop: float
     bytes: int
     checksums: list[int]
     small_files: dict[str, int]
     columns: list[str]
     classes: dict[str, list[str]]
+    others: dict[str, str]
     report: ReadReport
 
 
-def store_key(name: str, split: str, size: int | None, limit: int, fingerprint: str) -> str:
+def store_key(name: str, split: str, framing: Framing, columns: Columns, limit: int, fingerprint: str) -> str:
     """The folder name of a store."""
-    parts = (SCHEMA_VERSION, name, split, size, CROP, limit, fingerprint)
+    parts = [SCHEMA_VERSION, name, split, framing.size, "centre" if framing.crop == 1.0 else framing.crop, limit]
+    parts += [fingerprint, *([columns.image, *columns.labels] if columns != Columns() else [])]
     digest = hashlib.blake2b(json.dumps(parts).encode(), digest_size=8).hexdigest()
     slug = re.sub(r"[^A-Za-z0-9._]+", "_", name).strip("._")[-60:]
-    return f"{slug}-{split}-{size or 'native'}-{digest}"
+    return f"{slug}-{split}-{framing.size or 'native'}-{digest}"
 
 
 def stored_table(
-    name: str, split: str, source: Source, *, size: int | None, cache: Path, limit: int = LIMIT_BYTES
+    name: str,
+    split: str,
+    source: Source,
+    *,
+    framing: Framing = Framing(),  # noqa: B008 - frozen
+    columns: Columns = Columns(),  # noqa: B008 - frozen
+    cache: Path,
+    limit: int = LIMIT_BYTES,
 ) -> Table:
     """Open the store of a split, building it first where there is none that is whole.
 
     Raises DataError for sources that cannot be read and OutputError for a cache that cannot be written; warns
     (UnfoolWarning) on every opening when images were left out as corrupt or converted from CMYK.
     """
-    folder = cache / "store" / store_key(name, split, size, limit, source.fingerprint)
+    folder = cache / "store" / store_key(name, split, framing, columns, limit, source.fingerprint)
     manifest = checked_manifest(folder)
     if manifest is None:
         try:
@@ -88,7 +97,7 @@ def stored_table(
             with FileLock(folder.with_name(folder.name + ".lock")):
                 manifest = checked_manifest(folder)  # another process may have built it while this one waited
                 if manifest is None:
-                    _build(folder, f"{name} {split}", source.read(), size, limit)
+                    _build(folder, f"{name} {split}", source.rows(columns), framing, limit)
                     manifest = checked_manifest(folder)
         except OSError as error:
             raise OutputError(
@@ -97,21 +106,30 @@ def stored_table(
             ) from error
         if manifest is None:
             raise OutputError(f"the image store in {folder} does not read back as written; check that disk")
-    return _open(folder, manifest, name, split)
+    return _open(folder, manifest, name, split, columns)
 
 
-def resident_table(name: str, split: str, rows: Rows, *, size: int | None) -> Table:
+def resident_table(
+    name: str,
+    split: str,
+    source: Source,
+    *,
+    framing: Framing = Framing(),  # noqa: B008 - frozen
+    columns: Columns = Columns(),  # noqa: B008 - frozen
+) -> Table:
     """The same without files, for a set that is small and embedded."""
-    pixels, kept = resident_pixels(rows, size)
+    rows = source.rows(columns)
+    pixels, kept = resident_pixels(rows, framing)
     ids = np.arange(rows.count) if rows.ids is None else rows.ids
     return Table(
         DecodedPixels(pixels),
         torch.from_numpy(ids[kept].astype(np.int64)),
         {key: torch.from_numpy(values[kept].astype(np.int64)) for key, values in rows.columns.items()},
         rows.classes,
-        label_column=primary_column(rows.columns),
+        label_column=primary_column(rows.columns, columns.labels),
         name=name,
         split=split,
+        others=rows.others,
     )
 
 
@@ -134,12 +152,12 @@ class _Shards:
             self.bytes += len(part)
 
 
-def _build(folder: Path, what: str, rows: Rows, size: int | None, limit: int) -> None:
+def _build(folder: Path, what: str, rows: Rows, framing: Framing, limit: int) -> None:
     building = folder.with_name(f".{folder.name}.part")
     shutil.rmtree(building, ignore_errors=True)  # left by a process that was killed; the lock is ours
     building.mkdir()
     try:
-        manifest = _write(building, what, rows, size, limit)
+        manifest = _write(building, what, rows, framing, limit)
         checked = {**manifest, "checksum": _checksum(manifest)}
         (building / "manifest.json").write_text(json.dumps(checked), encoding="utf-8")
         for path in building.iterdir():
@@ -151,7 +169,7 @@ def _build(folder: Path, what: str, rows: Rows, size: int | None, limit: int) ->
         shutil.rmtree(building, ignore_errors=True)
 
 
-def _write(building: Path, what: str, rows: Rows, size: int | None, limit: int) -> Manifest:
+def _write(building: Path, what: str, rows: Rows, framing: Framing, limit: int) -> Manifest:
     kept: list[int] = []
     corrupt: dict[str, str] = {}
     modes: Counter[str] = Counter()
@@ -161,7 +179,7 @@ def _write(building: Path, what: str, rows: Rows, size: int | None, limit: int) 
     path = building / "pixels.bin"
     with open(path, "wb") as file:
         shards = _Shards(file)
-        for row, encoded, outcome in decoded_rows(rows, size):
+        for row, encoded, outcome in decoded_rows(rows, framing):
             if isinstance(outcome, CorruptImageError):
                 corrupt[rows.names[row] if rows.names else f"row {row}"] = str(outcome)
                 continue
@@ -172,7 +190,7 @@ def _write(building: Path, what: str, rows: Rows, size: int | None, limit: int) 
             elif pixels.shape != shape:
                 raise DataError(
                     f"{what} has images of {shape[2]}×{shape[1]} and of {pixels.shape[2]}×{pixels.shape[1]} pixels "
-                    f"(row {row}); give one size for all (size=, in pixels)"
+                    f"(row {row}); give one size for all with --size PIXELS on the command line or size=PIXELS in Python"
                 )
             shards.write(as_bytes(encoded) if keep_encoded else pixels.tobytes())
             offsets.append(shards.bytes)
@@ -192,12 +210,14 @@ def _write(building: Path, what: str, rows: Rows, size: int | None, limit: int) 
         "what": what,
         "kind": "encoded" if keep_encoded else "pixels",
         "shape": [len(kept), *shape],
-        "size": size,
+        "size": framing.size,
+        "crop": framing.crop,
         "bytes": shards.bytes,
         "checksums": shards.checksums,
         "small_files": {p.name: zlib.crc32(p.read_bytes()) for p in sorted(building.glob("*.npy"))},
         "columns": list(rows.columns),
         "classes": rows.classes,
+        "others": rows.others,
         "report": ReadReport(
             rows=rows.count,
             corrupt=len(corrupt),
@@ -238,11 +258,12 @@ def _load(path: Path) -> Tensor:
     return torch.from_numpy(np.load(path, allow_pickle=False))
 
 
-def _open(folder: Path, manifest: Manifest, name: str, split: str) -> Table:
+def _open(folder: Path, manifest: Manifest, name: str, split: str, columns: Columns) -> Table:
     shape = tuple(manifest["shape"])
     if manifest["kind"] == "encoded":
         offsets = np.load(folder / "offsets.npy", allow_pickle=False)
-        pixels: Pixels = EncodedPixels(folder / "encoded.bin", offsets, shape, manifest["size"], workers())
+        framing = Framing(manifest["size"], manifest.get("crop", 1.0))
+        pixels: Pixels = EncodedPixels(folder / "encoded.bin", offsets, shape, framing, workers())
     else:
         # a private mapping: the pages are shared between processes, and a write to them never reaches the file
         mapped = torch.from_file(str(folder / "pixels.bin"), shared=False, size=manifest["bytes"], dtype=torch.uint8)
@@ -254,10 +275,11 @@ def _open(folder: Path, manifest: Manifest, name: str, split: str) -> Table:
         _load(folder / "ids.npy"),
         {column: _load(folder / f"column-{index}.npy") for index, column in enumerate(manifest["columns"])},
         manifest["classes"],
-        label_column=primary_column(manifest["columns"]),
+        label_column=primary_column(manifest["columns"], columns.labels),
         name=name,
         split=split,
         report=report,
+        others=manifest.get("others"),
     )
 
 

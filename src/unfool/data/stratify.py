@@ -7,6 +7,8 @@ each class. So a subset of a table makes the same choices as the whole, and a la
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -57,3 +59,15 @@ def share_of_each(labels: Tensor, ids: Tensor, share: float, streams: Streams, p
     _, inverse, sizes = torch.unique(labels, return_inverse=True, return_counts=True)
     taken = torch.clamp(torch.round(sizes.double() * share).long(), min=1)
     return _ranks(scores(ids, streams, purpose), inverse) < taken[inverse]
+
+
+TEST_SHARE = 0.2
+
+
+def train_and_test(labels: Sequence[int] | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Row numbers of a fixed stratified split: a fifth of every class is for testing; a class of one row trains."""
+    classes = torch.as_tensor(np.asarray(labels, dtype=np.int64))
+    ids = torch.arange(len(classes))
+    test = share_of_each(classes, ids, TEST_SHARE, Streams(0).named("folder"), "split")
+    test &= torch.bincount(classes)[classes] > 1
+    return (~test).nonzero().flatten().numpy(), test.nonzero().flatten().numpy()

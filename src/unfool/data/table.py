@@ -20,7 +20,7 @@ from unfool.core.streams import Streams
 from unfool.data import stratify
 from unfool.data.conversion import Contents, contents_of_dataset, contents_of_tensors
 from unfool.data.pixels import DecodedPixels, Pixels
-from unfool.data.sources import primary_column
+from unfool.data.sources import Columns, primary_column
 
 
 class ReadReport(TypedDict):
@@ -52,6 +52,7 @@ class Table:
         split: The split that was really opened: "validation" for a set without a test split.
         report: Counts of corrupt and of converted images; None for tables from memory.
         rows: The rows of ``pixels`` that this table holds; None for all.
+        others: Types of the data set's columns that are neither images nor labels, by name, for messages.
 
     Example:
         >>> import torch
@@ -76,6 +77,7 @@ class Table:
         split: str,
         report: ReadReport | None = None,
         rows: Tensor | None = None,
+        others: Mapping[str, str] | None = None,
     ):
         self._pixels = pixels
         self._rows = rows
@@ -87,6 +89,7 @@ class Table:
         self.name = name
         self.split = split
         self.report = report
+        self.others = dict(others or {})
 
     @classmethod
     def from_tensors(
@@ -103,9 +106,11 @@ class Table:
 
         Args:
             images: (N, C, H, W), uint8 or float in [0,1]; a tensor or a NumPy array. Floats keep their values.
-            labels: (N,) class numbers from 0, or a mapping of column names to them; None for images without labels.
+            labels: (N,) class numbers from 0 (integers, whole floats or booleans) or texts, or a mapping of column names
+                to such labels; None for images without labels.
             ids: (N,) whole numbers that name the images: an image's random draws depend on its id. Default: 0 to N-1.
-            classes: Class names, or a mapping of column names to them. Default: the class numbers as text.
+            classes: Class names, or a mapping of column names to them. Default: the class numbers as text, and the
+                distinct texts in alphabetical order.
             name: Name of the data set in records and tables.
             split: Name of the split in records and tables.
 
@@ -127,7 +132,15 @@ class Table:
         return cls._of(contents, name, split, ids)
 
     @classmethod
-    def from_dataset(cls, dataset: object, *, name: str | None = None, split: str = "test") -> Table:
+    def from_dataset(
+        cls,
+        dataset: object,
+        *,
+        name: str | None = None,
+        split: str = "test",
+        image: str | None = None,
+        labels: str | Sequence[str] = (),
+    ) -> Table:
         """Read a data set into memory, its images in order.
 
         Args:
@@ -136,6 +149,8 @@ class Table:
                 shuffle. Transforms must give every image one size, and must not normalise.
             name: Name of the data set in records and tables. Default: the data set's class name in lower case.
             split: Name of the split in records and tables.
+            image: Column of the images, of a ``datasets.Dataset``. Default: the one that is declared so.
+            labels: Label columns to read beside those with usual names; the first one is then the primary one.
 
         Returns:
             The table; ids are positions in the data set, class names those of ``dataset.classes`` where it has them.
@@ -151,10 +166,14 @@ class Table:
             >>> Table.from_dataset(TensorDataset(torch.zeros(2, 1, 8, 8), torch.tensor([1, 0])), name="blank")
             Table('blank', 'test', 2 images of 1×8×8, labels: label)
         """
-        return cls._of(contents_of_dataset(dataset), name or type(dataset).__name__.lower(), split, None)
+        chosen = Columns(image=image, labels=(labels,) if isinstance(labels, str) else tuple(labels))
+        contents = contents_of_dataset(dataset, chosen)
+        return cls._of(contents, name or type(dataset).__name__.lower(), split, None, chosen.labels)
 
     @classmethod
-    def _of(cls, contents: Contents, name: str, split: str, ids: Tensor | None) -> Table:
+    def _of(
+        cls, contents: Contents, name: str, split: str, ids: Tensor | None, named: Sequence[str] = ()
+    ) -> Table:
         count = len(contents.images)
         ids = torch.arange(count) if ids is None else torch.as_tensor(ids).detach().to("cpu", torch.int64)
         if ids.shape != (count,) or len(ids.unique()) < count:
@@ -166,7 +185,7 @@ class Table:
             ids,
             contents.columns,
             contents.classes,
-            label_column=primary_column(contents.columns),
+            label_column=primary_column(contents.columns, named),
             name=name,
             split=split,
         )
@@ -258,6 +277,7 @@ class Table:
             split=self.split,
             report=self.report,
             rows=rows if self._rows is None else self._rows[rows],
+            others=self.others,
         )
 
     def labels(self, column: str | None = None) -> Tensor:
@@ -275,10 +295,22 @@ class Table:
         """
         column = column or self.label_column
         if column is None:
-            raise DataError(f"{self.name} {self.split} has no labels; choose a task without labels or another split")
+            raise DataError(
+                f"{self.name} {self.split} has no labels; choose a task without labels or another split"
+                + self._other_columns()
+            )
         if column not in self.columns:
+            if not self.columns:
+                raise DataError(f"{self.name} {self.split} has no label column {column!r}" + self._other_columns())
             raise unknown("label column", column, self.columns)
         return self.columns[column]
+
+    def _other_columns(self) -> str:
+        """What a message adds about columns that may hold labels under another name."""
+        if not self.others:
+            return ""
+        shown = ", ".join(f"{name} ({kind})" for name, kind in list(self.others.items())[:12])
+        return f"; its other columns are {shown}: name one with --label NAME, or labels=(NAME,) in Python"
 
     def _strata(self, column: str | None) -> Tensor:
         if column is None and self.label_column is None:

@@ -112,7 +112,7 @@ def read_image(path: Path, shape: tuple[int, int, int]) -> Tensor:
     import torch
 
     from unfool.core.errors import DataError
-    from unfool.data.readers.decode import CorruptImageError, decode
+    from unfool.data.decode import CorruptImageError, decode
 
     try:
         pixels, _ = decode(path.read_bytes(), shape[1] if shape[1] == shape[2] else None)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from unfool.core.errors import DataError
-from unfool.data.readers.decode import CorruptImageError, decode
+from unfool.data.decode import CorruptImageError, Framing, decode
 from unfool.data.sources import Encoded, Rows
 
 Decoded = tuple[np.ndarray, str]
@@ -27,12 +27,12 @@ def workers() -> int:
     return max(1, min(8, os.cpu_count() or 1))
 
 
-def decoded_rows(rows: Rows, size: int | None) -> Iterator[tuple[int, Encoded, Decoded | CorruptImageError]]:
+def decoded_rows(rows: Rows, framing: Framing) -> Iterator[tuple[int, Encoded, Decoded | CorruptImageError]]:
     """Every row number in order with its encoded image and its pixels, or the error that decoding met."""
 
     def attempt(encoded: Encoded) -> Decoded | CorruptImageError:
         try:
-            return decode(encoded, size)
+            return decode(encoded, framing)
         except CorruptImageError as error:
             return error
 
@@ -47,17 +47,17 @@ def decoded_rows(rows: Rows, size: int | None) -> Iterator[tuple[int, Encoded, D
         raise DataError(f"{row} images came for {rows.count} rows of labels; fetch the set again")
 
 
-def resident_pixels(rows: Rows, size: int | None) -> tuple[Tensor, np.ndarray]:
+def resident_pixels(rows: Rows, framing: Framing) -> tuple[Tensor, np.ndarray]:
     """All images as one uint8 tensor (N, 3, H, W), and their row numbers; DataError for a corrupt image."""
     images: list[np.ndarray] = []
-    for row, _, outcome in decoded_rows(rows, size):
+    for row, _, outcome in decoded_rows(rows, framing):
         if isinstance(outcome, CorruptImageError):
             raise DataError(f"image {row} cannot be read ({outcome}); drop that row")
         pixels, _ = outcome
         if images and pixels.shape != images[0].shape:
             raise DataError(
                 f"image {row} is {pixels.shape[2]}×{pixels.shape[1]} pixels, the first {images[0].shape[2]}×"
-                f"{images[0].shape[1]}; resize them to one size"
+                f"{images[0].shape[1]}; resize them to one size, or give size=PIXELS"
             )
         images.append(pixels)
     if not images:

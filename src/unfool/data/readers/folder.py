@@ -1,45 +1,55 @@
 """Folders of images, one directory a class.
 
 ``PATH/train/CLASS/*.png`` with ``PATH/test`` or ``PATH/val`` beside it; or ``PATH/CLASS/*.png``, of which a fixed
-stratified fifth is the test split.
+stratified fifth is the test split. Hidden files and folders (names that begin with a dot) are skipped at every depth.
 """
 
 from __future__ import annotations
 
+import os
+import warnings
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
-import torch
 
-from unfool.core.errors import DataError
-from unfool.core.streams import Streams
+from unfool.core.errors import DataError, UnfoolWarning
 from unfool.data import stratify
 from unfool.data.sources import Encoded, Rows, Source, fingerprint_files, split_of
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff"})
-TEST_SHARE = 0.2
 
 
 def folder_splits(root: Path) -> Mapping[str, Source]:
-    """The splits of a folder; DataError if it is missing, or holds no class directories with images."""
+    """The splits of a folder; DataError if it is missing, or holds no class directories with images.
+
+    Warns (UnfoolWarning) of classes without an image and of files that are skipped for their ending.
+    """
     if not root.is_dir():
         raise DataError(f"{root} is not a directory; give folder:PATH with one directory per class")
     inside = {split: path for path in _directories(root) if (split := split_of(path.name)) is not None}
-    if "train" in inside:
-        classes = _classes(inside["train"])
-        return {split: _source(root, _files(path, classes, split), classes) for split, path in inside.items()}
-    classes = _classes(root)
-    files = _files(root, classes, "folder")
-    labels = torch.tensor([label for _, label in files])
-    ids = torch.arange(len(files))
-    test = stratify.share_of_each(labels, ids, TEST_SHARE, Streams(0).named("folder"), "split")
-    # a class of one image keeps it for training
-    test &= torch.bincount(labels)[labels] > 1
-    return {
-        "train": _source(root, files, classes, (~test).nonzero().flatten().numpy()),
-        "test": _source(root, files, classes, test.nonzero().flatten().numpy()),
-    }
+    if "train" not in inside:
+        classes = _classes(root)
+        files = _labelled(root, classes)
+        train, test = stratify.train_and_test([label for _, label in files])
+        return {"train": _source(root, files, classes, train), "test": _source(root, files, classes, test)}
+    classes = _classes(inside["train"])
+    splits: dict[str, Source] = {}
+    for split, path in inside.items():
+        if split == "unlabelled":
+            files = [(file, -1) for file in _images(path)]
+            if not files:
+                raise _no_images(path)
+        else:
+            strange = sorted({p.name for p in _directories(path)} - set(classes))
+            if strange:
+                raise DataError(
+                    f"{path} has the class {strange[0]!r}, which train lacks; allowed: {', '.join(classes)}"
+                )
+            files = _labelled(path, classes)
+        splits[split] = _source(root, files, classes)
+    return splits
 
 
 def _directories(path: Path) -> list[Path]:
@@ -47,25 +57,57 @@ def _directories(path: Path) -> list[Path]:
 
 
 def _classes(path: Path) -> list[str]:
-    names = [p.name for p in _directories(path)]
-    if not names:
+    """The directories with an image in them; the others are told."""
+    directories = _directories(path)
+    if not directories:
         raise DataError(f"{path} has no directories; folder:PATH wants one directory per class, with images in it")
-    return names
+    classes = [p.name for p in directories if any(file.suffix.lower() in SUFFIXES for file in _files(p))]
+    if not classes:
+        raise _no_images(path)
+    if empty := [p.name for p in directories if p.name not in classes]:
+        _warn(f"{path}: {len(empty)} classes are empty and left out: {_shown(empty)}")
+    return classes
 
 
-def _files(path: Path, classes: list[str], split: str) -> list[tuple[Path, int]]:
-    """(file, class number) in a fixed order; a class that train does not know is an error, unless unlabelled."""
-    if split == "unlabelled":
-        files = [(p, -1) for p in sorted(path.rglob("*"))]
-    else:
-        strange = sorted({p.name for p in _directories(path)} - set(classes))
-        if strange:
-            raise DataError(f"{path} has the class {strange[0]!r}, which train lacks; allowed: {', '.join(classes)}")
-        files = [(p, label) for label, name in enumerate(classes) for p in sorted((path / name).rglob("*"))]
-    files = [(p, label) for p, label in files if p.suffix.lower() in SUFFIXES and p.is_file()]
+def _no_images(path: Path) -> DataError:
+    return DataError(f"{path} holds no images; allowed endings: {', '.join(sorted(SUFFIXES))}")
+
+
+def _files(path: Path) -> Iterator[Path]:
+    """All files below a directory in a fixed order, without hidden ones."""
+    for folder, directories, names in os.walk(path):
+        directories[:] = sorted(name for name in directories if not name.startswith("."))
+        yield from (Path(folder, name) for name in sorted(names) if not name.startswith("."))
+
+
+def _images(path: Path) -> list[Path]:
+    """The images below a directory; a warning counts files with other endings."""
+    files = [file for file in _files(path) if file.is_file()]
+    skipped = Counter(file.suffix.lower() or "none" for file in files if file.suffix.lower() not in SUFFIXES)
+    if skipped:
+        counts = [f"{ending} ({count})" for ending, count in sorted(skipped.items())]
+        allowed = ", ".join(sorted(SUFFIXES))
+        _warn(f"{path}: files with these endings are skipped: {_shown(counts)}; images end in {allowed}")
+    return [file for file in files if file.suffix.lower() in SUFFIXES]
+
+
+def _labelled(path: Path, classes: list[str]) -> list[tuple[Path, int]]:
+    """(file, class number) by class and then in the order of their paths."""
+    images = _images(path)
+    number = {name: label for label, name in enumerate(classes)}
+    files = [(file, number.get(file.relative_to(path).parts[0], -1)) for file in images]
+    files = sorted(((file, label) for file, label in files if label >= 0), key=lambda item: (item[1], item[0]))
     if not files:
-        raise DataError(f"{path} holds no images; allowed endings: {', '.join(sorted(SUFFIXES))}")
+        raise _no_images(path)
     return files
+
+
+def _shown(names: list[str]) -> str:
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+
+
+def _warn(words: str) -> None:
+    warnings.warn(words, UnfoolWarning, stacklevel=2)
 
 
 def _source(root: Path, files: list[tuple[Path, int]], classes: list[str], rows: np.ndarray | None = None) -> Source:
@@ -75,7 +117,7 @@ def _source(root: Path, files: list[tuple[Path, int]], classes: list[str], rows:
         labels = np.array([label for _, label in chosen], dtype=np.int64)
         labelled = len(labels) > 0 and labels.min() >= 0
         return Rows(
-            images=_encoded([path for path, _ in chosen]),
+            images=read_files(path for path, _ in chosen),
             count=len(chosen),
             columns={"label": labels} if labelled else {},
             classes={"label": classes} if labelled else {},
@@ -86,9 +128,10 @@ def _source(root: Path, files: list[tuple[Path, int]], classes: list[str], rows:
     return Source(fingerprint=fingerprint_files(root, [path for path, _ in chosen]), read=read)
 
 
-def _encoded(paths: list[Path]) -> Iterator[Encoded]:
+def read_files(paths: Iterator[Path]) -> Iterator[Encoded]:
+    """The bytes of files; None for one that cannot be read, which is counted with the corrupt ones."""
     for path in paths:
         try:
             yield path.read_bytes()
         except OSError:
-            yield None  # counted with the corrupt ones
+            yield None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,8 @@ import pyarrow as pa
 from unfool.core.errors import DataError
 from unfool.core.files import write_json
 from unfool.data.folders import cache_folder
-from unfool.data.readers.parquet import image_column, is_label, label_columns
-from unfool.data.sources import Encoded, Rows, Source, split_of
+from unfool.data.readers.columns import choose_columns, label_columns
+from unfool.data.sources import Columns, Encoded, Rows, Source, split_of
 
 PROBE_SECONDS = 5.0
 """How long the hub may take to answer before it counts as unreachable."""
@@ -43,10 +43,13 @@ def hub_splits(repository: str, names: Mapping[str, str] | None = None) -> Mappi
     Without ``names`` the hub is queried once and its answer stored, so that a finished store needs no network. A
     store of a hub set is pinned: it holds what the hub had when it was built.
     """
-    return {
-        ours: Source(fingerprint=f"hub:{repository}", read=lambda theirs=theirs: _read(repository, theirs))
-        for ours, theirs in (names or _split_names(repository)).items()
-    }
+    names = names or _split_names(repository)
+
+    def source(split: str) -> Source:
+        read = lambda columns: _read(repository, split, list(names.values()), columns)  # noqa: E731
+        return Source(fingerprint=f"hub:{repository}", read=lambda: read(Columns()), read_columns=read)
+
+    return {ours: source(theirs) for ours, theirs in names.items()}
 
 
 def _split_names(repository: str) -> dict[str, str]:
@@ -87,32 +90,54 @@ def _unreadable(repository: str, error: Exception) -> DataError:
     )
 
 
-def _read(repository: str, split: str) -> Rows:
+def _read(repository: str, split: str, splits: Sequence[str], columns: Columns) -> Rows:
+    _reachable(repository)
+    load = lambda split: _loaded(repository, split)  # noqa: E731
+    others = (theirs for theirs in splits if theirs != split)
+    return rows_of(load(split), repository, columns, every_split=lambda: map(load, others))
+
+
+def _loaded(repository: str, split: str) -> Any:
     import datasets
 
-    _reachable(repository)
     try:
         loaded = datasets.load_dataset(repository, split=split)
     except Exception as error:
         raise _unreadable(repository, error) from error
     if not isinstance(loaded, datasets.Dataset):
         raise DataError(f"{repository} is not a plain data set; give one with a single configuration")
-    return rows_of(loaded, repository)
+    return loaded
 
 
-def rows_of(dataset: Any, where: str) -> Rows:
-    """The rows of a ``datasets.Dataset`` with an image column."""
+def rows_of(
+    dataset: Any,
+    where: str,
+    columns: Columns = Columns(),  # noqa: B008 - frozen
+    every_split: Callable[[], Iterable[Any]] = lambda: (),
+) -> Rows:
+    """The rows of a ``datasets.Dataset`` with an image column.
+
+    ``every_split`` gives the set's other splits, which are looked at for the classes of text labels.
+    """
     import datasets
 
     features: Mapping[str, Any] = dataset.features
-    image = image_column(features, features.arrow_schema, where)  # type: ignore[attr-defined]
+    chosen = choose_columns(features, features.arrow_schema, where, columns)  # type: ignore[attr-defined]
+    image = chosen.image
     if type(features[image]).__name__ == "Image":
         dataset = dataset.cast_column(image, datasets.Image(decode=False))
     arrow = dataset.with_format("arrow")
-    names = [name for name in features if is_label(features[name], name)]
-    values = {name: _chunked(arrow.select_columns([name])[:].column(0)) for name in names}
-    columns, classes = label_columns(values, features)
-    return Rows(images=_encoded(arrow.select_columns([image])), count=len(dataset), columns=columns, classes=classes)
+    labels, classes = label_columns(
+        {name: _column(dataset, name) for name in chosen.labels},
+        features,
+        lambda name: (_column(other, name) for other in every_split()),
+    )
+    images = _encoded(arrow.select_columns([image]))
+    return Rows(images=images, count=len(dataset), columns=labels, classes=classes, others=chosen.others)
+
+
+def _column(dataset: Any, name: str) -> pa.ChunkedArray:
+    return _chunked(dataset.with_format("arrow").select_columns([name])[:].column(0))
 
 
 def _chunked(column: Any) -> pa.ChunkedArray:

@@ -8,14 +8,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from unfool.core.errors import DataError
-from unfool.data.sources import Encoded, Rows, Source, fingerprint_files, split_of
+from unfool.data.readers.columns import choose_columns, label_columns
+from unfool.data.sources import Columns, Encoded, Rows, Source, fingerprint_files, split_of
 
 _SHARD = re.compile(r"([A-Za-z_]+)(?:-(\d+)-of-(\d+))?(?:-[0-9a-f]+)?\.parquet")
 _ROWS_AT_ONCE = 512
@@ -58,13 +57,19 @@ def parquet_splits(folder: Path) -> Mapping[str, Source]:
             names = ", ".join(path.name for path in inner) or "none"
             raise DataError(f"{folder} holds parquet files in several sub-folders ({names}); keep those of one set")
         folder = inner[0]
-    return {
-        split: Source(fingerprint=fingerprint_files(folder, paths), read=lambda paths=paths: _read(paths))
-        for split, paths in _shards(folder).items()
-    }
+    shards = _shards(folder)
+    every = [path for paths in shards.values() for path in paths]
+
+    def source(paths: Sequence[Path]) -> Source:
+        read = lambda columns: _read(paths, every, columns)  # noqa: E731
+        fingerprint = fingerprint_files(folder, every)  # whose texts number the classes of each split
+        return Source(fingerprint=fingerprint, read=lambda: read(Columns()), read_columns=read)
+
+    return {split: source(paths) for split, paths in shards.items()}
 
 
-def _read(paths: Sequence[Path]) -> Rows:
+def _read(paths: Sequence[Path], every: Sequence[Path], columns: Columns) -> Rows:
+    """The rows of one split; ``every`` shard of the set is looked at for the classes of text labels."""
     from datasets import Features  # here, because importing it takes longer than opening a finished store
 
     try:
@@ -73,18 +78,22 @@ def _read(paths: Sequence[Path]) -> Rows:
         if any(set(file.schema_arrow.names) != set(schema.names) for file in files):
             raise DataError(f"the shards beside {paths[0]} have different columns; fetch the set again")
         features = Features.from_arrow_schema(schema)
-        image = image_column(features, schema, str(paths[0]))
-        names = [name for name in schema.names if is_label(features[name], name)]
-        tables = [file.read(columns=names) for file in files]
-        labels = {name: [table.column(name) for table in tables] for name in names}
+        chosen = choose_columns(features, schema, str(paths[0]), columns)
+        tables = [file.read(columns=list(chosen.labels)) for file in files]
         count = sum(file.metadata.num_rows for file in files)
-    except (pa.ArrowException, OSError) as error:
+        labels, classes = label_columns(
+            {name: _joined(tables, name) for name in chosen.labels},
+            features,
+            lambda name: (pq.ParquetFile(path).read(columns=[name]).column(name) for path in every),
+        )
+    except (pa.ArrowException, OSError, KeyError) as error:
         raise DataError(f"cannot read {paths[0].parent}: {_line(error)}; fetch the set again") from error
-    columns, classes = label_columns(
-        {name: pa.chunked_array([chunk for part in parts for chunk in part.chunks]) for name, parts in labels.items()},
-        features,
-    )
-    return Rows(images=_encoded(paths, image), count=count, columns=columns, classes=classes)
+    images = _encoded(paths, chosen.image)
+    return Rows(images=images, count=count, columns=labels, classes=classes, others=chosen.others)
+
+
+def _joined(tables: Sequence[pa.Table], name: str) -> pa.ChunkedArray:
+    return pa.chunked_array([chunk for table in tables for chunk in table.column(name).chunks])
 
 
 def _encoded(paths: Sequence[Path], column: str) -> Iterator[Encoded]:
@@ -99,50 +108,3 @@ def _encoded(paths: Sequence[Path], column: str) -> Iterator[Encoded]:
 
 def _line(error: Exception) -> str:
     return str(error).splitlines()[0] if str(error) else type(error).__name__
-
-
-def image_column(features: Mapping[str, Any], schema: pa.Schema, where: str) -> str:
-    """The one column of images: declared as such, else a struct with bytes, else bytes; DataError if there is none."""
-    declared = [name for name in features if type(features[name]).__name__ == "Image"]
-    structs = [
-        f.name
-        for f in schema
-        if pa.types.is_struct(f.type) and "bytes" in {f.type.field(i).name for i in range(f.type.num_fields)}
-    ]
-    plain = [f.name for f in schema if pa.types.is_binary(f.type) or pa.types.is_large_binary(f.type)]
-    names = declared or structs or plain
-    if not names:
-        raise DataError(f"{where} has no image column; its columns are {', '.join(schema.names)}")
-    return names[0]
-
-
-def is_label(feature: Any, name: str) -> bool:
-    """Whether a column holds class labels: declared as such, or integers under a name that says so."""
-    if type(feature).__name__ == "ClassLabel":
-        return True
-    integers = str(getattr(feature, "dtype", "")).startswith(("int", "uint"))
-    return integers and (name in ("label", "labels", "target") or name.endswith("_label"))
-
-
-def label_columns(
-    values: Mapping[str, pa.ChunkedArray], features: Mapping[str, Any]
-) -> tuple[dict[str, np.ndarray], dict[str, list[str]]]:
-    """Labels (N,) int64 and class names by column; a column without any label (all -1 or null) is left out.
-
-    DataError for a column that labels only some rows, or has labels without a class.
-    """
-    columns: dict[str, np.ndarray] = {}
-    classes: dict[str, list[str]] = {}
-    for name, array in values.items():
-        labels = array.fill_null(-1).to_numpy().astype(np.int64)
-        if len(labels) == 0 or labels.max() < 0:
-            continue
-        names = list(getattr(features[name], "names", None) or map(str, range(int(labels.max()) + 1)))
-        wrong = np.flatnonzero((labels < 0) | (labels >= len(names)))
-        if len(wrong):
-            raise DataError(
-                f"column {name!r} has {len(wrong)} labels outside its {len(names)} classes, first in row {wrong[0]}; "
-                "repair those rows or drop the column"
-            )
-        columns[name], classes[name] = labels, names
-    return columns, classes

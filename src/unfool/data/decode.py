@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -21,17 +22,30 @@ SMALLEST_SIDE = 2
 """An image with a side below this cannot be a photograph: it counts as corrupt."""
 
 
+@dataclass(frozen=True)
+class Framing:
+    """How images are brought to ``size`` × ``size`` pixels; None keeps them as they are.
+
+    The shorter side is scaled to ``size / crop`` and the centre cut out; a ``crop`` of 0 squeezes the whole image.
+    """
+
+    size: int | None = None
+    crop: float = 1.0
+
+
 class CorruptImageError(Exception):
     """An image that cannot be read; the store counts it and leaves it out."""
 
 
-def decode(encoded: Encoded, size: int | None) -> tuple[np.ndarray, str]:
+def decode(encoded: Encoded, framing: Framing | int | None = None) -> tuple[np.ndarray, str]:
     """Give uint8 pixels (3, H, W) and the mode that the image had, such as "RGB", "L" or "CMYK".
 
-    With a ``size`` the shorter side is scaled to it (bilinear, antialiased) and the centre is cut out, so H = W =
-    size; an image that has that size keeps its pixels. Orientation tags are obeyed. CMYK and greyscale become RGB,
-    transparency is dropped. Raises CorruptImageError for what cannot be read, DataError for a decompression bomb.
+    With a size (``framing``, or the size alone) H = W = size, scaled bilinearly with antialiasing; an image that has
+    that size keeps its pixels unless a share is cut. Orientation tags are obeyed. CMYK and greyscale become RGB,
+    transparency is dropped, greys of 16 bits and floats in [0,1] are scaled to bytes. Raises CorruptImageError for
+    what cannot be read, DataError for a decompression bomb.
     """
+    framing = framing if isinstance(framing, Framing) else Framing(framing)
     if encoded is None:
         raise CorruptImageError("no bytes")
     try:
@@ -56,11 +70,14 @@ def decode(encoded: Encoded, size: int | None) -> tuple[np.ndarray, str]:
             image = ImageOps.exif_transpose(image)
         if mode.startswith("I;16") or mode == "I":  # convert() would clip 16-bit greys to 255 instead of scaling them
             image = Image.fromarray((np.asarray(image).astype(np.uint32) >> 8).astype(np.uint8))
+        if mode == "F":
+            image = Image.fromarray(_bytes_of_floats(np.asarray(image)))
         if image.mode != "RGB":
             image = image.convert("RGB")
-        if size is not None and image.size != (size, size):
-            image = _resized(image, size)
+        image = _framed(image, framing)
         pixels = np.ascontiguousarray(np.asarray(image, dtype=np.uint8).transpose(2, 0, 1))
+    except CorruptImageError:
+        raise
     except Exception as error:  # as above, in damaged bodies
         raise CorruptImageError(str(error)) from error
     return pixels, mode
@@ -73,11 +90,25 @@ def _bomb(pixels: str) -> str:
     )
 
 
-def _resized(image: Image.Image, size: int) -> Image.Image:
+def _bytes_of_floats(pixels: np.ndarray) -> np.ndarray:
+    """Floats in [0,1], or already on the scale of bytes, as bytes; anything else cannot be told from a wrong scale."""
+    low, high = float(np.min(pixels)), float(np.max(pixels))
+    if not (0.0 <= low and high <= 255.0):  # NaN fails too
+        raise CorruptImageError(f"float pixels in [{low:.4g}, {high:.4g}]; they must lie in [0, 1] or [0, 255]")
+    return np.round(pixels * (255.0 if high <= 1.0 else 1.0)).astype(np.uint8)
+
+
+def _framed(image: Image.Image, framing: Framing) -> Image.Image:
+    size = framing.size
+    if size is None or (framing.crop in (0.0, 1.0) and image.size == (size, size)):
+        return image
+    if framing.crop == 0.0:
+        return image.resize((size, size), Image.Resampling.BILINEAR)
     width, height = image.size
+    side = round(size / framing.crop)
     if width < height:
-        image = image.resize((size, max(size, round(height * size / width))), Image.Resampling.BILINEAR)
+        image = image.resize((side, max(side, round(height * side / width))), Image.Resampling.BILINEAR)
     else:
-        image = image.resize((max(size, round(width * size / height)), size), Image.Resampling.BILINEAR)
+        image = image.resize((max(side, round(width * side / height)), side), Image.Resampling.BILINEAR)
     left, top = (image.width - size) // 2, (image.height - size) // 2
     return image.crop((left, top, left + size, top + size))

@@ -1,0 +1,196 @@
+"""Label columns of every type and name, in Parquet files, CSV files, data sets and tensors."""
+
+import io
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from PIL import Image
+from small_sets import encoded, pictures
+
+from unfool.core.errors import DataError, SpecError
+from unfool.data.catalog import open_table
+from unfool.data.labels import class_numbers
+from unfool.data.table import Table
+
+FILES = [encoded(image) for image in pictures(4)]
+
+
+def write(root, columns, splits=("train", "test"), **images):
+    images = images or {"image": FILES}
+    for split in splits:
+        part = {name: values[split] if isinstance(values, dict) else values for name, values in columns.items()}
+        data = {name: [{"bytes": data, "path": None} for data in files] for name, files in images.items()}
+        root.mkdir(parents=True, exist_ok=True)
+        pq.write_table(pa.table({**data, **part}), root / f"{split}-00000-of-00001.parquet")
+
+
+@pytest.mark.parametrize(
+    ("labels", "numbers", "names"),
+    [
+        *((pa.array([0, 1, 0, 2], getattr(pa, kind)()), [0, 1, 0, 2], ["0", "1", "2"]) for kind in (
+            "uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64")),
+        (pa.array([0.0, 1.0, 0.0, 2.0]), [0, 1, 0, 2], ["0", "1", "2"]),
+        (pa.array([0, 1, 0, 2], pa.float32()), [0, 1, 0, 2], ["0", "1", "2"]),
+        (pa.array([True, False, True, True]), [1, 0, 1, 1], ["False", "True"]),
+        (pa.array(["dog", "cat", "dog", "emu"]), [1, 0, 1, 2], ["cat", "dog", "emu"]),
+        (pa.array(["dog", "cat", "dog", "emu"]).dictionary_encode(), [1, 0, 1, 2], ["cat", "dog", "emu"]),
+    ],
+    ids=lambda value: str(value.type) if isinstance(value, pa.Array) else "",
+)  # fmt: skip
+def test_labels_of_any_type_are_classes(tmp_path, labels, numbers, names):
+    write(tmp_path / "set", {"label": labels})
+    table = open_table("set", "train", data_dir=tmp_path)
+    assert table.labels().tolist() == numbers
+    assert table.labels().dtype == torch.int64
+    assert table.classes == {"label": names}
+
+
+def test_text_is_numbered_alike_in_all_splits(tmp_path):
+    labels = {"train": ["cat", "dog", "emu", "dog"], "test": ["emu", "emu", "dog", "emu"]}
+    write(tmp_path / "set", {"label": labels})
+    train, test = (open_table("set", split, data_dir=tmp_path) for split in ("train", "test"))
+    assert train.classes == test.classes == {"label": ["cat", "dog", "emu"]}
+    assert test.labels().tolist() == [2, 2, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("labels", "words"),
+    [
+        (pa.array([0.5, 1.0, 0.0, 2.0]), "has label 0.5; give whole class numbers"),
+        (pa.array([0, 1, None, 1], pa.uint8()), "1 labels outside its 2 classes, first in row 2"),
+        (pa.array([0, 1, 10**8, 1]), "label 100000000, more than the 100,000 classes"),
+        (pa.array([0, 1, 2**63, 1], pa.uint64()), "label 9223372036854775808"),
+    ],
+)
+def test_what_are_no_classes_is_one_line(tmp_path, labels, words):
+    write(tmp_path / "set", {"label": labels})
+    with pytest.raises(DataError, match=words) as caught:
+        open_table("set", "train", data_dir=tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_any_column_can_be_named_and_the_message_lists_them(tmp_path):
+    write(tmp_path / "set", {"cls": [1, 0, 1, 0], "breed": ["a", "b", "b", "b"], "weight": [1.5, 2.5, 3.5, 4.5]})
+    table = open_table("set", "train", data_dir=tmp_path)
+    with pytest.raises(DataError, match=r"no label column 'label'; its other columns are cls \(int64\), breed \(string"):
+        table.labels("label")
+    with pytest.raises(DataError, match=r"weight \(double\): name one with --label NAME"):
+        table.subset(torch.arange(2)).labels()
+    named = open_table("set", "train", data_dir=tmp_path, labels="cls")
+    assert named.labels().tolist() == [1, 0, 1, 0]
+    both = open_table("set", "train", data_dir=tmp_path, labels=("breed", "cls"))
+    assert (both.label_column, both.labels("cls").tolist()) == ("breed", [1, 0, 1, 0])
+    assert both.labels().tolist() == [0, 1, 1, 1]
+    with pytest.raises(DataError, match=r"no column 'clss'; its columns are image \(struct with bytes\), cls"):
+        open_table("set", "train", data_dir=tmp_path, labels="clss")
+    with pytest.raises(SpecError, match="unknown label column 'cls'; allowed: label, parity"):
+        open_table("digits", "train", labels="cls")
+
+
+def test_a_named_column_goes_before_the_usual_one(tmp_path):
+    write(tmp_path / "set", {"label": [0, 0, 0, 1], "other": [3, 2, 1, 0]})
+    table = open_table("set", "test", data_dir=tmp_path, labels="other")
+    assert (table.label_column, table.labels().tolist()) == ("other", [3, 2, 1, 0])
+    assert table.labels("label").tolist() == [0, 0, 0, 1]
+
+
+def test_the_column_of_images_is_the_usual_one_or_the_named_one(tmp_path):
+    depth, image = ([encoded(np.full((8, 8, 3), value, np.uint8))] * 4 for value in (0, 200))
+    write(tmp_path / "set", {"label": [0, 1, 0, 1]}, depth_map=depth, image=image)
+    assert int(open_table("set", "train", data_dir=tmp_path).images.max()) == 200
+    assert int(open_table("set", "train", data_dir=tmp_path, image="depth_map").images.max()) == 0
+    write(tmp_path / "two", {"label": [0, 1, 0, 1]}, left=depth, right=image)
+    with pytest.raises(DataError, match="several columns that may be the images, left, right; name one with --image"):
+        open_table("two", "train", data_dir=tmp_path)
+    assert int(open_table("two", "train", data_dir=tmp_path, image="right").images.max()) == 200
+    with pytest.raises(DataError, match="'label' of .* holds int64 and no images"):
+        open_table("two", "train", data_dir=tmp_path, image="label")
+    with pytest.raises(DataError, match="one column of images"):
+        open_table("digits", "train", image="pixels")
+
+
+def test_columns_of_one_name_are_refused(tmp_path):
+    image = pa.array([{"bytes": data, "path": None} for data in FILES])
+    table = pa.Table.from_arrays([image, pa.array([0, 1, 0, 1]), pa.array([1, 1, 1, 1])], ["image", "label", "label"])
+    (tmp_path / "set").mkdir()
+    pq.write_table(table, tmp_path / "set" / "train.parquet")
+    with pytest.raises(DataError, match="label"):
+        open_table("set", "train", data_dir=tmp_path)
+
+
+def test_a_hugging_face_set_in_memory_has_the_same_choice():
+    from datasets import Dataset
+
+    rows = {"scan": [Image.open(io.BytesIO(data)) for data in FILES], "kind": ["b", "a", "b", "b"]}
+    table = Table.from_dataset(Dataset.from_dict(rows), image="scan", labels="kind")
+    assert table.labels().tolist() == [1, 0, 1, 1]
+    assert table.classes == {"kind": ["a", "b"]}
+    with pytest.raises(DataError, match="has no named columns"):
+        Table.from_dataset([(torch.zeros(3, 4, 4), 0)], labels="kind")
+
+
+@pytest.mark.parametrize(
+    ("labels", "numbers", "names"),
+    [
+        ([True, False, True], [1, 0, 1], ["False", "True"]),
+        (np.array([2, 0, 1], np.uint8), [2, 0, 1], ["0", "1", "2"]),
+        (torch.tensor([2.0, 0.0, 1.0]), [2, 0, 1], ["0", "1", "2"]),
+        (["b", "a", "b"], [1, 0, 1], ["a", "b"]),
+    ],
+)
+def test_tensors_take_the_same_labels(labels, numbers, names):
+    table = Table.from_tensors(torch.zeros(3, 3, 4, 4), labels)
+    assert (table.labels().tolist(), table.classes) == (numbers, {"label": names})
+
+
+def test_known_names_number_texts():
+    numbers, names = class_numbers(["emu", "cat", None], "label", ["emu", "dog", "cat"])
+    assert (numbers.tolist(), names) == ([0, 2, -1], ["emu", "dog", "cat"])
+    with pytest.raises(DataError, match="'cow', which is none of its 2 classes"):
+        class_numbers(["cow"], "label", ["emu", "dog"])
+
+
+def csv_of(root, header, rows):
+    (root / "pictures").mkdir(exist_ok=True)
+    for index, data in enumerate(FILES):
+        (root / "pictures" / f"{index}.png").write_bytes(data)
+    (root / "set.csv").write_text("\n".join([header, *rows]) + "\n")
+    return str(root / "set.csv")
+
+
+def test_a_csv_file_names_images_and_labels(tmp_path):
+    rows = ["pictures/2.png,cat,test", "pictures/0.png,dog,train", "pictures/1.png,cat,train"]
+    name = csv_of(tmp_path, "path,label,split", rows)
+    train, test = open_table(name, "train"), open_table(name, "test")
+    np.testing.assert_array_equal(train.images.numpy(), pictures(4)[[0, 1]].transpose(0, 3, 1, 2))
+    assert (train.labels().tolist(), test.labels().tolist()) == ([1, 0], [0])
+    assert train.classes == test.classes == {"label": ["cat", "dog"]}
+    assert (train.ids.tolist(), test.ids.tolist()) == ([1, 2], [0])
+
+
+def test_a_csv_file_without_splits_is_cut_like_a_folder(tmp_path):
+    name = csv_of(tmp_path, "file,cls", [f"pictures/{row % 4}.png,{row % 2}" for row in range(10)])
+    train, test = (open_table(name, split, labels="cls") for split in ("train", "test"))
+    assert (len(train), len(test)) == (8, 2)
+    assert sorted(train.ids.tolist() + test.ids.tolist()) == list(range(10))
+    assert train.labels().bincount().tolist() == [4, 4]
+
+
+@pytest.mark.parametrize(
+    ("header", "rows", "words"),
+    [
+        ("path,label", ["pictures/9.png,0"], "1 of 1 files that .* names do not exist"),
+        ("a,label", ["pictures/0.png,0"], r"no column of paths; its columns are a \(text\), label"),
+        ("path,file,label", ["x,pictures/0.png,0"], "several columns that may be paths, path, file"),
+        ("path,label,split", ["pictures/0.png,0,somewhere"], "split 'somewhere'; allowed: train"),
+        ("path,label", [], "no rows"),
+        ("path,label", ["pictures/0.png,0", "pictures/1.png,"], "labels only some rows"),
+    ],
+)
+def test_a_csv_file_that_does_not_fit_is_one_line(tmp_path, header, rows, words):
+    with pytest.raises(DataError, match=words) as caught:
+        open_table(csv_of(tmp_path, header, rows), "train")
+    assert "\n" not in str(caught.value)
