@@ -203,8 +203,13 @@ def test_a_run_that_is_not_finished(cli, here, run):
     refused(cli, 3, ["not finished", "unfool train"], "evaluate", "run", within=here)
 
 
-def test_lone_weights_do_not_know_their_data(cli, run):
-    refused(cli, 2, ["--data"], "evaluate", run / "weights.safetensors")
+def test_lone_weights_do_not_know_their_data(cli, run, tmp_path):
+    refused(cli, 2, ["--data"], "evaluate", shutil.copy(run / "weights.safetensors", tmp_path / "lone.safetensors"))
+
+
+def test_the_weights_of_a_run_do_know_their_data(cli, run):
+    told = cli("evaluate", run / "weights.safetensors", "--images", "20")
+    assert (told.code, "digits test" in told.out) == (0, True)
 
 
 def test_labels_beyond_the_models_classes(cli, parity):

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -109,7 +110,7 @@ def test_examples_of_another_network_are_transfer_and_nothing_else(cli, run, par
     assert (told.code, told.err) == (0, "")
     crafted = one_object(told.out)
     assert (crafted["protocol"], crafted["n"], crafted["set"]) == ("white-box", 50, str(path))
-    lone = run / "weights.safetensors"
+    lone = Path(shutil.copy(run / "weights.safetensors", tmp_path / "lone.safetensors"))
     (own,) = rows(cli, lone, "--on", path)
     assert own["protocol"] == "white-box"
     assert own["accuracy"] == crafted["accuracy"]

@@ -138,7 +138,11 @@ REFUSED = {
     "labels between classes": (lambda: (BYTES, LABELS / 2), DataError, r"label 0.5; give whole class numbers"),
     "negative labels": (lambda: (BYTES, LABELS - 1), DataError, "number the classes from 0"),
     "labels that are lists": (lambda: (BYTES, [[0], [1, 2]] * 3), DataError, "give one label a row"),
-    "labels of several kinds": (lambda: (BYTES, [1, "cat", None] * 2), DataError, "are NoneType, int, str; give class numbers, text or bool"),
+    "labels of several kinds": (
+        lambda: (BYTES, [1, "cat", None] * 2),
+        DataError,
+        "are NoneType, int, str; give class numbers, text or bool",
+    ),
     "ids for labels": (lambda: (BYTES, LABELS + 10**8), DataError, "100,000 classes"),
     "three values": (lambda: (BYTES, LABELS, 1), DataError, "3 values"),
     "a number": (lambda: 3, DataError, "a int is no set of images"),

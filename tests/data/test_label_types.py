@@ -12,7 +12,7 @@ from small_sets import encoded, pictures
 
 from unfool.core.errors import DataError, SpecError
 from unfool.data.catalog import open_table
-from unfool.data.labels import class_numbers
+from unfool.data.readers.labels import class_numbers
 from unfool.data.table import Table
 
 FILES = [encoded(image) for image in pictures(4)]
@@ -75,7 +75,9 @@ def test_what_are_no_classes_is_one_line(tmp_path, labels, words):
 def test_any_column_can_be_named_and_the_message_lists_them(tmp_path):
     write(tmp_path / "set", {"cls": [1, 0, 1, 0], "breed": ["a", "b", "b", "b"], "weight": [1.5, 2.5, 3.5, 4.5]})
     table = open_table("set", "train", data_dir=tmp_path)
-    with pytest.raises(DataError, match=r"no label column 'label'; its other columns are cls \(int64\), breed \(string"):
+    with pytest.raises(
+        DataError, match=r"no label column 'label'; its other columns are cls \(int64\), breed \(string"
+    ):
         table.labels("label")
     with pytest.raises(DataError, match=r"weight \(double\): name one with --label NAME"):
         table.subset(torch.arange(2)).labels()
@@ -106,7 +108,7 @@ def test_the_column_of_images_is_the_usual_one_or_the_named_one(tmp_path):
     with pytest.raises(DataError, match="several columns that may be the images, left, right; name one with --image"):
         open_table("two", "train", data_dir=tmp_path)
     assert int(open_table("two", "train", data_dir=tmp_path, image="right").images.max()) == 200
-    with pytest.raises(DataError, match="'label' of .* holds int64 and no images"):
+    with pytest.raises(DataError, match=r"'label' of .* holds int64 and no images"):
         open_table("two", "train", data_dir=tmp_path, image="label")
     with pytest.raises(DataError, match="one column of images"):
         open_table("digits", "train", image="pixels")

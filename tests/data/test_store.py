@@ -240,6 +240,10 @@ def test_keys_are_safe_folder_names():
     key = store.store_key("folder:/a b/../c", "train", Framing(32), Columns(), 1, "f")
     assert "/" not in key
     assert not key.startswith(".")
-    chosen = [("train", Framing(32), Columns()), ("test", Framing(32), Columns()), ("train", Framing(32, 0.875), Columns())]
+    chosen = [
+        ("train", Framing(32), Columns()),
+        ("test", Framing(32), Columns()),
+        ("train", Framing(32, 0.875), Columns()),
+    ]
     chosen += [("train", Framing(32), Columns(image="img")), ("train", Framing(32), Columns(labels=("cls",)))]
     assert len({store.store_key("a", *which, 1, "f") for which in chosen}) == 5

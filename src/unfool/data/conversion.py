@@ -18,8 +18,8 @@ from torch.utils.data import DataLoader, RandomSampler, TensorDataset
 
 from unfool.core.errors import DataError, ImagesError
 from unfool.data.decode import Framing
-from unfool.data.labels import class_numbers
 from unfool.data.pixels import image_tensor
+from unfool.data.readers.labels import class_numbers
 from unfool.data.sources import Columns
 
 FORMS = "a Table, a pair (images, labels), a torch or Hugging Face data set of images and labels, or a DataLoader"
@@ -161,7 +161,9 @@ def _pixels(image: Any, row: int) -> Tensor:
 
 def _label(label: Any, row: int) -> Any:
     """A label as a plain number, boolean or text."""
-    plain = label.item() if (isinstance(label, Tensor) and label.numel() == 1) or isinstance(label, np.generic) else label
+    plain = (
+        label.item() if (isinstance(label, Tensor) and label.numel() == 1) or isinstance(label, np.generic) else label
+    )
     if not isinstance(plain, (bool, int, float, str)):
         raise DataError(f"label {row} of the data set is a {type(label).__name__}; give a class number or a text")
     return plain

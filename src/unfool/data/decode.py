@@ -93,7 +93,7 @@ def _bomb(pixels: str) -> str:
 def _bytes_of_floats(pixels: np.ndarray) -> np.ndarray:
     """Floats in [0,1], or already on the scale of bytes, as bytes; anything else cannot be told from a wrong scale."""
     low, high = float(np.min(pixels)), float(np.max(pixels))
-    if not (0.0 <= low and high <= 255.0):  # NaN fails too
+    if not (low >= 0.0 and high <= 255.0):  # NaN fails too
         raise CorruptImageError(f"float pixels in [{low:.4g}, {high:.4g}]; they must lie in [0, 1] or [0, 255]")
     return np.round(pixels * (255.0 if high <= 1.0 else 1.0)).astype(np.uint8)
 

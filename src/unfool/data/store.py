@@ -32,9 +32,9 @@ from filelock import FileLock
 from torch import Tensor
 
 from unfool.core.errors import DataError, OutputError, UnfoolWarning
+from unfool.data.decode import CorruptImageError, Framing
 from unfool.data.encoded import EncodedPixels, as_bytes
 from unfool.data.pixels import DecodedPixels, Pixels
-from unfool.data.decode import CorruptImageError, Framing
 from unfool.data.readers.decode_rows import decoded_rows, resident_pixels, workers
 from unfool.data.sources import Columns, Rows, Source, primary_column
 from unfool.data.table import ReadReport, Table
@@ -190,7 +190,7 @@ def _write(building: Path, what: str, rows: Rows, framing: Framing, limit: int) 
             elif pixels.shape != shape:
                 raise DataError(
                     f"{what} has images of {shape[2]}×{shape[1]} and of {pixels.shape[2]}×{pixels.shape[1]} pixels "
-                    f"(row {row}); give one size for all with --size PIXELS on the command line or size=PIXELS in Python"
+                    f"(row {row}); give one size for all, --size PIXELS on the command line or size=PIXELS in Python"
                 )
             shards.write(as_bytes(encoded) if keep_encoded else pixels.tobytes())
             offsets.append(shards.bytes)

@@ -106,8 +106,8 @@ class Table:
 
         Args:
             images: (N, C, H, W), uint8 or float in [0,1]; a tensor or a NumPy array. Floats keep their values.
-            labels: (N,) class numbers from 0 (integers, whole floats or booleans) or texts, or a mapping of column names
-                to such labels; None for images without labels.
+            labels: (N,) class numbers from 0 (integers, whole floats or booleans) or texts, or a mapping of column
+                names to such labels; None for images without labels.
             ids: (N,) whole numbers that name the images: an image's random draws depend on its id. Default: 0 to N-1.
             classes: Class names, or a mapping of column names to them. Default: the class numbers as text, and the
                 distinct texts in alphabetical order.
@@ -171,9 +171,7 @@ class Table:
         return cls._of(contents, name or type(dataset).__name__.lower(), split, None, chosen.labels)
 
     @classmethod
-    def _of(
-        cls, contents: Contents, name: str, split: str, ids: Tensor | None, named: Sequence[str] = ()
-    ) -> Table:
+    def _of(cls, contents: Contents, name: str, split: str, ids: Tensor | None, named: Sequence[str] = ()) -> Table:
         count = len(contents.images)
         ids = torch.arange(count) if ids is None else torch.as_tensor(ids).detach().to("cpu", torch.int64)
         if ids.shape != (count,) or len(ids.unique()) < count:

@@ -47,6 +47,16 @@ class RunConfig:
     data: str = Field(description="Data set, by its name in the catalog.")
     stages: tuple[StageConfig, ...] = Field(min_length=1, description="The stages, trained one after the other.")
     size: int = Field(default=0, ge=0, description="Pixels a side of the images; 0: the data set's own size.")
+    crop: float = Field(
+        default=1.0,
+        ge=0,
+        le=1,
+        description="Share of the shorter side that the centre cut to size keeps, such as 0.875; 0: nothing is cut, "
+        "images are squeezed to a square.",
+    )
+    image: str | None = Field(
+        default=None, description="Column of the images; default: the one that is declared so or has a usual name."
+    )
     start: str | None = Field(
         default=None,
         description="Weights file to start from; its trunk, normalisation and heads are taken over.",
@@ -203,3 +213,9 @@ def read_config(path: str | Path) -> RunConfig:
     if not isinstance(values, Mapping):
         raise SpecError(f"{path} holds a {type(values).__name__}; write key: value lines")
     return run_config(values, str(path))
+
+
+def label_columns(config: RunConfig) -> list[str]:
+    """The label columns that a run's tasks learn."""
+    tasks = [task for stage in config.stages for task in stage.tasks.values()]
+    return list(dict.fromkeys(column for task in tasks for column in make_task(task.task, task.settings).needs))

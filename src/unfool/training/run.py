@@ -22,7 +22,7 @@ from unfool.models.header import read_header
 from unfool.models.norms import bank_norms
 from unfool.models.weights import save_network
 from unfool.training.checkpoint import RunState, read_checkpoint, restore, save_checkpoint
-from unfool.training.config import RunConfig
+from unfool.training.config import RunConfig, label_columns
 from unfool.training.folder import (
     CHECKPOINT,
     METRICS,
@@ -141,6 +141,8 @@ class _Run:
         self.fingerprint = table_fingerprint(table)
         self.streams = Streams(config.seed)
         self.table, self.held_out = cut_held_out(config, table)
+        for column in label_columns(config):
+            table.labels(column)  # says which columns there are, where this is none of them
         classes = {column: len(names) for column, names in table.classes.items()}
         self.network = initial_network(config, self.streams)
         # Heads of all stages exist from the start, so that the order of stages changes no initial weight.

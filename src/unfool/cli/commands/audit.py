@@ -107,7 +107,7 @@ class AuditCommand:
                 f"{table.name} {table.split}; give --data {examples.data}"
             )
         text = default_reversal(self.defense.defense, self.defense.preset, system)
-        training = training_images(system, self.data.data, self.data.data_dir)
+        training = training_images(system, self.data)
         with progress_bar(stderr(), system.name) as progress:
             defense = open_defense(text, system, training, machine.seed)
             if examples is None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 import tyro
 
 from unfool.cli.options.from_settings import explicit, options_from
-from unfool.cli.options.shared import Data, DataDir, Device, Json
+from unfool.cli.options.shared import Crop, Data, DataDir, Device, Image, Json, Size
 
 if TYPE_CHECKING:
     from unfool.data.table import Table
@@ -27,11 +27,15 @@ class DataOptions:
 
     data: Data = None
     column: Annotated[
-        str | None, tyro.conf.arg(metavar="NAME", help_behavior_hint="(default: the set's primary column)")
+        str | None,
+        tyro.conf.arg(metavar="COLUMN", aliases=["--label"], help_behavior_hint="(default: the set's primary column)"),
     ] = None
     """Label column that the probes predict."""
     fraction: Annotated[float, tyro.conf.arg(metavar="SHARE")] = 1.0
     """Share of the training labels to learn from, such as 0.1."""
+    size: Size = None
+    crop: Crop = None
+    image: Image = None
     data_dir: DataDir = None
 
 
@@ -105,9 +109,9 @@ class ProbeCommand:
             _print(results, path)
 
     def _table(self, config: RunConfig, split: str) -> Table:
-        from unfool.data.catalog import open_table
+        from unfool.cli.parsing.images import open_images
 
-        return open_table(self.data.data or config.data, split, data_dir=self.data.data_dir, size=config.size or None)
+        return open_images(self.data, split, config, columns=[self.data.column], who=str(self.run_folder))
 
     def _labelled(self, table: Table, config: RunConfig) -> Table:
         from unfool.core.streams import Streams

@@ -68,11 +68,13 @@ class ReverseCommand:
         targets = self._targets()
         system = open_system(ModelOptions(system=self.system), self.device)
         text = default_reversal(self.defense, self.preset, system)
-        table = training_images(system, None, self.data_dir)
-        loaded = torch.stack([read_image(path, table.shape) for path in self.images])
+        options = DataOptions(images=1, data_dir=self.data_dir)
+        table = training_images(system, options)
+        crop = system.config.crop if system.config is not None else 1.0
+        loaded = torch.stack([read_image(path, table.shape, crop) for path in self.images])
         for target in targets:
             check_writable(target)
-        column = system.images(DataOptions(images=1, data_dir=self.data_dir))[1] or table.label_column or ""
+        column = system.images(options)[1] or table.label_column or ""
         results: list[ReversedImage] = []
         with progress_bar(stderr(), system.name) as progress:
             defense = open_defense(text, system, table, self.seed)
@@ -104,7 +106,7 @@ class ReverseCommand:
         return targets
 
 
-def read_image(path: Path, shape: tuple[int, int, int]) -> Tensor:
+def read_image(path: Path, shape: tuple[int, int, int], crop: float = 1.0) -> Tensor:
     """An image file as float32 (C, H, W) in [0,1], scaled to a square of the shape that the run was trained on.
 
     Raises DataError for a file that is missing, no image, damaged, or of another shape where that is no square.
@@ -112,10 +114,10 @@ def read_image(path: Path, shape: tuple[int, int, int]) -> Tensor:
     import torch
 
     from unfool.core.errors import DataError
-    from unfool.data.decode import CorruptImageError, decode
+    from unfool.data.decode import CorruptImageError, Framing, decode
 
     try:
-        pixels, _ = decode(path.read_bytes(), shape[1] if shape[1] == shape[2] else None)
+        pixels, _ = decode(path.read_bytes(), Framing(shape[1] if shape[1] == shape[2] else None, crop))
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror}; give an image file") from error
     except CorruptImageError as error:

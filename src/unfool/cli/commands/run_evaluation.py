@@ -50,7 +50,7 @@ def run_evaluation(command: EvaluateCommand) -> None:
     network, defense = system.network, with_preset(command.defense.defense, command.defense.preset)
     with progress_bar(stderr(), system.name) as progress:
         if defense is not None:
-            network = open_defense(defense, system, training_images(system, data.data, data.data_dir), machine.seed)
+            network = open_defense(defense, system, training_images(system, data), machine.seed)
         evaluation = evaluate(
             network,
             table,
@@ -100,7 +100,7 @@ def run_ladder(command: EvaluateCommand) -> None:
     if output.out is not None:
         check_writable(output.out)
     table, column = system.images(data)
-    training = training_images(system, data.data, data.data_dir)
+    training = training_images(system, data)
     with progress_bar(stderr(), system.name) as progress:
         defense = open_defense(defense_text, system, training, machine.seed)
         result = ladder(

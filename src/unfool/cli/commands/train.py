@@ -16,10 +16,14 @@ _OF_PERTURBATION = ("perturb", "threat", "adversarial", "statistics", "beta", "a
 _OF_SELECTION = ("held_out", "stop_attack", "ema")
 
 
-@options_from(RUN, only=("data", "size", "fraction"))
+@options_from(RUN, only=("data", "size", "crop", "image", "fraction"))
 class DataOptions:
     """The training images."""
 
+    label: Annotated[
+        str | None, tyro.conf.arg(metavar="COLUMN", help_behavior_hint="(default: the set's primary column)")
+    ] = None
+    """Label column of labels tasks that name none."""
     data_dir: DataDir = None
 
 

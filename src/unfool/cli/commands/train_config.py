@@ -6,16 +6,17 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from unfool.cli.options.from_settings import explicit
+from unfool.cli.parsing.images import open_described
 from unfool.cli.parsing.tasks import read_tasks
 from unfool.cli.parsing.threats import read_threat
 from unfool.core.config import build, parse_settings
 from unfool.core.errors import SpecError
-from unfool.data.catalog import open_table
 from unfool.data.table import Table
 from unfool.models.trunks import TrunkSpec
 from unfool.models.trunks.settings import read_texts
+from unfool.tasks import make_task
 from unfool.training import RunConfig, StageConfig, in_regime
-from unfool.training.config import read_config
+from unfool.training.config import label_columns, read_config
 
 if TYPE_CHECKING:
     from unfool.cli.commands.train import TrainCommand
@@ -38,13 +39,22 @@ def read_run(command: TrainCommand) -> tuple[RunConfig, Table]:
     described = TrunkSpec.from_dict(trunk).to_dict() if trunk or command.model.start is None else None
     texts = command.task.task or ("labels",)
     # Read before the data, which may take minutes to fetch, and again with the data's own label column.
-    read_tasks(texts, None)
-    table = open_table(command.data.data, "train", data_dir=command.data.data_dir, size=command.data.size or None)
-    tasks = read_tasks(texts, table.label_column)
+    label, data = command.data.label, explicit(command.data, without=["data_dir", "label"])
+    written = read_tasks(texts, label).values()
+    table = open_described(
+        command.data.data,
+        "train",
+        data_dir=command.data.data_dir,
+        size=command.data.size or None,
+        crop=1.0 if command.data.crop is None else command.data.crop,
+        image=command.data.image,
+        columns=[label, *(column for task in written for column in make_task(task.task, task.settings).needs)],
+    )
+    tasks = read_tasks(texts, label or table.label_column)
     stage = build(StageConfig, {"tasks": tasks, **_stage(command)}, "the run")
     heads = [name for name, task in tasks.items() if task.task == "labels"]
     values = {
-        **explicit(command.data, without=["data_dir"]),
+        **data,
         **model,
         **explicit(command.machine, without=["device"]),
         "stages": in_regime(command.task.regime, stage),
@@ -71,4 +81,13 @@ def _from_file(command: TrainCommand) -> tuple[RunConfig, Table]:
         options = ", ".join("--" + name.replace("_", "-") for name in sorted(said))
         raise SpecError(f"{options} and --config cannot be combined; write it into {command.config}")
     config = read_config(command.config)
-    return config, open_table(config.data, "train", data_dir=command.data.data_dir, size=config.size or None)
+    table = open_described(
+        config.data,
+        "train",
+        data_dir=command.data.data_dir,
+        size=config.size or None,
+        crop=config.crop,
+        image=config.image,
+        columns=label_columns(config),
+    )
+    return config, table

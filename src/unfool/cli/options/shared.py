@@ -47,20 +47,46 @@ Data = Annotated[
     str | None,
     tyro.conf.arg(
         metavar="NAME",
-        help="Data set: a name from `unfool list data`, folder:PATH or hub:OWNER/NAME.",
+        help="Data set: a name from `unfool list data`, folder:PATH, FILE.csv or hub:OWNER/NAME.",
         help_behavior_hint="(default: the run's)",
     ),
 ]
 Column = Annotated[
     str | None,
     tyro.conf.arg(
-        metavar="NAME",
+        metavar="COLUMN",
+        aliases=["--label"],
         help="Label column that the classifier predicts.",
         help_behavior_hint="(default: the run's, or the set's primary column)",
     ),
 ]
 Images = Annotated[
     int, tyro.conf.arg(metavar="N", help="Number of test images, always the same ones; all of them if there are fewer.")
+]
+Size = Annotated[
+    int | None,
+    tyro.conf.arg(
+        metavar="PIXELS",
+        help="Pixels a side that images are brought to.",
+        help_behavior_hint="(default: the run's, or the set's own)",
+    ),
+]
+Crop = Annotated[
+    float | None,
+    tyro.conf.arg(
+        metavar="SHARE",
+        help="Share of the shorter side that the centre cut to --size keeps, such as 0.875; 0 cuts nothing and "
+        "squeezes images to a square.",
+        help_behavior_hint="(default: the run's, or 1)",
+    ),
+]
+Image = Annotated[
+    str | None,
+    tyro.conf.arg(
+        metavar="COLUMN",
+        help="Column of the images, where several may be meant.",
+        help_behavior_hint="(default: the run's, or as declared)",
+    ),
 ]
 Precision = Annotated[
     Literal["fp32", "bf16"],
@@ -152,6 +178,9 @@ class DataOptions:
     data: Data = None
     column: Column = None
     images: Images = 1000
+    size: Size = None
+    crop: Crop = None
+    image: Image = None
     data_dir: DataDir = None
 
 

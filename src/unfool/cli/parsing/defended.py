@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import warnings
-from pathlib import Path
 
 from torch import nn
 
+from unfool.cli.options.shared import DataOptions
+from unfool.cli.parsing.images import open_images
 from unfool.cli.parsing.systems import OpenedSystem
 from unfool.core.config import parse_settings
 from unfool.core.errors import SpecError, UnfoolWarning
 from unfool.core.streams import Streams
-from unfool.data.catalog import open_table
 from unfool.data.table import Table
 from unfool.defenses import make_defense
 from unfool.models.network import Network
@@ -27,15 +27,9 @@ def with_preset(defense: str | None, preset: str | None) -> str | None:
     return f"{text}{',' if ':' in text else ':'}preset={preset}"
 
 
-def training_images(system: OpenedSystem, data: str | None, data_dir: Path | None) -> Table:
+def training_images(system: OpenedSystem, options: DataOptions) -> Table:
     """The training split of a set (default: the run's), which a defense is calibrated on; SpecError without a set."""
-    config = system.config
-    name = data if data is not None or config is None else config.data
-    if name is None:
-        raise SpecError(
-            f"{system.name} does not say what it was trained on, and a defense is calibrated on it; give --data"
-        )
-    return open_table(name, "train", data_dir=data_dir, size=(config.size or None) if config is not None else None)
+    return open_images(options, "train", system.config, columns=[options.column], who=system.name)
 
 
 def default_reversal(defense: str | None, preset: str | None, system: OpenedSystem) -> str:

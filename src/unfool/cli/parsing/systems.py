@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from unfool.cli.options.shared import DataOptions, ModelOptions
+from unfool.cli.parsing.images import open_images
 from unfool.core.errors import DeviceError, SpecError
 from unfool.core.streams import Streams
-from unfool.data.catalog import open_table
 from unfool.data.table import Table
 from unfool.evaluation.identity import one_identity
 from unfool.models.foreign import check_classifier, load_classifier
 from unfool.models.weights import load_network
 from unfool.tasks import make_task
 from unfool.training import RunConfig, open_run
+from unfool.training.config import read_config
+from unfool.training.folder import CONFIG, WEIGHTS
 
 
 def choose_device(word: str) -> str:
@@ -46,13 +49,9 @@ class OpenedSystem:
         """Test images of a set (default: the run's), drawn as the studies draw them, and the label column."""
         config, data = self.config, options.data
         own = config is not None and data in (None, config.data)
-        name = config.data if config is not None and data is None else data
-        if name is None:
-            raise SpecError(f"{self.name} does not say what it was trained on; give --data")
         if options.images < 1:
             raise SpecError(f"--images {options.images} is not allowed; give at least 1")
-        size = (config.size or None) if config is not None else None
-        table = open_table(name, "test", data_dir=options.data_dir, size=size)
+        table = open_images(options, "test", config, columns=[options.column], who=self.name)
         chosen = table.sample(min(options.images, len(table)), Streams(0).named("attacked images"))
         self.check(chosen.batch(torch.arange(min(_PROBE, len(chosen)))).images)
         return chosen, options.column or (_classified(config) if own and config is not None else None)
@@ -89,4 +88,10 @@ def open_system(options: ModelOptions, device_name: str) -> OpenedSystem:
     if path.suffix != ".safetensors" and not path.is_file():
         run = open_run(path)
         return OpenedSystem(name=str(path), network=run.network.to(device), config=run.config)
-    return OpenedSystem(name=str(path), network=load_network(path).to(device), config=None)
+    return OpenedSystem(name=str(path), network=load_network(path).to(device), config=_config_beside(path))
+
+
+def _config_beside(path: Path) -> RunConfig | None:
+    """The configuration of the run whose weights file this is; None for a file that lies elsewhere."""
+    beside = path.with_name(CONFIG)
+    return read_config(beside) if path.name == WEIGHTS and beside.is_file() else None

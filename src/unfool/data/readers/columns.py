@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from unfool.core.errors import DataError
-from unfool.data.labels import MISSING, class_numbers
+from unfool.data.readers.labels import MISSING, class_numbers
 from unfool.data.sources import Columns
 
 IMAGE_NAMES = ("image", "img", "images", "picture", "photo", "jpg", "jpeg", "png", "webp")

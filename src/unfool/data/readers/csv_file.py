@@ -14,9 +14,9 @@ import pandas as pd
 
 from unfool.core.errors import DataError
 from unfool.data import stratify
-from unfool.data.labels import MISSING, class_numbers
 from unfool.data.readers.columns import IMAGE_NAMES, LABEL_NAMES, listed
 from unfool.data.readers.folder import read_files
+from unfool.data.readers.labels import MISSING, class_numbers
 from unfool.data.sources import Columns, Rows, Source, fingerprint_files, split_of
 
 _PATH_NAMES = ("path", "file", "filename", "file_name", "filepath", *IMAGE_NAMES)

@@ -59,7 +59,9 @@ def _array(values: Any, column: str) -> np.ndarray:
             array = np.array([np.nan if item is None else float(item) for item in items]).reshape(array.shape)
     if array.dtype.kind not in "biufUS":
         kinds = sorted({type(item).__name__ for item in array.ravel().tolist()}) if array.dtype.kind == "O" else []
-        raise DataError(f"labels of column {column!r} are {', '.join(kinds) or array.dtype}; give class numbers, text or booleans")
+        raise DataError(
+            f"labels of column {column!r} are {', '.join(kinds) or array.dtype}; give class numbers, text or booleans"
+        )
     return array
 
 

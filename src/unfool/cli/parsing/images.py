@@ -1,0 +1,71 @@
+"""The images that a command's options and a run's configuration name, opened as a table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from unfool.core.errors import SpecError
+from unfool.data.catalog import open_table
+from unfool.data.table import Table
+from unfool.training import RunConfig
+from unfool.training.config import label_columns
+
+
+class ReadingOptions(Protocol):
+    """Options of a command that say which images it reads, and how."""
+
+    @property
+    def data(self) -> str | None: ...
+    @property
+    def data_dir(self) -> Path | None: ...
+    @property
+    def size(self) -> int | None: ...
+    @property
+    def crop(self) -> float | None: ...
+    @property
+    def image(self) -> str | None: ...
+
+
+def open_images(
+    options: ReadingOptions, split: str, config: RunConfig | None, *, columns: Iterable[str | None] = (), who: str
+) -> Table:
+    """A split of the set that the options name (default: the run's), framed as they say (default: as the run's).
+
+    ``columns`` are label columns that the command needs, whatever their names. Raises SpecError where neither the
+    options nor the run of ``who`` name a set, and as `open_table` does.
+    """
+    name = options.data or (config.data if config is not None else None)
+    if name is None:
+        raise SpecError(f"{who} does not say what it was trained on; give --data")
+    own = config is not None and name == config.data
+    return open_described(
+        name,
+        split,
+        data_dir=options.data_dir,
+        size=options.size or (config.size if config is not None else None) or None,
+        crop=options.crop if options.crop is not None else config.crop if config is not None else 1.0,
+        image=options.image or (config.image if config is not None and own else None),
+        columns=[*columns, *(label_columns(config) if config is not None and own else ())],
+    )
+
+
+def open_described(
+    name: str,
+    split: str,
+    *,
+    data_dir: Path | None,
+    size: int | None,
+    crop: float,
+    image: str | None,
+    columns: Sequence[str | None] = (),
+) -> Table:
+    """A split whose label ``columns`` need no usual names; the first one that is no usual one is then primary."""
+
+    def opened(labels: Sequence[str] = ()) -> Table:
+        return open_table(name, split, data_dir=data_dir, size=size, crop=crop, image=image, labels=labels)
+
+    table = opened()
+    missing = [column for column in dict.fromkeys(columns) if column in table.others]
+    return opened([column for column in missing if column is not None]) if missing else table
