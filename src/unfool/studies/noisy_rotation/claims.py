@@ -141,10 +141,8 @@ class _Comparisons:
         gaps = {stage: unpaired(records[stage, "train"], records[stage, "test"]) for stage in STAGES}
         beyond = [difference(gaps[stage], gaps[LAST]) for stage in STAGES[:-1]]
         words = ", ".join(f"{stage} {100 * gap.mean:+.1f}" for stage, gap in gaps.items())
-        return fw.Estimate(
-            mean=min(gap.mean for gap in beyond),
-            low=min(gap.low for gap in beyond),
-            high=min(gap.high for gap in beyond),
+        return replace(
+            fw.least_of(beyond),
             detail=f"Train minus test accuracy of {ROTATION.name}, in points: {words}; the least by which one of the "
             f"first four exceeds {LAST}",
             over=f"over {len(self.scale.probe.seeds)} seeds of the probe",
