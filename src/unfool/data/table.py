@@ -278,6 +278,13 @@ class Table:
             others=self.others,
         )
 
+    def relabelled(self, column: str, labels: Tensor, classes: Sequence[str]) -> Table:
+        """The same images with other labels (N,) and class names in one column."""
+        table = self.subset(torch.arange(len(self)))
+        table.columns = {**self.columns, column: labels.to(torch.int64)}
+        table.classes = {**self.classes, column: list(classes)}
+        return table
+
     def labels(self, column: str | None = None) -> Tensor:
         """Give one label column.
 

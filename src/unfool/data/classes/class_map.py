@@ -1,0 +1,144 @@
+"""Which output of a network belongs to which class of a data set, by the classes' names.
+
+A network with more outputs than a data set has classes is evaluated on that set by renumbering the labels: the network
+still chooses among all of its outputs.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from unfool.core.errors import DataError
+from unfool.data.table import Table
+
+_WORDNET = re.compile(r"n\d{8}\b")
+_LONGEST_FILE = 16 << 20
+
+
+@cache
+def imagenet_classes() -> tuple[str, ...]:
+    """The 1,000 classes of ImageNet (ILSVRC 2012) in the order of networks' outputs: WordNet id, then its names."""
+    text = files("unfool.data.classes").joinpath("imagenet_classes.txt").read_text(encoding="utf-8")
+    return tuple(text.splitlines())
+
+
+def map_classes(table: Table, outputs: Sequence[str], column: str | None = None) -> Table:
+    """Renumber the labels of a table by the names of a network's outputs.
+
+    A class belongs to the output of the same WordNet id (n01440764), or else of the same name; names that are lists
+    ("chain saw, chainsaw") agree if one of their parts does, and case and underscores do not count.
+
+    Args:
+        table: Images with labels.
+        outputs: Name of each output, in order.
+        column: The label column; None for the primary one.
+
+    Returns:
+        The table with labels that are numbers of outputs, and ``outputs`` as their class names.
+
+    Raises:
+        DataError: A class that belongs to no output or to several, with the names that were looked for.
+
+    Example:
+        >>> import torch
+        >>> from unfool import Table
+        >>> table = Table.from_tensors(torch.zeros(3, 3, 8, 8), [0, 1, 1], classes=["chain saw", "tench"])
+        >>> map_classes(table, imagenet_classes()).labels().tolist()
+        [491, 0, 0]
+    """
+    name = column or table.label_column or ""
+    labels, classes = table.labels(column), table.classes[name]
+    outputs_of: defaultdict[str, set[int]] = defaultdict(set)
+    for number, output in enumerate(outputs):
+        for word in _words(output):
+            outputs_of[word].add(number)
+    numbers = [_output(known, outputs_of, outputs, table.name) for known in classes]
+    return table.relabelled(name, torch.tensor(numbers)[labels], outputs)
+
+
+def names_of_outputs(table: Table, count: int, column: str | None = None) -> tuple[str, ...] | None:
+    """ImageNet's classes if a network has 1,000 outputs and all classes of a table are among them; else None."""
+    name = column or table.label_column
+    if name is None or count != len(imagenet_classes()) or len(table.classes[name]) >= count:
+        return None
+    try:
+        map_classes(table, imagenet_classes(), column)
+    except DataError:
+        return None
+    return imagenet_classes()
+
+
+def _output(known: str, outputs_of: Mapping[str, set[int]], outputs: Sequence[str], where: str) -> int:
+    """The one output of a class: by its WordNet id, its whole name, or the part of its name that decides."""
+    words = _words(known)
+    for word in words[:2]:
+        if len(outputs_of.get(word, ())) == 1:
+            return next(iter(outputs_of[word]))
+    candidates = set[int]().union(*(outputs_of.get(word, set()) for word in words))
+    if len(candidates) == 1:
+        return candidates.pop()
+    if candidates:
+        several = ", ".join(outputs[number] for number in sorted(candidates)[:3])
+        raise DataError(f"class {known!r} of {where} may be several outputs ({several}); name it as one of them is")
+    raise DataError(
+        f"class {known!r} of {where} is none of the {len(outputs):,} outputs ({', '.join(outputs[:3])}, …); give a "
+        "file that names each output in order, with the data set's names"
+    )
+
+
+def _words(name: str) -> list[str]:
+    """What a class may be called: its WordNet id, its whole name, its parts; lower case, underscores as spaces."""
+    plain = " ".join(name.replace("_", " ").lower().split())
+    match = _WORDNET.match(plain)
+    rest = plain[match.end() :].strip(" ,:") if match else plain
+    parts = [part.strip() for part in rest.split(",")]
+    return [*([match[0]] if match else []), *dict.fromkeys(part for part in (rest, *parts) if part)]
+
+
+def read_class_names(path: str | Path) -> list[str]:
+    """The names of a network's outputs from a file: a line each, a JSON list, or a JSON object by number.
+
+    The object may be transformers' ``id2label``, or the index of Keras, ``{"0": ["n01440764", "tench"]}``.
+    Raises DataError for a file that is missing, too large or of another form.
+    """
+    file = Path(path)
+    try:
+        if file.stat().st_size > _LONGEST_FILE:
+            raise DataError(f"{file} has more than {_LONGEST_FILE >> 20} MiB; give a file of class names")
+        text = file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"cannot read class names from {file}: {error}; give a text or JSON file") from error
+    names = _of_json(file, text) if text.lstrip()[:1] in ("[", "{") else text.splitlines()
+    names = [name.strip() for name in names]
+    while names and not names[-1]:
+        names.pop()
+    if not all(names) or not names:
+        empty = names.index("") if names else 0
+        raise DataError(f"{file} leaves output {empty} without a name; give a name for each, in order")
+    return names
+
+
+def _of_json(file: Path, text: str) -> list[str]:
+    wrong = DataError(f"{file} is no list of class names; give a JSON list, or an object of names by output number")
+    try:
+        names: Any = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{file} is no JSON ({error}); give class names, a line each, or as JSON") from error
+    if isinstance(names, dict):
+        numbered: dict[Any, Any] = names
+        if sorted(numbered, key=str) != sorted(map(str, range(len(numbered)))):
+            raise wrong
+        names = [numbered[str(number)] for number in range(len(numbered))]
+    entries = [", ".join(map(str, entry)) if isinstance(entry, list) else entry for entry in names]
+    if not all(isinstance(entry, str) for entry in entries):
+        raise wrong
+    return entries
