@@ -9,15 +9,14 @@ import pytest
 from unfool.evaluation import Records
 from unfool.evaluation.statistics.gains import unpaired
 from unfool.studies.framework import Results
-from unfool.studies.framework.claims import judge
 from unfool.studies.noisy_rotation.claims import study_claims
 from unfool.studies.noisy_rotation.networks import AttackedStages, probes
 from unfool.studies.noisy_rotation.scales import (
     HALF,
+    HALF_RESNET,
     LABELS,
     LONGER,
     NOISE,
-    PRETRAININGS,
     RANDOM,
     REACHES,
     ROBUST_LABELS,
@@ -67,7 +66,7 @@ def judge_claims(settings, everything):
     runs = {probes(settings, plan).system.path: run for plan, (_, run) in everything.items()}
     work = SimpleNamespace(get=lambda network: runs[network.path])
     results = Results(scale="small", work=work, measured=[], by_path=by_path)
-    return [claim.to_json() for claim in judge(study_claims(settings), results)]
+    return [claim.judge(results).to_json() for claim in study_claims(settings)]
 
 
 CLEAN = (0.487, 0.609, 0.603, 0.599, 0.479)
@@ -79,7 +78,7 @@ NOISY_TRAIN = (0.95, 0.90, 0.88, 0.85, 0.58)
 @pytest.fixture
 def everything():
     """The source's own figures, as if they had been found here."""
-    found = {plan: probed(plan, CLEAN, CLEAN_TRAIN) for plan in PRETRAININGS}
+    found = {plan: probed(plan, CLEAN, CLEAN_TRAIN) for plan in SMALL.pretrainings}
     found[NOISE] = probed(NOISE, NOISY, NOISY_TRAIN, images=600, robust=0.3)
     found[LONGER] = probed(LONGER, CLEAN, CLEAN_TRAIN, images=600)
     found[RANDOM] = probed(RANDOM, (0.45, 0.45, 0.4, 0.35, 0.25), CLEAN_TRAIN, images=0)
@@ -97,13 +96,14 @@ def one(found, words):
 
 def test_the_source_s_own_figures_uphold_its_claims(everything):
     told = verdicts(everything)
-    assert len(told) == 1 + 3 + 2 + 3 + 1 + 1 + 4 + 1 + 2 - 1
+    assert len(told) == 1 + 3 + 2 + 3 + 1 + 1 + 1 + 2 + 1 + 2 + 2
     for words in ("improves the best extractor", "pool3", "pool4", "pool5 by", "fits its own", "first four stages"):
         assert [verdict for text, verdict in told.items() if words in text] == ["holds"], words
     for stage in ("On pool1, pretraining", "On pool2, pretraining"):
         assert [verdict for text, verdict in told.items() if stage in text] == ["holds"]
     assert one(everything, "test accuracy with noise is above")["verdict"] == "holds"
     assert one(everything, "Pretraining is real")["verdict"] == "holds"
+    assert one(everything, "for longer is real too")["verdict"] == "holds"
     assert all(verdict == "holds" for text, verdict in told.items() if "more robust" in text)
 
 
@@ -122,9 +122,9 @@ def test_equal_extractors_uphold_nothing_but_what_equality_does(everything):
     assert one(found, "improves the best extractor")["verdict"] == "fails"
     assert [verdict for text, verdict in told.items() if "helps the later stages" in text] == ["fails"] * 3
     assert [verdict for text, verdict in told.items() if "is competitive" in text] == ["holds"] * 2
-    assert one(found, "fits its own training images")["verdict"] == "undecided"
+    assert one(found, "fits its own training images")["verdict"] == "fails"
     assert one(found, "half the channels competes")["verdict"] == "holds"
-    assert one(found, "does not justify its cost")["verdict"] == "undecided"
+    assert one(found, "does not justify its cost")["verdict"] == "holds"
     assert [verdict for text, verdict in told.items() if "more robust" in text] == ["undecided"] * 2
 
 
@@ -157,7 +157,8 @@ def test_what_the_source_owes_is_compared_at_the_best_stages(everything):
     better = (0.6, 0.7, 0.7, 0.7, 0.6)
     for plan, words in (
         (REACHES, "reaches its eps does better"),
-        (HALF, "half the channels competes"),
+        (NOISE.on(HALF), "half the channels competes"),
+        (NOISE.on(HALF_RESNET), "half ResNet-50 competes"),
         (ROBUST_LABELS, "Supervised pretraining under adversarial noise"),
     ):
         found = {**everything, plan: probed(plan, better, CLEAN_TRAIN)}
@@ -167,25 +168,23 @@ def test_what_the_source_owes_is_compared_at_the_best_stages(everything):
     assert LABELS in everything
 
 
-def test_a_real_pretraining_needs_eight_points_on_the_same_stage(everything):
-    for share, verdict in ((0.50, "holds"), (0.525, "undecided"), (0.56, "fails")):
+def test_a_real_pretraining_needs_ten_points_on_the_same_stage(everything):
+    for share, verdict in ((0.48, "holds"), (0.505, "undecided"), (0.56, "fails")):
         random = probed(RANDOM, (0.1, share, 0.1, 0.1, 0.1), CLEAN_TRAIN)
-        claim = one({**everything, RANDOM: random}, "Pretraining is real")
+        claim = one({**everything, RANDOM: random}, "Pretraining is real: rotation")
         assert claim["verdict"] == verdict
-        assert f"on pool2: rotation 60.9 %, random weights {100 * share:.1f} %" in claim["evidence"]
+        assert f"rotation 60.9 % on pool2, random weights {100 * share:.1f} % on pool2" in claim["evidence"]
 
 
 def test_unpaired_differences_add_the_errors_of_both_sets_of_images_and_of_the_seeds():
     """0.5 against 0.4, 0.5, 0.6: differences 0.1, 0.0, -0.1, spread 0.1; t(2) = 4.302653."""
     ours, theirs = [records(0.5, 100)] * 3, [records(share, 400, "train") for share in (0.4, 0.5, 0.6)]
     found = unpaired(ours, theirs)
-    error = math.hypot(1.96 * math.sqrt(0.25 / 102 + 0.25 / 402), 4.302653 * 0.1 / math.sqrt(3))
+    error = math.hypot(1.96 * math.sqrt(0.25 / 100 + 0.25 / 400), 4.302653 * 0.1 / math.sqrt(3))
     assert found.mean == pytest.approx(0.0)
     assert found.high == pytest.approx(error, rel=1e-5)
     single = unpaired(ours[:1], theirs[:1])
-    share = 161 / 402
-    error = 1.96 * math.sqrt(0.25 / 102 + share * (1 - share) / 402)
-    assert single.high - single.mean == pytest.approx(error, rel=1e-4)
+    assert single.high - single.mean == pytest.approx(1.96 * math.sqrt(0.25 / 100 + 0.24 / 400))
 
 
 def test_overfitting_is_told_by_the_gaps(everything):

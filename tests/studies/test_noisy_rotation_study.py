@@ -23,24 +23,32 @@ from unfool.studies.noisy_rotation.networks import extractor, labelled_images, p
 from unfool.studies.noisy_rotation.scales import (
     DEMO,
     HALF,
-    LONGER,
+    HALF_RESNET,
     NOISE,
-    PRETRAININGS,
     PUBLISHED,
     RANDOM,
+    RESNET_STAGES,
     ROTATION,
+    SOURCE,
     STAGES,
+    WHOLE,
 )
 from unfool.training import ProbeResult
 
+TRUNKS = {
+    WHOLE: TrunkSpec(name="vgg16", width=0.0625),
+    HALF: TrunkSpec(name="vgg16", width=0.03125),
+    HALF_RESNET: TrunkSpec(name="resnet50", stem="imagenet", width=0.03125),
+}
 TINY = dataclasses.replace(
     DEMO,
-    trunk=TrunkSpec(name="vgg16", width=0.0625),
-    half=TrunkSpec(name="vgg16", width=0.03125),
-    pretrain=(dataclasses.replace(DEMO.pretrain[0], epochs=1, batch_size=40),),
+    trunks=TRUNKS,
+    pretrain=dataclasses.replace(DEMO.pretrain, epochs=1, batch_size=40),
     times=2,
     noises={"as written": "pgd-1:random_start=false,step_size=0.001", "reaching eps": "fgsm", "labels": "fgsm"},
     probe=dataclasses.replace(DEMO.probe, epochs=3, drop_every=1, seeds=(0, 3)),
+    pretrainings=(*SOURCE.pretrainings, ROTATION.on(HALF_RESNET)),
+    cuts=("Images: a few for all.",),
     labelled=30,
     held_out=20,
     attacked=6,
@@ -77,8 +85,8 @@ def test_rows_keep_the_contract(finished):
     out, result = finished
     check_results(result)
     assert json.loads((out / "results" / "noisy-rotation" / "tiny.json").read_text()) == result
-    for plan in PRETRAININGS:
-        for stage in STAGES:
+    for plan in TINY.pretrainings:
+        for stage in STAGES if "ResNet" not in plan.name else RESNET_STAGES:
             for split, count in (("train", 30), ("test", 40)):
                 found = of(result["rows"], model=plan.name, split=split, attack="none", settings={"stage": stage})
                 assert [(row["seed"], row["n"], row["protocol"]) for row in found] == [
@@ -86,7 +94,7 @@ def test_rows_keep_the_contract(finished):
                     (3, count, "clean"),
                 ]
         attacked = of(result["rows"], model=plan.name, attack="pgd-2")
-        if plan in (LONGER, HALF, RANDOM):
+        if plan not in (ROTATION, NOISE):
             assert not attacked
             continue
         assert [row["threat"] for row in attacked] == ["linf:0.01", "linf:8/255"]
@@ -109,8 +117,8 @@ def test_costs_are_counted(finished):
     """80 images: noise of one step doubles them, so does twice the time; random weights cost nothing."""
     _, result = finished
     cost = {row["model"]: row["cost"]["model_images"] for row in of(result["rows"], split="test", attack="none")}
-    assert cost[ROTATION.name] == cost["labels"] == 80
-    assert cost[NOISE.name] == cost["rotation, for longer"] == cost["labels + noise"] == 160
+    assert cost[ROTATION.name] == cost["half width, labels"] == 80
+    assert cost[NOISE.name] == cost["rotation, for longer"] == cost["half width, labels + noise"] == 160
     assert cost["random weights"] == 0
 
 
@@ -161,7 +169,7 @@ def test_random_weights_are_those_that_rotation_begins_with(finished):
     out, _ = finished
     work = Workspace(out, None, "cpu", Console(quiet=True))
     random = work.get(extractor(TINY, RANDOM)).network
-    begun = Network.build(TINY.trunk, {}).trunk.state_dict()
+    begun = Network.build(TRUNKS[WHOLE], {}).trunk.state_dict()
     assert all(torch.equal(value, begun[name]) for name, value in random.trunk.state_dict().items())
     trained = work.get(extractor(TINY, ROTATION)).network.trunk.state_dict()
     assert not torch.equal(trained["parts.pool1.0.weight"], begun["parts.pool1.0.weight"])

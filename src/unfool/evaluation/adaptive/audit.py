@@ -25,8 +25,7 @@ from unfool.defenses import Defense, as_defense
 from unfool.evaluation.adaptive.audit_result import DEFENSE, NETWORK, NOISE, VIEWS, AuditResult, Gain
 from unfool.evaluation.crafting.adversarial_set import AdversarialSet
 from unfool.evaluation.crafting.batches import BATCH_SIZE, device_of, spans
-from unfool.evaluation.intervals import wilson
-from unfool.evaluation.statistics.paired import PairedCounts, score_interval
+from unfool.evaluation.intervals import paired_bootstrap, wilson
 from unfool.models.modes import frozen_eval
 
 BINS = 30
@@ -183,13 +182,12 @@ class _AuditRun:
 
 def _gain(correct: np.ndarray, bare: np.ndarray, images: int) -> Gain:
     low, high = wilson(int(correct.sum()), len(correct))
-    counts = PairedCounts.of(correct, bare)
-    least, most = score_interval(counts)
+    difference, least, most = paired_bootstrap(correct, bare)
     return Gain(
         accuracy=float(correct.mean()),
         low=low,
         high=high,
-        difference=counts.difference,
+        difference=difference,
         least=least,
         most=most,
         images=images,

@@ -8,89 +8,69 @@ from dataclasses import replace
 from unfool.attacks import make_attack
 from unfool.evaluation import Records
 from unfool.evaluation.statistics.gains import difference, unpaired
-from unfool.evaluation.statistics.rules import Rule
 from unfool.studies import framework as fw
 from unfool.studies.framework import counted, gain
-from unfool.studies.noisy_rotation.networks import AttackedStages, extractor, probes
-from unfool.studies.noisy_rotation.scales import (
-    AS_WRITTEN,
-    HALF,
-    LABELS,
-    LONGER,
-    NOISE,
-    PUBLISHED,
-    RANDOM,
-    REACHES,
-    ROBUST_LABELS,
-    ROTATION,
-    STAGES,
-    Pretraining,
-    Scale,
-)
+from unfool.studies.noisy_rotation import scales
+from unfool.studies.noisy_rotation.networks import extractor, probes
+from unfool.studies.noisy_rotation.scales import LONGER, NOISE, RANDOM, ROTATION, STAGES, Pretraining, Scale
 
 EARLY, LATE, LAST = STAGES[:2], STAGES[2:], STAGES[-1]
 """Where the source says that noise competes, and where that it helps."""
-LEAST_REAL = 0.08
-"""What rotation must add to random weights on its best stage, or the pretraining is none."""
+LEAST_REAL = 0.1
+"""What rotation must add to random weights, or the pretraining is none."""
 WORSE = 0.02
 """A loss below this still counts as competitive."""
+SAME = "the best of the first"
+"""A stage of both."""
+
+Evidence = Callable[[fw.Results], fw.Estimate | None]
 
 
 def study_claims(scale: Scale) -> Iterator[fw.Claim]:
     """The source's claims, then those that it owes."""
-    compare = _Comparisons(scale)
-    published = _published_best(NOISE) - _published_best(ROTATION)
+    compare, figures = _Comparisons(scale), scales.PUBLISHED.figures
+    published = {stage: (figures[NOISE.name, stage] - figures[ROTATION.name, stage]) / 100 for stage in STAGES}
+    best = (max(figures[plan.name, stage] for stage in STAGES) for plan in (NOISE, ROTATION))
+    claimed = (next(best) - next(best)) / 100
+    noise = make_attack(scale.noises[scales.AS_WRITTEN], scale.threat)
+    steps, size, eps = noise.settings["steps"], noise.settings["step_size"], noise.threat.eps
+    reached = counted(steps * size, f"The most that {steps} steps of {size:g} from the image itself can reach")
+    least = f"{100 * LEAST_REAL:.0f} points"
 
-    def claim(name: str, text: str, evidence: Callable[[fw.Results], fw.Estimate], rule: Rule) -> fw.Claim:
-        return fw.Claim(id=name, text=text, evidence=evidence, rule=rule)
-
-    yield claim(
-        "best-stage",
-        f"Adversarial noise in pretraining improves the best extractor by {published:.1f} points",
-        compare.best(NOISE, ROTATION),
-        fw.HalfOf(published / 100),
-    )
+    text = f"Adversarial noise in pretraining improves the best extractor by {100 * claimed:.1f} points"
+    yield fw.Claim("best-stage", text, compare.on(NOISE, ROTATION), fw.HalfOf(claimed))
     for stage in LATE:
-        claimed = PUBLISHED.gain((NOISE.name, stage), (ROTATION.name, stage))
-        text = f"Adversarial noise helps the later stages: {stage} by {100 * claimed:.1f} points"
-        yield claim(f"late-{stage}", text, compare.on(NOISE, ROTATION, stage), fw.HalfOf(claimed))
+        text = f"Adversarial noise helps the later stages: {stage} by {100 * published[stage]:.1f} points"
+        yield fw.Claim(f"late-{stage}", text, compare.on(NOISE, ROTATION, stage), fw.HalfOf(published[stage]))
     for stage in EARLY:
-        claimed = PUBLISHED.gain((NOISE.name, stage), (ROTATION.name, stage))
-        text = f"On {stage}, pretraining with noise is competitive (the source: {100 * claimed:+.1f} points)"
-        yield claim(f"early-{stage}", text, compare.on(NOISE, ROTATION, stage), fw.Above(-WORSE))
-    yield claim(
-        "underfitting",
-        f"Noise resists underfitting: the probe on {LAST} fits its own training images better",
-        compare.on(NOISE, ROTATION, LAST, split="train"),
-        fw.Above(0),
-    )
+        text = f"On {stage}, pretraining with noise is competitive (the source: {100 * published[stage]:+.1f} points)"
+        yield fw.Claim(f"early-{stage}", text, compare.on(NOISE, ROTATION, stage), fw.Above(-WORSE))
+    text = f"Noise resists underfitting: the probe on {LAST} fits its own training images better"
+    yield fw.Claim("underfitting", text, compare.on(NOISE, ROTATION, LAST, split="train"), fw.Above(0))
     text = f"On {LAST}, test accuracy with noise is above train accuracy without"
-    yield claim("test-above-train", text, compare.test_against_train, fw.Above(0))
+    yield fw.Claim("test-above-train", text, compare.test_against_train, fw.Above(0))
     text = f"Probes on the first four stages overfit, and that on {LAST} does not"
-    yield claim("overfitting", text, compare.overfitting, fw.Above(0))
+    yield fw.Claim("overfitting", text, compare.overfitting, fw.Above(0))
     text = "The gain of adversarial noise does not justify its cost"
-    yield claim("cost", text, compare.worth, fw.AtMost(0))
-    noise = make_attack(scale.noises[AS_WRITTEN], scale.threat)
-    steps, step_size, eps = noise.settings["steps"], noise.settings["step_size"], noise.threat.eps
-    reached = counted(
-        steps * step_size, f"The most that {steps} steps of {step_size:g} from the image itself can reach"
-    )
-    yield claim("norm", f"The source's noise has a norm of {eps:g}", lambda results: reached, fw.AtLeast(eps))
+    yield fw.Claim("cost", text, compare.worth, fw.AtMost(0))
+    yield fw.Claim("norm", f"The source's noise has a norm of {eps:g}", lambda results: reached, fw.AtLeast(eps))
     text = "Noise that reaches its eps does better than the source's"
-    yield claim("reaching", text, compare.best(REACHES, NOISE), fw.Above(0))
-    text = "With noise, an extractor of half the channels competes with the whole one without"
-    yield claim("half-width", text, compare.best(HALF, ROTATION), fw.Above(-WORSE))
+    yield fw.Claim("reaching", text, compare.on(scales.REACHES, NOISE), fw.Above(0))
+    for trunk, words in ((scales.HALF, "an extractor of half the channels"), (scales.HALF_RESNET, "a half ResNet-50")):
+        text = f"With noise, {words} competes with the whole VGG-16 without"
+        yield fw.Claim(trunk, text, compare.on(NOISE.on(trunk), ROTATION), fw.Above(-WORSE))
     text = "Supervised pretraining under adversarial noise gives a better extractor than without"
-    yield claim("supervised", text, compare.best(ROBUST_LABELS, LABELS), fw.Above(0))
-    text = (
-        f"Pretraining is real: rotation's best stage beats the same stage at random weights by "
-        f"{100 * LEAST_REAL:.0f} points"
-    )
-    yield claim("real", text, compare.on(ROTATION, RANDOM), fw.AtLeast(LEAST_REAL))
-    attack = scale.attack.partition(":")[0]
+    of_labels = (scales.ROBUST_LABELS, scales.LABELS)
+    sides = of_labels if scales.LABELS in scale.pretrainings else [plan.on(scales.HALF) for plan in of_labels]
+    yield fw.Claim("supervised", text, compare.on(*sides), fw.Above(0))
+    text = f"Pretraining is real: rotation's best stage beats the same stage at random weights by {least}"
+    yield fw.Claim("real", text, compare.on(ROTATION, RANDOM, SAME), fw.AtLeast(LEAST_REAL))
+    text = f"Pretraining for longer is real too: its best stage beats the best one at random weights by {least}"
+    yield fw.Claim("longer-real", text, compare.on(LONGER, RANDOM), fw.AtLeast(LEAST_REAL))
     for threat in scale.threats:
+        attack = scale.attack.partition(":")[0]
         text = f"Noise in pretraining makes the probe's classifier more robust ({attack}, {threat})"
-        yield claim(f"robust-{threat}", text, compare.robust(threat), fw.Above(0))
+        yield fw.Claim(f"robust-{threat}", text, compare.robust(threat), fw.Above(0))
 
 
 class _Comparisons:
@@ -100,85 +80,65 @@ class _Comparisons:
         self.scale = scale
         self.over = f"over {len(scale.probe.seeds)} seeds of the probe on these two extractors"
 
-    def of(self, results: fw.Results, plan: Pretraining) -> AttackedStages:
-        return results[probes(self.scale, plan)]
+    def on(self, ours: Pretraining, theirs: Pretraining, stage: str = "", split: str = "test") -> Evidence:
+        """One stage of both; by default the best of each, chosen on held-out images. None for what is not probed."""
 
-    def best(self, ours: Pretraining, theirs: Pretraining) -> Callable[[fw.Results], fw.Estimate]:
-        """Best stage against best stage, each chosen on held-out images."""
-
-        def evidence(results: fw.Results) -> fw.Estimate:
-            sides = {plan: self.of(results, plan) for plan in (ours, theirs)}
-            tests = {plan: probed.records[probed.best, "test"] for plan, probed in sides.items()}
-            words = ", ".join(f"{plan.name} {_percent(tests[plan])} on {probed.best}" for plan, probed in sides.items())
-            detail = f"Best stages (chosen on held-out images): {words}; difference"
-            return replace(gain(tests[ours], tests[theirs]), detail=detail, over=self.over)
-
-        return evidence
-
-    def on(
-        self, ours: Pretraining, theirs: Pretraining, stage: str = "", split: str = "test"
-    ) -> Callable[[fw.Results], fw.Estimate]:
-        """One stage of both (default: the best of the first)."""
-
-        def evidence(results: fw.Results) -> fw.Estimate:
-            where = stage or self.of(results, ours).best
-            first, second = (self.of(results, plan).records[where, split] for plan in (ours, theirs))
-            words = f"{ours.name} {_percent(first)}, {theirs.name} {_percent(second)}"
-            detail = f"{split.capitalize()} accuracy on {where}: {words}; difference"
-            return replace(gain(first, second), detail=detail, over=self.over)
+        def evidence(results: fw.Results) -> fw.Estimate | None:
+            if not {ours, theirs} <= set(self.scale.pretrainings):
+                return None
+            sides = {plan: results[probes(self.scale, plan)] for plan in (ours, theirs)}
+            same = sides[ours].best if stage == SAME else stage
+            places = {plan: same or probed.best for plan, probed in sides.items()}
+            records = [probed.records[places[plan], split] for plan, probed in sides.items()]
+            words = (f"{plan.name} {_percent(of)} on {places[plan]}" for plan, of in zip(sides, records, strict=True))
+            what = f"{split.capitalize()} accuracy" if stage else "Best stages (chosen on held-out images)"
+            return replace(gain(*records), detail=f"{what}: {', '.join(words)}; difference", over=self.over)
 
         return evidence
 
     def test_against_train(self, results: fw.Results) -> fw.Estimate:
-        test = self.of(results, NOISE).records[LAST, "test"]
-        train = self.of(results, ROTATION).records[LAST, "train"]
+        test = results[probes(self.scale, NOISE)].records[LAST, "test"]
+        train = results[probes(self.scale, ROTATION)].records[LAST, "train"]
         detail = f"{_percent(test)} and {_percent(train)}, on different images; difference"
         return replace(unpaired(test, train), detail=detail, over=self.over)
 
     def overfitting(self, results: fw.Results) -> fw.Estimate:
         """The least that train minus test accuracy of a stage exceeds that of the last one."""
-        records = self.of(results, ROTATION).records
+        records = results[probes(self.scale, ROTATION)].records
         gaps = {stage: unpaired(records[stage, "train"], records[stage, "test"]) for stage in STAGES}
         beyond = [difference(gaps[stage], gaps[LAST]) for stage in STAGES[:-1]]
         words = ", ".join(f"{stage} {100 * gap.mean:+.1f}" for stage, gap in gaps.items())
-        return replace(
-            fw.least_of(beyond),
-            detail=f"Train minus test accuracy of {ROTATION.name}, in points: {words}; the least by which one of the "
-            f"first four exceeds {LAST}",
-            over=f"over {len(self.scale.probe.seeds)} seeds of the probe",
-        )
+        mean, low, high = (min(getattr(gap, name) for gap in beyond) for name in ("mean", "low", "high"))
+        detail = f"Train minus test accuracy of {ROTATION.name}, in points: {words}; the least by which one of the "
+        over = f"over {len(self.scale.probe.seeds)} seeds of the probe"
+        return fw.Estimate(mean=mean, low=low, high=high, detail=f"{detail}first four exceeds {LAST}", over=over)
 
-    def worth(self, results: fw.Results) -> fw.Estimate:
+    def worth(self, results: fw.Results) -> fw.Estimate | None:
         """Noise against clean rotation that ran for as long."""
-        runs = {plan: results.run(extractor(self.scale, plan)) for plan in (NOISE, ROTATION, LONGER)}
-        noise, clean, longer = runs.values()
-        gained = self.best(NOISE, ROTATION)(results)
+        noise, clean, longer = (results.run(extractor(self.scale, plan)) for plan in (NOISE, ROTATION, LONGER))
+        gained, compared = (self.on(NOISE, other)(results) for other in (ROTATION, LONGER))
+        if gained is None or compared is None:
+            return None
         more = (
             f"Noise sent {noise.model_images:,} images through the network in pretraining, "
             f"{noise.model_images / max(clean.model_images, 1):.1f} times as many as without "
-            f"({noise.cpu_seconds:.0f} s of CPU for {clean.cpu_seconds:.0f} s), for {100 * gained.mean:+.1f} points; "
+            f"({noise.cpu_seconds:.0f} s of CPU for {clean.cpu_seconds:.0f} s), for "
+            f"{100 * gained.mean:+.1f} points; "
             f"clean rotation that ran for longer sent {longer.model_images:,} ({longer.cpu_seconds:.0f} s)."
         )
-        return replace(self.best(NOISE, LONGER)(results), more=more)
+        return replace(compared, more=more)
 
-    def robust(self, threat: str) -> Callable[[fw.Results], fw.Estimate]:
+    def robust(self, threat: str) -> Evidence:
         """One classifier each, on the images that were attacked: the first seed's probe on the best stage."""
 
         def evidence(results: fw.Results) -> fw.Estimate:
-            noise, rotation = self.of(results, NOISE), self.of(results, ROTATION)
+            noise, rotation = (results[probes(self.scale, plan)] for plan in (NOISE, ROTATION))
             ours, theirs = noise.attacked[threat], rotation.attacked[threat]
-            detail = (
-                f"Best stages, {noise.best} and {rotation.best}: {_percent([ours])} and {_percent([theirs])} of "
-                f"{ours.count} images; difference"
-            )
-            over = "between these two classifiers (one probe each)"
-            return replace(gain([ours], [theirs]), detail=detail, over=over)
+            words = f"{_percent([ours])} and {_percent([theirs])} of {ours.count} images; difference"
+            detail = f"Best stages, {noise.best} and {rotation.best}: {words}"
+            return replace(gain([ours], [theirs]), detail=detail, over="between these two classifiers (one probe each)")
 
         return evidence
-
-
-def _published_best(plan: Pretraining) -> float:
-    return max(PUBLISHED.figures[plan.name, stage] for stage in STAGES)
 
 
 def _percent(records: Sequence[Records]) -> str:

@@ -10,36 +10,40 @@ from unfool.evaluation import Records, craft, judge
 from unfool.studies import framework as fw
 from unfool.studies.framework import row_of
 from unfool.studies.framework.pieces import slug
-from unfool.studies.noisy_rotation.scales import PRETRAININGS, STAGES, Pretraining, Scale
+from unfool.studies.noisy_rotation.scales import RESNET_STAGES, STAGES, WHOLE, Pretraining, Scale
 from unfool.training import RunConfig, TaskConfig
 from unfool.training.probing.probe import ProbeResult
 
 
 def extractor(scale: Scale, plan: Pretraining) -> fw.NetworkSpec:
     """A pretrained network; random weights are those that rotation begins with."""
-    data, split = scale.data, scale.split
-    task = TaskConfig(task="rotation", settings={"turns": "one"})
+    (data, split), task = scale.unlabelled, scale.rotation
     if plan.task == "labels":
         (data, column), split = scale.labels, "train"
         task = TaskConfig(task="labels", settings={"column": column})
-    stages = tuple(
-        replace(
-            stage,
-            tasks={task.task: task},
-            perturb=scale.noises[plan.noise] if plan.noise else None,
-            threat=scale.threat,
-            epochs=stage.epochs * (scale.times if plan.longer else 1),
-        )
-        for stage in scale.pretrain
+    times = scale.times if plan.longer else 1
+    stage = replace(
+        scale.pretrain,
+        tasks={task.task: task},
+        perturb=scale.noises[plan.noise] if plan.noise else None,
+        threat=scale.threat,
+        epochs=scale.pretrain.epochs * times,
+        drop_every=scale.pretrain.drop_every * times,
     )
+    size, trunk, norm = scale.size, scale.trunks[plan.trunk], scale.normalisation
     return fw.NetworkSpec(
         key={"model": plan.name},
-        config=RunConfig(data=data, size=scale.size, trunk=scale.half if plan.half else scale.trunk, stages=stages),
-        images=fw.Images(data=data, split=split, size=scale.size),
+        config=RunConfig(data=data, size=size, trunk=trunk, normalisation=norm, stages=(stage,)),
+        images=fw.Images(data=data, split=split, size=size),
         trained=plan.task is not None,
         # That the source's steps cannot reach its budget is one of the study's findings.
         quiet=True,
     )
+
+
+def stages_of(scale: Scale, plan: Pretraining) -> tuple[str, ...]:
+    """The stages of an extractor that are probed."""
+    return STAGES if scale.trunks[plan.trunk].name == scale.trunks[WHOLE].name else RESNET_STAGES
 
 
 def labelled_images(scale: Scale) -> tuple[fw.Images, fw.Images, fw.Images]:
@@ -101,7 +105,7 @@ def probes(scale: Scale, plan: Pretraining) -> AttackedProbes:
         test=test,
         held_out=held_out,
         settings=scale.probe,
-        stages=STAGES,
+        stages=stages_of(scale, plan),
         splits=("train", "test"),
         threat=scale.threat,
         words={"stage": "{stage}"},
@@ -110,8 +114,3 @@ def probes(scale: Scale, plan: Pretraining) -> AttackedProbes:
         attacked_images=test.sample(scale.attacked),
         precision=scale.precision,
     )
-
-
-def probed(results: fw.Results, scale: Scale) -> dict[Pretraining, AttackedStages]:
-    """What the probes of each extractor gave."""
-    return {plan: results[probes(scale, plan)] for plan in PRETRAININGS}

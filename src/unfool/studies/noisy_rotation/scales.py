@@ -10,39 +10,47 @@ from unfool.core.config import configured
 from unfool.models.trunks import TrunkSpec
 from unfool.studies.framework import Published, table
 from unfool.studies.framework.recipes import short_stage
-from unfool.training import ProbeSettings, StageConfig
+from unfool.training import ProbeSettings, StageConfig, TaskConfig
 from unfool.training.config import TrunkField
 
 STAGES = ("pool1", "pool2", "pool3", "pool4", "pool5")
 """The stages of VGG-16 that are probed."""
+RESNET_STAGES = ("stem", "layer1", "layer2", "layer3", "layer4")
+"""Those of a ResNet-50, each averaged over the whole image."""
+WHOLE, HALF, HALF_RESNET = "whole", "half width", "half-width ResNet-50"
+"""Extractors, by their names in `Scale.trunks`."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pretraining:
     """One way to make an extractor: ``task`` (None: none, the weights stay random) under ``noise`` (a key of
-    `Scale.noises`, None: clean), with ``half`` the channels or all, for longer or not; ``attacked``: is its best
-    classifier attacked?"""
+    `Scale.noises`, None: clean) on a ``trunk``, for longer or not; ``attacked``: is its best classifier attacked?"""
 
     name: str
     task: str | None = "rotation"
     noise: str | None = None
-    half: bool = False
+    trunk: str = WHOLE
     longer: bool = False
-    attacked: bool = True
+    attacked: bool = False
+
+    def on(self, trunk: str) -> Pretraining:
+        """The same on another trunk, which its name then says."""
+        return self if trunk == self.trunk else replace(self, name=f"{trunk}, {self.name}", trunk=trunk, attacked=False)
 
 
 AS_WRITTEN, REACHING, LABELS_NOISE = "as written", "reaching eps", "labels"
 
-ROTATION = Pretraining(name="rotation")
-NOISE = Pretraining(name="rotation + adversarial noise", noise=AS_WRITTEN)
-REACHES = Pretraining(name="rotation + noise that reaches eps", noise=REACHING)
-LONGER = Pretraining(name="rotation, for longer", longer=True, attacked=False)
-HALF = Pretraining(name="half width, rotation + noise", noise=AS_WRITTEN, half=True, attacked=False)
-LABELS = Pretraining(name="labels", task="labels")
-ROBUST_LABELS = Pretraining(name="labels + noise", task="labels", noise=LABELS_NOISE)
-RANDOM = Pretraining(name="random weights", task=None, attacked=False)
-PRETRAININGS = (ROTATION, NOISE, REACHES, LONGER, HALF, LABELS, ROBUST_LABELS, RANDOM)
-"""All that are probed; the first two are the source's."""
+ROTATION = Pretraining(name="rotation", attacked=True)
+NOISE = Pretraining(name="rotation + adversarial noise", noise=AS_WRITTEN, attacked=True)
+LONGER = Pretraining(name="rotation, for longer", longer=True)
+RANDOM = Pretraining(name="random weights", task=None)
+REACHES = Pretraining(name="rotation + noise that reaches eps", noise=REACHING, attacked=True)
+LABELS = Pretraining(name="labels", task="labels", attacked=True)
+ROBUST_LABELS = Pretraining(name="labels + noise", task="labels", noise=LABELS_NOISE, attacked=True)
+
+SMALLER = tuple(plan.on(trunk) for trunk in (HALF, HALF_RESNET) for plan in (ROTATION, NOISE))
+EVERY = (ROTATION, NOISE, LONGER, REACHES, LABELS, ROBUST_LABELS, *SMALLER, RANDOM)
+"""All pretrainings; the first two are the source's."""
 
 PUBLISHED = Published(
     names=("model", "stage"),
@@ -57,23 +65,27 @@ PUBLISHED = Published(
 
 @configured
 class Scale:
-    """One scale: the set that is probed (``data``, its labels), the split of it that rotation learns from, the set and
-    label column that supervised pretraining learns from; ``size`` in pixels a side (0: the set's own).
+    """One scale: the set that is probed (``data``), the set and split that rotation learns from (``unlabelled``), the
+    set and label column that supervised pretraining learns from (``labels``); ``size`` in pixels a side (0: the set's
+    own).
 
-    ``trunk`` and ``half`` are the extractors (``words`` in the notes). ``pretrain`` are the stages of every
-    pretraining, ``times`` how many times as long `LONGER` takes, ``noises`` the attacks that make the noise, inside
-    ``threat``. The ``probe`` learns from ``labelled`` training images, and on ``held_out`` others the best stage is
-    chosen. ``attacked`` test images are attacked by ``attack`` inside ``threats``, searching in ``precision``.
+    ``trunks`` are the extractors by name, ``pretrainings`` those that are probed. ``rotation`` is the task,
+    ``pretrain`` the stage of every pretraining, ``times`` how many times as long `LONGER` takes, ``noises`` the attacks
+    that make the noise, inside ``threat``. The ``probe`` learns from
+    ``labelled`` training images, and on ``held_out`` others the best stage is chosen. ``attacked`` test images are
+    attacked by ``attack`` inside ``threats``, searching in ``precision``. ``cuts`` name what the source did and this
+    scale does not.
     """
 
     data: str
-    split: str = "train"
+    unlabelled: tuple[str, str]
     labels: tuple[str, str]
     size: int = Field(default=0, ge=0)
-    words: str
-    trunk: TrunkField
-    half: TrunkField
-    pretrain: tuple[StageConfig, ...]
+    normalisation: str = "cifar10"
+    trunks: dict[str, TrunkField]
+    pretrainings: tuple[Pretraining, ...] = EVERY
+    rotation: TaskConfig = TaskConfig(task="rotation", settings={"turns": "one", "augmentation": "none"})
+    pretrain: StageConfig
     times: int = Field(default=4, ge=1)
     noises: dict[str, str]
     threat: str = "linf:0.01"
@@ -84,6 +96,7 @@ class Scale:
     attack: str = "autoattack"
     threats: tuple[str, ...] = ("linf:0.01", "linf:8/255")
     precision: str = "bf16"
+    cuts: tuple[str, ...] = ()
 
 
 _NOISES = {
@@ -91,38 +104,44 @@ _NOISES = {
     REACHING: "pgd-5:random_start=true,step_size=0.0025",
     LABELS_NOISE: "fgsm:random_start=true,step_size=0.0125",
 }
-_SHORT = short_stage(weight_decay=1e-4, epochs=2)
-_PROBE = ProbeSettings(epochs=12, drop_every=3, seeds=(0, 1, 2))
-"""The source's probe (the defaults), for fewer epochs."""
+_SHORT = short_stage(weight_decay=1e-4, nesterov=False, epochs=3)
+_LONG = replace(_SHORT, schedule="step", drop_every=25, epochs=60, precision="fp32")
+"""The source's pretraining."""
+_PROBE = ProbeSettings(seeds=(0, 1, 2))
+"""The source's probe."""
+_SHORT_PROBE = replace(_PROBE, epochs=12, drop_every=3)
 
 
-def _source_stage(learning_rate: float, epochs: int) -> StageConfig:
-    return replace(_SHORT, schedule="constant", precision="fp32", learning_rate=learning_rate, epochs=epochs)
+def _trunks(width: float) -> dict[str, TrunkSpec]:
+    """VGG-16 of a width, and two extractors of half of it."""
+    return {
+        WHOLE: TrunkSpec(name="vgg16", width=width),
+        HALF: TrunkSpec(name="vgg16", width=width / 2),
+        HALF_RESNET: TrunkSpec(name="resnet50", stem="imagenet", width=width / 2),
+    }
 
 
 SMALL = Scale(
     data="cifar10",
+    unlabelled=("cifar10", "train"),
     labels=("cifar100", "fine_label"),
-    words="VGG-16 of a quarter of the width",
-    trunk=TrunkSpec(name="vgg16", width=0.25),
-    half=TrunkSpec(name="vgg16", width=0.125),
-    pretrain=(replace(_SHORT, epochs=3),),
+    trunks=_trunks(0.25),
+    pretrain=_SHORT,
     noises=_NOISES,
-    probe=replace(_PROBE, precision="bf16"),
-    labelled=48_000,
-    held_out=2000,
+    probe=replace(_SHORT_PROBE, precision="bf16"),
+    labelled=4500,
+    held_out=500,
     attacked=200,
 )
 DEMO = replace(
     SMALL,
     data="digits",
+    unlabelled=("digits", "train"),
     labels=("digits", "parity"),
-    words="VGG-16 of an eighth of the width",
-    trunk=TrunkSpec(name="vgg16", width=0.125),
-    half=TrunkSpec(name="vgg16", width=0.0625),
-    pretrain=(_SHORT,),
+    trunks=_trunks(0.125),
+    pretrain=replace(_SHORT, epochs=2),
     times=3,
-    probe=_PROBE,
+    probe=_SHORT_PROBE,
     labelled=600,
     held_out=200,
     attacked=24,
@@ -131,19 +150,39 @@ DEMO = replace(
 FULL = replace(
     SMALL,
     data="stl10",
-    split="unlabelled",
+    unlabelled=("stl10", "unlabelled"),
     labels=("tiny-imagenet", "label"),
     size=64,
-    words="VGG-16",
-    trunk=TrunkSpec(name="vgg16", width=1.0),
-    half=TrunkSpec(name="vgg16", width=0.5),
-    # The source divides the learning rate by 10 every 25 epochs: a stage each.
-    pretrain=(_source_stage(0.1, 25), _source_stage(0.01, 25), _source_stage(0.001, 10)),
+    normalisation="imagenet",
+    trunks=_trunks(1.0),
+    pretrain=_LONG,
     noises={**_NOISES, LABELS_NOISE: _NOISES[REACHING]},
-    probe=replace(_PROBE, epochs=120, drop_every=30),
-    labelled=4500,
-    held_out=500,
+    probe=_PROBE,
     attacked=1000,
     precision="fp32",
 )
-SCALES = {"demo": DEMO, "small": SMALL, "full": FULL}
+SOURCE = replace(
+    FULL,
+    data="imagenette96_sub",
+    unlabelled=("tiny_imagenet_sub40", "train"),
+    labels=("tiny_imagenet_sub40", "label"),
+    pretrainings=(ROTATION, NOISE, LONGER, LABELS.on(HALF), ROBUST_LABELS.on(HALF), RANDOM),
+    pretrain=replace(_LONG, epochs=5, drop_every=2, precision="bf16"),
+    noises=_NOISES,
+    probe=replace(_PROBE, precision="bf16"),
+    labelled=1800,
+    held_out=200,
+    attacked=200,
+    attack="apgd-t:steps=30",
+    precision="bf16",
+    cuts=(
+        "Data: Tiny-ImageNet images (10,000 of 40 classes, no labels) for STL-10's 100,000, and Imagenette at 64 "
+        "pixels (1,800 labels, 200 more to choose a stage, 1,000 test images) for STL-10's 5,000 and 8,000.",
+        "Pretraining: 5 epochs for 60, the learning rate divided by 10 every 2 for every 25; its passes in bf16.",
+        "Probe: its features in bf16.",
+        "Labels are learnt, with and without noise, by an extractor of half the width, and that noise is one step "
+        "(FGSM with a random start) for five; noise that reaches eps and smaller extractors are at small and full.",
+        "The attack on the best probes is targeted APGD of 30 steps on 200 images; full takes AutoAttack on 1,000.",
+    ),
+)
+SCALES = {"demo": DEMO, "small": SMALL, "source": SOURCE, "full": FULL}

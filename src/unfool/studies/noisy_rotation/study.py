@@ -2,7 +2,7 @@
 
 The source pretrains VGG-16 to tell by how much an image was turned, once on clean images and once on images perturbed
 against that very task, and probes its five pooling stages. This study repeats that, and adds what the source owes:
-random weights, rotation for as long, noise that reaches its budget, an extractor of half the channels, supervised
+random weights, rotation for as long, noise that reaches its budget, extractors of half the channels, supervised
 pretraining with and without noise, and a strong attack on the best probe of each.
 """
 
@@ -15,16 +15,8 @@ from unfool.evaluation.statistics.chart_kinds import bars, lines, point, spread
 from unfool.report.curves import Curve
 from unfool.studies import framework as fw
 from unfool.studies.noisy_rotation.claims import study_claims
-from unfool.studies.noisy_rotation.networks import AttackedProbes, extractor, probed, probes
-from unfool.studies.noisy_rotation.scales import (
-    NOISE,
-    PRETRAININGS,
-    PUBLISHED,
-    ROTATION,
-    SCALES,
-    STAGES,
-    Scale,
-)
+from unfool.studies.noisy_rotation.networks import AttackedProbes, extractor, probes, stages_of
+from unfool.studies.noisy_rotation.scales import NOISE, PUBLISHED, ROTATION, SCALES, STAGES, Scale
 
 
 @fw.STUDIES.add("noisy-rotation")
@@ -41,10 +33,10 @@ class NoisyRotation(fw.Study[Scale]):
     published = PUBLISHED
 
     def networks(self, scale: Scale) -> list[fw.NetworkSpec]:
-        return [extractor(scale, plan) for plan in PRETRAININGS]
+        return [extractor(scale, plan) for plan in scale.pretrainings]
 
     def measurements(self, scale: Scale, networks: Sequence[fw.NetworkSpec]) -> list[AttackedProbes]:
-        return [probes(scale, plan) for plan in PRETRAININGS]
+        return [probes(scale, plan) for plan in scale.pretrainings]
 
     def claims(self, scale: Scale) -> Iterator[fw.Claim]:
         return study_claims(scale)
@@ -54,57 +46,45 @@ class NoisyRotation(fw.Study[Scale]):
 
     def charts(self, scale: Scale, results: fw.Results) -> Iterator[Chart]:
         """Accuracy by stage, what a gain costs, the source's curves, and what is left under attack."""
-        stages = probed(results, scale)
-        best = {plan: item.records[item.best, "test"] for plan, item in stages.items()}
-        yield lines(
-            "Test accuracy by stage",
-            "pooling stage that is probed",
-            "accuracy",
-            {
-                plan.name: [spread(place, item.records[stage, "test"]) for place, stage in enumerate(STAGES, 1)]
-                for plan, item in stages.items()
-            },
-            "Mean of the probe's seeds; the bands reach from the lowest to the highest.",
-        )
-        yield lines(
-            "Cost and gain",
-            "millions of images through the network in pretraining",
-            "test accuracy of the best stage",
-            {
-                f"{plan.name} ({item.best})": [
-                    spread(results.run(extractor(scale, plan)).model_images / 1e6, best[plan])
-                ]
-                for plan, item in stages.items()
-            },
+        probed = {plan: results[probes(scale, plan)] for plan in scale.pretrainings}
+        by_stage = {
+            plan.name: [
+                spread(place, item.records[stage, "test"]) for place, stage in enumerate(stages_of(scale, plan), 1)
+            ]
+            for plan, item in probed.items()
+        }
+        caption = "Mean of the probe's seeds; the bands reach from the lowest to the highest."
+        of_resnet = "Those of a ResNet are its stem and its four groups of blocks."
+        yield lines("Test accuracy by stage", "stage that is probed", "accuracy", by_stage, f"{caption} {of_resnet}")
+        runs = {plan: results.run(extractor(scale, plan)) for plan in probed}
+        by_cost = {
+            f"{plan.name} ({item.best})": [spread(runs[plan].model_images / 1e6, item.records[item.best, "test"])]
+            for plan, item in probed.items()
+        }
+        caption = (
             "Counted exactly: every image that went forward through the network, crafting of the noise included. Best "
-            "stages are chosen on held-out images.",
+            "stages are chosen on held-out images."
         )
+        across = "millions of images through the network in pretraining"
+        yield lines("Cost and gain", across, "test accuracy of the best stage", by_cost, caption)
+        caption = "Mean of the probe's seeds: train on an epoch's batches, each before its step; test after each epoch."
         for stage in STAGES:
-            yield lines(
-                f"Train and test accuracy of the probe on {stage}",
-                "epoch of the probe",
-                "accuracy",
-                {
-                    f"{plan.name}, {split}": [
-                        [epoch, round(share, 6)] for epoch, share in enumerate(stages[plan].curves[stage][split], 1)
-                    ]
-                    for plan in (ROTATION, NOISE)
-                    for split in ("train", "test")
-                },
-                "Mean of the probe's seeds: train on an epoch's batches, each before its step; test after each epoch.",
-            )
-        yield bars(
-            "Robust accuracy of the best stage",
-            "pretraining",
-            "accuracy under attack",
-            {
-                threat: [
-                    point(f"{plan.name} ({item.best})", item.attacked[threat])
-                    for plan, item in stages.items()
-                    if plan.attacked
+            by_epoch = {
+                f"{plan.name}, {split}": [
+                    [epoch, round(share, 6)] for epoch, share in enumerate(probed[plan].curves[stage][split], 1)
                 ]
-                for threat in scale.threats
-            },
-            f"{scale.attack} on {scale.attacked} test images, crafted on the very classifier that is evaluated; with "
-            "95 % intervals.",
-        )
+                for plan in (ROTATION, NOISE)
+                for split in ("train", "test")
+            }
+            title = f"Train and test accuracy of the probe on {stage}"
+            yield lines(title, "epoch of the probe", "accuracy", by_epoch, caption)
+        under_attack = {
+            threat: [
+                point(f"{plan.name} ({item.best})", item.attacked[threat])
+                for plan, item in probed.items()
+                if plan.attacked
+            ]
+            for threat in scale.threats
+        }
+        caption = f"{scale.attack} on {scale.attacked} test images, crafted on the very classifier; 95 % intervals."
+        yield bars("Robust accuracy of the best stage", "pretraining", "accuracy under attack", under_attack, caption)
