@@ -24,7 +24,7 @@ from unfool.studies.framework.run import jobs_of, missing_pieces
 from unfool.studies.framework.workspace import Workspace
 
 STAGE = StageConfig(tasks=LABELS, steps=2, batch_size=16)
-DIGITS = Images(data="digits")
+DIGITS = Images("digits")
 
 
 def network(model="plain", seed=0, **other):
@@ -54,7 +54,7 @@ def test_images_are_drawn_as_tables_draw_them(work):
     whole = open_table("digits", "train")
     rest, held_out = whole.cut(100, Streams(0).named("held out"))
     expected = rest.sample(20, Streams(0).named("few"))
-    images = Images(data="digits", split="train").cut(100, "held out")
+    images = Images("digits", "train").cut(100, "held out")
     assert images[1].table(work).ids.equal(held_out.ids)
     assert images[0].sample(20, "few").table(work).ids.equal(expected.ids)
     assert len(DIGITS.sample(10**6).table(work)) == len(open_table("digits", "test"))

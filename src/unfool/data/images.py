@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import KW_ONLY, dataclass, replace
 from typing import Literal, Protocol
 
 from unfool.core.streams import Streams
@@ -15,13 +15,14 @@ class Tables(Protocol):
     def table(self, data: str, split: str, size: int = 0) -> Table: ...
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Images:
     """Images of a data set, opened when they are needed: a ``split`` of it (``size`` in pixels a side, 0: its own),
     then one draw after the other."""
 
     data: str
     split: str = "test"
+    _: KW_ONLY
     size: int = 0
     draws: tuple[tuple[Literal["sample", "cut", "rest"], int, str], ...] = ()
 
