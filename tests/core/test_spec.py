@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from unfool.core import errors
-from unfool.core.batch import Batch, Views, check_images
+from unfool.core.batch import Batch, Views, as_images, check_images
 from unfool.core.errors import DataError, ImagesError, SpecError, UnfoolError
 from unfool.core.registry import Registry
 from unfool.core.spec import nearest, parse_number, unknown
@@ -151,6 +151,16 @@ def test_bad_images_are_refused_in_one_line_with_a_remedy(images, words):
         check_images(images)
     assert "\n" not in str(caught.value)
     assert "[0,1]" in str(caught.value)
+
+
+def test_what_rounding_leaves_beyond_the_box_is_taken_and_the_message_shows_what_is_not():
+    above = GOOD.clone()
+    above[0, 0, 0, 0], above[0, 0, 0, 1] = 1.0 + 5e-7, -5e-7
+    check_images(above)
+    assert (as_images(above) - above.clamp(0, 1)).abs().max() == 0
+    assert as_images(GOOD) is GOOD
+    with pytest.raises(ImagesError, match=r"1\.00001\d*\]"):
+        check_images(GOOD.clamp(min=1.00001))
 
 
 def make_batch():

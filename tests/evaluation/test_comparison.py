@@ -9,8 +9,8 @@ from tiny_systems import make_network, make_table
 from unfool.attacks import make_attack
 from unfool.core.errors import DataError
 from unfool.evaluation import Records, craft, judge, wilson
-from unfool.evaluation.intervals import mcnemar, paired_bootstrap
 from unfool.evaluation.statistics.comparison import by_class, compare_records, concatenate, worst_case
+from unfool.evaluation.statistics.paired import PairedCounts, mcnemar, score_interval
 
 OURS, THEIRS, THIRD = "a" * 16, "b" * 16, "c" * 16
 
@@ -205,14 +205,15 @@ def pair(both, ahead, behind, neither):
         ((50, 5, 30, 15), "the second model is more accurate"),
         ((50, 12, 8, 30), "no difference is shown"),
         ((50, 0, 0, 50), "no difference is shown"),
-        # Five to none: the bootstrap alone would call it a difference, the exact test does not.
+        # Five to none: the score interval alone would call it a difference, the exact test does not.
         ((50, 5, 0, 45), "no difference is shown"),
     ],
 )
 def test_two_models_on_the_same_images(cells, verdict):
     first, second = pair(*cells)
     found = compare_records(first, second)
-    assert (found.difference, found.low, found.high) == paired_bootstrap(first.correct, second.correct)
+    counts = PairedCounts(only_first=cells[1], only_second=cells[2], n=100)
+    assert (found.low, found.high) == score_interval(counts)
     assert found.difference == pytest.approx(first.accuracy - second.accuracy)
     assert (found.only_first, found.only_second, found.n) == (cells[1], cells[2], 100)
     assert found.p_value == mcnemar(cells[1], cells[2])

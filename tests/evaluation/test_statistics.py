@@ -4,14 +4,13 @@ import math
 
 import numpy as np
 import pytest
-import scipy.stats
-from hypothesis import example, given
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binom
 
 from unfool.core.errors import SpecError
 from unfool.evaluation import wilson
-from unfool.evaluation.intervals import auroc_interval, mcnemar, mean_interval, paired_bootstrap, spearman_interval
+from unfool.evaluation.intervals import auroc_error, auroc_interval, mean_interval, spearman_interval
 
 Z = 1.959963984540054
 
@@ -85,98 +84,6 @@ def test_what_is_no_share_or_no_confidence_is_refused(arguments):
         wilson(*arguments)
 
 
-# Two models on the same images
-
-
-@example(0, 0)
-@example(5, 5)
-@given(st.integers(0, 300), st.integers(0, 300))
-def test_mcnemar_is_the_exact_binomial_test(only_first, only_second):
-    discordant = only_first + only_second
-    expected = scipy.stats.binomtest(only_first, discordant, 0.5).pvalue if discordant else 1.0
-    assert mcnemar(only_first, only_second) == pytest.approx(expected, rel=1e-9)
-
-
-def test_mcnemar_by_hand():
-    """Of six images on which two models disagree one gets all: 2 / 2^6; of eight one gets seven: 2 (1 + 8) / 2^8."""
-    assert mcnemar(6, 0) == mcnemar(0, 6) == 2 / 64
-    assert mcnemar(1, 7) == 18 / 256
-
-
-def outcomes(both, ahead, behind, neither):
-    """Correct or not under two models, (N,) each, from the four cells of their table."""
-    return np.repeat([(1, 1), (1, 0), (0, 1), (0, 0)], [both, ahead, behind, neither], axis=0).astype(bool).T
-
-
-CELLS = [(90, 30, 10, 70), (20, 1, 0, 19), (480, 8, 7, 5), (0, 25, 35, 0)]
-
-
-@pytest.mark.parametrize("cells", CELLS)
-def test_the_bootstrap_s_ends_are_those_of_its_exact_distribution(cells):
-    """Literally: the distribution of the sum of N draws of -1, 0 or 1, by N convolutions."""
-    first, second = outcomes(*cells)
-    count = len(first)
-    one, pmf = np.array([cells[2], cells[0] + cells[3], cells[1]]) / count, np.ones(1)
-    for _ in range(count):
-        pmf = np.convolve(pmf, one)
-    sums = np.arange(-count, count + 1)
-    spread = math.sqrt((pmf * sums**2).sum() - (pmf * sums).sum() ** 2)
-    for confidence in (0.8, 0.95):
-        difference, low, high = paired_bootstrap(first, second, confidence)
-        assert difference == pytest.approx((cells[1] - cells[2]) / count)
-        tails = [(1 - confidence) / 2, (1 + confidence) / 2]
-        exact = sums[np.searchsorted(pmf.cumsum(), tails)]
-        # The 10,000 resamples place a quantile within about a tenth of the spread, and sums are whole.
-        assert np.array([low, high]) * count == pytest.approx(exact, abs=0.12 * spread + 1)
-
-
-def test_the_bootstrap_agrees_with_scipy_s():
-    first, second = outcomes(90, 30, 10, 70)
-    found = scipy.stats.bootstrap(
-        (first, second),
-        lambda a, b, axis: a.mean(axis) - b.mean(axis),
-        paired=True,
-        method="percentile",
-        n_resamples=4000,
-        rng=np.random.default_rng(1),
-    ).confidence_interval
-    assert paired_bootstrap(first, second)[1:] == pytest.approx((found.low, found.high), abs=0.01)
-
-
-def test_the_bootstrap_is_a_function_of_its_seed_and_turns_with_its_arguments():
-    first, second = outcomes(*CELLS[0])
-    assert paired_bootstrap(first, second) == paired_bootstrap(first.tolist(), second.tolist(), seed=0)
-    assert paired_bootstrap(first, second, resamples=50) != paired_bootstrap(first, second, resamples=50, seed=1)
-    difference, low, high = paired_bootstrap(second, first)
-    assert -difference == paired_bootstrap(first, second)[0]
-    assert (-high, -low) == pytest.approx(paired_bootstrap(first, second)[1:], abs=0.01)
-
-
-@pytest.mark.parametrize("count", [1, 20, 500])
-def test_models_that_always_or_never_agree_get_an_interval_that_is_not_empty(count):
-    every, none = np.ones(count, dtype=bool), np.zeros(count, dtype=bool)
-    other = wilson(0, count)[1]
-    assert paired_bootstrap(every, every) == paired_bootstrap(none, none) == (0.0, -other, other)
-    assert paired_bootstrap(every, none) == (1.0, pytest.approx(1 - 2 * other), 1.0)
-    assert paired_bootstrap(none, every) == (-1.0, -1.0, pytest.approx(2 * other - 1))
-
-
-@pytest.mark.parametrize(
-    "wrong",
-    [
-        lambda: mcnemar(-1, 3),
-        lambda: paired_bootstrap([True], [True, False]),
-        lambda: paired_bootstrap([], []),
-        lambda: paired_bootstrap([[True]], [[True]]),
-        lambda: paired_bootstrap([True], [False], confidence=1.0),
-        lambda: paired_bootstrap([True], [False], resamples=0),
-    ],
-)
-def test_what_cannot_be_paired_is_refused(wrong):
-    with pytest.raises(SpecError):
-        wrong()
-
-
 def test_the_mean_s_interval_is_the_normal_one():
     values = [0.1, -0.2, 0.4, 0.3]
     mean, low, high = mean_interval(values)
@@ -185,11 +92,18 @@ def test_the_mean_s_interval_is_the_normal_one():
     assert mean_interval([0.5]) == (0.5, -0.5, 1.5)
 
 
-def test_the_interval_of_an_auroc_is_hanley_and_mcneil_s():
+def test_the_error_of_an_auroc_is_hanley_and_mcneil_s():
     """Their example: an area of 0.893 over 51 abnormal and 58 normal images has a standard error of about 0.0326."""
+    assert auroc_error(0.893, 51, 58) == pytest.approx(0.0326, abs=5e-4)
+
+
+def test_an_area_s_interval_ends_where_the_area_is_1_96_errors_away():
     low, high = auroc_interval(0.893, 51, 58)
-    assert (high - low) / 2 / 1.96 == pytest.approx(0.0326, abs=5e-4)
-    assert auroc_interval(1.0, 5, 5) == (1.0, 1.0)
+    for end in (low, high):
+        assert abs(end - 0.893) == pytest.approx(1.96 * auroc_error(end, 51, 58), rel=1e-6)
+    # all are told apart, and yet the interval has a width
+    low, high = auroc_interval(1.0, 5, 5)
+    assert (low, high) == (pytest.approx(1 - 1.96 * auroc_error(low, 5, 5)), 1.0)
     with pytest.raises(SpecError, match="give an area"):
         auroc_interval(1.2, 5, 5)
 

@@ -7,10 +7,10 @@ import json
 import pytest
 from rich.console import Console
 
-from unfool.evaluation.estimates.pretext import KEEPS_ITS_RATE
+from unfool.evaluation.estimates.pretext import false_triggers
 from unfool.evaluation.results.check import check_results
 from unfool.studies import run_study
-from unfool.studies.framework import Claim, Estimate, adaptive, measurements
+from unfool.studies.framework import AtMost, adaptive, measurements
 from unfool.studies.framework.recipes import NORMAL, ROBUST
 from unfool.studies.reverse_attack import ReverseAttack, classifier
 from unfool.studies.reverse_attack.scales import DEMO, head_stage
@@ -148,8 +148,11 @@ def test_the_gate_s_rates_are_measured_and_make_a_claim(finished):
     assert (rates["rate"], rates["resamples"], rates["calibrated_on"], rates["evaluated_on"]) == (0.05, 200, 60, 337)
     claim = result["claims"][-1]
     assert f"{rates['mean']:.2%}" in claim["evidence"]
-    assert claim["verdict"] == ("holds" if rates["mean"] <= 0.05 and rates["kept"] >= 0.92 else "fails")
-    for mean, kept, verdict in ((0.049, 0.92, "holds"), (0.051, 0.92, "fails"), (0.049, 0.919, "fails")):
-        estimate = Estimate(mean=mean, low=mean, high=mean, figures={"rate": 0.05, "mean": mean, "kept": kept})
-        judged = Claim(id="", text="", evidence=lambda _, it=estimate: it, rule=KEEPS_ITS_RATE)
-        assert judged.judge(None).verdict == verdict
+    assert f"{rates['deployed']:.3f} [" in claim["evidence"]
+
+
+@pytest.mark.parametrize(("deployed", "verdict"), [(0.02, "holds"), (0.045, "undecided"), (0.09, "fails")])
+def test_the_gate_s_own_rate_on_fresh_images_decides(deployed, verdict):
+    rates = {"rate": 0.05, "calibrated_on": 60, "evaluated_on": 540, "resamples": 200, "mean": 0.04, "kept": 0.95}
+    estimate = false_triggers({**rates, "deployed": deployed})
+    assert AtMost(0.05).verdict(estimate, AtMost(0.05).p_value(estimate)) == verdict

@@ -6,6 +6,7 @@ import pytest
 
 from unfool.evaluation import Records
 from unfool.studies.framework import Measured, Results
+from unfool.studies.framework.claims import judge
 from unfool.studies.transfer.claims import study_claims
 from unfool.studies.transfer.networks import PROBES, attacked_strongly, fine_tuned, plans, pretrained, probes
 from unfool.studies.transfer.scales import PRETRAININGS, SMALL, Plan
@@ -60,7 +61,7 @@ def judged(shares=None, by_model=None, workflow=(700, 300), control=2000):
     }
     work = SimpleNamespace(get=lambda network: runs[network.path])
     results = Results(scale="small", work=work, measured=measured, by_path=by_path)
-    return [claim.judge(results).to_json() for claim in study_claims(SMALL)]
+    return [claim.to_json() for claim in judge(study_claims(SMALL), results)]
 
 
 def verdict(claims, *words):
@@ -75,7 +76,7 @@ def test_what_makes_no_difference_holds_nowhere_it_must():
     assert verdict(claims, "costs clean accuracy only marginally", "FGSM examples") == "holds"
     # equal on 100 images is not known to be equal
     assert verdict(claims, "Adversarial contrastive pretraining is enough") == "undecided"
-    assert verdict(claims, "overstates") == "fails"
+    assert verdict(claims, "overstates") == "undecided"
     assert verdict(claims, "linear probe", "standardised") == "fails"
 
 
@@ -101,7 +102,7 @@ def test_tasks_are_compared_at_30_percent():
     claims = judged({**shares, (Plan(model="rotation", share=0.3), FGSM): 0.2})
     assert verdict(claims, "SimCLR pretraining is more robust than jigsaw", "fgsm") == "holds"
     assert verdict(claims, "Jigsaw pretraining is more robust than rotation", "fgsm") == "holds"
-    assert verdict(claims, "SimCLR pretraining is more robust than jigsaw", "autoattack") == "fails"
+    assert verdict(claims, "SimCLR pretraining is more robust than jigsaw", "autoattack") == "undecided"
 
 
 def test_the_workflow_s_cost_is_the_sum_of_its_runs():

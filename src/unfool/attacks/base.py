@@ -14,11 +14,10 @@ from torch import Tensor, nn
 
 from unfool.attacks.attacked import TOLERANCE, Attacked
 from unfool.attacks.ensemble import Checkpoint, LearnsFrom, Part, run_parts
-from unfool.attacks.inputs import Labels, as_ids, as_labels, check_model
+from unfool.attacks.inputs import Labels, as_ids, as_labels, check_model, readable_images
 from unfool.attacks.objective import LabelLoss
 from unfool.attacks.problem import Engine, Perturbed, Problem
 from unfool.attacks.proxy import ProxySettings
-from unfool.core.batch import check_images
 from unfool.core.errors import ImagesError
 from unfool.core.files import JsonObject
 from unfool.core.registry import Registry
@@ -221,7 +220,8 @@ class Attack(ABC):
 
         Args:
             model: Maps images in [0,1] to logits (B, classes).
-            images: Clean images (B, C, H, W), floating point, in [0,1].
+            images: Clean images (B, C, H, W), floating point, in [0,1]. Half-precision images of a float32 model become
+                float32.
             labels: The images' classes (B,), integers from 0.
             ids: Ids of the images (B,), int64, by which random draws are made; default: their positions.
             streams: Seed of the random draws; default ``Streams(0)``.
@@ -238,7 +238,7 @@ class Attack(ABC):
             SpecError: ``model`` is no module, or cannot be copied for the proxy.
         """
         check_model(model)
-        check_images(images)
+        images = readable_images(model, images)
         labels = as_labels(images, labels)
         # A caller's inference mode would forbid the gradient by the image.
         with torch.inference_mode(False), frozen_eval(model):

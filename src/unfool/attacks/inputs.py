@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from unfool.core.batch import as_images
 from unfool.core.errors import ImagesError, SpecError
 
 Labels: TypeAlias = "Tensor | NDArray[np.integer[Any]] | Sequence[int]"
@@ -23,6 +24,13 @@ def check_model(model: object) -> None:
     """Refuse anything but a module; raises SpecError."""
     if not isinstance(model, nn.Module):
         raise SpecError(f"model is a {type(model).__name__}; give a torch.nn.Module that maps images to logits")
+
+
+def readable_images(model: nn.Module, images: Tensor) -> Tensor:
+    """Images as `as_images` checks them, and in float32 where they have half of a float32 model's precision."""
+    images = as_images(images)
+    weights = next((tensor.dtype for tensor in model.parameters() if tensor.is_floating_point()), None)
+    return images.float() if images.dtype in (torch.float16, torch.bfloat16) and weights == torch.float32 else images
 
 
 def as_labels(images: Tensor, labels: Labels) -> Tensor:

@@ -169,7 +169,13 @@ class LabelLoss:
 
     def _pass(self, images: Tensor, rows: Tensor) -> Tensor:
         inputs = images.to(memory_format=self.memory_format)
+        version = None if inputs.is_inference() else inputs._version
         logits = at_least_fp32(self.model(inputs, self.rows_in_batch(rows)) if self.by_row else self.model(inputs))
+        if version is not None and inputs._version != version:
+            raise ImagesError(
+                "the model writes into its input, which would overwrite the attacked images; begin its forward with "
+                "x = x.clone(), or write x = x * 2 for x.mul_(2)"
+            )
         if logits.ndim != 2 or len(logits) != len(images):
             raise ImagesError(
                 f"the model gave outputs of shape {tuple(logits.shape)}; give logits of shape (B, classes)"

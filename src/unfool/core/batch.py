@@ -16,6 +16,9 @@ from torch import Tensor
 from unfool.core.errors import DataError, ImagesError
 from unfool.core.spec import unknown
 
+ROUNDING = 1e-6
+"""How far beyond [0,1] an image may lie by rounding, as after resizing or a change of colour space."""
+
 RULE = "unfool takes float NCHW images in [0,1]"
 
 
@@ -34,7 +37,7 @@ def check_layout(images: object, rule: str = RULE) -> None:
 
 
 def check_images(images: Tensor) -> None:
-    """Refuse anything but finite floating NCHW images in [0,1]; raises ImagesError, changes nothing."""
+    """Refuse anything but finite floating NCHW images in [0,1] up to `ROUNDING`; raises ImagesError."""
     rule = RULE
     check_layout(images, rule)
     if not images.is_floating_point():
@@ -42,10 +45,17 @@ def check_images(images: Tensor) -> None:
     low, high = (float(value) for value in torch.aminmax(images.detach()))
     if not (math.isfinite(low) and math.isfinite(high)):
         raise ImagesError(f"images hold NaN or infinite values; {rule}; drop or repair those images")
-    if low < 0.0 or high > 1.0:
+    if low < -ROUNDING or high > 1.0 + ROUNDING:
         bytes_like = low >= 0.0 and high > 2.0
         hint = "divide by 255" if bytes_like else "undo the normalisation (it belongs inside the network)"
-        raise ImagesError(f"images lie in [{low:.4g}, {high:.4g}]; {rule}; {hint}")
+        raise ImagesError(f"images lie in [{low:.7g}, {high:.7g}]; {rule}; {hint}")
+
+
+def as_images(images: Tensor) -> Tensor:
+    """Images that `check_images` lets pass, without what rounding left beyond [0,1]."""
+    check_images(images)
+    low, high = torch.aminmax(images.detach())
+    return images.clamp(0.0, 1.0) if float(low) < 0.0 or float(high) > 1.0 else images
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

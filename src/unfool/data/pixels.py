@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from unfool.core.batch import check_images, check_layout
+from unfool.core.batch import as_images, check_layout
 
 
 class Pixels(Protocol):
@@ -50,7 +50,7 @@ def image_tensor(images: Any) -> Tensor:
     if isinstance(images, np.ndarray):
         images = torch.from_numpy(np.ascontiguousarray(images))
     if not isinstance(images, Tensor) or images.dtype != torch.uint8:
-        check_images(images)
+        images = as_images(images)
         return _without_loss(images.detach().to("cpu", torch.float32))
     check_layout(images, "unfool takes NCHW images, uint8 or float in [0,1]")
     return images.detach().cpu()

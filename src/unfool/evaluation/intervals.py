@@ -1,4 +1,4 @@
-"""Intervals for accuracies, and tests for the difference of two on the same images."""
+"""Intervals for accuracies, means, areas under the ROC curve and rank correlations."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from scipy.optimize import brentq
 
 from unfool.core.errors import SpecError
 
@@ -49,56 +50,6 @@ def check_confidence(confidence: float) -> None:
         raise SpecError(f"confidence {confidence} is not allowed; give a number between 0 and 1, such as 0.95")
 
 
-def mcnemar(only_first: int, only_second: int) -> float:
-    """McNemar's two-sided p-value that two models are equally accurate, from the images that one alone gets right.
-
-    McNemar 1947 in its exact form: of the images on which the two disagree, each is the first's with probability 1/2,
-    so that the count is binomial. Raises SpecError for negative counts.
-    """
-    if min(only_first, only_second) < 0:
-        raise SpecError(f"{only_first} and {only_second} are no counts of images; give whole numbers of 0 or more")
-    from scipy.stats import binomtest  # as above
-
-    disagreements = only_first + only_second
-    return float(binomtest(only_first, disagreements).pvalue) if disagreements else 1.0
-
-
-def paired_bootstrap(
-    first: Sequence[bool] | np.ndarray,
-    second: Sequence[bool] | np.ndarray,
-    confidence: float = 0.95,
-    resamples: int = 10_000,
-    seed: int = 0,
-) -> tuple[float, float, float]:
-    """Accuracy of ``first`` minus that of ``second`` (N,), correct or not on the same images, with its interval.
-
-    The percentile interval of the paired bootstrap (Efron & Tibshirani 1993, chapter 13). An image adds +1, 0 or -1
-    to the difference, so drawing N images with replacement is exactly one multinomial draw of how many of each kind
-    there are: no image is touched. Where all N are of one kind no resample can differ; the ends then follow from
-    Wilson's interval for 0 of N images of another kind. Raises SpecError for outcomes that cannot be paired.
-    """
-    ours, theirs = np.asarray(first, dtype=bool), np.asarray(second, dtype=bool)
-    if ours.ndim != 1 or ours.shape != theirs.shape or not len(ours):
-        raise SpecError(
-            f"outcomes of {ours.shape} and {theirs.shape} cannot be paired; give one per image, (N,), N ≥ 1"
-        )
-    check_confidence(confidence)
-    if resamples < 1:
-        raise SpecError(f"{resamples} resamples are not allowed; give 1 or more, such as 10000")
-    count = len(ours)
-    ahead, behind = int((ours & ~theirs).sum()), int((theirs & ~ours).sum())
-    difference = (ahead - behind) / count
-    kinds = (ahead, behind, count - ahead - behind)
-    if count in kinds:
-        # An image of another kind moves the difference by 1 where the models agree on all, by 2 where they never do.
-        reach = wilson(0, count, confidence)[1] * (1 if difference == 0 else 2)
-        return difference, max(-1.0, difference - reach), min(1.0, difference + reach)
-    drawn = np.random.default_rng(seed).multinomial(count, np.array(kinds) / count, size=resamples)
-    tail = (1 - confidence) / 2
-    low, high = np.quantile((drawn[:, 0] - drawn[:, 1]) / count, [tail, 1 - tail])
-    return difference, float(low), float(high)
-
-
 def mean_interval(values: Sequence[float] | np.ndarray) -> tuple[float, float, float]:
     """The mean of values (N,) in [-1, 1] with its 95 % normal interval; that of a single value reaches 1 each way."""
     array = np.asarray(values, dtype=float)
@@ -108,13 +59,28 @@ def mean_interval(values: Sequence[float] | np.ndarray) -> tuple[float, float, f
 
 
 def auroc_interval(area: float, positives: int, negatives: int) -> tuple[float, float]:
-    """The 95 % interval of an area under the ROC curve (Hanley & McNeil, Radiology 1982, equation 1)."""
+    """The 95 % interval of an area under the ROC curve: every area from which it is within 1.96 standard errors.
+
+    The error is that of the area compared with (Hanley & McNeil, Radiology 1982, equation 1), not of the one observed,
+    which is 0 where all images are told apart.
+    """
     if min(positives, negatives) < 1 or not 0 <= area <= 1:
         raise SpecError(f"an area of {area} over {positives} and {negatives} images is none; give an area in [0,1]")
+    excess = lambda other: abs(other - area) - 1.96 * auroc_error(other, positives, negatives)  # noqa: E731
+
+    def end(side: float) -> float:
+        # Begun a hair away, since at 0 and 1 themselves there is no error.
+        start = area + math.copysign(1e-9, side - area)
+        return area if abs(side - area) < 1e-8 else float(brentq(excess, start, side))  # pyright: ignore
+
+    return end(0.0), end(1.0)
+
+
+def auroc_error(area: float, positives: int, negatives: int) -> float:
+    """The standard error of an area under the ROC curve that is ``area`` in truth (Hanley & McNeil 1982)."""
     first, second = area / (2 - area), 2 * area**2 / (1 + area)
     variance = area * (1 - area) + (positives - 1) * (first - area**2) + (negatives - 1) * (second - area**2)
-    half = 1.96 * math.sqrt(max(variance, 0.0) / (positives * negatives))
-    return max(0.0, area - half), min(1.0, area + half)
+    return math.sqrt(max(variance, 0.0) / (positives * negatives))
 
 
 def spearman_interval(first: Sequence[float], second: Sequence[float]) -> tuple[float, float, float]:

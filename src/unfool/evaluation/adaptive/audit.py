@@ -25,7 +25,8 @@ from unfool.defenses import Defense, as_defense
 from unfool.evaluation.adaptive.audit_result import DEFENSE, NETWORK, NOISE, VIEWS, AuditResult, Gain
 from unfool.evaluation.crafting.adversarial_set import AdversarialSet
 from unfool.evaluation.crafting.batches import BATCH_SIZE, device_of, spans
-from unfool.evaluation.intervals import paired_bootstrap, wilson
+from unfool.evaluation.intervals import wilson
+from unfool.evaluation.statistics.paired import PairedCounts, score_interval
 from unfool.models.modes import frozen_eval
 
 BINS = 30
@@ -182,12 +183,13 @@ class _AuditRun:
 
 def _gain(correct: np.ndarray, bare: np.ndarray, images: int) -> Gain:
     low, high = wilson(int(correct.sum()), len(correct))
-    difference, least, most = paired_bootstrap(correct, bare)
+    counts = PairedCounts.of(correct, bare)
+    least, most = score_interval(counts)
     return Gain(
         accuracy=float(correct.mean()),
         low=low,
         high=high,
-        difference=difference,
+        difference=counts.difference,
         least=least,
         most=most,
         images=images,

@@ -26,7 +26,7 @@ class Gain:
         low: Lower end of its 95 % interval.
         high: Upper end of its 95 % interval.
         difference: The accuracy less that of the bare network.
-        least: Lower end of the difference's 95 % interval, by the paired bootstrap.
+        least: Lower end of the difference's 95 % interval, Tango's score interval.
         most: Upper end of the difference's 95 % interval.
         images: How many images one prediction sends through a network.
     """

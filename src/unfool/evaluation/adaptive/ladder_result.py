@@ -21,7 +21,6 @@ from unfool.evaluation.adaptive.rung_result import (
 )
 from unfool.evaluation.adaptive.static_attack import ReplayedExamples, StaticAttack
 from unfool.evaluation.crafting.adversarial_set import AdversarialSet
-from unfool.evaluation.intervals import paired_bootstrap
 from unfool.evaluation.records import Records
 from unfool.evaluation.reliability.flags import too_many
 from unfool.evaluation.results.claims import ClaimResult
@@ -29,6 +28,7 @@ from unfool.evaluation.results.ladder import LadderDifference, LadderSection, Pi
 from unfool.evaluation.results.rows import Row
 from unfool.evaluation.results.study_result import StudyResult
 from unfool.evaluation.statistics.comparison import WORST_CASE, Comparison
+from unfool.evaluation.statistics.paired import PairedCounts, score_interval
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -111,8 +111,8 @@ class LadderResult:
     def verdict(self) -> str:
         """``helps`` or ``fails`` where the worst case is shown to be above or below (a), else ``undecided``.
 
-        Shown means: McNemar's exact two-sided p-value is below 0.05, and the paired bootstrap's 95 % interval of the
-        difference leaves out 0.
+        Shown means: McNemar's exact two-sided p-value is below 0.05, and Tango's 95 % score interval of the difference
+        leaves out 0.
         """
         difference = self.comparison
         if difference is None or difference.p_value >= _SIGNIFICANT:
@@ -164,7 +164,8 @@ class LadderResult:
 
     def sentences(self) -> list[str]:
         """What (b) says, what the worst case says, and the cost; one sentence each, with their figures."""
-        gain = points(*paired_bootstrap(self.replayed.correct, self.static.correct))
+        counts = PairedCounts.of(self.replayed.correct, self.static.correct)
+        gain = points(counts.difference, *score_interval(counts))
         replayed = (
             f"Judged by replayed examples alone (b), the defense keeps {percent(self.replayed)} where the network "
             f"keeps {percent(self.static)}, {gain}: this says nothing about an attacker who knows the defense."

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from unfool.evaluation.adaptive.audit_result import DEFENSE, NOISE, VIEWS
 from unfool.evaluation.intervals import auroc_interval, spearman_interval
-from unfool.evaluation.statistics.gains import Estimate
+from unfool.evaluation.statistics.estimate import Estimate
+from unfool.evaluation.statistics.gains import difference, mean_of
+from unfool.evaluation.statistics.inference import AreaInference, RankInference
 
 FEWEST = 6
 """Systems that a rank correlation needs to say anything."""
@@ -18,37 +21,44 @@ def raised_loss(audit: Mapping[str, Any]) -> Estimate:
     area, count = audit["auroc"], audit["n"]
     low, high = auroc_interval(area, count, count)
     detail = "Probability that an attacked image has a higher loss than a clean one"
-    return Estimate(mean=area, low=low, high=high, points=False, detail=detail, over=f"on {count} of each")
+    return Estimate(
+        mean=area,
+        low=low,
+        high=high,
+        points=False,
+        detail=detail,
+        over=f"on {count} of each",
+        inference=AreaInference(area=area, n=count),
+    )
 
 
 def over_controls(audit: Mapping[str, Any]) -> Estimate:
     """What a reversal gains over the better of two changes of the same cost: noise, test-time augmentation."""
     gains = audit["gains"]
     best = max((NOISE, VIEWS), key=lambda name: gains[name]["accuracy"])
-    ours, control = gains[DEFENSE], gains[best]
-    return Estimate(
-        mean=ours["accuracy"] - control["accuracy"],
-        low=ours["least"] - control["most"],
-        high=ours["most"] - control["least"],
+    ours, control = (
+        Estimate(mean=each["difference"], low=each["least"], high=each["most"])
+        for each in (gains[DEFENSE], gains[best])
+    )
+    return replace(
+        difference(ours, control),
         detail=f"Reversal minus {best}",
-        over="(the widest that the two intervals over the bare network allow)",
+        over="(the gains over the bare network, their errors taken as independent)",
     )
 
 
 def over_augmentation(*audits: Mapping[str, Any]) -> Estimate:
-    """What several reversals gain over averaging crops and flips at the same cost: the mean, and the range of them."""
+    """What several reversals gain over averaging crops and flips at the same cost: the mean over systems."""
     gains = [audit["gains"] for audit in audits]
     ours, views, noise = ([each[way]["difference"] for each in gains] for way in (DEFENSE, VIEWS, NOISE))
     ranges = [f"{100 * min(each):+.1f} to {100 * max(each):+.1f}" for each in (ours, views, noise)]
     detail = "Over the bare network reversals gain {} points, crops and flips {}, noise {}; the first minus the second"
     ahead = [a - b for a, b in zip(ours, views, strict=True)]
-    return Estimate(
-        mean=sum(ahead) / len(ahead),
-        low=min(ahead),
-        high=max(ahead),
-        interval="range",
+    return replace(
+        mean_of(ahead),
+        points=True,
         detail=detail.format(*ranges),
-        over=f"in the mean of {len(ahead)} systems, with their range",
+        over=f"in the mean of {len(ahead)} systems",
     )
 
 
@@ -82,4 +92,5 @@ def audit_foresight(look: str, gain: str, *audits_and_ladders: Mapping[str, Any]
         detail="Spearman's rank correlation",
         over=f"over {len(pairs)} systems, some of which share a network",
         more=f"{gains.count(0)} of the gains are 0. Audit and gains are of the same attacked images.",
+        inference=RankInference(rank=rank, n=len(pairs)),
     )

@@ -1,19 +1,12 @@
-"""The estimate from an adaptive ladder, as its JSON holds it, and the rule of its verdict."""
+"""The estimate from an adaptive ladder, as its JSON holds it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-from unfool.evaluation.statistics.gains import Estimate
-from unfool.evaluation.statistics.rules import Conditions
-
-BEYOND_CHANCE = Conditions(
-    holds=lambda change: change["p_value"] < 0.05 and change["low"] > 0,
-    fails=lambda change: change["p_value"] < 0.05 and change["high"] < 0,
-    words="holds if p is below 0.05 and the whole 95 % interval above 0, fails if p is and all of it is below",
-)
-"""The rule of the ladder's own verdict."""
+from unfool.evaluation.statistics.estimate import Estimate
+from unfool.evaluation.statistics.inference import StatedInference
 
 
 def worst_case(ladder: Mapping[str, Any]) -> Estimate:
@@ -25,10 +18,10 @@ def worst_case(ladder: Mapping[str, Any]) -> Estimate:
         mean=change["difference"],
         low=change["low"],
         high=change["high"],
-        figures=change,
+        inference=StatedInference(change["p_value"]),
         detail=f"The bare network keeps {static} of {rungs['worst']['n']} images; its examples replayed leave the "
         f"defense {replayed}, the worst of all rungs {worst}. Worst case minus the bare network",
-        over=f"(McNemar p = {change['p_value']:.2g})" if ladder["difference"] else "(no adaptive rung was run)",
+        over=f"on {rungs['worst']['n']} images" if ladder["difference"] else "(no adaptive rung was run)",
     )
 
 

@@ -9,41 +9,42 @@ from typing import Any
 import numpy as np
 
 from unfool.evaluation.estimates.ladders import percent
+from unfool.evaluation.intervals import wilson
 from unfool.evaluation.pretext.puzzles import BLOCK, OFF_THE_GRID, ON_THE_GRID
-from unfool.evaluation.statistics.gains import Estimate, counted, mean_of
-from unfool.evaluation.statistics.rules import Conditions
+from unfool.evaluation.statistics.estimate import Estimate
+from unfool.evaluation.statistics.gains import difference, mean_of
+from unfool.evaluation.statistics.inference import ShareInference
 
-LEAST_KEPT = 0.92
-"""Share of resamples that must stay within a gate's rate: 95 % is what the Beta law gives for the true one."""
-
-KEEPS_ITS_RATE = Conditions(
-    holds=lambda rates: rates["mean"] <= rates["rate"] and rates["kept"] >= LEAST_KEPT,
-    fails=lambda rates: True,
-    words=f"holds if the mean is at most the stated rate, and so are {LEAST_KEPT:.0%} of the resamples; else it fails",
-)
-SOLVES_IMAGES = Conditions(
-    holds=lambda ends: ends["off"] >= max(ends["still"], ends["on"]),
-    fails=lambda ends: ends["off"] < ends["on"],
-    words="fails if it solves fewer off the grid than on it (their intervals apart), holds if moving off the grid "
-    "changes nothing",
-)
+GRID_LOSS = 0.05
+"""Jigsaws that may be solved less often off the grid than on it, as a share, by a task that reads the image."""
 
 
 def false_triggers(rates: Mapping[str, Any]) -> Estimate:
-    """How often clean images trigger a gate, by its `gate_rates`."""
-    detail = "Threshold set on {calibrated_on} clean test images, evaluated on the other {evaluated_on}: mean rate"
+    """How often clean images trigger a gate, by its `gate_rates`: the rate of its own threshold on fresh ones."""
     more = (
-        "That is {mean:.2%} over {resamples} resamples, of which {kept:.1%} are at most the stated one; the gate "
-        "itself has {deployed:.2%}."
+        "A threshold set anew on {calibrated_on} of them triggers on {mean:.2%} of the other {evaluated_on}, the mean "
+        "of {resamples} resamples, {kept:.1%} of which are at most the stated rate."
     )
-    return replace(counted(rates["mean"], detail.format(**rates), more.format(**rates)), figures=rates)
+    count = rates["calibrated_on"] + rates["evaluated_on"]
+    detail = f"The gate triggers on this share of {count} clean test images"
+    triggered = {"accuracy": rates["deployed"], "count": count}
+    return replace(_share(triggered), detail=detail, more=more.format(**rates))
+
+
+def _share(share: Mapping[str, float]) -> Estimate:
+    """A share of ``count`` images with its interval."""
+    count = int(share["count"])
+    right = round(share["accuracy"] * count)
+    low, high = wilson(right, count)
+    inference = ShareInference(count=right, n=count)
+    return Estimate(mean=right / count, low=low, high=high, points=False, inference=inference)
 
 
 def solved(figures: Mapping[str, Any], task: str, count: int) -> Estimate:
     """How many jigsaws of ``count`` permutations are solved."""
     share = figures["tasks"][task]
     over = f"of {share['count']} test images, {share['accuracy'] * count:.1f} times the chance of one in {count}"
-    return Estimate(mean=share["accuracy"], low=share["low"], high=share["high"], points=False, over=over)
+    return replace(_share(share), over=over)
 
 
 def solved_off_the_grid(figures: Mapping[str, Any], task: str) -> Estimate | None:
@@ -55,15 +56,12 @@ def solved_off_the_grid(figures: Mapping[str, Any], task: str) -> Estimate | Non
     if f"{task} {ON_THE_GRID}" not in shares:
         return None
     still, off, on = (shares[f"{task} {words}".strip()] for words in ("", OFF_THE_GRID, ON_THE_GRID))
-    return Estimate(
-        mean=off["accuracy"],
-        low=off["low"],
-        high=off["high"],
-        points=False,
-        figures={"off": off["high"], "on": on["low"], "still": still["low"]},
+    return replace(
+        difference(_share(off), _share(on)),
         detail=f"{percent(still)} of {still['count']} test images as they are, {percent(off)} of the same moved by "
         f"{BLOCK // 2} pixels each way, and {percent(on)} moved by {BLOCK}, to where blocks of {BLOCK} pixels, which "
-        "JPEG codes together at half the size of colour, lie on their grid again. Off the grid",
+        "JPEG codes together at half the size of colour, lie on their grid again. Off the grid minus on it",
+        over="of the same images, their errors taken as independent",
     )
 
 

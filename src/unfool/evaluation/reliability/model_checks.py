@@ -17,9 +17,9 @@ from torch.overrides import TorchFunctionMode
 from unfool.attacks import Attack
 from unfool.attacks.objective import FEWEST_CLASSES, LabelLoss
 from unfool.core.errors import NonFiniteError
-from unfool.evaluation.intervals import mcnemar
 from unfool.evaluation.reliability.flags import marked
 from unfool.evaluation.results.reliability import Flag
+from unfool.evaluation.statistics.paired import mcnemar
 from unfool.models.foreign import ForeignClassifier
 from unfool.models.network import NORMALISATIONS, Network
 

@@ -58,6 +58,8 @@ def check_results(study: Any, where: str = "the results") -> None:
             raise DataError(f"claim {number} of {where} has no text; a claim needs text, verdict and evidence")
         if claim.get("verdict") not in VERDICTS:
             raise unknown(f"verdict in claim {number} of {where}", str(claim.get("verdict")), VERDICTS)
+        if not all(_is_share(claim.get(key, 0)) for key in ("p_value", "corrected_p_value")):
+            raise DataError(f"claim {number} of {where} has a p-value that is no number in [0,1]; judge it again")
     doubts = study.get("doubts") or []
     if not isinstance(doubts, list) or not all(isinstance(text, str) for text in doubts):
         raise DataError(f"doubts of {where} are no list of texts; give the JSON that unfool wrote")

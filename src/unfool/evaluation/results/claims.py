@@ -9,8 +9,10 @@ from typing import Any
 from unfool.core.files import JsonObject
 
 HOLDS, FAILS, UNDECIDED, NOT_REPRODUCED = "holds", "fails", "undecided", "not reproduced"
-VERDICTS = (HOLDS, FAILS, UNDECIDED, NOT_REPRODUCED)
-"""``fails``: shown wrong. ``not reproduced``: the study's own control is too far from the source's to say anything."""
+OUT_OF_REACH = "out of reach"
+VERDICTS = (HOLDS, FAILS, UNDECIDED, NOT_REPRODUCED, OUT_OF_REACH)
+"""``fails``: shown wrong. ``not reproduced``: the study's own control is too far from the source's to say anything.
+``out of reach``: no result whatever could make it hold here, as the control leaves less than is claimed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,30 +20,68 @@ class ClaimResult:
     """One claim with its verdict: ``text`` is the claim in a sentence, ``evidence`` the figures and the rule applied.
 
     ``evidence`` is one text or several sentences; ``id`` names the claim within its study, and stays when its words
-    change.
+    change. ``figure`` is what was compared, with its interval. ``p_value`` is that of the test (None where nothing was
+    tested), ``corrected_p_value`` the same after Holm's correction for the study's ``claims_tested``.
     """
 
     text: str
     verdict: str
     evidence: str | Sequence[str] = ""
     id: str = ""
+    figure: str = ""
+    p_value: float | None = None
+    corrected_p_value: float | None = None
+    claims_tested: int = 0
 
     @property
     def sentences(self) -> list[str]:
-        """The evidence as a list of sentences, whether it was written as one text or several."""
-        if isinstance(self.evidence, str):
-            return [self.evidence] if self.evidence else []
-        return list(self.evidence)
+        """The evidence as a list of sentences, whether it was written as one text or several; then the p-values."""
+        evidence = [self.evidence] if isinstance(self.evidence, str) else list(self.evidence)
+        return [text for text in (*evidence, self.significance) if text]
+
+    @property
+    def significance(self) -> str:
+        """The p-values in words; empty where nothing was tested."""
+        if self.p_value is None or self.corrected_p_value is None:
+            return ""
+        if self.claims_tested == 1:
+            return f"p {_written(self.p_value)}."
+        corrected = _written(self.corrected_p_value)
+        return f"p {_written(self.p_value)}; corrected for {self.claims_tested} claims (Holm): {corrected}."
 
     def to_json(self) -> JsonObject:
         """The claim as a results file holds it."""
         named = {"id": self.id} if self.id else {}
         evidence = self.evidence if isinstance(self.evidence, str) else list(self.evidence)
-        return {**named, "text": self.text, "verdict": self.verdict, "evidence": evidence}
+        figures: JsonObject = {
+            "figure": self.figure,
+            "p_value": _rounded(self.p_value),
+            "corrected_p_value": _rounded(self.corrected_p_value),
+            "claims_tested": self.claims_tested or None,
+        }
+        known = {key: value for key, value in figures.items() if value is not None and value != ""}
+        return {**named, "text": self.text, "verdict": self.verdict, "evidence": evidence, **known}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> ClaimResult:
         """The claim that `to_json` wrote."""
         evidence = values.get("evidence") or ""
         several = evidence if isinstance(evidence, str) else tuple(str(item) for item in evidence)
-        return cls(text=values["text"], verdict=values["verdict"], evidence=several, id=str(values.get("id", "")))
+        return cls(
+            text=values["text"],
+            verdict=values["verdict"],
+            evidence=several,
+            id=str(values.get("id", "")),
+            figure=str(values.get("figure", "")),
+            p_value=values.get("p_value"),
+            corrected_p_value=values.get("corrected_p_value"),
+            claims_tested=int(values.get("claims_tested", 0)),
+        )
+
+
+def _written(p_value: float) -> str:
+    return f"= {p_value:.2g}" if p_value >= 0.0001 else "< 0.0001"
+
+
+def _rounded(p_value: float | None) -> float | None:
+    return None if p_value is None else float(f"{p_value:.3g}")

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from unfool.core.errors import DataError
-from unfool.evaluation.intervals import mcnemar, paired_bootstrap, wilson
+from unfool.evaluation.intervals import wilson
 from unfool.evaluation.records import CLEAN, TRANSFER, UNVERIFIED, WHITE_BOX, Records, shared_kind
 from unfool.evaluation.results.details import ClassAccuracy
+from unfool.evaluation.statistics.paired import PairedCounts, p_value, score_interval
 
 WORST_CASE = "worst-case"
 PER_IMAGE = ("ids", "correct", "losses", "distances", "labels")
@@ -141,8 +142,8 @@ class Comparison:
 def compare_records(first: Records, second: Records) -> Comparison:
     """Is one of two models more accurate than the other, on the same images under the same attack?
 
-    A difference counts as shown if McNemar's p-value is below 0.05 and the paired bootstrap's 95 % interval leaves out
-    0. Raises DataError for records of different images, attacks, settings or threat models, and for white-box records
+    A difference counts as shown if McNemar's p-value is below 0.05 and Tango's 95 % score interval leaves out 0.
+    Raises DataError for records of different images, attacks, settings or threat models, and for white-box records
     beside transfer records: their difference says nothing.
     """
     names = ("data", "split", "ids", "attack", "settings", "threat")
@@ -153,27 +154,26 @@ def compare_records(first: Records, second: Records) -> Comparison:
             f"records differ in protocol ({first.protocol} and {second.protocol}); attack each model itself, or judge "
             "both on examples crafted elsewhere"
         )
-    ours, theirs = np.array(first.correct), np.array(second.correct)
-    only_first, only_second = int((ours & ~theirs).sum()), int((theirs & ~ours).sum())
-    difference, low, high = paired_bootstrap(ours, theirs)
-    p_value = mcnemar(only_first, only_second)
+    counts = PairedCounts.of(first.correct, second.correct)
+    low, high = score_interval(counts)
+    chance = p_value(counts)
     figures = (
-        f"{100 * difference:+.1f} points [{100 * low:+.1f}, {100 * high:+.1f}] on {first.count} images, "
-        f"McNemar p = {p_value:.2g}"
+        f"{100 * counts.difference:+.1f} points [{100 * low:+.1f}, {100 * high:+.1f}] on {first.count} images, "
+        f"McNemar p = {chance:.2g}"
     )
-    if p_value < _SIGNIFICANT and low > 0:
+    if chance < _SIGNIFICANT and low > 0:
         verdict = f"the first model is more accurate: {figures}"
-    elif p_value < _SIGNIFICANT and high < 0:
+    elif chance < _SIGNIFICANT and high < 0:
         verdict = f"the second model is more accurate: {figures}"
     else:
         verdict = f"no difference is shown: {figures}"
     return Comparison(
-        difference=difference,
+        difference=counts.difference,
         low=low,
         high=high,
-        p_value=p_value,
-        only_first=only_first,
-        only_second=only_second,
+        p_value=chance,
+        only_first=counts.only_first,
+        only_second=counts.only_second,
         n=first.count,
         verdict=verdict,
     )

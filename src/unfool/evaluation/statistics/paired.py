@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.optimize import brentq
-from scipy.stats import binomtest, norm
+from scipy.special import bdtr, ndtri
 
 from unfool.core.errors import SpecError
 
@@ -56,15 +56,19 @@ def score(counts: PairedCounts, margin: float = 0.0) -> float:
     where all images agree and the margin is 0.
     """
     b, c, n = counts.only_first, counts.only_second, counts.n
-    linear = -b - c + (2 * n - b + c) * margin
-    constant = -c * margin * (1 - margin)
-    root = math.sqrt(max(linear * linear - 8 * n * constant, 0.0))
-    share = (root - linear) / (4 * n)
-    variance = n * (2 * share + margin * (1 - margin))
+    variance = n * (2 * _behind(counts, margin) + margin * (1 - margin))
     excess = b - c - n * margin
     if variance <= 0:
         return 0.0 if excess == 0 else math.copysign(math.inf, excess)
     return excess / math.sqrt(variance)
+
+
+def _behind(counts: PairedCounts, margin: float) -> float:
+    """The maximum-likelihood share of images that the second classifier alone gets right, were ``margin`` true."""
+    b, c, n = counts.only_first, counts.only_second, counts.n
+    linear = -b - c + (2 * n - b + c) * margin
+    root = math.sqrt(max(linear * linear + 8 * n * c * margin * (1 - margin), 0.0))
+    return min(max((root - linear) / (4 * n), 0.0, -margin), (1 - margin) / 2)
 
 
 def score_interval(counts: PairedCounts, confidence: float = 0.95) -> tuple[float, float]:
@@ -74,7 +78,7 @@ def score_interval(counts: PairedCounts, confidence: float = 0.95) -> tuple[floa
     """
     if not 0 < confidence < 1:
         raise SpecError(f"confidence {confidence} is not allowed; give a number between 0 and 1, such as 0.95")
-    bound = float(norm.ppf(0.5 + confidence / 2))
+    bound = float(ndtri(0.5 + confidence / 2))
     centre, edge = counts.difference, 1 - 1e-12
 
     def end(side: float, sign: float) -> float:
@@ -88,11 +92,40 @@ def score_interval(counts: PairedCounts, confidence: float = 0.95) -> tuple[floa
 
 
 def p_value(counts: PairedCounts, margin: float = 0.0) -> float:
-    """Two-sided p-value that ``margin`` is the true difference: McNemar's exact test at 0, the score test elsewhere."""
+    """Two-sided p-value that ``margin`` is the true difference: McNemar's exact test at 0, the score test elsewhere.
+
+    Where few images differ the normal law of the score rejects too often (up to 6.4 % at a level of 5 %), so the larger
+    of two p-values counts: the score's, and the exact one of the difference under the score's restricted estimate.
+    """
     if margin == 0:
-        discordant = counts.only_first + counts.only_second
-        return float(binomtest(counts.only_first, discordant, 0.5).pvalue) if discordant else 1.0
-    return float(2 * norm.sf(abs(score(counts, margin))))
+        return mcnemar(counts.only_first, counts.only_second)
+    return max(math.erfc(abs(score(counts, margin)) / math.sqrt(2)), _exact_p_value(counts, margin))
+
+
+def mcnemar(only_first: int, only_second: int) -> float:
+    """McNemar's two-sided p-value that two models are equally accurate, from the images that one alone gets right.
+
+    McNemar 1947 in its exact form: of the images on which the two disagree, each is the first's with probability 1/2,
+    so that the count is binomial. Raises SpecError for negative counts.
+    """
+    if min(only_first, only_second) < 0:
+        raise SpecError(f"{only_first} and {only_second} are no counts of images; give whole numbers of 0 or more")
+    return min(1.0, 2 * float(bdtr(min(only_first, only_second), only_first + only_second, 0.5)))
+
+
+def _exact_p_value(counts: PairedCounts, margin: float) -> float:
+    """Twice the smaller tail of b - c, were the restricted estimate of `score` the truth.
+
+    The law of b - c has the characteristic function of n independent images; its Fourier transform is the law.
+    """
+    n, behind = counts.n, _behind(counts, margin)
+    size = 1 << (2 * n + 1).bit_length()
+    turn = np.exp(-2j * np.pi * np.arange(size) / size)
+    law = np.fft.ifft((1 + (behind + margin) * (turn - 1) + behind * (1 / turn - 1)) ** n).real
+    # Place k of the transform is the difference k, and from the end on backwards -1, -2, …
+    law = np.concatenate([law[-n:], law[: n + 1]])
+    place = counts.only_first - counts.only_second + n
+    return float(min(1.0, 2 * max(0.0, min(law[: place + 1].sum(), law[place:].sum()))))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -1,101 +1,122 @@
-"""Rules of claims: each makes the verdict and the sentence that states it from the same bound."""
+"""Rules of claims: each says from the same bound what is shown, and in a sentence what would have to be."""
 
 from __future__ import annotations
 
+import math
 import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
 from unfool.evaluation.results.claims import FAILS, HOLDS, UNDECIDED
-from unfool.evaluation.statistics.gains import Estimate
+from unfool.evaluation.statistics.estimate import Estimate
+
+LEVEL = 0.05
+"""Below this a p-value, corrected for all claims of a study, shows something."""
 
 
 class Rule(Protocol):
-    """From an estimate to a verdict, and to the sentence that states the rule."""
+    """What an estimate is compared with."""
 
-    def verdict(self, estimate: Estimate) -> str: ...
+    def p_value(self, estimate: Estimate) -> float:
+        """The two-sided p-value that the estimate is just at the rule's bound."""
+        ...
 
-    def sentence(self, estimate: Estimate) -> str: ...
+    def verdict(self, estimate: Estimate, p_value: float) -> str:
+        """Holds, fails or undecided, by the corrected p-value; a counted number is compared itself."""
+        ...
+
+    def out_of_reach(self, estimate: Estimate) -> str:
+        """Why no result whatever could make the claim hold; empty where one could."""
+        ...
+
+    def sentence(self, estimate: Estimate) -> str:
+        """The rule in words."""
+        ...
 
 
 @dataclass(frozen=True)
 class Bound:
-    """Holds if the whole interval is on the right side of a bound, fails if none of it is; counted numbers have none.
+    """Holds if the estimate is shown to be on the right side of a bound, fails if it is shown to be on the other one.
 
-    ``holds`` says of a number whether it is on that side, ``words`` and ``verb`` say so in the sentence.
+    ``holds`` says of a number whether it is on that side, ``words`` say so, ``upwards`` is the direction.
     """
 
     bound: float
     holds: ClassVar[Callable[[float, float], bool]]
     words: ClassVar[str]
-    verb: ClassVar[str] = "is"
+    upwards: ClassVar[bool]
 
-    def verdict(self, estimate: Estimate) -> str:
-        low, high = (self.holds(end, self.bound) for end in (estimate.low, estimate.high))
-        return HOLDS if low and high else UNDECIDED if low or high else FAILS
+    def p_value(self, estimate: Estimate) -> float:
+        return estimate.p_value(self.bound)
+
+    def verdict(self, estimate: Estimate, p_value: float) -> str:
+        if estimate.exact:
+            return HOLDS if self.holds(estimate.mean, self.bound) else FAILS
+        if p_value >= LEVEL:
+            return UNDECIDED
+        return HOLDS if (estimate.mean > self.bound) == self.upwards else FAILS
+
+    def out_of_reach(self, estimate: Estimate) -> str:
+        most = estimate.reach[self.upwards]
+        if math.isinf(most) or self.holds(most, self.bound):
+            return ""
+        return f"Out of reach here: at most {estimate.amount(most, '+')} are left."
 
     def sentence(self, estimate: Estimate) -> str:
-        amount = "0" if self.bound == 0 else estimate.amount(self.bound)
-        return self.words_for(amount, "" if estimate.exact else estimate.interval)
+        return self.sentence_of("0" if self.bound == 0 else estimate.amount(self.bound), estimate.exact)
 
-    def words_for(self, amount: str, interval: str) -> str:
-        """The sentence for a bound in words; a figure without an ``interval`` is compared itself."""
-        if not interval:
+    def sentence_of(self, amount: str, exact: bool) -> str:
+        """The sentence for a bound in words."""
+        if exact:
             return f"Rule: holds if it {self.words} {amount}."
-        return f"Rule: holds if the whole {interval} {self.words} {amount}, fails if none of it {self.verb}."
+        return f"Rule: holds if it is shown that it {self.words} {amount}, fails if the opposite is."
 
 
 class Above(Bound):
-    """Holds if the whole interval is above the bound, fails if none of it is."""
+    """Holds if the estimate is shown to be above the bound, fails if it is shown to be below."""
 
-    holds, words = staticmethod(operator.gt), "is above"
+    holds, words, upwards = staticmethod(operator.gt), "is above", True
 
 
 class AtLeast(Bound):
-    """Holds if the whole interval reaches the bound, fails if none of it does."""
+    """Holds if the estimate is shown to reach the bound, fails if it is shown not to."""
 
-    holds, words, verb = staticmethod(operator.ge), "reaches", "does"
+    holds, words, upwards = staticmethod(operator.ge), "reaches", True
 
 
 class Below(Bound):
-    """Holds if the whole interval is below the bound, fails if none of it is."""
+    """Holds if the estimate is shown to be below the bound, fails if it is shown to be above."""
 
-    holds, words = staticmethod(operator.lt), "is below"
+    holds, words, upwards = staticmethod(operator.lt), "is below", False
 
 
 class AtMost(Bound):
-    """Holds if no part of the interval is above the bound, fails if all of it is."""
+    """Holds if the estimate is shown to be at most the bound, fails if it is shown to be above."""
 
-    holds, words = staticmethod(operator.le), "is at most"
+    holds, words, upwards = staticmethod(operator.le), "is at most", False
 
 
 @dataclass(frozen=True)
 class HalfOf:
-    """Holds if the whole interval reaches half of what a source claims, fails if none of it does; a claimed loss is
-    reached downwards."""
+    """Holds if the estimate is shown to reach half of what a source claims, fails if it is shown not to; a claimed loss
+    is reached downwards."""
 
     claimed: float
 
-    def verdict(self, estimate: Estimate) -> str:
-        return (AtLeast if self.claimed > 0 else AtMost)(self.claimed / 2).verdict(estimate)
+    @property
+    def half(self) -> Bound:
+        """The same as a bound."""
+        return (AtLeast if self.claimed > 0 else AtMost)(self.claimed / 2)
+
+    def p_value(self, estimate: Estimate) -> float:
+        return self.half.p_value(estimate)
+
+    def verdict(self, estimate: Estimate, p_value: float) -> str:
+        return self.half.verdict(estimate, p_value)
+
+    def out_of_reach(self, estimate: Estimate) -> str:
+        return self.half.out_of_reach(estimate)
 
     def sentence(self, estimate: Estimate) -> str:
-        return AtLeast(0).words_for(f"half of the claimed {estimate.amount(self.claimed)}", estimate.interval)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Conditions:
-    """A rule on the figures of an estimate, for what no bound of one interval decides; ``words`` say what the two
-    conditions are."""
-
-    holds: Callable[[Mapping[str, float]], bool]
-    fails: Callable[[Mapping[str, float]], bool]
-    words: str
-
-    def verdict(self, estimate: Estimate) -> str:
-        figures = estimate.figures
-        return HOLDS if self.holds(figures) else FAILS if self.fails(figures) else UNDECIDED
-
-    def sentence(self, estimate: Estimate) -> str:
-        return f"Rule: {self.words}."
+        return AtLeast(0).sentence_of(f"half of the claimed {estimate.amount(self.claimed)}", estimate.exact)

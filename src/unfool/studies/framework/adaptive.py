@@ -12,8 +12,9 @@ from unfool.core.files import JsonObject
 from unfool.evaluation.adaptive.audit import audit
 from unfool.evaluation.adaptive.ladder import ladder
 from unfool.evaluation.adaptive.ladder_settings import LadderSettings
-from unfool.evaluation.estimates.ladders import BEYOND_CHANCE, worst_case
+from unfool.evaluation.estimates.ladders import worst_case
 from unfool.evaluation.results.rows import Row
+from unfool.evaluation.statistics.rules import Above
 from unfool.studies.framework.claims import Claim
 from unfool.studies.framework.measurements import Examples, Figures
 from unfool.studies.framework.networks import Defended
@@ -94,4 +95,4 @@ class Laddered(Figures):
         """That the defense helps against the worst of all rungs; ``system`` begins the sentence."""
         attack = make_attack(self.attack, self.settings.threat or "linf:8/255")
         text = f"{system} more robust than it is by itself ({attack.name}, {attack.threat})"
-        return Claim(id, text, lambda results: worst_case(results[self]["ladder"]), BEYOND_CHANCE)
+        return Claim(id, text, lambda results: worst_case(results[self]["ladder"]), Above(0))

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from unfool.evaluation import Records
 from unfool.evaluation.results.claims import ClaimResult
-from unfool.evaluation.statistics.gains import Estimate, difference, gain
+from unfool.evaluation.statistics.control import Control
+from unfool.evaluation.statistics.estimate import Estimate
+from unfool.evaluation.statistics.gains import gain, gain_beyond
 from unfool.evaluation.statistics.rules import Rule
+from unfool.evaluation.statistics.verdicts import Case, judge_cases
 from unfool.studies.framework.measurements import SystemMeasurement
 from unfool.studies.framework.pieces import slug
 
@@ -36,24 +40,29 @@ def evidence(function: Callable[..., Estimate | None], *inputs: Any, **words: An
 class Claim:
     """One claim: ``evidence`` gives an estimate from the results, and ``rule`` makes verdict and sentence from it.
 
-    ``id`` names the claim within its study and stays when its words change.
+    ``id`` names the claim within its study and stays when its words change. ``control`` must be near the source's.
     """
 
     id: str
     text: str
     evidence: Evidence
     rule: Rule
+    control: Control | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "id", slug(self.id))
 
-    def judge(self, results: Results) -> ClaimResult | None:
-        """The claim with its verdict; None where its evidence was not measured."""
-        estimate = self.evidence(results)
-        if estimate is None:
-            return None
-        words = f"{estimate.evidence} {self.rule.sentence(estimate)}"
-        return ClaimResult(id=self.id, text=self.text, verdict=self.rule.verdict(estimate), evidence=words)
+
+def judge(claims: Iterable[Claim], results: Results) -> list[ClaimResult]:
+    """The verdicts on all claims of a study together, without those whose evidence was not measured."""
+    pairs = [(claim, estimate) for claim in claims if (estimate := claim.evidence(results)) is not None]
+    controls = [claim.control.not_reproduced(results.rows) if claim.control else "" for claim, _ in pairs]
+    return judge_cases(
+        [
+            Case(id=claim.id, text=claim.text, estimate=estimate, rule=claim.rule, not_reproduced=control)
+            for (claim, estimate), control in zip(pairs, controls, strict=True)
+        ]
+    )
 
 
 @dataclass(frozen=True)
@@ -71,12 +80,17 @@ class Difference:
     pair: str = "between these two networks"
     over: str = ""
 
-    def __call__(self, results: Results) -> Estimate | None:
+    def sides(self, results: Results) -> tuple[dict[int, Records], dict[int, Records]]:
+        """The records of both by training seed, of seeds that both have."""
         ours, theirs = (results.by_seed(**{**self.under, **side}) for side in (self.a, self.b))
         seeds = sorted(set(ours) & set(theirs))
-        if not seeds:
+        return {seed: ours[seed] for seed in seeds}, {seed: theirs[seed] for seed in seeds}
+
+    def __call__(self, results: Results) -> Estimate | None:
+        ours, theirs = self.sides(results)
+        if not ours:
             return None
-        estimate = gain([ours[seed] for seed in seeds], [theirs[seed] for seed in seeds])
+        estimate = gain([*ours.values()], [*theirs.values()])
         return replace(estimate, detail=self.detail or self._described(), pair=self.pair, over=self.over)
 
     def _described(self) -> str:
@@ -89,12 +103,15 @@ class Difference:
 
 @dataclass(frozen=True, kw_only=True)
 class Beyond:
-    """One difference minus another one, their errors taken as independent."""
+    """One difference minus another one: image by image where both are of the same images and seeds, so that what they
+    share cancels; else their errors are taken as independent."""
 
     first: Difference
     second: Difference
     detail: str
 
     def __call__(self, results: Results) -> Estimate | None:
-        first, second = self.first(results), self.second(results)
-        return None if first is None or second is None else replace(difference(first, second), detail=self.detail)
+        (a, b), (c, d) = self.first.sides(results), self.second.sides(results)
+        if not a or not c:
+            return None
+        return replace(gain_beyond((a, b), (c, d)), detail=self.detail, pair=self.first.pair, over=self.first.over)

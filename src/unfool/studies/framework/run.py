@@ -20,6 +20,7 @@ from unfool.data.folders import data_folder
 from unfool.evaluation.results.study_result import StudyResult
 from unfool.evaluation.results.versions import versions
 from unfool.report.page import Page, write_page
+from unfool.studies.framework.claims import judge
 from unfool.studies.framework.pieces import Measurement, with_needs
 from unfool.studies.framework.results import Results
 from unfool.studies.framework.study import Study, load_study
@@ -108,7 +109,7 @@ def _measure(
     if missing and source and count > 1:  # else each piece is made below, by what asks for it first
         run_jobs(jobs_of(missing, source, scale, work), work.console, count)
     results = Results.collect(scale, work, measurements, study.published)
-    claims = [judged for claim in study.claims(settings) if (judged := claim.judge(results)) is not None]
+    claims = judge(study.claims(settings), results)
     result = StudyResult(
         study=study.name,
         scale=scale,

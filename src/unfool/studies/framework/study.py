@@ -15,6 +15,7 @@ from unfool.core.spec import unknown
 from unfool.evaluation.results.charts import Chart
 from unfool.evaluation.results.claims import ClaimResult
 from unfool.evaluation.results.ladder import LadderSection
+from unfool.evaluation.results.published import Published
 from unfool.report.curves import Curve
 from unfool.report.gallery import GalleryItem
 from unfool.report.notes import written_notes, written_summary
@@ -24,7 +25,7 @@ from unfool.studies.framework.claims import Claim
 from unfool.studies.framework.measurements import Clean, Corrupted, Examples
 from unfool.studies.framework.networks import NetworkSpec
 from unfool.studies.framework.pieces import Measurement, with_needs
-from unfool.studies.framework.results import Published, Results
+from unfool.studies.framework.results import Results
 
 Scale = TypeVar("Scale")
 

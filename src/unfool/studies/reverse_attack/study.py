@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from unfool.evaluation.estimates.audits import over_controls, raised_loss
-from unfool.evaluation.estimates.pretext import KEEPS_ITS_RATE, false_triggers
+from unfool.evaluation.estimates.pretext import false_triggers
 from unfool.evaluation.results.charts import Chart
 from unfool.evaluation.statistics.chart_kinds import bars, histogram, lines, point, rungs
 from unfool.evaluation.statistics.gains import SAME_NETWORK, corrupted_gain
@@ -92,7 +92,7 @@ class ReverseAttack(fw.Study[Scale]):
             text = f"On attacked images of the {base} classifier the reversal {CONTROLS}"
             yield fw.Claim(f"controls: {base}", text, fw.evidence(over_controls, each.audited), fw.Above(0))
         text = f"A gate with a stated false-trigger rate of {RATE:.0%} keeps it on fresh clean images"
-        yield fw.Claim("gate-rate", text, fw.evidence(false_triggers, robust.gate_rates), KEEPS_ITS_RATE)
+        yield fw.Claim("gate-rate", text, fw.evidence(false_triggers, robust.gate_rates), fw.AtMost(RATE))
 
     def _classifiers(self, scale: Scale) -> list[Classifier]:
         return [Classifier(scale, network) for network in self.networks(scale)]

@@ -1,0 +1,49 @@
+"""A source's figures beside the rows that they belong to, and the words that tell rows apart."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from unfool.evaluation.results.rows import Row
+
+_FIELDS = ("model", "seed", "data", "split", "attack", "threat", "protocol", "defense", "n", "panel", "rung")
+"""Fields of a row that rows are selected by, beside the ``norm`` of its threat; other words are its settings."""
+
+
+def word_of(row: Row, name: str) -> Any:
+    """A field of a row, its norm, or else one of its settings (None if it has no such setting)."""
+    if name == "norm":
+        return (row.threat or "").partition(":")[0]
+    return getattr(row, name) if name in _FIELDS else row.settings.get(name)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Published:
+    """A source's figures in %: the words of a row that they belong to (``names``, fields or settings of it), and the
+    figures by the values of these words.
+
+    ``applies`` says which rows are of the source's own protocol: nothing stands beside others.
+    """
+
+    names: tuple[str, ...]
+    figures: Mapping[tuple[Any, ...], float]
+    applies: Callable[[Row], bool] = lambda row: True
+
+    def of(self, row: Row) -> float | None:
+        """The source's figure for a row, a share."""
+        value = self.figures.get(tuple(word_of(row, name) for name in self.names))
+        return round(value / 100, 6) if value is not None and self.applies(row) else None
+
+    def gain(self, a: tuple[Any, ...], b: tuple[Any, ...]) -> float:
+        """One figure less another, a share."""
+        return (self.figures[a] - self.figures[b]) / 100
+
+
+def table(columns: Sequence[str], rows: Mapping[Any, Sequence[float]]) -> dict[tuple[Any, ...], float]:
+    """Figures of a table: rows by their name (one word or a tuple of words), then columns."""
+    named = {name if isinstance(name, tuple) else (name,): values for name, values in rows.items()}
+    return {
+        (*name, column): value for name, values in named.items() for column, value in zip(columns, values, strict=True)
+    }

@@ -1,0 +1,67 @@
+"""Images and labels in the forms that users have, and models that write into their input."""
+
+import pytest
+import torch
+from torch import nn
+
+from unfool.attacks import make_attack
+from unfool.core.errors import ImagesError
+from unfool.evaluation import craft, judge
+
+
+def model():
+    generator = torch.Generator().manual_seed(0)
+    linear = nn.Linear(48, 3)
+    with torch.no_grad():
+        for parameter in linear.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=generator) / 5)
+    return nn.Sequential(nn.Flatten(), linear).eval()
+
+
+IMAGES = torch.rand(4, 3, 4, 4, generator=torch.Generator().manual_seed(1))
+LABELS = torch.tensor([0, 1, 2, 0])
+
+
+@pytest.mark.parametrize("labels", [LABELS, LABELS.numpy(), LABELS.tolist(), LABELS.int(), LABELS.to(torch.uint8)])
+def test_labels_of_any_integer_form_give_the_same_examples(labels):
+    attack = make_attack("pgd-2", "linf:8/255")
+    assert torch.equal(attack(model(), IMAGES, labels).images, attack(model(), IMAGES, LABELS).images)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_images_become_those_of_a_float_model(dtype):
+    attacked = make_attack("pgd-2", "linf:8/255")(model(), IMAGES.to(dtype), LABELS)
+    assert attacked.images.dtype == torch.float32
+    assert (attacked.images - IMAGES.to(dtype).float()).abs().max() <= 8 / 255 + 1e-6
+
+
+def test_rounding_beyond_the_box_is_no_error_and_does_not_stay():
+    attacked = make_attack("pgd-2", "linf:8/255")(model(), IMAGES.clamp(min=0.9) * 0 + 1.0000002, LABELS)
+    assert float(attacked.images.max()) <= 1.0
+
+
+class Overwrites(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.inner = model()
+
+    def forward(self, x):
+        return self.inner(x.mul_(2).sub_(1))
+
+
+def test_a_model_that_writes_into_its_input_never_changes_a_stored_set():
+    examples = craft(model(), (IMAGES, LABELS), make_attack("pgd-2", "linf:8/255"))
+    before = examples.images.clone()
+
+    class Clones(Overwrites):
+        def forward(self, x):
+            return super().forward(x.clone())
+
+    assert judge(Overwrites().eval(), examples).correct == judge(Clones().eval(), examples).correct
+    assert torch.equal(examples.images, before)
+
+
+def test_a_model_that_writes_into_its_input_cannot_be_attacked_and_hears_why():
+    with pytest.raises(ImagesError, match=r"writes into its input.*x.clone\(\)") as caught:
+        make_attack("square:steps=5", "linf:8/255")(Overwrites().eval(), IMAGES, LABELS)
+    assert "\n" not in str(caught.value)
