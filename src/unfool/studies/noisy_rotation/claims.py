@@ -108,10 +108,9 @@ class _Comparisons:
         gaps = {stage: unpaired(records[stage, "train"], records[stage, "test"]) for stage in STAGES}
         beyond = [difference(gaps[stage], gaps[LAST]) for stage in STAGES[:-1]]
         words = ", ".join(f"{stage} {100 * gap.mean:+.1f}" for stage, gap in gaps.items())
-        mean, low, high = (min(getattr(gap, name) for gap in beyond) for name in ("mean", "low", "high"))
         detail = f"Train minus test accuracy of {ROTATION.name}, in points: {words}; the least by which one of the "
         over = f"over {len(self.scale.probe.seeds)} seeds of the probe"
-        return fw.Estimate(mean=mean, low=low, high=high, detail=f"{detail}first four exceeds {LAST}", over=over)
+        return replace(fw.least_of(beyond), detail=f"{detail}first four exceeds {LAST}", over=over)
 
     def worth(self, results: fw.Results) -> fw.Estimate | None:
         """Noise against clean rotation that ran for as long."""
