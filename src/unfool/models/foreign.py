@@ -78,19 +78,23 @@ class ForeignClassifier(nn.Module):
         ``stage`` is "last", the only one. Raises SpecError for another stage, if no submodule was named, or if its
         output is no representation.
         """
+        if stage != "last":
+            raise unknown("stage of a foreign classifier", stage[:80], ["last"])
+        return self.features_and_logits(images)[0]
+
+    def features_and_logits(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """The representation (B, D) and the logits (B, classes) of one pass; raises as `features`."""
         if self.feature_path is None:
             raise SpecError(
                 "defenses and strength tests that need a representation need to know where this classifier has it; "
                 "give --features MODULE.PATH, or adapt(module, features='module.path')"
             )
-        if stage != "last":
-            raise unknown("stage of a foreign classifier", stage[:80], ["last"])
         seen: list[Any] = []
         part = self.module.get_submodule(self.feature_path)
         # Hooked for this one pass: a hook that stayed would keep images alive and be copied with every fast copy.
         hook = part.register_forward_hook(lambda _, __, output: seen.append(output))
         try:
-            self(images)
+            logits = self(images)
         finally:
             hook.remove()
         rule = f"name a submodule that gives (B, D) or (B, C, H, W) once a pass; features are {self.feature_path!r}"
@@ -99,7 +103,7 @@ class ForeignClassifier(nn.Module):
         features = seen[0].mean((2, 3)) if seen[0].ndim == 4 else seen[0]
         if features.ndim != 2 or len(features) != len(images):
             raise SpecError(f"an output of shape {tuple(seen[0].shape)} is no representation; {rule}")
-        return features
+        return features, logits
 
 
 def adapt(

@@ -179,7 +179,8 @@ class Network(nn.Module):
             raise SpecError(
                 "this network has no classifier head; set network.classifier to the name of one of its heads"
             )
-        return self.heads[self.classifier](self.features(images))
+        head = self.heads[self.classifier]
+        return head(self.features(images, getattr(head, "stage", "last")))
 
     @property
     def architecture(self) -> Architecture:

@@ -19,6 +19,9 @@ from unfool.core.files import atomic_path
 from unfool.models.header import DTYPES, MAX_HEADER_BYTES, SCHEMA_VERSION, Header, read_header
 from unfool.models.network import Network
 
+FOREIGN = "foreign"
+"""Name of the trunk of a classifier whose code is not unfool's."""
+
 _SPELLED = {dtype: word for word, dtype in DTYPES.items()}
 
 
@@ -162,6 +165,12 @@ def _architecture(path: str | Path, header: Header) -> dict[str, object]:
         raise WeightsError(
             f"{path} holds tensors but no architecture; save networks with save_network, "
             "or give the code that they belong to: --model FILE.py:NAME --weights FILE"
+        )
+    trunk = architecture.get("trunk")
+    if isinstance(trunk, dict) and trunk.get("name") == FOREIGN:
+        raise WeightsError(
+            f"{path} belongs to a classifier of another library, whose code is not in it; give that too, with --model "
+            "FILE.py:NAME on the command line or model= in Python"
         )
     heads = architecture.get("heads")
     # Building costs memory per head; an honest file has at least one tensor for each.

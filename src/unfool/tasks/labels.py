@@ -57,7 +57,9 @@ class Labels(Task):
     def views(self, batch: Batch, streams: Streams | None) -> Views:
         count = self.settings.views if streams is not None else 1
         images = augmented(batch, self.settings.augmentation, count, streams)
-        return Views(images=images, count=count, targets=batch.labels(self.settings.column))
+        # A classifier of another library has outputs of its own, which no head of ours computes.
+        stage = getattr(self.head, "stage", "last")
+        return Views(images=images, count=count, targets=batch.labels(self.settings.column), stage=stage)
 
     def losses(self, outputs: Tensor, views: Views) -> Tensor:
         logits = at_least_fp32(self.head(outputs))

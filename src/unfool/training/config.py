@@ -57,6 +57,10 @@ class RunConfig:
     image: str | None = Field(
         default=None, description="Column of the images; default: the one that is declared so or has a usual name."
     )
+    model: str | None = Field(
+        default=None,
+        description="Classifier of another library that is trained in place of a trunk, as `adapt` or --model names it.",
+    )
     start: str | None = Field(
         default=None,
         description="Weights file to start from; its trunk, normalisation and heads are taken over.",
@@ -88,18 +92,26 @@ class RunConfig:
     @field_validator("start_identity")
     @classmethod
     def _of_a_file(cls, identity: str | None, info: ValidationInfo) -> str | None:
-        if identity is not None and info.data.get("start") is None:
+        if identity is not None and info.data.get("start") is None and info.data.get("model") is None:
             raise ValueError("it names the weights of start: set start as well, or leave it out")
         return identity
 
     @field_validator("trunk")
     @classmethod
     def _default(cls, trunk: TrunkSpec | None, info: ValidationInfo) -> TrunkSpec | None:
+        if info.data.get("model") is not None:
+            if trunk is not None or info.data.get("start") is not None:
+                raise ValueError("model is trained in place of a trunk: leave trunk and start out")
+            return None
         return TrunkSpec() if trunk is None and info.data.get("start") is None else trunk
 
     @field_validator("normalisation")
     @classmethod
     def _named(cls, normalisation: str | None, info: ValidationInfo) -> str | None:
+        if info.data.get("model") is not None:
+            if normalisation is not None:
+                raise ValueError("model brings its own normalisation, mean and std: leave normalisation out")
+            return None
         if normalisation is None:
             return "cifar10" if info.data.get("start") is None else None
         if normalisation not in NORMALISATIONS:

@@ -11,11 +11,15 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
+from torch import Tensor
+
 from unfool.core.errors import DataError, OutputError, WeightsError
 from unfool.core.files import write_text
 from unfool.core.spec import unknown
 from unfool.core.streams import Streams
 from unfool.data.table import Table
+from unfool.models.foreign import ForeignClassifier
+from unfool.models.foreign_network import foreign_network, load_foreign
 from unfool.models.header import read_header
 from unfool.models.network import Network
 from unfool.models.weights import load_network
@@ -23,6 +27,8 @@ from unfool.tasks import Task, make_task
 from unfool.training.config import RunConfig, read_config
 
 CONFIG, METRICS, WEIGHTS, CHECKPOINT = "config.yaml", "metrics.csv", "weights.safetensors", "checkpoint"
+OWN_WEIGHTS = "model.safetensors"
+"""The weights of a classifier of another library, under its own names; beside the run's own ``weights.safetensors``."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +57,7 @@ class TrainedRun:
 
     def __repr__(self) -> str:
         stages = ", then ".join(" + ".join(stage.tasks) for stage in self.config.stages)
-        trunk, images = self.network.trunk.spec.name, self.model_images
+        trunk, images = self.config.model or self.network.trunk.spec.name, self.model_images
         return f"TrainedRun({self.folder}: {trunk}, {stages} on {self.config.data}, {images} model images)"
 
     def task(self, head: str) -> Task:
@@ -64,11 +70,15 @@ class TrainedRun:
         return task.eval()
 
 
-def open_run(folder: str | Path) -> TrainedRun:
+def open_run(
+    folder: str | Path, model: ForeignClassifier | None = None, images: Tensor | None = None
+) -> TrainedRun:
     """Read a finished run.
 
     Args:
         folder: The folder that `train` wrote.
+        model: The classifier of another library that the run trained, as `adapt` wraps it; its weights do not matter.
+        images: A few images (B, C, H, W) in [0,1] for the classifier, which is run on them once.
 
     Returns:
         The run, with its network on the CPU and in eval mode.
@@ -90,12 +100,16 @@ def open_run(folder: str | Path) -> TrainedRun:
         state = "is not finished: resume it with unfool train" if (folder / CONFIG).is_file() else "holds no run"
         raise DataError(f"{folder} {state}; give the folder of a finished run (it has a {WEIGHTS})")
     metadata = read_header(weights).metadata
-    seconds, images = metadata.get("cpu_seconds", 0.0), metadata.get("model_images", 0)
-    if not isinstance(seconds, (int, float)) or not isinstance(images, int):
-        raise WeightsError(f"{weights} has a cost that is no number ({seconds!r}, {images!r}); train the run again")
-    config, network = read_config(folder / CONFIG), load_network(weights)
+    seconds, count = metadata.get("cpu_seconds", 0.0), metadata.get("model_images", 0)
+    if not isinstance(seconds, (int, float)) or not isinstance(count, int):
+        raise WeightsError(f"{weights} has a cost that is no number ({seconds!r}, {count!r}); train the run again")
+    config = read_config(folder / CONFIG)
+    if config.model is not None and model is not None and images is not None:
+        network: Network = load_foreign(foreign_network(model, images), weights)
+    else:
+        network = load_network(weights)
     theirs, ours = network.trunk.spec, config.trunk
-    if theirs != ours:
+    if config.model is None and theirs != ours:
         raise WeightsError(
             f"{weights} holds another architecture ({theirs}) than {CONFIG} beside it ({ours}); "
             "put the run's own weights back"
@@ -105,7 +119,7 @@ def open_run(folder: str | Path) -> TrainedRun:
         config=config,
         network=network,
         cpu_seconds=float(seconds),
-        model_images=images,
+        model_images=count,
     )
 
 

@@ -7,21 +7,34 @@ import hashlib
 import json
 
 import torch
+from torch import Tensor, nn
 
 from unfool.core.errors import SpecError, WeightsError
 from unfool.core.streams import Streams
+from unfool.models.foreign import ForeignClassifier
+from unfool.models.foreign_network import foreign_network
 from unfool.models.network import NORMALISATIONS, Network
 from unfool.models.trunks import TrunkSpec
 from unfool.models.weights import load_network
 from unfool.training.config import RunConfig
 
 
-def resolve_start(config: RunConfig) -> RunConfig:
+def resolve_start(config: RunConfig, classifier: ForeignClassifier | None = None) -> RunConfig:
     """The same configuration with what its ``start`` file settles: identity, trunk and normalisation.
 
-    Raises WeightsError for a file that cannot be trusted, or holds other weights than ``start_identity`` names,
-    SpecError for a trunk or normalisation that is not the file's.
+    A ``classifier`` of another library settles the identity alone. Raises WeightsError for a file that cannot be
+    trusted, or holds other weights than ``start_identity`` names, SpecError for a trunk or normalisation that is not
+    the file's, and for a configuration of a classifier that is not given.
     """
+    if classifier is not None:
+        if config.model is None:
+            config = dataclasses.replace(config, model=classifier.shown_name, trunk=None, normalisation=None)
+        return dataclasses.replace(config, start_identity=_identity_of(classifier, type(classifier.module).__qualname__))
+    if config.model is not None:
+        raise SpecError(
+            f"this run trains the classifier {config.model}, whose code is not in its folder; give that too, with "
+            "--model on the command line or model= in Python"
+        )
     if config.start is None:
         return config
     network = load_network(config.start)
@@ -41,8 +54,15 @@ def resolve_start(config: RunConfig) -> RunConfig:
     return dataclasses.replace(config, start_identity=identity, trunk=trunk, normalisation=normalisation)
 
 
-def initial_network(config: RunConfig, streams: Streams) -> Network:
-    """The network a resolved run begins with, its tasks' heads still to be added."""
+def initial_network(
+    config: RunConfig, streams: Streams, classifier: ForeignClassifier | None = None, images: Tensor | None = None
+) -> Network:
+    """The network a resolved run begins with, its tasks' heads still to be added.
+
+    Of a ``classifier`` of another library it is a copy, which is run once on a few ``images``.
+    """
+    if classifier is not None and images is not None:
+        return foreign_network(classifier, images)
     if config.start is not None:
         return load_network(config.start)
     normalisation = config.normalisation or "cifar10"
@@ -51,8 +71,12 @@ def initial_network(config: RunConfig, streams: Streams) -> Network:
 
 def _identity(network: Network) -> str:
     """Sixteen hex digits of architecture and weights; a file's other metadata take no part."""
-    digest = hashlib.blake2b(json.dumps(network.architecture, sort_keys=True).encode(), digest_size=8)
-    for name, value in sorted(network.state_dict().items()):
+    return _identity_of(network, json.dumps(network.architecture, sort_keys=True))
+
+
+def _identity_of(module: nn.Module, words: str) -> str:
+    digest = hashlib.blake2b(words.encode(), digest_size=8)
+    for name, value in sorted(module.state_dict().items()):
         digest.update(f"\n{name} {value.dtype} {tuple(value.shape)}\n".encode())
         digest.update(value.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()

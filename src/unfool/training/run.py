@@ -9,7 +9,7 @@ from contextlib import nullcontext
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from unfool.core.errors import DataError, NonFiniteError
 from unfool.core.files import folder_lock
@@ -18,6 +18,8 @@ from unfool.core.progress import Progress, silent
 from unfool.core.streams import Streams
 from unfool.data.as_table import TableLike, as_table
 from unfool.data.table import Table
+from unfool.models.foreign import ForeignClassifier, adapt
+from unfool.models.foreign_network import ForeignNetwork, save_own_weights
 from unfool.models.header import read_header
 from unfool.models.norms import bank_norms
 from unfool.models.weights import save_network
@@ -26,6 +28,7 @@ from unfool.training.config import RunConfig, label_columns
 from unfool.training.folder import (
     CHECKPOINT,
     METRICS,
+    OWN_WEIGHTS,
     WEIGHTS,
     TrainedRun,
     check_table,
@@ -52,6 +55,7 @@ def train(
     table: TableLike,
     folder: str | Path,
     *,
+    model: nn.Module | None = None,
     device: str = "cpu",
     progress: Progress = silent,
     checkpoint_seconds: float = 30.0,
@@ -67,6 +71,9 @@ def train(
         table: The training images; a `Table`, or what `as_table` makes one of.
         folder: The run's folder, with ``config.yaml``, ``metrics.csv``, ``checkpoint/`` while it runs, and
             ``weights.safetensors`` when it is done.
+        model: A classifier of another library to train in place of a trunk: a module, or what `adapt` wraps one in.
+            It is copied and stays as it is. Its trained weights are also written as ``model.safetensors``, under its
+            own names.
         device: A device of torch, such as "cpu" or "cuda".
         progress: Called after each step with the stage, the steps done, the steps in all and the loss.
         checkpoint_seconds: Time between two checkpoints.
@@ -94,10 +101,11 @@ def train(
     folder = Path(folder)
     weights = folder / WEIGHTS
     table = as_table(table, split="train", name=config.data)
-    config = resolve_start(config)
+    classifier = model if isinstance(model, ForeignClassifier) or model is None else adapt(model)
+    config = resolve_start(config, classifier)
     if table.name != config.data:
         raise DataError(f"the configuration names the data {config.data!r}, the table is {table.name!r}; give one set")
-    run = None if weights.is_file() else _Run(config, table, folder, device, progress, checkpoint_seconds)
+    run = None if weights.is_file() else _Run(config, table, folder, classifier, device, progress, checkpoint_seconds)
     finished = weights.is_file() and not (folder / CHECKPOINT).exists()
     if run is not None and not run.first:
         run.finish()
@@ -112,7 +120,12 @@ def train(
             shutil.rmtree(folder / CHECKPOINT, ignore_errors=True)
     if run is not None:
         run.accelerator.wait_for_everyone()
-    return open_run(folder)
+    return open_run(folder, classifier, _first_images(table))
+
+
+def _first_images(table: Table) -> Tensor:
+    """A few images, which a classifier of another library is run on to learn its sizes."""
+    return table.batch(torch.arange(min(2, len(table)))).images
 
 
 class _Run:
@@ -123,6 +136,7 @@ class _Run:
         config: RunConfig,
         table: Table,
         folder: Path,
+        classifier: ForeignClassifier | None,
         device: str,
         progress: Progress,
         checkpoint_seconds: float,
@@ -144,7 +158,7 @@ class _Run:
         for column in label_columns(config):
             table.labels(column)  # says which columns there are, where this is none of them
         classes = {column: len(names) for column, names in table.classes.items()}
-        self.network = initial_network(config, self.streams)
+        self.network = initial_network(config, self.streams, classifier, _first_images(table))
         # Heads of all stages exist from the start, so that the order of stages changes no initial weight.
         self.stages = [Stage(item, self.network, classes, self.streams) for item in config.stages]
         if config.classifier in self.network.heads:
@@ -188,7 +202,10 @@ class _Run:
         self.network.requires_grad_(True)
         metadata = {**cost, "table": self.fingerprint}
         if self.first:
-            save_network(self.network.to("cpu").eval(), self.folder / WEIGHTS, metadata)
+            network = self.network.to("cpu").eval()
+            if isinstance(network, ForeignNetwork):
+                save_own_weights(network, self.folder / OWN_WEIGHTS)
+            save_network(network, self.folder / WEIGHTS, metadata)
 
     def _columns(self) -> list[str]:
         """The columns of metrics.csv."""
