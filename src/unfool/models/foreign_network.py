@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from unfool.core.config import configured
 from unfool.core.errors import SpecError, WeightsError
 from unfool.models.foreign import ForeignClassifier
-from unfool.models.modes import frozen_eval
-from unfool.models.network import Architecture, Network
 from unfool.models.header import read_header
 from unfool.models.heads import Head, build_head
+from unfool.models.modes import frozen_eval
+from unfool.models.network import Architecture, Network
 from unfool.models.trunks import Trunk, TrunkSpec
 from unfool.models.weights import FOREIGN, load_tensors, save_tensors
 
@@ -168,5 +168,7 @@ def load_foreign(network: ForeignNetwork, path: str | Path) -> ForeignNetwork:
         network.load_state_dict(tensors, strict=True)
     except RuntimeError as error:
         lines = [line.strip() for line in str(error).splitlines()]
-        raise WeightsError(f"{path} holds the weights of another classifier: {lines[min(1, len(lines) - 1)]}") from error
+        raise WeightsError(
+            f"{path} holds the weights of another classifier: {lines[min(1, len(lines) - 1)]}"
+        ) from error
     return network.eval()

@@ -59,7 +59,7 @@ class RunConfig:
     )
     model: str | None = Field(
         default=None,
-        description="Classifier of another library that is trained in place of a trunk, as `adapt` or --model names it.",
+        description="Classifier of another library that is trained in place of a trunk, as --model names it.",
     )
     start: str | None = Field(
         default=None,

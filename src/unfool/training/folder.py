@@ -70,9 +70,7 @@ class TrainedRun:
         return task.eval()
 
 
-def open_run(
-    folder: str | Path, model: ForeignClassifier | None = None, images: Tensor | None = None
-) -> TrainedRun:
+def open_run(folder: str | Path, model: ForeignClassifier | None = None, images: Tensor | None = None) -> TrainedRun:
     """Read a finished run.
 
     Args:

@@ -28,8 +28,10 @@ def resolve_start(config: RunConfig, classifier: ForeignClassifier | None = None
     """
     if classifier is not None:
         if config.model is None:
-            config = dataclasses.replace(config, model=classifier.shown_name, trunk=None, normalisation=None)
-        return dataclasses.replace(config, start_identity=_identity_of(classifier, type(classifier.module).__qualname__))
+            config = dataclasses.replace(config, model=type(classifier.module).__name__, trunk=None, normalisation=None)
+        return dataclasses.replace(
+            config, start_identity=_identity_of(classifier, type(classifier.module).__qualname__)
+        )
     if config.model is not None:
         raise SpecError(
             f"this run trains the classifier {config.model}, whose code is not in its folder; give that too, with "
