@@ -9,10 +9,12 @@ import json
 import torch
 from torch import Tensor, nn
 
-from unfool.core.errors import SpecError, WeightsError
+from unfool.core.errors import DataError, SpecError, WeightsError
 from unfool.core.streams import Streams
+from unfool.data.table import Table
 from unfool.models.foreign import ForeignClassifier
-from unfool.models.foreign_network import foreign_network
+from unfool.models.foreign_network import CLASSIFIER as FOREIGN_HEAD
+from unfool.models.foreign_network import ForeignNetwork, foreign_network
 from unfool.models.network import NORMALISATIONS, Network
 from unfool.models.trunks import TrunkSpec
 from unfool.models.weights import load_network
@@ -69,6 +71,22 @@ def initial_network(
         return load_network(config.start)
     normalisation = config.normalisation or "cifar10"
     return Network.build(config.trunk or TrunkSpec(), {}, normalisation=normalisation, streams=streams)
+
+
+def check_outputs(network: ForeignNetwork, table: Table, config: RunConfig) -> None:
+    """DataError if labels that a classifier of another library learns lie beyond its own outputs."""
+    outputs = network.trunk.channels["logits"]
+    for stage in config.stages:
+        task = stage.tasks.get(FOREIGN_HEAD)
+        column = task.settings.get("column", "label") if task is not None else None
+        if task is None or task.task != "labels" or column is None:
+            continue
+        highest = int(table.labels(str(column)).max())
+        if highest >= outputs:
+            raise DataError(
+                f"{table.name} has label {highest} in column {column!r}, and the classifier has {outputs} outputs; "
+                "give the data that it was made for, or --classes with the names of its outputs"
+            )
 
 
 def _identity(network: Network) -> str:

@@ -37,7 +37,7 @@ from unfool.training.folder import (
     table_fingerprint,
 )
 from unfool.training.held_out import cut_held_out
-from unfool.training.initial_network import initial_network, resolve_start
+from unfool.training.initial_network import check_outputs, initial_network, resolve_start
 from unfool.training.metrics import Metrics
 from unfool.training.processes import joint_means, make_accelerator, share_of, training_device
 from unfool.training.schedule import learning_rate, make_optimizer
@@ -163,6 +163,8 @@ class _Run:
         self.stages = [Stage(item, self.network, classes, self.streams) for item in config.stages]
         if config.classifier in self.network.heads:
             self.network.classifier = config.classifier
+        if isinstance(self.network, ForeignNetwork):
+            check_outputs(self.network, table, config)
         for stage in self.stages:
             size = min(stage.config.batch_size, len(self.table))
             stage.check_batch(size)

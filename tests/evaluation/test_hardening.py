@@ -1,0 +1,77 @@
+"""Hardening buys robustness on the same images, says what it cost, and stays within the time it was given."""
+
+import copy
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from unfool.core.errors import DataError, SpecError
+from unfool.data.table import Table
+from unfool.evaluation.hardening import HardenSettings, harden
+
+
+def brittle():
+    """Reads a loud but easily moved channel and a quiet, steady one; hardening must shift its trust."""
+    module = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 2))
+    with torch.no_grad():
+        module[2].weight.copy_(torch.tensor([[-60.0, -2.0, 0.0], [60.0, 2.0, 0.0]]))
+        module[2].bias.copy_(torch.tensor([31.0, -31.0]))
+    return module
+
+
+def pictures(count, seed):
+    """Channel 0 tells the class by 2/255, channel 1 by 60/255; both are clean evidence, one is robust."""
+    labels = torch.arange(count) % 2
+    generator = torch.Generator().manual_seed(seed)
+    images = torch.rand(count, 3, 4, 4, generator=generator) * 0.02 + 0.49
+    sign = (2.0 * labels - 1)[:, None, None]
+    images[:, 0] += sign * 2 / 255
+    images[:, 1] += sign * 60 / 255
+    return Table.from_tensors(images, labels, name="pictures", split="train" if seed == 0 else "test")
+
+
+PLAN = {"threat": "linf:8/255", "batch_size": 32, "augmentation": "none"}
+SETTINGS = HardenSettings(**PLAN, steps=60, images=64, attack="pgd-5", learning_rate=0.5, ema=0.9)
+
+
+def test_hardening_buys_robustness_and_says_so(tmp_path):
+    module = brittle()
+    before = copy.deepcopy(module.state_dict())
+    hardened = harden(module, pictures(64, 0), pictures(64, 1), tmp_path / "run", settings=SETTINGS)
+    attacked = "pgd-5 at linf:8/255"
+    rows = {("before", row.attack): row.accuracy for row in hardened.before.rows}
+    rows |= {("after", row.attack): row.accuracy for row in hardened.after.rows}
+    assert rows["before", "none"] == rows["after", "none"] == 1.0
+    assert rows["before", "pgd-5"] < 0.2
+    assert rows["after", "pgd-5"] > 0.8
+    assert hardened.comparisons[attacked].verdict.startswith("the first model is more accurate")
+    assert all(torch.equal(before[name], value) for name, value in module.state_dict().items())
+    fresh = brittle()
+    fresh.load_state_dict(load_file(hardened.weights))
+    images = pictures(64, 1).batch().images
+    assert torch.allclose(fresh(images), hardened.run.network(images), atol=1e-5)
+    stored = json.loads((tmp_path / "run" / "results" / "hardened.json").read_text())
+    assert stored["comparisons"][attacked] == hardened.comparisons[attacked].verdict
+    again = harden(brittle(), pictures(64, 0), pictures(64, 1), tmp_path / "run", settings=SETTINGS)
+    assert again.run.cpu_seconds == hardened.run.cpu_seconds  # a finished run is only opened
+
+
+def test_the_steps_follow_from_the_time_and_stay_when_it_goes_on(tmp_path):
+    settings = HardenSettings(**PLAN, minutes=0.05, images=8, attack="fgsm")
+    hardened = harden(brittle(), pictures(64, 0), pictures(16, 1), tmp_path / "run", settings=settings)
+    steps = hardened.run.config.stages[0].steps
+    assert 10 <= steps <= 60 * 2
+    again = harden(brittle(), pictures(64, 0), pictures(16, 1), tmp_path / "run", settings=settings)
+    assert again.run.config.stages[0].steps == steps
+
+
+def test_too_little_time_and_missing_labels_are_one_line(tmp_path):
+    short = HardenSettings(minutes=1e-6, images=4, attack="fgsm", augmentation="none")
+    with pytest.raises(SpecError, match=r"fewer than 10; give at least \d"):
+        harden(brittle(), pictures(64, 0), pictures(16, 1), tmp_path / "run", settings=short)
+    with pytest.raises(DataError, match="needs them; name their column"):
+        harden(brittle(), Table.from_tensors(torch.rand(4, 3, 4, 4)), pictures(16, 1), tmp_path / "run")
+    assert not (tmp_path / "run" / "weights.safetensors").exists()
