@@ -76,7 +76,7 @@ def test_several_seeds_add_student_s_t_of_their_spread():
     better = [records(60, 40), records(70, 30), records(80, 20)]
     found = gain(better, [records(40, 60)] * 3)
     squared = (20 + 10 * 4 / 9 + 10 / 9 + 2) / 102
-    images = 1.959964 * math.sqrt((squared - 0.3**2) / 100) if squared > 0.3 else 1.959964 * math.sqrt(0.21 / 100)
+    images = 1.984217 * math.sqrt((max(squared, 0.3) - 0.3**2) / 100)
     seeds = 4.302653 * 0.1 / math.sqrt(3)
     assert (found.mean, found.seeds) == (pytest.approx(0.30), 3)
     assert found.high - found.mean == pytest.approx(math.hypot(images, seeds), rel=1e-5)

@@ -60,7 +60,7 @@ class MeanInference:
         if not self.images:
             return self.errors
         variance = max(max(self.squared, abs(value)) - value * value, 0.0) / self.images
-        return (*self.errors, (variance, math.inf))
+        return (*self.errors, (variance, max(self.images - 1.0, 1.0)))
 
     def half(self, level: float = 0.05, value: float | None = None) -> float:
         """Half of the interval's width at a level."""
