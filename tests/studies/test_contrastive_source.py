@@ -1,10 +1,11 @@
 """System A as data: the source's table and values, written out again here as literal numbers."""
 
 import pytest
+from scale_fields import flatten
 
 from unfool.evaluation import Records
 from unfool.studies.contrastive_multitask import ContrastiveMultitask
-from unfool.studies.contrastive_multitask.scales import ATTACKS, PUBLISHED, STEP_SIZE, THREAT
+from unfool.studies.contrastive_multitask.scales import ATTACKS, PUBLISHED, STEP_SIZE, TEMPERATURE, THREAT
 from unfool.studies.framework import Attacked, Clean, row_of
 
 TABLE = """
@@ -14,9 +15,86 @@ cifar100  single-task           48.99  2.77  0.37  0.18  0.13
 cifar100  supervised multitask  50.47 23.20 25.64 23.59 23.49
 cifar100  simclr multitask      44.37 32.49 42.62 33.92 33.53
 """
+MAIN = "ResNet-18, ImageNet stem"
+WRITTEN, MEANT = "as written: 0.5 labels + 1 contrast", "as meant: 0.5 labels + 0.5 contrast"
+SINGLE, VIEWS, SIMCLR = "single-task", "labels on SimCLR views", "simclr multitask"
+SUPERVISED, ADVERSARIAL = "supervised multitask", "PGD-10 training"
+STAGE = {
+    "tasks.labels.task": "labels",
+    "tasks.labels.weight": 1.0,
+    "tasks.labels.perturbed": True,
+    "tasks.labels.settings": {},
+    "epochs": 100,
+    "steps": 0,
+    "batch_size": 256,
+    "optimizer": "adam",
+    "learning_rate": 3e-4,
+    "weight_decay": 1e-4,
+    "momentum": 0.9,
+    "nesterov": True,
+    "schedule": "cosine",
+    "constant_epochs": 10,
+    "cosine_epochs": 195,
+    "drop_every": 30,
+    "drop_factor": 0.1,
+    "decay": 0.95,
+    "trainable": "all",
+    "precision": "fp32",
+    "perturb": None,
+    "threat": "linf:8/255",
+    "adversarial": "plain",
+    "statistics": "shared",
+    "beta": 6.0,
+    "awp": 0.0,
+    "ema": 0.0,
+    "held_out": 0,
+    "stop_attack": "pgd-10",
+}
+"""The source's training; momentum, drops, decay, threat, beta and stop attack are of other optimizers and schedules."""
+SCALE = {
+    "data.cifar10.0": "label",
+    "data.cifar10.1": None,
+    "data.cifar100.0": "fine_label",
+    "data.cifar100.1": "coarse_label",
+    "attacked": 10_000,
+    "precision": "fp32",
+}
+VARIANT = {
+    "words": MAIN,
+    "trunk.name": "resnet18",
+    "trunk.channels": 3,
+    "trunk.settings.stem": "imagenet",
+    "trunk.settings.width": 1.0,
+    **{f"stage.{name}": value for name, value in STAGE.items()},
+    "hidden": 512,
+    "seeds.0": 0,
+    "seeds.1": 1,
+    "seeds.2": 2,
+    "sets": (),
+    "main": True,
+    "meant.0": "cifar10",
+    "meant.1": "cifar100",
+    "adversarial_steps": 3545,
+}
+CIFAR_STEM = {
+    **{name: value for name, value in VARIANT.items() if not name.startswith(("seeds.", "meant."))},
+    "words": "ResNet-18, CIFAR stem",
+    "trunk.settings.stem": "cifar",
+    "seeds.0": 0,
+    "main": False,
+    "meant": (),
+    "adversarial_steps": 0,
+}
+CUTS = {
+    "Epochs": {"stage.epochs", "stage.constant_epochs", "stage.cosine_epochs", "sets", "sets.0"},
+    "Images": {"attacked"},
+    "Precision": {"stage.precision", "precision"},
+    "Rows": {"seeds.1", "seeds.2", "meant", "meant.0", "meant.1", "adversarial_steps"},
+}
+"""What the cuts of scale source are of; a field that differs and is of none of them is not named."""
 
 
-@pytest.fixture(params=["demo", "small", "full"])
+@pytest.fixture(params=["demo", "small", "source", "full"])
 def planned(request):
     settings = ContrastiveMultitask.scales[request.param]
     return request.param, settings, ContrastiveMultitask().networks(settings)
@@ -28,7 +106,35 @@ def full():
     return settings, ContrastiveMultitask().networks(settings)
 
 
-MAIN = "ResNet-18, ImageNet stem"
+def test_every_field_of_full_is_the_source_s():
+    variants = {
+        f"variants.{place}.{name}": value
+        for place, variant in enumerate((VARIANT, CIFAR_STEM))
+        for name, value in variant.items()
+    }
+    assert flatten(ContrastiveMultitask.scales["full"]) == {**SCALE, **variants, "cuts": ()}
+
+
+def test_a_field_of_source_that_differs_is_named_as_a_cut():
+    fields = flatten(ContrastiveMultitask.scales["source"])
+    cuts = [fields.pop(name) for name in list(fields) if name.startswith("cuts.")]
+    named = {name for cut in cuts for word, names in CUTS.items() if cut.startswith(word) for name in names}
+    assert len(cuts) == len(CUTS)
+    for place in (0, 1):
+        expected = {**SCALE, **{f"variants.{place}.{name}": value for name, value in VARIANT.items()}}
+        own = {name: value for name, value in fields.items() if not name.startswith(f"variants.{1 - place}.")}
+        different = {
+            name.removeprefix(f"variants.{place}.")
+            for name in expected.keys() | own.keys()
+            if (name in expected, expected.get(name)) != (name in own, own.get(name))
+        }
+        assert different <= named
+    epochs, constant = (
+        [fields[f"variants.{place}.stage.{name}"] for place in (0, 1)] for name in ("epochs", "constant_epochs")
+    )
+    assert cuts[0].startswith(f"Epochs: {epochs[0]} on CIFAR-10 and {epochs[1]} on CIFAR-100 for 100;")
+    assert f"the first {constant[0]} and {constant[1]} at the full rate, for 10" in cuts[0]
+    assert f"{fields['attacked']:,} test images" in cuts[1]
 
 
 def test_the_table_is_the_source_s():
@@ -43,56 +149,75 @@ def test_the_table_is_the_source_s():
 
 def test_attacks_are_the_source_s():
     assert ATTACKS == ("fgsm", "pgd-7", "pgd-20", "pgd-50")
-    assert (THREAT, STEP_SIZE) == ("linf:8/255", "2/255")
+    assert (THREAT, STEP_SIZE, TEMPERATURE) == ("linf:8/255", "2/255", 0.07)
 
 
-def test_full_is_the_source_s_values(full):
-    settings, planned = full
-    assert settings.data == {"cifar10": ("label", None), "cifar100": ("fine_label", "coarse_label")}
-    assert settings.precision == "fp32"
-    assert settings.attacked == 10_000
-    for item in planned:
-        config = item.config
+def test_networks_differ_in_their_tasks_alone(planned):
+    _, settings, networks = planned
+    for item in networks:
+        config, variant = item.config, next(each for each in settings.variants if each.words == item.key["trunk"])
         (stage,) = config.stages
-        values = (stage.optimizer, stage.learning_rate, stage.weight_decay, stage.batch_size, stage.epochs)
-        assert values == ("adam", 3e-4, 1e-4, 256, 100)
-        assert (stage.schedule, stage.trainable, stage.perturb) == ("constant", "all", None)
-        assert config.trunk.name == "resnet18"
-        assert config.trunk.settings.width == 1.0
-        assert config.trunk.settings.stem == ("imagenet" if item.key["trunk"] == MAIN else "cifar")
-        assert stage.precision == "fp32" or item.key["trunk"] != MAIN
+        assert (config.seed, config.normalisation, config.trunk) == (item.seed, "none", variant.trunk)
+        assert (stage.optimizer, stage.learning_rate, stage.batch_size) == (
+            variant.stage.optimizer,
+            variant.stage.learning_rate,
+            variant.stage.batch_size,
+        )
+        assert stage.perturb == ("pgd-10" if item.model == ADVERSARIAL else None)
         tasks = {name: (task.task, task.weight, task.settings) for name, task in stage.tasks.items()}
-        column = "label" if item.data == "cifar10" else "fine_label"
-        assert tasks["labels"][2]["column"] == column
-        assert all(settings["hidden"] == 512 for kind, _, settings in tasks.values() if kind == "labels")
-        if item.model == "single-task":
-            assert list(tasks) == ["labels"]
-            assert tasks["labels"][1] == 1.0
-        elif item.model == "supervised multitask":
-            assert item.data == "cifar100"
-            assert tasks["coarse"][2]["column"] == "coarse_label"
-            assert (tasks["labels"][1], tasks["coarse"][1]) == (1.0, 1.0)
-        else:
-            assert (tasks["labels"][2]["views"], tasks["labels"][2]["augmentation"]) == (2, "simclr")
-            assert tasks["contrast"][2]["temperature"] == 0.07
-            assert (tasks["labels"][1], tasks["contrast"][1]) == (0.5, 0.5 if "meant" in item.key["loss"] else 1.0)
+        column, auxiliary = settings.data[item.data]
+        labels = {"column": column, "hidden": variant.hidden}
+        views = {**labels, "augmentation": "simclr", "views": 2}
+        contrast = 0.5 if item.key["loss"] == MEANT else 1.0
+        assert (
+            tasks
+            == {
+                SINGLE: {"labels": ("labels", 1.0, labels)},
+                ADVERSARIAL: {"labels": ("labels", 1.0, labels)},
+                VIEWS: {"labels": ("labels", 0.5, views)},
+                SIMCLR: {
+                    "labels": ("labels", 0.5, views),
+                    "contrast": ("contrast", contrast, {"temperature": 0.07}),
+                },
+                SUPERVISED: {
+                    "labels": ("labels", 1.0, labels),
+                    "coarse": ("labels", 1.0, {**labels, "column": auxiliary}),
+                },
+            }[item.model]
+        )
 
 
-def test_full_has_both_stems_both_losses_and_several_seeds(full):
-    _, planned = full
-    found = {(item.data, item.key["trunk"], item.model, item.seed, item.key["loss"]) for item in planned}
-    assert len(found) == len(planned)
-    main = MAIN
-    written, meant = "as written: 0.5 labels + 1 contrast", "as meant: 0.5 labels + 0.5 contrast"
-    for data in ("cifar10", "cifar100"):
-        for seed in (0, 1, 2):
-            assert (data, main, "single-task", seed, "") in found
-            assert (data, main, "simclr multitask", seed, written) in found
-            assert (data, main, "simclr multitask", seed, meant) in found
-        assert (data, "ResNet-18, CIFAR stem", "single-task", 0, "") in found
-        assert (data, "ResNet-18, CIFAR stem", "simclr multitask", 0, written) in found
-    assert ("cifar100", main, "supervised multitask", 2, "") in found
-    assert not any(model == "supervised multitask" and data == "cifar10" for data, _, model, _, _ in found)
+def test_adversarial_training_sends_as_many_images_through_its_network_as_contrast(planned):
+    images = {"digits": 1400, "cifar10": 50_000, "cifar100": 50_000}
+    _, _, networks = planned
+    adversarial = [item for item in networks if item.model == ADVERSARIAL]
+    assert adversarial
+    for item in adversarial:
+        contrast = next(each for each in networks if each.key == {**item.key, "model": SIMCLR, "loss": WRITTEN})
+        (stage,) = contrast.config.stages
+        both_views = 2 * stage.epochs * (images[item.data] // stage.batch_size) * stage.batch_size
+        assert item.config.model_images(images[item.data]) == pytest.approx(both_views, rel=0.04)
+
+
+def test_every_table_has_both_controls(planned):
+    scale, settings, networks = planned
+    described = {(item.data, item.key["trunk"], item.model, item.seed, item.key["loss"]) for item in networks}
+    assert len(described) == len(networks)
+    for data in settings.data:
+        for variant in settings.variants:
+            if variant.sets and data not in variant.sets:
+                continue
+            for seed in variant.seeds:
+                for model, loss in ((SINGLE, ""), (VIEWS, ""), (SIMCLR, WRITTEN)):
+                    assert (data, variant.words, model, seed, loss) in described
+            assert len({each[3] for each in described if each[:3] == (data, variant.words, SINGLE)}) >= 2
+    supervised = {each[0] for each in described if each[2] == SUPERVISED}
+    assert supervised == {data for data, (_, auxiliary) in settings.data.items() if auxiliary}
+    if scale == "full":
+        assert ("cifar100", "ResNet-18, CIFAR stem", SIMCLR, 0, WRITTEN) in described
+        assert ("cifar100", MAIN, SIMCLR, 0, MEANT) in described
+    if scale in ("small", "full"):
+        assert len({item.seed for item in networks}) == 3
 
 
 def test_the_source_s_figures_stand_beside_rows_of_its_own_protocol_only(full):
@@ -134,27 +259,16 @@ def test_the_source_s_figures_stand_beside_rows_of_its_own_protocol_only(full):
     assert value("cifar100", "supervised multitask", "pgd-50", "white-box") is None
 
 
-def test_transfer_examples_are_crafted_on_the_single_task_network_of_the_same_kind(planned):
+def test_transfer_examples_are_crafted_on_a_single_task_network_of_another_seed(planned):
     _, settings, networks = planned
     assert len({item.path for item in networks}) == len(networks)
-    measurements = ContrastiveMultitask().measurements(settings, networks)
+    measurements = list(ContrastiveMultitask().measurements(settings, networks))
     assert sum(isinstance(item, Clean) for item in measurements) == len(networks)
-    for item in measurements:
-        if isinstance(item, Attacked) and item.examples.network != item.system:
-            single = item.examples.network
-            assert single.key == {**item.system.key, "model": "single-task", "loss": ""}
-            assert item.examples.kept
-            assert item.examples.attack.settings["goal"] == "last"
-
-
-def test_every_scale_is_faithful_in_temperature_losses_and_budgets(planned):
-    scale, settings, networks = planned
-    assert {variant.temperature for variant in settings.variants} == {0.07}
-    assert settings.attacked >= (500 if scale != "demo" else 100)
-    for item in networks:
-        if item.model == "simclr multitask":
-            tasks = item.config.stages[0].tasks
-            assert tasks["labels"].weight == 0.5
-            assert tasks["contrast"].weight == (1.0 if item.key["loss"].startswith("as written") else 0.5)
-    if scale == "small":
-        assert len({item.seed for item in networks}) >= 2
+    transferred = [item for item in measurements if isinstance(item, Attacked) and item.examples.network != item.system]
+    assert len(transferred) == 4 * len(networks)
+    for item in transferred:
+        single = item.examples.network
+        assert single.seed != item.system.seed
+        assert single.key == {**item.system.key, "model": SINGLE, "loss": "", "seed": single.seed}
+        assert item.examples.kept
+        assert item.examples.attack.settings["goal"] == "last"

@@ -26,12 +26,13 @@ TINY = Scale(
             trunk="convnet:stem=strided,widths=4-8-8",
             stage=StageConfig(tasks=LABELS, batch_size=128, optimizer="sgd", learning_rate=0.1),
             meant=("digits",),
+            adversarial_steps=2,
         ),
     ),
     attacked=20,
 )
 OTHER = dataclasses.replace(TINY, attacked=21)
-MODELS = {"single-task", "simclr multitask", "supervised multitask"}
+MODELS = {"single-task", "simclr multitask", "supervised multitask", "labels on SimCLR views", "PGD-10 training"}
 
 
 class Stopped(BaseException):
@@ -93,8 +94,8 @@ def test_rows_keep_the_contract(finished):
     ]
     assert len(set(identities)) == len(rows)
     assert {row["model"] for row in rows} == MODELS
-    # four networks; each clean, white-box under four attacks, and three of them by transfer as well
-    assert len(rows) == 4 * (1 + 4) + 3 * 4
+    # five models, one of two seeds, one with two losses; each clean, and by transfer and white-box under four attacks
+    assert len(rows) == 7 * (1 + 4 + 4)
     for row in rows:
         clean = row["attack"] == "none"
         assert (row["protocol"] == "clean") == clean
@@ -110,14 +111,15 @@ def test_rows_keep_the_contract(finished):
     assert {row["attack"] for row in rows} == {"none", "fgsm", "pgd-7", "pgd-20", "pgd-50"}
 
 
-def test_transfer_rows_are_of_the_single_task_network_s_examples(finished):
+def test_transfer_rows_are_of_a_single_task_network_s_examples_of_another_seed(finished):
     _, result = finished
     attacked = [row for row in result["rows"] if row["attack"] != "none"]
-    (source,) = {row["judged_on"] for row in attacked if row["model"] == "single-task"}
-    assert all(row["protocol"] == "white-box" for row in attacked if row["model"] == "single-task")
-    assert {row["crafted_on"] for row in attacked if row["protocol"] == "transfer"} == {source}
-    assert all(row["model"] != "single-task" for row in attacked if row["protocol"] == "transfer")
-    assert len({row["judged_on"] for row in attacked}) == 4
+    singles = {row["seed"]: row["judged_on"] for row in attacked if row["model"] == "single-task"}
+    assert sorted(singles) == [0, 1]
+    for row in attacked:
+        if row["protocol"] == "transfer":
+            assert row["crafted_on"] == singles[1 - row["seed"]]
+    assert len({row["judged_on"] for row in attacked}) == 7
 
 
 def test_figures_are_those_of_the_records(finished):
@@ -132,13 +134,59 @@ def test_figures_are_those_of_the_records(finished):
 
 def test_claims_say_which_networks_they_are_about(finished):
     _, result = finished
-    assert len({claim["id"] for claim in result["claims"]}) == len(result["claims"]) == 6
-    for claim in result["claims"]:
-        assert list(claim) == ["id", "text", "verdict", "evidence"]
-        assert claim["verdict"] in ("holds", "fails", "undecided")
+    claims = {claim["id"]: claim for claim in result["claims"]}
+    assert list(claims) == [
+        "contrast-digits-as-computed",
+        "supervised-digits-as-computed",
+        "contrast-digits-transfer",
+        "views-digits-transfer",
+        "supervised-digits-transfer",
+        "contrast-against-supervised-digits-transfer",
+        "contrast-digits-white-box",
+        "supervised-digits-white-box",
+        "contrast-against-supervised-digits-white-box",
+        "adversarial-digits-white-box",
+    ]
+    for claim in claims.values():
         assert "these two networks" in claim["evidence"]
-    assert sum("examples of another network" in claim["text"] for claim in result["claims"]) == 3
-    assert all(AS_MEANT not in claim["text"] for claim in result["claims"])
+        assert AS_MEANT not in claim["text"]
+
+
+def test_the_gain_of_contrast_is_beyond_labels_on_the_same_views(finished):
+    _, result = finished
+    written = {"as written: 0.5 labels + 1 contrast", None}
+    kept = {
+        (row["model"], row["protocol"], row["attack"]): row["accuracy"]
+        for row in result["rows"]
+        if row["seed"] == 0 and row["settings"].get("loss") in written
+    }
+    claims = {claim["id"]: claim["evidence"] for claim in result["claims"]}
+
+    def difference(a, b, attack):
+        return f"{100 * (kept[(*a, attack)] - kept[(*b, attack)]):+.1f} points"
+
+    contrast, views, single = "simclr multitask", "labels on SimCLR views", "single-task"
+    for claim, a, b, attack in (
+        ("contrast-digits-as-computed", (contrast, "transfer"), (single, "white-box"), "pgd-7"),
+        ("contrast-digits-transfer", (contrast, "transfer"), (views, "transfer"), "pgd-7"),
+        ("contrast-digits-white-box", (contrast, "white-box"), (views, "white-box"), "pgd-50"),
+        ("views-digits-transfer", (views, "transfer"), (single, "transfer"), "pgd-7"),
+        ("supervised-digits-transfer", ("supervised multitask", "transfer"), (single, "transfer"), "pgd-7"),
+        ("adversarial-digits-white-box", ("PGD-10 training", "white-box"), (contrast, "white-box"), "pgd-50"),
+    ):
+        assert difference(a, b, attack) in claims[claim], claim
+
+
+def test_its_summary_says_what_was_claimed_and_what_holds(finished):
+    _, result = finished
+    claims = {claim["id"]: claim for claim in result["claims"]}
+    words = {"holds": "holds", "fails": "fails", "undecided": "is undecided"}
+    for part in ("contrast-digits-transfer", "contrast-digits-white-box"):
+        figure = claims[part]["evidence"].split(": ")[1].split(" between")[0]
+        assert f"adds {figure}" in result["summary"]
+        assert f": the claim {words[claims[part]['verdict']]}." in result["summary"]
+    assert "made for the plain classifier" in result["summary"]
+    assert "{" not in result["summary"]
 
 
 def test_reopening_it_makes_nothing_again(finished, monkeypatch):

@@ -3,7 +3,7 @@
 The source trains three networks (single task; labels + SimCLR; fine + coarse labels) and attacks them with FGSM and
 PGD. Its adversarial examples were crafted on the first network and shown to all three, so the figures of the other
 two are transfer accuracies. This study reports those, as the source did, and beside them what each network keeps when
-it is attacked itself.
+it is attacked itself; a gain is what a network keeps beyond its control, which differs from it in one thing alone.
 """
 
 from __future__ import annotations
@@ -16,146 +16,167 @@ from unfool.report.curves import Curve
 from unfool.report.gallery import GalleryItem
 from unfool.studies import framework as fw
 from unfool.studies.contrastive_multitask.scales import (
+    ADVERSARIAL,
     AS_MEANT,
     AS_WRITTEN,
     ATTACKS,
-    CIFAR,
     PUBLISHED,
     SCALES,
     SIMCLR,
     SINGLE,
     STEP_SIZE,
     SUPERVISED,
+    TEMPERATURE,
     THREAT,
+    VIEWS,
     Scale,
     Variant,
 )
 from unfool.training import RunConfig, TaskConfig
 
 CLAIMED = (
-    # id, the source's set, model, gain in robust accuracy, the source's sentence
+    # id, the source's set, model, gain in robust accuracy, what is claimed; of views alone nothing was
     ("contrast", "cifar10", SIMCLR, 0.60, "contrast adds about 60 points of robust accuracy"),
-    ("supervised-100", "cifar100", SUPERVISED, 0.25, "a supervised auxiliary adds about 25 points of robust accuracy"),
-    ("contrast-100", "cifar100", SIMCLR, 0.42, "contrast adds about 42 points of robust accuracy"),
+    ("views", "cifar10", VIEWS, 0.60, "SimCLR's views without contrast add about 60 points of robust accuracy"),
+    ("supervised", "cifar100", SUPERVISED, 0.25, "a supervised auxiliary adds about 25 points of robust accuracy"),
+    ("contrast", "cifar100", SIMCLR, 0.42, "contrast adds about 42 points of robust accuracy"),
+    ("views", "cifar100", VIEWS, 0.42, "SimCLR's views without contrast add about 42 points of robust accuracy"),
 )
-PROTOCOLS = {
-    "transfer": ("pgd-7", "as the source measured it: examples of another network"),
-    "white-box": ("pgd-50", "attacked itself"),
+CONTROLS = {SIMCLR: VIEWS, SUPERVISED: SINGLE, VIEWS: SINGLE, ADVERSARIAL: SIMCLR}
+"""What a model is compared with: it differs in the added task alone, or in the views alone."""
+WAYS = {
+    "as-computed": ("transfer", "white-box", "pgd-7", "as computed: its transfer accuracy less the attacked network's"),
+    "transfer": ("transfer", "transfer", "pgd-7", "beyond its control, on examples of another network"),
+    "white-box": ("white-box", "white-box", "pgd-50", "beyond its control, each attacked itself"),
 }
-"""The source's own figures are under PGD-7, by transfer; white-box is judged by the strongest attack that was run."""
+"""Protocols of a model and of what it is compared with, and the attack. The source's figures are under PGD-7."""
 
 
 @fw.STUDIES.add("contrastive-multitask")
 class ContrastiveMultitask(fw.Study[Scale]):
-    """System A, three models under FGSM and PGD, in the source's transfer protocol and white-box."""
+    """System A, its models and their controls under FGSM and PGD, by transfer as in the source and white-box."""
 
     name = "contrastive-multitask"
     title = "Contrastive multitask learning: robust, or only never attacked?"
     subtitle = (
         "System A: one network classifies, one also contrasts, one also predicts coarser labels. "
-        "Attacked as its authors did (examples crafted on the first network) and as they did not (on each itself)."
+        "Attacked as its authors did (examples crafted on another network) and as they did not (on each itself)."
     )
     scales = SCALES
     published = PUBLISHED
 
     def networks(self, scale: Scale) -> list[fw.NetworkSpec]:
-        """Every network; of each group the single-task one first, for the others need its examples."""
+        """Every network, of each seed the single-task one first."""
         return [
-            _network(data, variant, model, loss, seed, scale.data[data])
+            _network(scale, data, variant, model, loss, seed)
             for data in scale.data
             for variant in scale.variants
             if not variant.sets or data in variant.sets
-            for seed in variant.seeds
+            for seed in variant.single_seeds
             for model, loss in _models(variant, data, seed, scale.data[data][1])
         ]
 
-    def measurements(self, scale: Scale, networks: Sequence[fw.NetworkSpec]) -> list[fw.Measurement]:
-        """Clean, then each attack: with the single-task network's examples, as in the source, and on the network."""
-        return [item for network in networks for item in _measured(scale, network, networks)]
+    def measurements(self, scale: Scale, networks: Sequence[fw.NetworkSpec]) -> Iterator[fw.Measurement]:
+        """Clean, then each attack: with examples of a single-task network of another seed, and on the network."""
+        for network in networks:
+            yield fw.Clean(system=network, images=fw.Images(data=network.data), threat=THREAT)
+            for attack in ATTACKS:
+                yield fw.Attacked(system=network, examples=_examples(scale, _crafted_on(network, networks), attack))
+                yield fw.Attacked(system=network, examples=_examples(scale, network, attack))
 
     def claims(self, scale: Scale) -> Iterator[fw.Claim]:
-        """The source's claims, each judged twice: as the source measured it, and white-box."""
+        """The source's claims as it computed them and beyond a control, what views alone add, and what attacks do."""
         trunk = next(variant.words for variant in scale.variants if variant.main)
         for data, (_, auxiliary) in scale.data.items():
-            known = [entry for entry in CLAIMED if entry[1] == data]
             # A set that the source did not use (the demo's digits) borrows the claims of its CIFAR-10 and CIFAR-100.
-            for protocol, (attack, way) in PROTOCOLS.items():
-                under = {"data": data, "trunk": trunk, "attack": attack}
-                gains = {
-                    model: _gain(model, protocol, under) for model in (SIMCLR, *([SUPERVISED] if auxiliary else []))
-                }
-                for name, source, model, claimed, text in known or CLAIMED[:2]:
-                    where = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100"}[source] if known else data
+            known = [entry for entry in CLAIMED if entry[1] == data] or CLAIMED[:3]
+            where = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100"}.get(data, data)
+            control = fw.Control({"data": data, "trunk": trunk, "model": SINGLE, "attack": "none"})
+            for way, (*_, attack, words) in WAYS.items():
+                gains = {model: _gain(model, way, data, trunk) for model in CONTROLS}
+                for name, _, model, claimed, text in known:
+                    if way == "transfer" or model != VIEWS:
+                        text = f"On {where} {text} ({words})"
+                        yield fw.Claim(f"{name}-{data}-{way}", text, gains[model], fw.HalfOf(claimed), control)
+                if auxiliary and way != "as-computed":
+                    detail = f"Gain of contrast minus gain of the supervised auxiliary, {attack}, {way}"
                     yield fw.Claim(
-                        id=f"{name}-{data}-{protocol}",
-                        text=f"On {where} {text} ({way})",
-                        evidence=gains[model],
-                        rule=fw.HalfOf(claimed),
-                    )
-                if auxiliary:
-                    yield fw.Claim(
-                        id=f"contrast-against-supervised-{data}-{protocol}",
-                        text=f"On {data} contrast regularises far better than a supervised auxiliary ({way})",
-                        evidence=fw.Beyond(
-                            first=gains[SIMCLR],
-                            second=gains[SUPERVISED],
-                            detail=f"gain of contrast minus gain of the supervised auxiliary, {attack}, {protocol}",
-                        ),
+                        id=f"contrast-against-supervised-{data}-{way}",
+                        text=f"On {where} contrast regularises far better than a supervised auxiliary ({words})",
+                        evidence=fw.Beyond(first=gains[SIMCLR], second=gains[SUPERVISED], detail=detail),
                         rule=fw.HalfOf(0.17),
+                        control=control,
                     )
+            yield fw.Claim(
+                id=f"adversarial-{data}-white-box",
+                text=f"On {where} {ADVERSARIAL} of as many model images keeps more than contrast, each attacked itself",
+                evidence=_gain(ADVERSARIAL, "white-box", data, trunk),
+                rule=fw.Above(0.0),
+            )
 
     def curves(self, scale: Scale, results: fw.Results) -> list[Curve]:
+        first = self._first(scale)
+        return [Curve(f"{network.data} · {network.model}", network.metrics(results.work)) for network in first]
+
+    def gallery(self, scale: Scale, results: fw.Results) -> list[GalleryItem]:
+        """The first images that a single-task network gets right, clean, and wrong under PGD-20."""
+        items: list[GalleryItem] = []
+        for data in scale.data:
+            first = [network for network in self._first(scale) if network.data == data]
+            crafted_on = _crafted_on(first[0], self.networks(scale))
+            items += results.fooled_images(_examples(scale, crafted_on, "pgd-20"), [crafted_on, *first[1:]], 2)
+        return items
+
+    def _first(self, scale: Scale) -> list[fw.NetworkSpec]:
+        """One network of each model and data set, with the loss as written."""
         main = {variant.words for variant in scale.variants if variant.main}
         return [
-            Curve(f"{network.data} · {network.model}", network.metrics(results.work))
+            network
             for network in self.networks(scale)
             if network.seed == 0 and network.key["trunk"] in main and network.key["loss"] != AS_MEANT
         ]
 
-    def gallery(self, scale: Scale, results: fw.Results) -> list[GalleryItem]:
-        """The first images that the single-task network gets right, clean, and wrong under PGD-20; seed 0."""
-        items: list[GalleryItem] = []
-        for data in scale.data:
-            shown = [
-                network
-                for network in self.networks(scale)
-                if (network.data, network.key["trunk"], network.seed) == (data, scale.variants[0].words, 0)
-                and network.key["loss"] != AS_MEANT
-            ]
-            items += results.fooled_images(_examples(scale, shown[0], "pgd-20"), shown, 2)
-        return items
-
 
 def _models(variant: Variant, data: str, seed: int, auxiliary: str | None) -> list[tuple[str, str]]:
     """The models of one variant and seed, with the words for their loss."""
-    models = [(SINGLE, ""), (SIMCLR, AS_WRITTEN), *([(SUPERVISED, "")] if auxiliary else [])]
-    return models + ([(SIMCLR, AS_MEANT)] if data in variant.meant and seed in variant.meant_seeds else [])
+    models = [(SINGLE, "")]
+    if seed in variant.seeds:
+        models += [(VIEWS, ""), (SIMCLR, AS_WRITTEN)]
+        models += [(SUPERVISED, "")] if auxiliary else []
+        models += [(ADVERSARIAL, "")] if variant.adversarial_steps else []
+        models += [(SIMCLR, AS_MEANT)] if data in variant.meant and seed == variant.seeds[0] else []
+    return models
 
 
-def _network(
-    data: str, variant: Variant, model: str, loss: str, seed: int, columns: tuple[str, str | None]
-) -> fw.NetworkSpec:
-    """One of the three models; both augmented views are classified where there are two."""
-    labels = {"column": columns[0], "hidden": variant.hidden}
+def _network(scale: Scale, data: str, variant: Variant, model: str, loss: str, seed: int) -> fw.NetworkSpec:
+    """One network; both augmented views are classified where there are two."""
+    (column, auxiliary), stage = scale.data[data], variant.stage
+    labels = {"column": column, "hidden": variant.hidden}
     tasks = {"labels": TaskConfig(task="labels", settings=labels)}
-    if model == SUPERVISED:
-        tasks["coarse"] = TaskConfig(task="labels", settings={**labels, "column": columns[1]})
-    elif model == SIMCLR:
+    if model == ADVERSARIAL:
+        short = {"epochs": 1, "steps": variant.adversarial_steps, "constant_epochs": 0, "cosine_epochs": 0}
+        stage = replace(stage, **short, perturb="pgd-10", threat=THREAT)
+    elif model == SUPERVISED:
+        tasks["coarse"] = TaskConfig(task="labels", settings={**labels, "column": auxiliary})
+    elif model in (SIMCLR, VIEWS):
         views = {**labels, "augmentation": "simclr", "views": 2}
-        temperature = {"temperature": variant.temperature}
-        tasks = {
-            "labels": TaskConfig(task="labels", weight=0.5, settings=views),
-            "contrast": TaskConfig(task="contrast", weight=1.0 if loss == AS_WRITTEN else 0.5, settings=temperature),
-        }
+        tasks["labels"] = TaskConfig(task="labels", weight=0.5, settings=views)
+    if model == SIMCLR:
+        weight = 1.0 if loss == AS_WRITTEN else 0.5
+        tasks["contrast"] = TaskConfig(task="contrast", weight=weight, settings={"temperature": TEMPERATURE})
     config = RunConfig(
-        data=data,
-        trunk=variant.trunk,
-        stages=(replace(variant.stage, tasks=tasks),),
-        seed=seed,
-        normalisation=data if data in CIFAR else "cifar10",
+        data=data, trunk=variant.trunk, stages=(replace(stage, tasks=tasks),), seed=seed, normalisation="none"
     )
     key = {"data": data, "trunk": variant.words, "model": model, "loss": loss, "seed": seed}
     return fw.NetworkSpec(key=key, config=config)
+
+
+def _crafted_on(network: fw.NetworkSpec, networks: Sequence[fw.NetworkSpec]) -> fw.NetworkSpec:
+    """The single-task network of the next seed: it shares neither initial weights nor batches with the network."""
+    alike = {**network.key, "model": SINGLE, "loss": ""}
+    singles = [item for item in networks if {**alike, "seed": item.seed} == item.key]
+    seeds = [item.seed for item in singles]
+    return singles[(seeds.index(network.seed) + 1) % len(seeds)]
 
 
 def _examples(scale: Scale, network: fw.NetworkSpec, attack: str) -> fw.Examples:
@@ -172,21 +193,13 @@ def _examples(scale: Scale, network: fw.NetworkSpec, attack: str) -> fw.Examples
     )
 
 
-def _measured(scale: Scale, network: fw.NetworkSpec, networks: Sequence[fw.NetworkSpec]) -> Iterator[fw.Measurement]:
-    yield fw.Clean(system=network, images=fw.Images(data=network.data), threat=THREAT)
-    group = {**network.key, "model": SINGLE, "loss": ""}
-    single = next(item for item in networks if item.key == group)
-    for attack in ATTACKS:
-        if network != single:
-            yield fw.Attacked(system=network, examples=_examples(scale, single, attack))
-        yield fw.Attacked(system=network, examples=_examples(scale, network, attack))
-
-
-def _gain(model: str, protocol: str, under: dict[str, str]) -> fw.Difference:
-    """A model's robust accuracy less that of the single-task network attacked itself."""
-    return fw.Difference(
-        a={"model": model, "protocol": protocol, "loss": AS_WRITTEN if model == SIMCLR else None},
-        b={"model": SINGLE, "protocol": "white-box"},
-        under=under,
-        detail=f"{model} minus {SINGLE} under {under['attack']}, {protocol}",
+def _gain(model: str, way: str, data: str, trunk: str) -> fw.Difference:
+    """What a model keeps beyond its control; as the source computed it, beyond the single-task network."""
+    ours, theirs, attack, _ = WAYS[way]
+    control = SINGLE if way == "as-computed" else CONTROLS[model]
+    a, b = (
+        {"model": name, "protocol": protocol, "loss": AS_WRITTEN if name == SIMCLR else None}
+        for name, protocol in ((model, ours), (control, theirs))
     )
+    detail = f"{model} minus {control} under {attack}, {ours if ours == theirs else f'{ours} minus {theirs}'}"
+    return fw.Difference(a=a, b=b, under={"data": data, "trunk": trunk, "attack": attack}, detail=detail)
