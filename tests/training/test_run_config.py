@@ -158,7 +158,7 @@ def test_every_field_says_what_it_is(kind):
 
 def test_a_file_from_before_the_switch_means_nesterov_momentum():
     values = to_plain(run(stage(optimizer="sgd")))
-    added = ("nesterov", "constant_epochs", "cosine_epochs", "drop_every", "drop_factor", "decay")
+    added = ("nesterov", "warmup_epochs", "constant_epochs", "cosine_epochs", "drop_every", "drop_factor", "decay")
     before = {key: value for key, value in values["stages"][0].items() if key not in added}
     config = run_config({**values, "stages": [before]}, "the file")
     assert config.stages[0].nesterov

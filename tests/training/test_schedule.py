@@ -82,6 +82,13 @@ def test_cosine_falls_step_by_step_as_torch_s_without_constant_epochs():
     assert rates("cosine", 30, 3) == pytest.approx(expected, rel=1e-9)
 
 
+@pytest.mark.parametrize("schedule", ["constant", "step", "cosine"])
+def test_a_warm_up_rises_linearly_to_the_schedule_and_then_leaves_it_alone(schedule):
+    plain, found = rates(schedule, 12, 3, drop_every=3), rates(schedule, 12, 3, drop_every=3, warmup_epochs=2)
+    assert found[6:] == plain[6:]
+    assert found[:6] == pytest.approx([rate * (step + 1) / 6 for step, rate in enumerate(plain[:6])])
+
+
 def test_a_stage_that_ends_before_its_constant_epochs_keeps_the_rate():
     assert rates("cosine", 5, 1, constant_epochs=10) == [0.4] * 5
 

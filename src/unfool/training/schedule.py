@@ -26,8 +26,13 @@ def make_optimizer(config: StageConfig, parameters: Iterable[nn.Parameter]) -> t
 
 
 def learning_rate(config: StageConfig, step: int, steps: int, per_epoch: int) -> float:
-    """The rate of step ``step`` of ``steps``, counted from 0, in epochs of ``per_epoch`` steps."""
-    return config.learning_rate * _share(config, step, steps, per_epoch)
+    """The rate of step ``step`` of ``steps``, counted from 0, in epochs of ``per_epoch`` steps.
+
+    A warm-up rises linearly (Goyal et al. 2017, arXiv:1706.02677, section 2.2).
+    """
+    rising = config.warmup_epochs * per_epoch
+    risen = min(1.0, (step + 1) / rising) if rising else 1.0
+    return config.learning_rate * risen * _share(config, step, steps, per_epoch)
 
 
 def _share(config: StageConfig, step: int, steps: int, per_epoch: int) -> float:

@@ -76,6 +76,11 @@ class StageConfig:
         description="Learning rate over the stage: constant, cosine (falls to 0), triangle (rises over the first "
         "fifth, then falls to 0), step (drops every so many epochs) or exponential (falls by a factor an epoch).",
     )
+    warmup_epochs: int = Field(
+        default=0,
+        ge=0,
+        description="Epochs in which the learning rate first rises, step by step, to what the schedule says; 0: none.",
+    )
     constant_epochs: int = Field(
         default=0,
         ge=0,
