@@ -122,6 +122,17 @@ def test_examples_of_modules_classes_and_methods_are_seen():
     assert len(EXAMPLES) >= len(OBJECTS)
 
 
+def test_pyright_reads_every_module_with_a_public_name_strictly():
+    tomllib = pytest.importorskip("tomllib")
+    root = SOURCE.parents[1]
+    patterns = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["pyright"]["strict"]
+    strict = {path for pattern in patterns for path in root.glob(pattern)}
+    files = {
+        Path(inspect.getfile(inspect.unwrap(value))) for value in OBJECTS.values() if hasattr(value, "__qualname__")
+    }
+    assert [str(path) for path in files if not strict & {path, *path.parents}] == []
+
+
 def test_what_a_docstring_lacks_is_seen():
     def undescribed(images, labels):
         """Do something

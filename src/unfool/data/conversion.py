@@ -50,8 +50,8 @@ def contents_of_tensors(
     if extra := [name for name in known if name not in named]:
         raise DataError(f"class names are given for {extra[0]!r}, which is no label column; give its labels too")
     labelled = {str(name): _labels(values, len(pixels), str(name), known.get(name)) for name, values in named.items()}
-    columns, names = ({name: pair[part] for name, pair in labelled.items()} for part in (0, 1))
-    return Contents(pixels, columns, names)
+    columns = {name: numbers for name, (numbers, _) in labelled.items()}
+    return Contents(pixels, columns, {name: classes for name, (_, classes) in labelled.items()})
 
 
 def contents_of_dataset(dataset: Any, chosen: Columns = Columns()) -> Contents:  # noqa: B008 - frozen

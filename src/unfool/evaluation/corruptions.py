@@ -1,3 +1,4 @@
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 """Accuracy under common corruptions: the same images under each of them, corrupted batch by batch."""
 
 from __future__ import annotations

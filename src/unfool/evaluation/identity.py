@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from weakref import WeakKeyDictionary
 
@@ -57,7 +57,7 @@ def identity(system: nn.Module) -> str:
 
 
 @contextmanager
-def one_identity(system: nn.Module) -> Iterator[str]:
+def one_identity(system: nn.Module) -> Generator[str, None, None]:
     """The identity of a system, taken now and answered by `identity` until the block ends.
 
     What the passes of the block change on the system is known from then on as written by passes. Warns, once a

@@ -1,3 +1,4 @@
+# pyright: reportUnknownVariableType=false, reportUnknownArgumentType=false, reportUnknownLambdaType=false, reportMissingTypeStubs=false
 """Intervals for accuracies, means, areas under the ROC curve and rank correlations."""
 
 from __future__ import annotations

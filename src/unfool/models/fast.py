@@ -1,3 +1,4 @@
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false, reportUnnecessaryComparison=false, reportPrivateUsage=false
 """Fast copies of a network for searching adversarial examples: batch norm folded, channels-last, bf16.
 
 A copy only searches: what it finds counts once the original has confirmed it, and carries the original's identity.

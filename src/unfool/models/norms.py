@@ -1,3 +1,4 @@
+# pyright: reportUnknownVariableType=false, reportPrivateUsage=false
 """Batch norm whose statistics every pass names: a `NormContext`, and batch norms with two banks.
 
 A batch norm normalises either by the statistics of the batch, which its running statistics then follow, or by the

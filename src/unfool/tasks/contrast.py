@@ -1,3 +1,4 @@
+# pyright: reportUnknownMemberType=false, reportUnknownArgumentType=false
 """Contrast: the views of an image attract each other and repel those of other images.
 
 The losses stand in ``contrast_losses``; this is the task around them, with its negatives: the batch-mates, these and a

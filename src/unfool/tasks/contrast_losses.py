@@ -1,3 +1,4 @@
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
 """Losses of contrast: how an image's views should lie to each other and to other images.
 
 Every function takes projections ``z_ND``, view-major and not yet normalised, the number of views V ≥ 2, a temperature

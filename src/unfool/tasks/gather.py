@@ -1,3 +1,4 @@
+# pyright: reportUnknownVariableType=false, reportUnknownArgumentType=false
 """Rows of the joint batch that several processes share: each has equally many of its images.
 
 Legend: b images of this process, P processes, V views of each image (n = V·b, N = V·P·b, view-major), D dimensions.

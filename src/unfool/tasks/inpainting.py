@@ -1,3 +1,4 @@
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
 """Inpainting: a square region of the image is masked; what was there?
 
 A context encoder (Pathak et al., "Context Encoders: Feature Learning by Inpainting", CVPR 2016), in a form of ours and

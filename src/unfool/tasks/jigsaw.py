@@ -1,3 +1,4 @@
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 """Jigsaw: tiles of an image are put back in another order; which order was it?
 
 Two forms. Whole: the shuffled tiles make one image again, and one pass of the trunk sees them all. Context-free: every

@@ -1,3 +1,4 @@
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
 """Classification: cross-entropy on one label column."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# pyright: reportUnknownMemberType=false, reportUnknownArgumentType=false
 """Sets of permutations for jigsaw puzzles: far from each other, or far from the original arrangement.
 
 Far is meant in Hamming distance, the number of places where two permutations differ.

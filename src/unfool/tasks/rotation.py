@@ -1,3 +1,4 @@
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
 """Rotation: by how many quarter turns was the image rotated? A pretext task with four classes.
 
 Legend: B images, V views of each (N = V·B, view-major), C channels, S pixels a side.

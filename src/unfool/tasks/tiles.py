@@ -1,3 +1,4 @@
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
 """Tiles of images: cut out, put together again or shown one by one, and normalised by themselves.
 
 Legend: B images, G×G tiles of each (T = G²), S×S pixels a tile, C channels, H×W pixels an image.

@@ -1,3 +1,4 @@
+# pyright: reportUnknownVariableType=false, reportUnknownArgumentType=false
 """Checkpoints: one safetensors file with everything a killed run needs to end with the weights it would have had."""
 
 from __future__ import annotations

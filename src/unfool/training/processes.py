@@ -1,3 +1,4 @@
+# pyright: reportMissingTypeStubs=false
 """The accelerate layer under training: which device, and how many processes.
 
 Several processes (``accelerate launch`` or ``torchrun``; gloo on the CPU, nccl on GPUs) train as one would: each takes

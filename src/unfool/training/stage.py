@@ -5,7 +5,7 @@ Legend: B images.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Set
+from collections.abc import Generator, Iterable, Iterator, Mapping, Set
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
@@ -174,7 +174,7 @@ class Stage(nn.Module):
             return self.network.features_at(images, stages)
 
     @contextmanager
-    def _heads(self, purpose: Pass) -> Iterator[None]:
+    def _heads(self, purpose: Pass) -> Generator[None, None, None]:
         """Inside, heads normalise as the purpose says, and the tasks know whether their losses are learnt."""
         learning = self.training and purpose is Pass.HEADS
         for name in self.tasks:

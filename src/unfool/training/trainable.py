@@ -1,3 +1,4 @@
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
 """Which parameters a stage trains: ``all``, the ``heads``, the trunk ``from:STAGE`` on, or ``after:N`` layers.
 
 ``after:10`` freezes the first ten convolutions and linear layers of the trunk, in forward order and with the norms

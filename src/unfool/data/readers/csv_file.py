@@ -42,7 +42,7 @@ def _rows_by_split(file: Path, rows: pd.DataFrame) -> dict[str, np.ndarray]:
         return {"train": train, "test": test}
     names = rows["split"].map(split_of)
     if names.isna().any():
-        wrong = rows["split"][names.isna()].iloc[0]
+        wrong = next(split for split, known in zip(rows["split"], names.notna(), strict=True) if not known)
         raise DataError(f"{file} has the split {wrong!r}; allowed: train, test, validation, unlabelled")
     return {str(split): np.flatnonzero(names == split) for split in names.unique()}
 

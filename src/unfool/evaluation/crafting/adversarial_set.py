@@ -1,3 +1,4 @@
+# pyright: reportUnnecessaryIsInstance=false
 """Stored adversarial sets: images with their labels, distances, and the identity of the system they were crafted on."""
 
 from __future__ import annotations
@@ -76,9 +77,9 @@ class AdversarialSet:
     crafted_on: str
     cpu_seconds: float
     model_images: int
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    parts: list[str] = field(default_factory=list)
-    follows_gradients: list[bool] = field(default_factory=list)
+    settings: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    parts: list[str] = field(default_factory=list[str])
+    follows_gradients: list[bool] = field(default_factory=list[bool])
 
     def __post_init__(self) -> None:
         tensors = [getattr(self, name) for name in _TENSORS]

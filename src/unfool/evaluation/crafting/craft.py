@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from unfool.attacks import Attack, ProxySettings
-from unfool.core.files import folder_lock
+from unfool.core.files import JsonObject, folder_lock
 from unfool.core.processes import rank_and_world_size
 from unfool.core.progress import Progress, silent
 from unfool.core.streams import Streams
@@ -108,7 +108,7 @@ def _craft(
         )
         batch_size = min(gathered({rank: own}).values())
     cuts = spans(len(table), batch_size)
-    manifest = {
+    manifest: JsonObject = {
         "attack": attack.name,
         "threat": str(attack.threat),
         "data": table.name,

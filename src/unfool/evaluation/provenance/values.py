@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from unfool.evaluation.provenance.origin import library_of
 
@@ -100,7 +101,7 @@ def plain_bytes(value: Any) -> bytes | None:
 
 def tensor_pieces(tensor: Tensor) -> Iterator[bytes | memoryview]:
     """Dtype, shape and bits of a tensor on any device and of any layout."""
-    if isinstance(tensor, nn.parameter.UninitializedTensorMixin):
+    if is_lazy(tensor):
         yield b"uninitialised;"
         return
     tensor = tensor.detach()
@@ -122,7 +123,7 @@ def tensor_pieces(tensor: Tensor) -> Iterator[bytes | memoryview]:
         parts = [tensor.to_dense()]
     for part in parts:
         dense = part.cpu().contiguous().resolve_conj().resolve_neg()
-        yield memoryview(dense.reshape(-1).view(torch.uint8).numpy())
+        yield dense.reshape(-1).view(torch.uint8).numpy().data
 
 
 def take_apart(value: Any) -> Parts:

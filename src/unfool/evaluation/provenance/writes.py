@@ -66,7 +66,7 @@ def written_by_passes(classes: Iterable[type], functions: Iterable[types.Functio
     writes = Writes()
     methods = {kind: dict(_methods(kind)) for kind in classes}
     mentioned: set[str] = set(_ENTRIES)
-    waiting = [(None, function) for function in functions]
+    waiting: list[tuple[type | None, types.FunctionType]] = [(None, function) for function in functions]
     seen: set[types.CodeType] = set()
     while True:
         while waiting:

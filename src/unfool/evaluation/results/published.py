@@ -43,7 +43,9 @@ class Published:
 
 def table(columns: Sequence[str], rows: Mapping[Any, Sequence[float]]) -> dict[tuple[Any, ...], float]:
     """Figures of a table: rows by their name (one word or a tuple of words), then columns."""
-    named = {name if isinstance(name, tuple) else (name,): values for name, values in rows.items()}
+    named: dict[tuple[Any, ...], Sequence[float]] = {
+        name if isinstance(name, tuple) else (name,): values for name, values in rows.items()
+    }
     return {
         (*name, column): value for name, values in named.items() for column, value in zip(columns, values, strict=True)
     }

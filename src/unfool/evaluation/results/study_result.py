@@ -1,3 +1,4 @@
+# pyright: reportMissingTypeStubs=false, reportUnknownVariableType=false
 """Results as a whole: what a study, an evaluation, a ladder or a probe writes to its file, and what a report shows."""
 
 from __future__ import annotations
@@ -68,9 +69,9 @@ class StudyResult:
     study: str = ""
     scale: str = ""
     system: str = ""
-    data: Mapping[str, Any] = field(default_factory=dict)
+    data: Mapping[str, Any] = field(default_factory=dict[str, Any])
     seconds: float | None = None
-    versions: Mapping[str, str] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=dict[str, str])
     summary: str = ""
     cuts: Sequence[str] = ()
     notes: Sequence[str] = ()
@@ -78,9 +79,9 @@ class StudyResult:
     claims: Sequence[ClaimResult] = ()
     charts: Sequence[Chart] = ()
     ladders: Sequence[LadderSection] = ()
-    classes: Mapping[str, Sequence[ClassAccuracy]] = field(default_factory=dict)
+    classes: Mapping[str, Sequence[ClassAccuracy]] = field(default_factory=dict[str, Sequence[ClassAccuracy]])
     corruptions: CorruptionSummary | None = None
-    binarization_tests: Mapping[str, BinarizationResult] = field(default_factory=dict)
+    binarization_tests: Mapping[str, BinarizationResult] = field(default_factory=dict[str, BinarizationResult])
     reliability: Reliability | None = None
     doubts: Sequence[str] | None = None
 
@@ -120,7 +121,7 @@ class StudyResult:
         """The results that `to_json` gave; ``where`` names them in errors, which are those of `check_results`."""
         check_results(values, where)
         ladders: Any = values.get("ladder") or []
-        listed = [ladders] if isinstance(ladders, Mapping) else ladders
+        listed: list[Any] = [ladders] if isinstance(ladders, Mapping) else list(ladders)
         reliability = read_mapping(values, "reliability")
         return cls(
             **{key: values.get(key) or "" for key in ("study", "scale", "system", "summary")},
@@ -173,7 +174,7 @@ class StudyResult:
 
 
 def _texts(values: Mapping[str, Any], key: str) -> list[str]:
-    texts = values.get(key) or []
+    texts: Any = values.get(key) or []
     return [texts] if isinstance(texts, str) else [str(text) for text in texts]
 
 

@@ -1,3 +1,4 @@
+# pyright: reportMissingTypeStubs=false, reportUnknownVariableType=false, reportUnknownArgumentType=false, reportUnnecessaryIsInstance=false
 """Stop attacking as soon as a claim about robust accuracy is settled, at an error rate that survives looking often.
 
 Images come in a random order, so each is correct with the same unknown probability p, the accuracy that the claim is
@@ -21,7 +22,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -120,7 +121,8 @@ def anytime_interval(correct: int, total: int, confidence: float = 0.95) -> tupl
             return 0.0
         # At the observed share M is at most 1, and towards 0 it grows without end.
         observed = right / (right + wrong)
-        root: Any = brentq(lambda share: log_evidence(right, wrong, share) - limit, 1e-300, observed * (1 - 1e-9))
+        excess: Callable[[float], Any] = lambda share: log_evidence(right, wrong, share) - limit  # noqa: E731
+        root: Any = brentq(excess, 1e-300, observed * (1 - 1e-9))
         return float(root)
 
     return least(correct, total - correct), 1.0 - least(total - correct, correct)

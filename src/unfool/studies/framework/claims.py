@@ -75,7 +75,7 @@ class Difference:
 
     a: Mapping[str, Any]
     b: Mapping[str, Any]
-    under: Mapping[str, Any] = field(default_factory=dict)
+    under: Mapping[str, Any] = field(default_factory=dict[str, Any])
     detail: str = ""
     pair: str = "between these two networks"
     over: str = ""

@@ -48,7 +48,7 @@ class SystemMeasurement(Measurement):
     folder: ClassVar[str] = "records"
 
     system: System
-    words: Mapping[str, Any] = field(default_factory=dict)
+    words: Mapping[str, Any] = field(default_factory=dict[str, Any])
     panel: str | None = None
     name: str = ""
 
@@ -88,8 +88,9 @@ class Clean(SystemMeasurement):
 
     def make(self, work: Workspace) -> Records:
         table = self.images.table(work)
+        ids: list[Any] = list(table.ids.tolist())  # pyright: ignore
         evaluate = lambda: judge(self.system.module(work), table, column=self.column, threat=self.threat)  # noqa: E731
-        return work.records(self.path, evaluate, lambda records: records.ids == table.ids.tolist())
+        return work.records(self.path, evaluate, lambda records: records.ids == ids)
 
     def measured(self, result: Records, work: Workspace) -> Iterator[Measured]:
         for item in super().measured(result, work):

@@ -152,8 +152,8 @@ class Defended(Piece):
     network: NetworkSpec
     kind: str
     words: str
-    defense_settings: Mapping[str, Any] = field(default_factory=dict)
-    variant: Mapping[str, Any] = field(default_factory=dict)
+    defense_settings: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    variant: Mapping[str, Any] = field(default_factory=dict[str, Any])
     fresh: bool = False
     name: str = ""
 

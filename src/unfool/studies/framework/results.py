@@ -28,7 +28,7 @@ class Results:
     scale: str
     work: Workspace
     measured: Sequence[Measured]
-    by_path: Mapping[str, Any] = field(default_factory=dict)
+    by_path: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
     @classmethod
     def collect(

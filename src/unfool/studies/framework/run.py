@@ -154,7 +154,7 @@ def missing_pieces(measurements: Sequence[Measurement], work: Workspace) -> dict
 
 def jobs_of(missing: dict[str, Piece], source: str, scale: str, work: Workspace) -> list[Job]:
     """A job for each piece; what has no files of its own is made, and counted, in every job that needs it."""
-    jobs = []
+    jobs: list[Job] = []
     for path, piece in missing.items():
         below = {name: need for name, need in with_needs([piece]).items() if name != path}
         inside = sum(need.cost(work) for need in below.values() if need.exists(work) is None)

@@ -185,7 +185,7 @@ def load_study(name: str) -> Any:
         return STUDIES[name]()
     path = Path(name)
     module = load_plugin(path)
-    own = [
+    own: list[type[Study[Any]]] = [
         value
         for value in vars(module).values()
         if isinstance(value, type) and issubclass(value, Study) and value.__module__ == module.__name__

@@ -1,3 +1,4 @@
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 """Adversarial training: views perturbed before a stage learns from them, and what it learns from them.
 
 The method says which views are perturbed, what is climbed and what is learnt (`training.adversarial.methods`); by which

@@ -1,3 +1,4 @@
+# pyright: reportUnknownMemberType=false, reportUnknownArgumentType=false, reportUnnecessaryComparison=false
 """Adversarial weight perturbation (Wu et al., "Adversarial Weight Perturbation Helps Robust Generalization", NeurIPS
 2020, algorithm 1).
 

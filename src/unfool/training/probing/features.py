@@ -1,3 +1,4 @@
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 """Features of a frozen trunk, computed in one pass for all stages and kept in memory.
 
 Legend: N images, D numbers that a probe reads of a stage.

@@ -1,3 +1,4 @@
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 """Linear heads of several stages trained side by side on cached features.
 
 The gradient of cross-entropy by a linear head's logits is softmax minus the label, so no graph is built: a step is one

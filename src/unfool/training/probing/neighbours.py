@@ -1,3 +1,4 @@
+# pyright: reportUnknownMemberType=false, reportUnknownArgumentType=false
 """The nearest-neighbour probe of Wu et al., "Unsupervised Feature Learning via Non-Parametric Instance
 Discrimination", CVPR 2018, section 3.4.
 
