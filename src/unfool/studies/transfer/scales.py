@@ -20,8 +20,8 @@ class Model:
 
     SIMCLR, ROTATION, JIGSAW = "simclr", "rotation", "jigsaw"
     COMBINATION, ADVERSARIAL = "simclr + rotation + jigsaw", "adversarial contrast"
-    CONTROL, QUARTER = "no pretraining", "adversarial training, a quarter of the cost"
-    RANDOM = "random weights"
+    CONTROL, RANDOM = "no pretraining", "random weights"
+    QUARTER, PGD = "FGSM-RS training, a quarter of the cost", "PGD-10 training, the same cost"
 
 
 TASKS_OF = {
@@ -57,23 +57,10 @@ class Plan:
     @property
     def settings(self) -> dict[str, str]:
         """What tells its rows apart from those of the same model."""
-        return {"labels": percent(self.share), "fine_tuned_on": self.images, "moved": trained_part(self.trainable)}
-
-
-def percent(share: float) -> str:
-    """A share in %."""
-    return f"{100 * share:g} %"
-
-
-def trained_part(trainable: str) -> str:
-    """What fine-tuning trained, in words."""
-    kind, _, which = trainable.partition(":")
-    return {
-        "heads": "the added layer",
-        "all": "all layers",
-        "from": f"{which} and later",
-        "after": f"all but the first {which} layers",
-    }[kind]
+        kind, _, which = self.trainable.partition(":")
+        moved = {"heads": "the added layer", "all": "all layers", "from": f"{which} and later"}
+        words = {"labels": f"{100 * self.share:g} %", "fine_tuned_on": self.images}
+        return {**words, "moved": moved.get(kind, f"all but the first {which} layers")}
 
 
 TABLE = {
@@ -88,74 +75,83 @@ fine-tuned on FGSM examples."""
 TASKS_TABLE = {Model.ROTATION: 25, Model.JIGSAW: 29, Model.SIMCLR: 38}
 """Its second table in %: accuracy under FGSM after fine-tuning on FGSM examples of 30 % of the labels."""
 
+
+def cell(plan: Plan, attack: str) -> tuple[str, ...]:
+    """The words of a row of a plan, that the source's figures are found by."""
+    return plan.model, *plan.settings.values(), attack
+
+
 _COLUMNS = [(images, attack) for images in LEARNS_FROM for attack in ("none", "fgsm")]
-_TRAINED = {model: trained_part("all" if model == Model.CONTROL else "heads") for model, _ in TABLE}
-_FIRST = {
-    (model, percent(share), images, _TRAINED[model], attack): value
-    for (model, share), values in TABLE.items()
-    for (images, attack), value in zip(_COLUMNS, values, strict=True)
-}
-_CELL = percent(COMPARED), PERTURBED, trained_part("heads"), "fgsm"
+_TRAINED = {Model.CONTROL: "all", Model.SIMCLR: "heads"}
 PUBLISHED = Published(
     names=("model", "labels", "fine_tuned_on", "moved", "attack"),
-    figures={**_FIRST, **{(model, *_CELL): value for model, value in TASKS_TABLE.items()}},
+    figures={
+        cell(Plan(model=model, share=share, images=images, trainable=_TRAINED[model]), attack): value
+        for (model, share), values in TABLE.items()
+        for (images, attack), value in zip(_COLUMNS, values, strict=True)
+    }
+    | {cell(Plan(model=model, share=COMPARED), "fgsm"): value for model, value in TASKS_TABLE.items()},
     applies=lambda row: "label_column" not in row.settings,
 )
-"""Both tables; nothing of them is of the second data set."""
+"""Both tables, beside every budget of FGSM since the source does not state its own; nothing is of the second set."""
 
 
 @configured
 class Scale:
-    """One scale: networks of ``trunk`` (``words`` in the notes) are pretrained on ``unlabelled``, fine-tuned on
-    ``data`` and, some of them, on ``other`` (a second data set and its label column).
+    """One scale: networks of ``trunk`` are pretrained on ``unlabelled``, fine-tuned on ``data`` and, some of them, on
+    ``other`` (a second data set and its label column) at ``size`` pixels.
 
-    ``pretrain`` are the stages of every pretraining, one after the other, ``tasks`` the settings of its tasks. ``head``
-    is the stage that trains the added layer alone, ``whole`` the one that trains more or starts from nothing; all take
-    as many steps, of images that ``perturb`` perturbs inside ``threat`` where fine-tuning is adversarial. ``policies``
-    are further choices of what is trainable, and ``fast`` the perturbation of supervised adversarial training at a
-    stated cost.
+    ``pretrain`` is the stage of every pretraining, ``tasks`` the settings of its tasks. ``head`` trains the added layer
+    alone, ``whole`` more, or starts from nothing; ``epochs``, if any, are theirs for each share of the labels, and last
+    for the second data set. ``policies`` are what else may be trainable, ``baselines`` adversarial training: its attack
+    and its share of what SimCLR and its fine-tuning cost. Training attacks within ``threat``.
 
-    ``seeds`` of fine-tuning are run where a claim compares, one elsewhere. ``attacked`` test images are attacked by
-    FGSM and ``pgd``, the first ``strongly`` of them by ``strong``. ``probe`` are the settings of the linear probes.
+    ``seeds`` are run where a claim compares, from pretraining on; one elsewhere. ``attacked`` test images are attacked
+    by FGSM within each of ``budgets``, the first ``strongly`` of them by ``pgd`` and ``strong`` within ``threat``.
     """
 
     unlabelled: str
     data: str
     other: tuple[str, str]
-    words: str
+    size: int = 0
     trunk: TrunkField
-    pretrain: dict[str, tuple[StageConfig, ...]]
+    pretrain: dict[str, StageConfig]
     tasks: dict[str, dict[str, Any]]
     head: StageConfig
     whole: StageConfig
+    epochs: tuple[int, ...] = ()
     policies: tuple[str, ...]
-    fast: str = "fgsm:random_start=true,step_size=10/255"
-    perturb: str = "fgsm"
+    baselines: dict[str, tuple[str, float]]
     threat: str = "linf:8/255"
+    budgets: tuple[str, ...] = ("linf:1/255", "linf:2/255", "linf:4/255", "linf:8/255")
     seeds: int = Field(default=3, ge=1)
     attacked: int = Field(ge=1)
-    pgd: str = "pgd-20"
     strongly: int = Field(ge=1)
+    pgd: str = "pgd-20"
     strong: str = "autoattack"
     probe: ProbeSettings
     precision: str = "bf16"
+    cuts: tuple[str, ...] = ()
 
 
 _HEAD = StageConfig(
     tasks=LABELS, batch_size=128, optimizer="adam", learning_rate=0.05, schedule="cosine", precision="bf16"
 )
 _QUICK = replace(_HEAD, learning_rate=3e-3, schedule="triangle")
-_PROBE = ProbeSettings(epochs=24, drop_every=6, seeds=(0, 1, 2))
+_PROBE = ProbeSettings(epochs=24, drop_every=6)
 
 
-def _quick(*epochs: int, adversarial: str) -> dict[str, tuple[StageConfig, ...]]:
-    """One short stage for each pretraining, of so many epochs; the last is dual-stream under its own attack."""
-    stages = {name: (replace(_QUICK, epochs=count),) for name, count in zip(PRETRAININGS, epochs, strict=True)}
-    return {**stages, Model.ADVERSARIAL: tuple(_dual_stream(stage, adversarial) for stage in stages[Model.ADVERSARIAL])}
-
-
-def _dual_stream(stage: StageConfig, perturb: str) -> StageConfig:
-    return replace(stage, adversarial="dual-stream", statistics="separate", perturb=perturb)
+def _pretrain(stage: StageConfig, adversarial: str, *epochs: int) -> dict[str, StageConfig]:
+    """One stage for each pretraining, of so many epochs; the last is dual-stream under its own attack, as in ACL. A
+    rate that decays exponentially ends at a hundredth."""
+    stages = {
+        name: replace(stage, epochs=count, decay=round(0.01 ** (1 / count), 3))
+        for name, count in zip(PRETRAININGS, epochs, strict=False)
+    }
+    if Model.ADVERSARIAL in stages:
+        own = replace(stages[Model.ADVERSARIAL], perturb=adversarial, adversarial="dual-stream", statistics="separate")
+        stages[Model.ADVERSARIAL] = own
+    return stages
 
 
 def _tasks(hidden: int) -> dict[str, dict[str, Any]]:
@@ -166,14 +162,15 @@ def _tasks(hidden: int) -> dict[str, dict[str, Any]]:
 SMALL = Scale(
     unlabelled="cifar100",
     data="cifar10",
-    other=("cifar100", "fine_label"),
-    words="convnet 24-48-96, strided stem",
+    other=("tiny_imagenet_sub40", "label"),
+    size=32,
     trunk=TrunkSpec(name="convnet", stem="strided", widths=[24, 48, 96]),
-    pretrain=_quick(14, 4, 4, 4, 3, adversarial="pgd-2:step_size=6/255"),
+    pretrain=_pretrain(_QUICK, "pgd-2:step_size=6/255", 14, 4, 4, 4, 3),
     tasks=_tasks(256),
     head=replace(_HEAD, steps=300),
     whole=short_stage(steps=300),
     policies=("from:block3", "after:4", "all"),
+    baselines={Model.QUARTER: ("fgsm-rs", 0.25), Model.PGD: ("pgd-10", 1.0)},
     attacked=500,
     strongly=200,
     probe=_PROBE,
@@ -183,42 +180,62 @@ DEMO = replace(
     unlabelled="digits",
     data="digits",
     other=("digits", "parity"),
-    words="convnet 8-16-32, strided stem",
+    size=0,
     trunk=TrunkSpec(name="convnet", stem="strided", widths=[8, 16, 32]),
-    pretrain=_quick(8, 5, 5, 3, 2, adversarial="pgd-2"),
+    pretrain=_pretrain(_QUICK, "pgd-2", 8, 5, 5, 3, 2),
     tasks=_tasks(64),
     head=replace(_HEAD, batch_size=64, steps=25),
     whole=short_stage(batch_size=64, steps=25),
-    fast="fgsm:random_start=true",
     threat="linf:0.1",
+    budgets=("linf:0.05", "linf:0.1"),
     seeds=1,
     attacked=100,
     strongly=40,
     strong="apgd-t:steps=20",
-    probe=replace(_PROBE, seeds=(0,)),
 )
-_DECAY = 0.63
-"""The source's learning rate decays exponentially, how fast is not stated: here to a hundredth, in ten equal stages."""
-_SOURCE = tuple(
-    replace(_HEAD, batch_size=256, learning_rate=3e-4 * _DECAY**number, schedule="constant", epochs=10)
-    for number in range(10)
-)
-"""The source's 100 epochs."""
-FULL = replace(
-    SMALL,
+_SOURCE = replace(_QUICK, batch_size=256, learning_rate=2e-3, weight_decay=1e-6, schedule="exponential")
+"""The source's batches and decay; it states neither the rate nor how fast it decays."""
+FULL = Scale(
+    unlabelled="cifar100",
+    data="cifar10",
     other=("tiny-imagenet", "label"),
-    words="ResNet-18, CIFAR stem",
-    trunk=TrunkSpec(name="resnet18", stem="cifar"),
-    pretrain={
-        **dict.fromkeys(PRETRAININGS, _SOURCE),
-        Model.ADVERSARIAL: tuple(_dual_stream(stage, "pgd-5:step_size=2/255") for stage in _SOURCE),
-    },
-    tasks={"contrast": {"temperature": 0.5}, "rotation": {"turns": "all"}, "jigsaw": {"grid": 3, "count": 30}},
-    head=replace(_HEAD, epochs=50),
-    whole=short_stage(epochs=50),
+    size=32,
+    trunk=TrunkSpec(name="resnet18", stem="imagenet"),
+    pretrain=_pretrain(_SOURCE, "pgd-5:step_size=2/255", 100, 100, 100, 100, 100),
+    tasks={**_tasks(0), "rotation": {"turns": "all"}, "jigsaw": {"grid": 3, "count": 30}},
+    head=_HEAD,
+    whole=short_stage(),
+    epochs=(50, 50, 50, 50, 50),
     policies=("from:layer4", "after:10", "all"),
+    baselines=SMALL.baselines,
     attacked=10_000,
     strongly=1_000,
+    probe=replace(_PROBE, epochs=100, drop_every=25),
     precision="fp32",
 )
-SCALES = {"demo": DEMO, "small": SMALL, "full": FULL}
+SOURCE = replace(
+    FULL,
+    other=("tiny_imagenet_sub40", "label"),
+    pretrain=_pretrain(_SOURCE, "", 36, 10, 10, 4),
+    tasks={**FULL.tasks, "rotation": {"turns": "one"}},
+    epochs=(50, 20, 10, 5, 10),
+    baselines={Model.PGD: ("pgd-10", 1.0)},
+    seeds=1,
+    attacked=1_000,
+    strongly=500,
+    strong="apgd-t",
+    probe=replace(_PROBE, precision="bf16"),
+    precision="bf16",
+    cuts=(
+        "Pretraining takes 36 epochs with SimCLR, 10 with rotation, 10 with jigsaw and 4 with all three, of 100; "
+        "the learning rate falls to a hundredth in as many.",
+        "Rotation shows one drawn turn of an image in a step, of four.",
+        "Fine-tuning takes 50, 20, 10 and 5 epochs of 1, 10, 30 and 100 % of the labels, of 50; from scratch 5.",
+        "The second data set is 10,000 images of 40 classes of Tiny-ImageNet, of 100,000 of 200; for 10 epochs.",
+        "Adversarial contrastive pretraining, which the source leaves for later, and FGSM-RS training are left out.",
+        "There is one training seed, as in the source.",
+        "FGSM attacks 1,000 test images, of 10,000; PGD-20 and APGD-T, for AutoAttack, attack 500, of 1,000.",
+        "Linear probes take 24 epochs, of 100; they and the attacks compute in bf16.",
+    ),
+)
+SCALES = {"demo": DEMO, "small": SMALL, "source": SOURCE, "full": FULL}

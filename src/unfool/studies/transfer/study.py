@@ -1,9 +1,8 @@
-"""The study of system C: its table, charts and notes.
+"""The study of system C: its table and charts.
 
 The source pretrains on CIFAR-100 without labels, then trains one added layer on a share of CIFAR-10's labels, on clean
-images or on FGSM examples, and attacks with FGSM. This study repeats both of its tables, adds what its title and its
-discussion promise (a combination of tasks, further trainable layers, adversarial contrastive pretraining, a second data
-set, the cost), and attacks all of it more strongly too.
+images or on FGSM examples, and attacks with FGSM. The study repeats both of its tables, adds what its title and its
+discussion promise, and attacks all of it more strongly too.
 """
 
 from __future__ import annotations
@@ -16,11 +15,11 @@ from unfool.evaluation.results.charts import Chart
 from unfool.evaluation.statistics.chart_kinds import bars, lines, spread, training_costs
 from unfool.report.curves import Curve
 from unfool.studies import framework as fw
-from unfool.studies.transfer import networks as plan_networks
+from unfool.studies.transfer import networks as planned
 from unfool.studies.transfer import scales
-from unfool.studies.transfer.claims import FGSM, NATURAL, by_seed, probe_records, study_claims
-from unfool.studies.transfer.networks import AS_THEY_ARE, PROBES, STANDARDISED, WORKFLOW, fine_tuned, pretrained
-from unfool.studies.transfer.scales import COMPARED, LEARNS_FROM, PRETRAININGS, SHARES, Model, Plan, Scale
+from unfool.studies.transfer.claims import FGSM, NATURAL, by_seed, study_claims
+from unfool.studies.transfer.networks import WORKFLOW, fine_tuned, pretrained
+from unfool.studies.transfer.scales import COMPARED, LEARNS_FROM, SHARES, Model, Plan, Scale
 
 
 @fw.STUDIES.add("transfer")
@@ -37,68 +36,76 @@ class Transfer(fw.Study[Scale]):
     scales = scales.SCALES
 
     def networks(self, scale: Scale) -> list[fw.NetworkSpec]:
-        return [fine_tuned(scale, *run) for run in plan_networks.runs(scale)]
+        return [fine_tuned(scale, *run) for run in planned.runs(scale)]
 
-    def measurements(self, scale: Scale, networks: Sequence[fw.NetworkSpec]) -> list[fw.Measurement]:
-        tuned = [item for run in plan_networks.runs(scale) for item in plan_networks.measured(scale, *run)]
-        return [*tuned, *(plan_networks.probes(scale, model, features) for model, features in PROBES)]
+    def measurements(self, scale: Scale, networks: Sequence[fw.NetworkSpec]) -> Iterator[fw.Measurement]:
+        for run in planned.runs(scale):
+            yield from planned.measured(scale, *run)
+        for each in planned.probes(scale).values():
+            yield from each
 
     def claims(self, scale: Scale) -> Iterator[fw.Claim]:
         return study_claims(scale)
 
     def curves(self, scale: Scale, results: fw.Results) -> list[Curve]:
-        return [Curve(name, pretrained(scale, name).metrics(results.work)) for name in PRETRAININGS]
+        return [Curve(name, pretrained(scale, name, 0).metrics(results.work)) for name in scale.pretrain]
 
     def charts(self, scale: Scale, results: fw.Results) -> Iterator[Chart]:
-        """Labels against robustness, tasks, what is trainable, what is learnt without labels, and the cost."""
+        """Budgets and labels against robustness, tasks, what is trainable, what is learnt without labels, the cost."""
         pgd, strong = (make_attack(attack, scale.threat).name for attack in (scale.pgd, scale.strong))
 
-        def share(place: object, plan: Plan, attack: str) -> list[object]:
-            return spread(place, by_seed(results, scale, plan, attack).values())
+        def share(place: object, plan: Plan, attack: str, threat: str = "") -> list[object]:
+            return spread(place, by_seed(results, scale, plan, attack, threat).values())
 
+        control = Plan(model=Model.CONTROL, trainable="all")
+        series = {
+            f"{plan.model}, {images}": [
+                *(share(threat, replace(plan, images=images), FGSM, threat) for threat in scale.budgets),
+                ["source, not stated", scales.TABLE[plan.model, 1.0][2 * number + 1] / 100],
+            ]
+            for number, images in enumerate(LEARNS_FROM)
+            for plan in (WORKFLOW, control)
+        }
+        caption = "All labels; SimCLR with the added layer alone, without pretraining all layers, both for as long."
+        yield bars("Budget of FGSM", "budget", "accuracy under FGSM", series, caption)
+        series = {}
         for number, images in enumerate(LEARNS_FROM):
-            control = Plan(model=Model.CONTROL, images=images, trainable="all")
-            cells = {name: [Plan(model=name, share=part, images=images) for part in SHARES] for name in PRETRAININGS}
-            series = {f"{name}, FGSM": [share(100 * plan.share, plan, FGSM) for plan in cells[name]] for name in cells}
-            series[f"{Model.CONTROL}, 100 %, FGSM"] = [share(100 * part, control, FGSM) for part in SHARES]
+            cells = [Plan(model=Model.SIMCLR, share=part, images=images) for part in SHARES]
             source = [[100 * part, scales.TABLE[Model.SIMCLR, part][2 * number + 1] / 100] for part in SHARES]
-            title = f"Labels against robustness, fine-tuned on {images}"
-            axes = title, "share of the labels in %", "accuracy under FGSM"
-            caption = (
-                "The added layer alone is fine-tuned; without pretraining all layers are, for as many steps, on all "
-                "labels. Bands: 95 % interval, or lowest to highest seed."
-            )
-            yield lines(*axes, {**series, "source: simclr, FGSM": source}, caption)
-        compared = {name: Plan(model=name, share=COMPARED) for name in PRETRAININGS}
-        compared |= {name: Plan(model=name, trainable="all") for name in (Model.CONTROL, Model.QUARTER)}
+            scratch = [share(100 * part, replace(control, images=images), FGSM) for part in SHARES]
+            series |= {f"simclr, {images}": [share(100 * plan.share, plan, FGSM) for plan in cells]}
+            series |= {f"{Model.CONTROL}, 100 %, {images}": scratch, f"source, {images}": source}
+        axes = "Labels against robustness", "share of the labels in %", "accuracy under FGSM"
+        caption = (
+            f"FGSM within {scale.threat}; the source does not state its budget. The added layer alone is fine-tuned; "
+            "without pretraining all layers are, on all labels. Bands: 95 % interval, or lowest to highest seed."
+        )
+        yield lines(*axes, series, caption)
+        compared = {name: Plan(model=name, share=COMPARED) for name in scale.pretrain}
+        compared |= {name: Plan(model=name, trainable="all") for name in (Model.CONTROL, *scale.baselines)}
         series = {attack: [share(name, compared[name], attack) for name in compared] for attack in (FGSM, pgd, strong)}
         series["source, FGSM"] = [[name, value / 100] for name, value in scales.TASKS_TABLE.items()]
         axes = f"Pretraining tasks, fine-tuned on {scales.PERTURBED}", "pretraining", "accuracy under attack"
         caption = (
-            f"{COMPARED:.0%} of the labels and the added layer alone; the two without pretraining have all labels and "
-            "train all layers. Whiskers: 95 % interval, or lowest to highest seed."
+            f"Within {scale.threat}. {COMPARED:.0%} of the labels and the added layer alone; those without pretraining "
+            "have all labels and train all layers. Whiskers: 95 % interval, or lowest to highest seed."
         )
         yield bars(*axes, series, caption)
-        simclr = compared[Model.SIMCLR]
-        policies = [replace(simclr, trainable=trainable) for trainable in ("heads", *scale.policies)]
+        policies = [replace(compared[Model.SIMCLR], trainable=trainable) for trainable in ("heads", *scale.policies)]
         series = {
-            name: [share(scales.trained_part(plan.trainable), plan, attack) for plan in policies]
+            name: [share(plan.settings["moved"], plan, attack) for plan in policies]
             for name, attack in (("clean", NATURAL), (FGSM, FGSM), (pgd, pgd), (strong, strong))
         }
         axes = f"What moves in fine-tuning on {scales.PERTURBED}", "what moves", "accuracy"
-        yield bars(*axes, series, f"SimCLR, {COMPARED:.0%} of the labels.")
-        series = {
-            features: [spread(name, items) for name, items in probe_records(results, scale, features).items()]
-            for features in (AS_THEY_ARE, STANDARDISED)
-        }
-        caption = (
-            "A linear layer on the last stage of each frozen trunk, trained on all labels. Whiskers: lowest, highest."
-        )
+        yield bars(*axes, series, f"SimCLR, {COMPARED:.0%} of the labels, within {scale.threat}.")
+        series = {features: [] for features in (planned.AS_THEY_ARE, planned.STANDARDISED)}
+        for (model, features), each in planned.probes(scale).items():
+            series[features].append(spread(model, [results[probe].records["last", "test"][0] for probe in each]))
+        caption = "A linear layer on each frozen trunk's last stage, trained on all labels. Whiskers: lowest, highest."
         yield bars("What was learnt without labels", "pretraining", "accuracy", series, caption)
-        runs = {
-            "simclr: pretraining": pretrained(scale, Model.SIMCLR),
-            "simclr: fine-tuning": fine_tuned(scale, WORKFLOW, 0),
-            f"{Model.CONTROL}, as many steps": fine_tuned(scale, Plan(model=Model.CONTROL, trainable="all"), 0),
-            Model.QUARTER: fine_tuned(scale, Plan(model=Model.QUARTER, trainable="all"), 0),
-        }
-        yield training_costs({name: results.run(spec).model_images for name, spec in runs.items()}, x="run")
+        scratch = [
+            fine_tuned(scale, Plan(model=name, trainable="all"), 0) for name in (Model.CONTROL, *scale.baselines)
+        ]
+        parts = {"pretraining": pretrained(scale, Model.SIMCLR, 0), "fine-tuning": fine_tuned(scale, WORKFLOW, 0)}
+        costs = {f"simclr: {name}": spec for name, spec in parts.items()} | {spec.model: spec for spec in scratch}
+        yield training_costs({name: results.run(spec).model_images for name, spec in costs.items()}, x="run")
