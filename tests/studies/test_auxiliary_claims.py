@@ -11,8 +11,9 @@ from unfool.evaluation.estimates.audits import FEWEST
 from unfool.studies.auxiliary_reversal.claims import all_claims, argument_claims, source_claims
 from unfool.studies.auxiliary_reversal.scales import SMALL
 from unfool.studies.auxiliary_reversal.systems import ALONE, UNCHANGED, Subject
-from unfool.studies.framework import Results
+from unfool.studies.framework import Measured, Results
 from unfool.studies.framework.claims import judge
+from unfool.studies.framework.pieces import slug
 from unfool.studies.framework.recipes import NORMAL
 
 CIFAR, TILES = SMALL.parts
@@ -28,8 +29,8 @@ SYSTEMS = [
 ]
 
 
-def measured(**by_path):
-    return Results(scale="tiny", work=None, measured=[], by_path=by_path)
+def measured(*rows, **by_path):
+    return Results(scale="tiny", work=None, measured=[Measured(row=row) for row in rows], by_path=by_path)
 
 
 def system(subject, auroc, cosine, replayed, adaptive):
@@ -151,10 +152,16 @@ def attacked(subject, **by_attack):
     return {subject.records[name.replace("_", "-")].path: each for name, each in by_attack.items()}
 
 
+def control(right):
+    """The row of the classifier that learnt first, on clean images, beside the source's 71.42 %."""
+    clean = records(right, 100 - right, attack="none", crafted_on=None, judged_on=None)
+    return dataclasses.replace(clean.row("labels", settings={"training": "normal"}), source_value=0.7142)
+
+
 def test_the_source_s_table_is_judged_and_its_missing_row_filled():
     bare = {name: records(right, 100 - right) for name, right in (("none", 72), ("fgsm", 20), ("pgd_2", 13))}
     ours = {name: records(right, 100 - right) for name, right in (("none", 60), ("fgsm", 28), ("pgd_2", 24))}
-    results = measured(**attacked(INPAINTING, **bare), **attacked(REVERSED, **ours))
+    results = measured(control(72), **attacked(INPAINTING, **bare), **attacked(REVERSED, **ours))
     clean, fgsm, left_out = judged(source_claims([INPAINTING, REVERSED]), results).values()
     assert "lowers the accuracy on clean images (source: -16.29 points)" in clean.text
     assert "raises the accuracy under fgsm, replayed (source: +6.63 points)" in fgsm.text
@@ -164,15 +171,30 @@ def test_the_source_s_table_is_judged_and_its_missing_row_filled():
     assert "+8.0 points" in fgsm.evidence
     assert "+11.0 points" in left_out.evidence
     assert left_out.verdict == "holds"
+    results = measured(control(63), **attacked(INPAINTING, **bare), **attacked(REVERSED, **ours))
+    verdicts = judged(source_claims([INPAINTING, REVERSED]), results).values()
+    assert {claim.verdict for claim in verdicts} == {"not reproduced"}
 
 
 def test_masks_are_compared_where_the_source_s_attacks_leave_something():
     one = {name: records(right, 200 - right) for name, right in (("none", 120), ("fgsm", 60), ("pgd_2", 40))}
     several = dataclasses.replace(REVERSED, change="several masks")
     by_path = attacked(REVERSED, **one) | attacked(several, **{**one, "pgd_2": records(80, 120)})
-    for subject, cosine in ((REVERSED, 0.043), (several, 0.099)):
-        by_path[subject.audit.path] = {"cosine": [cosine, 0.0, 0.1]}
     (claim,) = judged(argument_claims([several]), measured(**by_path)).values()
     assert claim.verdict == "fails"
     assert "-20.0 points" in claim.evidence
-    assert "Cosine of the gradients +0.043 with one, +0.099 with several" in claim.evidence
+    assert "One centred mask minus 4 drawn ones" in claim.evidence
+
+
+@pytest.mark.parametrize(("right", "verdict"), [(160, "holds"), (101, "undecided"), (40, "fails")])
+def test_arms_are_compared_by_the_classifier_beside_the_jigsaw(right, verdict):
+    usual = dataclasses.replace(JIGSAW, regime="joint")
+    arms = [dataclasses.replace(usual, arm=arm) for arm in ("last convolution of its own", "far from the original")]
+    by_path = attacked(usual, none=records(100, 100))
+    for arm in arms:
+        by_path |= attacked(arm, none=records(right, 200 - right))
+    claims = judged(all_claims([usual, *arms]), measured(**by_path))
+    names = [f"arm-{arm}-{JIGSAW.kind}" for arm in ("last-convolution-of-its-own", "far-from-the-original")]
+    assert list(claims) == [slug(name) for name in names]
+    assert {claim.verdict for claim in claims.values()} == {verdict}
+    assert "minus the usual jigsaw, on clean images" in list(claims.values())[1].evidence

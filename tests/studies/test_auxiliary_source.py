@@ -1,36 +1,184 @@
-"""System D as data: the source's table written out again, and both regimes from one description of the tasks."""
+"""System D as data: the source's table and every field of its scales written out again, and both regimes from one
+description of the tasks."""
 
 import dataclasses
 
 import pytest
+from scale_fields import flatten
 
-from unfool.core.threat import ThreatModel
-from unfool.studies.auxiliary_reversal.scales import DEMO, FULL, LOSSES, PUBLISHED, SMALL, SOURCE
+from unfool.studies.auxiliary_reversal.scales import AT_SOURCE, DEMO, FULL, LOSSES, PUBLISHED, SMALL, STRONGER
 from unfool.studies.auxiliary_reversal.systems import Subject, subjects
 from unfool.studies.framework.recipes import NORMAL, ROBUST
+from unfool.tasks import make_task
+from unfool.training import StageConfig, TaskConfig
 from unfool.training.regimes import REGIMES
 
 ALL = ("contrast", "inpainting", "jigsaw", "rotation")
+SCALES = [DEMO, SMALL, AT_SOURCE, FULL]
+
+ADAM = {"batch_size": 256, "optimizer": "adam", "learning_rate": 2e-4, "weight_decay": 0.0, "precision": "bf16"}
+"""The optimizer of the public code that the source builds on; the source states neither schedule nor batch."""
+PGD = {"perturb": "pgd-10", "held_out": 500}
+
+
+def within(path, values):
+    return {f"{path}.{key}": value for key, value in values.items()}
+
+
+def stage(path, **changed):
+    """Every field of a stage: defaults but where something is said."""
+    return flatten(StageConfig(tasks={"labels": TaskConfig(task="labels")}), path) | within(path, changed)
+
+
+def auxiliary(path, task, weight, **settings):
+    return within(path, {"task": task, "weight": weight, "perturbed": False, **within("settings", settings)})
+
+
+def cifar10(second, tasks, **part):
+    """Every field of the part that has the source's generator."""
+    return within(
+        "parts.0",
+        {
+            "data": "cifar10",
+            "size": 0,
+            "trunk.name": "gan-encoder",
+            "normalisation": "symmetric",
+            "arms": False,
+            "alone": None,
+            **stage(f"trainings.{NORMAL}", **ADAM, epochs=part["epochs"]),
+            **stage(f"{second}.{STRONGER}", **ADAM, **PGD, epochs=part["robust"]),
+            **within("heads", {**ADAM, "epochs": part["heads"]}),
+            **auxiliary(
+                "tasks.0", "inpainting", 1.0, form="region", width=4000, discriminator=64, discriminator_rate=1.0
+            ),
+            **tasks,
+        },
+    )
+
+
+ATTACKS = {"step_size": "2/255", "strongest": "autoattack", "reversal.steps": 10}
+LADDER = {
+    "threat.norm_name": "linf",
+    "threat.eps": 8 / 255,
+    "threat.text": "linf:8/255",
+    "seed": 0,
+    "restarts": 1,
+    "batch_size": None,
+}
+SGD = {
+    "batch_size": 128,
+    "optimizer": "sgd",
+    "weight_decay": 5e-4,
+    "precision": "bf16",
+    "schedule": "cosine",
+    "epochs": 70,
+}
+TILES = {
+    "form": "context-free",
+    "grid": 3,
+    "count": 1000,
+    "gap": 0.0,
+    "jitter": 0.147,
+    "shift": 2,
+    "grey": 0.3,
+    "hidden": 4096,
+    "augmentation": "resized-crop",
+}
+OTHERS = {
+    **auxiliary("tasks.1", "contrast", 0.5, temperature=0.2, size=128, hidden=512),
+    **auxiliary("tasks.2", "jigsaw", 0.5, form="whole", grid=3, count=100),
+    **auxiliary("tasks.3", "rotation", 0.5),
+    "tasks.3.settings": {},
+    "every": True,
+    "first_only": {},
+}
+UNCUT = {
+    **cifar10("trainings", OTHERS, epochs=100, robust=100, heads=50),
+    **within(
+        "parts.1",
+        {
+            "data": "tiny-imagenet",
+            "size": 225,
+            "trunk.name": "alexnet",
+            "trunk.stem": "stride-2",
+            "normalisation": "cifar10",
+            "every": False,
+            "first_only": {},
+            "arms": True,
+            **stage(f"trainings.{NORMAL}", **SGD, learning_rate=0.02),
+            **stage("alone", **SGD, learning_rate=0.01),
+            **within("heads", {**ADAM, "learning_rate": 1e-3, "schedule": "triangle", "epochs": 30}),
+            **auxiliary("tasks.0", "jigsaw", 0.5, **TILES),
+        },
+    ),
+    **ATTACKS,
+    "attacked": 10_000,
+    "strongly": 1_000,
+    **within("ladder", LADDER),
+    **within("ladder", {"images": 1_000, "steps": 50, "draws": 8, "precision": "fp32"}),
+    **within("ladder.lambdas", {"0": 0.1, "1": 1.0, "2": 10.0}),
+    **within("reversals.contrast", {"views": 4, "bank": 1024, "drawn": 512}),
+    "cuts": (),
+}
+CUT = {
+    **cifar10("first_only", {"every": False}, epochs=12, robust=6, heads=4),
+    **ATTACKS,
+    "attacked": 1_000,
+    "strongly": 200,
+    **within("ladder", LADDER),
+    **within("ladder", {"images": 100, "steps": 10, "draws": 2, "precision": "bf16", "lambdas.0": 1.0}),
+    "reversals": {},
+}
+NAMED = {
+    "parts.1": "no jigsaw",
+    "parts.0.tasks": "inpainting alone",
+    "reversals.contrast": "inpainting alone",
+    "every": "inpainting alone",
+    STRONGER: "trained by PGD learns first alone",
+    "first_only": "trained by PGD learns first alone",
+    "epochs": "epochs: 12 of a classifier, alone and beside inpainting, for 100; 6 of one trained by PGD for 100; 4 of",
+    "attacked": "attacked: 1,000 test images for 10,000",
+    "strongly": "strongly: 200 of them by AutoAttack for 1,000",
+    "ladder": "100 images for 1,000, steps 10 for 50, draws 2 for 8, lambdas 1 for 0.1, 1 and 10, precision bf16",
+}
+"""What each field that is cut is called in the cuts."""
+
+
+def test_every_field_of_full_is_the_source_s():
+    assert flatten(FULL) == UNCUT
+
+
+def test_every_field_of_source_is_the_source_s_or_cut_and_a_cut_says_so():
+    fields = {path: value for path, value in flatten(AT_SOURCE).items() if not path.startswith("cuts")}
+    assert fields == CUT
+    lacking = [path for path in UNCUT if path != "cuts" and fields.get(path, "none") != UNCUT[path]]
+    cuts = " ".join(AT_SOURCE.cuts)
+    for path in lacking:
+        assert any(part in path and words in cuts for part, words in NAMED.items()), path
 
 
 def test_figures_are_the_source_s_and_its_missing_row_is_missing():
-    assert SOURCE == {
-        "joint": {"none": (61.25, 44.32), "fgsm": (1.26, 12.61), "pgd-2": (0.02, 2.45)},
-        "classifier-first": {"none": (71.42, 55.13), "fgsm": (10.72, 17.35)},
+    joint, first = "labels + inpainting", "labels"
+    assert {(*key[:2], key[2], value) for key, value in PUBLISHED.figures.items()} == {
+        (model, defense, attack, value)
+        for model, attack, bare, reversed in (
+            (joint, "none", 61.25, 44.32),
+            (joint, "fgsm", 1.26, 12.61),
+            (joint, "pgd-2", 0.02, 2.45),
+            (first, "none", 71.42, 55.13),
+            (first, "fgsm", 10.72, 17.35),
+        )
+        for defense, value in (("none", bare), ("reverse:inpainting", reversed))
     }
-    assert PUBLISHED.figures["labels + inpainting", "reverse:inpainting", "fgsm"] == 12.61
-    assert PUBLISHED.figures["labels", "none", "none"] == 71.42
-    assert ("labels", "reverse:inpainting", "pgd-2") not in PUBLISHED.figures
-    assert len(PUBLISHED.figures) == 10
 
 
-@pytest.mark.parametrize("settings", [DEMO, SMALL, FULL])
+@pytest.mark.parametrize("settings", SCALES)
 def test_every_task_is_learnt_in_both_regimes_from_the_same_description(settings):
     for part in settings.parts:
-        assert part.every == (part is settings.parts[0])
+        assert part.every == (part is settings.parts[0] and settings is not AT_SOURCE)
         for base in part.trainings:
             one = Subject(scale=settings, part=part, base=base, regime="classifier-first")
-            assert set(one.tasks) == (set(ALL) if part.every else {"jigsaw"})
+            assert set(one.tasks) == (set(ALL) if part.every else {config.task for config in part.tasks})
             first, heads = one.network.config.stages
             assert list(first.tasks) == ["labels"]
             assert heads.trainable == "heads"
@@ -43,10 +191,10 @@ def test_every_task_is_learnt_in_both_regimes_from_the_same_description(settings
                     first.perturb,
                     first.learning_rate,
                 )
-                assert (joint.perturb is not None) == (base == ROBUST)
+                assert (joint.perturb is not None) == (base != NORMAL)
 
 
-@pytest.mark.parametrize("settings", [DEMO, SMALL, FULL])
+@pytest.mark.parametrize("settings", SCALES)
 def test_networks_have_a_reversal_for_each_task_and_a_path_of_their_own(settings):
     every = subjects(settings)
     paths = [each.system.path for each in every]
@@ -54,7 +202,7 @@ def test_networks_have_a_reversal_for_each_task_and_a_path_of_their_own(settings
     for network in every:
         if not network.task and network.regime in REGIMES:
             tasks = [network.beside] if network.regime == "joint" else network.tasks
-            assert [each.task for each in network.reversals if each.is_plain] == tasks
+            assert [each.task for each in network.reversals if each.is_plain] == ([] if network.arm else tasks)
             assert [each for each in every if each in network.reversals] == network.reversals
     assert {each.part.data for each in every if each.regime not in REGIMES} == {
         part.data for part in settings.parts if part.alone is not None
@@ -80,8 +228,31 @@ def test_small_is_what_was_asked_for():
         assert (jigsaw["form"], jigsaw["grid"], jigsaw["count"]) == ("context-free", 3, 30)
 
 
-def test_full_has_the_source_s_networks():
-    inpainting, jigsaw = FULL.parts
-    assert inpainting.trunk == {"name": "context-encoder"}
-    assert jigsaw.trunk == {"name": "alexnet", "stem": "stride-2"}
-    assert ThreatModel.parse(FULL.threat).eps == pytest.approx(8 / 255)
+def test_a_second_kind_of_adversarial_training_is_of_classifiers_that_learn_first():
+    for settings in (SMALL, AT_SOURCE):
+        stronger = [each for each in subjects(settings) if each.base == STRONGER]
+        assert {each.regime for each in stronger} == {"classifier-first"}
+        assert {each.task for each in stronger} == {"", "inpainting"}
+        assert stronger[0].network.config.stages[0].perturb in ("pgd-7", "pgd-10")
+
+
+def test_arms_differ_from_the_usual_jigsaw_in_one_setting_and_are_not_reversed():
+    arms = [each for each in subjects(SMALL) if each.arm]
+    changed = {}
+    for each in arms:
+        usual = dataclasses.replace(each, arm="").config("jigsaw").settings
+        changed[each.arm] = {
+            key: value for key, value in each.config("jigsaw").settings.items() if usual.get(key) != value
+        }
+    assert changed == {
+        "last convolution of its own": {"own_convolution": True},
+        "far from the original": {"permutations": "original"},
+    }
+
+
+def test_pgd_2_reaches_eps_and_the_losses_are_the_source_s():
+    (network, *_) = subjects(AT_SOURCE)
+    assert network.records["pgd-2"].examples.attack.step_size == pytest.approx(4 / 255)
+    task = make_task("inpainting", network.config("inpainting").settings)
+    assert (task.settings.lambda_rec, task.settings.lambda_adv, task.settings.region) == (0.999, 0.001, 0.5)
+    assert (task.settings.place, task.reversal["place"], task.settings.masks) == ("random", "centre", 1)

@@ -11,7 +11,7 @@ from unfool.evaluation.adaptive.ladder_settings import LadderSettings
 from unfool.evaluation.results.check import check_results
 from unfool.studies import STUDIES, run_study
 from unfool.studies.auxiliary_reversal import AuxiliaryReversal, systems
-from unfool.studies.auxiliary_reversal.scales import IN_SHORT, Part, Scale, auxiliary
+from unfool.studies.auxiliary_reversal.scales import ARMS, IN_SHORT, STRONGER, Part, Scale, auxiliary
 from unfool.studies.framework import adaptive, measurements
 from unfool.studies.framework.recipes import LABELS, NORMAL, ROBUST
 from unfool.tasks import TASKS
@@ -32,7 +32,9 @@ TINY = Scale(
             },
             heads=STAGE,
             tasks=(auxiliary("inpainting", width=8, discriminator=4), auxiliary("jigsaw", **TILES)),
+            first_only={STRONGER: dataclasses.replace(LABELLED, perturb="pgd-2", held_out=140, stop_attack="fgsm")},
             every=True,
+            arms=True,
             alone=LABELLED,
         ),
     ),
@@ -90,12 +92,21 @@ def test_every_reversal_climbs_the_ladder_and_gates_are_the_robust_classifier_s(
         f"{model}, {base}"
         for model in ("labels", "labels + inpainting", "labels + jigsaw")
         for base in (NORMAL, ROBUST)
-    }
+    } | {f"labels, {STRONGER}"}
     gated = [row for row in adaptive if row["defense"].startswith("gate:")]
     assert {(row["model"], row["defense"]) for row in gated} == {
-        (f"labels, {ROBUST}", f"gate:{task}") for task in ("inpainting", "jigsaw")
+        (f"labels, {base}", f"gate:{task}")
+        for base, task in ((ROBUST, "inpainting"), (ROBUST, "jigsaw"), (STRONGER, "inpainting"))
     }
     assert {row["rung"] for row in gated} == {*"cdefg", "worst-case"}
+
+
+def test_arms_of_the_jigsaw_have_rows_and_claims_of_their_own(finished):
+    _, result = finished
+    for arm in ARMS:
+        settings = {"training": "normal", "regime": "joint", "arm": arm}
+        assert len(rows_of(result, model="labels + jigsaw", defense="none", settings=settings)) == 5
+    assert sum(claim["id"].startswith("arm-") for claim in result["claims"]) == len(ARMS)
 
 
 def test_what_a_row_costs_counts_the_reversal_s_views(finished):
@@ -132,8 +143,9 @@ def test_a_jigsaw_without_augmentation_is_judged_on_moved_images_too(finished):
 def test_gates_and_variants_are_judged_clean_on_the_images_of_their_neighbours(finished):
     _, result = finished
     clean = [row for row in result["rows"] if row["attack"] == "none"]
-    assert sum(row["defense"].startswith("gate:") or "variant" in row["settings"] for row in clean) == 2 + 3
-    assert {row["n"] for row in clean} == {397}
+    assert sum(row["defense"].startswith("gate:") or "variant" in row["settings"] for row in clean) == 3 + 3
+    assert {row["n"] for row in clean if "variant" not in row["settings"]} == {397}
+    assert {row["n"] for row in clean if "variant" in row["settings"]} == {10}
 
 
 def test_what_the_tasks_learnt_is_shown_beside_what_they_knew_in_training(finished):

@@ -77,7 +77,8 @@ class RunConfig:
     normalisation: str | None = Field(
         default=None,
         validate_default=True,
-        description="Normalisation of the images inside the network: none, cifar10, cifar100 or imagenet.",
+        description="Normalisation of the images inside the network: none, symmetric (-1 to 1), cifar10, cifar100 or "
+        "imagenet.",
     )
     fraction: float = Field(
         default=1.0,

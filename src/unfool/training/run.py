@@ -76,7 +76,7 @@ def train(
             own names.
         device: A device of torch, such as "cpu" or "cuda".
         progress: Called after each step with the stage, the steps done, the steps in all and the loss.
-        checkpoint_seconds: Time between two checkpoints.
+        checkpoint_seconds: Time between two checkpoints; so many times as long if writing one takes some seconds.
 
     Returns:
         The finished run.
@@ -240,7 +240,7 @@ class _Run:
         streams = self.streams.named(f"stage {index}")
         words = f"stage {index + 1}/{len(self.stages)}: {' + '.join(stage.tasks)}"
         counted = state.model_images - stage.model_images
-        order, last_saved = torch.empty(0, dtype=torch.int64), time.monotonic()
+        order, last_saved, pause = torch.empty(0, dtype=torch.int64), time.monotonic(), self.checkpoint_seconds
         for step in range(state.step, steps):
             epoch, batch_number = divmod(step, per_epoch)
             if batch_number == 0 or not len(order):
@@ -271,7 +271,7 @@ class _Run:
                 row |= {"images_seen": (step + 1) * size, "learning_rate": rate}
                 metrics.add(row | {name: float(value) for name, value in means.items()} | figures)
             state.model_images = counted + stage.model_images
-            if metrics is not None and time.monotonic() - last_saved >= self.checkpoint_seconds and not last:
+            if metrics is not None and (saving := time.monotonic()) - last_saved >= pause and not last:
                 state.step, state.lines = step + 1, metrics.lines
                 # What the other processes have spent is added at the end; until then each counts as the first one.
                 state.cpu_seconds = (time.process_time() - started) * self.processes
@@ -279,6 +279,8 @@ class _Run:
                 optimizers = [optimizer, *task_optimizers.optimizers.values()]
                 save_checkpoint(self.checkpoint, stage, optimizers, state, self.fingerprint, selection.state())
                 last_saved = time.monotonic()
+                # Those of large networks take seconds, and may not take the time that is there for training.
+                pause = self.checkpoint_seconds * max(1.0, last_saved - saving)
             self.progress(words, step + 1, steps, f"loss {float(means['loss']):.3f}")
 
     def _backward(

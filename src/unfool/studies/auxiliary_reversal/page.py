@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 import torch
-from torch import Tensor
 
 from unfool.evaluation.estimates.charts import fillings_charts, foresight_chart, gains_chart, tasks_chart
 from unfool.evaluation.pretext.inpainting import inpainted
@@ -19,7 +18,7 @@ from unfool.studies.auxiliary_reversal.scales import IN_SHORT, INPAINTING, JIGSA
 from unfool.studies.auxiliary_reversal.systems import AUDITED, Subject, head_of
 from unfool.studies.framework import Results
 from unfool.studies.framework.recipes import NORMAL
-from unfool.training.regimes import CLASSIFIER_FIRST, JOINT, REGIMES
+from unfool.training.regimes import CLASSIFIER_FIRST, REGIMES
 
 SHOWN = 3
 """Images in each kind of picture."""
@@ -58,34 +57,23 @@ def _regime(subject: Subject) -> str:
 
 
 def _place(subject: Subject) -> str:
-    return ", ".join([_regime(subject), *([IN_SHORT[subject.base]] if subject.regime in REGIMES else [])])
+    base = IN_SHORT[subject.base] if subject.regime in REGIMES else ""
+    return ", ".join(word for word in (_regime(subject), base, subject.arm) if word)
 
 
 def all_strips(subjects: Sequence[Subject], results: Results) -> Iterator[Strip]:
     """Pictures of the normally trained networks: regions filled, tiles put back, attacked images reversed."""
-    normal = [each for each in subjects if each.base == NORMAL]
-    for each in normal:
-        if not each.task and (each.losses[1:] or each.regime == JOINT):
-            run, images = results.run(each.network), _first_images(each, results)
+    work = results.work
+    for each in subjects:
+        if each.base == NORMAL and not each.task:
+            run, images = results.run(each.network), each.images.table(work).batch(torch.arange(SHOWN)).images
             for loss in each.losses:
                 pictures = inpainted(run.network, run.task(head_of(INPAINTING, loss)), images)
-                yield from filled_strips(f"Regions filled, {_where(each)}, {loss or 'both losses'}", pictures)
-    for each in normal:
-        if not each.task and each.beside == JIGSAW:
-            run, images = results.run(each.network), _first_images(each, results)
-            puzzles = solved_puzzles(run.network, run.task(JIGSAW), images)
-            yield from puzzle_strips(f"Tiles put back, {each.part.data}, {_where(each)}", images, puzzles)
-    for each in normal:
-        if each.is_plain and each.regime == CLASSIFIER_FIRST:
-            examples, table = results.work.get(each.audit.examples), each.audit.examples.images.table(results.work)
-            network, reversal = (system.module(results.work) for system in (each.network, each.system))
-            group = f"Attacked and reversed down {each.task}"
-            yield from reversed_strips(group, examples, table, network, reversal)
-
-
-def _first_images(subject: Subject, results: Results) -> Tensor:
-    return results.work.table(subject.part.data, "test").batch(torch.arange(SHOWN)).images
-
-
-def _where(subject: Subject) -> str:
-    return subject.network.model if subject.regime == JOINT else _regime(subject)
+                yield from filled_strips(f"Regions filled, {each.who}, {loss or 'both losses'}", pictures)
+            if each.beside == JIGSAW:
+                puzzles = solved_puzzles(run.network, run.task(JIGSAW), images)
+                yield from puzzle_strips(f"Tiles put back, {each.who}", images, puzzles)
+        elif each.base == NORMAL and each.is_plain and each.regime == CLASSIFIER_FIRST:
+            examples, table = work.get(each.audit.examples), each.audit.examples.images.table(work)
+            network, reversal = (system.module(work) for system in (each.network, each.system))
+            yield from reversed_strips(f"Attacked and reversed down {each.task}", examples, table, network, reversal)

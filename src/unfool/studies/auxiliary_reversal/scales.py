@@ -9,34 +9,30 @@ from pydantic import Field
 from unfool.core.config import configured
 from unfool.core.threat import Linf
 from unfool.evaluation.adaptive.ladder_settings import LadderSettings
-from unfool.studies.framework import Published
-from unfool.studies.framework.recipes import FAST, NORMAL, ROBUST, short_stage
+from unfool.studies.framework import Published, table
+from unfool.studies.framework.recipes import FAST, LABELS, NORMAL, ROBUST, short_stage
 from unfool.training import StageConfig, TaskConfig
-from unfool.training.regimes import CLASSIFIER_FIRST, JOINT
 
-IN_SHORT = {NORMAL: "normal", ROBUST: "adversarial"}
-"""The same where few words fit."""
+STRONGER = f"{ROBUST} by PGD"
+"""A second kind of adversarial training, that only classifiers have which learn first."""
+IN_SHORT = {NORMAL: "normal", ROBUST: "adversarial", STRONGER: "adversarial, PGD"}
+"""Kinds of training where few words fit."""
 INPAINTING, JIGSAW = "inpainting", "jigsaw"
 
-SOURCE = {
-    JOINT: {"none": (61.25, 44.32), "fgsm": (1.26, 12.61), "pgd-2": (0.02, 2.45)},
-    CLASSIFIER_FIRST: {"none": (71.42, 55.13), "fgsm": (10.72, 17.35)},
-}
-"""Accuracy in % of the source's classifier with inpainting on CIFAR-10 by regime and attack: as it is, and with the
-reversal. The row of classifier first under PGD-2 is missing there."""
 SOURCE_DATA = "cifar10"
+REVERSED = f"reverse:{INPAINTING}"
 PUBLISHED = Published(
     names=("model", "defense", "attack"),
     figures={
-        (model, defense, attack): value
-        for regime, model in ((JOINT, f"labels + {INPAINTING}"), (CLASSIFIER_FIRST, "labels"))
-        for attack, pair in SOURCE[regime].items()
-        for defense, value in zip(("none", f"reverse:{INPAINTING}"), pair, strict=True)
+        **table(("none", "fgsm", "pgd-2"), {(f"labels + {INPAINTING}", "none"): (61.25, 1.26, 0.02)}),
+        **table(("none", "fgsm", "pgd-2"), {(f"labels + {INPAINTING}", REVERSED): (44.32, 12.61, 2.45)}),
+        **table(("none", "fgsm"), {("labels", "none"): (71.42, 10.72), ("labels", REVERSED): (55.13, 17.35)}),
     },
     applies=lambda row: (
         row.data == SOURCE_DATA and {**row.settings, "regime": ""} == {"training": "normal", "regime": ""}
     ),
 )
+"""The source's table, in %: inpainting learnt jointly, and after the labels, whose row under PGD-2 is missing there."""
 
 L2_ALONE, ADVERSARIAL_ALONE, SEVERAL = "L2 alone", "adversarial loss alone", "several masks"
 LOSSES = {
@@ -46,6 +42,9 @@ LOSSES = {
 """Variants of inpainting whose decoders are trained beside the canonical one, on the same frozen trunk."""
 MASKS = 4
 """Masks of the reversal with several."""
+OWN_CONVOLUTION, FAR_FROM_ORIGINAL = "last convolution of its own", "far from the original"
+ARMS = {OWN_CONVOLUTION: {"own_convolution": True}, FAR_FROM_ORIGINAL: {"permutations": "original"}}
+"""Variants of the jigsaw beside the labels: which layers are shared, and which permutations are told apart."""
 
 
 @configured
@@ -54,9 +53,10 @@ class Part:
     its auxiliary tasks.
 
     A part with ``every`` takes each registered task that needs no labels, with defaults where ``tasks`` has no word on
-    it, and the variants of inpainting; another one only ``tasks``. ``alone`` is the stage of a run of each of them
-    without a classifier, to see how well it can be done; a jigsaw runs once more without augmentation, to see what it
-    makes of the grid that JPEG leaves in images.
+    it; another one only ``tasks``. Kinds of training that are ``first_only`` are those of a classifier that inpainting
+    is learnt on afterwards. ``arms`` says whether the variants of the jigsaw are learnt beside the labels. ``alone`` is
+    the stage of a run of each task without a classifier, to see how well it can be done; a jigsaw runs once more
+    without augmentation, to see what it makes of the grid that JPEG leaves in images.
     """
 
     data: str
@@ -65,13 +65,18 @@ class Part:
     heads: dict[str, Any]
     tasks: tuple[TaskConfig, ...] = ()
     every: bool = False
+    first_only: dict[str, StageConfig] = Field(default_factory=dict)
+    arms: bool = False
     alone: StageConfig | None = None
+    size: int = 0
+    normalisation: str = "cifar10"
 
 
 @configured
 class Scale:
     """One scale: its parts, how many test images are attacked, and how many of them by the ``strongest`` attack, the
-    ``ladder`` with the threat model of all, the ``step_size``, and settings of every reversal and of each by task."""
+    ``ladder`` with the threat model of all, the ``step_size``, settings of every reversal and of each by task, and what
+    is cut of the source's."""
 
     parts: tuple[Part, ...] = Field(min_length=1)
     attacked: int = Field(ge=1)
@@ -81,6 +86,7 @@ class Scale:
     reversals: dict[str, dict[str, Any]] = Field(default_factory=dict)
     step_size: str = "2/255"
     strongest: str = "autoattack"
+    cuts: tuple[str, ...] = ()
 
     @property
     def threat(self) -> str:
@@ -93,14 +99,18 @@ def auxiliary(task: str, weight: float = 1.0, **settings: Any) -> TaskConfig:
     return TaskConfig(task=task, weight=weight, perturbed=False, settings=settings)
 
 
-def _jigsaw(weight: float, count: int, grid: int = 3, **settings: Any) -> TaskConfig:
+def _jigsaw(weight: float, count: int, grid: int = 3, shift: int = 1, **settings: Any) -> TaskConfig:
     """The context-free form with the source's tiles, 64 of 75 pixels of a cell, in proportion."""
     tiles = {"form": "context-free", "grid": grid, "count": count, "gap": 0.0, "jitter": 0.147}
-    return auxiliary(JIGSAW, weight, **tiles, **settings)
+    return auxiliary(JIGSAW, weight, **tiles, shift=shift, grey=0.3, **settings)
 
 
+_GENERATOR = {"form": "region", "width": 4000, "discriminator": 64, "discriminator_rate": 1.0}
+"""PyTorch-GAN's form of inpainting; its discriminator learns as fast as its generator. Its losses are the source's."""
 _ADAM = {"batch_size": 256, "optimizer": "adam", "learning_rate": 2e-3, "weight_decay": 0.0}
 _HEADS = {**_ADAM, "schedule": "triangle", "precision": "bf16"}
+_GAN = {**_ADAM, "learning_rate": 2e-4, "precision": "bf16"}
+"""The optimizer of PyTorch-GAN."""
 
 DEMO = Scale(
     parts=(
@@ -131,6 +141,7 @@ SMALL = Scale(
             data="cifar10",
             trunk={"name": "context-encoder", "width": 0.5},
             trainings={NORMAL: short_stage(epochs=6), ROBUST: short_stage(perturb=FAST, epochs=5, held_out=500)},
+            first_only={STRONGER: short_stage(perturb="pgd-7", epochs=5, held_out=500)},
             heads={**_HEADS, "epochs": 4},
             tasks=(
                 auxiliary("contrast", 0.5, temperature=0.2, size=32, hidden=128),
@@ -146,6 +157,7 @@ SMALL = Scale(
             trainings={NORMAL: short_stage(epochs=12)},
             heads={**_HEADS, "batch_size": 128, "epochs": 6},
             tasks=(_jigsaw(2.0, count=30, augmentation="resized-crop"),),
+            arms=True,
             alone=short_stage(**{**_ADAM, "batch_size": 128, "epochs": 12}),
         ),
     ),
@@ -155,30 +167,61 @@ SMALL = Scale(
     reversal={"steps": 10},
     reversals={"contrast": {"views": 2, "bank": 256, "drawn": 128}},
 )
+AT_SOURCE = Scale(
+    parts=(
+        Part(
+            data="cifar10",
+            trunk={"name": "gan-encoder"},
+            normalisation="symmetric",
+            trainings={NORMAL: StageConfig(tasks=LABELS, **_GAN, epochs=12)},
+            first_only={STRONGER: StageConfig(tasks=LABELS, **_GAN, perturb="pgd-10", epochs=6, held_out=500)},
+            heads={**_GAN, "epochs": 4},
+            tasks=(auxiliary(INPAINTING, **_GENERATOR),),
+        ),
+    ),
+    attacked=1_000,
+    strongly=200,
+    ladder=LadderSettings(threat=Linf(8 / 255), images=100, steps=10, draws=2, lambdas=(1.0,), precision="bf16"),
+    reversal={"steps": 10},
+    cuts=(
+        "trainings: a classifier trained by PGD learns first alone, not jointly.",
+        "epochs: 12 of a classifier, alone and beside inpainting, for 100; 6 of one trained by PGD for 100; 4 of the "
+        "decoders on a frozen trunk for 50.",
+        "attacked: 1,000 test images for 10,000; strongly: 200 of them by AutoAttack for 1,000. Clean rows are of all "
+        "10,000 but those of the reversal's variants.",
+        "ladder: 100 images for 1,000, steps 10 for 50, draws 2 for 8, lambdas 1 for 0.1, 1 and 10, precision bf16.",
+        "every: inpainting alone; the other tasks stand in scales small and full.",
+        "parts: no jigsaw. AlexNet on nine tiles of 64 pixels takes about 20 billion operations an image in training, "
+        "a week for one core; it trains at scale small, on tiles of 18 pixels.",
+    ),
+)
 FULL = Scale(
     parts=(
         Part(
             data="cifar10",
-            trunk={"name": "context-encoder"},
+            trunk={"name": "gan-encoder"},
+            normalisation="symmetric",
             trainings={
-                NORMAL: short_stage(schedule="cosine", epochs=100),
-                ROBUST: short_stage(schedule="cosine", perturb="pgd-10", epochs=100, held_out=1500),
+                NORMAL: StageConfig(tasks=LABELS, **_GAN, epochs=100),
+                STRONGER: StageConfig(tasks=LABELS, **_GAN, perturb="pgd-10", epochs=100, held_out=500),
             },
-            heads={**_HEADS, "epochs": 50},
+            heads={**_GAN, "epochs": 50},
             tasks=(
+                auxiliary(INPAINTING, **_GENERATOR),
                 auxiliary("contrast", 0.5, temperature=0.2, size=128, hidden=512),
-                auxiliary(INPAINTING, 10.0),
-                _jigsaw(0.5, count=100),
+                auxiliary(JIGSAW, 0.5, form="whole", grid=3, count=100),
                 auxiliary("rotation", 0.5),
             ),
             every=True,
         ),
         Part(
             data="tiny-imagenet",
+            size=225,
             trunk={"name": "alexnet", "stem": "stride-2"},
             trainings={NORMAL: short_stage(learning_rate=0.02, schedule="cosine", epochs=70)},
             heads={**_HEADS, "learning_rate": 1e-3, "epochs": 30},
-            tasks=(_jigsaw(0.5, count=100, hidden=4096, augmentation="resized-crop"),),
+            tasks=(_jigsaw(0.5, count=1000, shift=2, hidden=4096, augmentation="resized-crop"),),
+            arms=True,
             alone=short_stage(learning_rate=0.01, schedule="cosine", epochs=70),
         ),
     ),
@@ -188,4 +231,4 @@ FULL = Scale(
     reversal={"steps": 10},
     reversals={"contrast": {"views": 4, "bank": 1024, "drawn": 512}},
 )
-SCALES = {"demo": DEMO, "small": SMALL, "full": FULL}
+SCALES = {"demo": DEMO, "small": SMALL, "source": AT_SOURCE, "full": FULL}

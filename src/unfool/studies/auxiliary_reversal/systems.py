@@ -12,8 +12,9 @@ from unfool.core.threat import ThreatModel
 from unfool.evaluation.pretext.figures import pretext_figures
 from unfool.models.trunks import trunk_spec
 from unfool.studies import framework as fw
-from unfool.studies.auxiliary_reversal.scales import IN_SHORT, INPAINTING, JIGSAW, LOSSES, MASKS, SEVERAL, Part, Scale
-from unfool.studies.framework.recipes import LABELS, NORMAL, ROBUST
+from unfool.studies.auxiliary_reversal import scales
+from unfool.studies.auxiliary_reversal.scales import INPAINTING, JIGSAW, LOSSES, Part, Scale
+from unfool.studies.framework.recipes import LABELS, NORMAL
 from unfool.tasks import TASKS, make_task
 from unfool.training import RunConfig, TaskConfig, in_regime
 from unfool.training.regimes import CLASSIFIER_FIRST, JOINT, REGIMES
@@ -28,8 +29,9 @@ CLEAN, AUDITED = "none", "pgd-20"
 class Subject:
     """A network of a part, a kind of training (``base``) and a regime, bare or behind a reversal, and its measurements.
 
-    It learns one task ``beside`` the labels, or alone; a classifier first has none, and carries the heads of them all.
-    A reversal descends ``task`` (empty: bare), in a ``change`` of it (empty: as the scale says), or behind a ``gate``.
+    It learns one task ``beside`` the labels, or alone, perhaps in another ``arm``; a classifier first has none, and
+    carries the heads of them all. A reversal descends ``task`` (empty: bare), in a ``change`` of it (empty: as the
+    scale says), or behind a ``gate``.
     """
 
     scale: Scale
@@ -37,6 +39,7 @@ class Subject:
     base: str
     regime: str
     beside: str = ""
+    arm: str = ""
     task: str = ""
     change: str = ""
     gate: bool = False
@@ -44,17 +47,19 @@ class Subject:
     @property
     def tasks(self) -> list[str]:
         """The auxiliary tasks of the network: of a part with ``every`` all that need no labels, else those it names."""
+        if self.beside:
+            return [self.beside]
+        if self.base in self.part.first_only:
+            return [INPAINTING]
         named = {config.task for config in self.part.tasks}
-        every = [name for name in TASKS if not make_task(name).needs and (self.part.every or name in named)]
-        return [self.beside] if self.beside else every
+        return [name for name in TASKS if not make_task(name).needs and (self.part.every or name in named)]
 
     @property
     def losses(self) -> list[str]:
         """Losses of inpainting that have decoders on a classifier: that of the scale (empty), and its variants."""
         if self.regime not in REGIMES or INPAINTING not in self.tasks:
             return []
-        varied = self.part.every and (self.base, self.regime) == (NORMAL, CLASSIFIER_FIRST)
-        return ["", *(LOSSES if varied else [])]
+        return ["", *(LOSSES if (self.base, self.regime) == (NORMAL, CLASSIFIER_FIRST) else [])]
 
     @property
     def kind(self) -> str:
@@ -65,7 +70,8 @@ class Subject:
     def who(self) -> str:
         """The network in words."""
         words = {JOINT: "jointly with labels", CLASSIFIER_FIRST: "on the frozen classifier"}
-        return f"{self.kind}, {words.get(self.regime, f'{self.regime}, without a classifier')}"
+        how = words.get(self.regime, f"{self.regime}, without a classifier")
+        return ", ".join([self.kind, how, *filter(None, [self.arm])])
 
     @property
     def is_plain(self) -> bool:
@@ -73,11 +79,24 @@ class Subject:
         return bool(self.task) and not self.change and not self.gate
 
     @property
+    def is_robust(self) -> bool:
+        """Whether the classifier learnt first, and against attacks."""
+        return self.base != NORMAL and self.regime == CLASSIFIER_FIRST
+
+    @property
+    def images(self) -> fw.Images:
+        """The test images."""
+        return fw.Images(data=self.part.data, size=self.part.size)
+
+    @property
     def reversals(self) -> list[Subject]:
-        """Those down the tasks that the network carries, then those of the variants, then the gated ones."""
+        """Those down the tasks that the network carries, then those of the variants, then the gated ones; of an arm
+        none."""
+        if self.arm:
+            return []
         plain = [replace(self, task=task) for task in self.tasks]
-        changes = (*self.losses[1:], SEVERAL) if self.losses[1:] else ()
-        gated = plain if (self.base, self.regime) == (ROBUST, CLASSIFIER_FIRST) else []
+        changes = (*self.losses[1:], scales.SEVERAL) if self.losses[1:] else ()
+        gated = plain if self.is_robust else []
         varied = [replace(self, task=INPAINTING, change=change) for change in changes]
         return [*plain, *varied, *(replace(each, gate=True) for each in gated)]
 
@@ -85,23 +104,24 @@ class Subject:
         """A task as the part describes it, with other settings; on clean views."""
         default = TaskConfig(task=task, perturbed=False)
         config = next((each for each in self.part.tasks if each.task == task), default)
-        return replace(config, settings={**config.settings, **settings})
+        return replace(config, settings={**config.settings, **scales.ARMS.get(self.arm, {}), **settings})
 
     @cached_property
     def network(self) -> fw.NetworkSpec:
         """The network; both regimes are made from one description of the tasks."""
-        own = {"augmentation": "none"} if self.regime == UNCHANGED else {}
+        part, own = self.part, {"augmentation": "none"} if self.regime == UNCHANGED else {}
         tasks = {name: self.config(name, **own) for name in self.tasks}
         tasks |= {head_of(INPAINTING, loss): self.config(INPAINTING, **LOSSES[loss]) for loss in self.losses[1:]}
+        stage = {**part.trainings, **part.first_only}[self.base]
         if self.regime in REGIMES:
-            whole = replace(self.part.trainings[self.base], tasks={**LABELS, **tasks})
-            stages = in_regime(self.regime, whole, self.part.heads)
+            stages = in_regime(self.regime, replace(stage, tasks={**LABELS, **tasks}), part.heads)
         else:
-            stages = (replace(self.part.alone or self.part.trainings[self.base], tasks=tasks),)
+            stages = (replace(part.alone or stage, tasks=tasks),)
+        trunk, size, pixels = trunk_spec(part.trunk), part.size, part.normalisation
+        config = RunConfig(data=part.data, size=size, trunk=trunk, normalisation=pixels, stages=stages)
         model = {JOINT: f"labels + {self.beside}", CLASSIFIER_FIRST: "labels"}.get(self.regime, self.beside)
-        key = {"data": self.part.data, "training": IN_SHORT[self.base], "regime": self.regime.replace("-", " ")}
-        config = RunConfig(data=self.part.data, trunk=trunk_spec(self.part.trunk), stages=stages)
-        return fw.NetworkSpec(key={**key, "model": model}, config=config)
+        key = {"data": part.data, "training": scales.IN_SHORT[self.base], "regime": self.regime.replace("-", " ")}
+        return fw.NetworkSpec(key={**key, "model": model, "arm": self.arm}, config=config)
 
     @cached_property
     def system(self) -> fw.NetworkSpec | fw.Defended:
@@ -109,46 +129,43 @@ class Subject:
         descends the loss that was learnt."""
         if not self.task:
             return self.network
-        threat, kind = ThreatModel.parse(self.scale.threat), "gate" if self.gate else "reverse"
-        budget = {"norm": threat.norm_name, "eps": threat.eps, "step_size": self.scale.step_size}
+        scale, kind = self.scale, "gate" if self.gate else "reverse"
+        threat, variant = ThreatModel.parse(scale.threat), {"variant": self.change} if self.change else {}
         settings = {
             "task": self.task,
             "head": head_of(self.task, self.change),
-            "precision": self.scale.ladder.precision,
-            **budget,
-            **self.scale.reversal,
+            "precision": scale.ladder.precision,
+            "norm": threat.norm_name,
+            "eps": threat.eps,
+            "step_size": scale.step_size,
+            **scale.reversal,
             **self.config(self.task, **LOSSES.get(self.change, {})).settings,
-            **self.scale.reversals.get(self.task, {}),
-            **({"masks": MASKS, "place": "random"} if self.change == SEVERAL else {}),
+            **scale.reversals.get(self.task, {}),
+            **({"masks": scales.MASKS, "place": "random"} if self.change == scales.SEVERAL else {}),
         }
+        words = f"{kind}:{self.task}"
         return fw.Defended(
-            network=self.network,
-            kind=kind,
-            words=f"{kind}:{self.task}",
-            defense_settings=settings,
-            variant={"variant": self.change} if self.change else {},
-            fresh=self.gate,
+            network=self.network, kind=kind, words=words, defense_settings=settings, variant=variant, fresh=self.gate
         )
 
     @cached_property
     def records(self) -> dict[str, fw.Clean | fw.Attacked]:
         """Clean images, and the examples crafted on the bare network, by attack; the strongest one last."""
-        scale, images, last = self.scale, fw.Images(data=self.part.data), {"goal": "last"}
+        scale, last = self.scale, {"goal": "last"}
         # Rows of labels are of the classifier by itself, whatever was learnt on it.
         words = {"regime": None} if not self.task and self.regime == CLASSIFIER_FIRST else {}
-        clean = fw.Clean(system=self.system, images=images, threat=scale.threat, words=words)
-        records: dict[str, fw.Clean | fw.Attacked] = {CLEAN: clean}
+        attacked = self.images.sample(scale.attacked, "attacked")
+        every = attacked if self.change else self.images
+        records: dict[str, fw.Clean | fw.Attacked] = {
+            CLEAN: fw.Clean(system=self.system, images=every, threat=scale.threat, words=words)
+        }
         # Last iterates are replayed, as the source's are; of the strongest attack any success counts.
-        steps = {"step_size": scale.step_size, **last}
-        for name, settings in {"fgsm": last, "pgd-2": steps, AUDITED: steps, scale.strongest: {}}.items():
-            count = scale.attacked if settings else min(scale.strongly, scale.attacked)
-            examples = fw.Examples(
-                network=self.network,
-                attack=make_attack(name, scale.threat, settings),
-                images=images.sample(count, "attacked"),
-                precision=scale.ladder.precision,
-                kept=True,
-            )
+        half = ThreatModel.parse(scale.threat).eps / 2
+        steps, halves = ({"step_size": size, **last} for size in (scale.step_size, half))
+        for name, settings in {"fgsm": last, "pgd-2": halves, AUDITED: steps, scale.strongest: {}}.items():
+            images = attacked if settings else self.images.sample(min(scale.strongly, scale.attacked), "attacked")
+            attack, precision = make_attack(name, scale.threat, settings), scale.ladder.precision
+            examples = fw.Examples(network=self.network, attack=attack, images=images, precision=precision, kept=True)
             records[name] = fw.Attacked(system=self.system, examples=examples, words=words)
         return records
 
@@ -169,7 +186,7 @@ class Subject:
 
     @property
     def learnt(self) -> Learnt:
-        return Learnt(system=self.network, tasks=self.tasks, losses=self.losses)
+        return Learnt(system=self.network, images=self.images, tasks=self.tasks, losses=self.losses)
 
     @property
     def measurements(self) -> list[fw.Measurement]:
@@ -189,17 +206,20 @@ def head_of(task: str, loss: str) -> str:
 def subjects(scale: Scale) -> list[Subject]:
     """Of each part and kind of training the classifier that learnt labels first, then the joint ones, each bare and
     behind its reversals; then tasks without a classifier, a jigsaw once more without augmentation."""
-    kinds = [(part, base) for part in scale.parts for base in part.trainings]
-    first = [Subject(scale=scale, part=part, base=base, regime=CLASSIFIER_FIRST) for part, base in kinds]
-    bare = [net for each in first for net in (each, *(replace(each, regime=JOINT, beside=task) for task in each.tasks))]
-    alone = [
-        Subject(scale=scale, part=each.part, base=NORMAL, regime=regime, beside=task)
-        for each in first
-        for task in each.tasks
-        for regime in ((ALONE, UNCHANGED) if task == JIGSAW else (ALONE,))
-        if each.base == NORMAL and each.part.alone is not None
-    ]
-    return [*(each for net in bare for each in (net, *net.reversals)), *alone]
+    kinds = [(part, base) for part in scale.parts for base in (*part.trainings, *part.first_only)]
+    every: list[Subject] = []
+    alone: list[Subject] = []
+    for part, base in kinds:
+        first = Subject(scale=scale, part=part, base=base, regime=CLASSIFIER_FIRST)
+        beside = first.tasks if base in part.trainings else []
+        joint = [replace(first, regime=JOINT, beside=task) for task in beside]
+        varied = [each for each in joint if part.arms and (each.base, each.beside) == (NORMAL, JIGSAW)]
+        arms = [replace(each, arm=arm) for each in varied for arm in scales.ARMS]
+        every += [each for network in (first, *joint, *arms) for each in (network, *network.reversals)]
+        if base == NORMAL and part.alone is not None:
+            ways = [(task, way) for task in beside for way in (ALONE, UNCHANGED) if task == JIGSAW or way == ALONE]
+            alone += [replace(first, regime=way, beside=task) for task, way in ways]
+    return [*every, *alone]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -209,10 +229,11 @@ class Learnt(fw.Figures):
 
     folder: ClassVar[str] = "pretext"
 
+    images: fw.Images
     tasks: list[str]
     losses: list[str]
 
     def measure(self, work: fw.Workspace) -> JsonObject:
-        run, table = work.get(self.system.network), work.table(self.system.network.data, "test")
+        run, table = work.get(self.system.network), self.images.table(work)
         decoders = {loss: run.task(head_of(INPAINTING, loss)) for loss in self.losses}
         return pretext_figures(run.network, {name: run.task(name) for name in self.tasks}, decoders, table)
