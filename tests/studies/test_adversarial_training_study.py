@@ -6,6 +6,7 @@ import json
 
 import pytest
 from rich.console import Console
+from scale_fields import flatten
 
 from unfool.studies import run_study
 from unfool.studies.adversarial_training import AdversarialTraining
@@ -21,7 +22,8 @@ TINY = dataclasses.replace(
     attacked=12,
     attack="pgd-3",
 )
-NETWORKS = AdversarialTraining().networks(SCALES["small"])
+NETWORKS = AdversarialTraining().networks(TINY)
+PLAIN = ["FGSM-RS", "N-FGSM", "PGD-10", "TRADES-1", "TRADES-3", "TRADES-6", "MART"]
 
 
 @pytest.fixture(scope="module")
@@ -33,22 +35,99 @@ def finished(tmp_path_factory):
         return out, run_study("adversarial-training", "tiny", out, console=console, workers=1).to_json()
 
 
-def test_the_methods_are_the_issue_s():
+def test_methods_are_trained_with_weight_perturbation_and_averaging():
     names = [network.model for network in NETWORKS]
-    plain = ["FGSM-RS", "PGD-10", "TRADES-1", "TRADES-3", "TRADES-6", "MART"]
-    assert sorted(names) == sorted([*plain, *(f"{name} + AWP" for name in plain), "PGD-10 + EMA"])
+    assert names == [*PLAIN, *(f"{name} + AWP" for name in PLAIN), "N-FGSM + EMA", "PGD-10 + EMA"]
     for network in NETWORKS:
         (stage,) = network.config.stages
         name, _, extra = network.model.partition(" + ")
-        assert (stage.awp > 0, stage.ema > 0) == (extra == "AWP", extra == "EMA")
+        assert (stage.awp, stage.ema) == (0.005 * (extra == "AWP"), 0.995 * (extra == "EMA"))
         assert stage.adversarial == {"T": "trades", "M": "mart"}.get(name[0], "plain")
         if name.startswith("TRADES"):
             assert stage.beta == float(name[-1])
-        assert (stage.epochs, stage.threat) == (10, "linf:8/255")
-        assert stage.perturb == ("fgsm:random_start=true,step_size=10/255" if name == "FGSM-RS" else "pgd-10")
-    assert (SCALES["small"].images, SCALES["small"].attack) == (10_000, "pgd-50")
-    assert all(METHODS[name] for name in plain)
-    assert SCALES["full"].trunk.name == "preact-resnet18"
+        fast = {"FGSM-RS": "fgsm:random_start=true,step_size=10/255", "N-FGSM": "n-fgsm"}
+        assert stage.perturb == fast.get(name, "pgd-10")
+    assert list(METHODS) == PLAIN
+
+
+STAGE = {
+    "tasks.labels.task": "labels",
+    "tasks.labels.weight": 1.0,
+    "tasks.labels.perturbed": True,
+    "tasks.labels.settings": {},
+    "steps": 0,
+    "batch_size": 128,
+    "optimizer": "sgd",
+    "learning_rate": 0.1,
+    "weight_decay": 5e-4,
+    "momentum": 0.9,
+    "nesterov": False,
+    "constant_epochs": 0,
+    "cosine_epochs": 0,
+    "drop_every": 30,
+    "drop_factor": 0.1,
+    "decay": 0.95,
+    "trainable": "all",
+    "precision": "bf16",
+    "perturb": None,
+    "threat": "linf:8/255",
+    "adversarial": "plain",
+    "statistics": "shared",
+    "beta": 6.0,
+    "awp": 0.0,
+    "ema": 0.0,
+    "held_out": 0,
+    "stop_attack": "pgd-10",
+}
+CIFAR = {
+    "data": "cifar10",
+    "trunk.channels": 3,
+    **{f"stage.{name}": value for name, value in STAGE.items()},
+    "images": 50_000,
+    "seeds.0": 0,
+    "seeds.1": 1,
+    "seeds.2": 2,
+    "attack": "pgd-50",
+    "threat": "linf:8/255",
+    "awp": 0.005,
+    "ema": 0.995,
+}
+"""Whole training set, three seeds, plain momentum: what no scale on CIFAR-10 may cut."""
+
+
+def test_every_field_of_full_and_of_small_is_as_stated():
+    full = {
+        **CIFAR,
+        "words": "PreAct ResNet-18",
+        "trunk.name": "preact-resnet18",
+        "trunk.settings.width": 1.0,
+        "stage.epochs": 100,
+        "stage.schedule": "cosine",
+        "attacked": 10_000,
+        "precision": "fp32",
+        **{f"methods.{place}": network.model for place, network in enumerate(NETWORKS)},
+    }
+    small = {
+        **CIFAR,
+        "words": "convnet 16-32-64, strided stem",
+        "trunk.name": "convnet",
+        "trunk.settings.stem": "strided",
+        **{f"trunk.settings.widths.{place}": width for place, width in enumerate((16, 32, 64))},
+        "stage.epochs": 4,
+        "stage.schedule": "triangle",
+        "attacked": 4000,
+        "precision": "bf16",
+        **{
+            f"methods.{place}": name
+            for place, name in enumerate(("FGSM-RS", "N-FGSM", "N-FGSM + EMA", "PGD-10", "TRADES-6"))
+        },
+    }
+    assert flatten(SCALES["full"]) == full
+    assert flatten(SCALES["small"]) == small
+    for scale in ("small", "full"):
+        networks = AdversarialTraining().networks(SCALES[scale])
+        assert {network.seed for network in networks} == {0, 1, 2}
+        assert all(network.config.seed == network.seed for network in networks)
 
 
 def test_every_method_has_its_rows(finished):
@@ -81,19 +160,21 @@ def test_costs_are_counted(finished):
 
 def test_claims_and_charts_are_of_the_rows(finished):
     out, result = finished
-    assert len(result["claims"]) == 1 + 4 + 6 + 1
+    assert len(result["claims"]) == 1 + 5 + 7 + 2
     robust = {(row["model"], row["split"]): row["accuracy"] for row in result["rows"] if row["attack"] != "none"}
     told = next(claim for claim in result["claims"] if claim["text"] == "MART is more robust than PGD-10")
     difference = 100 * (robust["MART", "test"] - robust["PGD-10", "test"])
     assert f"{difference:+.1f} points" in told["evidence"]
     gaps, costs = result["charts"]
     assert {series["name"]: len(series["points"]) for series in gaps["series"]} == {
-        "training images": 13,
-        "test images": 13,
+        "training images": 16,
+        "test images": 16,
     }
     (points,) = [series["points"] for series in costs["series"]]
     assert dict(points)["FGSM-RS"] == 128 / 1e6
     assert json.loads((out / "results" / "adversarial-training" / "tiny.json").read_text()) == result
+    assert f"FGSM-RS {100 * robust['FGSM-RS', 'test']:.1f} %, N-FGSM" in result["summary"]
+    assert "attacked by pgd-3 inside linf:0.1 on 12 test images" in result["summary"]
     assert "Robust overfitting" in (out / "report.html").read_text()
 
 
@@ -105,7 +186,20 @@ def test_work_is_shared_out_with_the_longest_first(tmp_path):
     # A network each, then what is measured of it; examples that are not stored are crafted by the job that needs them.
     assert len(jobs) == len(NETWORKS) * (1 + 3)
     training = {network.path: jobs[network.path].cost for network in NETWORKS}
-    assert min(training, key=lambda path: training[path]) in ("fgsm-rs", "fgsm-rs-awp")
-    assert training["pgd-10"] == 64 * 11
-    attacked = [job for name, job in jobs.items() if name.startswith("mart/pgd-3")]
-    assert [(job.needs, job.cost) for job in attacked] == [({"mart"}, 12 * (3 + 1))] * 2
+    cheapest = [f"{name}{extra}/0" for name in ("fgsm-rs", "n-fgsm") for extra in ("", "-awp", "-ema")]
+    assert min(training, key=lambda path: training[path]) in cheapest
+    assert training["pgd-10/0"] == 64 * 11
+    attacked = [job for name, job in jobs.items() if name.startswith("mart/0/pgd-3")]
+    assert [(job.needs, job.cost) for job in attacked] == [({"mart/0"}, 12 * (3 + 1))] * 2
+
+
+def test_methods_are_compared_over_training_seeds(tmp_path, monkeypatch):
+    several = dataclasses.replace(TINY, methods=("FGSM-RS", "N-FGSM", "PGD-10"), seeds=(0, 1))
+    monkeypatch.setattr(AdversarialTraining, "scales", {"several": several})
+    result = run_study("adversarial-training", "several", tmp_path, console=Console(file=io.StringIO()), workers=1)
+    claims = {claim.id: claim for claim in result.claims}
+    assert list(claims) == ["fast-is-cheap", "pgd-10-over-fgsm-rs", "n-fgsm-over-fgsm-rs"]
+    assert "over 2 training seeds" in claims["n-fgsm-over-fgsm-rs"].evidence
+    assert len(result.rows) == 3 * 2 * 3
+    (points,) = {len(points) for points in result.charts[0].series.values()}
+    assert points == 3

@@ -1,20 +1,21 @@
-"""The methods compared: fast adversarial training (Wong et al., ICLR 2020), PGD (Madry et al., ICLR 2018), TRADES
-(Zhang et al., ICML 2019) and MART (Wang et al., ICLR 2020), each with and without adversarial weight perturbation (Wu
-et al., NeurIPS 2020), one with weight averaging.
+"""The methods compared: fast adversarial training (Wong et al., ICLR 2020), N-FGSM (de Jorge et al., NeurIPS 2022), PGD
+(Madry et al., ICLR 2018), TRADES (Zhang et al., ICML 2019) and MART (Wang et al., ICLR 2020), with and without
+adversarial weight perturbation (Wu et al., NeurIPS 2020) and weight averaging.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from statistics import mean
 
 from unfool.attacks import make_attack
 from unfool.evaluation import Records
 from unfool.evaluation.results.charts import Chart
-from unfool.evaluation.statistics.chart_kinds import bars, point, training_costs
+from unfool.evaluation.statistics.chart_kinds import bars, spread, training_costs
 from unfool.report.curves import Curve
 from unfool.studies import framework as fw
-from unfool.studies.adversarial_training.scales import AVERAGED, FAST, METHODS, PGD, SCALES, Scale
+from unfool.studies.adversarial_training.scales import ALL, AWP, EMA, FAST, METHODS, NOISY, PGD, SCALES, Scale
 from unfool.studies.framework import counted
 from unfool.training import RunConfig
 
@@ -24,9 +25,9 @@ MORE_ROBUST = [
     ("TRADES-6", PGD),
     ("MART", PGD),
     (PGD, FAST),
+    (NOISY, FAST),
     ("TRADES-6", "TRADES-1"),
-    *((f"{method} + AWP", method) for method in METHODS),
-    (f"{AVERAGED} + EMA", AVERAGED),
+    *((name, name.partition(" + ")[0]) for name in ALL if " + " in name),
 ]
 """What the papers say of one another: the first is more robust than the second."""
 
@@ -41,8 +42,7 @@ class AdversarialTraining(fw.Study[Scale]):
     scales = SCALES
 
     def networks(self, scale: Scale) -> list[fw.NetworkSpec]:
-        variants = [(method, extra) for method in METHODS for extra in ("", "AWP")]
-        return [_network(scale, method, extra) for method, extra in [*variants, (AVERAGED, "EMA")]]
+        return [_network(scale, method, seed) for method in scale.methods for seed in scale.seeds]
 
     def measurements(self, scale: Scale, networks: Sequence[fw.NetworkSpec]) -> Iterator[fw.Measurement]:
         """Clean test images, then attacked test and training images."""
@@ -68,56 +68,53 @@ class AdversarialTraining(fw.Study[Scale]):
         )
         for better, worse in MORE_ROBUST:
             yield fw.Claim(
-                id=f"{better} over {worse}".lower().replace(" ", "-"),
+                id=f"{better} over {worse}",
                 text=f"{better} is more robust than {worse}",
                 evidence=lambda results, pair=(better, worse): _compared(results, scale.attack, *pair),
                 rule=fw.Above(0.0),
             )
 
     def _cost_share(self, scale: Scale, results: fw.Results) -> fw.Estimate:
-        fast, slow = (results.run(_network(scale, method, "")).model_images for method in (FAST, PGD))
+        fast, slow = (results.run(_network(scale, method, scale.seeds[0])).model_images for method in (FAST, PGD))
         return counted(fast / slow, f"{fast:,} and {slow:,} images through the network in training")
 
     def charts(self, scale: Scale, results: fw.Results) -> list[Chart]:
-        networks = self.networks(scale)
         series = {
-            words: [point(network.model, _robust(results, network.model, split)) for network in networks]
+            words: [spread(method, _robust(results, method, split)) for method in scale.methods]
             for words, split in (("training images", "train"), ("test images", "test"))
         }
-        caption = "The distance between the bars of a method is its robust gap. With 95 % intervals."
-        return [
-            bars("Robust overfitting", "method", "accuracy under attack", series, caption),
-            training_costs({network.model: results.run(network).model_images for network in networks}),
-        ]
+        several = "Lowest and highest of the training seeds are marked." if len(scale.seeds) > 1 else ""
+        caption = f"The distance between the bars of a method is its robust gap. {several or 'With 95 % intervals.'}"
+        costs = {network.model: results.run(network).model_images for network in self._first(scale)}
+        return [bars("Robust overfitting", "method", "accuracy under attack", series, caption), training_costs(costs)]
 
     def curves(self, scale: Scale, results: fw.Results) -> list[Curve]:
-        plain = [network for network in self.networks(scale) if network.model in METHODS]
-        return [Curve(network.model, network.metrics(results.work)) for network in plain]
+        return [Curve(network.model, network.metrics(results.work)) for network in self._first(scale)]
 
-    def notes(self, scale: Scale, results: fw.Results) -> list[str]:
-        return [
-            f"{scale.words}, {scale.stage.epochs} epochs, one training seed: differences between methods are those of "
-            "these networks.",
-            f"All but {FAST} learn from {PGD}. AWP's gamma is {scale.awp}, EMA's decay {scale.ema} a step.",
-            f"The robust gap is the accuracy under {scale.attack} on {scale.attacked} training images less that on as "
-            "many test images.",
-        ]
+    def _first(self, scale: Scale) -> list[fw.NetworkSpec]:
+        return [network for network in self.networks(scale) if network.seed == scale.seeds[0]]
 
 
 def _training_images(scale: Scale) -> fw.Images:
     return fw.Images(data=scale.data, split="train").sample(scale.images, "training images")
 
 
-def _network(scale: Scale, method: str, extra: str) -> fw.NetworkSpec:
+def _network(scale: Scale, method: str, seed: int) -> fw.NetworkSpec:
     """A method, with weight perturbation or averaging or neither."""
-    extras = {"AWP": {"awp": scale.awp}, "EMA": {"ema": scale.ema}, "": {}}[extra]
-    config = RunConfig(data=scale.data, trunk=scale.trunk, stages=(replace(scale.stage, **METHODS[method], **extras),))
-    model = f"{method} + {extra}" if extra else method
-    return fw.NetworkSpec(key={"model": model}, config=config, images=_training_images(scale))
+    name, _, extra = method.partition(" + ")
+    extras = {AWP: {"awp": scale.awp}, EMA: {"ema": scale.ema}, "": {}}[extra]
+    stage = replace(scale.stage, **METHODS[name], **extras)
+    config = RunConfig(data=scale.data, trunk=scale.trunk, stages=(stage,), seed=seed)
+    return fw.NetworkSpec(key={"model": method, "seed": seed}, config=config, images=_training_images(scale))
 
 
-def _robust(results: fw.Results, model: str, split: str) -> Records:
-    return results.records(model=model, protocol="white-box", split=split)
+def _robust(results: fw.Results, model: str, split: str) -> list[Records]:
+    """Under attack, one a training seed."""
+    return list(results.by_seed(model=model, protocol="white-box", split=split).values())
+
+
+def _mean(records: Iterable[Records]) -> float:
+    return mean(item.accuracy for item in records)
 
 
 def _compared(results: fw.Results, attack: str, better: str, worse: str) -> fw.Estimate | None:
@@ -126,10 +123,11 @@ def _compared(results: fw.Results, attack: str, better: str, worse: str) -> fw.E
     difference = fw.Difference(a={"model": better}, b={"model": worse}, under=under, detail=f"Under {attack}")(results)
     if difference is None:
         return None
-    clean = [f"{100 * results.records(model=model, protocol='clean').accuracy:.1f} %" for model in (better, worse)]
+    pair = (better, worse)
+    clean = [f"{100 * _mean(results.by_seed(model=model, protocol='clean').values()):.1f} %" for model in pair]
     gaps = [
-        f"{100 * (_robust(results, model, 'train').accuracy - _robust(results, model, 'test').accuracy):+.1f}"
-        for model in (better, worse)
+        f"{100 * (_mean(_robust(results, model, 'train')) - _mean(_robust(results, model, 'test'))):+.1f}"
+        for model in pair
     ]
     more = f"Clean {' and '.join(clean)}, robust gap {' and '.join(gaps)} points."
     return replace(difference, more=more)
