@@ -98,14 +98,16 @@ def test_bad_input_is_one_line_and_writes_nothing(cli, run, parity, files, tmp_p
 
 def test_the_ladder_is_one_flag_with_settings(cli, parity, tmp_path):
     file = tmp_path / "ladder.json"
-    few = ("--steps", "2", "--draws", "2", "--lambdas", "1")
+    few = ("--steps", "2", "--draws", "2", "--lambdas", "1", "--targets", "1", "--queries", "3")
     arguments = ("--defense", REVERSE, "--adaptive", "--attack", "pgd-3", "--images", "6", "--out", file)
     told = cli("evaluate", parity, *arguments, *few)
-    assert (told.code, told.err) == (0, ""), told.err
+    assert told.code == 0, told.err
+    # Two classes are too few for the targeted DLR loss of rung (h).
+    assert "loss dlr-targeted needs 4 classes" in told.err
     for piece in ("(a)", "(b)", "TRANSFER", "(f)", "adaptive", "(g) was not run: the defense has no gate", "replayed"):
         assert piece in told.out
     found = StudyResult.load(file).to_json()
-    assert [row["rung"] for row in found["rows"] if "rung" in row] == [*"abcdef", "worst-case"]
+    assert [row["rung"] for row in found["rows"] if "rung" in row] == [*"abcdefhi", "worst-case"]
     assert {row["defense"] for row in found["rows"]} == {"none", REVERSE}
     verdict = found["ladder"]["verdict"]
     assert verdict.upper() in told.out

@@ -14,9 +14,12 @@ from unfool.core.batch import Batch
 from unfool.core.errors import ImagesError, SpecError, UnfoolWarning
 from unfool.core.streams import Streams
 from unfool.core.threat import ThreatModel
+from unfool.data.as_table import as_table
 from unfool.defenses import Defense, Reverse, make_defense
 from unfool.defenses.aware import pretext_aware
 from unfool.defenses.fast_copy import _COPIES
+from unfool.evaluation import craft, judge
+from unfool.evaluation.corruptions import judge_corrupted
 from unfool.models.heads import build_head
 from unfool.tasks import TASKS, make_task
 
@@ -166,6 +169,7 @@ def test_the_copy_follows_the_weights_and_dies_with_its_owner():
     fresh = Reverse(network, defense.task, threat=defense.threat, steps=3, step_size=defense.step_size)
     assert not torch.equal(before, after)
     assert torch.equal(after, fresh(images))
+    gc.collect()
     kept = len(_COPIES)
     del fresh
     gc.collect()
@@ -192,11 +196,38 @@ def test_the_preset_has_the_settings_of_the_source():
     settings = defense.task.settings
     assert (settings.views, settings.temperature, settings.loss) == (4, 0.2, "first-positive")
     assert (settings.negatives, settings.augmentation, settings.size) == ("batch", "mao2021", 5)
-    assert defense.images_per_prediction == 161
+    assert (defense.images_per_prediction, defense.own_batch_size) == (161, 512)
     changed = make_reverse("preset=mao2021,steps=3,negatives=bank", views=2)
     assert (changed.steps, changed.task.settings.views, changed.task.settings.temperature) == (3, 2, 0.5)
+    assert changed.own_batch_size is None
     with pytest.raises(SpecError, match="mao2021"):
         make_reverse("preset=mao2012")
+
+
+def in_batches(size, **settings):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UnfoolWarning)
+        return make_reverse(f"negatives=batch,batch_size={size},steps=2,eps=0.1", **settings)
+
+
+def test_in_batch_negatives_are_those_of_the_reversal_s_batches_on_every_device():
+    """The last batch is smaller, as the reference's is; what a device takes at a time changes no prediction."""
+    network, table = make_network(), as_table((make_images(20), torch.arange(20) % 4))
+    defense, smaller = in_batches(8, network=network), in_batches(4, network=network)
+    small, large = (judge(defense, table, batch_size=size) for size in (3, 1000))
+    assert small.losses == large.losses
+    images, ids = table.batch().images, table.ids
+    whole = defense.purify(images, ids)
+    parts = [defense.purify(images[start : start + 8], ids[start : start + 8]) for start in (0, 8, 16)]
+    assert torch.equal(whole.images, torch.cat([part.images for part in parts]))
+    assert torch.equal(whole.losses, torch.cat([part.losses for part in parts], dim=1))
+    assert whole.model_images == sum(part.model_images for part in parts)
+    assert torch.allclose(defense.purified_images(images, ids, differentiable=True), whole.images, atol=1e-5)
+    assert judge(smaller, table).losses != large.losses
+    crafted = [craft(defense, table, "pgd-2:goal=last", batch_size=size) for size in (5, 1000)]
+    assert torch.equal(crafted[0].images, crafted[1].images)
+    corrupted = [judge_corrupted(defense, table, names=["fog"], severities=[1], batch_size=size) for size in (5, 1000)]
+    assert corrupted[0][0].losses == corrupted[1][0].losses
 
 
 def test_the_bank_is_the_default_and_must_be_filled():

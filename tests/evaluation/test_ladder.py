@@ -31,7 +31,7 @@ from unfool.evaluation.results.check import check_results
 
 HEADS = {"labels": {"kind": "linear", "outputs": 4}, "contrast": {"kind": "mlp", "outputs": 8, "hidden": 8}}
 REVERSE = "reverse:task=contrast,size=8,hidden=8,bank=16,drawn=8,steps=2,eps=4/255,temperature=0.2"
-FEW = {"steps": 4, "draws": 2, "lambdas": (1.0, 10.0)}
+FEW = {"steps": 4, "draws": 2, "lambdas": (1.0, 10.0), "targets": 2, "queries": 5}
 
 
 def ladder(defense, table, attack="autoattack", **values):
@@ -133,10 +133,10 @@ def test_noise_that_only_moves_the_target_is_seen_through(network, digits):
 
 
 def test_the_worst_case_is_the_worst_of_each_image(climbed):
-    assert list(climbed.rungs) == list("abcdef")
-    after = [climbed.records[letter].correct for letter in "bcdef"]
+    assert list(climbed.rungs) == list("abcdefhi")
+    after = [climbed.records[letter].correct for letter in "bcdefhi"]
     assert climbed.worst.correct == np.array(after).all(0).tolist()
-    assert climbed.worst.losses == np.array([climbed.records[letter].losses for letter in "bcdef"]).max(0).tolist()
+    assert climbed.worst.losses == np.array([climbed.records[letter].losses for letter in "bcdefhi"]).max(0).tolist()
     assert all(climbed.worst.accuracy <= sum(row) / len(row) for row in after)
 
 
@@ -181,6 +181,8 @@ def test_rows_are_those_of_a_study(climbed):
         ("bpda-eot", "adaptive", "reverse", "d"),
         ("defense-aware", "adaptive", "reverse", "e"),
         ("unrolled", "adaptive", "reverse", "f"),
+        ("targeted", "adaptive", "reverse", "h"),
+        ("square", "adaptive", "reverse", "i"),
         ("worst-case", "adaptive", "reverse", "worst-case"),
     ]
     results = json.loads(json.dumps(climbed.to_json(), allow_nan=False))
@@ -354,7 +356,7 @@ def test_the_network_and_the_defense_come_back_as_they_were(reverse, told):
 
 
 def test_examples_show_clean_attacked_and_purified(climbed):
-    assert [example.rung for example in climbed.examples] == ["b"] * 3 + ["f"] * 3
+    assert [example.rung for example in climbed.examples] == ["b"] * 3 + ["i"] * 3
     for example in climbed.examples:
         assert [picture.kind for picture in example.pictures] == ["clean", "attacked", "purified"]
         assert len(example.path) == 3

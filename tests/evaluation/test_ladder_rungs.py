@@ -47,6 +47,8 @@ def test_every_rung_has_a_key_a_name_and_a_title_of_its_own():
         ("e", "defense-aware"),
         ("f", "unrolled"),
         ("g", "gate-aware"),
+        ("h", "targeted"),
+        ("i", "square"),
     ]
     assert len({rung.title for rung in rungs}) == len(rungs)
     assert all(RUNGS[rung.name] is type(rung) for rung in rungs)
@@ -62,7 +64,7 @@ def test_rungs_are_named_by_key_name_class_or_object(rungs):
 
 def test_one_name_is_no_row_of_keys():
     assert [rung.key for rung in parse_rungs("bpda")] == ["a", "b", "c"]
-    assert [rung.key for rung in parse_rungs()] == list("abcdefg")
+    assert [rung.key for rung in parse_rungs()] == list("abcdefghi")
     with pytest.raises(SpecError, match="did you mean 'bpda'"):
         parse_rungs("bpdb,unrolled")
 
@@ -70,17 +72,19 @@ def test_one_name_is_no_row_of_keys():
 class TargetedStraightThrough(StraightThrough):
     """Aims at the two likeliest other classes, one by one."""
 
-    key = "h"
+    key = "j"
     name = "bpda-targeted"
     title = "BPDA on a targeted loss"
     losses = ("difference", "dlr-targeted")
-    targets = 2
+
+    def targets(self, settings):
+        return 2
 
 
 class RandomSearch(AdaptiveRung):
     """Square on the defended system: no gradient at all."""
 
-    key = "i"
+    key = "k"
     name = "random-search"
     title = "random search"
 
@@ -93,19 +97,19 @@ def test_a_targeted_and_a_black_box_rung_are_one_class_each(network, table):
     result = ladder(
         defense, table, "fgsm", rungs=["c", TargetedStraightThrough, RandomSearch()], settings=SETTINGS, name="net"
     )
-    assert list(result.rungs) == ["a", "b", "c", "h", "i"]
-    for key, name in (("h", "bpda-targeted"), ("i", "random-search")):
+    assert list(result.rungs) == ["a", "b", "c", "j", "k"]
+    for key, name in (("j", "bpda-targeted"), ("k", "random-search")):
         rung = result.rungs[key]
         assert (rung.records.attack, rung.protocol) == (name, "adaptive")
         assert judge(defense, rung.examples).correct == rung.records.correct
         # A search through the defense pays for every prediction of it.
         assert rung.examples.model_images >= 12 * defense.images_per_prediction
     replayed = np.array(result.replayed.correct)
-    assert not np.array(result.records["h"].correct)[~replayed].any()
-    assert (~np.array(result.records["h"].correct)).sum() > (~replayed).sum()
+    assert not np.array(result.records["j"].correct)[~replayed].any()
+    assert (~np.array(result.records["j"].correct)).sum() > (~replayed).sum()
     section = result.section()
-    assert section.rungs[-1].title == "worst of (b) to (i) on each image"
-    assert result.worst.correct == np.array([result.records[key].correct for key in "bchi"]).all(0).tolist()
+    assert section.rungs[-1].title == "worst of (b) to (k) on each image"
+    assert result.worst.correct == np.array([result.records[key].correct for key in "bcjk"]).all(0).tolist()
 
 
 def test_the_loss_of_a_defended_system_minds_targets_and_averages_passes(network, table):
@@ -138,11 +142,11 @@ def test_a_defense_of_one_s_own_meets_every_rung_that_it_declares_what_is_needed
     }
     result = ladder(Guarded(network, Roughness()), table, "fgsm", settings=SETTINGS)
     assert result.absent == {}
-    assert list(result.rungs) == list("abcdefg")
+    assert list(result.rungs) == list("abcdefghi")
     assert result.notes == [
         "Rung (f) follows the gradient that autograd gives through the purification, if it gives any."
     ]
-    for key in "cdefg":
+    for key in "cdefghi":
         examples = result.sets[key]
         assert judge(Guarded(network, Roughness()), examples).correct == result.records[key].correct
     # One look at its loss sends nothing through a network, a prediction three images.

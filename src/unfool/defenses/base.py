@@ -110,6 +110,11 @@ class Defense(nn.Module):
         return False
 
     @property
+    def own_batch_size(self) -> int | None:
+        """How many images are purified together where predictions depend on batch-mates; None where they do not."""
+        return None
+
+    @property
     def images_per_prediction(self) -> int:
         """How many images go through the network for one prediction, at the most."""
         raise SpecError(f"defense {type(self).__name__} does not state its cost; define images_per_prediction")

@@ -146,6 +146,10 @@ class Gate(Defense):
         return self.defense.batch_dependent
 
     @property
+    def own_batch_size(self) -> int | None:
+        return self.defense.own_batch_size
+
+    @property
     def images_per_prediction(self) -> int:
         """That of an image above the threshold; below it, only the gate's own looks and the classification."""
         looks = self.gate.images_per_loss

@@ -58,6 +58,10 @@ class PurifierAdapter(Defense):
         return bool(getattr(self.module, "batch_dependent", False))
 
     @property
+    def own_batch_size(self) -> int | None:
+        return getattr(self.module, "own_batch_size", None)
+
+    @property
     def images_per_prediction(self) -> int:
         return int(getattr(self.module, "images_per_prediction", 1))
 

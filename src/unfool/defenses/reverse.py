@@ -55,6 +55,8 @@ class Reverse(Defense):
         precision: ``"fp32"`` or ``"bf16"``, in which the descent runs.
         calibrate_on: Images that fill what the task keeps beside its weights, such as the bank of negatives; their
             labels are not read. Give images cut from train that no head was trained on.
+        batch_size: How many images are reversed together if negatives are batch-mates; more are cut into such batches,
+            so that it does not matter how many a device takes at a time. No other reversal reads it.
         seed: The seed of all draws.
 
     Raises:
@@ -94,6 +96,7 @@ class Reverse(Defense):
         redraw: bool = True,
         precision: Precision = "fp32",
         calibrate_on: Table | None = None,
+        batch_size: int = 512,
         seed: int = 0,
     ):
         super().__init__()
@@ -107,6 +110,7 @@ class Reverse(Defense):
             draws=draws,
             redraw=redraw,
             precision=precision,
+            batch_size=batch_size,
         )
         streams = Streams(seed).named("defense")
         bound = bound_task(network, task, head, streams=streams)
@@ -127,6 +131,7 @@ class Reverse(Defense):
         self.draws = checked.draws
         self.redraw = checked.redraw
         self.precision = checked.precision
+        self._batch_size = checked.batch_size
         self.seed = seed
         # In l2 each step is checkpointed, and its images go through the network once more on the way back.
         self.recomputes = ball.norm_name == "l2"
@@ -150,6 +155,10 @@ class Reverse(Defense):
     @property
     def batch_dependent(self) -> bool:
         return self.task.coupled
+
+    @property
+    def own_batch_size(self) -> int | None:
+        return self._batch_size if self.batch_dependent else None
 
     @property
     def images_per_prediction(self) -> int:
@@ -182,8 +191,17 @@ class Reverse(Defense):
         if not differentiable:
             return self._reversed(images, ids, streams, "best" if self.keep == "best" else "last_unchecked").images
         ids, engine = checked_ids(images, ids), self._engine("last")
-        runs = (self._draw(ids, streams, draw) for draw in range(self.draws))
-        return torch.cat([unrolled(engine, *run, images, ids, self.keep) for run in runs])
+        points = [
+            unrolled(engine, *self._draw(ids[rows], streams, draw), images[rows], ids[rows], self.keep)
+            for draw in range(self.draws)
+            for rows in self._batches(images)
+        ]
+        return torch.cat(points)
+
+    def _batches(self, images: Tensor) -> list[slice]:
+        """The rows that are reversed together: all of them, or the batches that in-batch negatives belong to."""
+        size = self.own_batch_size or max(1, len(images))
+        return [slice(start, start + size) for start in range(0, max(1, len(images)), size)]
 
     def _draw(self, ids: Tensor, streams: Streams | None, draw: int) -> tuple[PretextObjective, Streams]:
         """The objective of one reversal, and the streams of its start."""
@@ -201,17 +219,21 @@ class Reverse(Defense):
         )
 
     def _reversed(self, images: Tensor, ids: Tensor | None, streams: Streams | None, goal: Goal) -> Purified:
-        """One run of the engine for each draw; ``last_unchecked`` spares the loss of the last iterate."""
+        """One run of the engine for each draw and batch; ``last_unchecked`` spares the loss of the last iterate."""
         ids, engine = checked_ids(images, ids), self._engine(goal)
         points, paths, count = list[Tensor](), list[Tensor](), 0
         with torch.inference_mode(False), torch.no_grad():
             origins = images.detach().clone() if images.is_inference() else images.detach()
             for draw in range(self.draws):
-                objective, start = self._draw(ids, streams, draw)
-                result = engine.run(Problem(objective=objective, images=origins, ids=ids, streams=start))
-                points.append(result.images)
-                paths.append(torch.stack(objective.path) if objective.path else origins.new_zeros(0, len(origins)))
-                count += result.model_images
+                for rows in self._batches(origins):
+                    objective, start = self._draw(ids[rows], streams, draw)
+                    result = engine.run(
+                        Problem(objective=objective, images=origins[rows], ids=ids[rows], streams=start)
+                    )
+                    points.append(result.images)
+                    steps = objective.path
+                    paths.append(torch.stack(steps) if steps else origins.new_zeros(0, len(result.images)))
+                    count += result.model_images
         return Purified(images=torch.cat(points), losses=torch.cat(paths, 1), model_images=count)
 
     def __repr__(self) -> str:
@@ -239,5 +261,6 @@ def make_reverse(request: DefenseRequest) -> Reverse:
         draws=own.draws,
         redraw=own.redraw,
         precision=own.precision,
+        batch_size=own.batch_size,
         seed=request.streams.seed,
     )

@@ -44,6 +44,7 @@ class ReverseSettings:
     draws: int = Field(default=1, ge=1)
     redraw: bool = True
     precision: Precision = "fp32"
+    batch_size: int = Field(default=512, ge=2)
     preset: str | None = None
 
     @property

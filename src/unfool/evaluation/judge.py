@@ -16,7 +16,7 @@ from unfool.core.threat import ThreatModel
 from unfool.data.as_table import TableLike, as_table
 from unfool.data.table import Table
 from unfool.evaluation.crafting.adversarial_set import AdversarialSet
-from unfool.evaluation.crafting.batches import BATCH_SIZE, device_of, spans
+from unfool.evaluation.crafting.batches import BATCH_SIZE, device_of, own_batch_size, spans
 from unfool.evaluation.identity import one_identity
 from unfool.evaluation.records import NO_ATTACK, Records, shared_kind
 from unfool.models.modes import frozen_eval
@@ -38,7 +38,7 @@ def judge(
             whose records are clean.
         column: Label column of a table; an adversarial set has its own labels.
         threat: Threat model that the records of clean images name.
-        batch_size: Images at a time.
+        batch_size: Images at a time; a defense whose predictions depend on batch-mates has its own.
 
     Returns:
         One record per image.
@@ -62,7 +62,7 @@ def judge(
     correct: list[Tensor] = []
     losses: list[Tensor] = []
     with one_identity(model) as own, frozen_eval(model), torch.no_grad():
-        for span in spans(len(source), batch_size):
+        for span in spans(len(source), own_batch_size(model) or batch_size):
             batch = _batch(source, span).to(device)
             check_images(batch.images)
             target = labels[span].to(device)

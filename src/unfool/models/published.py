@@ -11,10 +11,11 @@ import torch
 from torch import Tensor
 
 from unfool.core.errors import SpecError, UnfoolWarning, WeightsError
-from unfool.models.checkpoint_reader import PREFIXES, check_fit, stripped
+from unfool.models.checkpoint_reader import PREFIXES, check_fit, read_state, stripped
 from unfool.models.network import Network
 from unfool.models.trunks import scaled
 from unfool.models.trunks.wide_resnet import STEM_WIDTH
+from unfool.models.weights import load_network
 
 _SIGNS = ("block1.layer.0.bn1.weight", "block1.layer.0.conv1.weight")
 """Names that no other layout has; the file of a network that was cut off elsewhere still has them."""
@@ -71,6 +72,16 @@ def carmon2019(tensors: Mapping[str, Tensor], where: str | Path) -> Network:
 
 LAYOUTS: dict[str, Callable[[Mapping[str, Tensor], str | Path], Network]] = {"carmon2019": carmon2019}
 """How to read each layout: a state dict and where it is from, as a network with the head "labels"."""
+
+
+def read_published(path: str | Path) -> Network:
+    """The classifier in a file: in one of `LAYOUTS`, or as unfool writes its own.
+
+    Raises WeightsError for a file that is neither.
+    """
+    tensors = read_state(path)
+    layout = detect_layout(tensors)
+    return LAYOUTS[layout](tensors, path) if layout else load_network(path)
 
 
 def _empty(tensors: Mapping[str, Tensor], where: str | Path) -> Network:

@@ -81,6 +81,7 @@ class Contrast(Task):
             "temperature": 0.2,
             "loss": "first-positive",
             "negatives": "batch",
+            "batch_size": 512,
             "augmentation": "mao2021",
         }
     }

@@ -58,7 +58,7 @@ class DefenseOptions:
     alone."""
 
 
-@options_from(LADDER, only=("steps", "draws", "lambdas", "restarts"))
+@options_from(LADDER, only=("steps", "draws", "targets", "queries", "lambdas", "restarts"))
 class LadderOptions:
     """How hard the attacks of --adaptive try."""
 

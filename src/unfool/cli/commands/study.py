@@ -32,6 +32,9 @@ class StudyCommand:
     """demo: embedded digits, minutes; small: real data sets, on two cores; full: the source's own sizes, on a GPU."""
     out: Annotated[Path | None, tyro.conf.arg(metavar="DIR", help_behavior_hint="(default: runs/NAME-SCALE)")] = None
     """Folder for everything the study makes."""
+    base: Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="(default: trained here)")] = None
+    """Weights that a study starts from in place of a robust classifier of its own (reverse-attack): a checkpoint in a
+    published layout, as `unfool convert` reads them, or a weights file."""
     data_dir: DataDir = None
     device: Device = "auto"
     json: Json = False
@@ -40,6 +43,7 @@ class StudyCommand:
   unfool study contrastive-multitask --scale demo --out runs/demo
   unfool study contrastive-multitask --scale small --data-dir ../data --out runs/a-small
   unfool study reverse-attack --scale small --data-dir ../data --out runs/b-small
+  unfool study reverse-attack --scale full --base cifar10_rst_adv.pt.ckpt --data-dir ../data --out runs/b-full
   unfool study transfer --scale small --data-dir ../data --out runs/c-small
   unfool study noisy-rotation --scale small --data-dir ../data --out runs/e-small
   unfool study adversarial-training --scale demo --json > results.json
@@ -67,6 +71,7 @@ class StudyCommand:
             data_dir=self.data_dir,
             device=choose_device(self.device),
             console=stderr(),
+            base=self.base or "",
         )
         page = out / "report.html"
         if self.json:

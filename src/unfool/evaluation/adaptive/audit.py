@@ -24,7 +24,7 @@ from unfool.data.table import Table
 from unfool.defenses import Defense, as_defense
 from unfool.evaluation.adaptive.audit_result import DEFENSE, NETWORK, NOISE, VIEWS, AuditResult, Gain
 from unfool.evaluation.crafting.adversarial_set import AdversarialSet
-from unfool.evaluation.crafting.batches import BATCH_SIZE, device_of, spans
+from unfool.evaluation.crafting.batches import BATCH_SIZE, device_of, own_batch_size, spans
 from unfool.evaluation.intervals import wilson
 from unfool.evaluation.statistics.paired import PairedCounts, score_interval
 from unfool.models.modes import frozen_eval
@@ -88,7 +88,7 @@ def audit(
     run = _AuditRun(defense, purifier, Streams(seed).named("audit"))
     device = device_of(purifier)
     with torch.inference_mode(False), torch.no_grad(), frozen_eval(defense):
-        for span in spans(len(examples), batch_size):
+        for span in spans(len(examples), own_batch_size(defense) or batch_size):
             clean = table.batch(rows[span], device).images
             attacked, labels, ids = (
                 tensor[span].to(device) for tensor in (examples.images, examples.labels, examples.ids)

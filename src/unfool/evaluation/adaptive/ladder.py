@@ -48,9 +48,10 @@ def ladder(
     The rungs: (a) the network by itself under a strong attack, the yardstick; (b) those examples replayed on the
     defense; (c) the gradient passed straight through the purification (BPDA, Athalye et al., ICML 2018); (d) the same
     averaged over redrawn randomness (EOT); (e) the network's loss and the pretext loss together (Mao et al., ICCV
-    2021); (f) the exact gradient; (g) the gate attacked jointly; and whatever else is registered in `RUNGS`. Each
-    adaptive rung starts from the examples of (a) and from random points; the deployed defense confirms every success.
-    Which rungs apply follows from what the defense declares.
+    2021); (f) the exact gradient; (g) the gate attacked jointly; (h) targeted APGD, passed straight through; (i)
+    queries alone (Square); and whatever else is registered in `RUNGS`. Each adaptive rung but (i) starts from the
+    examples of (a) and from random points; the deployed defense confirms every success. Which rungs apply follows from
+    what the defense declares.
 
     Args:
         defense: A `Defense`, or any module with ``network``, the classifier inside, and ``purify(images, ids,

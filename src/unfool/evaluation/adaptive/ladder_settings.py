@@ -34,11 +34,20 @@ class LadderSettings:
     steps: int = Field(
         default=20,
         ge=2,
-        description="Gradient steps through the defense. The unrolled attack takes half as many; the defense-aware "
-        "ones, which do not pass through the defense, take four times as many.",
+        description="Gradient steps through the defense. The unrolled attack takes half as many, and so does the "
+        "targeted one for each class; the defense-aware ones, which do not pass through the defense, take four times "
+        "as many.",
     )
     draws: int = Field(
         default=4, ge=2, description="Draws of the defense's randomness that the EOT attack averages at each step."
+    )
+    targets: int = Field(
+        default=3, ge=1, description="Classes that the targeted attack aims at, one by one, the likeliest first."
+    )
+    queries: int = Field(
+        default=100,
+        ge=1,
+        description="Queries of the deployed defense, for each image, by the attack without gradients.",
     )
     lambdas: tuple[float, ...] = Field(
         default=(0.1, 1.0, 10.0),

@@ -75,15 +75,15 @@ class AdaptiveRung(Rung):
     """An attack on the deployed defense. A subclass gives the attack.
 
     Example:
-        A rung that needs no gradient, in every ladder of this program from now on:
+        A rung of one more attack, in every ladder of this program from now on:
 
         >>> from unfool.attacks import make_attack
         >>> from unfool.evaluation.adaptive.rung import RUNGS, AdaptiveRung
-        >>> @RUNGS.add("square")  # doctest: +SKIP
-        ... class Square(AdaptiveRung):
-        ...     key, name, title = "h", "square", "random search"
+        >>> @RUNGS.add("fab")  # doctest: +SKIP
+        ... class Boundary(AdaptiveRung):
+        ...     key, name, title = "j", "fab", "nearest boundary"
         ...     def attack(self, context):
-        ...         return make_attack("square:steps=1000", context.threat)
+        ...         return make_attack("fab:steps=20", context.threat)
     """
 
     @abstractmethod

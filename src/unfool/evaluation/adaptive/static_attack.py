@@ -1,9 +1,10 @@
-"""Rungs of an attacker who does not know the defense: the yardstick, and its examples replayed."""
+"""Rungs of an attacker who does not know the defense: the yardstick, its examples replayed, and bare queries."""
 
 from __future__ import annotations
 
+from unfool.attacks import Attack, Square
 from unfool.evaluation.adaptive.ladder_run import LadderRun
-from unfool.evaluation.adaptive.rung import RUNGS, Rung
+from unfool.evaluation.adaptive.rung import RUNGS, AdaptiveRung, Rung, RungContext
 from unfool.evaluation.crafting.proxy import proxy_for
 from unfool.evaluation.records import Records
 
@@ -38,3 +39,18 @@ class ReplayedExamples(Rung):
 
     def evaluate(self, run: LadderRun) -> Records:
         return run.evaluate(run.sets[StaticAttack.key])
+
+
+@RUNGS.add("square")
+class SquareQueries(AdaptiveRung):
+    """(i) Random search that only asks the deployed defense for its logits (Square, Andriushchenko et al., ECCV 2020).
+
+    It follows no gradient, so no purification can mislead it.
+    """
+
+    key = "i"
+    name = "square"
+    title = "queries of the defense alone (Square)"
+
+    def attack(self, context: RungContext) -> Attack:
+        return Square(context.threat, steps=context.settings.queries)

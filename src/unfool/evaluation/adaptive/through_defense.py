@@ -88,8 +88,6 @@ class GradientRung(AdaptiveRung):
     losses: ClassVar[tuple[str, str]] = ("margin", "ce")
     """What is climbed from the static examples, and from random points: the margin does not saturate, the
     cross-entropy minds every class."""
-    targets: ClassVar[int] = 0
-    """How many classes are aimed at, one by one, the likeliest first; 0 for an untargeted loss."""
 
     @abstractmethod
     def passes(self, defense: Defense, streams: Streams, settings: LadderSettings) -> Passes:
@@ -99,6 +97,10 @@ class GradientRung(AdaptiveRung):
         """Gradient steps of each part."""
         return settings.steps
 
+    def targets(self, settings: LadderSettings) -> int:
+        """How many classes are aimed at, one by one, the likeliest first; 0 for an untargeted loss."""
+        return 0
+
     def more_settings(self, settings: LadderSettings) -> dict[str, int]:
         """What the attack's settings hold beside steps, restarts and starts."""
         return {}
@@ -107,7 +109,7 @@ class GradientRung(AdaptiveRung):
         settings = context.settings
         steps = self.steps(settings)
         engine = ThroughDefense(
-            engine=AutoProjectedGradient(threat=context.threat, steps=steps, targets=self.targets),
+            engine=AutoProjectedGradient(threat=context.threat, steps=steps, targets=self.targets(settings)),
             passes=lambda defense, streams: self.passes(defense, streams, settings),
         )
         parts = started_twice(engine, context.starts, settings, self.losses)
@@ -165,3 +167,22 @@ class UnrolledAttack(GradientRung):
     def passes(self, defense: Defense, streams: Streams, settings: LadderSettings) -> Passes:
         times = 2 if defense.recomputes else 1
         return Passes(models=[Unrolled(defense)], images=times * defense.images_per_prediction)
+
+
+@RUNGS.add("targeted")
+class TargetedAttack(StraightThrough):
+    """(h) Targeted APGD (Croce & Hein, ICML 2020, equation 7), its gradient passed straight through as in (c)."""
+
+    key = "h"
+    name = "targeted"
+    title = "targeted APGD, gradient passed straight through"
+    losses = ("dlr-targeted", "dlr-targeted")
+
+    def steps(self, settings: LadderSettings) -> int:
+        return settings.steps // 2
+
+    def targets(self, settings: LadderSettings) -> int:
+        return settings.targets
+
+    def more_settings(self, settings: LadderSettings) -> dict[str, int]:
+        return {"targets": settings.targets}

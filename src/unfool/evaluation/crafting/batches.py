@@ -27,6 +27,14 @@ def spans(count: int, size: int) -> list[slice]:
     return [slice(start, min(start + size, count)) for start in range(0, count, size)]
 
 
+def own_batch_size(model: nn.Module) -> int | None:
+    """The ``own_batch_size`` of a model whose predictions depend on batch-mates; None for any other.
+
+    Such a model is evaluated in these batches whatever memory allows: in others it would be another function.
+    """
+    return getattr(model, "own_batch_size", None)
+
+
 def device_of(model: nn.Module) -> torch.device:
     """Where the model lives; the CPU for one without tensors."""
     return next((tensor.device for tensor in (*model.parameters(), *model.buffers())), torch.device("cpu"))

@@ -19,7 +19,7 @@ from unfool.data.table import Table
 from unfool.evaluation.checksum import checksum
 from unfool.evaluation.crafting.adversarial_set import AdversarialSet
 from unfool.evaluation.crafting.attack_folder import BatchCheckpoint, PartCheckpoint, stored_batch_size
-from unfool.evaluation.crafting.batches import device_of, fitting, spans
+from unfool.evaluation.crafting.batches import device_of, fitting, own_batch_size, spans
 from unfool.evaluation.crafting.chosen_attacks import AttackLike, choose_attack
 from unfool.evaluation.crafting.processes import gathered
 from unfool.evaluation.identity import one_identity
@@ -52,7 +52,8 @@ def craft(
         column: Label column; default: the table's own choice.
         seed: Seed of every random draw.
         proxy: Search on a faster copy of the model, which confirms each example; default: no copy.
-        batch_size: Images at a time; default: what memory allows.
+        batch_size: Images at a time; default: what memory allows. A defense whose predictions depend on batch-mates
+            has its own.
         folder: Where finished batches, and finished parts of the attack, are kept. The same call with the same folder
             continues where it was stopped, with the same bits.
         progress: Called with the images done.
@@ -102,6 +103,7 @@ def _craft(
     # Each process keeps its own share: a lock on one folder would shut the others out.
     share = f"process-{rank}-of-{processes}" if processes > 1 else ""
     home = Path(folder) / share if folder is not None else None
+    batch_size = own_batch_size(model) or batch_size
     if batch_size is None:
         own = (stored_batch_size(home) if home is not None else None) or fitting(
             model, table.batch(torch.arange(1)).images

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from unfool.evaluation.results.rows import Row
@@ -24,17 +24,27 @@ class Published:
     """A source's figures in %: the words of a row that they belong to (``names``, fields or settings of it), and the
     figures by the values of these words.
 
-    ``applies`` says which rows are of the source's own protocol: nothing stands beside others.
+    ``losses`` are its mean losses by the same words. ``applies`` says which rows are of the source's own protocol:
+    nothing stands beside others.
     """
 
     names: tuple[str, ...]
     figures: Mapping[tuple[Any, ...], float]
+    losses: Mapping[tuple[Any, ...], float] = field(default_factory=dict[tuple[Any, ...], float])
     applies: Callable[[Row], bool] = lambda row: True
 
     def of(self, row: Row) -> float | None:
         """The source's figure for a row, a share."""
-        value = self.figures.get(tuple(word_of(row, name) for name in self.names))
-        return round(value / 100, 6) if value is not None and self.applies(row) else None
+        value = self._lookup(self.figures, row)
+        return None if value is None else round(value / 100, 6)
+
+    def loss_of(self, row: Row) -> float | None:
+        """The source's mean loss for a row."""
+        return self._lookup(self.losses, row)
+
+    def _lookup(self, figures: Mapping[tuple[Any, ...], float], row: Row) -> float | None:
+        words = tuple(word_of(row, name) for name in self.names)
+        return figures.get(words) if self.applies(row) else None
 
     def gain(self, a: tuple[Any, ...], b: tuple[Any, ...]) -> float:
         """One figure less another, a share."""

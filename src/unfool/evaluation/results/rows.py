@@ -52,7 +52,8 @@ def is_unverified(identity: str | None) -> bool:
     return identity is not None and identity.endswith(UNVERIFIED_MARK)
 
 
-_OPTIONAL = {"zero_gradient": "flat", "fooled_by": "fooled_by", "rung": "rung", "common": "common", "panel": "panel"}
+_SAME_KEY = ("source_loss", "fooled_by", "rung", "common", "panel")
+_OPTIONAL = {"zero_gradient": "flat", **{name: name for name in _SAME_KEY}}
 """Fields that only some rows have, and their keys in a results file."""
 
 
@@ -64,8 +65,9 @@ class Row:
     None where there is none. ``protocol`` is clean, white-box, transfer, adaptive or unverified; ``crafted_on`` and
     ``judged_on`` are the identities behind it. ``settings`` hold what else tells rows apart. ``panel`` names where a
     page shows the row in place of its table; ``rung`` and ``common`` (the accuracy on the images of all rungs) belong
-    to rows of a ladder, ``zero_gradient`` counts images that stood without any gradient, and ``fooled_by`` images by
-    the part of an ensemble that fooled them. `dataclasses.replace` makes a row with other values.
+    to rows of a ladder, ``source_loss`` is the source's mean loss, ``zero_gradient`` counts images that stood without
+    any gradient, and ``fooled_by`` images by the part of an ensemble that fooled them. `dataclasses.replace` makes a
+    row with other values.
     """
 
     model: str
@@ -85,6 +87,7 @@ class Row:
     crafted_on: str | None = None
     judged_on: str | None = None
     source_value: float | None = None
+    source_loss: float | None = None
     cost: Cost = Cost()
     zero_gradient: int | None = None
     fooled_by: Mapping[str, int] | None = None

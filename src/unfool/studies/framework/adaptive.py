@@ -49,7 +49,8 @@ class Audited(Figures):
 class Laddered(Figures):
     """The adaptive ladder on a defense, ``attack`` on its first rung.
 
-    ``settings`` are the ladder's, its threat model and number of images among them; rung (g) is that of gates.
+    ``settings`` are the ladder's, its threat model and number of images among them; ``rungs`` are the keys of its
+    rungs, beside which a gate has (g).
     ``model`` is what rows of the ladder's own table call the network, ``words`` what tells the study's rows of it
     apart. Clean rows stay out of the study's table, which has its own on more images.
     """
@@ -61,6 +62,7 @@ class Laddered(Figures):
     settings: LadderSettings
     attack: str = "autoattack"
     model: str = ""
+    rungs: str = "abcdef"
 
     def cost(self, work: Workspace) -> float:
         static = attack_passes(make_attack(self.attack, self.settings.threat or "linf:8/255").parts)
@@ -78,7 +80,7 @@ class Laddered(Figures):
                 table,
                 self.attack,
                 settings=replace(self.settings, images=self._count(work)),
-                rungs="abcdefg" if self.system.fresh else "abcdef",
+                rungs=self.rungs + "g" * self.system.fresh,
                 name=self.model or self.system.network.model,
                 defended=self.system.defense,
                 folder=work.out / self.folder / self.path,

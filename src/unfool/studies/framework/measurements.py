@@ -31,6 +31,11 @@ def row_of(
     return replace(row, panel=panel, cost=replace(row.cost, model_images=images))
 
 
+def images_per_prediction(system: System, work: Workspace) -> int:
+    """How many images one prediction of a system sends through the network."""
+    return int(getattr(system.module(work), "images_per_prediction", 1))
+
+
 def training_cost(network: NetworkSpec, work: Workspace) -> Cost:
     """What training a network cost, as its clean row carries it."""
     run = work.get(network)
@@ -68,7 +73,7 @@ class SystemMeasurement(Measurement):
         return work.file(self.folder, self.path).is_file()
 
     def measured(self, result: Any, work: Workspace) -> Iterator[Measured]:
-        passes = int(getattr(self.system.module(work), "images_per_prediction", 1))
+        passes = images_per_prediction(self.system, work)
         yield Measured(row=row_of(result, self.system, self.words, self.panel, passes), records=result)
 
 
@@ -178,7 +183,7 @@ class Attacked(SystemMeasurement):
 
 @dataclass(frozen=True, kw_only=True)
 class Corrupted(SystemMeasurement):
-    """A system under every common corruption at one severity; its row is the mean over them."""
+    """A system under every common corruption at one severity; its row is the mean over them, at the cost of all."""
 
     images: Images
     severity: int = 3
@@ -203,10 +208,16 @@ class Corrupted(SystemMeasurement):
 
     def measured(self, result: list[Records], work: Workspace) -> Iterator[Measured]:
         words = {"corruptions": f"mean of {len(result)}, severity {self.severity}", **self.words}
+        passes = images_per_prediction(self.system, work)
         mean, low, high = (round(share, 6) for share in mean_corruption_accuracy(result))
         loss = round(sum(sum(records.losses) / records.count for records in result) / len(result), 6)
         row = row_of(result[0], self.system, words, self.panel)
-        yield Measured(row=replace(row, accuracy=mean, low=low, high=high, loss=loss))
+        every = [row_of(records, self.system, {}, passes=passes).cost for records in result]
+        cost = Cost(
+            cpu_seconds=round(sum(each.cpu_seconds or 0.0 for each in every), 2),
+            model_images=sum(each.model_images or 0 for each in every),
+        )
+        yield Measured(row=replace(row, accuracy=mean, low=low, high=high, loss=loss, cost=cost))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -41,7 +41,11 @@ class Results:
             result = by_path[measurement.path] = work.get(measurement)
             measured += measurement.measured(result, work)
         if published is not None:
-            measured = [replace(item, row=replace(item.row, source_value=published.of(item.row))) for item in measured]
+            measured = [
+                replace(item, row=replace(row, source_value=published.of(row), source_loss=published.loss_of(row)))
+                for item in measured
+                for row in (item.row,)
+            ]
         return cls(scale=scale, work=work, measured=measured, by_path=by_path)
 
     @property

@@ -36,6 +36,7 @@ def run_study(
     device: str = "cpu",
     console: Console | None = None,
     workers: int | None = None,
+    base: str | Path = "",
 ) -> StudyResult:
     """Run a study in a folder: train, attack and measure all that it describes, and judge its claims.
 
@@ -51,6 +52,7 @@ def run_study(
         device: Where networks are trained and attacked, such as ``cpu`` or ``cuda``.
         console: Where progress is shown; None: stderr.
         workers: Processes that work side by side; None: one a core on the CPU, otherwise one.
+        base: A file of weights that a study which allows it starts from, in place of a classifier of its own.
 
     Returns:
         Rows, claims with their verdicts, charts and notes, as the JSON file holds them.
@@ -79,14 +81,14 @@ def run_study(
     """
     source = study if isinstance(study, str) else ""
     chosen = load_study(study) if isinstance(study, str) else study
-    settings, out = chosen.settings(scale), Path(out)
+    settings, out = chosen.settings(scale, base), Path(out)
     data_folder(data_dir)  # refuses one that is missing before anything is made
     with folder_lock(out):
         _claim_folder(out, chosen.name, scale, settings, source)
         work = Workspace(out, data_dir, device, console or Console(stderr=True))
         try:
             with study_clock(out) as spent:
-                result, page = _measure(chosen, source, scale, settings, work, workers)
+                result, page = _measure(chosen, source, scale, settings, work, workers, base)
                 result = replace(result, seconds=round(spent(), 1))
         except BaseException:
             if not (out / "models").is_dir():
@@ -100,14 +102,20 @@ def run_study(
 
 
 def _measure(
-    study: Study[Any], source: str, scale: str, settings: Any, work: Workspace, workers: int | None
+    study: Study[Any],
+    source: str,
+    scale: str,
+    settings: Any,
+    work: Workspace,
+    workers: int | None,
+    base: str | Path,
 ) -> tuple[StudyResult, Page]:
     """All pieces of a study, its results and its page."""
     measurements = study.plan(settings)
     missing = missing_pieces(measurements, work)
     count = workers_for(work.device, len(missing)) if workers is None else workers
     if missing and source and count > 1:  # else each piece is made below, by what asks for it first
-        run_jobs(jobs_of(missing, source, scale, work), work.console, count)
+        run_jobs(jobs_of(missing, source, scale, work, base), work.console, count)
     results = Results.collect(scale, work, measurements, study.published)
     claims = judge(study.claims(settings), results)
     result = StudyResult(
@@ -152,29 +160,33 @@ def missing_pieces(measurements: Sequence[Measurement], work: Workspace) -> dict
     return missing
 
 
-def jobs_of(missing: dict[str, Piece], source: str, scale: str, work: Workspace) -> list[Job]:
+def jobs_of(missing: dict[str, Piece], source: str, scale: str, work: Workspace, base: str | Path = "") -> list[Job]:
     """A job for each piece; what has no files of its own is made, and counted, in every job that needs it."""
     jobs: list[Job] = []
     for path, piece in missing.items():
         below = {name: need for name, need in with_needs([piece]).items() if name != path}
         inside = sum(need.cost(work) for need in below.values() if need.exists(work) is None)
-        call = functools.partial(make_piece, path, source, scale, work.out, work.data_dir, work.device)
+        call = functools.partial(make_piece, path, source, scale, work.out, work.data_dir, work.device, base)
         needs = frozenset(below.keys() & missing.keys())
         jobs.append(Job(name=path, call=call, needs=needs, cost=piece.cost(work) + inside))
     return jobs
 
 
-def make_piece(path: str, source: str, scale: str, out: Path, data_dir: Path | None, device: str) -> None:
+def make_piece(
+    path: str, source: str, scale: str, out: Path, data_dir: Path | None, device: str, base: str | Path = ""
+) -> None:
     """Make one piece of a study, in a worker, which finds the study by its name or file."""
-    pieces, work = _open(source, scale, out, data_dir, device)
+    pieces, work = _open(source, scale, out, data_dir, device, base)
     work.get(pieces[path])
 
 
 @functools.lru_cache(maxsize=1)
-def _open(source: str, scale: str, out: Path, data_dir: Path | None, device: str) -> tuple[dict[str, Piece], Workspace]:
+def _open(
+    source: str, scale: str, out: Path, data_dir: Path | None, device: str, base: str | Path
+) -> tuple[dict[str, Piece], Workspace]:
     """The study's pieces by path, and its workspace, kept from job to job."""
     study = load_study(source)
-    pieces = with_needs(study.plan(study.settings(scale)))
+    pieces = with_needs(study.plan(study.settings(scale, base)))
     return pieces, Workspace(out, data_dir, device, Console(quiet=True))
 
 
@@ -208,12 +220,13 @@ def reopen_study(
     try:
         held = json.loads((out / "study.json").read_text(encoding="utf-8"))
         name, scale, source = str(held["study"]), str(held["scale"]), str(held.get("file", held["study"]))
+        base = str(held["settings"].get("base", ""))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"{out} holds no study; give the folder of a finished study or its results file") from error
     path = _results_path(out, name, scale)
     if not path.is_file():
         raise DataError(f"the study in {out} is not finished; run unfool study {source} --scale {scale} --out {out}")
-    run_study(source, scale, out, data_dir=data_dir, device=device, console=console)
+    run_study(source, scale, out, data_dir=data_dir, device=device, console=console, base=base)
     return path
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -154,11 +155,19 @@ class Study(ABC, Generic[Scale]):
         networks, measured = (f"{count} {word}{'s' * (count != 1)}" for word, count in counts.items())
         return f"{networks} on {sets}, {measured}"
 
-    def settings(self, scale: str) -> Scale:
-        """The settings of a scale; SpecError with the nearest name for one that is not there."""
+    def settings(self, scale: str, base: str | Path = "") -> Scale:
+        """The settings of a scale, with the file of weights that it starts from as their field ``base``.
+
+        SpecError with the nearest name for a scale that is not there, and for a ``base`` where it has no such field.
+        """
         if scale not in self.scales:
             raise unknown(f"scale of study {self.name!r}", scale, self.scales)
-        return self.scales[scale]
+        settings: Any = self.scales[scale]
+        if not base:
+            return settings
+        if not hasattr(settings, "base"):
+            raise SpecError(f"study {self.name!r} trains its networks itself; leave the base {base} out")
+        return replace(settings, base=str(Path(base).resolve()))
 
 
 STUDIES: Registry[Callable[[], Any]] = Registry("study", "unfool.studies")

@@ -10,6 +10,7 @@ from pydantic import Field
 from unfool.core.config import configured
 from unfool.core.threat import Linf
 from unfool.evaluation.adaptive.ladder_settings import LadderSettings
+from unfool.models.misuse import MISUSES
 from unfool.studies.framework import Published
 from unfool.studies.framework.recipes import FAST, ROBUST, short_stage
 from unfool.training import StageConfig, TaskConfig
@@ -23,50 +24,74 @@ SOURCE_NORMS = {"none": 89.69, "l1": 89.64, "l2": 88.71, "linf": 74.08}
 """Accuracy in % of the source's robust classifier without reversal: clean, and under five steps in each norm."""
 SOURCE_STEPS = {5: (74.08, 74.94), 10: (70.23, 71.17), 15: (70.20, 70.96), 50: (70.25, 70.07)}
 """Accuracy in % under Linf by attack steps: without, and with five steps of reversal."""
-_OTHER_ROWS = {"corruptions", "fooled", "ladder"}
+FIRST_TABLE = {"none": (87.52, 0.5812), "l1": (70.47, 0.8985), "l2": (10.58, 5.0381), "linf": (6.66, 4.3066)}
+"""Accuracy in % and loss of the source's first table, which is not that of a robust classifier used rightly."""
+_OTHER_ROWS = {"corruptions", "ladder", "negatives"}
 """Settings of rows that the source has not."""
 
+
+_FIRST = {
+    (cause, "none", None, *(("none", "linf") if norm == "none" else (f"pgd-{STEPS}", norm))): figures
+    for cause in MISUSES
+    for norm, figures in FIRST_TABLE.items()
+}
 PUBLISHED = Published(
-    names=("defense", "reversal_steps", "attack", "norm"),
+    names=("cause", "defense", "reversal_steps", "attack", "norm"),
     figures={
-        ("none", None, "none", "linf"): SOURCE_NORMS["none"],
-        **{("none", None, f"pgd-{STEPS}", norm): SOURCE_NORMS[norm] for norm in ("l1", "l2")},
-        **{("none", None, f"pgd-{steps}", "linf"): bare for steps, (bare, _) in SOURCE_STEPS.items()},
-        **{(REVERSE, STEPS, f"pgd-{steps}", "linf"): ours for steps, (_, ours) in SOURCE_STEPS.items()},
+        (None, "none", None, "none", "linf"): SOURCE_NORMS["none"],
+        **{(None, "none", None, f"pgd-{STEPS}", norm): SOURCE_NORMS[norm] for norm in ("l1", "l2")},
+        **{(None, "none", None, f"pgd-{steps}", "linf"): bare for steps, (bare, _) in SOURCE_STEPS.items()},
+        **{(None, REVERSE, STEPS, f"pgd-{steps}", "linf"): ours for steps, (_, ours) in SOURCE_STEPS.items()},
+        **{words: accuracy for words, (accuracy, _) in _FIRST.items()},
     },
+    losses={words: loss for words, (_, loss) in _FIRST.items()},
     applies=lambda row: row.model == ROBUST and not _OTHER_ROWS & set(row.settings),
 )
 
 
 @configured
 class Scale:
-    """One scale: a ``trunk``, a stage for each base classifier and one for the contrastive head.
+    """One scale: a ``trunk``, a stage for each base classifier (``normal`` None: the robust one alone) and one for the
+    contrastive head. The file ``base`` takes the robust classifier's place.
 
-    ``threats`` are the budget of each norm; a reversal has twice that, as in the source, and ``reversal`` holds its
-    other settings. ``attacked`` test images are attacked, ``corrupted`` of them seen under the common corruptions at
-    ``severity``; ``yardstick`` is the attack of rung (a) of the ``ladder``, in whose precision all attacks search.
-    ``negatives`` are how many rows of the bank an image draws in the chart of negatives.
+    ``threats`` are the budget of each norm, and ``steps`` those of the stored sets; a reversal has twice that budget,
+    as in the source, and ``reversal`` holds its other settings. Audits, charts, corruptions and ladders take the
+    reversal with the settings ``fixed``, a fixed function of each image. ``attacked`` test images are attacked,
+    ``reversed`` clean ones reversed (0: all), ``corrupted`` seen under the common corruptions at ``severity``;
+    ``yardstick`` is the attack of rung (a) of the ``ladder``, in whose precision all attacks search, and ``gated``
+    gates are climbed as well. ``negatives`` are how many rows of the bank an image draws in the chart of negatives.
     """
 
     data: str = "cifar10"
     trunk: dict[str, Any]
     robust: StageConfig
-    normal: StageConfig
+    normal: StageConfig | None
     contrast: StageConfig
+    base: str = ""
     threats: dict[str, str] = Field(default_factory=lambda: {"linf": "linf:8/255", "l2": "l2:0.5", "l1": "l1:12"})
+    steps: int = Field(default=STEPS, ge=1)
     reversal: dict[str, Any]
+    fixed: dict[str, Any] = Field(default_factory=dict)
     attacked: int = Field(ge=1)
+    reversed: int = Field(default=0, ge=0)
     corrupted: int = Field(ge=1)
     severity: int = Field(default=3, ge=1, le=5)
     yardstick: str = "autoattack"
     ladder: LadderSettings
+    gated: bool = True
     negatives: tuple[int, ...] = (16, 64, 256, 512)
-    strong: str = "pgd-50"
+    cuts: tuple[str, ...] = ()
+
+    @property
+    def ladders(self) -> dict[str, str]:
+        """What claims call the defenses on the ladder, and rows."""
+        return {"reversal": "reversal alone", **({"gated reversal": "gated"} if self.gated else {})}
 
 
 def head_stage(head: dict[str, Any], **settings: Any) -> StageConfig:
-    """The stage of a contrastive head on a frozen trunk."""
-    tasks = {"contrast": TaskConfig(task="contrast", settings={"temperature": 0.2, "size": 16, **head})}
+    """The stage of a contrastive head on a frozen trunk, on the views that the reversal takes."""
+    own = {"temperature": 0.2, "size": 16, "augmentation": "mao2021"}
+    tasks = {"contrast": TaskConfig(task="contrast", settings={**own, **head})}
     recipe = {"batch_size": 256, "optimizer": "adam", "learning_rate": 1e-3, "precision": "bf16", "trainable": "heads"}
     return StageConfig(tasks=tasks, **{**recipe, **settings})
 
@@ -80,11 +105,13 @@ DEMO = Scale(
     threats={"linf": "linf:0.15", "l2": "l2:1", "l1": "l1:10"},
     reversal={"steps": 5, "views": 2, "bank": 128, "drawn": 64},
     attacked=100,
+    reversed=100,
     corrupted=40,
     yardstick="apgd-t:steps=20",
-    ladder=LadderSettings(threat=Linf(0.15), images=40, precision="bf16", steps=6, draws=2, lambdas=(1.0, 10.0)),
+    ladder=LadderSettings(
+        threat=Linf(0.15), images=40, precision="bf16", steps=6, draws=2, queries=40, lambdas=(1.0, 10.0)
+    ),
     negatives=(4, 16, 64),
-    strong="pgd-20",
 )
 SMALL = Scale(
     trunk={"name": "convnet", "stem": "strided", "widths": [32, 64, 128]},
@@ -96,15 +123,67 @@ SMALL = Scale(
     corrupted=200,
     ladder=LadderSettings(threat=Linf(8 / 255), images=200, precision="bf16"),
 )
-_LONG = short_stage(schedule="cosine", epochs=100)
-FULL = Scale(
-    trunk={"name": "wide-resnet", "depth": 28, "width": 10},
-    robust=replace(_LONG, perturb="pgd-10", adversarial="trades", held_out=1500),
-    normal=_LONG,
-    contrast=head_stage({"hidden": 256, "head_norm": "batch"}, epochs=201, batch_size=1024, learning_rate=1e-4),
-    reversal={"steps": 40, "views": 4},
-    attacked=10_000,
-    corrupted=1_000,
-    ladder=LadderSettings(threat=Linf(8 / 255), images=1_000, steps=50, draws=8),
+
+REFERENCE = {"preset": "mao2021", "steps": 40, "views": 4, "negatives": "batch", "batch_size": 512}
+"""The reference's reversal."""
+_EQUAL_BUDGETS = {"linf": "linf:8/255", "l2": "l2:8/255", "l1": "l1:8/255"}
+"""The reference's one eps, in whichever norm."""
+_FAST_AT = short_stage(perturb=FAST, learning_rate=0.2, nesterov=False)
+"""FGSM-RS as Wong et al. (ICLR 2020) train it: plain momentum, on a triangle up to 0.2; 15 epochs."""
+_REFERENCE_HEAD = {"batch_size": 1024, "learning_rate": 1e-4, "weight_decay": 0.0}
+SOURCE = Scale(
+    trunk={"name": "preact-resnet18"},
+    robust=replace(_FAST_AT, epochs=6),
+    normal=None,
+    contrast=head_stage({"hidden": 205, "head_norm": "batch"}, epochs=5, **_REFERENCE_HEAD),
+    threats=_EQUAL_BUDGETS,
+    steps=10,
+    reversal=REFERENCE,
+    fixed={"steps": STEPS, "negatives": "bank", "bank": 2048, "drawn": 2044},
+    attacked=512,
+    reversed=512,
+    corrupted=64,
+    yardstick="autoattack:queries=1000",
+    ladder=LadderSettings(
+        threat=Linf(8 / 255), images=100, precision="bf16", steps=10, draws=2, targets=3, queries=50, lambdas=(10.0,)
+    ),
+    gated=False,
+    negatives=(64, 256, 2044),
+    cuts=(
+        "The robust classifier is a PreAct ResNet-18 trained by FGSM-RS for 6 epochs of 15; the source's is a "
+        "WRN-28-10 of 200 epochs with half a million more images (--base FILE takes those weights).",
+        "The head has 512→205→16 units for 640→256→16, and learns for 5 epochs of 201.",
+        "512 images of 10,000 are attacked and reversed: one whole batch of the reference. Clean rows without the "
+        "reversal are on all.",
+        "Audit, charts, corruptions and the ladder take 5 steps of reversal, the source's own number, for 40; their "
+        "2,044 negatives come from a bank, as many as a batch of 512 has.",
+        "Corruptions are measured on 64 images at one severity.",
+        "The ladder attacks 100 images in 10 steps, with 2 draws, lambda 10 alone, 3 target classes, 50 queries of the "
+        "defense and 1,000 of the bare network.",
+        "The normally trained classifier and the gated ladder are left to the other scales; the source has neither.",
+    ),
 )
-SCALES = {"demo": DEMO, "small": SMALL, "full": FULL}
+_CARMON = short_stage(schedule="cosine", epochs=200, batch_size=256)
+"""The optimizer and the epochs of Carmon et al. (NeurIPS 2019)."""
+FULL = replace(
+    SOURCE,
+    trunk={"name": "wide-resnet", "depth": 28, "width": 10},
+    robust=replace(_CARMON, perturb="pgd-10", adversarial="trades", held_out=1500),
+    normal=_CARMON,
+    contrast=head_stage({"hidden": 256, "head_norm": "batch"}, epochs=201, **_REFERENCE_HEAD),
+    fixed={"negatives": "bank", "bank": 2048, "drawn": 2044},
+    attacked=10_000,
+    reversed=0,
+    corrupted=1_000,
+    yardstick="autoattack",
+    ladder=LadderSettings(threat=Linf(8 / 255), images=1_000, steps=50, draws=8),
+    gated=True,
+    negatives=(16, 64, 256, 512, 2044),
+    cuts=(
+        "The base is trained without the half million unlabelled images of Carmon et al., and so stopped early, on "
+        "1,500 held-out images; --base FILE takes their weights.",
+        "Corruptions are measured on 1,000 images at one severity.",
+        "The ladder attacks 1,000 images.",
+    ),
+)
+SCALES = {"demo": DEMO, "small": SMALL, "source": SOURCE, "full": FULL}

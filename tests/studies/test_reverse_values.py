@@ -1,0 +1,168 @@
+"""Every field of system B's source and full scales, beside the source's values or the cut that names the difference."""
+
+import pytest
+from scale_fields import flatten
+
+from unfool.studies.reverse_attack import ReverseAttack
+from unfool.studies.reverse_attack.scales import FULL, SOURCE
+
+UNUSED = {
+    "adversarial": "plain",
+    "awp": 0.0,
+    "beta": 6.0,
+    "constant_epochs": 0,
+    "cosine_epochs": 0,
+    "decay": 0.95,
+    "drop_every": 30,
+    "drop_factor": 0.1,
+    "ema": 0.0,
+    "held_out": 0,
+    "statistics": "shared",
+    "steps": 0,
+    "stop_attack": "pgd-10",
+    "threat": "linf:8/255",
+}
+"""Fields of a stage that the source's stages do not use, at their defaults."""
+
+
+def stage(name, task, **values):
+    both = {
+        **UNUSED,
+        "momentum": 0.9,
+        "perturb": None,
+        "precision": "bf16",
+        "trainable": "all",
+        f"tasks.{task}.task": task,
+        f"tasks.{task}.perturbed": True,
+        f"tasks.{task}.weight": 1.0,
+    }
+    return {f"{name}.{key}": value for key, value in (both | values).items()}
+
+
+HEAD = stage(
+    "contrast",
+    "contrast",
+    epochs=201,
+    batch_size=1024,
+    optimizer="adam",
+    learning_rate=1e-4,
+    weight_decay=0.0,
+    nesterov=True,
+    schedule="constant",
+    trainable="heads",
+) | {
+    "contrast.tasks.contrast.settings.temperature": 0.2,
+    "contrast.tasks.contrast.settings.hidden": 256,
+    "contrast.tasks.contrast.settings.size": 16,
+    "contrast.tasks.contrast.settings.head_norm": "batch",
+    "contrast.tasks.contrast.settings.augmentation": "mao2021",
+}
+EVALUATION = {
+    "data": "cifar10",
+    "base": "",
+    "threats.linf": "linf:8/255",
+    "threats.l2": "l2:8/255",
+    "threats.l1": "l1:8/255",
+    "steps": 10,
+    "reversal.preset": "mao2021",
+    "reversal.steps": 40,
+    "reversal.views": 4,
+    "reversal.negatives": "batch",
+    "reversal.batch_size": 512,
+    "fixed.negatives": "bank",
+    "fixed.bank": 2048,
+    "fixed.drawn": 511 * 4,
+    "attacked": 10_000,
+    "reversed": 0,
+    "corrupted": 10_000,
+    "severity": 3,
+    "yardstick": "autoattack",
+    "gated": True,
+    "ladder.threat.norm_name": "linf",
+    "ladder.threat.eps": 8 / 255,
+    "ladder.threat.text": "linf:8/255",
+    "ladder.seed": 0,
+    "ladder.images": 10_000,
+    "ladder.steps": 50,
+    "ladder.draws": 8,
+    "ladder.targets": 3,
+    "ladder.queries": 100,
+    "ladder.restarts": 1,
+    "ladder.batch_size": None,
+    "ladder.precision": "fp32",
+    **{f"ladder.lambdas.{place}": value for place, value in enumerate((0.1, 1.0, 10.0))},
+    **{f"negatives.{place}": value for place, value in enumerate((16, 64, 256, 512, 511 * 4))},
+}
+CARMON = {
+    "epochs": 200,
+    "batch_size": 256,
+    "optimizer": "sgd",
+    "learning_rate": 0.1,
+    "weight_decay": 5e-4,
+    "nesterov": True,
+    "schedule": "cosine",
+    "tasks.labels.settings": {},
+}
+WIDE = {
+    "trunk.name": "wide-resnet",
+    "trunk.depth": 28,
+    "trunk.width": 10,
+    **stage("robust", "labels", **(CARMON | {"perturb": "pgd-10", "adversarial": "trades"})),
+    **stage("normal", "labels", **CARMON),
+}
+FAST_AT = {
+    "epochs": 15,
+    "batch_size": 128,
+    "optimizer": "sgd",
+    "learning_rate": 0.2,
+    "weight_decay": 5e-4,
+    "nesterov": False,
+    "schedule": "triangle",
+    "perturb": "fgsm:random_start=true,step_size=10/255",
+    "tasks.labels.settings": {},
+}
+NARROW = {"trunk.name": "preact-resnet18", **stage("robust", "labels", **FAST_AT), "normal": None}
+
+CUTS = {
+    "source": {
+        "robust.epochs": "6 epochs of 15",
+        "contrast.epochs": "5 epochs of 201",
+        "contrast.tasks.contrast.settings.hidden": "512→205→16 units for 640→256→16",
+        "attacked": "512 images of 10,000",
+        "reversed": "512 images of 10,000",
+        "fixed.steps": "5 steps of reversal",
+        "corrupted": "64 images",
+        "gated": "the gated ladder",
+        "yardstick": "1,000 of the bare network",
+        "ladder.images": "100 images",
+        "ladder.steps": "10 steps",
+        "ladder.draws": "2 draws",
+        "ladder.lambdas.0": "lambda 10 alone",
+        "ladder.queries": "50 queries",
+    },
+    "full": {
+        "robust.held_out": "1,500 held-out images",
+        "corrupted": "1,000 images",
+        "ladder.images": "attacks 1,000 images",
+    },
+}
+OURS = {"ladder.precision": "bf16", "negatives.0": 64, "negatives.1": 256, "negatives.2": 2044}
+"""Fields of the source scale that no source has: the precision of a search whose successes fp32 confirms, a chart."""
+
+
+@pytest.mark.parametrize(
+    ("name", "scale", "values"),
+    [("source", SOURCE, EVALUATION | HEAD | NARROW | OURS), ("full", FULL, EVALUATION | HEAD | WIDE)],
+)
+def test_every_field_is_the_source_s_or_a_named_cut(name, scale, values):
+    fields = {path: value for path, value in flatten(scale).items() if not path.startswith("cuts")}
+    cut = CUTS[name]
+    for path, value in fields.items():
+        if path in cut:
+            assert value != values.get(path), path
+            assert any(cut[path] in text for text in ReverseAttack().cuts(scale)), path
+        else:
+            assert value == values[path], path
+    # What a cut scale has fewer of: weights of the defense-aware attack, and points of a chart.
+    shorter = {path for path in values if path.rpartition(".")[0] in ("ladder.lambdas", "negatives")}
+    assert values.keys() - fields.keys() <= (shorter if name == "source" else set())
