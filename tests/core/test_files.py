@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from unfool.core.errors import OutputError
-from unfool.core.files import atomic_path, folder_lock, write_json, write_text
+from unfool.core.files import atomic_path, claim_folder, folder_lock, write_json, write_text
 
 
 def names(folder):
@@ -165,3 +165,14 @@ def test_another_process_is_refused_and_a_killed_holder_does_not_block(tmp_path)
         holder.wait()
         with folder_lock(tmp_path):
             pass
+
+
+def test_a_folder_that_is_claimed_is_refused_to_another_and_kept_by_its_owner(tmp_path):
+    path = tmp_path / "study.json"
+    claim_folder(path, {"study": "a", "settings": {"x": 1}}, "study")
+    claim_folder(path, {"study": "a", "settings": {"x": 1}}, "study")
+    with pytest.raises(OutputError, match="holds a study with another settings; choose another --out"):
+        claim_folder(path, {"study": "a", "settings": {"x": 2}}, "study")
+    path.write_text("no JSON")
+    with pytest.raises(OutputError, match="is not JSON"):
+        claim_folder(path, {}, "study")

@@ -8,10 +8,10 @@ import pytest
 from rich.console import Console
 from scale_fields import flatten
 
+from unfool.core.parallel.graph import jobs_of, missing_pieces
 from unfool.studies import run_study
 from unfool.studies.adversarial_training import AdversarialTraining
 from unfool.studies.adversarial_training.scales import METHODS, SCALES
-from unfool.studies.framework.run import jobs_of, missing_pieces
 from unfool.studies.framework.workspace import Workspace
 
 TINY = dataclasses.replace(
@@ -182,7 +182,7 @@ def test_work_is_shared_out_with_the_longest_first(tmp_path):
     study = AdversarialTraining()
     work = Workspace(tmp_path, None, "cpu", Console(quiet=True))
     missing = missing_pieces(list(study.measurements(TINY, study.networks(TINY))), work)
-    jobs = {job.name: job for job in jobs_of(missing, "adversarial-training", "tiny", work)}
+    jobs = {job.name: job for job in jobs_of(missing, work, lambda path: lambda: None)}
     # A network each, then what is measured of it; examples that are not stored are crafted by the job that needs them.
     assert len(jobs) == len(NETWORKS) * (1 + 3)
     training = {network.path: jobs[network.path].cost for network in NETWORKS}

@@ -11,16 +11,17 @@ from rich.console import Console
 from unfool import RunConfig, StageConfig
 from unfool.attacks import make_attack
 from unfool.core.errors import SpecError
+from unfool.core.parallel.graph import jobs_of, missing_pieces
 from unfool.core.streams import Streams
 from unfool.data.catalog import open_table
 from unfool.data.images import Images
 from unfool.evaluation import identity
 from unfool.studies import STUDIES, Study, load_study, run_study
 from unfool.studies import framework as fw
+from unfool.studies.framework import study as framework_study
 from unfool.studies.framework.pieces import with_needs
 from unfool.studies.framework.recipes import LABELS
 from unfool.studies.framework.results import word_of
-from unfool.studies.framework.run import jobs_of, missing_pieces
 from unfool.studies.framework.workspace import Workspace
 
 STAGE = StageConfig(tasks=LABELS, steps=2, batch_size=16)
@@ -95,7 +96,7 @@ def test_only_what_is_missing_is_a_job_and_needs_follow(work):
         fw.Attacked(system=other, examples=examples(other, "pgd-2")),
         fw.Clean(system=plain, images=DIGITS),
     ]
-    jobs = {job.name: job for job in jobs_of(missing_pieces(measurements, work), "any", "demo", work)}
+    jobs = {job.name: job for job in jobs_of(missing_pieces(measurements, work), work, lambda path: lambda: None)}
     transfer, own = measurements[0].path, measurements[1].path
     assert set(jobs) == {plain.path, other.path, kept.path, *(item.path for item in measurements)}
     assert jobs[transfer].needs == {plain.path, other.path, kept.path}
@@ -180,7 +181,7 @@ def test_networks_that_are_only_needed_are_made_too_and_claims_without_evidence_
 def test_a_study_says_what_was_claimed_and_what_it_cut(tmp_path, monkeypatch):
     text = tmp_path / "study.md"
     text.write_text("Of {{ claims | length }} claims, on {{ results.rows[0].n }} images.\n---\nA note.")
-    monkeypatch.setattr(Tiny, "_texts", lambda self: text)
+    monkeypatch.setattr(framework_study, "text_beside", lambda kind: text)
     work = Workspace(tmp_path, None, "cpu", Console(quiet=True))
     results = fw.Results.collect("demo", work, Tiny().plan(None))
     assert Tiny().summary(None, results, {}) == "Of 0 claims, on 8 images."

@@ -71,6 +71,24 @@ def write_json(path: str | Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=1, allow_nan=False, ensure_ascii=False) + "\n")
 
 
+def claim_folder(path: str | Path, owner: JsonObject, kind: str) -> None:
+    """Write into a file of a folder whose the folder is; OutputError where it is that of another ``kind`` of thing
+    already, or of the same with other values."""
+    path = Path(path)
+    if not path.is_file():
+        write_json(path, owner)
+        return
+    try:
+        theirs = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise OutputError(f"{path} is not JSON; delete {path.parent} or choose another folder") from error
+    if theirs != owner:
+        what = next((key for key in owner if theirs.get(key) != owner[key]), "settings")
+        raise OutputError(
+            f"{path.parent} holds a {kind} with another {what}; choose another --out or delete that folder"
+        )
+
+
 @contextmanager
 def folder_lock(folder: str | Path) -> Generator[None, None, None]:
     """Hold a folder for one process; OutputError if another holds it. The lock dies with the process.

@@ -5,6 +5,7 @@ A line ``---`` ends the summary; all below it are notes, and a file without that
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +15,14 @@ from jinja2 import Environment, StrictUndefined, TemplateError
 from unfool.core.errors import DataError
 
 _LINE = re.compile(r"^---[ \t]*$", re.MULTILINE)
+
+
+def text_beside(kind: type) -> Path | None:
+    """The Markdown file beside the one that defines a class; None for a class typed into a notebook."""
+    try:
+        return Path(inspect.getfile(kind)).with_suffix(".md")
+    except (OSError, TypeError):
+        return None
 
 
 def written_notes(path: Path | None, **values: object) -> list[str]:

@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-import functools
 import json
-from collections.abc import Sequence
 from dataclasses import replace
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
 from unfool.core.config import to_plain
-from unfool.core.errors import DataError, OutputError
-from unfool.core.files import folder_lock, write_json
+from unfool.core.errors import DataError
+from unfool.core.files import claim_folder, folder_lock
 from unfool.core.parallel.clock import SECONDS, study_clock
-from unfool.core.parallel.jobs import Job, run_jobs, workers_for
+from unfool.core.parallel.graph import jobs_of, missing_pieces, with_needs
+from unfool.core.parallel.jobs import run_jobs, workers_for
 from unfool.data.folders import data_folder
 from unfool.evaluation.results.study_result import StudyResult
 from unfool.evaluation.results.versions import versions
 from unfool.report.page import Page, write_page
 from unfool.studies.framework.claims import judge
-from unfool.studies.framework.pieces import Measurement, with_needs
 from unfool.studies.framework.results import Results
 from unfool.studies.framework.study import Study, load_study
 from unfool.studies.framework.workspace import Piece, Workspace
@@ -84,7 +83,9 @@ def run_study(
     settings, out = chosen.settings(scale, base), Path(out)
     data_folder(data_dir)  # refuses one that is missing before anything is made
     with folder_lock(out):
-        _claim_folder(out, chosen.name, scale, settings, source)
+        file = {"file": str(Path(source).resolve())} if source.endswith(".py") else {}
+        owner = {"study": chosen.name, "scale": scale, "settings": to_plain(settings), **file}
+        claim_folder(out / "study.json", owner, "study")
         work = Workspace(out, data_dir, device, console or Console(stderr=True))
         try:
             with study_clock(out) as spent:
@@ -115,7 +116,8 @@ def _measure(
     missing = missing_pieces(measurements, work)
     count = workers_for(work.device, len(missing)) if workers is None else workers
     if missing and source and count > 1:  # else each piece is made below, by what asks for it first
-        run_jobs(jobs_of(missing, source, scale, work, base), work.console, count)
+        where = (source, scale, work.out, work.data_dir, work.device, base)
+        run_jobs(jobs_of(missing, work, lambda path: partial(make_piece, path, *where)), work.console, count)
     results = Results.collect(scale, work, measurements, study.published)
     claims = judge(study.claims(settings), results)
     result = StudyResult(
@@ -142,36 +144,6 @@ def _measure(
     return result, page
 
 
-def missing_pieces(measurements: Sequence[Measurement], work: Workspace) -> dict[str, Piece]:
-    """The measurements that are not there, and what is missing of what they need, by path."""
-    missing: dict[str, Piece] = {}
-
-    def add(piece: Piece) -> None:
-        if piece.path in missing or (exists := piece.exists(work)):
-            return
-        for need in piece.needs():
-            add(need)
-        if exists is False:
-            missing[piece.path] = piece
-
-    with_needs(measurements)  # refuses two pieces of one path
-    for measurement in measurements:
-        add(measurement)
-    return missing
-
-
-def jobs_of(missing: dict[str, Piece], source: str, scale: str, work: Workspace, base: str | Path = "") -> list[Job]:
-    """A job for each piece; what has no files of its own is made, and counted, in every job that needs it."""
-    jobs: list[Job] = []
-    for path, piece in missing.items():
-        below = {name: need for name, need in with_needs([piece]).items() if name != path}
-        inside = sum(need.cost(work) for need in below.values() if need.exists(work) is None)
-        call = functools.partial(make_piece, path, source, scale, work.out, work.data_dir, work.device, base)
-        needs = frozenset(below.keys() & missing.keys())
-        jobs.append(Job(name=path, call=call, needs=needs, cost=piece.cost(work) + inside))
-    return jobs
-
-
 def make_piece(
     path: str, source: str, scale: str, out: Path, data_dir: Path | None, device: str, base: str | Path = ""
 ) -> None:
@@ -180,7 +152,7 @@ def make_piece(
     work.get(pieces[path])
 
 
-@functools.lru_cache(maxsize=1)
+@lru_cache(maxsize=1)
 def _open(
     source: str, scale: str, out: Path, data_dir: Path | None, device: str, base: str | Path
 ) -> tuple[dict[str, Piece], Workspace]:
@@ -232,20 +204,3 @@ def reopen_study(
 
 def _results_path(out: Path, name: str, scale: str) -> Path:
     return out / "results" / name / f"{scale}.json"
-
-
-def _claim_folder(out: Path, name: str, scale: str, settings: Any, source: str) -> None:
-    """Refuse a folder that holds another study, another scale, or the same with other settings."""
-    path = out / "study.json"
-    file = {"file": str(Path(source).resolve())} if source.endswith(".py") else {}
-    ours = {"study": name, "scale": scale, "settings": to_plain(settings), **file}
-    if not path.is_file():
-        write_json(path, ours)
-        return
-    try:
-        theirs = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise OutputError(f"{path} is not JSON; delete {out} or choose another folder") from error
-    if theirs != ours:
-        what = next((key for key in ours if theirs.get(key) != ours[key]), "settings")
-        raise OutputError(f"{out} holds a study with another {what}; choose another --out or delete that folder")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -19,7 +18,7 @@ from unfool.evaluation.results.ladder import LadderSection
 from unfool.evaluation.results.published import Published
 from unfool.report.curves import Curve
 from unfool.report.gallery import GalleryItem
-from unfool.report.notes import written_notes, written_summary
+from unfool.report.notes import text_beside, written_notes, written_summary
 from unfool.report.strips import Strip
 from unfool.studies.framework.adaptive import Laddered
 from unfool.studies.framework.claims import Claim
@@ -96,21 +95,13 @@ class Study(ABC, Generic[Scale]):
 
     def summary(self, scale: Scale, results: Results, claims: Mapping[str, ClaimResult]) -> str:
         """What was claimed and what holds, for the top of the page: by default what stands above the line ``---`` of
-        the Markdown file beside the study's own, a template given ``scale``, ``results`` and ``claims`` by their id."""
-        return written_summary(self._texts(), scale=scale, results=results, claims=claims)
+        ``study.md`` beside ``study.py``, a template given ``scale``, ``results`` and ``claims`` by their id."""
+        return written_summary(text_beside(type(self)), scale=scale, results=results, claims=claims)
 
     def notes(self, scale: Scale, results: Results) -> Iterable[str]:
-        """Deviations from the source and remarks, a paragraph each: by default what stands below the line ``---`` of
-        that file (``study.md`` beside ``study.py``; all of it without that line), given ``scale`` and ``results``; then
-        warnings."""
-        return [*written_notes(self._texts(), scale=scale, results=results), *results.masking_notes()]
-
-    def _texts(self) -> Path | None:
-        """The Markdown file beside the study's own; None for a study typed into a notebook."""
-        try:
-            return Path(inspect.getfile(type(self))).with_suffix(".md")
-        except (OSError, TypeError):
-            return None
+        """Deviations from the source and remarks, a paragraph each: by default what stands below that line (all of it
+        without one), given ``scale`` and ``results``; then warnings."""
+        return [*written_notes(text_beside(type(self)), scale=scale, results=results), *results.masking_notes()]
 
     def gallery(self, scale: Scale, results: Results) -> Iterable[GalleryItem]:
         """Images that fooled a network, for the page."""
