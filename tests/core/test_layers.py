@@ -27,7 +27,7 @@ FILES = sorted(ROOT.rglob("*.py"))
 FORBIDDEN_FILES = {"utils.py", "helpers.py", "misc.py", "common.py"}
 FORBIDDEN_MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "marshal", "shelve"}
 FORBIDDEN_CALLS = {"eval", "exec", "compile", "torch.load", "torch.jit.load", "torch.hub.load"}
-CHECKPOINTS = Path("unfool/models/checkpoint_reader.py")
+CHECKPOINTS = Path("unfool/models/checkpoints")
 """The one file that may open a checkpoint of another program, and only so that no code in it runs."""
 SEEDING = {
     "torch.manual_seed",
@@ -155,10 +155,10 @@ def test_every_room_says_what_it_is_for():
         ("from pickle import loads", "unfool/data/x.py"),
         ("import torch\ntorch.load('x')", "unfool/models/x.py"),
         ("import torch\ntorch.load('x', weights_only=True)", "unfool/models/x.py"),
-        ("import torch\ntorch.load('x')", "unfool/models/checkpoint_reader.py"),
-        ("import torch\ntorch.load('x', weights_only=False)", "unfool/models/checkpoint_reader.py"),
-        ("import torch\ntorch.load('x', weights_only=safe)", "unfool/models/checkpoint_reader.py"),
-        ("import torch\ntorch.jit.load('x', weights_only=True)", "unfool/models/checkpoint_reader.py"),
+        ("import torch\ntorch.load('x')", "unfool/models/checkpoints"),
+        ("import torch\ntorch.load('x', weights_only=False)", "unfool/models/checkpoints"),
+        ("import torch\ntorch.load('x', weights_only=safe)", "unfool/models/checkpoints"),
+        ("import torch\ntorch.jit.load('x', weights_only=True)", "unfool/models/checkpoints"),
         ("eval('1')", "unfool/core/x.py"),
         ("exec('1')", "unfool/core/x.py"),
         ("assert True", "unfool/core/x.py"),
@@ -182,7 +182,7 @@ def test_a_file_that_breaks_a_rule_is_found(source, path):
         ("network.eval()\nimport safetensors", "unfool/models/x.py"),
         ("import torch\ntorch.Generator().manual_seed(3)", "unfool/data/x.py"),
         ("import torch\nwith torch.random.fork_rng():\n    torch.manual_seed(3)", "unfool/models/x.py"),
-        ("import torch\ntorch.load('x', weights_only=True)", "unfool/models/checkpoint_reader.py"),
+        ("import torch\ntorch.load('x', weights_only=True)", "unfool/models/checkpoints"),
         ("from unfool.cli import main", "unfool/__main__.py"),
     ],
 )

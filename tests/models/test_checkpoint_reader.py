@@ -1,17 +1,22 @@
 """Weights of other programs: no code in them runs, nothing is loaded by halves, and every guess is told."""
 
+import argparse
 import collections
+import datetime
+import os
 import re
 import warnings
+import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from unfool.core.errors import UnfoolWarning, WeightsError
-from unfool.models.checkpoint_reader import load_state, read_state
+from unfool.core.errors import SpecError, UnfoolWarning, WeightsError
+from unfool.models.checkpoints.reader import load_state, load_weights, read_state
 
 STATE = {"weight": torch.arange(6.0).view(3, 2), "bias": torch.ones(3)}
 PICKLE = "read with weights_only=True"
@@ -95,9 +100,9 @@ CYCLE["state_dict"] = CYCLE
     [
         (torch.ones(3), "holds a Tensor, not a state dict"),
         ({}, "an empty mapping"),
-        ({"epoch": 3, **STATE}, "a int under 'epoch'"),
+        ({"epoch": 3, "model": {"loss": 0.1}}, "no tensors under ['epoch', 'model']"),
         ({3: torch.ones(2)}, "under '3'"),
-        (CYCLE, "under 'state_dict'"),
+        (CYCLE, "no tensors under ['state_dict'], not a state dict"),
         ({"a": torch.ones(1).expand(1_000_000)}, "claims to be larger"),
         ({"a": torch.ones(2, device="meta")}, "without values"),
         ({"a": torch.eye(2).to_sparse()}, "sparse"),
@@ -190,3 +195,157 @@ def test_a_module_with_loading_code_of_its_own():
 
     with pytest.raises(WeightsError, match="cannot be loaded into the model"):
         loaded(STATE, Own(2, 3))
+
+
+def network(scale=1.0):
+    """A convolution, a batch norm and a linear layer."""
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(16, 10)).eval()
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.mul_(scale)
+    return module
+
+
+NET, MEAN = network(3.0).state_dict(), torch.ones(3)
+
+
+def prefixed(prefix, state=NET):
+    return {prefix + name: tensor for name, tensor in state.items()}
+
+
+def averaged():
+    return torch.optim.swa_utils.AveragedModel(network(3.0)).state_dict()
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"state_dict": NET, "best": np.float64(0.9), "history": np.arange(3), "args": argparse.Namespace(lr=0.1)},
+        averaged(),
+        {"model_ema": averaged()},
+        {"ema_state_dict": NET},
+        {"params": NET, "when": datetime.datetime(2026, 1, 1)},
+        [NET, 3],
+        [{"state_dict": NET}],
+        {"epoch": 3, **NET},
+        {"state_dict": NET, "optimizer": {"state": {0: {"exp_avg": torch.ones(4, 3, 3, 3)}}}},
+        {"state_dict": NET, "model": NET},
+        {"state_dict": prefixed("encoder.")},
+        {"state_dict": prefixed("module.backbone.body.")},
+        {"model": prefixed("module.model.") | prefixed("module.attacker.model.") | {"module.normalizer.mean": MEAN}},
+        {name: tensor for name, tensor in NET.items() if "num_batches" not in name},
+        {name: tensor.numpy() for name, tensor in NET.items()},
+        {**prefixed("model."), "model_ema": 0.99},
+        {**NET, "total_ops": torch.zeros(1), "0.total_params": torch.zeros(1)},
+    ],
+    ids=range(17),
+)
+def test_checkpoints_as_people_have_them(tmp_path, value):
+    path, module = written(tmp_path / "a.pt", value), network()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UnfoolWarning)
+        load_weights(module, path)
+    assert all(torch.allclose(module.state_dict()[name], tensor, atol=1e-2) for name, tensor in NET.items())
+
+
+@pytest.mark.parametrize("wrap", [lambda n: nn.Sequential(nn.Identity(), n), lambda n: nn.DataParallel(n)])
+@pytest.mark.parametrize("prefix", ["", "module.", "encoder."])
+def test_a_wrapped_model_takes_the_weights_of_what_it_wraps(tmp_path, wrap, prefix):
+    path, module = written(tmp_path / "a.pt", prefixed(prefix)), wrap(network())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UnfoolWarning)
+        load_weights(module, path)
+    assert equal(dict(zip(NET, module.state_dict().values(), strict=True)), NET)
+
+
+def test_buffers_of_a_wrapper_stay_and_are_told(tmp_path):
+    class Normalized(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("mean", torch.full((3,), 0.5))
+            self.net = network()
+
+    module = Normalized()
+    with pytest.warns(UnfoolWarning, match=r"(pickle|put before|stay as the model has them, such as mean)"):
+        load_weights(module, written(tmp_path / "a.pt", NET))
+    assert torch.equal(module.mean, torch.full((3,), 0.5))
+    assert torch.equal(module.net[3].weight, NET["3.weight"])
+
+
+@pytest.mark.parametrize("make", [torch.jit.script, lambda m: torch.jit.trace(m, torch.rand(1, 3, 4, 4))])
+@pytest.mark.filterwarnings("ignore")
+def test_the_weights_of_a_script_are_read_and_its_code_is_not_run(tmp_path, monkeypatch, make):
+    make(network(3.0)).save(tmp_path / "a.pt")
+    monkeypatch.setattr(torch.jit, "load", None)
+    module = network()
+    load_weights(module, tmp_path / "a.pt")
+    assert equal(module.state_dict(), {**NET, "1.num_batches_tracked": module.state_dict()["1.num_batches_tracked"]})
+
+
+BOTH = {"state_dict": {name: tensor * 0 for name, tensor in NET.items()}, "ema_state_dict": NET}
+
+
+@pytest.mark.filterwarnings("ignore::unfool.core.errors.UnfoolWarning")
+def test_weights_and_their_average_in_one_file_are_a_question(tmp_path):
+    path, module = written(tmp_path / "a.pt", BOTH), network()
+    with pytest.raises(SpecError, match=r"2 sets of weights: 'state_dict', 'ema_state_dict', which all fit.*--key"):
+        load_weights(module, path)
+    with pytest.raises(SpecError, match=r"2 sets of weights.*--key"):
+        read_state(path)
+    assert torch.equal(module[3].weight, network()[3].weight)
+    assert equal(load_weights(module, path, key="ema_state_dict"), NET)
+    assert equal(module.state_dict(), NET)
+    with pytest.raises(SpecError, match=r"ema_state_dit.*did you mean 'ema_state_dict'"):
+        load_weights(module, path, key="ema_state_dit")
+    listed = written(tmp_path / "b.pt", [BOTH["state_dict"], {"net": NET}])
+    assert equal(load_weights(module, listed, key="1.net"), NET)
+
+
+@pytest.mark.filterwarnings("ignore::unfool.core.errors.UnfoolWarning")
+def test_two_encoders_under_prefixes_are_a_question(tmp_path):
+    zeros = {name: tensor * 0 for name, tensor in NET.items()}
+    path = written(tmp_path / "a.pt", prefixed("encoder_q.") | prefixed("encoder_k.", zeros))
+    with pytest.raises(SpecError, match=r"'encoder_q.', 'encoder_k.', with different values.*--prefix"):
+        load_weights(network(), path)
+    module = network()
+    load_weights(module, path, prefix="encoder_q.")
+    assert equal(module.state_dict(), NET)
+    assert read_state(path, prefix="encoder_k.").keys() == NET.keys()
+    with pytest.raises(SpecError, match=r"begins with 'encoder_x.'; they begin with encoder_k., encoder_q."):
+        read_state(path, prefix="encoder_x.")
+
+
+@pytest.mark.filterwarnings("ignore::unfool.core.errors.UnfoolWarning")
+def test_of_several_networks_the_one_that_fits_is_taken(tmp_path):
+    path = written(tmp_path / "a.pt", {"student": NET, "teacher": nn.Linear(2, 3).state_dict()})
+    module = network()
+    load_weights(module, path)
+    assert equal(module.state_dict(), NET)
+    with pytest.raises(WeightsError, match="none of which fits the model"):
+        load_weights(nn.Linear(5, 5), path)
+
+
+def test_compressed_entries_are_refused_before_they_are_unpacked(tmp_path):
+    written(tmp_path / "a.pt", {"a": torch.zeros(1_000_000)})
+    with (
+        zipfile.ZipFile(tmp_path / "a.pt") as plain,
+        zipfile.ZipFile(tmp_path / "b.pt", "w", zipfile.ZIP_DEFLATED) as out,
+    ):
+        for name in plain.namelist():
+            out.writestr(name, plain.read(name))
+    with pytest.raises(WeightsError, match=r"compressed entries, which unpack to 4,"):
+        read_state(tmp_path / "b.pt")
+
+
+def test_what_is_no_regular_file_is_refused_before_it_is_read(tmp_path):
+    os.mkfifo(tmp_path / "a.pt")
+    with pytest.raises(WeightsError, match="no regular file"):
+        read_state(tmp_path / "a.pt")
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_lazy_layers_take_their_shapes_from_the_file(tmp_path):
+    lazy = nn.Sequential(nn.Flatten(), nn.LazyLinear(10))
+    load_weights(lazy, written(tmp_path / "a.pt", nn.Sequential(nn.Flatten(), nn.Linear(12, 10)).state_dict()))
+    assert lazy(torch.rand(2, 3, 2, 2)).shape == (2, 10)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from unfool.core.errors import ImagesError, NonFiniteError, SpecError, UnfoolWarning
 from unfool.core.spec import parse_number, unknown
 from unfool.core.user_code import run_user_code
-from unfool.models.checkpoint_reader import load_state, read_state
+from unfool.models.checkpoints.reader import load_weights
 from unfool.models.modes import frozen_eval
 from unfool.models.network import NORMALISATIONS
 from unfool.models.python_file import load_module
@@ -144,6 +144,8 @@ def load_classifier(
     mean: str | None = None,
     std: str | None = None,
     features: str | None = None,
+    key: str | None = None,
+    prefix: str | None = None,
 ) -> ForeignClassifier:
     """The classifier that ``path/to/file.py:NAME`` gives, with the weights of a file if one is named.
 
@@ -151,7 +153,7 @@ def load_classifier(
     """
     classifier = adapt(load_module(text), mean, std, features)
     if weights is not None:
-        load_state(classifier.module, read_state(weights), weights)
+        load_weights(classifier.module, weights, key=key, prefix=prefix)
     return classifier
 
 

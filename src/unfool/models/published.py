@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from unfool.core.errors import SpecError, UnfoolWarning, WeightsError
-from unfool.models.checkpoint_reader import PREFIXES, check_fit, read_state, stripped
+from unfool.models.checkpoints.reader import PREFIXES, check_fit, read_state, stripped
 from unfool.models.network import Network
 from unfool.models.trunks import scaled
 from unfool.models.trunks.wide_resnet import STEM_WIDTH

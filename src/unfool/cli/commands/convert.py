@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar
 
 import tyro
 
-from unfool.cli.options.shared import Json
+from unfool.cli.options.shared import Json, Key, Prefix
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,13 +20,15 @@ class ConvertCommand:
     """
 
     checkpoint: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="IN")]
-    """A checkpoint (.pt, .pth): a state dict, or one under state_dict, model_state_dict, model or net."""
+    """A checkpoint (.pt, .pth) or TorchScript file: a state dict, or a file that holds one or several, see --key."""
     out: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="OUT")]
     """Where to write the weights (.safetensors)."""
     model: Annotated[
         str | None, tyro.conf.arg(metavar="FILE.py:NAME", help_behavior_hint="(default: names stay as they are)")
     ] = None
     """The model that the weights belong to: names and shapes are checked, and a prefix such as module. is removed."""
+    key: Key = None
+    prefix: Prefix = None
     layout: Annotated[
         str | None, tyro.conf.arg(metavar="NAME", help_behavior_hint="(default: from the tensors' names)")
     ] = None
@@ -37,6 +39,7 @@ class ConvertCommand:
     examples: ClassVar[str] = """
   unfool convert checkpoint.pt weights.safetensors
   unfool convert checkpoint.pth weights.safetensors --model mine.py:build --json
+  unfool convert checkpoint.pth average.safetensors --model mine.py:build --key model_ema
   unfool convert wrn-28-10.pt robust.safetensors --layout carmon2019
 """
 
@@ -44,7 +47,7 @@ class ConvertCommand:
         from unfool.cli.printing import check_writable, print_json, print_lines
         from unfool.core.errors import SpecError
         from unfool.core.spec import unknown
-        from unfool.models.checkpoint_reader import load_state, read_state
+        from unfool.models.checkpoints.reader import load_weights, read_state
         from unfool.models.published import LAYOUTS, detect_layout
         from unfool.models.python_file import load_module
         from unfool.models.weights import save_network, save_tensors
@@ -56,11 +59,12 @@ class ConvertCommand:
         if self.layout not in (None, "none", *LAYOUTS):
             raise unknown("layout", self.layout, ["none", *LAYOUTS])
         module = load_module(self.model) if self.model is not None else None
-        tensors = read_state(self.checkpoint)
+        if module is not None:
+            tensors = load_weights(module, self.checkpoint, key=self.key, prefix=self.prefix)
+        else:
+            tensors = read_state(self.checkpoint, key=self.key, prefix=self.prefix)
         layout = self.layout or (detect_layout(tensors) if module is None else None)
         network = LAYOUTS[layout](tensors, self.checkpoint) if layout in LAYOUTS else None
-        if module is not None:
-            tensors = load_state(module, tensors, self.checkpoint)
         if network is not None:
             tensors = network.state_dict()
         check_writable(self.out)

@@ -104,6 +104,22 @@ BatchSize = Annotated[
 ]
 
 _NONE = "(default: none)"
+Key = Annotated[
+    str | None,
+    tyro.conf.arg(
+        metavar="NAME",
+        help="Which weights of a checkpoint with several: state_dict, model_ema, or 0.model of a list.",
+        help_behavior_hint="(default: those that fit)",
+    ),
+]
+Prefix = Annotated[
+    str | None,
+    tyro.conf.arg(
+        metavar="TEXT",
+        help="What stands before the names in the checkpoint, such as module.encoder_q.",
+        help_behavior_hint="(default: from the names)",
+    ),
+]
 Preset = Annotated[
     str | None,
     tyro.conf.arg(
@@ -144,6 +160,8 @@ class ModelOptions:
             help_behavior_hint="(default: as built)",
         ),
     ] = None
+    key: Key = None
+    prefix: Prefix = None
     mean: Annotated[
         str | None,
         tyro.conf.arg(

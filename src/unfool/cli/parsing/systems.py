@@ -78,11 +78,19 @@ def open_system(options: ModelOptions, device_name: str) -> OpenedSystem:
     if options.model is not None:
         if path is not None:
             raise SpecError(f"two systems were given, {path} and --model {options.model}; give one of them")
-        network = load_classifier(options.model, options.weights, options.mean, options.std, options.features)
+        network = load_classifier(
+            options.model,
+            options.weights,
+            options.mean,
+            options.std,
+            options.features,
+            key=options.key,
+            prefix=options.prefix,
+        )
         return OpenedSystem(name=options.model, network=network.to(device), config=None, foreign=True)
     if path is None:
         raise SpecError("no SYSTEM was given; give a run's folder, a weights file or --model; see the command's --help")
-    for name in ("weights", "mean", "std", "features"):
+    for name in ("weights", "key", "prefix", "mean", "std", "features"):
         if getattr(options, name) is not None:
             raise SpecError(f"--{name} belongs to --model FILE.py:NAME; {path} brings its own")
     if path.suffix != ".safetensors" and not path.is_file():
