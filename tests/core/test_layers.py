@@ -27,8 +27,10 @@ FILES = sorted(ROOT.rglob("*.py"))
 FORBIDDEN_FILES = {"utils.py", "helpers.py", "misc.py", "common.py"}
 FORBIDDEN_MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "marshal", "shelve"}
 FORBIDDEN_CALLS = {"eval", "exec", "compile", "torch.load", "torch.jit.load", "torch.hub.load"}
-CHECKPOINTS = Path("unfool/models/checkpoints")
+CHECKPOINTS = Path("unfool/models/checkpoints/archive.py")
 """The one file that may open a checkpoint of another program, and only so that no code in it runs."""
+PROGRAMS = Path("unfool/models/outside/program_files.py")
+"""The one file that may open a TorchScript program, which a user names as the model to run, as a Python file is."""
 SEEDING = {
     "torch.manual_seed",
     "torch.seed",
@@ -111,7 +113,9 @@ def faults(source, path):
             found.append(f"line {node.lineno}: assert")
         if isinstance(node, ast.Call):
             name = dotted(node.func)
-            if name in FORBIDDEN_CALLS and not (Path(path) == CHECKPOINTS and safe_load(node)):
+            if name in FORBIDDEN_CALLS and not (
+                (Path(path) == CHECKPOINTS and safe_load(node)) or (Path(path) == PROGRAMS and name == "torch.jit.load")
+            ):
                 found.append(f"line {node.lineno}: {name}")
             if name in SEEDING and id(node) not in forked:
                 found.append(f"line {node.lineno}: {name} seeds the global generator")
@@ -155,10 +159,11 @@ def test_every_room_says_what_it_is_for():
         ("from pickle import loads", "unfool/data/x.py"),
         ("import torch\ntorch.load('x')", "unfool/models/x.py"),
         ("import torch\ntorch.load('x', weights_only=True)", "unfool/models/x.py"),
-        ("import torch\ntorch.load('x')", "unfool/models/checkpoints"),
-        ("import torch\ntorch.load('x', weights_only=False)", "unfool/models/checkpoints"),
-        ("import torch\ntorch.load('x', weights_only=safe)", "unfool/models/checkpoints"),
-        ("import torch\ntorch.jit.load('x', weights_only=True)", "unfool/models/checkpoints"),
+        ("import torch\ntorch.load('x')", "unfool/models/checkpoints/archive.py"),
+        ("import torch\ntorch.load('x', weights_only=False)", "unfool/models/checkpoints/archive.py"),
+        ("import torch\ntorch.load('x', weights_only=safe)", "unfool/models/checkpoints/archive.py"),
+        ("import torch\ntorch.jit.load('x', weights_only=True)", "unfool/models/checkpoints/archive.py"),
+        ("import torch\ntorch.load('x', weights_only=True)", "unfool/models/outside/program_files.py"),
         ("eval('1')", "unfool/core/x.py"),
         ("exec('1')", "unfool/core/x.py"),
         ("assert True", "unfool/core/x.py"),
@@ -182,7 +187,7 @@ def test_a_file_that_breaks_a_rule_is_found(source, path):
         ("network.eval()\nimport safetensors", "unfool/models/x.py"),
         ("import torch\ntorch.Generator().manual_seed(3)", "unfool/data/x.py"),
         ("import torch\nwith torch.random.fork_rng():\n    torch.manual_seed(3)", "unfool/models/x.py"),
-        ("import torch\ntorch.load('x', weights_only=True)", "unfool/models/checkpoints"),
+        ("import torch\ntorch.load('x', weights_only=True)", "unfool/models/checkpoints/archive.py"),
         ("from unfool.cli import main", "unfool/__main__.py"),
     ],
 )

@@ -9,8 +9,8 @@ from torch import nn
 from unfool import adapt, identity
 from unfool.core.errors import ImagesError, NonFiniteError, SpecError, UnfoolError, UnfoolWarning
 from unfool.models.fast import fast_copy
-from unfool.models.foreign import check_classifier
 from unfool.models.network import NORMALISATIONS
+from unfool.models.outside.look import check_classifier
 
 IMAGES = torch.rand(5, 3, 8, 8, generator=torch.Generator().manual_seed(3))
 
@@ -92,9 +92,10 @@ def test_statistics_of_other_channels_are_refused_and_not_broadcast(small):
         adapt(small, "cifar10", "cifar10")(IMAGES[:, :1])
 
 
-def test_only_modules_are_adapted():
-    with pytest.raises(SpecError, match="function"):
-        adapt(lambda images: images)  # type: ignore[arg-type]
+@pytest.mark.parametrize("value", [3, [1, 2], torch.ones(3), nn.Linear])
+def test_only_what_classifies_is_adapted(value):
+    with pytest.raises(SpecError, match=r"not an nn.Module, a function or an estimator"):
+        adapt(value)
 
 
 def test_features_are_what_the_named_submodule_gives(small):
@@ -131,7 +132,7 @@ def test_features_that_are_none(small):
     with pytest.raises(SpecError, match=r"\(960,\)"):
         adapt(nn.Sequential(flat, nn.Identity()), features="0").features(IMAGES)
     broken = nn.Sequential(nn.Identity(), Gives(lambda images: 1 / 0))
-    with pytest.raises(ZeroDivisionError):
+    with pytest.raises(SpecError, match="ZeroDivisionError"):
         adapt(broken, features="0").features(IMAGES)
     assert not broken[0]._forward_hooks
 

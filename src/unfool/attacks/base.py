@@ -18,13 +18,14 @@ from unfool.attacks.inputs import Labels, as_ids, as_labels, check_model, readab
 from unfool.attacks.objective import LabelLoss
 from unfool.attacks.problem import Engine, Perturbed, Problem
 from unfool.attacks.proxy import ProxySettings
-from unfool.core.errors import ImagesError
+from unfool.core.errors import ImagesError, SpecError
 from unfool.core.files import JsonObject
 from unfool.core.registry import Registry
 from unfool.core.spec import write_number
 from unfool.core.streams import Streams
 from unfool.core.threat import ThreatModel
 from unfool.models.modes import frozen_eval
+from unfool.models.outside.black_box import is_black_box
 
 Settings: TypeAlias = JsonObject
 """Settings of an attack by name, as records keep them."""
@@ -238,6 +239,7 @@ class Attack(ABC):
             SpecError: ``model`` is no module, or cannot be copied for the proxy.
         """
         check_model(model)
+        self.check_runs_on(model)
         images = readable_images(model, images)
         labels = as_labels(images, labels)
         # A caller's inference mode would forbid the gradient by the image.
@@ -253,6 +255,14 @@ class Attack(ABC):
                 exact_share=proxy.exact_share if proxy is not None else 0.1,
             )
             return self.run(problem, checkpoint)
+
+    def check_runs_on(self, model: nn.Module) -> None:
+        """Raise SpecError for a black box if the attack follows gradients."""
+        if self.follows_gradients and is_black_box(model):
+            raise SpecError(
+                f"{self.name} follows gradients, and the model gives scores without one; "
+                "attack it with a score-based attack, such as square-1000"
+            )
 
     def run(self, problem: Problem[LabelLoss], checkpoint: Checkpoint | None = None) -> Attacked:
         """Solve a problem that the caller has prepared: model in eval mode, frozen parameters.

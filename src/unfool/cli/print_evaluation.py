@@ -11,6 +11,7 @@ from rich.table import Table
 
 from unfool.cli.printing import WIDTH, stdout
 from unfool.evaluation.corruptions import mean_corruption_accuracy
+from unfool.evaluation.records import OWN
 
 if TYPE_CHECKING:
     from unfool.evaluation.adaptive.ladder_result import LadderResult
@@ -30,7 +31,7 @@ def print_evaluation(evaluation: Evaluation) -> None:
     for test in evaluation.binarization_tests.values():
         if test.passed:
             console.print(escape(test.text))
-    attacked = [row for row in evaluation.rows if row.protocol in ("white-box", "unverified")]
+    attacked = [row for row in evaluation.rows if row.protocol in OWN]
     if attacked:
         same = [row for row in attacked if row.threat == attacked[-1].threat]
         worst = min(reversed(same), key=lambda row: row.accuracy)
@@ -80,7 +81,7 @@ def print_ladder(result: LadderResult) -> None:
 
 def protocol_word(protocol: str) -> str:
     """A protocol as tables print it; what is no white-box result stands out."""
-    return f"[yellow]{protocol.upper()}[/yellow]" if protocol in ("transfer", "unverified") else protocol
+    return f"[yellow]{protocol.upper()}[/yellow]" if protocol in ("transfer", "unverified", "score-based") else protocol
 
 
 def _figures(records: Records) -> tuple[str, str, str]:

@@ -96,6 +96,8 @@ def evaluate(
     if data is None and (chosen or not stored_sets):
         raise SpecError("there is nothing to evaluate on; give a table, or stored sets without attacks")
     table = None if data is None else as_table(data)
+    for item in chosen:
+        item.attack.check_runs_on(model)
     with one_identity(model):
         run = _Run(model, name, column, settings, threat, Path(folder) if folder is not None else None, progress)
         return _evaluated(run, table, chosen, stored_sets or {})

@@ -15,7 +15,8 @@ from unfool.core.errors import UnfoolWarning
 from unfool.evaluation.provenance.fingerprint import Fingerprint, writes_of
 from unfool.evaluation.provenance.kept import Kept
 from unfool.evaluation.provenance.own_network import architecture_of, network_pieces
-from unfool.evaluation.results.rows import UNVERIFIED_MARK
+from unfool.evaluation.results.rows import SCORES_MARK, UNVERIFIED_MARK
+from unfool.models.outside.black_box import is_black_box
 
 _SEEN_WRITTEN = Kept()
 _HELD: WeakKeyDictionary[nn.Module, str] = WeakKeyDictionary()
@@ -38,7 +39,8 @@ def identity(system: nn.Module) -> str:
     Returns:
         Sixteen hex digits, equal for two systems only if they compute the same function from the same numbers. A
         question mark follows where the system holds something that cannot be read, such as a generator or a handle of
-        a C library: results of equal ones are then named unverified.
+        a C library: results of equal ones are then named unverified. A tilde follows where it is a black box,
+        whose results are named score-based.
 
     Example:
         >>> from unfool import identity
@@ -96,4 +98,5 @@ def _name(system: nn.Module) -> tuple[str, Fingerprint | None]:
         return digest.hexdigest(), None
     fingerprint = Fingerprint(writes_of(system), _SEEN_WRITTEN)
     text = fingerprint.of_system(system).hex()[:16]
-    return text + UNVERIFIED_MARK * bool(fingerprint.unreadable), fingerprint
+    mark = UNVERIFIED_MARK if fingerprint.unreadable else SCORES_MARK if is_black_box(system) else ""
+    return text + mark, fingerprint

@@ -19,11 +19,14 @@ from unfool.core.files import JsonObject, write_json
 from unfool.evaluation.checksum import checksum
 from unfool.evaluation.crafting.stored_names import follows_gradients_by_name
 from unfool.evaluation.intervals import wilson
-from unfool.evaluation.results.rows import Cost, Row, is_unverified
+from unfool.evaluation.results.rows import Cost, Row, own_protocol
 
 SCHEMA_VERSION = 2
 """Since 2 records say whether their attack follows gradients."""
-CLEAN, WHITE_BOX, TRANSFER, UNVERIFIED = "clean", "white-box", "transfer", "unverified"
+CLEAN, WHITE_BOX, TRANSFER = "clean", "white-box", "transfer"
+UNVERIFIED, SCORE_BASED = "unverified", "score-based"
+OWN = (WHITE_BOX, UNVERIFIED, SCORE_BASED)
+"""Protocols of attacks on the evaluated system itself."""
 NO_ATTACK = "none"
 
 
@@ -111,12 +114,12 @@ class Records:
 
     @property
     def protocol(self) -> str:
-        """clean, white-box, transfer, or unverified where equal identities do not prove the same system."""
+        """clean, white-box, transfer; unverified where equal identities prove nothing, score-based on a black box."""
         if self.crafted_on is None:
             return CLEAN
         if self.crafted_on != self.judged_on:
             return TRANSFER
-        return UNVERIFIED if is_unverified(self.crafted_on) else WHITE_BOX
+        return own_protocol(self.crafted_on)
 
     @property
     def count(self) -> int:

@@ -36,7 +36,8 @@ def fast_copy(module: Module, *, fold: bool = True, channels_last: bool = True, 
     if dtype not in PRECISIONS:
         raise unknown("precision", str(dtype), PRECISIONS)
     try:
-        fast = copy.deepcopy(module, _kept_maps(module)).eval()
+        with torch.no_grad():  # With a graph, a script's copy would hang on to the original's parameters.
+            fast = copy.deepcopy(module, _kept_maps(module)).eval()
     except Exception as error:  # A module, or what it holds, may have copying code of its own.
         said = " ".join(str(error).split())[:200]
         raise SpecError(f"{type(module).__name__} cannot be copied ({said}); attack it without a fast copy") from error

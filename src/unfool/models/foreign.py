@@ -1,41 +1,46 @@
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false, reportUnnecessaryIsInstance=false
-"""Classifiers that were not made here: any `nn.Module` as images in [0,1] → logits, looked at before it is believed.
+"""Classifiers that were not made here: anything that classifies images, as images in [0,1] → logits.
 
 Legend: B images, C channels, D features.
 """
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
-from unfool.core.errors import ImagesError, NonFiniteError, SpecError, UnfoolWarning
+from unfool.core.errors import ImagesError, SpecError
 from unfool.core.spec import parse_number, unknown
 from unfool.core.user_code import run_user_code
 from unfool.models.checkpoints.reader import load_weights
-from unfool.models.modes import frozen_eval
 from unfool.models.network import NORMALISATIONS
-from unfool.models.python_file import load_module
+from unfool.models.outside.batches import in_batches
+from unfool.models.outside.black_box import is_black_box
+from unfool.models.outside.opening import as_module, check_materialised, open_source
+from unfool.models.outside.outputs import read_logits, set_logits
 
-_SAME = 1e-4
-"""Difference of two passes, relative to the largest logit, up to which they count as the same."""
+_MOST_MEAN, _MOST_STD = 2.0, 3.0
+"""Beyond these a mean or standard deviation is none of images in [0,1]."""
+LAYOUTS = ("nchw", "nhwc")
+Layout = Literal["nchw", "nhwc"]
+LabelSets = Sequence[Collection[int]]
 
 
 class ForeignClassifier(nn.Module):
-    """A module of the user's behind unfool's contract: images (B, C, H, W) in [0,1] → its own outputs.
+    """A module of the user's behind unfool's contract: images (B, C, H, W) in [0,1] → logits (B, classes).
 
-    With ``mean`` and ``std`` (a name of `NORMALISATIONS`, numbers with commas, or one number per channel) the module
-    sees (images - mean) / std. ``features`` is the dotted path of the submodule whose output is the representation.
-    The module is shared, not copied. Raises SpecError, with the nearest name for a path that is not there.
+    Arguments as `adapt` describes them. The module is shared, not copied. ``size`` is the side of the images that it
+    was made for, where that is known; ``output_words`` say which part of its output the logits are, once it was run.
     """
 
     mean: Tensor
     std: Tensor
+    label_sets: Tensor | None
+    identity_leaves_out: ClassVar[frozenset[str]] = frozenset({"batch", "output_words", "without_gradient", "size"})
 
     def __init__(
         self,
@@ -43,34 +48,86 @@ class ForeignClassifier(nn.Module):
         mean: str | Sequence[float] | None = None,
         std: str | Sequence[float] | None = None,
         features: str | None = None,
+        *,
+        output: str | None = None,
+        scale: float = 1.0,
+        layout: Layout = "nchw",
+        batch: int | None = None,
+        label_sets: LabelSets | None = None,
+        size: int | None = None,
     ):
         super().__init__()
-        if not isinstance(module, nn.Module):
-            raise SpecError(f"the model is a {type(module).__name__}; give an nn.Module")
         if (mean is None) != (std is None):
             raise SpecError("mean and std go together; give both for a model of normalised images, or neither")
+        if layout not in LAYOUTS:
+            raise unknown("layout", str(layout)[:80], LAYOUTS)
+        if not 0 < scale < float("inf"):
+            raise SpecError(f"scale {scale} is not allowed; give 255 for a model of images in 0–255, or leave it out")
+        if batch is not None and batch < 1:
+            raise SpecError(f"batch {batch} is not allowed; give the one batch size that the model takes, at least 1")
         if features is not None and features not in (paths := [name for name, _ in module.named_modules() if name]):
-            raise unknown("features path", features[:80], paths)
+            features = features.removeprefix("module.").removeprefix("_orig_mod.")
+            if features not in paths:
+                raise unknown("features path", features[:80], paths)
         self.normalises = mean is not None and std is not None
         if mean is not None and std is not None:
             self.register_buffer("mean", _statistics("mean", mean))
             self.register_buffer("std", _statistics("std", std))
             if len(self.mean) != len(self.std) and 1 not in (len(self.mean), len(self.std)):
                 raise SpecError(f"mean has {len(self.mean)} channels, std has {len(self.std)}; give as many of both")
+            _check_range(self.mean, self.std, scale)
+        self.register_buffer("label_sets", None if label_sets is None else _membership(label_sets))
         self.feature_path = features
+        self.output = output
+        self.scale = scale
+        self.layout = layout
+        self.batch = batch
+        self.size = size
+        self.output_words = ""
+        self.without_gradient = is_black_box(module)
         self.module = module
         self.training = module.training
 
-    def forward(self, images: Tensor) -> Any:
-        """The module's own outputs, by right logits (B, classes); ImagesError for images of other channels."""
-        if not self.normalises:
-            return self.module(images)
-        channels = max(len(self.mean), len(self.std))
-        if images.ndim != 4 or channels not in (1, images.shape[1]):
-            raise ImagesError(
-                f"images have shape {tuple(images.shape)}; mean and std are given for (B, {channels}, H, W)"
-            )
-        return self.module((images - self.mean.view(1, -1, 1, 1)) / self.std.view(1, -1, 1, 1))
+    @property
+    def black_box(self) -> bool:
+        """Whether the model gives scores and no gradient."""
+        return self.without_gradient
+
+    @property
+    def shown_name(self) -> str:
+        """The module's class, or the function's name, for messages."""
+        scores = getattr(self.module, "scores", None)
+        return getattr(scores, "__name__", type(scores if scores is not None else self.module).__name__)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits (B, classes); ImagesError for images of other channels and for outputs that are no logits.
+
+        An error inside the module is a SpecError that names the module's own line.
+        """
+        inputs = self.inputs(images)
+        logits = self._run(inputs) if self.batch is None else in_batches(self._run, inputs, self.batch)
+        return logits if self.label_sets is None else set_logits(logits, self.label_sets)
+
+    def inputs(self, images: Tensor) -> Tensor:
+        """What the module is given for images (B, C, H, W) in [0,1]: scaled, normalised, in its layout and dtype."""
+        if self.scale != 1.0:
+            images = images * self.scale
+        if self.normalises:
+            channels = max(len(self.mean), len(self.std))
+            if images.ndim != 4 or channels not in (1, images.shape[1]):
+                raise ImagesError(
+                    f"images have shape {tuple(images.shape)}; mean and std are given for (B, {channels}, H, W)"
+                )
+            images = (images - self.mean.view(1, -1, 1, 1)) / self.std.view(1, -1, 1, 1)
+        if self.layout == "nhwc":
+            images = images.permute(0, 2, 3, 1).contiguous()
+        weight = next((tensor for tensor in self.module.parameters() if tensor.is_floating_point()), None)
+        return images if weight is None or weight.dtype == images.dtype else images.to(weight.dtype)
+
+    def _run(self, inputs: Tensor) -> Tensor:
+        output = run_user_code(f"model {self.shown_name}", lambda: self.module(inputs))
+        logits, self.output_words = read_logits(output, len(inputs), self.shown_name, self.output)
+        return logits if logits.dtype == torch.float64 else logits.float()
 
     def features(self, images: Tensor, stage: str = "last") -> Tensor:
         """The representation (B, D): what the submodule named ``features`` gave, averaged over pixels if it has any.
@@ -103,91 +160,149 @@ class ForeignClassifier(nn.Module):
         features = seen[0].mean((2, 3)) if seen[0].ndim == 4 else seen[0]
         if features.ndim != 2 or len(features) != len(images):
             raise SpecError(f"an output of shape {tuple(seen[0].shape)} is no representation; {rule}")
+        if features.dtype in (torch.float16, torch.bfloat16):
+            features = features.float()
         return features, logits
 
 
 def adapt(
-    module: nn.Module,
+    model: Any,
     mean: str | Sequence[float] | None = None,
     std: str | Sequence[float] | None = None,
     features: str | None = None,
+    *,
+    output: str | None = None,
+    scale: float = 1.0,
+    layout: Layout = "nchw",
+    batch: int | None = None,
+    label_sets: LabelSets | None = None,
 ) -> ForeignClassifier:
-    """Wrap any module as a classifier that unfool attacks, defends and evaluates.
+    """Wrap anything that classifies images as a classifier that unfool attacks, defends and evaluates.
+
+    A module may give its logits as a tensor (B, classes) or (B, classes, 1, 1), as ``.logits``, ``["logits"]`` or the
+    first of a tuple; one logit is a two-class network. Weights in half precision are given images in theirs. Of
+    `DataParallel` and compiled networks what they wrap is taken. A plain function and an estimator of scikit-learn are
+    black boxes: only score-based attacks run on them.
 
     Args:
-        module: Maps images (B, C, H, W) to logits (B, classes); shared, not copied.
+        model: A module, an exported program, a function of a NumPy or torch batch (B, C, H, W), an estimator of
+            scikit-learn, or a text as the command line takes it: ``"FILE.py:NAME"``, ``"hf:FOLDER"``,
+            ``"hf:OWNER/NAME"``, ``"timm:NAME"``, ``"torchvision:NAME"``, a TorchScript or exported file. Shared, not
+            copied.
         mean: Where the module expects normalised images: their mean, as a name such as cifar10 or imagenet, numbers
-            with commas, or one number per channel. None: the module takes images in [0,1].
+            with commas, or one number per channel. None: what the model's source says, else images in [0,1].
         std: Their standard deviation, in the same form.
         features: Dotted path of the submodule whose output is the representation, for defenses and tests that need
             one.
+        output: Where in the module's output the logits are, such as ``logits``, ``1`` or ``heads.main``.
+        scale: What images in [0,1] are multiplied by first: 255 for a model of images in 0–255.
+        layout: ``nhwc`` for a model that takes (B, H, W, C).
+        batch: The one batch size that the module takes; batches are split and padded to it.
+        label_sets: For a multi-label network, the labels of each class of the data. An image counts as fooled when
+            the labels with a logit above 0 are not exactly those of its class. The logits then have one class more,
+            which stands for any other set.
 
     Returns:
         The wrapped module: images in [0,1] → logits.
 
     Raises:
-        SpecError: Something that is no nn.Module, a path that is not there (with the nearest one), or only one of
-            ``mean`` and ``std``.
+        SpecError: Something that classifies nothing, a path that is not there (with the nearest one), only one of
+            ``mean`` and ``std``, statistics in the 0–255 scale without ``scale``, or a lazy layer without weights.
 
     Example:
         >>> module = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 8 * 8, 10))
         >>> model = adapt(module, mean="cifar10", std="cifar10", features="0")
         >>> model(torch.rand(2, 3, 8, 8)).shape, model.features(torch.rand(2, 3, 8, 8)).shape
         (torch.Size([2, 10]), torch.Size([2, 192]))
+        >>> adapt(lambda images: images.reshape(len(images), -1)[:, :4])(torch.rand(2, 3, 8, 8)).shape
+        torch.Size([2, 4])
     """
-    return ForeignClassifier(module, mean, std, features)
+    if isinstance(model, str):
+        return load_classifier(
+            model, None, mean, std, features, output=output, scale=scale, layout=layout, batch=batch, sets=label_sets
+        )
+    classifier = ForeignClassifier(
+        as_module(model, type(model).__name__),
+        mean,
+        std,
+        features,
+        output=output,
+        scale=scale,
+        layout=layout,
+        batch=batch,
+        label_sets=label_sets,
+    )
+    check_materialised(classifier.module)
+    return classifier
 
 
 def load_classifier(
     text: str,
     weights: str | Path | None = None,
-    mean: str | None = None,
-    std: str | None = None,
+    mean: str | Sequence[float] | None = None,
+    std: str | Sequence[float] | None = None,
     features: str | None = None,
+    *,
     key: str | None = None,
     prefix: str | None = None,
+    output: str | None = None,
+    scale: float = 1.0,
+    layout: Layout = "nchw",
+    batch: int | None = None,
+    sets: LabelSets | None = None,
 ) -> ForeignClassifier:
-    """The classifier that ``path/to/file.py:NAME`` gives, with the weights of a file if one is named.
+    """The classifier that a text names, as `open_source` reads it, with the weights of a file if one is named.
 
-    Raises SpecError for the file and its code, WeightsError for the weights, and as `ForeignClassifier` does.
+    Mean and standard deviation are by default those of its source. Raises SpecError for the source and its code,
+    WeightsError for the weights, and as `adapt` does.
     """
-    classifier = adapt(load_module(text), mean, std, features)
+    source = open_source(text, random=weights is not None)
+    if mean is None and std is None and source.mean is not None:
+        mean, std = [value * scale for value in source.mean], [value * scale for value in source.std or []]
+    classifier = ForeignClassifier(
+        as_module(source.model, text),
+        mean,
+        std,
+        features,
+        output=output,
+        scale=scale,
+        layout=layout,
+        batch=batch,
+        label_sets=sets,
+        size=source.size,
+    )
     if weights is not None:
         load_weights(classifier.module, weights, key=key, prefix=prefix)
+    check_materialised(classifier.module)
     return classifier
 
 
-def check_classifier(model: nn.Module, images: Tensor) -> None:
-    """Look at what a model makes of a few images (B, C, H, W) before work is spent on it; it is left as it was.
-
-    Raises SpecError for an error inside the model, ImagesError for outputs that are no logits (B, classes) or images
-    that it overwrote, NonFiniteError for NaN. Told as UnfoolWarning: train mode, outputs that differ between two
-    passes, outputs that are probabilities.
-    """
-    name = type(model.module if isinstance(model, ForeignClassifier) else model).__name__
-    if any(part.training for part in model.modules()):
-        _warn(f"{name} is in train mode; it is attacked and evaluated in eval mode")
-    before = images.clone()
-    with frozen_eval(model), torch.no_grad():
-        first, second = (run_user_code(f"model {name}", lambda: model(images)) for _ in range(2))
-    rule = "give a model that maps images (B, C, H, W) to logits (B, classes)"
-    if not torch.equal(before, images):
-        raise ImagesError(f"model {name} overwrites the images it is given; {rule} without in-place operations on them")
-    if not isinstance(first, Tensor) or not first.is_floating_point():
-        kind = first.dtype if isinstance(first, Tensor) else type(first).__name__
-        raise ImagesError(f"model {name} gave {kind}, not floating logits; {rule}")
-    if first.ndim != 2 or len(first) != len(images) or first.shape[1] < 2:
-        raise ImagesError(f"model {name} gave outputs of shape {tuple(first.shape)} for {len(images)} images; {rule}")
-    if not bool(torch.isfinite(first).all()):
-        raise NonFiniteError(f"model {name} gave NaN or infinite logits; check its weights and its normalisation")
-    if float((first - second).abs().max()) > _SAME * max(1.0, float(first.abs().max())):
-        _warn(f"{name} gives other outputs each time it sees the same images; its robustness may be luck")
-    if bool((first >= 0).all()) and bool(((first.sum(1) - 1).abs() < 1e-3).all()):
-        _warn(f"{name} gives probabilities; attacks need logits, so leave out its softmax")
+def _membership(label_sets: LabelSets) -> Tensor:
+    """Label sets as (S, K) float, 1 for a label that belongs to a set."""
+    try:
+        numbers = [[int(label) for label in labels] for labels in label_sets]
+    except (TypeError, ValueError):
+        numbers = []
+    if not numbers or any(label < 0 for labels in numbers for label in labels):
+        raise SpecError("label_sets must name the labels of each class by number, such as [[0], [1], [0, 1]]")
+    count = 1 + max(label for labels in numbers for label in [*labels, 0])
+    return torch.tensor([[float(label in labels) for label in range(count)] for labels in numbers])
 
 
-def _warn(text: str) -> None:
-    warnings.warn(text, UnfoolWarning, stacklevel=3)
+def _check_range(mean: Tensor, std: Tensor, scale: float) -> None:
+    """Refuse statistics that belong to another scale than the images."""
+    for word, values, most in (("mean", mean, _MOST_MEAN), ("std", std, _MOST_STD)):
+        highest = float(values.abs().max())
+        if scale == 1.0 and highest > most:
+            raise SpecError(
+                f"{word} {highest:g} is in the 0–255 scale, and images are in [0,1]; divide mean and std by 255 "
+                f"({highest / 255:.3g}), or give --scale 255 for a model of images in 0–255"
+            )
+        if scale > 2 and 0 < highest <= 1 and word == "mean":
+            raise SpecError(
+                f"{word} {highest:g} is in the scale of images in [0,1], and scale {scale:g} comes before it; "
+                f"give mean and std in that scale ({highest * scale:.4g}), or leave --scale out"
+            )
 
 
 def _statistics(word: str, statistics: str | Sequence[float]) -> Tensor:

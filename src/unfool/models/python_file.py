@@ -16,36 +16,46 @@ from unfool.core.errors import SpecError
 from unfool.core.spec import unknown
 from unfool.core.user_code import content_digest, folder_on_path, import_file, run_user_code
 
-_FORM = "write path/to/file.py:NAME, NAME being a function without required arguments that returns an nn.Module"
+FORM = "write path/to/file.py:NAME, NAME being a function without required arguments that returns an nn.Module"
+
+_IMAGES = frozenset({"x", "images", "image", "batch", "inputs", "input", "imgs", "img", "samples", "data", "pixels"})
+"""What the argument of a function of images is called; any other may be a setting of a builder."""
 
 
-def load_module(text: str) -> nn.Module:
-    """The module that ``path/to/file.py:NAME`` names: a callable without required arguments that gives one, or itself.
+def load_object(text: str) -> Any:
+    """What ``path/to/file.py:NAME`` names: a model, what a callable without required arguments gives, or a function.
+
+    A function of one argument is taken for a black box, images → scores, and given as it is.
 
     The file is imported under a name made of its content, so that `identity` tells two versions of it apart and knows
     the same file in another folder; its folder is on ``sys.path`` meanwhile, no bytecode is written, and what it
-    prints goes to stderr. Raises SpecError for a file or name that is not there, for one that gives no module, and
-    for whatever the file itself raises.
+    prints goes to stderr. Raises SpecError for a file or name that is not there, for a function of several arguments,
+    and for whatever the file itself raises.
     """
     file, colon, name = text.rpartition(":")
     path = Path(file)
     if not colon or not file or not name.isidentifier():
-        raise SpecError(f"model {text!r} is not understood; {_FORM}")
+        raise SpecError(f"model {text!r} is not understood; {FORM}")
     if not path.is_file():
-        raise SpecError(f"there is no file {path} to take {name!r} from; {_FORM}")
+        raise SpecError(f"there is no file {path} to take {name!r} from; {FORM}")
     with folder_on_path(path.resolve().parent):
         model = _name(path, run_user_code(path, lambda: _imported(path)), name)
-        if not isinstance(model, nn.Module):
-            _check_callable(text, model)
-            model = run_user_code(path, model)
+        if isinstance(model, nn.Module) or not _builds(text, model):
+            return model
+        return run_user_code(path, model)
+
+
+def load_module(text: str) -> nn.Module:
+    """As `load_object`; raises SpecError for what is no module."""
+    model = load_object(text)
     if not isinstance(model, nn.Module):
-        raise SpecError(f"model {text!r} gave a {type(model).__name__}, not an nn.Module; {_FORM}")
+        raise SpecError(f"model {text!r} gave a {type(model).__name__}, not an nn.Module; {FORM}")
     return model
 
 
 def _imported(path: Path) -> ModuleType:
     if path.suffix != ".py":
-        raise SpecError(f"{path} is no Python file; {_FORM}")
+        raise SpecError(f"{path} is no Python file; {FORM}")
     return import_file(path, f"unfool_model_{content_digest(path)}")
 
 
@@ -56,14 +66,18 @@ def _name(path: Path, module: ModuleType, name: str) -> Any:
     return getattr(module, name)
 
 
-def _check_callable(text: str, value: Any) -> None:
+def _builds(text: str, value: Any) -> bool:
+    """Whether a value is called to get the model; SpecError for one that needs several arguments."""
     if not callable(value):
-        raise SpecError(f"model {text!r} is a {type(value).__name__}, not a function or an nn.Module; {_FORM}")
+        return False
     try:
         parameters = inspect.signature(value).parameters.values()
     except (TypeError, ValueError):
-        return
+        return True
     optional = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     required = [p.name for p in parameters if p.default is p.empty and p.kind not in optional]
+    if len(required) == 1 and required[0].lower() in _IMAGES:
+        return False
     if required:
-        raise SpecError(f"model {text!r} needs arguments ({', '.join(required)}); {_FORM}")
+        raise SpecError(f"model {text!r} needs arguments ({', '.join(required)}); {FORM}")
+    return True

@@ -14,8 +14,8 @@ from unfool.report.curves import Curve, series, shared_axis
 from unfool.report.drawing import COLOURS, Picture, drawable, legend, panels, picture, style
 from unfool.report.pivot import Table, TableRow, pgd_steps, study_tables
 
-_DASHES = {"white-box": "-", "adaptive": "-.", "transfer": (0, (4, 2)), "unverified": ":"}
-_MARKERS = {"white-box": "o", "adaptive": "D", "transfer": "s", "unverified": "X"}
+_DASHES = {"white-box": "-", "adaptive": "-.", "transfer": (0, (4, 2)), "unverified": ":", "score-based": ":"}
+_MARKERS = {"white-box": "o", "adaptive": "D", "transfer": "s", "unverified": "X", "score-based": "P"}
 _MOST = 24
 """Systems that one picture can show: beyond it no line can be told from the others."""
 

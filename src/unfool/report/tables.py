@@ -114,7 +114,7 @@ def _markdown_cell(table: Table, row: TableRow, column: Column) -> str:
 
 
 def _rich_name(row: TableRow) -> Text:
-    style = {"transfer": "italic yellow", "unverified": "italic yellow", "adaptive": "magenta"}.get(row.protocol, "dim")
+    style = {"white-box": "dim", "clean": "dim", "adaptive": "magenta"}.get(row.protocol, "italic yellow")
     text = Text(_printable(row.model), style="bold")
     if row.variant:
         text.append(f"\n{_printable(row.variant)}", style="not bold")

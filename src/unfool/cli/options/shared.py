@@ -148,7 +148,8 @@ class ModelOptions:
         str | None,
         tyro.conf.arg(
             metavar="FILE.py:NAME",
-            help="Any classifier: a function in this file that returns an nn.Module, or the nn.Module itself.",
+            help="Any classifier: a model in this file, a function that returns one, or a black box (images to "
+            "scores); hf:FOLDER, hf:OWNER/NAME, timm:NAME, torchvision:NAME; or a TorchScript or torch.export file.",
             help_behavior_hint=_NONE,
         ),
     ] = None
@@ -178,6 +179,26 @@ class ModelOptions:
             help="Standard deviation that images are divided by before --model, written as --mean is.",
             help_behavior_hint=_NONE,
         ),
+    ] = None
+    output: Annotated[
+        str | None,
+        tyro.conf.arg(
+            metavar="PATH",
+            help="Where in what --model gives the logits are: logits, 1, heads.main.",
+            help_behavior_hint="(default: the tensor, .logits, or the first)",
+        ),
+    ] = None
+    scale: Annotated[
+        float | None,
+        tyro.conf.arg(
+            metavar="NUMBER",
+            help="255 for a --model of images in 0-255: images are multiplied by it, --mean and --std come after.",
+            help_behavior_hint=_NONE,
+        ),
+    ] = None
+    layout: Annotated[
+        Literal["nchw", "nhwc"] | None,
+        tyro.conf.arg(help="nhwc for a --model that takes (B, H, W, C).", help_behavior_hint="(default: nchw)"),
     ] = None
     features: Annotated[
         str | None,

@@ -29,11 +29,18 @@ class ReadingOptions(Protocol):
 
 
 def open_images(
-    options: ReadingOptions, split: str, config: RunConfig | None, *, columns: Iterable[str | None] = (), who: str
+    options: ReadingOptions,
+    split: str,
+    config: RunConfig | None,
+    *,
+    columns: Iterable[str | None] = (),
+    who: str,
+    own_size: int | None = None,
 ) -> Table:
     """A split of the set that the options name (default: the run's), framed as they say (default: as the run's).
 
-    ``columns`` are label columns that the command needs, whatever their names. Raises SpecError where neither the
+    ``columns`` are label columns that the command needs, whatever their names; ``own_size`` is that of a classifier
+    without a run. Raises SpecError where neither the
     options nor the run of ``who`` name a set, and as `open_table` does.
     """
     name = options.data or (config.data if config is not None else None)
@@ -44,7 +51,7 @@ def open_images(
         name,
         split,
         data_dir=options.data_dir,
-        size=options.size or (config.size if config is not None else None) or None,
+        size=options.size or (config.size if config is not None else own_size) or None,
         crop=options.crop if options.crop is not None else config.crop if config is not None else 1.0,
         image=options.image or (config.image if config is not None and own else None),
         columns=[*columns, *(label_columns(config) if config is not None and own else ())],

@@ -14,7 +14,8 @@ from unfool.core.errors import DeviceError, SpecError
 from unfool.core.streams import Streams
 from unfool.data.table import Table
 from unfool.evaluation.identity import one_identity
-from unfool.models.foreign import check_classifier, load_classifier
+from unfool.models.foreign import ForeignClassifier, load_classifier
+from unfool.models.outside.look import check_classifier
 from unfool.models.weights import load_network
 from unfool.tasks import make_task
 from unfool.training import RunConfig, open_run
@@ -51,7 +52,15 @@ class OpenedSystem:
         own = config is not None and data in (None, config.data)
         if options.images < 1:
             raise SpecError(f"--images {options.images} is not allowed; give at least 1")
-        table = open_images(options, "test", config, columns=[options.column], who=self.name)
+        size = self.network.size if isinstance(self.network, ForeignClassifier) else None
+        table = open_images(
+            options,
+            "test",
+            config,
+            columns=[options.column],
+            who=self.name,
+            own_size=size,
+        )
         chosen = table.sample(min(options.images, len(table)), Streams(0).named("attacked images"))
         self.check(chosen.batch(torch.arange(min(_PROBE, len(chosen)))).images)
         return chosen, options.column or (_classified(config) if own and config is not None else None)
@@ -86,11 +95,14 @@ def open_system(options: ModelOptions, device_name: str) -> OpenedSystem:
             options.features,
             key=options.key,
             prefix=options.prefix,
+            output=options.output,
+            scale=options.scale if options.scale is not None else 1.0,
+            layout=options.layout or "nchw",
         )
         return OpenedSystem(name=options.model, network=network.to(device), config=None, foreign=True)
     if path is None:
         raise SpecError("no SYSTEM was given; give a run's folder, a weights file or --model; see the command's --help")
-    for name in ("weights", "key", "prefix", "mean", "std", "features"):
+    for name in ("weights", "key", "prefix", "mean", "std", "output", "scale", "layout", "features"):
         if getattr(options, name) is not None:
             raise SpecError(f"--{name} belongs to --model FILE.py:NAME; {path} brings its own")
     if path.suffix != ".safetensors" and not path.is_file():

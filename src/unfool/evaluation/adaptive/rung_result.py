@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from unfool.core.errors import DataError
 from unfool.evaluation.adaptive.rung import Rung
 from unfool.evaluation.crafting.adversarial_set import AdversarialSet
-from unfool.evaluation.records import TRANSFER, UNVERIFIED, Records
+from unfool.evaluation.records import WHITE_BOX, Records
 from unfool.evaluation.results.ladder import LadderRung
 from unfool.evaluation.results.rows import Share
 from unfool.evaluation.statistics.comparison import PER_IMAGE
@@ -33,7 +33,7 @@ class RungResult:
 
 def adaptive_protocol(records: Records) -> str:
     """Adaptive, unless the examples were crafted on another system."""
-    return records.protocol if records.protocol in (TRANSFER, UNVERIFIED) else ADAPTIVE
+    return ADAPTIVE if records.protocol == WHITE_BOX else records.protocol
 
 
 def restricted(records: Records, ids: Sequence[int]) -> Records:

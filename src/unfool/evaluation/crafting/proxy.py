@@ -8,6 +8,7 @@ from torch import nn
 
 from unfool.attacks import ProxySettings
 from unfool.core.errors import SpecError, UnfoolWarning
+from unfool.models.outside.black_box import is_black_box
 
 
 def proxy_for(model: nn.Module, precision: str) -> ProxySettings | None:
@@ -15,6 +16,8 @@ def proxy_for(model: nn.Module, precision: str) -> ProxySettings | None:
 
     Raises SpecError where another precision was asked for, which needs the copy.
     """
+    if is_black_box(model):
+        return None
     proxy = ProxySettings(dtype=precision)
     try:
         proxy.copy(model)

@@ -262,7 +262,8 @@ def _own_code(module: nn.Module) -> tuple[bytes | None, dict[str, Any]]:
         plain = (bool, int, float, str, list, tuple, dict, Tensor)
         own = {*module._parameters.keys(), *module._buffers.keys()}
         return code.encode(), {k: v for k, v in settings.items() if isinstance(v, plain) and k not in own}
-    attributes = {key: item for key, item in vars(module).items() if key not in _PLUMBING}
+    left_out = getattr(type(module), "identity_leaves_out", frozenset()) if library_of(type(module).__module__) else ()
+    attributes = {k: item for k, item in vars(module).items() if k not in _PLUMBING and k not in left_out}
     if isinstance(module, torch.fx.GraphModule):
         tensors = {key: item for key, item in attributes.items() if isinstance(item, (Tensor, bool, int, float))}
         return module.code.encode(), tensors

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
+from scipy.stats import binomtest
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
@@ -203,6 +204,27 @@ def short_steps(attacks: Iterable[Attack]) -> Flag | None:
         return None
     text = f"{'; '.join(sentences)}: it cannot cross the ball; give more steps or longer ones"
     return Flag(name="short-steps", text=text)
+
+
+def chance(logits: Tensor, labels: Tensor, correct: Tensor) -> Flag | None:
+    """Flag an accuracy on clean images that guessing reaches, with what is usually wrong then."""
+    used = int(labels.unique().numel())
+    outputs = logits.shape[1]
+    rate = 1 / max(2, used)
+    right = int(correct.sum())
+    # At chance as far as these images can tell: guessing gets at least as many right in 5 % of all draws.
+    if len(correct) < FEWEST_IMAGES or used < 2 or binomtest(right, len(correct), rate, "greater").pvalue < 0.05:
+        return None
+    more = (
+        f"the labels use {used} of the model's {outputs:,} outputs: map them to its classes; or "
+        if outputs > 2 * used
+        else ""
+    )
+    text = (
+        f"{right} of {len(correct)} clean images are right, which is chance for {used} classes: {more}check the input "
+        "scale (--mean, --std, --scale), the order of the classes, the label column, and that the model was trained"
+    )
+    return Flag(name="chance", text=text, share=right / len(correct))
 
 
 def normalises(model: nn.Module) -> bool:

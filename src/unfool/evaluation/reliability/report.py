@@ -31,6 +31,7 @@ from unfool.evaluation.reliability.model_checks import Subject
 from unfool.evaluation.results.reliability import ATTACK_CHECKS, MODEL_CHECKS, Flag, Reliability
 from unfool.evaluation.results.rows import Cost
 from unfool.models.modes import frozen_eval
+from unfool.models.outside.black_box import is_black_box
 
 POOL = 4
 """Clean images looked at for each one attacked, so that enough are classified correctly."""
@@ -119,16 +120,22 @@ class _Run:
         logits = torch.cat([everyone.logits(part) for part in batch.images.split(images)])
         correct = logits.argmax(1) == everyone.labels
         self._model(everyone, logits, correct, attacks, images)
+        self.note("chance", model_checks.chance(logits, everyone.labels, correct))
         chosen = pool.subset(correct.cpu())
         chosen = chosen.sample(min(images, len(chosen)), streams.named("attacked"))
         subject = everyone.on(torch.isin(batch.ids, chosen.ids.to(device)))
         self.images = len(chosen)
         gathered = gather(model, table, threat, records, sets)
         self.evidence = gathered.evidence
+        if is_black_box(model):
+            self.miss(ATTACK_CHECKS, "the model gives scores without a gradient: what stands is an upper bound")
+            self.model_images += everyone.model_images + gathered.model_images
+            return
         if len(chosen) < attack_checks.FEWEST_CORRECT:
+            more = "" if any(flag.name == "chance" for flag in self.flags) else "; give more images"
             reason = (
                 f"only {len(chosen)} of {len(pool)} images are classified correctly, and "
-                f"{attack_checks.FEWEST_CORRECT} are needed; give more images"
+                f"{attack_checks.FEWEST_CORRECT} are needed{more}"
             )
             self.miss(ATTACK_CHECKS, reason)
         else:

@@ -11,12 +11,12 @@ from unfool.core.errors import DataError, SpecError
 from unfool.core.spec import unknown
 from unfool.evaluation.results.charts import CHART_KINDS
 from unfool.evaluation.results.claims import VERDICTS
-from unfool.evaluation.results.rows import Row, is_unverified, system_names
+from unfool.evaluation.results.rows import Row, own_protocol, system_names
 
 SCHEMA_VERSION = 1
 """The newest layout of a results file that this version reads."""
 
-PROTOCOLS = ("clean", "white-box", "adaptive", "transfer", "unverified")
+PROTOCOLS = ("clean", "white-box", "adaptive", "transfer", "unverified", "score-based")
 """How an accuracy came about, in the order in which tables list them."""
 
 _TEXT = ("model", "data", "split", "attack", "protocol", "defense")
@@ -145,12 +145,10 @@ def _check_row(row: Any, where: str) -> None:
     if (row["attack"] == "none") != (row["protocol"] == "clean"):
         raise DataError(f"{where} has attack {row['attack']!r} under protocol {row['protocol']!r}; only none is clean")
     crafted, judged = row.get("crafted_on"), row.get("judged_on")
-    if row["protocol"] in ("white-box", "transfer", "unverified"):
+    if row["protocol"] in ("white-box", "transfer", "unverified", "score-based"):
         if not isinstance(crafted, str) or not isinstance(judged, str):
             raise DataError(f"{where} does not say what its images were crafted and judged on; judge it again")
-        if (crafted == judged) == (row["protocol"] == "transfer") or (
-            crafted == judged and is_unverified(crafted) == (row["protocol"] == "white-box")
-        ):
+        if row["protocol"] != (own_protocol(crafted) if crafted == judged else "transfer"):
             proven = "the same system" if crafted == judged else "different systems"
             raise DataError(
                 f"{where} is called {row['protocol']}, but crafted_on and judged_on name {proven}; judge it again"

@@ -14,6 +14,7 @@ from unfool.evaluation.results.rows import Cost
 
 NOT_CHECKED = "not-checked"
 MODEL_CHECKS = (
+    "chance",
     "train-mode",
     "randomised-output",
     "batch-dependence",

@@ -47,9 +47,14 @@ UNVERIFIED_MARK = "?"
 """Ends the identity of a system that holds something nobody can read: equal ones prove nothing."""
 
 
-def is_unverified(identity: str | None) -> bool:
-    """Whether an identity does not prove which system it names."""
-    return identity is not None and identity.endswith(UNVERIFIED_MARK)
+SCORES_MARK = "~"
+"""Ends the identity of a black box, which gives scores and no gradient."""
+
+
+def own_protocol(identity: str) -> str:
+    """The protocol of an attack on the very system that an identity names."""
+    marked = {UNVERIFIED_MARK: "unverified", SCORES_MARK: "score-based"}
+    return marked.get(identity[-1:], "white-box")
 
 
 _SAME_KEY = ("source_loss", "fooled_by", "rung", "common", "panel")
@@ -61,13 +66,13 @@ _OPTIONAL = {"zero_gradient": "flat", **{name: name for name in _SAME_KEY}}
 class Row:
     """One accuracy: of ``model`` behind ``defense``, on ``n`` images of ``split``, under ``attack`` inside ``threat``.
 
-    Accuracy, interval (``low``, ``high``) and ``source_value`` are shares in [0,1]; ``loss`` is the mean cross-entropy,
-    None where there is none. ``protocol`` is clean, white-box, transfer, adaptive or unverified; ``crafted_on`` and
-    ``judged_on`` are the identities behind it. ``settings`` hold what else tells rows apart. ``panel`` names where a
-    page shows the row in place of its table; ``rung`` and ``common`` (the accuracy on the images of all rungs) belong
-    to rows of a ladder, ``source_loss`` is the source's mean loss, ``zero_gradient`` counts images that stood without
-    any gradient, and ``fooled_by`` images by the part of an ensemble that fooled them. `dataclasses.replace` makes a
-    row with other values.
+    Accuracy, interval (``low``, ``high``) and ``source_value`` are shares in [0,1]; ``loss`` is the mean
+    cross-entropy, None where there is none. ``protocol`` is clean, white-box, transfer, adaptive, unverified or
+    score-based; ``crafted_on`` and ``judged_on`` are the identities behind it. ``settings`` hold what else tells
+    rows apart. ``panel`` names where a page shows the row in place of its table; ``rung`` and ``common`` (the
+    accuracy on the images of all rungs) belong to rows of a ladder, ``source_loss`` is the source's mean loss,
+    ``zero_gradient`` counts images that stood without any gradient, and ``fooled_by`` images by the part of an
+    ensemble that fooled them. `dataclasses.replace` makes a row with other values.
     """
 
     model: str

@@ -11,7 +11,7 @@ import numpy as np
 
 from unfool.core.errors import DataError
 from unfool.evaluation.intervals import wilson
-from unfool.evaluation.records import CLEAN, TRANSFER, UNVERIFIED, WHITE_BOX, Records, shared_kind
+from unfool.evaluation.records import CLEAN, OWN, TRANSFER, Records, shared_kind
 from unfool.evaluation.results.details import ClassAccuracy
 from unfool.evaluation.statistics.paired import PairedCounts, p_value, score_interval
 
@@ -85,7 +85,7 @@ def worst_case(records: Sequence[Records]) -> Records:
     if any(each.protocol == CLEAN for each in records):
         raise DataError("clean records name no system; give records under attacks to a worst case")
     _agree(records, ("judged_on", "threat", "data", "split", "ids"), "a worst case is of one system on the same images")
-    white_box = any(each.protocol in (WHITE_BOX, UNVERIFIED) for each in records)
+    white_box = any(each.protocol in OWN for each in records)
     if not white_box:
         _agree(records, ["crafted_on"], "transfer from several systems has no single source; judge each by itself")
     correct = np.array([each.correct for each in records])
@@ -115,9 +115,7 @@ def worst_case(records: Sequence[Records]) -> Records:
         zero_gradient=min(max(each.zero_gradient for each in records), int(stands.sum())),
         fooled_by=total([{each.attack: count} for each, count in zip(records, first, strict=True)]),
         # Examples from elsewhere say nothing about this system's gradients.
-        follows_gradients=shared_kind(
-            each.follows_gradients if each.protocol in (WHITE_BOX, UNVERIFIED) else None for each in records
-        ),
+        follows_gradients=shared_kind(each.follows_gradients if each.protocol in OWN else None for each in records),
     )
 
 

@@ -64,8 +64,7 @@ def read_archive(path: Path) -> object:
         script = _checked_zip(path)
         if script is not None:
             return _script(script)
-        with torch.serialization.safe_globals([*_NUMPY, *_RECORDS]):
-            checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        checkpoint = _load(path, [*_NUMPY, *_RECORDS])
     except WeightsError:
         raise
     except Exception as error:  # Whatever a malformed pickle or archive makes of its readers.
@@ -73,6 +72,12 @@ def read_archive(path: Path) -> object:
     note = f"{path} is a pickle; it was read with weights_only=True, which runs no code of its own"
     warnings.warn(f"{note}; make safetensors of it with unfool convert", UnfoolWarning, stacklevel=4)
     return checkpoint
+
+
+def _load(file: Path | io.BytesIO, allowed: list[Any]) -> object:
+    """The values of a file, in which nothing but tensors, plain values and the ``allowed`` classes may occur."""
+    with torch.serialization.safe_globals(allowed):
+        return torch.load(file, map_location="cpu", weights_only=True)
 
 
 def _refusal(error: Exception) -> str:
@@ -121,8 +126,7 @@ def _script(file: io.BytesIO) -> dict[str, Tensor]:
     parts = [(ScriptPart, name) for name in names if name.startswith("__torch__.")]
     typed = [(_same, name) for name in names if name.startswith("torch.jit._pickle.")]
     file.seek(0)
-    with torch.serialization.safe_globals([*parts, *typed]):
-        root = torch.load(file, map_location="cpu", weights_only=True)
+    root = _load(file, [*parts, *typed])
     tensors: dict[str, Tensor] = {}
     _collect("", root, tensors, 0)
     return tensors

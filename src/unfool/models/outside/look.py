@@ -1,0 +1,116 @@
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+"""A look at what a foreign classifier makes of a few images, before work is spent on it."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+from unfool.core.errors import ImagesError, NonFiniteError, SpecError, UnfoolWarning
+from unfool.core.user_code import run_user_code
+from unfool.models.foreign import ForeignClassifier
+from unfool.models.modes import frozen_eval
+from unfool.models.outside.batches import fixed_batch
+from unfool.models.outside.black_box import is_black_box
+
+_SAME = 1e-4
+"""Difference of two passes, relative to the largest logit, up to which they count as the same."""
+_RULE = "give a model that maps images (B, C, H, W) to logits (B, classes)"
+
+
+def check_classifier(model: nn.Module, images: Tensor, batches: Iterable[int] = ()) -> None:
+    """Look at what a model makes of a few images (B, C, H, W) before work is spent on it; it is left as it was.
+
+    Of an adapted model it is found out whether it takes one batch size only (``batches`` are tried first), which is
+    then padded to, and whether it gives a gradient. Raises SpecError for an error inside the model, also on the way
+    back, ImagesError for outputs that are no logits (B, classes) or images that it overwrote, NonFiniteError for NaN.
+    Told as UnfoolWarning: train mode, which output is read, one batch size, no gradient, outputs that differ between
+    two passes, outputs that are probabilities.
+    """
+    name = model.shown_name if isinstance(model, ForeignClassifier) else type(model).__name__
+    if any(part.training for part in model.modules()):
+        _warn(f"{name} is in train mode; it is attacked and evaluated in eval mode")
+    with frozen_eval(model):
+        with torch.no_grad():
+            first = _checked_passes(model, images, name, batches)
+        _check_gradient(model, images, name)
+    if isinstance(model, ForeignClassifier) and model.output_words:
+        _warn(f"of what {name} gives, its {model.output_words} is read")
+    if is_black_box(model):
+        _warn(f"{name} gives scores without a gradient; only score-based attacks, such as square-1000, run on it")
+    elif bool((first >= 0).all()) and bool(((first.sum(1) - 1).abs() < 1e-3).all()):
+        _warn(f"{name} gives probabilities; attacks need logits, so leave out its softmax")
+
+
+def _checked_passes(model: nn.Module, images: Tensor, name: str, batches: Iterable[int]) -> Tensor:
+    """The logits of two passes that must agree."""
+    before = images.clone()
+    try:
+        first = run_user_code(f"model {name}", lambda: model(images))
+    except (SpecError, ImagesError) as error:
+        if not isinstance(model, ForeignClassifier) or not _pads(model, images, batches):
+            raise error
+        first = model(images)
+    else:
+        if isinstance(model, ForeignClassifier) and model.batch is None:
+            _pads(model, images, (len(images), *batches))
+    second = run_user_code(f"model {name}", lambda: model(images))
+    if not torch.equal(before, images):
+        raise ImagesError(
+            f"model {name} overwrites the images it is given; {_RULE} without in-place operations on them"
+        )
+    if not isinstance(first, Tensor) or not first.is_floating_point():
+        kind = first.dtype if isinstance(first, Tensor) else type(first).__name__
+        raise ImagesError(f"model {name} gave {kind}, not floating logits; {_RULE}")
+    if first.ndim != 2 or len(first) != len(images) or first.shape[1] < 2:
+        raise ImagesError(f"model {name} gave outputs of shape {tuple(first.shape)} for {len(images)} images; {_RULE}")
+    if not bool(torch.isfinite(first).all()):
+        raise NonFiniteError(f"model {name} gave NaN or infinite logits; check its weights and its normalisation")
+    if float((first - second).abs().max()) > _SAME * max(1.0, float(first.abs().max())):
+        _warn(f"{name} gives other outputs each time it sees the same images; its robustness may be luck")
+    return first
+
+
+def _pads(model: ForeignClassifier, images: Tensor, batches: Iterable[int]) -> bool:
+    """Whether the model takes one batch size only; it is then padded to it from now on, and told."""
+    size = fixed_batch(lambda part: model(part.clone()), images, batches)
+    if size is None:
+        return False
+    model.batch = size
+    _warn(f"{model.shown_name} takes batches of {size} images alone; others are split and padded to it")
+    return True
+
+
+def _check_gradient(model: nn.Module, images: Tensor, name: str) -> None:
+    """Take one gradient; a model that gives none is a black box, and one that fails on the way back is refused."""
+    if is_black_box(model):
+        return
+    points = images.detach().clone().requires_grad_()
+    with torch.enable_grad():
+        logits = run_user_code(f"model {name}", lambda: model(points))
+        if not logits.requires_grad:
+            if isinstance(model, ForeignClassifier):
+                model.without_gradient = True
+                return
+            raise SpecError(f"model {name} gives logits without a gradient; adapt(model) attacks it as a black box")
+        try:
+            torch.autograd.grad(logits.sum(), points, allow_unused=True)
+        except Exception as error:  # Whatever the model's own backward passes make of it.
+            if "checkpoint" in str(error):
+                raise SpecError(
+                    f"model {name} uses reentrant activation checkpointing, through which no gradient by the images "
+                    "passes; give checkpoint(..., use_reentrant=False)"
+                ) from error
+            raised = error
+            run_user_code(f"model {name}, on the way back,", lambda: _raise(raised))
+
+
+def _raise(error: Exception) -> None:
+    raise error
+
+
+def _warn(text: str) -> None:
+    warnings.warn(text, UnfoolWarning, stacklevel=4)
