@@ -223,3 +223,55 @@ def test_feature_maps_that_a_pass_left_on_the_module_do_not_stop_the_copy():
     model(images)
     assert torch.equal(fast_copy(model)(images), model(images))
     assert model.last.grad_fn is not None
+
+
+class Block(nn.Module):
+    """A residual block as users write them, with the first convolution's output used twice if ``leaky``."""
+
+    def __init__(self, leaky=False, flat=False):
+        super().__init__()
+        self.conv1, self.bn1 = nn.Conv2d(3, 4, 3, padding=1, bias=False), nn.BatchNorm2d(4)
+        self.conv2, self.bn2 = nn.Conv2d(4, 4, 3, padding=1), nn.BatchNorm2d(4)
+        self.head = nn.Linear(256 if flat else 4, 5)
+        self.leaky, self.flat = leaky, flat
+        generator = torch.Generator().manual_seed(0)
+        for norm in (self.bn1, self.bn2):
+            for tensor in (norm.running_mean, norm.running_var, norm.weight.data, norm.bias.data):
+                tensor.copy_(torch.rand(4, generator=generator) + 0.5)
+
+    def forward(self, images):
+        first = self.conv1(images)
+        inner = self.bn1(first).relu()
+        inner = (inner + self.bn2(self.conv2(inner)) + (first if self.leaky else 0)).relu()
+        return self.head(inner.view(len(images), -1) if self.flat else inner.mean((2, 3)))
+
+
+def norms(module):
+    return sum(type(part) is nn.BatchNorm2d for part in module.modules())
+
+
+@pytest.mark.parametrize(("leaky", "flat", "left"), [(False, False, 0), (False, True, 0), (True, False, 2)])
+def test_batch_norms_of_any_architecture_are_folded_where_the_logits_stay(leaky, flat, left):
+    images = torch.rand(4, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    model = Block(leaky, flat).eval()
+    before = model.state_dict()
+    fast = fast_copy(model, images=images)
+    others = torch.rand(4, 3, 8, 8, generator=torch.Generator().manual_seed(1))
+    torch.testing.assert_close(fast(others), model(others), atol=1e-4, rtol=1e-4)
+    assert (norms(fast), norms(model), norms(fast_copy(model))) == (left, 2, 2)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+    assert not any(part._forward_hooks for module in (fast, model) for part in module.modules())
+
+
+def test_shared_convolutions_and_hooked_ones_are_not_folded():
+    class Twice(Block):
+        def forward(self, images):
+            return self.head(self.bn2(self.conv2(self.bn1(self.conv2(self.bn1(self.conv1(images)))))).mean((2, 3)))
+
+    images = torch.rand(4, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    twice, hooked = Twice().eval(), Block().eval()
+    assert norms(fast_copy(twice, images=images)) == 2
+    hooked.conv1.register_forward_hook(lambda module, inputs, output: output * 2)
+    fast = fast_copy(hooked, images=images)
+    assert norms(fast) == 1
+    torch.testing.assert_close(fast(images), hooked(images), atol=1e-4, rtol=1e-4)

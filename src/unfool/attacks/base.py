@@ -245,7 +245,7 @@ class Attack(ABC):
         # A caller's inference mode would forbid the gradient by the image.
         with torch.inference_mode(False), frozen_eval(model):
             if proxy is not None and proxy_model is None:
-                proxy_model = proxy.copy(model)
+                proxy_model = proxy.copy(model, images[:4])
             problem = Problem(
                 objective=LabelLoss(model, labels),
                 images=images,

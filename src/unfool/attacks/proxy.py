@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from torch import nn
+from torch import Tensor, nn
 
 from unfool.models.fast import fast_copy
 
@@ -34,13 +34,18 @@ class ProxySettings:
     channels_last: bool = True
     dtype: str = "fp32"
 
-    def copy(self, model: nn.Module) -> nn.Module:
+    def copy(self, model: nn.Module, images: Tensor | None = None) -> nn.Module:
         """Return the proxy of ``model``; copy once and use it for all batches.
+
+        Args:
+            model: The model to copy.
+            images: A few images (B, C, H, W) in [0,1], by which more batch norms of a foreign model are found and the
+                proxy's logits are compared with the model's own.
 
         Raises:
             SpecError: The dtype is unknown, or the model cannot be copied.
         """
-        return fast_copy(model, fold=self.fold, channels_last=self.channels_last, dtype=self.dtype)
+        return fast_copy(model, fold=self.fold, channels_last=self.channels_last, dtype=self.dtype, images=images)
 
     @property
     def exact_share(self) -> float:

@@ -7,7 +7,6 @@ A copy only searches: what it finds counts once the original has confirmed it, a
 from __future__ import annotations
 
 import copy
-from collections import Counter
 from typing import Any, TypeVar
 
 import torch
@@ -15,6 +14,8 @@ from torch import Tensor, nn
 
 from unfool.core.errors import SpecError
 from unfool.core.spec import unknown
+from unfool.models.folding import fold_seen, fold_sequences
+from unfool.models.modes import frozen_eval
 from unfool.models.network import Network
 from unfool.models.norms import plain_norms
 
@@ -23,18 +24,38 @@ PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 Module = TypeVar("Module", bound=nn.Module)
 
 
-def fast_copy(module: Module, *, fold: bool = True, channels_last: bool = True, dtype: str = "fp32") -> Module:
+_SAME = 1e-4
+"""Difference of logits, relative to the largest, up to which a faster copy computes the same."""
+
+
+def fast_copy(
+    module: Module, *, fold: bool = True, channels_last: bool = True, dtype: str = "fp32", images: Tensor | None = None
+) -> Module:
     """A frozen copy in eval mode that shares nothing with ``module`` and computes the same logits, faster.
 
-    ``fold`` merges each `nn.BatchNorm2d` into the `nn.Conv2d` before it in the same `nn.Sequential`, the only place
-    where adjacency is certain, also across a max-pool if all scales are positive; other batch norms stay.
-    ``channels_last`` stores weights so that activations follow. ``dtype="bf16"`` computes in bfloat16: of every
+    ``fold`` merges each `nn.BatchNorm2d` into the `nn.Conv2d` before it: in the same `nn.Sequential`, also across a
+    max-pool if all scales are positive, and, given a few ``images`` (B, C, H, W), wherever a pass of theirs shows it.
+    ``channels_last`` stores weights so that activations follow. With ``images`` the copy of a foreign module is used
+    only if it gives their logits; otherwise less is done to it. ``dtype="bf16"`` computes in bfloat16: of every
     `Network` in the module its trunk (normalisation and heads stay fp32, they cost nothing and coarse logits tie),
     of a module without one all but its batch norms; images and outputs are fp32 all the same. Raises SpecError for
     another dtype and for a module that cannot be copied.
     """
     if dtype not in PRECISIONS:
         raise unknown("precision", str(dtype), PRECISIONS)
+    if images is None or any(isinstance(part, Network) for part in module.modules()):
+        fast = _copied(module)
+        if fold:
+            fold_sequences(fast)
+        fast = _in_channels_last(fast) if channels_last else fast
+    else:
+        fast = _same_logits(module, images, fold, channels_last)
+    if dtype == "bf16":
+        _lower(fast)
+    return fast
+
+
+def _copied(module: Module) -> Module:
     try:
         with torch.no_grad():  # With a graph, a script's copy would hang on to the original's parameters.
             fast = copy.deepcopy(module, _kept_maps(module)).eval()
@@ -44,11 +65,31 @@ def fast_copy(module: Module, *, fold: bool = True, channels_last: bool = True, 
     for parameter in fast.parameters():
         parameter.requires_grad_(False)
     plain_norms(fast)
-    if fold:
-        _fold(fast)
-    if dtype == "bf16":
-        _lower(fast)
-    return fast.to(memory_format=torch.channels_last) if channels_last else fast  # type: ignore[call-overload]
+    return fast
+
+
+def _in_channels_last(module: Module) -> Module:
+    return module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def _same_logits(module: Module, images: Tensor, fold: bool, channels_last: bool) -> Module:
+    """The fastest copy of a foreign module that gives the module's own logits for a few images."""
+    with frozen_eval(module), torch.no_grad():
+        wanted = module(images.clone())
+    for folded, last in dict.fromkeys([(fold, channels_last), (fold, False), (False, channels_last)]):
+        fast = _copied(module)
+        try:
+            with torch.no_grad():
+                if folded:
+                    fold_sequences(fast)
+                    fold_seen(fast, images.clone())
+                fast = _in_channels_last(fast) if last else fast
+                logits = fast(images.clone())
+        except Exception:  # A module may need the batch norms' own attributes, or contiguous features.
+            continue
+        if float((logits - wanted).abs().max()) <= _SAME * max(1.0, float(wanted.abs().max())):
+            return fast
+    return _copied(module)
 
 
 def _kept_maps(module: nn.Module) -> dict[int, Tensor]:
@@ -68,63 +109,6 @@ def _kept_maps(module: nn.Module) -> dict[int, Tensor]:
         elif isinstance(value, (list, tuple, set)):
             waiting.extend(value)
     return copies
-
-
-def _fold(module: nn.Module) -> None:
-    """Fold every convolution and the batch norm that follows it in the same Sequential, in place."""
-    uses = Counter(id(part) for _, part in module.named_modules(remove_duplicate=False))
-    for part in list(module.modules()):
-        # A subclass with a forward of its own may run its children in another order.
-        if not isinstance(part, nn.Sequential) or type(part).forward is not nn.Sequential.forward:
-            continue
-        for index in range(len(part) - 1):
-            convolution, following = part[index], part[index + 1]
-            pooled = type(following) is nn.MaxPool2d and index + 2 < len(part) and _plain(following)
-            norm = part[index + 2] if pooled else following
-            if not _foldable(convolution, norm) or uses[id(convolution)] != 1 or uses[id(norm)] != 1:
-                continue
-            if pooled and not _increasing(norm):
-                continue
-            part[index] = _merged(convolution, norm)  # type: ignore[arg-type]
-            part[index + 1 + pooled] = nn.Identity().eval()
-
-
-def _increasing(norm: nn.Module) -> bool:
-    """Whether every scale is positive, so that the batch norm commutes with a maximum."""
-    return not isinstance(norm.weight, Tensor) or bool((norm.weight > 0).all())
-
-
-def _plain(part: nn.Module) -> bool:
-    """Nothing is hooked onto the module."""
-    hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
-    return not any(getattr(part, hook) for hook in hooks)
-
-
-def _foldable(convolution: nn.Module, norm: nn.Module) -> bool:
-    """Exact types only (a subclass may compute something else), with running statistics and without hooks."""
-    if type(convolution) is not nn.Conv2d or type(norm) is not nn.BatchNorm2d or norm.running_mean is None:
-        return False
-    return _plain(convolution) and _plain(norm)
-
-
-def _merged(convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> nn.Conv2d:
-    """The convolution whose output equals the eval-mode batch norm's, computed in float64."""
-    mean, variance = norm.running_mean, norm.running_var
-    if mean is None or variance is None:
-        raise SpecError("a batch norm without running statistics cannot be folded; use fold=False")
-    scale = (variance.double() + norm.eps).rsqrt()
-    shift = torch.zeros_like(scale)
-    if norm.weight is not None:
-        scale = scale * norm.weight.double()
-    if norm.bias is not None:
-        shift = shift + norm.bias.double()
-    shift = shift - mean.double() * scale
-    if convolution.bias is not None:
-        shift = shift + convolution.bias.double() * scale
-    weight = convolution.weight
-    convolution.weight = nn.Parameter((weight.double() * scale[:, None, None, None]).to(weight.dtype), False)
-    convolution.bias = nn.Parameter(shift.to(weight.dtype), False)
-    return convolution
 
 
 def _to_bf16(_: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -162,7 +162,8 @@ class _Crafting:
         self.proxy = proxy
         self.progress = progress
         self.device = device_of(model)
-        self.proxy_model = proxy.copy(model) if proxy is not None else None
+        few = table.batch(torch.arange(min(4, len(table))), self.device).images
+        self.proxy_model = proxy.copy(model, few) if proxy is not None else None
 
     def resumed(self, number: int, span: slice, folder: BatchCheckpoint) -> tuple[dict[str, Tensor], float]:
         """A batch that the folder holds, or else one that is crafted now and stored there."""
