@@ -269,3 +269,71 @@ def test_threat_and_norm_exclude_each_other(cli, here):
     found = cli("attack", *THEIRS, "--attack", "fgsm", "--threat", "l2:1", "--norm", "l2", "--out", "x.safetensors")
     assert found.code == 2
     assert "--threat l2:1 and --norm l2" in found.complaint()
+
+
+KINDS = """
+import json
+import numpy as np
+import torch
+from torch import nn
+
+class Kind(nn.Module):
+    def __init__(self, act, held=None, outputs=10):
+        super().__init__()
+        torch.manual_seed(0)
+        self.body, self.act, self.held = nn.Sequential(nn.AvgPool2d(4), nn.Flatten(), nn.LazyLinear(outputs)), act, held
+        self.body(torch.zeros(1, 3, 32, 32))
+        self.calls = 0
+
+    def forward(self, images):
+        self.calls += 1
+        self.last = self.body(images)
+        return self.act(self.last)
+
+def counter(): return Kind(lambda y: y, json).eval()
+def nested(): return Kind(lambda y: {"heads": [y * 0, y]}, torch.nn.functional).eval()
+def one(): return Kind(lambda y: y, np, 1).eval()
+def many(): return Kind(lambda y: y, outputs=1000).eval()
+def scores(images): return np.asarray(images).reshape(len(images), -1)[:, :10]
+def scripted():
+    torch.manual_seed(0)
+    return torch.jit.script(nn.Sequential(nn.AvgPool2d(4), nn.Flatten(), nn.Linear(192, 10)).eval())
+"""
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize(
+    ("name", "attack", "options", "protocol", "told"),
+    [
+        ("counter", "pgd-2", [], "white-box", ""),
+        ("nested", "pgd-2", ["--output", "heads.1"], "white-box", "its output heads.1 is read"),
+        ("one", "pgd-2", ["--column", "parity"], "white-box", "one logit as two classes"),
+        ("scores", "square-5", [], "score-based", "only score-based attacks"),
+        ("scripted", "fgsm", [], "white-box", ""),
+    ],
+)
+def test_kinds_of_models_from_the_command_line(cli, here, name, attack, options, protocol, told):
+    (here / "kinds.py").write_text(KINDS)
+    model = ["--model", f"kinds.py:{name}", *options, "--data", "digits", "--images", "12"]
+    found = cli("evaluate", *model, "--attack", attack, "--no-reliability", "--json")
+    assert found.code == 0, found.err
+    assert [row["protocol"] for row in json.loads(found.out)["rows"]] == ["clean", protocol]
+    assert told in found.err
+    crafted = cli("attack", *model, "--attack", attack, "--out", "set.safetensors", "--json")
+    assert crafted.code == 0, crafted.err
+    replayed = cli("evaluate", *model[:-4], "--on", "set.safetensors", "--no-reliability", "--json")
+    assert [row["protocol"] for row in json.loads(replayed.out)["rows"]] == [protocol], replayed.err
+
+
+def test_more_outputs_than_classes_are_told_with_what_to_do(cli, here):
+    (here / "kinds.py").write_text(KINDS)
+    found = cli("evaluate", "--model", "kinds.py:many", "--data", "digits", "--images", "40", "--json")
+    doubts = json.loads(found.out)["doubts"]
+    assert any("of the model's 1,000 outputs: map them" in doubt and "chance" in doubt for doubt in doubts), doubts
+    assert not any("give more images" in doubt for doubt in doubts)
+
+
+def test_statistics_in_the_other_scale_are_refused(cli, here):
+    found = cli("evaluate", *THEIRS, "--mean", "127.5", "--std", "63.75")
+    assert found.code == 2
+    assert "divide mean and std by 255" in found.err

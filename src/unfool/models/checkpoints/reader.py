@@ -83,7 +83,8 @@ def load_state(
     check_finite(tensors, str(where))
     wanted = Wanted.of(module)
     ways = fits(tensors, wanted, prefix)
-    ways = [way for way in ways if _fits_shapes([way], wanted)] or ways
+    # Names alone fit easily once a prefix is put before them.
+    ways = [way for way in ways if _fits_shapes([way], wanted)] or [way for way in ways if not way.added]
     if len(ways) > 1:
         names = ", ".join(repr(way.prefix) for way in ways[:6])
         raise SpecError(f"{where} holds the weights under {names}, with different values; choose with --prefix")
