@@ -43,7 +43,7 @@ def fast_copy(
     """
     if dtype not in PRECISIONS:
         raise unknown("precision", str(dtype), PRECISIONS)
-    if images is None or any(isinstance(part, Network) for part in module.modules()):
+    if images is None or any(type(part) is Network for part in module.modules()):
         fast = _copied(module)
         if fold:
             fold_sequences(fast)
