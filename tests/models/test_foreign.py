@@ -9,8 +9,8 @@ from torch import nn
 from unfool import adapt, identity
 from unfool.core.errors import ImagesError, NonFiniteError, SpecError, UnfoolError, UnfoolWarning
 from unfool.models.fast import fast_copy
+from unfool.models.look import check_classifier
 from unfool.models.network import NORMALISATIONS
-from unfool.models.outside.look import check_classifier
 
 IMAGES = torch.rand(5, 3, 8, 8, generator=torch.Generator().manual_seed(3))
 
@@ -100,7 +100,7 @@ def test_only_what_classifies_is_adapted(value):
 
 def test_features_are_what_the_named_submodule_gives(small):
     model = adapt(small, "cifar10", "cifar10", features="body.3")
-    normal = adapt(small.body, "cifar10", "cifar10")(IMAGES)
+    normal = small.body(model.inputs(IMAGES))
     torch.testing.assert_close(model.features(IMAGES), normal.mean((2, 3)))
     logits = adapt(small, features="head").features(IMAGES)
     assert torch.equal(logits, small(IMAGES))
@@ -129,8 +129,9 @@ def test_features_that_are_none(small):
     with pytest.raises(SpecError, match="2 outputs"):
         adapt(twice, features="0.2").features(IMAGES)
     flat = Gives(lambda images: images.flatten())
+    back = Gives(lambda flattened: flattened.view(len(IMAGES), -1))
     with pytest.raises(SpecError, match=r"\(960,\)"):
-        adapt(nn.Sequential(flat, nn.Identity()), features="0").features(IMAGES)
+        adapt(nn.Sequential(flat, back), features="0").features(IMAGES)
     broken = nn.Sequential(nn.Identity(), Gives(lambda images: 1 / 0))
     with pytest.raises(SpecError, match="ZeroDivisionError"):
         adapt(broken, features="0").features(IMAGES)

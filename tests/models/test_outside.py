@@ -18,7 +18,7 @@ from unfool import EvaluationSettings, adapt, attacks, craft, evaluate, judge, m
 from unfool.core.errors import ImagesError, SpecError, UnfoolError, UnfoolWarning
 from unfool.core.threat import Linf
 from unfool.models.foreign import load_classifier
-from unfool.models.outside.look import check_classifier
+from unfool.models.look import check_classifier
 from unfool.models.outside.outputs import set_logits
 
 IMAGES = torch.rand(6, 3, 8, 8, generator=torch.Generator().manual_seed(0))

@@ -15,7 +15,7 @@ from unfool.core.streams import Streams
 from unfool.data.table import Table
 from unfool.evaluation.identity import one_identity
 from unfool.models.foreign import ForeignClassifier, load_classifier
-from unfool.models.outside.look import check_classifier
+from unfool.models.look import check_classifier
 from unfool.models.weights import load_network
 from unfool.tasks import make_task
 from unfool.training import RunConfig, open_run
