@@ -281,6 +281,7 @@ def test_the_same_file_in_another_folder_is_the_same_system(tmp_path):
     assert len(names) == 1
 
 
+@pytest.mark.filterwarnings("ignore:.*cannot be copied")
 def test_what_cannot_be_read_is_unverified_and_never_white_box():
     model = Foreign(images=(value for value in range(3)), threads=__import__("threading").Lock()).eval()
     name = identity(model)
