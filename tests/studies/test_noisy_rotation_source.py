@@ -164,7 +164,7 @@ NAMED = {
     "pretrain.warmup_epochs": "rate rises over the first epoch",
     "pretrain.precision": "its passes in {}",
     "noises.labels": "one step (FGSM with a random start)",
-    "probe.precision": "its features in {}",
+    "probe.precision": "the probe's features in {}",
     "labelled": "{:,} labels",
     "held_out": "{} more to choose a stage",
     "attacked": "on {} images",

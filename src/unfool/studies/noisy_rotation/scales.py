@@ -54,10 +54,7 @@ EVERY = (ROTATION, NOISE, LONGER, REACHES, LABELS, ROBUST_LABELS, *SMALLER, RAND
 
 PUBLISHED = Published(
     names=("model", "stage"),
-    figures=table(
-        STAGES,
-        {ROTATION.name: (48.7, 60.9, 60.3, 59.9, 47.9), NOISE.name: (48.5, 60.1, 64.6, 66.5, 54.9)},
-    ),
+    figures=table(STAGES, {ROTATION.name: (48.7, 60.9, 60.3, 59.9, 47.9), NOISE.name: (48.5, 60.1, 64.6, 66.5, 54.9)}),
     applies=lambda row: row.split != "train" and row.protocol == "clean",
 )
 """Test accuracy in % of the source's probes on its five stages, on STL-10."""
@@ -66,15 +63,12 @@ PUBLISHED = Published(
 @configured
 class Scale:
     """One scale: the set that is probed (``data``), the set and split that rotation learns from (``unlabelled``), the
-    set and label column that supervised pretraining learns from (``labels``); ``size`` in pixels a side (0: the set's
-    own).
+    set and label column that supervised pretraining learns from (``labels``); ``size`` in pixels a side (0: its own).
 
-    ``trunks`` are the extractors by name, ``pretrainings`` those that are probed. ``rotation`` is the task,
-    ``pretrain`` the stage of every pretraining, ``times`` how many times as long `LONGER` takes, ``noises`` the attacks
-    that make the noise, inside ``threat``. The ``probe`` learns from
-    ``labelled`` training images, and on ``held_out`` others the best stage is chosen. ``attacked`` test images are
-    attacked by ``attack`` inside ``threats``, searching in ``precision``. ``cuts`` name what the source did and this
-    scale does not.
+    ``trunks`` are the extractors by name, ``pretrainings`` those that are probed; ``pretrain`` is the stage of each,
+    ``rotation`` its task, and `LONGER` takes ``times`` as long. ``noises`` are attacks inside ``threat``. The ``probe``
+    learns from ``labelled`` images; the best stage is chosen on ``held_out`` others. ``attack`` attacks ``attacked``
+    test images inside ``threats``, searching in ``precision``. ``cuts`` name what is left out of the source.
     """
 
     data: str
@@ -104,11 +98,10 @@ _NOISES = {
     REACHING: "pgd-5:random_start=true,step_size=0.0025",
     LABELS_NOISE: "fgsm:random_start=true,step_size=0.0125",
 }
+# The source's pretraining is the long one, and its probe that of 120 epochs.
 _SHORT = short_stage(weight_decay=1e-4, nesterov=False, epochs=3)
 _LONG = replace(_SHORT, schedule="step", drop_every=25, epochs=60, precision="fp32")
-"""The source's pretraining."""
 _PROBE = ProbeSettings(seeds=(0, 1, 2))
-"""The source's probe."""
 _SHORT_PROBE = replace(_PROBE, epochs=12, drop_every=3)
 
 
@@ -178,10 +171,9 @@ SOURCE = replace(
     cuts=(
         "Data: Tiny-ImageNet images (10,000 of 40 classes, no labels) for STL-10's 100,000, and Imagenette at 64 "
         "pixels (1,800 labels, 200 more to choose a stage, 1,000 test images) for STL-10's 5,000 and 8,000.",
-        "Pretraining: 5 epochs for 60, the learning rate divided by 10 every 2 for every 25; its passes in bf16. The "
-        "rate rises over the first epoch: at 0.1 from the start, most channels of the last stage die within an epoch, "
-        "and so few epochs do not bring them back.",
-        "Probe: its features in bf16.",
+        "Pretraining: 5 epochs for 60, the learning rate divided by 10 every 2 for every 25; its passes in bf16, and "
+        "the probe's features in bf16. The rate rises over the first epoch: at 0.1 from the start, most channels of "
+        "the last stage die within an epoch, and so few epochs do not bring them back.",
         "Labels are learnt, with and without noise, by an extractor of half the width, and that noise is one step "
         "(FGSM with a random start) for five; noise that reaches eps and smaller extractors are at small and full.",
         "The attack on the best probes is targeted APGD of 30 steps on 200 images; full takes AutoAttack on 1,000.",

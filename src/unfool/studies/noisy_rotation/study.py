@@ -1,9 +1,6 @@
 """The study of system E: its table, charts and notes.
 
-The source pretrains VGG-16 to tell by how much an image was turned, once on clean images and once on images perturbed
-against that very task, and probes its five pooling stages. This study repeats that, and adds what the source owes:
-random weights, rotation for as long, noise that reaches its budget, extractors of half the channels, supervised
-pretraining with and without noise, and a strong attack on the best probe of each.
+The source pretrains VGG-16 on turned images, clean and perturbed against that very task, and probes its pooling stages.
 """
 
 from __future__ import annotations
@@ -12,7 +9,6 @@ from collections.abc import Iterator, Sequence
 
 from unfool.evaluation.results.charts import Chart
 from unfool.evaluation.statistics.chart_kinds import bars, lines, point, spread
-from unfool.report.curves import Curve
 from unfool.studies import framework as fw
 from unfool.studies.noisy_rotation.claims import study_claims
 from unfool.studies.noisy_rotation.networks import AttackedProbes, extractor, probes, stages_of
@@ -40,9 +36,6 @@ class NoisyRotation(fw.Study[Scale]):
 
     def claims(self, scale: Scale) -> Iterator[fw.Claim]:
         return study_claims(scale)
-
-    def curves(self, scale: Scale, results: fw.Results) -> list[Curve]:
-        return [Curve(item.model, item.metrics(results.work)) for item in self.networks(scale) if item.trained]
 
     def charts(self, scale: Scale, results: fw.Results) -> Iterator[Chart]:
         """Accuracy by stage, what a gain costs, the source's curves, and what is left under attack."""
