@@ -64,6 +64,7 @@ STAGE = {
     "nesterov": False,
     "constant_epochs": 0,
     "cosine_epochs": 0,
+    "warmup_epochs": 0,
     "drop_every": 30,
     "drop_factor": 0.1,
     "decay": 0.95,

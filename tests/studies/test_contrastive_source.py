@@ -35,6 +35,7 @@ STAGE = {
     "schedule": "cosine",
     "constant_epochs": 10,
     "cosine_epochs": 195,
+    "warmup_epochs": 0,
     "drop_every": 30,
     "drop_factor": 0.1,
     "decay": 0.95,
