@@ -20,6 +20,7 @@ UNUSED = {
     "statistics": "shared",
     "steps": 0,
     "stop_attack": "pgd-10",
+    "warmup_epochs": 0,
     "threat": "linf:8/255",
 }
 """Fields of a stage that the source's stages do not use, at their defaults."""
@@ -131,9 +132,9 @@ CUTS = {
         "attacked": "512 images of 10,000",
         "reversed": "512 images of 10,000",
         "fixed.steps": "5 steps of reversal",
-        "corrupted": "64 images",
+        "corrupted": "64 images at",
         "gated": "the gated ladder",
-        "yardstick": "1,000 of the bare network",
+        "yardstick": "1,000 queries of 5,000",
         "ladder.images": "100 images",
         "ladder.steps": "10 steps",
         "ladder.draws": "2 draws",

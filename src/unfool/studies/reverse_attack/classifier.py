@@ -69,16 +69,12 @@ class Classifier:
 
     @property
     def images(self) -> fw.Images:
-        return self.whole.sample(self.scale.attacked)
-
-    @property
-    def whole(self) -> fw.Images:
-        return fw.Images(data=self.scale.data)
+        return fw.Images(self.scale.data).sample(self.scale.attacked)
 
     def clean(self, system: System) -> fw.Clean:
         """Clean images: the whole test split, or so many as a scale reverses."""
-        few = self.scale.reversed if isinstance(system, fw.Defended) else 0
-        images = self.whole.sample(few) if few else self.whole
+        few, images = self.scale.reversed, fw.Images(self.scale.data)
+        images = images.sample(few) if few and isinstance(system, fw.Defended) else images
         return fw.Clean(system=system, images=images, threat=self.scale.threats["linf"])
 
     def attacked(self, system: System, norm: str = "linf", steps: int = 0, panel: str | None = None) -> fw.Attacked:
@@ -110,8 +106,8 @@ class Classifier:
         for loss in LOSSES:
             yield self.attacked(self.fixed(variant={"loss": loss}, loss=loss), panel="charts")
         for drawn in self.scale.negatives:
-            bank = {"bank": max(self.scale.negatives), "drawn": drawn}
-            yield self.attacked(self.fixed(variant={"drawn": drawn}, **bank), panel="charts")
+            reversal = self.fixed(variant={"drawn": drawn}, bank=max(self.scale.negatives), drawn=drawn)
+            yield self.attacked(reversal, panel="charts")
         if self.scale.fixed:
             yield self.attacked(self.fixed())
         else:

@@ -150,17 +150,14 @@ SOURCE = Scale(
     gated=False,
     negatives=(64, 256, 2044),
     cuts=(
-        "The robust classifier is a PreAct ResNet-18 trained by FGSM-RS for 6 epochs of 15; the source's is a "
-        "WRN-28-10 of 200 epochs with half a million more images (--base FILE takes those weights).",
+        "Base: PreAct ResNet-18, FGSM-RS for 6 epochs of 15; the source: WRN-28-10 and more images (--base FILE).",
         "The head has 512→205→16 units for 640→256→16, and learns for 5 epochs of 201.",
-        "512 images of 10,000 are attacked and reversed: one whole batch of the reference. Clean rows without the "
-        "reversal are on all.",
-        "Audit, charts, corruptions and the ladder take 5 steps of reversal, the source's own number, for 40; their "
-        "2,044 negatives come from a bank, as many as a batch of 512 has.",
-        "Corruptions are measured on 64 images at one severity.",
-        "The ladder attacks 100 images in 10 steps, with 2 draws, lambda 10 alone, 3 target classes, 50 queries of the "
-        "defense and 1,000 of the bare network.",
-        "The normally trained classifier and the gated ladder are left to the other scales; the source has neither.",
+        "512 images of 10,000 are attacked and reversed, one batch of the reference; bare clean rows are on all.",
+        "Audit, charts, corruptions and ladder: 5 steps of reversal, the source's number, for 40; negatives of a bank.",
+        "Corruptions: 64 images at one severity.",
+        "Ladder: 100 images, 10 steps, 2 draws, lambda 10 alone, 50 queries of the defense.",
+        "AutoAttack on the bare network: 1,000 queries of 5,000.",
+        "The normally trained classifier and the gated ladder are left to other scales; the source has neither.",
     ),
 )
 _CARMON = short_stage(schedule="cosine", epochs=200, batch_size=256)
@@ -180,10 +177,8 @@ FULL = replace(
     gated=True,
     negatives=(16, 64, 256, 512, 2044),
     cuts=(
-        "The base is trained without the half million unlabelled images of Carmon et al., and so stopped early, on "
-        "1,500 held-out images; --base FILE takes their weights.",
-        "Corruptions are measured on 1,000 images at one severity.",
-        "The ladder attacks 1,000 images.",
+        "The base is trained without Carmon et al.'s images (--base FILE has them), with 1,500 held-out images.",
+        "Corruptions: 1,000 images at one severity. The ladder attacks 1,000 images.",
     ),
 )
 SCALES = {"demo": DEMO, "small": SMALL, "source": SOURCE, "full": FULL}
