@@ -63,6 +63,8 @@ LADDER = {
     "threat.text": "linf:8/255",
     "seed": 0,
     "restarts": 1,
+    "queries": 100,
+    "targets": 3,
     "batch_size": None,
 }
 SGD = {

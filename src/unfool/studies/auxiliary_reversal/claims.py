@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from unfool.evaluation import Records
 from unfool.evaluation.estimates.audits import audit_foresight, over_augmentation
 from unfool.evaluation.estimates.pretext import GRID_LOSS, filled, filled_apart, solved, solved_off_the_grid
 from unfool.evaluation.statistics.gains import SAME_NETWORK, pair_gain
@@ -34,15 +33,14 @@ def all_claims(subjects: Sequence[Subject]) -> Iterator[fw.Claim]:
     yield from argument_claims([each for each in subjects if each.losses[1:]])
     yield from task_claims(bare)
     for each in bare:
-        yield from arm_claims(each) if each.arm else ()
-        if each.regime == JOINT and not each.arm:
-            alone, attack = replace(each, regime=CLASSIFIER_FIRST, beside=""), list(each.records)[-1]
-            text = (
-                f"{each.beside.capitalize()} beside the labels ({each.who}) makes the classifier more robust than "
-                f"labels alone do ({attack}, {each.scale.threat})"
-            )
-            pairs = [system.records[name] for name in (attack, CLEAN) for system in (each, alone)]
-            yield fw.Claim(f"helps: {each.beside}, {each.who}", text, fw.evidence(_helps, *pairs), fw.Above(0))
+        if each.arm:
+            yield arm_claim(each)
+        elif each.regime == JOINT:
+            alone, attack = replace(each, regime=CLASSIFIER_FIRST, beside=""), each.scale.strongest
+            text = f"{each.beside.capitalize()} beside the labels ({each.who}) makes the classifier more robust than "
+            text += f"labels alone do ({attack}, {each.scale.threat})"
+            gain = _gain(each, alone, attack, f"With {each.beside} minus without")
+            yield fw.Claim(f"helps: {each.beside}, {each.who}", text, gain, fw.Above(0))
     for kind in dict.fromkeys(each.kind for each in plain):
         text = f"On replayed {AUDITED} examples reversals gain more than averaging as many crops and flips ({kind})"
         audits = [each.audit for each in plain if each.kind == kind]
@@ -117,23 +115,14 @@ def task_claims(bare: Sequence[Subject]) -> Iterator[fw.Claim]:
             yield fw.Claim(f"grid: {each.who}", text, share, fw.AtLeast(-GRID_LOSS))
 
 
-def arm_claims(each: Subject) -> Iterator[fw.Claim]:
+def arm_claim(each: Subject) -> fw.Claim:
     """What the source leaves to be tested: which layers the jigsaw shares, and which permutations it tells apart."""
     usual = replace(each, arm="")
-    texts = {
-        scales.OWN_CONVOLUTION: "The classifier beside a jigsaw is better if that has a last convolution of its own",
-        scales.FAR_FROM_ORIGINAL: "The classifier beside a jigsaw is better if its permutations are far from the "
-        "original order and not from each other",
-    }
+    text = f"The classifier beside a jigsaw is better if {scales.ARM_WORDS[each.arm]} ({usual.who})"
     gain = _gain(each, usual, CLEAN, f"{each.arm} minus the usual jigsaw, on clean images")
-    yield fw.Claim(f"arm: {each.arm}, {each.kind}", f"{texts[each.arm]} ({usual.who})", gain, fw.Above(0))
+    return fw.Claim(f"arm: {each.arm}, {each.kind}", text, gain, fw.Above(0))
 
 
 def _gain(ours: Subject, theirs: Subject, attack: str, detail: str, **words: str) -> Evidence:
     """What one system gains over another under an attack."""
     return fw.evidence(pair_gain, ours.records[attack], theirs.records[attack], detail=detail, **words)
-
-
-def _helps(ours: Records, alone: Records, ours_clean: Records, alone_clean: Records) -> fw.Estimate:
-    """What an auxiliary beside the labels gains under attack, and on clean images."""
-    return replace(pair_gain(ours, alone), more=f"On clean images {pair_gain(ours_clean, alone_clean).words}.")
