@@ -99,7 +99,7 @@ def test_heads_of_other_tasks_hang_on_its_features(tmp_path):
     model = adapt(small(), features="body")
     run = train(config({"tasks": tasks}), TABLE, tmp_path / "run", model=model)
     assert run.network.heads["rotation"].description["inputs"] == 4
-    again = open_run(tmp_path / "run", model, TABLE.batch().images)
+    again = open_run(tmp_path / "run", model)
     assert torch.equal(again.network.heads["rotation"][0].weight, run.network.heads["rotation"][0].weight)
     with pytest.raises(SpecError, match="give --features"):
         train(config({"tasks": tasks}), TABLE, tmp_path / "other", model=small())
@@ -131,7 +131,7 @@ def test_the_code_is_asked_for_and_another_classifier_is_refused(tmp_path):
         train(config(), TABLE, tmp_path / "new")
     other = nn.Sequential(nn.Flatten(), nn.Linear(192, 3))
     with pytest.raises(WeightsError, match="another classifier"):
-        open_run(tmp_path / "run", adapt(other), TABLE.batch().images)
+        open_run(tmp_path / "run", adapt(other))
 
 
 def test_labels_beyond_its_outputs_are_refused(tmp_path):

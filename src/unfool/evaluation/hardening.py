@@ -228,7 +228,7 @@ def _config(
             steps = _steps_within(min(seconds, 60 * settings.minutes * 0.9), stage, table, classifier)
         stage = dataclasses.replace(stage, steps=steps)
     make_attack(settings.attack, settings.at or settings.threat)
-    return RunConfig(data=table.name, stages=(stage,), model=type(classifier.module).__name__, seed=settings.seed)
+    return RunConfig(data=table.name, stages=(stage,), model=classifier.shown_name, seed=settings.seed)
 
 
 def _steps_within(seconds: float, stage: StageConfig, table: Table, classifier: ForeignClassifier) -> int:

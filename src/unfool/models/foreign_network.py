@@ -97,14 +97,8 @@ class ForeignNetwork(Network):
     names that its own code knows.
     """
 
-    def __init__(self, classifier: ForeignClassifier, images: Tensor):
-        with torch.no_grad(), frozen_eval(classifier):
-            device = next((tensor.device for tensor in classifier.parameters()), torch.device("cpu"))
-            probe = images[:2].to(device)
-            outputs = classifier(probe).shape[1]
-            width = classifier.features(probe).shape[1] if classifier.feature_path is not None else 0
-        spec = ForeignSpec(channels=images.shape[1], outputs=outputs, features=width)
-        heads: Mapping[str, nn.Module] = {CLASSIFIER: OwnLogits(outputs)}
+    def __init__(self, classifier: ForeignClassifier, spec: ForeignSpec):
+        heads: Mapping[str, nn.Module] = {CLASSIFIER: OwnLogits(spec.settings.outputs)}
         super().__init__(ForeignTrunk(spec, classifier), [0.0], [1.0], heads, CLASSIFIER)
 
     @property
@@ -138,13 +132,13 @@ def foreign_network(classifier: ForeignClassifier, images: Tensor) -> ForeignNet
     """
     if not any(parameter.is_floating_point() for parameter in classifier.parameters()):
         raise SpecError("the classifier has no parameters to train; give a torch.nn.Module with weights")
-    try:
-        own = copy.deepcopy(classifier)
-    except Exception as error:  # whatever the user's module raises
-        raise SpecError(
-            f"the classifier cannot be copied for training ({type(error).__name__}: {error}); build it anew for it"
-        ) from error
-    return ForeignNetwork(own, images)
+    own = _copied(classifier)
+    with torch.no_grad(), frozen_eval(own):
+        device = next((tensor.device for tensor in own.parameters()), torch.device("cpu"))
+        probe = images[:2].to(device)
+        outputs = own(probe).shape[1]
+        width = own.features(probe).shape[1] if own.feature_path is not None else 0
+    return ForeignNetwork(own, ForeignSpec(channels=images.shape[1], outputs=outputs, features=width))
 
 
 def save_own_weights(network: ForeignNetwork, path: str | Path) -> None:
@@ -152,15 +146,30 @@ def save_own_weights(network: ForeignNetwork, path: str | Path) -> None:
     save_tensors(path, network.own_state())
 
 
-def load_foreign(network: ForeignNetwork, path: str | Path) -> ForeignNetwork:
-    """Add the heads that a run's weights file describes, and load its tensors; the network comes back in eval mode.
+def _copied(classifier: ForeignClassifier) -> ForeignClassifier:
+    try:
+        own = copy.deepcopy(classifier)
+    except Exception as error:  # whatever the user's module raises
+        raise SpecError(
+            f"the classifier cannot be copied for training ({type(error).__name__}: {error}); build it anew for it"
+        ) from error
+    return own
+
+
+def load_foreign(classifier: ForeignClassifier, path: str | Path) -> ForeignNetwork:
+    """A copy of a classifier with the tensors of a run's weights file, and the heads that it describes, in eval mode.
 
     Raises WeightsError for a file that cannot be trusted, or that belongs to another classifier.
     """
     described = read_header(path).metadata.get("architecture")
+    trunk = described.get("trunk") if isinstance(described, dict) else None
     heads = described.get("heads") if isinstance(described, dict) else None
-    if not isinstance(heads, dict):
-        raise WeightsError(f"{path} describes no heads; train the run again")
+    if not isinstance(trunk, dict) or not isinstance(heads, dict) or trunk.get("name") != FOREIGN:
+        raise WeightsError(f"{path} is not of a run that trained a classifier of another library; leave the model out")
+    sizes = {name: trunk.get(name) for name in ("channels", "outputs", "features")}
+    if not all(isinstance(size, int) and size >= 0 for size in sizes.values()):
+        raise WeightsError(f"{path} describes no classifier ({sizes}); train the run again")
+    network = ForeignNetwork(_copied(classifier), ForeignSpec(**sizes))
     for name, head in heads.items():
         network.heads[name] = build_head(head)
     tensors, _ = load_tensors(path)

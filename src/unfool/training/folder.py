@@ -11,15 +11,13 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from torch import Tensor
-
 from unfool.core.errors import DataError, OutputError, WeightsError
 from unfool.core.files import write_text
 from unfool.core.spec import unknown
 from unfool.core.streams import Streams
 from unfool.data.table import Table
 from unfool.models.foreign import ForeignClassifier
-from unfool.models.foreign_network import foreign_network, load_foreign
+from unfool.models.foreign_network import load_foreign
 from unfool.models.header import read_header
 from unfool.models.network import Network
 from unfool.models.weights import load_network
@@ -70,13 +68,12 @@ class TrainedRun:
         return task.eval()
 
 
-def open_run(folder: str | Path, model: ForeignClassifier | None = None, images: Tensor | None = None) -> TrainedRun:
+def open_run(folder: str | Path, model: ForeignClassifier | None = None) -> TrainedRun:
     """Read a finished run.
 
     Args:
         folder: The folder that `train` wrote.
         model: The classifier of another library that the run trained, as `adapt` wraps it; its weights do not matter.
-        images: A few images (B, C, H, W) in [0,1] for the classifier, which is run on them once.
 
     Returns:
         The run, with its network on the CPU and in eval mode.
@@ -102,8 +99,8 @@ def open_run(folder: str | Path, model: ForeignClassifier | None = None, images:
     if not isinstance(seconds, (int, float)) or not isinstance(count, int):
         raise WeightsError(f"{weights} has a cost that is no number ({seconds!r}, {count!r}); train the run again")
     config = read_config(folder / CONFIG)
-    if config.model is not None and model is not None and images is not None:
-        network: Network = load_foreign(foreign_network(model, images), weights)
+    if config.model is not None and model is not None:
+        network: Network = load_foreign(model, weights)
     else:
         network = load_network(weights)
     theirs, ours = network.trunk.spec, config.trunk

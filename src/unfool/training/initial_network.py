@@ -30,7 +30,7 @@ def resolve_start(config: RunConfig, classifier: ForeignClassifier | None = None
     """
     if classifier is not None:
         if config.model is None:
-            config = dataclasses.replace(config, model=type(classifier.module).__name__, trunk=None, normalisation=None)
+            config = dataclasses.replace(config, model=classifier.shown_name, trunk=None, normalisation=None)
         return dataclasses.replace(
             config, start_identity=_identity_of(classifier, type(classifier.module).__qualname__)
         )

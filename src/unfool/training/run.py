@@ -120,7 +120,7 @@ def train(
             shutil.rmtree(folder / CHECKPOINT, ignore_errors=True)
     if run is not None:
         run.accelerator.wait_for_everyone()
-    return open_run(folder, classifier, _first_images(table))
+    return open_run(folder, classifier)
 
 
 def _first_images(table: Table) -> Tensor:

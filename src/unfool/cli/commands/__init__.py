@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Protocol
 COMMANDS = {
     "study": "unfool.cli.commands.study:StudyCommand",
     "train": "unfool.cli.commands.train:TrainCommand",
+    "harden": "unfool.cli.commands.harden:HardenCommand",
     "probe": "unfool.cli.commands.probe:ProbeCommand",
     "evaluate": "unfool.cli.commands.evaluate:EvaluateCommand",
     "attack": "unfool.cli.commands.attack:AttackCommand",

@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar, Literal
 import tyro
 
 from unfool.cli.options.from_settings import options_from
-from unfool.cli.options.shared import DataDir, Device, Eps, Json, Norm
+from unfool.cli.options.shared import DataDir, Device, Eps, Json, Norm, OutsideOptions
 
 STAGE, RUN = "unfool.training.stage_config:StageConfig", "unfool.training.config:RunConfig"
 _OF_PERTURBATION = ("perturb", "threat", "adversarial", "statistics", "beta", "awp")
@@ -105,6 +105,7 @@ class TrainCommand:
     json: Json = False
     data: DataOptions = field(default_factory=DataOptions)
     model: ModelOptions = field(default_factory=ModelOptions)
+    outside: OutsideOptions = field(default_factory=OutsideOptions)
     task: TaskOptions = field(default_factory=TaskOptions)
     training: TrainingOptions = field(default_factory=TrainingOptions)
     perturbation: PerturbationOptions = field(default_factory=PerturbationOptions)
@@ -122,6 +123,8 @@ class TrainCommand:
   unfool train --data cifar10 --trunk context-encoder --task labels --task inpainting:weight=10 --out runs/both
   unfool train --data cifar10 --task labels --task inpainting --regime classifier-first --out runs/first
   unfool train --data cifar10 --start runs/pretext/weights.safetensors --fraction 0.01 --trainable heads --out runs/few
+  unfool train --model net.py:build --weights net.pt --data cifar10 --perturb pgd-2 --threat linf:2/255 --out runs/own
+  unfool train --model net.py:build --features body --data cifar10 --task contrast --trainable heads --out runs/head
   unfool train --config runs/multi/config.yaml --out runs/again
 """
 
@@ -132,19 +135,21 @@ class TrainCommand:
             self._train()
 
     def _train(self) -> None:
-        from unfool.cli.commands.train_config import read_run
+        from unfool.cli.commands.train_config import read_classifier, read_run
         from unfool.cli.parsing.systems import choose_device
         from unfool.cli.printing import print_json, print_lines, stderr
         from unfool.core.progress_display import progress_bar
         from unfool.training import train
 
         device = choose_device(self.machine.device)
-        config, table = read_run(self)
+        classifier = read_classifier(self)
+        config, table = read_run(self, classifier)
         with progress_bar(stderr(), str(self.out)) as advance:
             run = train(
                 config,
                 table,
                 self.out,
+                model=classifier,
                 device=device,
                 progress=advance,
             )
@@ -153,7 +158,8 @@ class TrainCommand:
             print_json({"run": str(self.out), "weights": str(self.out / "weights.safetensors"), "cost": cost})
         else:
             # Without a head for labels there is nothing to attack yet.
-            evaluation = f"evaluate {self.out} --attack pgd-20 --threat linf:8/255"
+            whose = "" if classifier is None else f" --model {self.outside.model}"
+            evaluation = f"evaluate {self.out}{whose} --attack pgd-20 --threat linf:8/255"
             print_lines(
                 [
                     f"{self.out}: trained in {run.cpu_seconds:.0f} s of CPU, {run.model_images:,} model images",

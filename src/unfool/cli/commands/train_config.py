@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING
 
 from unfool.cli.options.from_settings import explicit
 from unfool.cli.parsing.images import open_described
+from unfool.cli.parsing.systems import open_outside
 from unfool.cli.parsing.tasks import read_tasks
 from unfool.cli.parsing.threats import read_threat
 from unfool.core.config import build, parse_settings
 from unfool.core.errors import SpecError
 from unfool.data.table import Table
+from unfool.models.foreign import ForeignClassifier
 from unfool.models.trunks import TrunkSpec
 from unfool.models.trunks.settings import read_texts
 from unfool.tasks import make_task
@@ -25,7 +27,19 @@ _TRUNK = {"trunk": "name", "stem": "stem", "width": "width", "widths": "widths",
 """Options of the trunk, and the keys of `TrunkSpec` that they set."""
 
 
-def read_run(command: TrainCommand) -> tuple[RunConfig, Table]:
+def read_classifier(command: TrainCommand) -> ForeignClassifier | None:
+    """The classifier of --model; SpecError for options that belong to one without it, or that it replaces."""
+    given = {name for name in explicit(command.outside) if name != "model"}
+    if command.outside.model is None:
+        if given:
+            raise SpecError(f"--{min(given)} belongs to --model FILE.py:NAME; name the classifier too, or leave it out")
+        return None
+    if replaced := sorted(explicit(command.model)):
+        raise SpecError(f"--{replaced[0]} and --model cannot be combined; --model is trained in place of a trunk")
+    return open_outside(command.outside)
+
+
+def read_run(command: TrainCommand, classifier: ForeignClassifier | None = None) -> tuple[RunConfig, Table]:
     """The run's configuration and its training images; SpecError for options that do not go together."""
     if command.config is not None:
         return _from_file(command)
@@ -36,16 +50,18 @@ def read_run(command: TrainCommand) -> tuple[RunConfig, Table]:
     if "name" in trunk:
         name, settings = parse_settings(str(trunk["name"]))
         trunk = {**read_texts(settings), **trunk, "name": name}
-    described = TrunkSpec.from_dict(trunk).to_dict() if trunk or command.model.start is None else None
+    fresh = command.model.start is None and classifier is None
+    described = TrunkSpec.from_dict(trunk).to_dict() if trunk or fresh else None
     texts = command.task.task or ("labels",)
     # Read before the data, which may take minutes to fetch, and again with the data's own label column.
+    size = command.data.size or (classifier.size if classifier is not None else None) or 0
     label, data = command.data.label, explicit(command.data, without=["data_dir", "label"])
     written = read_tasks(texts, label).values()
     table = open_described(
         command.data.data,
         "train",
         data_dir=command.data.data_dir,
-        size=command.data.size or None,
+        size=size or None,
         crop=1.0 if command.data.crop is None else command.data.crop,
         image=command.data.image,
         columns=[label, *(column for task in written for column in make_task(task.task, task.settings).needs)],
@@ -55,6 +71,8 @@ def read_run(command: TrainCommand) -> tuple[RunConfig, Table]:
     heads = [name for name, task in tasks.items() if task.task == "labels"]
     values = {
         **data,
+        **({"size": size} if size else {}),
+        **({"model": command.outside.model} if classifier is not None else {}),
         **model,
         **explicit(command.machine, without=["device"]),
         "stages": in_regime(command.task.regime, stage),

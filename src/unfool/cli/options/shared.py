@@ -131,19 +131,9 @@ Preset = Annotated[
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModelOptions:
-    """The classifier: a network that unfool trained, or any other."""
+class OutsideOptions:
+    """A classifier that unfool did not train."""
 
-    system: tyro.conf.Positional[
-        Annotated[
-            Path | None,
-            tyro.conf.arg(
-                metavar="SYSTEM",
-                help="A finished run's folder, or a weights file (.safetensors); or else --model.",
-                help_behavior_hint="",
-            ),
-        ]
-    ] = None
     model: Annotated[
         str | None,
         tyro.conf.arg(
@@ -207,6 +197,23 @@ class ModelOptions:
             help="Submodule of --model whose output is its representation.",
             help_behavior_hint=_NONE,
         ),
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelOptions(OutsideOptions):
+    """The classifier: a network that unfool trained, or any other."""
+
+    system: tyro.conf.Positional[
+        Annotated[
+            Path | None,
+            tyro.conf.arg(
+                metavar="SYSTEM",
+                help="A finished run's folder, or a weights file (.safetensors); or else --model; both where the run "
+                "trained that classifier.",
+                help_behavior_hint="",
+            ),
+        ]
     ] = None
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from unfool.cli.options.shared import DataOptions, ModelOptions
+from unfool.cli.options.shared import DataOptions, ModelOptions, OutsideOptions
 from unfool.cli.parsing.images import open_images
 from unfool.core.errors import DeviceError, SpecError
 from unfool.core.streams import Streams
@@ -85,20 +85,9 @@ def open_system(options: ModelOptions, device_name: str) -> OpenedSystem:
     """Open a run folder, a weights file or a foreign model; raises as their readers do, SpecError for none or two."""
     device, path = choose_device(device_name), options.system
     if options.model is not None:
+        network = open_outside(options)
         if path is not None:
-            raise SpecError(f"two systems were given, {path} and --model {options.model}; give one of them")
-        network = load_classifier(
-            options.model,
-            options.weights,
-            options.mean,
-            options.std,
-            options.features,
-            key=options.key,
-            prefix=options.prefix,
-            output=options.output,
-            scale=options.scale if options.scale is not None else 1.0,
-            layout=options.layout or "nchw",
-        )
+            return _run_of_another(path, network, options, device)
         return OpenedSystem(name=options.model, network=network.to(device), config=None, foreign=True)
     if path is None:
         raise SpecError("no SYSTEM was given; give a run's folder, a weights file or --model; see the command's --help")
@@ -109,6 +98,35 @@ def open_system(options: ModelOptions, device_name: str) -> OpenedSystem:
         run = open_run(path)
         return OpenedSystem(name=str(path), network=run.network.to(device), config=run.config)
     return OpenedSystem(name=str(path), network=load_network(path).to(device), config=_config_beside(path))
+
+
+def open_outside(options: OutsideOptions) -> ForeignClassifier:
+    """The classifier that --model names, with what the options beside it say."""
+    return load_classifier(
+        options.model or "",
+        options.weights,
+        options.mean,
+        options.std,
+        options.features,
+        key=options.key,
+        prefix=options.prefix,
+        output=options.output,
+        scale=options.scale if options.scale is not None else 1.0,
+        layout=options.layout or "nchw",
+    )
+
+
+def _run_of_another(path: Path, classifier: ForeignClassifier, options: ModelOptions, device: str) -> OpenedSystem:
+    """The run that trained the classifier of --model; SpecError for a run that trained something else."""
+    if path.suffix == ".safetensors" or not (path / CONFIG).is_file():
+        raise SpecError(f"two systems were given, {path} and --model {options.model}; give one of them")
+    config = read_config(path / CONFIG)
+    if config.model is None:
+        raise SpecError(f"{path} trained a network of unfool's own, not a --model; leave --model out")
+    if options.weights is not None:
+        raise SpecError(f"{path} holds the weights of its classifier; leave --weights out")
+    run = open_run(path, classifier)
+    return OpenedSystem(name=str(path), network=run.network.to(device), config=run.config)
 
 
 def _config_beside(path: Path) -> RunConfig | None:

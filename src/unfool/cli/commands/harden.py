@@ -1,0 +1,184 @@
+"""``unfool harden``: fine-tune any classifier on adversarial examples for a stated time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, ClassVar
+
+import tyro
+
+from unfool.cli.options.from_settings import explicit, options_from
+from unfool.cli.options.shared import Column, Crop, Data, DataDir, Device, Eps, Image, Json, Norm, OutsideOptions, Size
+
+if TYPE_CHECKING:
+    from unfool.evaluation.hardening import Hardened
+
+SETTINGS = "unfool.evaluation.hardening:HardenSettings"
+_TRAINING = ("minutes", "steps", "perturb", "adversarial", "awp", "learning_rate", "weight_decay", "batch_size", "ema",
+             "augmentation", "held_out", "precision")  # fmt: skip
+
+
+_PROBE = 8
+"""Images that the classifier is looked at with before it is trained."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataOptions:
+    """The images: the train split is learnt from, the test split evaluated on."""
+
+    data: Data = None
+    column: Column = None
+    size: Size = None
+    crop: Crop = None
+    image: Image = None
+    data_dir: DataDir = None
+
+
+@options_from(SETTINGS, only=("threat",))
+class ThreatOptions:
+    """What the classifier learns to withstand."""
+
+    norm: Norm = None
+    eps: Eps = None
+
+
+@options_from(SETTINGS, only=_TRAINING)
+class TrainingOptions:
+    """How long and how it is fine-tuned."""
+
+
+@options_from(SETTINGS, only=("attack", "at", "images"))
+class EvaluationOptions:
+    """How it is evaluated before and after."""
+
+
+@options_from(SETTINGS, only=("seed",))
+class MachineOptions:
+    """Random draws and hardware."""
+
+    device: Device = "auto"
+
+
+@dataclass(frozen=True, kw_only=True)
+class HardenCommand:
+    """Harden any classifier: fine-tune its own weights on adversarial examples, and test what that bought and cost.
+
+    The number of training steps is chosen so that training and both evaluations take about --minutes on this machine.
+    The hardened weights are DIR/model.safetensors, under the classifier's own parameter names, for its own code to
+    load. The same command goes on where it was stopped.
+    """
+
+    out: Annotated[Path, tyro.conf.arg(metavar="DIR")]
+    """The run's folder."""
+    json: Json = False
+    model: OutsideOptions = field(default_factory=OutsideOptions)
+    data: DataOptions = field(default_factory=DataOptions)
+    threat: ThreatOptions = field(default_factory=ThreatOptions)
+    training: TrainingOptions = field(default_factory=TrainingOptions)
+    evaluation: EvaluationOptions = field(default_factory=EvaluationOptions)
+    machine: MachineOptions = field(default_factory=MachineOptions)
+
+    examples: ClassVar[str] = """
+  unfool harden --model net.py:build --weights net.pt --data cifar10 --threat linf:2/255 --minutes 15 --out hard
+  unfool harden --model net.py:build --mean cifar10 --std cifar10 --data folder:pets --size 64 --out hard
+  unfool harden --model hf:my-model --data folder:pets --eps 4/255 --adversarial trades --minutes 60 --out hard
+  unfool harden --model net.py:build --data cifar10 --threat linf:2/255 --at linf:1/255 --attack autoattack --out hard
+"""
+
+    def run(self) -> None:
+        from unfool.cli.printing import shared
+
+        with shared():
+            self._harden()
+
+    def _harden(self) -> None:
+        import torch
+
+        from unfool.cli.parsing.images import open_images
+        from unfool.cli.parsing.systems import OpenedSystem, choose_device, open_outside
+        from unfool.cli.parsing.threats import read_threat
+        from unfool.cli.printing import print_json, stderr
+        from unfool.core.config import build
+        from unfool.core.errors import SpecError
+        from unfool.core.progress_display import progress_bar
+        from unfool.evaluation.hardening import HardenSettings, harden
+
+        groups = (self.training, self.evaluation, self.machine)
+        values = {name: value for group in groups for name, value in explicit(group, without=["device"]).items()}
+        options = self.threat
+        settings = build(
+            HardenSettings, {**values, "threat": read_threat(options.threat, options.norm, options.eps)}, "hardening"
+        )
+        if self.model.model is None:
+            raise SpecError(
+                "no classifier was given; name one with --model, or harden a run of unfool's own with unfool train "
+                "--start FILE --perturb pgd-2 --threat linf:2/255"
+            )
+        device = choose_device(self.machine.device)
+        classifier = open_outside(self.model).to(device)
+        opened = OpenedSystem(name=self.model.model, network=classifier, config=None, foreign=True)
+        train, test = (
+            open_images(
+                self.data,
+                split,
+                None,
+                columns=[self.data.column],
+                who=opened.name,
+                own_size=classifier.size,
+            )
+            for split in ("train", "test")
+        )
+        opened.check(test.batch(torch.arange(min(_PROBE, len(test)))).images)
+        with progress_bar(stderr(), opened.name) as progress:
+            hardened = harden(
+                classifier,
+                train,
+                test,
+                self.out,
+                settings=settings,
+                name=opened.name,
+                column=self.data.column,
+                device=device,
+                progress=progress,
+            )
+        if self.json:
+            print_json(hardened.to_json())
+        else:
+            self._print(hardened)
+
+    def _print(self, hardened: Hardened) -> None:
+        """Before and after in one table, the paired tests, the cost, and what comes next."""
+        from rich import box
+        from rich.markup import escape
+        from rich.table import Table
+
+        from unfool.cli.printing import print_lines, stdout
+
+        table = Table(box=box.SIMPLE_HEAD, title=f"{escape(hardened.before.name)}, hardened", title_justify="left")
+        for word in ("attack", "before %", "after %", "difference", "95 % interval", "n"):
+            table.add_column(word, justify="left" if word == "attack" else "right", no_wrap=True)
+        before, after = ({row.attack: row.accuracy for row in item.rows} for item in (hardened.before, hardened.after))
+        for title, comparison in hardened.comparisons.items():
+            attack = title.partition(" at ")[0]
+            table.add_row(
+                "none (clean)" if title == "none" else escape(title),
+                f"{100 * before[attack]:.1f}",
+                f"{100 * after[attack]:.1f}",
+                f"{100 * comparison.difference:+.1f}",
+                escape(f"[{100 * comparison.low:+.1f}, {100 * comparison.high:+.1f}]"),
+                str(comparison.n),
+            )
+        stdout().print(table)
+        run = hardened.run
+        options = explicit(self.model, without=["weights", "key", "prefix"])
+        again = " ".join(f"--{name.replace('_', '-')} {value}" for name, value in options.items())
+        print_lines(
+            [
+                f"{run.config.stages[0].steps} training steps, {run.cpu_seconds:.0f} s of CPU, "
+                f"{run.model_images:,} model images",
+                f"{hardened.weights}: the hardened weights, under the classifier's own names",
+                f"next: unfool evaluate {again} --weights {hardened.weights} --data {run.config.data} "
+                "--attack autoattack",
+            ]
+        )
