@@ -45,7 +45,8 @@ if TYPE_CHECKING:  # what editors and type checkers see; a test keeps it equal t
     from unfool.evaluation.adaptive.audit_result import AuditResult as AuditResult
     from unfool.evaluation.adaptive.ladder import ladder as ladder
     from unfool.evaluation.adaptive.ladder_result import LadderResult as LadderResult
-    from unfool.evaluation.adaptive.ladder_settings import LadderSettings as LadderSettings
+    from unfool.evaluation.adaptive.settings import AuditSettings as AuditSettings
+    from unfool.evaluation.adaptive.settings import LadderSettings as LadderSettings
     from unfool.evaluation.compare import compare as compare
     from unfool.evaluation.curves import CurvePoints as CurvePoints
     from unfool.evaluation.evaluate import evaluate as evaluate
@@ -88,7 +89,7 @@ _NAMES = {
     "unfool.evaluation.adaptive.audit_result": ("AuditResult",),
     "unfool.evaluation.adaptive.ladder": ("ladder",),
     "unfool.evaluation.adaptive.ladder_result": ("LadderResult",),
-    "unfool.evaluation.adaptive.ladder_settings": ("LadderSettings",),
+    "unfool.evaluation.adaptive.settings": ("AuditSettings", "LadderSettings"),
     "unfool.evaluation.compare": ("compare",),
     "unfool.evaluation.curves": ("CurvePoints",),
     "unfool.evaluation.evaluate": ("evaluate",),

@@ -9,6 +9,7 @@ import tyro
 from pydantic.fields import FieldInfo
 
 from unfool.cli.commands import command_class
+from unfool.cli.commands.audit import AUDIT
 from unfool.cli.commands.evaluate import EVALUATION, LADDER
 from unfool.cli.commands.probe import PROBE
 from unfool.cli.commands.train import RUN, STAGE
@@ -17,7 +18,7 @@ from unfool.cli.options import settings_fields
 from unfool.cli.options.from_settings import LOOKS, explicit, options_from
 from unfool.cli.options.settings_fields import REQUIRED, read_fields
 
-SETTINGS = (STAGE, RUN, PROBE, EVALUATION, LADDER)
+SETTINGS = (STAGE, RUN, PROBE, EVALUATION, LADDER, AUDIT)
 
 
 def actual(settings):

@@ -13,8 +13,9 @@ from unfool.core.errors import DataError, SpecError
 from unfool.core.streams import Streams
 from unfool.defenses import Defense, Gate, make_defense
 from unfool.evaluation import craft, judge
-from unfool.evaluation.adaptive.audit import LOSS_DRAWS, audit
+from unfool.evaluation.adaptive.audit import audit
 from unfool.evaluation.adaptive.audit_result import DEFENSE, NETWORK, NOISE, VIEWS
+from unfool.evaluation.adaptive.settings import AuditSettings
 
 HEADS = {"labels": {"kind": "linear", "outputs": 4}, "contrast": {"kind": "mlp", "outputs": 8, "hidden": 8}}
 REVERSE = "reverse:task=contrast,bank=16,drawn=8,steps=3,eps=8/255,temperature=0.2"
@@ -76,7 +77,7 @@ def losses(defense, images):
     streams, ids = Streams(0).named("audit").named("looks"), torch.zeros(len(images), dtype=torch.int64)
     objective = defense.objective(ids, streams)
     rows = torch.arange(len(images))
-    return sum(objective.losses(images, rows, call) for call in range(LOSS_DRAWS)) / LOSS_DRAWS
+    return sum(objective.losses(images, rows, call) for call in range(4)) / 4
 
 
 def test_auroc_is_the_share_of_pairs_in_the_right_order(found, defense, table, examples):
@@ -121,12 +122,12 @@ def test_every_way_is_judged_on_the_same_images_at_a_stated_cost(found, defense,
     gain = found.gains[DEFENSE]
     assert gain.difference == pytest.approx(gain.accuracy - found.gains[NETWORK].accuracy)
     assert gain.least <= gain.difference <= gain.most
-    assert all(f"{name} keeps" in text for name, text in zip(found.gains, found.sentences()[2:], strict=True))
+    assert all(f"accuracy of {name} is" in text for name, text in zip(found.gains, found.sentences()[2:], strict=True))
     assert json.loads(json.dumps(found.to_json(), allow_nan=False))["gains"][NOISE]["images"] == price
 
 
 def test_batches_do_not_matter_and_a_gate_is_looked_behind(found, defense, table, examples):
-    small = audit(defense, table, examples, batch_size=5)
+    small = audit(defense, table, examples, settings=AuditSettings(batch_size=5))
     assert small.cosines == pytest.approx(found.cosines, abs=1e-3)
     assert small.means == pytest.approx(found.means, rel=1e-3)
     gated = audit(Gate(defense, 0.0), table, examples)
@@ -161,5 +162,18 @@ def test_a_result_is_short_in_print_and_a_table_on_demand(found, defense, table,
     assert frame["accuracy"].tolist() == [gain.accuracy for gain in found.gains.values()]
     assert "<table" in found._repr_html_()
     progress = []
-    audit(defense, table, examples, batch_size=10, progress=lambda what, done, total, note="": progress.append(done))
+    few = AuditSettings(batch_size=10)
+    audit(defense, table, examples, settings=few, progress=lambda what, done, total, note="": progress.append(done))
     assert progress == [10, 16]
+
+
+def test_an_attack_crafts_the_examples_on_the_bare_network(defense, table, examples, found):
+    settings = AuditSettings(batch_size=8)
+    by_name, by_object = (
+        audit(defense, table, attack, settings=settings)
+        for attack in ("pgd-5:goal=best", make_attack("pgd-5:goal=best", "linf:8/255"))
+    )
+    assert by_name.to_json() == by_object.to_json()
+    assert (by_name.attack, by_name.threat) == (found.attack, found.threat) == ("pgd-5", "linf:8/255")
+    assert by_name.gains[NETWORK].accuracy == found.gains[NETWORK].accuracy
+    assert audit(defense, table, examples, settings=AuditSettings(draws=1)).means != found.means

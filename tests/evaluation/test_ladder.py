@@ -23,8 +23,8 @@ from unfool.evaluation import craft, judge
 from unfool.evaluation.adaptive.defense_attack import DefenseAttack
 from unfool.evaluation.adaptive.ladder import discard_ladder
 from unfool.evaluation.adaptive.ladder import ladder as climb
-from unfool.evaluation.adaptive.ladder_settings import LadderSettings
 from unfool.evaluation.adaptive.rung import RungContext, parse_rung
+from unfool.evaluation.adaptive.settings import LadderSettings
 from unfool.evaluation.adaptive.warm_starts import WarmStarts
 from unfool.evaluation.intervals import wilson
 from unfool.evaluation.results.check import check_results

@@ -75,7 +75,7 @@ def test_the_verdict_is_that_of_the_worst_case(adaptive, verdict, claim):
     assert "80.0 %" in replayed
     assert "+30.0 points" in replayed
     assert "says nothing about an attacker who knows the defense" in replayed
-    assert f"keeps {adaptive}.0 %" in worst
+    assert f"its accuracy is {adaptive}.0 %" in worst
     assert f"{adaptive - 50:+.1f} points" in worst
     assert ("the defense helps" in worst) == (verdict == "helps")
     assert "21 images" in cost

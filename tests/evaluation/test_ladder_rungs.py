@@ -16,8 +16,8 @@ from unfool.defenses import Detector, make_defense
 from unfool.evaluation import judge
 from unfool.evaluation.adaptive.defense_attack import DefenseLabelLoss
 from unfool.evaluation.adaptive.ladder import ladder
-from unfool.evaluation.adaptive.ladder_settings import LadderSettings
 from unfool.evaluation.adaptive.rung import RUNGS, AdaptiveRung, all_rungs, parse_rungs
+from unfool.evaluation.adaptive.settings import LadderSettings
 from unfool.evaluation.adaptive.through_defense import StraightThrough
 
 SETTINGS = LadderSettings(**(FEW | {"lambdas": (1.0,)}))

@@ -7,7 +7,7 @@ import json
 import pytest
 from rich.console import Console
 
-from unfool.evaluation.adaptive.ladder_settings import LadderSettings
+from unfool.evaluation.adaptive.settings import LadderSettings
 from unfool.evaluation.results.check import check_results
 from unfool.studies import STUDIES, run_study
 from unfool.studies.auxiliary_reversal import AuxiliaryReversal, systems

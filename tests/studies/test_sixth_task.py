@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from rich.console import Console
 
 from unfool.core.batch import Views
-from unfool.evaluation.adaptive.ladder_settings import LadderSettings
+from unfool.evaluation.adaptive.settings import LadderSettings
 from unfool.studies import STUDIES, run_study
 from unfool.studies.auxiliary_reversal import AuxiliaryReversal
 from unfool.studies.auxiliary_reversal.scales import Part, Scale

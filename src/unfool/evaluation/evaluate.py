@@ -63,7 +63,7 @@ def evaluate(
         column: Label column of the data; default: the table's own choice.
         stored_sets: Adversarial sets by name, on which the model is evaluated too. One that fits the attacks joins
             their worst case.
-        folder: Where attacks are kept as they go on. The same call with the same folder continues where it was stopped.
+        folder: Where finished batches are stored. The same call with the same folder resumes where it was stopped.
         progress: Called with what is being done, and how much of it is done.
 
     Returns:

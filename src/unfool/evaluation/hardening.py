@@ -56,6 +56,7 @@ class HardenSettings:
         SpecError: A setting that is not known or not allowed.
 
     Example:
+        >>> from unfool.evaluation.hardening import HardenSettings
         >>> settings = HardenSettings(threat="linf:2/255", minutes=15)
         >>> settings.perturb, settings.batch_size
         ('pgd-2', 128)
@@ -162,6 +163,7 @@ def harden(
         OutputError: A folder that belongs to another run, or that cannot be written.
 
     Example:
+        >>> from unfool.evaluation.hardening import HardenSettings, harden
         >>> model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 8 * 8, 2))
         >>> images, labels = torch.rand(32, 3, 8, 8), [0, 1] * 16
         >>> settings = HardenSettings(threat="linf:2/255", steps=2, batch_size=8, images=8, attack="fgsm")

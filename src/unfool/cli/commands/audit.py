@@ -9,20 +9,13 @@ from typing import Annotated, ClassVar
 
 import tyro
 
-from unfool.cli.options.shared import (
-    DataOptions,
-    Eps,
-    Json,
-    MachineOptions,
-    ModelOptions,
-    Norm,
-    Precision,
-    Preset,
-    Threat,
-)
+from unfool.cli.options.from_settings import explicit, options_from
+from unfool.cli.options.shared import DataOptions, Device, Eps, Json, ModelOptions, Norm, Preset, Threat
+
+AUDIT = "unfool.evaluation.adaptive.settings:AuditSettings"
 
 
-@dataclass(frozen=True, kw_only=True)
+@options_from(AUDIT, only=("precision",), own_first=True)
 class AttackOptions:
     """The attacked images."""
 
@@ -31,12 +24,11 @@ class AttackOptions:
     threat: Threat = None
     norm: Norm = None
     eps: Eps = None
-    precision: Precision = "fp32"
     on: Annotated[Path | None, tyro.conf.arg(metavar="SET", help_behavior_hint="(default: crafted here)")] = None
     """Instead of --attack: a set that `unfool attack` wrote."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@options_from(AUDIT, only=("draws",), own_first=True)
 class DefenseOptions:
     """The reversal."""
 
@@ -46,6 +38,13 @@ class DefenseOptions:
     ] = None
     """The reversal, or a gate around one: reverse:task=contrast,steps=10."""
     preset: Preset = None
+
+
+@options_from(AUDIT, only=("seed", "batch_size"))
+class MachineOptions:
+    """Random draws and hardware."""
+
+    device: Device = "auto"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,17 +84,23 @@ class AuditCommand:
         from unfool.cli.parsing.systems import open_system
         from unfool.cli.parsing.threats import read_threat
         from unfool.cli.printing import check_writable, print_json, print_lines, stderr
+        from unfool.core.config import build
         from unfool.core.errors import DataError
         from unfool.core.files import write_json
         from unfool.core.progress_display import progress_bar
-        from unfool.evaluation import craft, load_set
+        from unfool.evaluation import load_set
         from unfool.evaluation.adaptive.audit import audit
-        from unfool.evaluation.crafting.batches import BATCH_SIZE
-        from unfool.evaluation.crafting.proxy import proxy_for
+        from unfool.evaluation.adaptive.settings import AuditSettings
 
-        options, machine = self.attack, self.machine
+        options = self.attack
+        values = {
+            **explicit(options, without=["attack", "threat", "norm", "eps", "on"]),
+            **explicit(self.defense, without=["defense", "preset"]),
+            **explicit(self.machine, without=["device"]),
+        }
+        settings = build(AuditSettings, values, "the audit")
         attack = make_attack(options.attack, read_threat(options.threat, options.norm, options.eps))
-        system = open_system(self.model, machine.device)
+        system = open_system(self.model, self.machine.device)
         if self.out is not None:
             check_writable(self.out)
         examples = load_set(options.on) if options.on is not None else None
@@ -109,25 +114,13 @@ class AuditCommand:
         text = default_reversal(self.defense.defense, self.defense.preset, system)
         training = training_images(system, self.data)
         with progress_bar(stderr(), system.name) as progress:
-            defense = open_defense(text, system, training, machine.seed)
-            if examples is None:
-                examples = craft(
-                    system.network,
-                    table,
-                    attack,
-                    column=column,
-                    seed=machine.seed,
-                    proxy=proxy_for(system.network, options.precision),
-                    batch_size=machine.batch_size,
-                    progress=progress,
-                )
-            size = machine.batch_size or BATCH_SIZE
-            report = audit(defense, table, examples, batch_size=size, seed=machine.seed, progress=progress)
-        results = {"defense": text, "attack": examples.attack, "threat": str(examples.threat), **report.to_json()}
+            defense = open_defense(text, system, training, settings.seed)
+            report = audit(defense, table, examples or attack, settings=settings, column=column, progress=progress)
+        results = {"defense": text, **report.to_json()}
         if self.out is not None:
             write_json(self.out, results)
         if self.json:
             print_json(results)
         else:
-            print_lines([f"{text} before {system.name}, under {examples.attack} at {examples.threat}:"])
+            print_lines([f"{text} before {system.name}, under {report.attack} at {report.threat}:"])
             print_lines(report.sentences())

@@ -21,7 +21,7 @@ from unfool.cli.options.shared import (
 )
 
 EVALUATION = "unfool.evaluation.settings:EvaluationSettings"
-LADDER = "unfool.evaluation.adaptive.ladder_settings:LadderSettings"
+LADDER = "unfool.evaluation.adaptive.settings:LadderSettings"
 _NONE = "(default: none)"
 Flag = Annotated[bool, tyro.conf.arg(help_behavior_hint="")]
 

@@ -19,7 +19,7 @@ from unfool.core.files import write_json
 from unfool.core.progress_display import progress_bar
 from unfool.evaluation import load_set
 from unfool.evaluation.adaptive.ladder import discard_ladder, ladder
-from unfool.evaluation.adaptive.ladder_settings import LadderSettings
+from unfool.evaluation.adaptive.settings import LadderSettings
 from unfool.evaluation.crafting.evaluation_folder import discard
 from unfool.evaluation.curves import CurvePoints
 from unfool.evaluation.evaluate import evaluate

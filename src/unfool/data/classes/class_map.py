@@ -51,6 +51,7 @@ def map_classes(table: Table, outputs: Sequence[str], column: str | None = None)
     Example:
         >>> import torch
         >>> from unfool import Table
+        >>> from unfool.data.classes.class_map import imagenet_classes, map_classes
         >>> table = Table.from_tensors(torch.zeros(3, 3, 8, 8), [0, 1, 1], classes=["chain saw", "tench"])
         >>> map_classes(table, imagenet_classes()).labels().tolist()
         [491, 0, 0]

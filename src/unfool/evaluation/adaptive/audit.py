@@ -23,15 +23,17 @@ from unfool.data.augment import AUGMENTATIONS
 from unfool.data.table import Table
 from unfool.defenses import Defense, as_defense
 from unfool.evaluation.adaptive.audit_result import DEFENSE, NETWORK, NOISE, VIEWS, AuditResult, Gain
+from unfool.evaluation.adaptive.settings import AuditSettings
 from unfool.evaluation.crafting.adversarial_set import AdversarialSet
 from unfool.evaluation.crafting.batches import BATCH_SIZE, device_of, own_batch_size, spans
+from unfool.evaluation.crafting.chosen_attacks import AttackLike, choose_attack
+from unfool.evaluation.crafting.craft import craft
+from unfool.evaluation.crafting.proxy import proxy_for
 from unfool.evaluation.intervals import wilson
 from unfool.evaluation.statistics.paired import PairedCounts, score_interval
 from unfool.models.modes import frozen_eval
 
 BINS = 30
-LOSS_DRAWS = 4
-"""Draws of views that a pretext loss, and its gradient, is averaged over."""
 TEST_TIME = "crop-flip"
 """The augmentation that test-time averaging uses: it leaves the class alone."""
 
@@ -39,10 +41,10 @@ TEST_TIME = "crop-flip"
 def audit(
     defense: nn.Module,
     data: TableLike,
-    examples: AdversarialSet,
+    examples: AdversarialSet | AttackLike = "pgd-10",
     *,
-    batch_size: int = BATCH_SIZE,
-    seed: int = 0,
+    settings: AuditSettings | None = None,
+    column: str | None = None,
     progress: Progress = silent,
 ) -> AuditResult:
     """Audit a defense with a pretext loss on adversarial examples and the clean images they were made of.
@@ -56,46 +58,60 @@ def audit(
     Args:
         defense: A `Defense` with a pretext loss, such as `defenses.Reverse`, or a module that declares one.
         data: The clean images: a table that holds those of the examples, or what `as_table` makes one of.
-        examples: Adversarial examples, crafted on the bare network.
-        batch_size: Images at a time.
-        seed: Seed of every random draw.
+        examples: Adversarial examples that were crafted on the bare network; or an attack, or its name, which crafts
+            them there from all images of the data.
+        settings: How the defense is audited; default: ``AuditSettings()``.
+        column: Label column of the data that an attack reads; default: the table's own choice.
         progress: Called with the images done.
 
     Returns:
         AUROC, histogram and means of the pretext losses, the gradients' cosines, and the gains.
 
     Raises:
-        SpecError: A defense without a pretext loss.
+        SpecError: A defense without a pretext loss, or an unknown attack.
         DataError: A table that lacks an image of the examples.
 
     Example:
         >>> import torch
-        >>> from unfool import Linf, Network, TrunkSpec, audit, craft, defenses
+        >>> from unfool import Linf, Network, TrunkSpec, attacks, audit, defenses
         >>> heads = {"labels": {"kind": "linear", "outputs": 2}, "rotation": {"kind": "linear", "outputs": 4}}
         >>> network = Network.build(TrunkSpec(name="convnet", widths=(4, 8, 8)), heads, classifier="labels").eval()
         >>> images = torch.linspace(0, 1, 2 * 3 * 16 * 16).view(2, 3, 16, 16)
         >>> data = images, network(images).argmax(1)
-        >>> examples = craft(network, data, "fgsm", threat="linf:8/255")
-        >>> result = audit(defenses.Reverse(network, "rotation", threat=Linf(4/255), steps=1), data, examples)
+        >>> defense = defenses.Reverse(network, "rotation", threat=Linf(4/255), steps=1)
+        >>> result = audit(defense, data, attacks.FGSM(Linf(8/255)))
         >>> result.n, sorted(result.means), list(result.gains)[:2]
         (2, ['attacked', 'clean', 'purified'], ['the bare network', 'the defense'])
     """
     purifier = as_defense(defense).purifier
     if purifier.pretext is None:
         raise SpecError(f"{type(defense).__name__} has no pretext loss to audit; give a reversal, or a gate around one")
+    settings = settings or AuditSettings()
     table = as_table(data)
+    if not isinstance(examples, AdversarialSet):
+        attack = choose_attack(examples, settings.threat).attack
+        examples = craft(
+            purifier.classifier,
+            table,
+            attack,
+            column=column,
+            seed=settings.seed,
+            proxy=proxy_for(purifier.classifier, settings.precision),
+            batch_size=settings.batch_size,
+            progress=progress,
+        )
     rows = _clean_rows(table, examples)
-    run = _AuditRun(defense, purifier, Streams(seed).named("audit"))
+    run = _AuditRun(defense, purifier, Streams(settings.seed).named("audit"), settings.draws)
     device = device_of(purifier)
     with torch.inference_mode(False), torch.no_grad(), frozen_eval(defense):
-        for span in spans(len(examples), own_batch_size(defense) or batch_size):
+        for span in spans(len(examples), own_batch_size(defense) or settings.batch_size or BATCH_SIZE):
             clean = table.batch(rows[span], device).images
             attacked, labels, ids = (
                 tensor[span].to(device) for tensor in (examples.images, examples.labels, examples.ids)
             )
             run.add(clean, attacked, labels, ids)
             progress("audit", span.stop, len(examples))
-    return run.result()
+    return run.result(examples.attack, examples.threat)
 
 
 def _clean_rows(table: Table, examples: AdversarialSet) -> Tensor:
@@ -112,11 +128,12 @@ def _clean_rows(table: Table, examples: AdversarialSet) -> Tensor:
 class _AuditRun:
     """An audit underway: per image, pretext losses by kind of image, cosines, and who is right."""
 
-    def __init__(self, defense: nn.Module, purifier: Defense, streams: Streams):
+    def __init__(self, defense: nn.Module, purifier: Defense, streams: Streams, draws: int):
         self.defense = defense
         self.purifier = purifier
         self.network = purifier.classifier
         self.streams = streams
+        self.draws = draws
         self.images_per_prediction = as_defense(defense).images_per_prediction
         self.losses: dict[str, list[Tensor]] = {"clean": [], "attacked": [], "purified": []}
         self.cosines: list[Tensor] = []
@@ -155,19 +172,21 @@ class _AuditRun:
         """Pretext losses (B,), the mean over a few draws of views that are the same for all images."""
         rows = torch.arange(len(images), device=images.device)
         objective = self.purifier.objective(torch.zeros_like(rows), self.streams.named("looks"))
-        return torch.stack([objective.losses(images, rows, call) for call in range(LOSS_DRAWS)]).mean(0).float()
+        return torch.stack([objective.losses(images, rows, call) for call in range(self.draws)]).mean(0).float()
 
     def _mean_logits(self, draw_images: Callable[[int], Tensor]) -> Tensor:
         """The network's mean logits over as many draws as the defense may send images through it."""
         return torch.stack([self.network(draw_images(draw)) for draw in range(self.images_per_prediction)]).mean(0)
 
-    def result(self) -> AuditResult:
-        """The results of all batches."""
+    def result(self, attack: str, threat: str) -> AuditResult:
+        """The results of all batches, under an attack of that name and threat model."""
         losses = {kind: torch.cat(parts).double().numpy() for kind, parts in self.losses.items()}
         correct = {name: torch.cat(parts).numpy() for name, parts in self.correct.items()}
         attacked = np.r_[np.zeros(len(losses["clean"])), np.ones(len(losses["attacked"]))]
         edges = np.histogram_bin_edges(np.concatenate(list(losses.values())), BINS)
         return AuditResult(
+            attack=attack,
+            threat=threat,
             auroc=float(roc_auc_score(attacked, np.r_[losses["clean"], losses["attacked"]])),
             edges=[round(float(edge), 6) for edge in edges],
             counts={kind: np.histogram(values, edges)[0].tolist() for kind, values in losses.items()},

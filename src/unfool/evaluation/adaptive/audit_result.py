@@ -45,7 +45,10 @@ class AuditResult:
     """What an audit shows of a defense's pretext loss, on attacked images and the clean ones they were made of.
 
     Args:
-        auroc: The chance that an attacked image has a higher pretext loss than a clean one; 0.5 is blind.
+        attack: The attack's name.
+        threat: Its threat model.
+        auroc: The chance that an attacked image has a higher pretext loss than a clean one; at 0.5 the loss tells
+            nothing apart.
         edges: Edges of the histogram's bins, (bins + 1).
         counts: How many images of each kind (clean, attacked, purified) have a pretext loss in each bin.
         means: The mean pretext loss of each kind of image.
@@ -56,18 +59,19 @@ class AuditResult:
 
     Example:
         >>> import torch
-        >>> from unfool import Linf, Network, TrunkSpec, audit, craft, defenses
+        >>> from unfool import Linf, Network, TrunkSpec, audit, defenses
         >>> heads = {"labels": {"kind": "linear", "outputs": 2}, "rotation": {"kind": "linear", "outputs": 4}}
         >>> network = Network.build(TrunkSpec(name="convnet", widths=(4, 8, 8)), heads, classifier="labels").eval()
         >>> images = torch.linspace(0, 1, 2 * 3 * 16 * 16).view(2, 3, 16, 16)
         >>> data = images, network(images).argmax(1)
-        >>> examples = craft(network, data, "fgsm", threat="linf:8/255")
         >>> defense = defenses.Reverse(network, "rotation", threat=Linf(4/255), steps=1)
-        >>> result = audit(defense, data, examples)
+        >>> result = audit(defense, data, "fgsm")
         >>> result.to_frame()["way"].tolist()
         ['the bare network', 'the defense', 'noise', 'test-time augmentation']
     """
 
+    attack: str
+    threat: str
     auroc: float
     edges: list[float]
     counts: dict[str, list[int]]
@@ -86,22 +90,29 @@ class AuditResult:
         mean, low, high = self.cosine
         sentences = [
             f"An attacked image has a higher pretext loss than a clean one with probability {self.auroc:.2f} "
-            f"(AUROC; 0.5 is blind) on {self.n} images; the loss is {self.means['clean']:.3g} clean, "
-            f"{self.means['attacked']:.3g} attacked and {self.means['purified']:.3g} purified.",
+            f"(AUROC; 0.5 tells nothing apart) on {self.n} images; its mean is {self.means['clean']:.3g} on clean, "
+            f"{self.means['attacked']:.3g} on attacked and {self.means['purified']:.3g} on purified images.",
             f"The gradients of pretext loss and cross-entropy have a mean cosine of {mean:+.3f} [{low:+.3f}, "
             f"{high:+.3f}] at the attacked images.",
         ]
         for name, gain in self.gains.items():
-            sentences.append(
-                f"On attacked images {name} keeps {100 * gain.accuracy:.1f} % [{100 * gain.low:.1f}, "
-                f"{100 * gain.high:.1f}], {100 * gain.difference:+.1f} points [{100 * gain.least:+.1f}, "
-                f"{100 * gain.most:+.1f}] over the bare network, at {gain.images} images a prediction."
+            sentence = (
+                f"On attacked images the accuracy of {name} is {100 * gain.accuracy:.1f} % [{100 * gain.low:.1f}, "
+                f"{100 * gain.high:.1f}]"
             )
+            if name != NETWORK:
+                sentence += (
+                    f", {100 * gain.difference:+.1f} points [{100 * gain.least:+.1f}, {100 * gain.most:+.1f}] over "
+                    f"{NETWORK}; one prediction sends {gain.images} images through the network"
+                )
+            sentences.append(f"{sentence}.")
         return sentences
 
     def to_json(self) -> JsonObject:
         """The same as JSON takes it; the cosines as mean and interval."""
         return {
+            "attack": self.attack,
+            "threat": self.threat,
             "auroc": round(self.auroc, 6),
             "histogram": {"edges": self.edges, "counts": self.counts},
             "means": {name: round(value, 6) for name, value in self.means.items()},

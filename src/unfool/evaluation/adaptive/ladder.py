@@ -21,9 +21,9 @@ from unfool.defenses import Defense
 from unfool.evaluation.adaptive.examples import picture_examples
 from unfool.evaluation.adaptive.ladder_result import LadderResult
 from unfool.evaluation.adaptive.ladder_run import LadderRun
-from unfool.evaluation.adaptive.ladder_settings import LadderSettings
 from unfool.evaluation.adaptive.rung import AnyRung, Rung, all_rungs, parse_rung, parse_rungs
 from unfool.evaluation.adaptive.rung_result import RungResult, restricted
+from unfool.evaluation.adaptive.settings import LadderSettings
 from unfool.evaluation.adaptive.static_attack import ReplayedExamples, StaticAttack
 from unfool.evaluation.crafting.chosen_attacks import AttackLike, choose_attack
 from unfool.evaluation.records import TRANSFER
@@ -45,7 +45,7 @@ def ladder(
 ) -> LadderResult:
     """Attack a defense by attackers who know it, and compare it with the network inside.
 
-    The rungs: (a) the network by itself under a strong attack, the yardstick; (b) those examples replayed on the
+    The rungs: (a) the network by itself under a strong attack, for comparison; (b) those examples replayed on the
     defense; (c) the gradient passed straight through the purification (BPDA, Athalye et al., ICML 2018); (d) the same
     averaged over redrawn randomness (EOT); (e) the network's loss and the pretext loss together (Mao et al., ICCV
     2021); (f) the exact gradient; (g) the gate attacked jointly; (h) targeted APGD, passed straight through; (i)
@@ -64,8 +64,8 @@ def ladder(
         name: What rows call the network.
         defended: What rows call the defense.
         column: Label column of the data; default: the table's own choice.
-        folder: Where the attacks are kept as they go on, so that a ladder that was stopped goes on where it was. One of
-            another defense, other images or other settings is refused.
+        folder: Where finished batches are stored. The same call with the same folder resumes a ladder that was stopped;
+            a folder of another defense, other images or other settings is refused.
         progress: Called with what is being done, and how much of it is done.
 
     Returns:
@@ -132,7 +132,7 @@ def ladder(
 
 
 def discard_ladder(folder: Path) -> None:
-    """Remove what `ladder` kept in its folder, and the folder if nothing else is in it; one process does it."""
+    """Remove what `ladder` stored in its folder, and the folder if nothing else is in it; one process does it."""
     if rank_and_world_size()[0] != 0:
         return
     for rung in all_rungs():

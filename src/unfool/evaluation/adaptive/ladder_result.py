@@ -1,5 +1,5 @@
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false, reportMissingTypeStubs=false
-"""What a ladder leaves: the results of its rungs, the worst case over them, and the verdict."""
+"""The results of a ladder: those of its rungs, the worst case over them, and the verdict."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ _SIGNIFICANT = 0.05
 
 @dataclass(frozen=True, kw_only=True)
 class LadderResult:
-    """What a ladder shows of a defense before a model.
+    """The results of a ladder: how accurate a defended model is under attacks that know more and more of the defense.
 
     Args:
         model: The model's name.
@@ -99,7 +99,7 @@ class LadderResult:
 
     @property
     def static(self) -> Records:
-        """The network by itself under the static attack: the yardstick."""
+        """The network without the defense under the static attack: what the defense is compared with."""
         return self.records[StaticAttack.key]
 
     @property
@@ -163,12 +163,12 @@ class LadderResult:
         return adaptive_protocol(self.worst)
 
     def sentences(self) -> list[str]:
-        """What (b) says, what the worst case says, and the cost; one sentence each, with their figures."""
+        """The results of (b), those of the worst case, and the cost; one sentence each."""
         counts = PairedCounts.of(self.replayed.correct, self.static.correct)
         gain = points(counts.difference, *score_interval(counts))
         replayed = (
-            f"Judged by replayed examples alone (b), the defense keeps {percent(self.replayed)} where the network "
-            f"keeps {percent(self.static)}, {gain}: this says nothing about an attacker who knows the defense."
+            f"On the replayed examples (b) the accuracy of the defense is {percent(self.replayed)}, that of the "
+            f"network {percent(self.static)}, {gain}: this says nothing about an attacker who knows the defense."
         )
         return [replayed, self._conclusion(), self._cost()]
 
@@ -178,8 +178,8 @@ class LadderResult:
             return "No adaptive rung was run, so nothing is known about an attacker who knows the defense."
         keys = ", ".join(f"({key})" for key in self.rungs if key != StaticAttack.key)
         return (
-            f"Against the worst of {keys} on each image, it keeps {percent(self.worst)} where the network under "
-            f"({StaticAttack.key}) keeps {percent(self.common[StaticAttack.key])}, "
+            f"Under the worst of {keys} on each image its accuracy is {percent(self.worst)}, that of the network under "
+            f"({StaticAttack.key}) {percent(self.common[StaticAttack.key])}, "
             f"{points(comparison.difference, comparison.low, comparison.high)} "
             f"(McNemar p = {comparison.p_value:.2g}): {_CONCLUSIONS[self.verdict]}."
         )
@@ -187,10 +187,10 @@ class LadderResult:
     def _cost(self) -> str:
         count = self.images_per_prediction
         if count == 1:
-            return "One prediction sends 1 image through a network, as without the defense."
+            return "One prediction sends 1 image through the network, as without the defense."
         bare, defended = (records.cpu_seconds for records in self.clean)
         times = f", and took {defended / bare:.0f} times the CPU time" if bare > 0 else ""
-        return f"One prediction sends {count} images through a network, {count} times as many{times}."
+        return f"One prediction sends {count} images through the network, not 1{times}."
 
     def section(self) -> LadderSection:
         """What a page shows of the ladder beside the rows: verdict, rungs, costs, missing rungs."""

@@ -15,7 +15,7 @@ from unfool.core.streams import Streams
 from unfool.core.threat import ThreatModel
 from unfool.data.table import Table
 from unfool.defenses import as_defense
-from unfool.evaluation.adaptive.ladder_settings import LadderSettings
+from unfool.evaluation.adaptive.settings import LadderSettings
 from unfool.evaluation.adaptive.warm_starts import WarmStarts
 from unfool.evaluation.crafting.adversarial_set import AdversarialSet
 from unfool.evaluation.crafting.batches import BATCH_SIZE

@@ -1,4 +1,4 @@
-"""What one rung of a ladder leaves, and its records as results files and sentences take them."""
+"""The results of one rung of a ladder, and its records as results files and sentences show them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ADAPTIVE = "adaptive"
 
 @dataclass(frozen=True, kw_only=True)
 class RungResult:
-    """A rung with the records of its images, and the examples that it crafted; None for one that crafts none."""
+    """The results of one rung: its records, and the examples that it crafted (None if it crafts none)."""
 
     rung: Rung
     records: Records
@@ -27,7 +27,7 @@ class RungResult:
 
     @property
     def protocol(self) -> str:
-        """That of the records; adaptive where the attacker knew the defense and crafted on it."""
+        """``adaptive`` if the attacker knew the defense and crafted on it, else the protocol of the records."""
         return adaptive_protocol(self.records) if self.rung.adaptive else self.records.protocol
 
 

@@ -23,8 +23,8 @@ from unfool.core.threat import ThreatModel
 from unfool.defenses import Defense, as_defense
 from unfool.defenses.backward import Bpda, Unrolled
 from unfool.evaluation.adaptive.defense_attack import DefenseLabelLoss
-from unfool.evaluation.adaptive.ladder_settings import LadderSettings
 from unfool.evaluation.adaptive.rung import RUNGS, AdaptiveRung, RungContext
+from unfool.evaluation.adaptive.settings import LadderSettings
 from unfool.evaluation.adaptive.warm_starts import WarmStarts
 
 

@@ -54,7 +54,7 @@ def craft(
         proxy: Search on a faster copy of the model, which confirms each example; default: no copy.
         batch_size: Images at a time; default: what memory allows. A defense whose predictions depend on batch-mates
             has its own.
-        folder: Where finished batches, and finished parts of the attack, are kept. The same call with the same folder
+        folder: Where finished batches, and finished parts of the attack, are stored. The same call with the same folder
             continues where it was stopped, with the same bits.
         progress: Called with the images done.
 

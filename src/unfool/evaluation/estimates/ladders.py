@@ -19,8 +19,9 @@ def worst_case(ladder: Mapping[str, Any]) -> Estimate:
         low=change["low"],
         high=change["high"],
         inference=StatedInference(change["p_value"]),
-        detail=f"The bare network keeps {static} of {rungs['worst']['n']} images; its examples replayed leave the "
-        f"defense {replayed}, the worst of all rungs {worst}. Worst case minus the bare network",
+        detail=f"On {rungs['worst']['n']} attacked images the accuracy of the bare network is {static}, that of the "
+        f"defense {replayed} on the same examples and {worst} under the worst of all rungs. Worst case minus the bare "
+        "network",
         over=f"on {rungs['worst']['n']} images" if ladder["difference"] else "(no adaptive rung was run)",
     )
 

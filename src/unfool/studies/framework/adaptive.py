@@ -11,7 +11,7 @@ from unfool.attacks.ensemble import attack_passes
 from unfool.core.files import JsonObject
 from unfool.evaluation.adaptive.audit import audit
 from unfool.evaluation.adaptive.ladder import ladder
-from unfool.evaluation.adaptive.ladder_settings import LadderSettings
+from unfool.evaluation.adaptive.settings import LadderSettings
 from unfool.evaluation.estimates.ladders import worst_case
 from unfool.evaluation.results.rows import Row
 from unfool.evaluation.statistics.rules import Above

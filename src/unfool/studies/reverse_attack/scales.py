@@ -9,7 +9,7 @@ from pydantic import Field
 
 from unfool.core.config import configured
 from unfool.core.threat import Linf
-from unfool.evaluation.adaptive.ladder_settings import LadderSettings
+from unfool.evaluation.adaptive.settings import LadderSettings
 from unfool.models.misuse import MISUSES
 from unfool.studies.framework import Published
 from unfool.studies.framework.recipes import FAST, ROBUST, short_stage

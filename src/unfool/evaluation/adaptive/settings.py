@@ -1,4 +1,4 @@
-"""How hard a ladder tries."""
+"""How hard a ladder tries, and how an audit looks."""
 
 from __future__ import annotations
 
@@ -65,5 +65,34 @@ class LadderSettings:
     precision: Literal["fp32", "bf16"] = Field(
         default="fp32",
         description="Precision in which the static attack searches; the network itself confirms each example.",
+    )
+    batch_size: int | None = Field(default=None, ge=1, description="Images at a time; default: what memory allows.")
+
+
+@configured
+class AuditSettings:
+    """How a defense is audited.
+
+    Raises:
+        SpecError: A setting that is not known or not allowed.
+
+    Example:
+        >>> from unfool import AuditSettings
+        >>> AuditSettings(seed=1).draws
+        4
+    """
+
+    threat: ThreatModel | None = Field(
+        default=None,
+        description='Threat model of an attack that is given by its name; also as text, such as ``"linf:8/255"``. '
+        "Default: ``linf:8/255``.",
+    )
+    seed: int = Field(default=0, ge=0, description="Seed of every random draw.")
+    draws: int = Field(
+        default=4, ge=1, description="Draws of views that each pretext loss, and its gradient, is averaged over."
+    )
+    precision: Literal["fp32", "bf16"] = Field(
+        default="fp32",
+        description="Precision in which the attack searches; the network itself confirms each example.",
     )
     batch_size: int | None = Field(default=None, ge=1, description="Images at a time; default: what memory allows.")
