@@ -79,6 +79,7 @@ NOT_STATED = {
     "weight_decay": 1e-4,
     "momentum": 0.9,
     "nesterov": True,
+    "warmup_epochs": 0,
     "constant_epochs": 0,
     "cosine_epochs": 0,
     "drop_every": 30,
