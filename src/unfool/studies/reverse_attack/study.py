@@ -17,7 +17,7 @@ from unfool.evaluation.statistics.chart_kinds import bars, histogram, lines, poi
 from unfool.evaluation.statistics.gains import SAME_NETWORK, corrupted_gain
 from unfool.models.trunks import trunk_spec
 from unfool.report.gallery import GalleryItem
-from unfool.report.notes import written_notes
+from unfool.report.notes import text_beside, written_notes
 from unfool.studies import framework as fw
 from unfool.studies.framework.recipes import NORMAL, ROBUST
 from unfool.studies.reverse_attack.classifier import RATE, Classifier
@@ -136,5 +136,7 @@ class ReverseAttack(fw.Study[Scale]):
 
     def notes(self, scale: Scale, results: fw.Results) -> list[str]:
         """Deviations from the source, what a prediction costs, and what the audits say."""
-        notes = written_notes(self._texts(), scale=scale, results=results, classifiers=self._classifiers(scale))
+        notes = written_notes(
+            text_beside(type(self)), scale=scale, results=results, classifiers=self._classifiers(scale)
+        )
         return [*notes, *results.masking_notes()]
