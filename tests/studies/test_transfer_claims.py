@@ -9,7 +9,7 @@ from unfool.evaluation import Records
 from unfool.studies.framework import Measured, Results
 from unfool.studies.framework.claims import judge
 from unfool.studies.transfer.claims import study_claims
-from unfool.studies.transfer.networks import attacked_strongly, fine_tuned, pretrained, probes, runs
+from unfool.studies.transfer.networks import fine_tuned, pretrained, probes, runs
 from unfool.studies.transfer.scales import PRETRAININGS, PUBLISHED, SMALL, Plan
 
 NATURAL, FGSM, STRONG = "none", "fgsm", "autoattack"
@@ -167,20 +167,3 @@ def test_what_moves_decides_the_comparison_with_training_from_scratch():
         claims = judged({(moved, STRONG): share})
         assert verdict(claims, "SimCLR, all layers moving", "autoattack") == word
         assert verdict(claims, "After SimCLR, moving all layers") == word
-
-
-@pytest.mark.parametrize(
-    ("plan", "strongly"),
-    [
-        (Plan(model="simclr", share=0.3), True),
-        (Plan(model="simclr", share=0.3, trainable="after:10"), True),
-        (Plan(model="no pretraining", trainable="all"), True),
-        (Plan(model="no pretraining", trainable="all", other=True), True),
-        (Plan(model="simclr", other=True), True),
-        (Plan(model="simclr"), True),
-        (Plan(model="simclr", images=CLEAN), False),
-        (Plan(model="simclr", share=0.1), False),
-    ],
-)
-def test_the_strong_attack_is_run_where_something_is_compared(plan, strongly):
-    assert attacked_strongly(plan) is strongly

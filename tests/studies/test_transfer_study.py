@@ -70,16 +70,10 @@ def test_rows_keep_the_contract(finished):
                     ("fgsm", "linf:0.05", 12),
                     ("fgsm", "linf:0.1", 12),
                     ("pgd-2", "linf:0.1", 6),
+                    ("apgd-ce", "linf:0.1", 6),
                 ):
                     row = only(result["rows"], told(share, learnt), model=name, attack=attack, threat=threat)
                     assert (row["n"], row["protocol"]) == (count, "white-box")
-                strong = [
-                    row
-                    for row in result["rows"]
-                    if row["settings"] == told(share, learnt) and (row["model"], row["attack"]) == (name, "apgd-ce")
-                ]
-                expected = share == "30 %" or (name, share, learnt) == ("simclr", "100 %", FGSM)
-                assert [row["n"] for row in strong] == ([6] if expected else [])
 
 
 def test_source_figures_stand_where_the_source_has_them(finished):

@@ -6,18 +6,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 
-from unfool.evaluation import Records
 from unfool.evaluation.adaptive.rung_result import restricted
 from unfool.evaluation.statistics.control import Control
 from unfool.evaluation.statistics.gains import SAME_NETWORK
 from unfool.studies import framework as fw
-from unfool.studies.framework import counted, gain
 from unfool.studies.transfer import networks, scales
 from unfool.studies.transfer.networks import AS_THEY_ARE, STANDARDISED, WORKFLOW
 from unfool.studies.transfer.scales import COMPARED, PRETRAININGS, Model, Plan, Scale
 
-NATURAL, FGSM = "none", "fgsm"
-ABOVE = fw.Above(0)
+NATURAL, FGSM, ABOVE = "none", "fgsm", fw.Above(0)
 
 
 def study_claims(scale: Scale) -> Iterator[fw.Claim]:
@@ -92,11 +89,6 @@ def study_claims(scale: Scale) -> Iterator[fw.Claim]:
         yield fw.Claim(id=f"probe {features}", text=text, evidence=evidence, rule=fw.AtLeast(0.15))
 
 
-def by_seed(results: fw.Results, scale: Scale, plan: Plan, attack: str, threat: str = "") -> dict[int, Records]:
-    """The records of a fine-tuned network under an attack, by seed, within ``threat`` or the scale's."""
-    return results.by_seed(**networks.words(scale, plan), attack=attack, threat=threat or scale.threat)
-
-
 def _cost(scale: Scale, results: fw.Results) -> fw.Estimate:
     """The title's claim: what the source calls efficient, counted."""
     control = networks.fine_tuned(scale, Plan(model=Model.CONTROL, trainable="all"), 0)
@@ -108,13 +100,15 @@ def _cost(scale: Scale, results: fw.Results) -> fw.Estimate:
         + "CPU seconds: {:.0f} and {:.0f}, against {:.0f}: fine-tuning alone is what is saved, once a pretrained trunk "
         "is at hand. The sum of images over those of supervised training".format(*seconds)
     )
-    return counted((images[0] + images[1]) / images[2], detail)
+    return fw.counted((images[0] + images[1]) / images[2], detail)
 
 
 def _overstated(scale: Scale, plan: Plan, strong: str, results: fw.Results) -> fw.Estimate:
     """FGSM and the strong attack on the same images of the same networks."""
-    strongly, weakly = (by_seed(results, scale, plan, attack) for attack in (strong, FGSM))
+    words = {**networks.words(scale, plan), "threat": scale.threat}
+    strongly, weakly = (results.by_seed(**words, attack=attack) for attack in (strong, FGSM))
     some = [restricted(weakly[seed], records.ids) for seed, records in strongly.items()]
-    detail = f"SimCLR, {COMPARED:.0%} of the labels: accuracy under FGSM minus that under {strong}"
-    detail += f" on {some[0].count} images"
-    return replace(gain(some, list(strongly.values())), detail=detail, pair=SAME_NETWORK)
+    detail = (
+        f"SimCLR, {COMPARED:.0%} of the labels: accuracy under FGSM minus that under {strong} on {some[0].count} images"
+    )
+    return replace(fw.gain(some, [*strongly.values()]), detail=detail, pair=SAME_NETWORK)

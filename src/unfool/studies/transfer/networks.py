@@ -36,11 +36,6 @@ def runs(scale: Scale) -> list[tuple[Plan, int]]:
     return [(plan, seed) for plan, count in seeds.items() for seed in range(count)]
 
 
-def attacked_strongly(plan: Plan) -> bool:
-    """Whether a claim compares it under the strong attack."""
-    return plan.share == COMPARED or plan.trainable == "all" or plan in (WORKFLOW, replace(WORKFLOW, other=True))
-
-
 def pretrained(scale: Scale, model: str, seed: int) -> fw.NetworkSpec:
     """A network that was shown no label; random weights are those that every pretraining of the seed begins with."""
     name = model if model in TASKS_OF else Model.SIMCLR
@@ -90,14 +85,14 @@ def fine_tuned(scale: Scale, plan: Plan, seed: int) -> fw.NetworkSpec:
 
 
 def measured(scale: Scale, plan: Plan, seed: int) -> Iterator[fw.Measurement]:
-    """Clean images, FGSM at every budget, PGD, and the strong attack where a claim compares."""
+    """Clean images, FGSM within every budget, PGD and the strong attack."""
     network = fine_tuned(scale, plan, seed)
     column = scale.other[1] if plan.other else None
     test = fw.Images(data=network.data, size=scale.size if plan.other else 0)
     yield fw.Clean(system=network, images=test, threat=scale.threat, column=column)
     attacks = [("fgsm", threat, scale.attacked) for threat in scale.budgets]
     attacks += [(attack, scale.threat, scale.strongly) for attack in (scale.pgd, scale.strong)]
-    for name, threat, count in attacks if attacked_strongly(plan) else attacks[:-1]:
+    for name, threat, count in attacks:
         examples = fw.Examples(
             network=network,
             attack=make_attack(name, threat),

@@ -33,13 +33,9 @@ TASKS_OF = {
 }
 """The tasks of every pretraining."""
 PRETRAININGS = tuple(TASKS_OF)
-CLEAN, PERTURBED = "clean images", "FGSM examples"
-LEARNS_FROM = (CLEAN, PERTURBED)
-"""What fine-tuning learns from."""
-SHARES = (0.01, 0.1, 0.3, 1.0)
-"""Shares of the labels."""
-COMPARED = 0.3
-"""The share at which the source compares pretraining tasks."""
+LEARNS_FROM = CLEAN, PERTURBED = "clean images", "FGSM examples"
+SHARES, COMPARED = (0.01, 0.1, 0.3, 1.0), 0.3
+"""Shares of the labels, and that at which the source compares pretraining tasks."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,7 +134,6 @@ _HEAD = StageConfig(
     tasks=LABELS, batch_size=128, optimizer="adam", learning_rate=0.05, schedule="cosine", precision="bf16"
 )
 _QUICK = replace(_HEAD, learning_rate=3e-3, schedule="triangle")
-_PROBE = ProbeSettings(epochs=24, drop_every=6)
 
 
 def _pretrain(stage: StageConfig, adversarial: str, *epochs: int) -> dict[str, StageConfig]:
@@ -173,7 +168,7 @@ SMALL = Scale(
     baselines={Model.QUARTER: ("fgsm-rs", 0.25), Model.PGD: ("pgd-10", 1.0)},
     attacked=500,
     strongly=200,
-    probe=_PROBE,
+    probe=ProbeSettings(epochs=24, drop_every=6),
 )
 DEMO = replace(
     SMALL,
@@ -210,7 +205,7 @@ FULL = Scale(
     baselines=SMALL.baselines,
     attacked=10_000,
     strongly=1_000,
-    probe=replace(_PROBE, epochs=100, drop_every=25),
+    probe=replace(SMALL.probe, epochs=100, drop_every=25),
     precision="fp32",
 )
 SOURCE = replace(
@@ -224,7 +219,7 @@ SOURCE = replace(
     attacked=1_000,
     strongly=500,
     strong="apgd-t",
-    probe=replace(_PROBE, precision="bf16"),
+    probe=replace(SMALL.probe, precision="bf16"),
     precision="bf16",
     cuts=(
         "Pretraining takes 36 epochs with SimCLR, 10 with rotation, 10 with jigsaw and 4 with all three, of 100; "

@@ -1,8 +1,7 @@
 """The study of system C: its table and charts.
 
-The source pretrains on CIFAR-100 without labels, then trains one added layer on a share of CIFAR-10's labels, on clean
-images or on FGSM examples, and attacks with FGSM. The study repeats both of its tables, adds what its title and its
-discussion promise, and attacks all of it more strongly too.
+The source pretrains on CIFAR-100 without labels, then trains one added layer on a share of CIFAR-10's labels. The study
+repeats both of its tables, adds what its title and its discussion promise, and attacks all of it more strongly too.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from unfool.report.curves import Curve
 from unfool.studies import framework as fw
 from unfool.studies.transfer import networks as planned
 from unfool.studies.transfer import scales
-from unfool.studies.transfer.claims import FGSM, NATURAL, by_seed, study_claims
+from unfool.studies.transfer.claims import FGSM, NATURAL, study_claims
 from unfool.studies.transfer.networks import WORKFLOW, fine_tuned, pretrained
 from unfool.studies.transfer.scales import COMPARED, LEARNS_FROM, SHARES, Model, Plan, Scale
 
@@ -55,7 +54,8 @@ class Transfer(fw.Study[Scale]):
         pgd, strong = (make_attack(attack, scale.threat).name for attack in (scale.pgd, scale.strong))
 
         def share(place: object, plan: Plan, attack: str, threat: str = "") -> list[object]:
-            return spread(place, by_seed(results, scale, plan, attack, threat).values())
+            words = {**planned.words(scale, plan), "attack": attack, "threat": threat or scale.threat}
+            return spread(place, results.by_seed(**words).values())
 
         control = Plan(model=Model.CONTROL, trainable="all")
         series = {
