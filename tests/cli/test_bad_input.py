@@ -125,6 +125,8 @@ def test_attack_finds_out_that_it_cannot_write_before_it_works(cli, here, run, m
     [
         (2, ["study 'contrastive-multitsk'", "'contrastive-multitask'?"], ["contrastive-multitsk"]),
         (2, ["scale", "'dmo'", "'demo'?"], ["contrastive-multitask", "--scale", "dmo"]),
+        (2, ["trains its networks itself", "--base"], ["contrastive-multitask", "--base", "file"]),
+        (5, ["no weights file nowhere.pt"], ["reverse-attack", "--base", "nowhere.pt"]),
         (3, ["nowhere"], ["contrastive-multitask", "--data-dir", "nowhere"]),
         (6, ["file/out"], ["contrastive-multitask", "--out", "file/out"]),
     ],

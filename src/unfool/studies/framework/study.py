@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
-from unfool.core.errors import SpecError
+from unfool.core.errors import SpecError, WeightsError
 from unfool.core.plugins import load_plugin
 from unfool.core.registry import Registry
 from unfool.core.spec import unknown
@@ -149,7 +149,8 @@ class Study(ABC, Generic[Scale]):
     def settings(self, scale: str, base: str | Path = "") -> Scale:
         """The settings of a scale, with the file of weights that it starts from as their field ``base``.
 
-        SpecError with the nearest name for a scale that is not there, and for a ``base`` where it has no such field.
+        SpecError with the nearest name for a scale that is not there, and for a ``base`` where it has no such field;
+        WeightsError for one that is no file.
         """
         if scale not in self.scales:
             raise unknown(f"scale of study {self.name!r}", scale, self.scales)
@@ -157,7 +158,9 @@ class Study(ABC, Generic[Scale]):
         if not base:
             return settings
         if not hasattr(settings, "base"):
-            raise SpecError(f"study {self.name!r} trains its networks itself; leave the base {base} out")
+            raise SpecError(f"study {self.name!r} trains its networks itself; leave --base {base} out")
+        if not Path(base).is_file():
+            raise WeightsError(f"there is no weights file {base}; check the path of the base")
         return replace(settings, base=str(Path(base).resolve()))
 
 
