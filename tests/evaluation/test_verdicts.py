@@ -30,7 +30,7 @@ def test_p_values_are_corrected_for_the_number_of_claims():
     assert [claim.verdict for claim in found] == ["undecided", "holds", "undecided", "fails"]
     assert [claim.corrected_p_value for claim in found] == pytest.approx([0.06, 0.04, 0.9, 0.045])
     assert found[0].p_value == 0.03
-    assert found[0].sentences[-1] == "p = 0.03; corrected for 4 claims (Holm): = 0.06."
+    assert found[0].sentences[-1] == "p = 0.03, after Holm's correction for 4 claims p = 0.06."
     assert found[0].figure == "+10.0 points [+5.0, +15.0]"
 
 

@@ -139,6 +139,10 @@ def test_markdown_word_for_word(study):
         "\n"
         "- **fails**: It holds. *0.0 % &lt; 60 %*\n"
     )
+    plain = markdown(result({**study, "rows": rows, "claims": [claim]}))
+    assert markdown(result({**study, "rows": rows, "claims": [claim], "summary": "It *holds*."})) == (
+        "It \\*holds\\*.\n\n" + plain
+    )
 
 
 def test_every_transfer_cell_says_so_in_markdown(study):

@@ -47,7 +47,7 @@ def caption(table: Table) -> str:
 
 
 def markdown(result: StudyResult) -> str:
-    """The tables and verdicts of a study in GitHub's Markdown, names escaped."""
+    """The summary, tables and verdicts of a study in GitHub's Markdown, names escaped."""
     blocks = []
     for table in study_tables(result):
         lines = [f"**{_plain(table.data)}.** {_plain(caption(table))}", ""]
@@ -67,7 +67,8 @@ def markdown(result: StudyResult) -> str:
         f"- **{claim.verdict}**: {_plain(claim.text)}" + "".join(f" *{_plain(text)}*" for text in claim.sentences)
         for claim in result.claims
     ]
-    return "\n\n".join([*blocks, *(["\n".join(claims)] if claims else [])]) + "\n"
+    summary = [_plain(result.summary)] if result.summary else []
+    return "\n\n".join([*summary, *blocks, *(["\n".join(claims)] if claims else [])]) + "\n"
 
 
 def rich_tables(result: StudyResult) -> list[RichTable]:

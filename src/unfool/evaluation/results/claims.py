@@ -47,7 +47,7 @@ class ClaimResult:
         if self.claims_tested == 1:
             return f"p {_written(self.p_value)}."
         corrected = _written(self.corrected_p_value)
-        return f"p {_written(self.p_value)}; corrected for {self.claims_tested} claims (Holm): {corrected}."
+        return f"p {_written(self.p_value)}, after Holm's correction for {self.claims_tested} claims p {corrected}."
 
     def to_json(self) -> JsonObject:
         """The claim as a results file holds it."""
