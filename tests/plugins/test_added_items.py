@@ -1,47 +1,28 @@
 """One file outside the package adds a task, an attack, a defense, a data set or a trunk, and all of unfool uses it."""
 
-import contextlib
-import io
 import json
 import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
+import plugged_command
 import pytest
 import yaml
 
 from unfool.cli import main
-from unfool.core.plugins import unload_plugin
 
 FOLDER = Path(__file__).parent / "files"
 FILES = sorted(FOLDER.glob("*.py"))
 TRAIN = [
     *("train", "--data", "stripes", "--trunk", "patches:side=8", "--task", "labels"),
     *("--task", "quarter-turns:turns=2,weight=0.5", "--epochs", "4", "--batch-size", "64", "--learning-rate", "0.02"),
-    *("--perturb", "pgd-2", "--threat", "linf:4/255", "--adversarial", "mostly-perturbed"),
+    *("--perturb", "pgd-2", "--threat", "linf:4/255", "--adversarial", "half-clean"),
 ]
 
 
-@dataclass
-class Result:
-    code: int
-    out: str
-    err: str
-
-
 def call(*arguments):
-    """Run a command in this process with every plugin file of this folder."""
-    options = [part for path in FILES for part in ("--plugin", str(path))]
-    out, err = io.StringIO(), io.StringIO()
-    try:
-        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-            code = main([*map(str, arguments), *options])
-    finally:
-        for path in FILES:
-            unload_plugin(path)
-    assert code in (0, 9), err.getvalue()
-    return Result(code, out.getvalue(), err.getvalue())
+    """Run a command with every plugin file of this folder."""
+    return plugged_command.call(FILES, *arguments)
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +43,7 @@ def test_a_task_a_data_set_a_trunk_and_an_adversarial_method_train(run):
     assert config["trunk"] == {"name": "patches", "channels": 3, "side": 8, "features": 16}
     assert config["data"] == "stripes"
     assert config["stages"][0]["tasks"]["quarter-turns"]["settings"] == {"turns": 2}
-    assert config["stages"][0]["adversarial"] == "mostly-perturbed"
+    assert config["stages"][0]["adversarial"] == "half-clean"
     metrics = (run / "metrics.csv").read_text().splitlines()
     assert "loss/quarter-turns" in metrics[0]
     row = evaluated(run)["rows"][0]
