@@ -6,8 +6,8 @@ from unfool import LadderSettings
 from unfool.evaluation.statistics.chart_kinds import rungs
 from unfool.studies.framework import Defended, Images, Laddered, NetworkSpec, Results
 from unfool.studies.framework.claims import judge
-from unfool.studies.framework.recipes import short_stage
 from unfool.training import RunConfig
+from unfool.training.regimes import short_stage
 
 CONFIG = RunConfig(data="digits", trunk={"name": "convnet"}, stages=(short_stage(),))
 NETWORK = NetworkSpec(key={"data": "digits", "model": "plain"}, config=CONFIG)

@@ -6,12 +6,12 @@ import dataclasses
 import pytest
 from scale_fields import flatten
 
+from unfool.studies.auxiliary_reversal import AuxiliaryReversal
 from unfool.studies.auxiliary_reversal.scales import AT_SOURCE, DEMO, FULL, LOSSES, PUBLISHED, SMALL, STRONGER
 from unfool.studies.auxiliary_reversal.systems import Subject, subjects
-from unfool.studies.framework.recipes import NORMAL, ROBUST
 from unfool.tasks import make_task
 from unfool.training import StageConfig, TaskConfig
-from unfool.training.regimes import REGIMES
+from unfool.training.regimes import NORMAL, REGIMES, ROBUST
 
 ALL = ("contrast", "inpainting", "jigsaw", "rotation")
 SCALES = [DEMO, SMALL, AT_SOURCE, FULL]
@@ -120,7 +120,6 @@ UNCUT = {
     **within("ladder", {"images": 1_000, "steps": 50, "draws": 8, "precision": "fp32"}),
     **within("ladder.lambdas", {"0": 0.1, "1": 1.0, "2": 10.0}),
     **within("reversals.contrast", {"views": 4, "bank": 1024, "drawn": 512}),
-    "cuts": (),
 }
 CUT = {
     **cifar10("first_only", {"every": False}, epochs=12, robust=6, heads=4),
@@ -151,10 +150,10 @@ def test_every_field_of_full_is_the_source_s():
 
 
 def test_every_field_of_source_is_the_source_s_or_cut_and_a_cut_says_so():
-    fields = {path: value for path, value in flatten(AT_SOURCE).items() if not path.startswith("cuts")}
+    fields = flatten(AT_SOURCE)
     assert fields == CUT
-    lacking = [path for path in UNCUT if path != "cuts" and fields.get(path, "none") != UNCUT[path]]
-    cuts = " ".join(AT_SOURCE.cuts)
+    lacking = [path for path in UNCUT if fields.get(path, "none") != UNCUT[path]]
+    cuts = " ".join(AuxiliaryReversal().cuts("source"))
     for path in lacking:
         assert any(part in path and words in cuts for part, words in NAMED.items()), path
 

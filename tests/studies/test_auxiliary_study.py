@@ -13,9 +13,9 @@ from unfool.studies import STUDIES, run_study
 from unfool.studies.auxiliary_reversal import AuxiliaryReversal, systems
 from unfool.studies.auxiliary_reversal.scales import ARMS, IN_SHORT, STRONGER, Part, Scale, auxiliary
 from unfool.studies.framework import adaptive, measurements
-from unfool.studies.framework.recipes import LABELS, NORMAL, ROBUST
 from unfool.tasks import TASKS
 from unfool.training import StageConfig
+from unfool.training.regimes import LABELS, NORMAL, ROBUST
 
 STAGE = {"steps": 2, "batch_size": 32}
 LABELLED = StageConfig(tasks=LABELS, **STAGE)

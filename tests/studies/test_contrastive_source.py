@@ -113,12 +113,12 @@ def test_every_field_of_full_is_the_source_s():
         for place, variant in enumerate((VARIANT, CIFAR_STEM))
         for name, value in variant.items()
     }
-    assert flatten(ContrastiveMultitask.scales["full"]) == {**SCALE, **variants, "cuts": ()}
+    assert flatten(ContrastiveMultitask.scales["full"]) == {**SCALE, **variants}
 
 
 def test_a_field_of_source_that_differs_is_named_as_a_cut():
     fields = flatten(ContrastiveMultitask.scales["source"])
-    cuts = [fields.pop(name) for name in list(fields) if name.startswith("cuts.")]
+    cuts = ContrastiveMultitask().cuts("source")
     named = {name for cut in cuts for word, names in CUTS.items() if cut.startswith(word) for name in names}
     assert len(cuts) == len(CUTS)
     for place in (0, 1):

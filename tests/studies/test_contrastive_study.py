@@ -14,8 +14,8 @@ from unfool.studies import STUDIES, run_study
 from unfool.studies.contrastive_multitask import ContrastiveMultitask
 from unfool.studies.contrastive_multitask.scales import AS_MEANT, Scale, Variant
 from unfool.studies.framework import measurements, networks
-from unfool.studies.framework.recipes import LABELS
 from unfool.training import StageConfig
+from unfool.training.regimes import LABELS
 
 NAME = "contrastive-multitask"
 TINY = Scale(

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from unfool import RunConfig, StageConfig
 from unfool.attacks import make_attack
-from unfool.core.errors import SpecError
+from unfool.core.errors import DataError, SpecError
 from unfool.core.parallel.graph import jobs_of, missing_pieces
 from unfool.core.streams import Streams
 from unfool.data.catalog import open_table
@@ -20,9 +20,9 @@ from unfool.studies import STUDIES, Study, load_study, run_study
 from unfool.studies import framework as fw
 from unfool.studies.framework import study as framework_study
 from unfool.studies.framework.pieces import with_needs
-from unfool.studies.framework.recipes import LABELS
 from unfool.studies.framework.results import word_of
 from unfool.studies.framework.workspace import Workspace
+from unfool.training.regimes import LABELS
 
 STAGE = StageConfig(tasks=LABELS, steps=2, batch_size=16)
 DIGITS = Images("digits")
@@ -147,7 +147,7 @@ def test_a_published_figure_stands_beside_rows_of_its_protocol_alone():
 
 class Tiny(Study):
     name, title = "tiny", "Tiny"
-    scales: ClassVar = {"demo": None, "cut": SimpleNamespace(cuts=("One epoch for ten.",))}
+    scales: ClassVar = {"demo": None, "cut": None}
 
     def networks(self, scale):
         """A generator, which can be read once."""
@@ -186,7 +186,11 @@ def test_a_study_says_what_was_claimed_and_what_it_cut(tmp_path, monkeypatch):
     results = fw.Results.collect("demo", work, Tiny().plan(None))
     assert Tiny().summary(None, results, {}) == "Of 0 claims, on 8 images."
     assert list(Tiny().notes(None, results)) == ["A note."]
-    assert Tiny().cuts(Tiny.scales["cut"]) == ("One epoch for ten.",)
+    (tmp_path / "cuts.yaml").write_text("cut:\n  - One epoch for ten.\n")
+    assert (Tiny().cuts("cut"), Tiny().cuts("demo")) == (["One epoch for ten."], [])
+    (tmp_path / "cuts.yaml").write_text("cut: One epoch for ten.\n")
+    with pytest.raises(DataError, match=r"cuts.yaml has no list of sentences for 'cut'"):
+        Tiny().cuts("cut")
 
 
 @pytest.mark.parametrize("name", [name for name in STUDIES if isinstance(STUDIES[name](), Study)])

@@ -48,7 +48,6 @@ TINY = dataclasses.replace(
     noises={"as written": "pgd-1:random_start=false,step_size=0.001", "reaching eps": "fgsm", "labels": "fgsm"},
     probe=dataclasses.replace(DEMO.probe, epochs=3, drop_every=1, seeds=(0, 3)),
     pretrainings=(*SOURCE.pretrainings, ROTATION.on(HALF_RESNET)),
-    cuts=("Images: a few for all.",),
     labelled=30,
     held_out=20,
     attacked=6,

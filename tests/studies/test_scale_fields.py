@@ -4,7 +4,7 @@ from scale_fields import flatten
 
 from unfool import StageConfig
 from unfool.core.config import configured
-from unfool.studies.framework.recipes import LABELS
+from unfool.training.regimes import LABELS
 
 
 @configured

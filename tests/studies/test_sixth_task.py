@@ -12,9 +12,9 @@ from unfool.evaluation.adaptive.settings import LadderSettings
 from unfool.studies import STUDIES, run_study
 from unfool.studies.auxiliary_reversal import AuxiliaryReversal
 from unfool.studies.auxiliary_reversal.scales import Part, Scale
-from unfool.studies.framework.recipes import LABELS, NORMAL
 from unfool.tasks import TASKS, Task
 from unfool.training import StageConfig
+from unfool.training.regimes import LABELS, NORMAL
 
 
 class Mirrored(Task):

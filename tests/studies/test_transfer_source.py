@@ -8,6 +8,7 @@ from scale_fields import flatten
 
 from unfool.core.streams import Streams
 from unfool.models.network import Network
+from unfool.studies.transfer import Transfer
 from unfool.studies.transfer.networks import fine_tuned, measured, pretrained, runs
 from unfool.studies.transfer.scales import DEMO, FULL, PRETRAININGS, PUBLISHED, SHARES, SMALL, SOURCE, Plan
 from unfool.training.trainable import frozen_parts
@@ -173,7 +174,6 @@ VALUES = {
     "probe.precision": "fp32",
     "probe.memory": 4.0,
     "precision": "fp32",
-    "cuts": (),
 }
 CUT = {
     # what is smaller at the scale source, and the words that name it
@@ -211,10 +211,10 @@ def test_every_field_of_full_has_the_source_s_value():
 
 
 def test_every_field_of_source_has_the_source_s_value_or_is_named_as_cut():
-    fields = {path: value for path, value in flatten(SOURCE).items() if not path.startswith("cuts.")}
-    kept = {path: value for path, value in VALUES.items() if not path.startswith(tuple(LEFT_OUT)) and path != "cuts"}
+    fields = flatten(SOURCE)
+    kept = {path: value for path, value in VALUES.items() if not path.startswith(tuple(LEFT_OUT))}
     assert fields == {**kept, **{path: value for path, (value, _) in CUT.items()}}
-    named = " ".join(SOURCE.cuts)
+    named = " ".join(Transfer().cuts("source"))
     missing = [words for words in (*LEFT_OUT.values(), *(words for _, words in CUT.values())) if words not in named]
     assert not missing
 

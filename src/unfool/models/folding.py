@@ -75,17 +75,17 @@ def fold_seen(module: nn.Module, images: Tensor) -> None:
     too must not be folded, and a pass does not show that: compare the logits before the result is used.
     """
     uses = Counter(id(part) for _, part in module.named_modules(remove_duplicate=False))
-    given: dict[int, tuple[nn.Module, Tensor]] = {}
+    sources: dict[int, tuple[nn.Module, Tensor]] = {}
     calls: Counter[int] = Counter()
     pairs: dict[nn.Module, nn.Module | None] = {}
 
     def convolved(part: nn.Module, _: Any, output: Tensor) -> None:
         calls[id(part)] += 1
-        given[id(output)] = part, output
+        sources[id(output)] = part, output
 
     def normalised(part: nn.Module, inputs: tuple[Any, ...], _: Any) -> None:
         calls[id(part)] += 1
-        pairs[part] = given.get(id(inputs[0]), (None, None))[0] if inputs else None
+        pairs[part] = sources.get(id(inputs[0]), (None, None))[0] if inputs else None
 
     own = [part for part in module.modules() if uses[id(part)] == 1 and _plain(part)]
     hooks = [part.register_forward_hook(convolved) for part in own if type(part) is nn.Conv2d]

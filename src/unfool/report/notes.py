@@ -9,7 +9,9 @@ import inspect
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+import yaml
 from jinja2 import Environment, StrictUndefined, TemplateError
 
 from unfool.core.errors import DataError
@@ -37,6 +39,21 @@ def written_notes(path: Path | None, **values: object) -> list[str]:
 def written_summary(path: Path | None, **values: object) -> str:
     """The summary in a file, one paragraph on one line; empty if there is none. It is filled in as notes are."""
     return " ".join(_paragraphs(path, 0, values))
+
+
+def written_cuts(path: Path | None, scale: str) -> list[str]:
+    """The sentences that ``cuts.yaml`` beside a file lists for a scale; none where there is no such file or list."""
+    file = None if path is None else path.with_name("cuts.yaml")
+    if file is None or not file.is_file():
+        return []
+    try:
+        cuts: Any = yaml.safe_load(file.read_text(encoding="utf-8"))
+        sentences = cuts.get(scale, [])
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, AttributeError) as error:
+        raise DataError(f"the cuts in {file} cannot be read: {error}; mend the file or delete it") from error
+    if not isinstance(sentences, list) or not all(isinstance(each, str) for each in sentences):
+        raise DataError(f"{file} has no list of sentences for {scale!r}; write a list of texts")
+    return sentences
 
 
 def _paragraphs(path: Path | None, part: int, values: Mapping[str, object]) -> list[str]:

@@ -29,10 +29,12 @@ _TRUNK = {"trunk": "name", "stem": "stem", "width": "width", "widths": "widths",
 
 def read_classifier(command: TrainCommand) -> ForeignClassifier | None:
     """The classifier of --model; SpecError for options that belong to one without it, or that it replaces."""
-    given = {name for name in explicit(command.outside) if name != "model"}
+    beside = {name for name in explicit(command.outside) if name != "model"}
     if command.outside.model is None:
-        if given:
-            raise SpecError(f"--{min(given)} belongs to --model FILE.py:NAME; name the classifier too, or leave it out")
+        if beside:
+            raise SpecError(
+                f"--{min(beside)} belongs to --model FILE.py:NAME; name the classifier too, or leave it out"
+            )
         return None
     if replaced := sorted(explicit(command.model)):
         raise SpecError(f"--{replaced[0]} and --model cannot be combined; --model is trained in place of a trunk")

@@ -55,10 +55,10 @@ def _search(part: object, key: str, depth: int) -> Iterator[tuple[str, Mapping[A
     elif isinstance(part, (list, tuple)) and len(part) <= 64:
         inner = [(str(index), value) for index, value in enumerate(part)]
     deeper = [
-        found
+        nested
         for name, value in inner
         if isinstance(value, (Mapping, list, tuple)) and not any(word in name.lower() for word in _ASIDE)
-        for found in _search(value, f"{key}.{name}" if key else name, depth + 1)
+        for nested in _search(value, f"{key}.{name}" if key else name, depth + 1)
     ]
     if deeper:
         yield from deeper

@@ -43,8 +43,8 @@ def read_state(path: str | Path, *, key: str | None = None, prefix: str | None =
     states = read_states(path, key)
     if len(states) > 1:
         raise SpecError(f"{_several(path, states)}; choose with --key, or give the model that it belongs to")
-    [(found, state)] = states.items()
-    _tell_key(path, found, key)
+    [(own_key, state)] = states.items()
+    _tell_key(path, own_key, key)
     state = state if prefix is None else without(prefix, state, path)
     check_finite(state, str(path))
     return state
@@ -64,11 +64,11 @@ def load_weights(
     distinct = _distinct(fitting)
     if len(distinct) > 1:
         raise SpecError(f"{_several(path, distinct)}, which all fit the model; choose one with --key")
-    found = next(iter(distinct or states))
+    own_key = next(iter(distinct or states))
     if not distinct and len(states) > 1:
         raise WeightsError(f"{_several(path, states)}, none of which fits the model; choose one with --key to see why")
-    _tell_key(path, found, key)
-    return load_state(module, states[found], path, prefix=prefix)
+    _tell_key(path, own_key, key)
+    return load_state(module, states[own_key], path, prefix=prefix)
 
 
 def load_state(
@@ -163,6 +163,6 @@ def _several(path: str | Path, states: States) -> str:
     return f"{path} holds {len(names)} sets of weights: {', '.join(names[:6])}{', …' if len(names) > 6 else ''}"
 
 
-def _tell_key(path: str | Path, found: str, key: str | None) -> None:
-    if found and found != key:
-        warnings.warn(f"{path}: its weights were taken from {found!r}", UnfoolWarning, stacklevel=3)
+def _tell_key(path: str | Path, own_key: str, key: str | None) -> None:
+    if own_key and own_key != key:
+        warnings.warn(f"{path}: its weights were taken from {own_key!r}", UnfoolWarning, stacklevel=3)

@@ -17,8 +17,7 @@ from unfool.report.strips import Strip
 from unfool.studies.auxiliary_reversal.scales import IN_SHORT, INPAINTING, JIGSAW
 from unfool.studies.auxiliary_reversal.systems import AUDITED, Subject, head_of
 from unfool.studies.framework import Results
-from unfool.studies.framework.recipes import NORMAL
-from unfool.training.regimes import CLASSIFIER_FIRST, REGIMES
+from unfool.training.regimes import CLASSIFIER_FIRST, NORMAL, REGIMES
 
 SHOWN = 3
 """Images in each kind of picture."""

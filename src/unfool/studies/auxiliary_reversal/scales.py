@@ -11,8 +11,8 @@ from unfool.core.config import configured
 from unfool.core.threat import Linf
 from unfool.evaluation.adaptive.settings import LadderSettings
 from unfool.studies.framework import Published, table
-from unfool.studies.framework.recipes import FAST, LABELS, NORMAL, ROBUST, short_stage
 from unfool.training import StageConfig, TaskConfig
+from unfool.training.regimes import FAST, LABELS, NORMAL, ROBUST, short_stage
 
 STRONGER = f"{ROBUST} by PGD"
 """A second kind of adversarial training, that only classifiers have which learn first."""
@@ -79,8 +79,7 @@ class Part:
 @configured
 class Scale:
     """One scale: its parts, how many test images are attacked, and how many of them by the ``strongest`` attack, the
-    ``ladder`` with the threat model of all, the ``step_size``, settings of every reversal and of each by task, and what
-    is cut of the source's."""
+    ``ladder`` with the threat model of all, the ``step_size``, and settings of every reversal and of each by task."""
 
     parts: tuple[Part, ...] = Field(min_length=1)
     attacked: int = Field(ge=1)
@@ -90,7 +89,6 @@ class Scale:
     reversals: dict[str, dict[str, Any]] = Field(default_factory=dict)
     step_size: str = "2/255"
     strongest: str = "autoattack"
-    cuts: tuple[str, ...] = ()
 
     @property
     def threat(self) -> str:
@@ -185,17 +183,6 @@ AT_SOURCE = Scale(
     strongly=200,
     ladder=LadderSettings(threat=Linf(8 / 255), images=100, steps=10, draws=2, lambdas=(1.0,), precision="bf16"),
     reversal={"steps": 10},
-    cuts=(
-        "trainings: a classifier trained by PGD learns first alone, not jointly.",
-        "epochs: 12 of a classifier, alone and beside inpainting, for 100; 6 of one trained by PGD for 100; 4 of the "
-        "decoders on a frozen trunk for 50.",
-        "attacked: 1,000 test images for 10,000; strongly: 200 of them by AutoAttack for 1,000. Clean rows are of all "
-        "10,000 but those of the reversal's variants.",
-        "ladder: 100 images for 1,000, steps 10 for 50, draws 2 for 8, lambdas 1 for 0.1, 1 and 10, precision bf16.",
-        "every: inpainting alone; the other tasks stand in scales small and full.",
-        "parts: no jigsaw. AlexNet on nine tiles of 64 pixels takes about 20 billion operations an image in training, "
-        "a week for one core; it trains at scale small, on tiles of 18 pixels.",
-    ),
 )
 FULL = Scale(
     parts=(

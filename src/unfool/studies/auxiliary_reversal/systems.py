@@ -14,10 +14,9 @@ from unfool.models.trunks import trunk_spec
 from unfool.studies import framework as fw
 from unfool.studies.auxiliary_reversal import scales
 from unfool.studies.auxiliary_reversal.scales import INPAINTING, JIGSAW, LOSSES, Part, Scale
-from unfool.studies.framework.recipes import LABELS, NORMAL
 from unfool.tasks import TASKS, make_task
 from unfool.training import RunConfig, TaskConfig, in_regime
-from unfool.training.regimes import CLASSIFIER_FIRST, JOINT, REGIMES
+from unfool.training.regimes import CLASSIFIER_FIRST, JOINT, LABELS, NORMAL, REGIMES
 
 ALONE, UNCHANGED = "alone", "alone without augmentation"
 """In the place of a regime: a task without a classifier, and the same learnt from images as they lie on their grid."""

@@ -10,9 +10,9 @@ from unfool.core.config import configured
 from unfool.evaluation.results.rows import Row
 from unfool.models.trunks import TrunkSpec
 from unfool.studies.framework import Published, table
-from unfool.studies.framework.recipes import LABELS, short_stage
 from unfool.training import StageConfig
 from unfool.training.config import TrunkField
+from unfool.training.regimes import LABELS, short_stage
 
 SINGLE, SIMCLR, SUPERVISED = "single-task", "simclr multitask", "supervised multitask"
 """The source's models 1, 2 and 3."""
@@ -51,16 +51,12 @@ class Variant:
 
 @configured
 class Scale:
-    """Data sets (name: label column, auxiliary column or none), variants, and how many test images are attacked.
-
-    ``cuts`` says what is less than in the source.
-    """
+    """Data sets (name: label column, auxiliary column or none), variants, and how many test images are attacked."""
 
     data: dict[str, tuple[str, str | None]]
     variants: tuple[Variant, ...]
     attacked: int
     precision: str = "bf16"
-    cuts: tuple[str, ...] = ()
 
 
 _SOURCE = StageConfig(
@@ -124,14 +120,6 @@ SOURCE = Scale(
     data=CIFAR,
     variants=(_short("cifar10", 20, 709), _short("cifar100", 8, 0)),
     attacked=1000,
-    cuts=(
-        "Epochs: 20 on CIFAR-10 and 8 on CIFAR-100 for 100; the first 2 and 1 at the full rate, for 10, and in the "
-        "others the cosine falls to 0, where the source's would in 195.",
-        "Images: 1,000 test images are attacked, for 10,000.",
-        "Precision: bf16 in training and in the search of attacks.",
-        "Rows that the source lacks: one training seed, no CIFAR stem, no loss as meant, PGD-10 training on CIFAR-10 "
-        "alone.",
-    ),
 )
 FULL = Scale(
     data=CIFAR,

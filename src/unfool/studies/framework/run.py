@@ -126,7 +126,7 @@ def _measure(
         data=study.data(settings, results),
         versions=versions(),
         summary=study.summary(settings, results, {claim.id: claim for claim in claims}),
-        cuts=list(study.cuts(settings)),
+        cuts=list(study.cuts(scale)),
         notes=list(study.notes(settings, results)),
         rows=results.rows,
         claims=claims,

@@ -18,7 +18,7 @@ from unfool.evaluation.results.ladder import LadderSection
 from unfool.evaluation.results.published import Published
 from unfool.report.curves import Curve
 from unfool.report.gallery import GalleryItem
-from unfool.report.notes import text_beside, written_notes, written_summary
+from unfool.report.notes import text_beside, written_cuts, written_notes, written_summary
 from unfool.report.strips import Strip
 from unfool.studies.framework.adaptive import Laddered
 from unfool.studies.framework.claims import Claim
@@ -81,9 +81,10 @@ class Study(ABC, Generic[Scale]):
         """All measurements, of all networks."""
         return list(self.measurements(scale, list(self.networks(scale))))
 
-    def cuts(self, scale: Scale) -> Sequence[str]:
-        """What a scale leaves out of the source's epochs and rows, a sentence each: by default its field ``cuts``."""
-        return getattr(scale, "cuts", ())
+    def cuts(self, scale: str) -> Sequence[str]:
+        """What a scale leaves out of the source's epochs and rows, a sentence each: by default the list of that name in
+        ``cuts.yaml`` beside ``study.py``."""
+        return written_cuts(text_beside(type(self)), scale)
 
     def claims(self, scale: Scale) -> Iterable[Claim]:
         """The claims; one whose evidence was not measured at this scale is left out."""

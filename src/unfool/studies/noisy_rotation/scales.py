@@ -9,9 +9,9 @@ from pydantic import Field
 from unfool.core.config import configured
 from unfool.models.trunks import TrunkSpec
 from unfool.studies.framework import Published, table
-from unfool.studies.framework.recipes import short_stage
 from unfool.training import ProbeSettings, StageConfig, TaskConfig
 from unfool.training.config import TrunkField
+from unfool.training.regimes import short_stage
 
 STAGES = ("pool1", "pool2", "pool3", "pool4", "pool5")
 """The stages of VGG-16 that are probed."""
@@ -68,7 +68,7 @@ class Scale:
     ``trunks`` are the extractors by name, ``pretrainings`` those that are probed; ``pretrain`` is the stage of each,
     ``rotation`` its task, and `LONGER` takes ``times`` as long. ``noises`` are attacks inside ``threat``. The ``probe``
     learns from ``labelled`` images; the best stage is chosen on ``held_out`` others. ``attack`` attacks ``attacked``
-    test images inside ``threats``, searching in ``precision``. ``cuts`` name what is left out of the source.
+    test images inside ``threats``, searching in ``precision``.
     """
 
     data: str
@@ -90,7 +90,6 @@ class Scale:
     attack: str = "autoattack"
     threats: tuple[str, ...] = ("linf:0.01", "linf:8/255")
     precision: str = "bf16"
-    cuts: tuple[str, ...] = ()
 
 
 _NOISES = {
@@ -168,15 +167,5 @@ SOURCE = replace(
     attacked=200,
     attack="apgd-t:steps=30",
     precision="bf16",
-    cuts=(
-        "Data: Tiny-ImageNet images (10,000 of 40 classes, no labels) for STL-10's 100,000, and Imagenette at 64 "
-        "pixels (1,800 labels, 200 more to choose a stage, 1,000 test images) for STL-10's 5,000 and 8,000.",
-        "Pretraining: 5 epochs for 60, the learning rate divided by 10 every 2 for every 25; its passes in bf16, and "
-        "the probe's features in bf16. The rate rises over the first epoch: at 0.1 from the start, most channels of "
-        "the last stage die within an epoch, and so few epochs do not bring them back.",
-        "Labels are learnt, with and without noise, by an extractor of half the width, and that noise is one step "
-        "(FGSM with a random start) for five; noise that reaches eps and smaller extractors are at small and full.",
-        "The attack on the best probes is targeted APGD of 30 steps on 200 images; full takes AutoAttack on 1,000.",
-    ),
 )
 SCALES = {"demo": DEMO, "small": SMALL, "source": SOURCE, "full": FULL}

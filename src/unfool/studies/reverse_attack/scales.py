@@ -12,8 +12,8 @@ from unfool.core.threat import Linf
 from unfool.evaluation.adaptive.settings import LadderSettings
 from unfool.models.misuse import MISUSES
 from unfool.studies.framework import Published
-from unfool.studies.framework.recipes import FAST, ROBUST, short_stage
 from unfool.training import StageConfig, TaskConfig
+from unfool.training.regimes import FAST, ROBUST, short_stage
 
 REVERSE = "reverse:contrast"
 LOSSES = ("nt-xent", "first-positive", "multi-positive", "margin", "cosine")
@@ -80,7 +80,6 @@ class Scale:
     ladder: LadderSettings
     gated: bool = True
     negatives: tuple[int, ...] = (16, 64, 256, 512)
-    cuts: tuple[str, ...] = ()
 
     @property
     def ladders(self) -> dict[str, str]:
@@ -149,16 +148,6 @@ SOURCE = Scale(
     ),
     gated=False,
     negatives=(64, 256, 2044),
-    cuts=(
-        "Base: PreAct ResNet-18, FGSM-RS for 6 epochs of 15; the source: WRN-28-10 and more images (--base FILE).",
-        "The head has 512→205→16 units for 640→256→16, and learns for 5 epochs of 201.",
-        "512 images of 10,000 are attacked and reversed, one batch of the reference; bare clean rows are on all.",
-        "Audit, charts, corruptions and ladder: 5 steps of reversal, the source's number, for 40; negatives of a bank.",
-        "Corruptions: 64 images at one severity.",
-        "Ladder: 100 images, 10 steps, 2 draws, lambda 10 alone, 50 queries of the defense.",
-        "AutoAttack on the bare network: 1,000 queries of 5,000.",
-        "The normally trained classifier and the gated ladder are left to other scales; the source has neither.",
-    ),
 )
 _CARMON = short_stage(schedule="cosine", epochs=200, batch_size=256)
 """The optimizer and the epochs of Carmon et al. (NeurIPS 2019)."""
@@ -176,9 +165,5 @@ FULL = replace(
     ladder=LadderSettings(threat=Linf(8 / 255), images=1_000, steps=50, draws=8),
     gated=True,
     negatives=(16, 64, 256, 512, 2044),
-    cuts=(
-        "The base is trained without Carmon et al.'s images (--base FILE has them), with 1,500 held-out images.",
-        "Corruptions: 1,000 images at one severity. The ladder attacks 1,000 images.",
-    ),
 )
 SCALES = {"demo": DEMO, "small": SMALL, "source": SOURCE, "full": FULL}

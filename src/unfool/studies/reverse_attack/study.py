@@ -19,11 +19,11 @@ from unfool.models.trunks import trunk_spec
 from unfool.report.gallery import GalleryItem
 from unfool.report.notes import text_beside, written_notes
 from unfool.studies import framework as fw
-from unfool.studies.framework.recipes import NORMAL, ROBUST
 from unfool.studies.reverse_attack.classifier import RATE, Classifier
 from unfool.studies.reverse_attack.networks import PublishedWeights
 from unfool.studies.reverse_attack.scales import LOSSES, PUBLISHED, REVERSE, SCALES, SOURCE_STEPS, STEPS, Scale
 from unfool.training import RunConfig
+from unfool.training.regimes import NORMAL, ROBUST
 
 CONTROLS = "does better than noise or test-time augmentation of the same cost"
 

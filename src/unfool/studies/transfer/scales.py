@@ -10,9 +10,9 @@ from pydantic import Field
 from unfool.core.config import configured
 from unfool.models.trunks import TrunkSpec
 from unfool.studies.framework import Published
-from unfool.studies.framework.recipes import LABELS, short_stage
 from unfool.training import ProbeSettings, StageConfig
 from unfool.training.config import TrunkField
+from unfool.training.regimes import LABELS, short_stage
 
 
 class Model:
@@ -127,7 +127,6 @@ class Scale:
     strong: str = "autoattack"
     probe: ProbeSettings
     precision: str = "bf16"
-    cuts: tuple[str, ...] = ()
 
 
 _HEAD = StageConfig(
@@ -221,16 +220,5 @@ SOURCE = replace(
     strong="apgd-t",
     probe=replace(SMALL.probe, precision="bf16"),
     precision="bf16",
-    cuts=(
-        "Pretraining takes 36 epochs with SimCLR, 10 with rotation, 10 with jigsaw and 4 with all three, of 100; "
-        "the learning rate falls to a hundredth in as many.",
-        "Rotation shows one drawn turn of an image in a step, of four.",
-        "Fine-tuning takes 50, 20, 10 and 5 epochs of 1, 10, 30 and 100 % of the labels, of 50; from scratch 5.",
-        "The second data set is 10,000 images of 40 classes of Tiny-ImageNet, of 100,000 of 200; for 10 epochs.",
-        "Adversarial contrastive pretraining, which the source leaves for later, and FGSM-RS training are left out.",
-        "There is one training seed, as in the source.",
-        "FGSM attacks 1,000 test images, of 10,000; PGD-20 and APGD-T, for AutoAttack, attack 500, of 1,000.",
-        "Linear probes take 24 epochs, of 100; they and the attacks compute in bf16.",
-    ),
 )
 SCALES = {"demo": DEMO, "small": SMALL, "source": SOURCE, "full": FULL}
