@@ -11,9 +11,7 @@ from unfool.core.errors import SpecError
 from unfool.evaluation import Records
 from unfool.evaluation.statistics.gains import difference, gain, gain_beyond
 from unfool.evaluation.statistics.paired import PairedCounts, score_interval
-from unfool.studies.contrastive_multitask import ContrastiveMultitask
-from unfool.studies.contrastive_multitask.scales import AS_MEANT, AS_WRITTEN, SCALES
-from unfool.studies.framework import Above, AtLeast, AtMost, Below, Claim, Estimate, HalfOf, Measured, Results, counted
+from unfool.studies.framework import Above, AtLeast, AtMost, Below, Claim, Estimate, HalfOf, Results, counted
 from unfool.studies.framework.claims import judge
 
 
@@ -191,55 +189,3 @@ def test_gains_are_antisymmetric_and_lie_in_their_intervals(ours, theirs):
     assert found.mean == pytest.approx(-turned.mean)
     assert found.low == pytest.approx(-turned.high)
     assert -1 <= found.low <= found.mean <= found.high <= 1
-
-
-TRUNK = SCALES["small"].variants[0].words
-
-
-def measured(model, right, *, attack, crafted_on, judged_on, data="cifar10", loss=None):
-    examples = records(right, 200 - right, attack=attack, crafted_on=crafted_on, judged_on=judged_on, data=data)
-    settings = {"trunk": TRUNK, **({"loss": loss} if loss else {})}
-    return Measured(row=examples.row(model, settings=settings), records=examples)
-
-
-def everything(transfer, own, data="cifar10", model="simclr multitask", loss=AS_WRITTEN):
-    """Measured networks: the single task keeps nothing, the other ``transfer`` and ``own`` of 200 images."""
-    loss = loss if model == "simclr multitask" else None
-    found = []
-    for attack in ("fgsm", "pgd-7", "pgd-20", "pgd-50"):
-        found.append(measured("single-task", 0, attack=attack, crafted_on="a", judged_on="a", data=data))
-        found.append(measured(model, transfer, attack=attack, crafted_on="a", judged_on="b", data=data, loss=loss))
-        found.append(measured(model, own, attack=attack, crafted_on="b", judged_on="b", data=data, loss=loss))
-    return found
-
-
-def verdicts(rows):
-    results = Results(scale="small", work=None, measured=rows)
-    return judge(ContrastiveMultitask().claims(SCALES["small"]), results)
-
-
-def test_each_claim_is_judged_as_the_source_did_and_white_box():
-    by_transfer, white_box = verdicts(everything(120, 2))
-    assert by_transfer.verdict == "holds"
-    assert by_transfer.id == "contrast-cifar10-transfer"
-    assert "as the source measured it" in by_transfer.text
-    assert "pgd-7, transfer" in by_transfer.evidence
-    assert "+60.0 points" in by_transfer.evidence
-    assert white_box.verdict == "fails"
-    assert "attacked itself" in white_box.text
-    assert "pgd-50, white-box" in white_box.evidence
-    assert [claim.verdict for claim in verdicts(everything(60, 62))] == ["undecided", "undecided"]
-
-
-def test_the_comparison_of_auxiliaries_is_judged_where_there_are_two():
-    supervised = everything(50, 1, "cifar100", "supervised multitask")
-    rows = everything(90, 1, "cifar100") + [item for item in supervised if item.row.model != "single-task"]
-    texts = {claim.text: claim.verdict for claim in verdicts(rows) if "as the source" in claim.text}
-    assert len(texts) == 3
-    assert [verdict for text, verdict in texts.items() if "far better" in text] == ["holds"]
-    assert [v for text, v in texts.items() if "supervised auxiliary adds about 25" in text] == ["holds"]
-    assert [v for text, v in texts.items() if "contrast adds about 42" in text] == ["holds"]
-
-
-def test_networks_beside_the_source_s_protocol_judge_no_claim():
-    assert verdicts(everything(120, 2, loss=AS_MEANT)) == []
