@@ -88,7 +88,8 @@ def train(folder: Path) -> Path:
 def printed(text: str) -> list[str]:
     """The lines of a printed table, without the folder it names and the time it took."""
     text = re.sub(r"\d+(\.\d+)? (CPU )?s\b|\d+\s+times the CPU|times,? and took \d+", "TIME", text)
-    return [re.sub(r"\d+\.\d+(?= +[\d,]+$)", "TIME", line.rstrip()) for line in text.splitlines()]
+    # The width of the column of times is that of the longest: so are the blanks before it.
+    return [re.sub(r" +\d+\.\d+(?= +[\d,]+$)", " TIME", line.rstrip()) for line in text.splitlines()]
 
 
 def capture(name: str, folder: Path) -> dict[str, Any]:
