@@ -7,7 +7,6 @@ from dataclasses import replace
 from functools import partial
 
 from unfool.evaluation.adaptive.rung_result import restricted
-from unfool.evaluation.statistics.control import Control
 from unfool.evaluation.statistics.gains import SAME_NETWORK
 from unfool.studies import framework as fw
 from unfool.studies.transfer import networks, scales
@@ -30,7 +29,7 @@ def study_claims(scale: Scale) -> Iterator[fw.Claim]:
             under = ", ".join([*alike, *([f"{attack} within {threat}"] if attack != NATURAL else [])])
             sides = [networks.words(scale, plan) for plan in (ours, theirs)]
             words = {"attack": attack, "threat": threat}
-            evidence, control = fw.Difference(*sides, under=words), Control(sides[1] | words)
+            evidence, control = fw.Difference(*sides, under=words), fw.Control(sides[1] | words)
             yield fw.Claim(f"{name} {under}", f"{text} ({under})", evidence, rule, control)
 
     def claimed(ours: Plan, theirs: Plan) -> fw.HalfOf:
@@ -67,10 +66,10 @@ def study_claims(scale: Scale) -> Iterator[fw.Claim]:
     text = "Adversarial contrastive pretraining is more robust than SimCLR, both fine-tuned on clean images"
     yield from claims("adversarial contrast", text, clean[Model.ADVERSARIAL], clean[Model.SIMCLR], hard)
     text = (
-        "Adversarial contrastive pretraining is enough: fine-tuned on clean images it is as robust as supervised "
-        "adversarial training of as many epochs"
+        "Adversarial contrastive pretraining is enough: fine-tuned on clean images it is at most 2 points less robust "
+        "than supervised adversarial training of as many epochs"
     )
-    yield from claims("enough", text, clean[Model.ADVERSARIAL], control, hard, fw.AtLeast(0))
+    yield from claims("enough", text, clean[Model.ADVERSARIAL], control, hard, fw.AtLeast(-0.02))
     text = "SimCLR, all layers moving, is more robust with 30 % of the labels than training from scratch with all"
     yield from claims("all layers scratch", text, whole[Model.SIMCLR], control, hard)
     for name, title in ((Model.SIMCLR, "SimCLR"), (Model.ADVERSARIAL, "adversarial contrast")):
