@@ -215,3 +215,28 @@ def test_a_file_without_one_study_is_refused(tmp_path, source, words):
         path.write_text(source)
     with pytest.raises(SpecError, match=words):
         load_study(str(path))
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("names: [model]\nfigures:\n  - [a, 1.5, 0.2, 3]\n", r"\['a', 1.5, 0.2, 3\] is no row of 1 words"),
+        ("names: [model]\n", "no published figures: 'figures'"),
+        ("[", "no published figures"),
+    ],
+)
+def test_published_figures_of_another_form_are_one_line(tmp_path, text, words):
+    (tmp_path / "published.yaml").write_text(text)
+    with pytest.raises(DataError, match=words):
+        fw.Published.beside(str(tmp_path / "scales.py"))
+
+
+def test_published_figures_stand_beside_a_study(tmp_path):
+    text = "names: [model, attack]\nfigures:\n  - [a, none, 90.5]\n  - [a, fgsm, 10, 2.5]\n"
+    (tmp_path / "published.yaml").write_text(text)
+    figures = fw.Published.beside(str(tmp_path / "scales.py"))
+    assert (figures.figures, figures.losses) == (
+        {("a", "none"): 90.5, ("a", "fgsm"): 10},
+        {("a", "fgsm"): 2.5},
+    )
+    assert figures.gain(("a", "fgsm"), ("a", "none")) == pytest.approx(-0.805)

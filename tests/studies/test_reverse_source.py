@@ -4,14 +4,18 @@ import pytest
 
 from unfool.core.threat import ThreatModel
 from unfool.studies.reverse_attack import ReverseAttack
-from unfool.studies.reverse_attack.scales import DEMO, FULL, PUBLISHED, SMALL, SOURCE, SOURCE_NORMS, SOURCE_STEPS
+from unfool.studies.reverse_attack.scales import DEMO, FULL, PUBLISHED, SMALL, SOURCE, SOURCE_STEPS
 from unfool.tasks.contrast import Contrast
 from unfool.training.regimes import NORMAL, ROBUST
 
 
 def test_figures_are_the_source_s():
-    assert SOURCE_NORMS == {"none": 89.69, "l1": 89.64, "l2": 88.71, "linf": 74.08}
-    assert SOURCE_STEPS == {5: (74.08, 74.94), 10: (70.23, 71.17), 15: (70.20, 70.96), 50: (70.25, 70.07)}
+    steps = {5: (74.08, 74.94), 10: (70.23, 71.17), 15: (70.20, 70.96), 50: (70.25, 70.07)}
+    assert tuple(steps) == SOURCE_STEPS
+    for count, figures in steps.items():
+        rows = [(None, *system, f"pgd-{count}", "linf") for system in (("none", None), ("reverse:contrast", 5))]
+        assert tuple(PUBLISHED.figures[words] for words in rows) == figures
+    assert PUBLISHED.figures[None, "none", None, "pgd-5", "l2"] == 88.71
     first = [87.52, 70.47, 10.58, 6.66]
     later = [89.69, 89.64, 88.71, 74.08, 70.23, 70.20, 70.25, 74.94, 71.17, 70.96, 70.07]
     # The first table stands beside each of its two likely causes.

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
+import yaml
+
+from unfool.core.errors import DataError
 from unfool.evaluation.results.rows import Row
 
 _FIELDS = ("model", "seed", "data", "split", "attack", "threat", "protocol", "defense", "n", "panel", "rung")
@@ -32,6 +36,22 @@ class Published:
     figures: Mapping[tuple[Any, ...], float]
     losses: Mapping[tuple[Any, ...], float] = field(default_factory=dict[tuple[Any, ...], float])
     applies: Callable[[Row], bool] = lambda row: True
+
+    @classmethod
+    def beside(cls, module: str, applies: Callable[[Row], bool] = lambda row: True) -> Published:
+        """Read ``published.yaml`` beside a module's file: ``names``, and a list for each of the ``figures`` with the
+        words of its row, the figure, and the loss if the source gives one. Raises DataError for another form."""
+        file = Path(module).with_name("published.yaml")
+        try:
+            held: Any = yaml.safe_load(file.read_text(encoding="utf-8"))
+            names, rows = tuple(held["names"]), [tuple(row) for row in held["figures"]]
+        except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError) as error:
+            raise DataError(f"{file} has no published figures: {error}; give it names and figures") from error
+        count = len(names)
+        if wrong := [row for row in rows if len(row) not in (count + 1, count + 2)]:
+            raise DataError(f"{file}: {list(wrong[0])} is no row of {count} words, a figure and perhaps a loss")
+        losses = {row[:count]: row[-1] for row in rows if len(row) == count + 2}
+        return cls(names=names, figures={row[:count]: row[count] for row in rows}, losses=losses, applies=applies)
 
     def of(self, row: Row) -> float | None:
         """The source's figure for a row, a share."""

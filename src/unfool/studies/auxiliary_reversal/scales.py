@@ -10,7 +10,7 @@ from pydantic import Field
 from unfool.core.config import configured
 from unfool.core.threat import Linf
 from unfool.evaluation.adaptive.settings import LadderSettings
-from unfool.studies.framework import Published, table
+from unfool.studies.framework import Published
 from unfool.training import StageConfig, TaskConfig
 from unfool.training.regimes import FAST, LABELS, NORMAL, ROBUST, short_stage
 
@@ -22,18 +22,10 @@ INPAINTING, JIGSAW = "inpainting", "jigsaw"
 
 SOURCE_DATA = "cifar10"
 REVERSED, BESIDE = f"reverse:{INPAINTING}", f"labels + {INPAINTING}"
-_THREE = ("none", "fgsm", "pgd-2")
-PUBLISHED = Published(
-    names=("model", "defense", "attack"),
-    figures={
-        **table(_THREE, {(BESIDE, "none"): (61.25, 1.26, 0.02), (BESIDE, REVERSED): (44.32, 12.61, 2.45)}),
-        **table(_THREE[:2], {("labels", "none"): (71.42, 10.72), ("labels", REVERSED): (55.13, 17.35)}),
-    },
-    applies=lambda row: (
-        row.data == SOURCE_DATA and {**row.settings, "regime": ""} == {"training": "normal", "regime": ""}
-    ),
+PUBLISHED = Published.beside(
+    __file__,
+    lambda row: row.data == SOURCE_DATA and {**row.settings, "regime": ""} == {"training": "normal", "regime": ""},
 )
-"""The source's table, in %: inpainting learnt jointly, and after the labels, whose row under PGD-2 is missing there."""
 
 L2_ALONE, ADVERSARIAL_ALONE, SEVERAL = "L2 alone", "adversarial loss alone", "several masks"
 LOSSES = {

@@ -9,7 +9,7 @@ from pydantic import Field
 from unfool.core.config import configured
 from unfool.evaluation.results.rows import Row
 from unfool.models.trunks import TrunkSpec
-from unfool.studies.framework import Published, table
+from unfool.studies.framework import Published
 from unfool.training import StageConfig
 from unfool.training.config import TrunkField
 from unfool.training.regimes import LABELS, short_stage
@@ -148,18 +148,5 @@ def _of_the_source(row: Row) -> bool:
     return comparable and row.protocol in ("clean", protocol)
 
 
-PUBLISHED = Published(
-    names=("data", "model", "attack"),
-    figures=table(
-        ("none", *ATTACKS),
-        {
-            ("cifar10", SINGLE): (82.46, 2.89, 0.04, 0.00, 0.00),
-            ("cifar10", SIMCLR): (73.16, 58.61, 60.62, 59.95, 59.89),
-            ("cifar100", SINGLE): (48.99, 2.77, 0.37, 0.18, 0.13),
-            ("cifar100", SUPERVISED): (50.47, 23.20, 25.64, 23.59, 23.49),
-            ("cifar100", SIMCLR): (44.37, 32.49, 42.62, 33.92, 33.53),
-        },
-    ),
-    applies=_of_the_source,
-)
+PUBLISHED = Published.beside(__file__, _of_the_source)
 """The source's table."""

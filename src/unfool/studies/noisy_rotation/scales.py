@@ -8,7 +8,7 @@ from pydantic import Field
 
 from unfool.core.config import configured
 from unfool.models.trunks import TrunkSpec
-from unfool.studies.framework import Published, table
+from unfool.studies.framework import Published
 from unfool.training import ProbeSettings, StageConfig, TaskConfig
 from unfool.training.config import TrunkField
 from unfool.training.regimes import short_stage
@@ -52,12 +52,8 @@ SMALLER = tuple(plan.on(trunk) for trunk in (HALF, HALF_RESNET) for plan in (ROT
 EVERY = (ROTATION, NOISE, LONGER, REACHES, LABELS, ROBUST_LABELS, *SMALLER, RANDOM)
 """All pretrainings; the first two are the source's."""
 
-PUBLISHED = Published(
-    names=("model", "stage"),
-    figures=table(STAGES, {ROTATION.name: (48.7, 60.9, 60.3, 59.9, 47.9), NOISE.name: (48.5, 60.1, 64.6, 66.5, 54.9)}),
-    applies=lambda row: row.split != "train" and row.protocol == "clean",
-)
-"""Test accuracy in % of the source's probes on its five stages, on STL-10."""
+PUBLISHED = Published.beside(__file__, lambda row: row.split != "train" and row.protocol == "clean")
+"""The source's probes."""
 
 
 @configured

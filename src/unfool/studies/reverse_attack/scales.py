@@ -10,7 +10,6 @@ from pydantic import Field
 from unfool.core.config import configured
 from unfool.core.threat import Linf
 from unfool.evaluation.adaptive.settings import LadderSettings
-from unfool.models.misuse import MISUSES
 from unfool.studies.framework import Published
 from unfool.training import StageConfig, TaskConfig
 from unfool.training.regimes import FAST, ROBUST, short_stage
@@ -20,33 +19,11 @@ LOSSES = ("nt-xent", "first-positive", "multi-positive", "margin", "cosine")
 """The variants of the contrastive loss that are compared."""
 STEPS = 5
 """The source's default: steps of the stored sets in three norms, and of the reversal in its table."""
-SOURCE_NORMS = {"none": 89.69, "l1": 89.64, "l2": 88.71, "linf": 74.08}
-"""Accuracy in % of the source's robust classifier without reversal: clean, and under five steps in each norm."""
-SOURCE_STEPS = {5: (74.08, 74.94), 10: (70.23, 71.17), 15: (70.20, 70.96), 50: (70.25, 70.07)}
-"""Accuracy in % under Linf by attack steps: without, and with five steps of reversal."""
-FIRST_TABLE = {"none": (87.52, 0.5812), "l1": (70.47, 0.8985), "l2": (10.58, 5.0381), "linf": (6.66, 4.3066)}
-"""Accuracy in % and loss of the source's first table, which is not that of a robust classifier used rightly."""
+SOURCE_STEPS = (5, 10, 15, 50)
+"""Attack steps in Linf under which the source reports its reversal of five steps."""
 _OTHER_ROWS = {"corruptions", "ladder", "negatives"}
 """Settings of rows that the source has not."""
-
-
-_FIRST = {
-    (cause, "none", None, *(("none", "linf") if norm == "none" else (f"pgd-{STEPS}", norm))): figures
-    for cause in MISUSES
-    for norm, figures in FIRST_TABLE.items()
-}
-PUBLISHED = Published(
-    names=("cause", "defense", "reversal_steps", "attack", "norm"),
-    figures={
-        (None, "none", None, "none", "linf"): SOURCE_NORMS["none"],
-        **{(None, "none", None, f"pgd-{STEPS}", norm): SOURCE_NORMS[norm] for norm in ("l1", "l2")},
-        **{(None, "none", None, f"pgd-{steps}", "linf"): bare for steps, (bare, _) in SOURCE_STEPS.items()},
-        **{(None, REVERSE, STEPS, f"pgd-{steps}", "linf"): ours for steps, (_, ours) in SOURCE_STEPS.items()},
-        **{words: accuracy for words, (accuracy, _) in _FIRST.items()},
-    },
-    losses={words: loss for words, (_, loss) in _FIRST.items()},
-    applies=lambda row: row.model == ROBUST and not _OTHER_ROWS & set(row.settings),
-)
+PUBLISHED = Published.beside(__file__, lambda row: row.model == ROBUST and not _OTHER_ROWS & set(row.settings))
 
 
 @configured

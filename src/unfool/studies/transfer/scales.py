@@ -59,37 +59,13 @@ class Plan:
         return {**words, "moved": moved.get(kind, f"all but the first {which} layers")}
 
 
-TABLE = {
-    (Model.CONTROL, 1.0): (68, 23, 66, 36),
-    (Model.SIMCLR, 0.01): (58, 26, 49, 29),
-    (Model.SIMCLR, 0.1): (61, 32, 60, 36),
-    (Model.SIMCLR, 0.3): (63, 33, 62, 38),
-    (Model.SIMCLR, 1.0): (63, 35, 62, 40),
-}
-"""The source's first table in %: accuracy on clean images and under FGSM, fine-tuned on clean images; then the same
-fine-tuned on FGSM examples."""
-TASKS_TABLE = {Model.ROTATION: 25, Model.JIGSAW: 29, Model.SIMCLR: 38}
-"""Its second table in %: accuracy under FGSM after fine-tuning on FGSM examples of 30 % of the labels."""
-
-
 def cell(plan: Plan, attack: str) -> tuple[str, ...]:
     """The words of a row of a plan, that the source's figures are found by."""
     return plan.model, *plan.settings.values(), attack
 
 
-_COLUMNS = [(images, attack) for images in LEARNS_FROM for attack in ("none", "fgsm")]
-_TRAINED = {Model.CONTROL: "all", Model.SIMCLR: "heads"}
-PUBLISHED = Published(
-    names=("model", "labels", "fine_tuned_on", "moved", "attack"),
-    figures={
-        cell(Plan(model=model, share=share, images=images, trainable=_TRAINED[model]), attack): value
-        for (model, share), values in TABLE.items()
-        for (images, attack), value in zip(_COLUMNS, values, strict=True)
-    }
-    | {cell(Plan(model=model, share=COMPARED), "fgsm"): value for model, value in TASKS_TABLE.items()},
-    applies=lambda row: "label_column" not in row.settings,
-)
-"""Both tables, beside every budget of FGSM since the source does not state its own; nothing is of the second set."""
+PUBLISHED = Published.beside(__file__, lambda row: "label_column" not in row.settings)
+"""Both tables; nothing is of the second set."""
 
 
 @configured

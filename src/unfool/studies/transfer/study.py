@@ -57,21 +57,24 @@ class Transfer(fw.Study[Scale]):
             words = {**planned.words(scale, plan), "attack": attack, "threat": threat or scale.threat}
             return spread(place, results.by_seed(**words).values())
 
+        def published(plan: Plan) -> float:
+            return scales.PUBLISHED.figures[scales.cell(plan, FGSM)] / 100
+
         control = Plan(model=Model.CONTROL, trainable="all")
         series = {
             f"{plan.model}, {images}": [
                 *(share(threat, replace(plan, images=images), FGSM, threat) for threat in scale.budgets),
-                ["source, not stated", scales.TABLE[plan.model, 1.0][2 * number + 1] / 100],
+                ["source, not stated", published(replace(plan, images=images))],
             ]
-            for number, images in enumerate(LEARNS_FROM)
+            for images in LEARNS_FROM
             for plan in (WORKFLOW, control)
         }
         caption = "All labels; SimCLR with the added layer alone, without pretraining all layers, both for as long."
         yield bars("Budget of FGSM", "budget", "accuracy under FGSM", series, caption)
         series = {}
-        for number, images in enumerate(LEARNS_FROM):
+        for images in LEARNS_FROM:
             cells = [Plan(model=Model.SIMCLR, share=part, images=images) for part in SHARES]
-            source = [[100 * part, scales.TABLE[Model.SIMCLR, part][2 * number + 1] / 100] for part in SHARES]
+            source = [[100 * plan.share, published(plan)] for plan in cells]
             scratch = [share(100 * part, replace(control, images=images), FGSM) for part in SHARES]
             series |= {f"simclr, {images}": [share(100 * plan.share, plan, FGSM) for plan in cells]}
             series |= {f"{Model.CONTROL}, 100 %, {images}": scratch, f"source, {images}": source}
@@ -84,7 +87,9 @@ class Transfer(fw.Study[Scale]):
         compared = {name: Plan(model=name, share=COMPARED) for name in scale.pretrain}
         compared |= {name: Plan(model=name, trainable="all") for name in (Model.CONTROL, *scale.baselines)}
         series = {attack: [share(name, compared[name], attack) for name in compared] for attack in (FGSM, pgd, strong)}
-        series["source, FGSM"] = [[name, value / 100] for name, value in scales.TASKS_TABLE.items()]
+        series["source, FGSM"] = [
+            [name, published(Plan(model=name, share=COMPARED))] for name in (Model.ROTATION, Model.JIGSAW, Model.SIMCLR)
+        ]
         axes = f"Pretraining tasks, fine-tuned on {scales.PERTURBED}", "pretraining", "accuracy under attack"
         caption = (
             f"Within {scale.threat}. {COMPARED:.0%} of the labels and the added layer alone; those without pretraining "
