@@ -6,6 +6,7 @@ The names below are the library's front door; each is imported when it is first 
 from __future__ import annotations
 
 import importlib
+import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # what editors and type checkers see; a test keeps it equal to the names below
@@ -125,11 +126,12 @@ def __getattr__(name: str) -> Any:
     if name in _ROOMS:
         return importlib.import_module(f"unfool.{name}")
     if name not in _HOMES:
-        raise AttributeError(f"module 'unfool' has no attribute {name!r}")
+        # Named, so that Python offers the nearest name.
+        raise AttributeError(f"module 'unfool' has no attribute {name!r}", name=name, obj=sys.modules[__name__])
     value = getattr(importlib.import_module(_HOMES[name]), name)
     globals()[name] = value
     return value
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*__all__, *(name for name in globals() if name.startswith("__"))})

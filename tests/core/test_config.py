@@ -141,3 +141,8 @@ def test_a_signature_shows_own_arguments_first_and_types_as_they_are_written():
     shown = "(name: str, *, doors: int = 2, fuel: Literal['diesel', 'power'] | None = None, seats: int = 1)"
     assert str(inspect.signature(Bus)) == shown
     assert str(inspect.signature(Bus.__init__)) == shown.replace("(", "(self, ", 1)
+
+
+def test_printed_it_shows_what_is_not_the_default():
+    assert repr(Car()) == "Car()"
+    assert repr(Car(wheels=3, engine=Engine(power=2))) == "Car(wheels=3, engine=Engine(power=2))"

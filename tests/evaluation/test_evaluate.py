@@ -283,9 +283,9 @@ def test_tensors_are_a_table(network, table):
 @pytest.mark.parametrize(
     ("attacks", "piece"),
     [
-        (3, "a int is no attack"),
-        ([3], "a int is no attack"),
-        ([torch.zeros(2)], "a Tensor is no attack"),
+        (3, "3 is not an attack"),
+        ([3], "3 is not an attack"),
+        ([torch.zeros(2)], "a value of type Tensor is not an attack"),
         ("f", "unknown attack 'f'"),
     ],
 )

@@ -84,7 +84,7 @@ def test_a_white_box_row_cannot_call_itself_transfer(study):
 @pytest.mark.parametrize("name", ["crafted_on", "judged_on"])
 def test_provenance_is_required(study, name):
     next(row for row in study["rows"] if row["protocol"] == "white-box")[name] = None
-    with pytest.raises(DataError, match="does not say what its images were crafted and judged on"):
+    with pytest.raises(DataError, match="does not say what its images were crafted and evaluated on"):
         check_results(study)
 
 

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass as pydantic_dataclass
+from pydantic.fields import FieldInfo
 from typing_extensions import dataclass_transform
 
 from unfool.core.docstrings import document
@@ -29,10 +30,12 @@ def configured(cls: type[Config]) -> type[Config]:
     """Make a class a frozen, keyword-only, validated dataclass; what it refuses is a SpecError of one line.
 
     Descriptions of fields and of inherited arguments become part of the Args section of its docstring, so that each is
-    written once. Fields that it inherits from a plain dataclass may stay positional.
+    written once. Printed, it shows what is not the default. Fields that it inherits from a plain dataclass may stay
+    positional.
     """
     text = cls.__doc__ or ""
-    config: Any = pydantic_dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))(cls)
+    own_repr = "__repr__" in vars(cls)
+    config: Any = pydantic_dataclass(frozen=True, kw_only=True, repr=False, config=ConfigDict(extra="forbid"))(cls)
     validated = config.__init__
     first = [field.name for field in dataclasses.fields(config) if field.init and not field.kw_only]
 
@@ -49,8 +52,19 @@ def configured(cls: type[Config]) -> type[Config]:
         _filled(config, values, config.__name__, lambda: validated(self, **values))
 
     config.__init__ = init
+    if not own_repr:
+        config.__repr__ = _short
     document(config, text, config.__pydantic_fields__)
     return config
+
+
+def _short(config: Any) -> str:
+    """The class and the values that are not the default."""
+    fields: Mapping[str, FieldInfo] = config.__pydantic_fields__
+    values = {name: getattr(config, name) for name in fields}
+    defaults = {name: field.get_default(call_default_factory=True) for name, field in fields.items()}
+    changed = [f"{name}={value!r}" for name, value in values.items() if value != defaults[name]]
+    return f"{type(config).__name__}({', '.join(changed)})"
 
 
 @configured

@@ -129,7 +129,7 @@ def as_defense(module: nn.Module) -> Defense:
     for part in ("network", "purify"):
         if not hasattr(module, part):
             raise SpecError(
-                f"{type(module).__name__} has no {part}, so it cannot be attacked as a defense; "
-                "give one with a network and a method purify(images, ids, streams)"
+                f"a module of type {type(module).__name__} is not a defense: it has no {part}; give a Defense, such as "
+                "defenses.Reverse(network, task), or a module with a network and a method purify(images, ids, streams)"
             )
     return PurifierAdapter(module)

@@ -124,7 +124,7 @@ def mean_corruption_accuracy(records: Sequence[Records]) -> tuple[float, float, 
     if not records or any(None in kind for kind in kinds) or len(set(kinds)) < len(kinds):
         raise DataError(f"records of corruptions {kinds} were given; give those that judge_corrupted made, each once")
     if len({(each.data, each.split, tuple(each.ids)) for each in records}) > 1:
-        raise DataError("the records are not of the same images; judge one table under all corruptions")
+        raise DataError("the records are not of the same images; evaluate one table under all corruptions")
     names = [name for name, _ in kinds]
     weights = np.array([1 / (len(set(names)) * names.count(name)) for name in names])
     scores = weights @ np.array([each.correct for each in records], dtype=float)

@@ -60,7 +60,7 @@ class Evaluation:
     pictures: dict[str, AttackPictures] = field(default_factory=dict[str, AttackPictures])
 
     def __repr__(self) -> str:
-        shares = ", ".join(f"{row.attack} {100 * row.accuracy:.1f} %" for row in self.rows[:6])
+        shares = ", ".join(f"{_title(row)} {100 * row.accuracy:.1f} %" for row in self.rows[:6])
         doubts = f"; {len(self.doubts)} reasons for doubt" if self.doubts else ""
         return f"Evaluation({self.name}: {shares}{', …' if len(self.rows) > 6 else ''}{doubts})"
 
@@ -127,3 +127,9 @@ class Evaluation:
         attack = f"{self.claim.records.attack} at {self.claim.records.threat}"
         text = f"Robust accuracy of {self.name} under {attack} is {self.claim.claim}"
         return [ClaimResult(text=text, verdict=self.claim.verdict, evidence=self.claim.words())]
+
+
+def _title(row: Row) -> str:
+    """The attack of a row with its unusual settings, as text that names the attack."""
+    settings = ",".join(f"{name}={value}" for name, value in row.settings.items())
+    return f"{row.attack}:{settings}" if settings else row.attack

@@ -64,7 +64,7 @@ def step_picture(result: StudyResult) -> Picture | None:
         _in_words(table, row) for table, _, rows in panel_rows for row in rows
     )
     text = (
-        "Solid lines with filled dots: white-box, attacks crafted on the very model judged. Dashed lines with open "
+        "Solid lines with filled dots: white-box, attacks crafted on the evaluated model. Dashed lines with open "
         "squares: transfer, the images of an attack on another model, merely replayed. Step 0 is the natural accuracy; "
         "diamonds at one step are FGSM, one step of full size, open where they are transfer. Bands and bars: 95 % "
         "intervals, or lowest to highest seed where several were trained."

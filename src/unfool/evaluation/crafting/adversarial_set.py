@@ -44,7 +44,7 @@ class AdversarialSet:
         split: Its split.
         column: Label column.
         seed: Seed of the attack's draws.
-        crafted_on: Identity of the attacked system. Judged on any other, the examples are transfer.
+        crafted_on: Identity of the attacked system. On any other system the examples are transfer.
         cpu_seconds: CPU seconds that crafting took.
         model_images: Images that went through the system or its copy.
         settings: Settings of the attack: steps, step size, restarts.

@@ -58,8 +58,9 @@ def choose_attack(attack: object, threat: ThreatModel | str | None = None) -> Ch
         threat = threat or DEFAULT_THREAT
         return ChosenAttack(title=attack, attack=make_attack(attack, threat), settings=parse_settings(attack)[1])
     if not isinstance(attack, Attack):
-        kind = type(attack).__name__
-        raise SpecError(f"a {kind} is no attack; give an attack, or its name such as 'pgd-20' or 'autoattack'")
+        raise SpecError(
+            f"{_shown(attack)} is not an attack; give an attack, or its name such as 'pgd-20' or 'autoattack'"
+        )
     if threat is not None and attack.threat != threat:
         raise SpecError(
             f"attack {attack.name} stays within {attack.threat}, and the evaluation is of {threat}; "
@@ -72,5 +73,10 @@ def choose_attack(attack: object, threat: ThreatModel | str | None = None) -> Ch
 
 def _listed(attacks: object) -> list[object]:
     if not isinstance(attacks, Iterable):
-        raise SpecError(f"a {type(attacks).__name__} is no attack; give an attack, its name, or a list of them")
+        raise SpecError(f"{_shown(attacks)} is not an attack; give an attack, its name, or a list of them")
     return list(attacks)
+
+
+def _shown(value: object) -> str:
+    """A value that is not what was asked for, in a few words."""
+    return f"{value!r}" if isinstance(value, (int, float)) else f"a value of type {type(value).__name__}"

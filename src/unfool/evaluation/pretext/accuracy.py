@@ -47,7 +47,7 @@ def pretext_quality(
     first, to see whether the task is still solved. Raises DataError for a table without images.
     """
     if not len(table):
-        raise DataError(f"{table.name} has no images to judge a task on; give a larger set")
+        raise DataError(f"{table.name} has no images to evaluate a task on; give a larger set")
     device, streams = device_of(network), Streams(seed).named("pretext")
     losses, right = [], []
     with frozen_eval(network), frozen_eval(task), torch.no_grad():

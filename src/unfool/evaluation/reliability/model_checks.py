@@ -110,7 +110,7 @@ def randomised_output(subject: Subject) -> Flag | None:
         changed,
         subject.ids,
         "{count} of {total} images got other logits when they were shown again: the model is random, and an attack "
-        "that sees one draw is misled; attack it with autoattack:version=rand, and judge it on several seeds",
+        "that sees one draw is misled; attack it with autoattack:version=rand, and evaluate it on several seeds",
     )
 
 
@@ -136,7 +136,7 @@ def batch_dependence(subject: Subject) -> Flag | None:
         changed,
         subject.ids[: len(few)],
         "{count} of {total} images get other logits alone or among other images: a prediction depends on its batch, "
-        "and so do attack and accuracy; remove the batch statistics, or judge and attack one image at a time",
+        "and so do attack and accuracy; remove the batch statistics, or evaluate and attack one image at a time",
     )
 
 

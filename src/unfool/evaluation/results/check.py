@@ -59,7 +59,7 @@ def check_results(study: Any, where: str = "the results") -> None:
         if claim.get("verdict") not in VERDICTS:
             raise unknown(f"verdict in claim {number} of {where}", str(claim.get("verdict")), VERDICTS)
         if not all(_is_share(claim.get(key, 0)) for key in ("p_value", "corrected_p_value")):
-            raise DataError(f"claim {number} of {where} has a p-value that is no number in [0,1]; judge it again")
+            raise DataError(f"claim {number} of {where} has a p-value that is no number in [0,1]; evaluate it again")
     doubts = study.get("doubts") or []
     if not isinstance(doubts, list) or not all(isinstance(text, str) for text in doubts):
         raise DataError(f"doubts of {where} are no list of texts; give the JSON that unfool wrote")
@@ -128,7 +128,9 @@ def _check_row(row: Any, where: str) -> None:
         if not _is_share(row.get(name)):
             raise DataError(f"{where} has {name} {row.get(name)!r}; it must be a share in [0,1]")
     if not row["low"] - 1e-9 <= row["accuracy"] <= row["high"] + 1e-9:  # an interval's end is itself rounded
-        raise DataError(f"{where} has accuracy {row['accuracy']} outside [{row['low']}, {row['high']}]; judge it again")
+        raise DataError(
+            f"{where} has accuracy {row['accuracy']} outside [{row['low']}, {row['high']}]; evaluate it again"
+        )
     if row.get("source_value") is not None and not _is_share(row["source_value"]):
         raise DataError(f"{where} has source_value {row['source_value']!r}; it must be a share in [0,1] or null")
     if not isinstance(row.get("n"), int) or row["n"] < 1:
@@ -147,11 +149,11 @@ def _check_row(row: Any, where: str) -> None:
     crafted, judged = row.get("crafted_on"), row.get("judged_on")
     if row["protocol"] in ("white-box", "transfer", "unverified", "score-based"):
         if not isinstance(crafted, str) or not isinstance(judged, str):
-            raise DataError(f"{where} does not say what its images were crafted and judged on; judge it again")
+            raise DataError(f"{where} does not say what its images were crafted and evaluated on; evaluate it again")
         if row["protocol"] != (own_protocol(crafted) if crafted == judged else "transfer"):
             proven = "the same system" if crafted == judged else "different systems"
             raise DataError(
-                f"{where} is called {row['protocol']}, but crafted_on and judged_on name {proven}; judge it again"
+                f"{where} is called {row['protocol']}, but crafted_on and judged_on name {proven}; evaluate it again"
             )
 
 

@@ -39,7 +39,7 @@ def _agree(records: Sequence[Records], names: Iterable[str], advice: str) -> Non
 def _labels(records: Sequence[Records]) -> list[int]:
     """The labels that the records share; records written before there were any have none."""
     known = [each for each in records if each.labels]
-    _agree(known, ["labels"], "judge all on the same label column")
+    _agree(known, ["labels"], "evaluate all on the same label column")
     return known[0].labels if known else []
 
 
@@ -87,7 +87,7 @@ def worst_case(records: Sequence[Records]) -> Records:
     _agree(records, ("judged_on", "threat", "data", "split", "ids"), "a worst case is of one system on the same images")
     white_box = any(each.protocol in OWN for each in records)
     if not white_box:
-        _agree(records, ["crafted_on"], "transfer from several systems has no single source; judge each by itself")
+        _agree(records, ["crafted_on"], "a worst case of transfer has one source; give sets of one source")
     correct = np.array([each.correct for each in records])
     losses = np.array([each.losses for each in records])
     distances = np.array([each.distances for each in records])
@@ -121,8 +121,9 @@ def worst_case(records: Sequence[Records]) -> Records:
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """Two models on the same ``n`` images: ``difference`` of accuracies (first minus second) and its 95 % interval.
+    """The comparison of two models on the same ``n`` images.
 
+    Their accuracies differ by ``difference``, first minus second, with a 95 % interval from ``low`` to ``high``.
     ``only_first`` and ``only_second`` count the images that one model alone classifies correctly; ``p_value`` is
     McNemar's; ``verdict`` says it in one sentence.
     """
@@ -135,6 +136,9 @@ class Comparison:
     only_second: int
     n: int
     verdict: str
+
+    def __repr__(self) -> str:
+        return f"Comparison({self.verdict})"
 
 
 def compare_records(first: Records, second: Records) -> Comparison:
@@ -149,8 +153,8 @@ def compare_records(first: Records, second: Records) -> Comparison:
     _labels((first, second))
     if (first.protocol == TRANSFER) != (second.protocol == TRANSFER):
         raise DataError(
-            f"records differ in protocol ({first.protocol} and {second.protocol}); attack each model itself, or judge "
-            "both on examples crafted elsewhere"
+            f"records differ in protocol ({first.protocol} and {second.protocol}); attack each model itself, or "
+            "evaluate both on examples crafted elsewhere"
         )
     counts = PairedCounts.of(first.correct, second.correct)
     low, high = score_interval(counts)
