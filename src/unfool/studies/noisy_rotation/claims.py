@@ -60,8 +60,8 @@ def study_claims(scale: Scale) -> Iterator[fw.Claim]:
         yield fw.Claim(trunk, text, compare.on(NOISE.on(trunk), ROTATION), fw.Above(-WORSE))
     text = "Supervised pretraining under adversarial noise gives a better extractor than without"
     trunk = scales.WHOLE if scales.LABELS in scale.pretrainings else scales.HALF
-    sides = (plan.on(trunk) for plan in (scales.ROBUST_LABELS, scales.LABELS))
-    yield fw.Claim("supervised", text, compare.on(*sides), fw.Above(0))
+    robust, clean = (plan.on(trunk) for plan in (scales.ROBUST_LABELS, scales.LABELS))
+    yield fw.Claim("supervised", text, compare.on(robust, clean), fw.Above(0))
     least = f"{100 * LEAST_REAL:.0f} points"
     text = f"Pretraining is real: rotation's best stage beats the same stage at random weights by {least}"
     yield fw.Claim("real", text, compare.on(ROTATION, RANDOM, SAME), fw.AtLeast(LEAST_REAL))
