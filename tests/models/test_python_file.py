@@ -78,7 +78,7 @@ def test_the_identity_follows_the_content_and_not_the_folder(write):
         (LINEAR, "biuld", ["'biuld'", "did you mean 'build'?"]),
         (LINEAR, "needy", ["needs arguments (classes, depth)"]),
         (LINEAR, "nothing", ["gave a str"]),
-        (LINEAR, "number", ["is a int"]),
+        (LINEAR, "number", ["gave a int"]),
         ("import torch\n\n1 / 0\n", "build", ["mine.py:3", "ZeroDivisionError: division by zero"]),
         ("def build():\n    x = {}\n    return x['a\\nb']\n", "build", ["mine.py:3", "KeyError"]),
         ("def build(:\n", "build", ["mine.py:1", "SyntaxError"]),

@@ -21,8 +21,9 @@ _SAME = 1e-4
 _RULE = "give a model that maps images (B, C, H, W) to logits (B, classes)"
 
 
-def check_classifier(model: nn.Module, images: Tensor, batches: Iterable[int] = ()) -> None:
-    """Look at what a model makes of a few images (B, C, H, W) before work is spent on it; it is left as it was.
+def check_classifier(model: nn.Module, images: Tensor, batches: Iterable[int] = ()) -> int:
+    """Look at what a model makes of a few images (B, C, H, W) before work is spent on it, and count its outputs; it is
+    left as it was.
 
     Of an adapted model it is found out whether it takes one batch size only (``batches`` are tried first), which is
     then padded to, and whether it gives a gradient. Raises SpecError for an error inside the model, also on the way
@@ -43,6 +44,7 @@ def check_classifier(model: nn.Module, images: Tensor, batches: Iterable[int] = 
         _warn(f"{name} gives scores without a gradient; only score-based attacks, such as square-1000, run on it")
     elif bool((first >= 0).all()) and bool(((first.sum(1) - 1).abs() < 1e-3).all()):
         _warn(f"{name} gives probabilities; attacks need logits, so leave out its softmax")
+    return first.shape[1]
 
 
 def _checked_passes(model: nn.Module, images: Tensor, name: str, batches: Iterable[int]) -> Tensor:

@@ -227,6 +227,15 @@ class DataOptions:
     size: Size = None
     crop: Crop = None
     image: Image = None
+    classes: Annotated[
+        Path | None,
+        tyro.conf.arg(
+            metavar="FILE",
+            help="Names of the classifier's outputs in order, a line each or as JSON, where it has more of them than "
+            "the set has classes: labels are matched by name.",
+            help_behavior_hint="(default: labels are output numbers; ImageNet's by name)",
+        ),
+    ] = None
     data_dir: DataDir = None
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from unfool.cli.options.shared import DataOptions, ModelOptions, OutsideOptions
-from unfool.cli.parsing.images import open_images
+from unfool.cli.parsing.images import by_outputs, open_images
 from unfool.core.errors import DeviceError, SpecError
 from unfool.core.streams import Streams
 from unfool.data.table import Table
@@ -62,16 +62,20 @@ class OpenedSystem:
             own_size=size,
         )
         chosen = table.sample(min(options.images, len(table)), Streams(0).named("attacked images"))
-        self.check(chosen.batch(torch.arange(min(_PROBE, len(chosen)))).images)
-        return chosen, options.column or (_classified(config) if own and config is not None else None)
+        outputs = self.check(chosen.batch(torch.arange(min(_PROBE, len(chosen)))).images)
+        column = options.column or (_classified(config) if own and config is not None else None)
+        return by_outputs(chosen, outputs, options.classes, column), column
 
-    def check(self, images: Tensor) -> None:
-        """Look at what a foreign classifier makes of a few images; raises as `check_classifier` does."""
-        if self.foreign:
-            device = next((tensor.device for tensor in (*self.network.parameters(), *self.network.buffers())), None)
-            with one_identity(self.network):
-                check_classifier(self.network, images[:_PROBE].to(device))
-            self.network.eval()
+    def check(self, images: Tensor) -> int:
+        """Look at what a foreign classifier makes of a few images, and count its outputs (0: not foreign); raises as
+        `check_classifier` does."""
+        if not self.foreign:
+            return 0
+        device = next((tensor.device for tensor in (*self.network.parameters(), *self.network.buffers())), None)
+        with one_identity(self.network):
+            outputs = check_classifier(self.network, images[:_PROBE].to(device))
+        self.network.eval()
+        return outputs
 
 
 def _classified(config: RunConfig) -> str | None:
