@@ -20,14 +20,13 @@ from unfool.studies.noisy_rotation.scales import (
     NOISE,
     PUBLISHED,
     RANDOM,
-    REACHES,
     ROBUST_LABELS,
     ROTATION,
     SMALL,
     STAGES,
 )
 
-TEST, TRAIN, ATTACKED = 2_000, 1_000, 200
+TEST, TRAIN, ATTACKED, SEEDS = 2_000, 1_000, 200, 5
 
 
 def records(share, count, split="test", attack="none"):
@@ -54,8 +53,8 @@ def probed(plan, test, train, *, best=None, robust=0.1, images=100):
     """An extractor whose probes have these accuracies by stage, the same for three seeds."""
     by_stage = {}
     for stage, on_test, on_train in zip(STAGES, test, train, strict=True):
-        by_stage[stage, "test"] = [records(on_test, TEST)] * 3
-        by_stage[stage, "train"] = [records(on_train, TRAIN, "train")] * 3
+        by_stage[stage, "test"] = [records(on_test, TEST)] * SEEDS
+        by_stage[stage, "train"] = [records(on_train, TRAIN, "train")] * SEEDS
     attacked = {threat: records(robust, ATTACKED, attack="autoattack") for threat in SMALL.threats}
     best = best or STAGES[test.index(max(test))]
     stages = AttackedStages(records=by_stage, curves={}, best=best, attacked=attacked)
@@ -108,7 +107,7 @@ def one(found, words):
 
 def test_the_source_s_own_figures_uphold_its_claims(everything):
     told = verdicts(everything)
-    assert len(told) == 1 + 3 + 2 + 3 + 1 + 1 + 1 + 2 + 1 + 2 + 2
+    assert len(told) == 1 + 3 + 2 + 3 + 1 + 1 + 2 + 1 + 2 + 1
     for words in ("improves the best extractor", "pool3", "pool4", "pool5 by", "fits its own", "first four stages"):
         assert [verdict for text, verdict in told.items() if words in text] == ["holds"], words
     for stage in ("On pool1, pretraining", "On pool2, pretraining"):
@@ -133,7 +132,7 @@ def test_the_gain_is_told_in_points_over_the_probe_s_seeds(everything):
     """Paired, nested: 5.6 points gained, none lost; the variance of the mean is (0.056 - 0.056²) / 2,000."""
     claim = one(everything, "improves the best extractor by 5.6 points")
     error = 196 * math.sqrt((0.056 - 0.056**2) / TEST)
-    assert f"+5.6 points [{5.6 - error:+.1f}, {5.6 + error:+.1f}] over 3 seeds of the probe" in claim["evidence"]
+    assert f"+5.6 points [{5.6 - error:+.1f}, {5.6 + error:+.1f}] over 5 seeds of the probe" in claim["evidence"]
     assert "66.5 % on pool4" in claim["evidence"]
     assert "60.9 % on pool2" in claim["evidence"]
 
@@ -146,8 +145,8 @@ def test_equal_extractors_uphold_nothing_but_what_equality_does(everything):
     assert [verdict for text, verdict in told.items() if "is competitive" in text] == ["holds"] * 2
     assert one(found, "fits its own training images")["verdict"] == "undecided"
     assert one(found, "half the channels competes")["verdict"] == "holds"
-    assert one(found, "does not justify its cost")["verdict"] == "undecided"
-    assert [verdict for text, verdict in told.items() if "more robust" in text] == ["undecided"] * 2
+    assert one(found, "does not justify its cost")["verdict"] == "holds"
+    assert [verdict for text, verdict in told.items() if "more robust" in text] == ["undecided"]
 
 
 def test_cost_is_judged_against_rotation_that_ran_as_long(everything):
@@ -178,7 +177,6 @@ def test_the_source_s_steps_do_not_reach_its_budget(everything):
 def test_what_the_source_owes_is_compared_at_the_best_stages(everything):
     better = (0.6, 0.7, 0.7, 0.7, 0.6)
     for plan, words in (
-        (REACHES, "reaches its eps does better"),
         (NOISE.on(HALF), "half the channels competes"),
         (NOISE.on(HALF_RESNET), "half ResNet-50 competes"),
         (ROBUST_LABELS, "Supervised pretraining under adversarial noise"),

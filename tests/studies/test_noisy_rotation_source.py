@@ -129,7 +129,7 @@ OURS = {
     "times": 4,
     "noises.reaching eps": "pgd-5:random_start=true,step_size=0.0025",
     "noises.labels": "pgd-5:random_start=true,step_size=0.0025",
-    "probe": {"seeds": (0, 1, 2), "neighbours": 0, "memory": 4.0},
+    "probe": {"seeds": (0, 1, 2, 3, 4), "neighbours": 0, "memory": 4.0},
     "attacked": 1000,
     "attack": "autoattack",
     "threats": ("linf:0.01", "linf:8/255"),

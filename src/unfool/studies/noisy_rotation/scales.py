@@ -96,7 +96,7 @@ _NOISES = {
 # The source's pretraining is the long one, and its probe that of 120 epochs.
 _SHORT = short_stage(weight_decay=1e-4, nesterov=False, epochs=3)
 _LONG = replace(_SHORT, schedule="step", drop_every=25, epochs=60, precision="fp32")
-_PROBE = ProbeSettings(seeds=(0, 1, 2))
+_PROBE = ProbeSettings(seeds=(0, 1, 2, 3, 4))
 _SHORT_PROBE = replace(_PROBE, epochs=12, drop_every=3)
 
 
@@ -129,7 +129,7 @@ DEMO = replace(
     trunks=_trunks(0.125),
     pretrain=replace(_SHORT, epochs=2),
     times=3,
-    probe=_SHORT_PROBE,
+    probe=replace(_SHORT_PROBE, seeds=(0, 1, 2)),
     labelled=600,
     held_out=200,
     attacked=24,
