@@ -1,5 +1,6 @@
 """``unfool list`` and ``unfool completion``."""
 
+import ast
 import importlib.util
 import json
 import subprocess
@@ -68,6 +69,14 @@ def test_completion_scripts_hold_every_command_and_option(cli, shell):
         assert name in told.out
         for option in options_of(command_class(name)):
             assert option in told.out, (name, option)
+    assert "'None'" not in told.out
+
+
+def test_no_option_is_described_in_broken_lines(cli):
+    (line,) = (line for line in cli("completion", "bash").out.splitlines() if line.startswith("COMPLETION_SPEC = "))
+    commands = ast.literal_eval(line.partition(" = ")[2])["subcommands"]
+    described = [(name, option) for name, command in commands.items() for option in command["options"]]
+    assert [(name, option["flags"]) for name, option in described if "\n" in option["description"]] == []
 
 
 def test_bash_completes_commands_options_and_choices(cli, tmp_path):
@@ -78,11 +87,13 @@ def test_bash_completes_commands_options_and_choices(cli, tmp_path):
     def completed(*words):
         array = " ".join(f"'{word}'" for word in ("unfool", *words))
         line = f"source {script}; COMP_WORDS=({array}); COMP_CWORD={len(words)}; _tyro_unfool; echo ${{COMPREPLY[@]}}"
-        return subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=True).stdout.split()
+        return sorted(subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=True).stdout.split())
 
     assert completed("tr") == ["train"]
     assert completed("train", "--learn") == ["--learning-rate"]
     assert completed("train", "--optimizer", "s") == ["sgd"]
+    assert completed("train", "--optimizer", "") == ["adam", "sgd"]
+    assert completed("evaluate", "--att") == ["--attack", "--attacks"]
 
 
 def test_the_help_of_study_is_true_of_every_study(cli):

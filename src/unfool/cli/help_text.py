@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import shutil
 import sys
 import textwrap
@@ -56,7 +57,8 @@ def completion_script(shell: str) -> str:
     arguments = ["--tyro-print-completion", shell]
     with redirect_stdout(script), suppress(SystemExit):
         tyro.cli(_every_command(), prog="unfool", args=arguments, config=STYLE)
-    return script.getvalue().rstrip()
+    # An option that is left out is None, which nobody types.
+    return re.sub(r"(?:, 'None'(?=[],]))|(?:(?<=\[)'None', )", "", script.getvalue()).rstrip()
 
 
 def _every_command() -> Any:

@@ -70,7 +70,7 @@ class StageConfig:
         default=1e-4, ge=0, allow_inf_nan=False, description="L2 penalty that the optimizer adds to the gradients."
     )
     momentum: float = Field(default=0.9, ge=0, lt=1, description="Momentum of sgd.")
-    nesterov: bool = Field(default=True, description="Whether sgd's momentum is Nesterov's; false: plain momentum.")
+    nesterov: bool = Field(default=True, description="Nesterov's form of sgd's momentum; off: plain momentum.")
     schedule: Literal["constant", "cosine", "triangle", "step", "exponential"] = Field(
         default="constant",
         description="Learning rate over the stage: constant, cosine (falls to 0), triangle (rises over the first "

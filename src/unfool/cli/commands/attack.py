@@ -18,15 +18,23 @@ if TYPE_CHECKING:
 class AttackOptions:
     """The attack."""
 
-    attack: Annotated[str, tyro.conf.arg(metavar="NAME[:KEY=VALUE,..]")]
-    """fgsm, fgsm-rs, pgd-20 (or pgd20), autoattack (or aa), or with settings; pgd-20:goal=last gives last iterates,
-    usual for transfer."""
+    attack: Annotated[
+        str,
+        tyro.conf.arg(
+            help="fgsm, fgsm-rs, pgd-20 (or pgd20), autoattack (or aa), or with settings; pgd-20:goal=last gives "
+            "last iterates, usual for transfer.",
+            metavar="NAME[:KEY=VALUE,..]",
+        ),
+    ]
     threat: Threat = None
-    norm: Annotated[Literal["linf", "l2", "l1", "all"] | None, tyro.conf.arg(help_behavior_hint="(default: linf)")] = (
-        None
-    )
-    """Instead of --threat: its norm, with --eps or with linf:8/255, l2:0.5, l1:12; all: the three, into FILE with
-    -linf, -l2, -l1 in its name."""
+    norm: Annotated[
+        Literal["linf", "l2", "l1", "all"] | None,
+        tyro.conf.arg(
+            help="Instead of --threat: its norm, with --eps or with linf:8/255, l2:0.5, l1:12; all: the three, "
+            "into FILE with -linf, -l2, -l1 in its name.",
+            help_behavior_hint="(default: linf)",
+        ),
+    ] = None
     eps: Eps = None
     precision: Precision = "fp32"
 

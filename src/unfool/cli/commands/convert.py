@@ -30,10 +30,14 @@ class ConvertCommand:
     key: Key = None
     prefix: Prefix = None
     layout: Annotated[
-        str | None, tyro.conf.arg(metavar="NAME", help_behavior_hint="(default: from the tensors' names)")
+        str | None,
+        tyro.conf.arg(
+            help="Names of tensors: carmon2019 (WRN-28-10 and other wide ResNets as TRADES names them), or none: "
+            "kept as they are.",
+            metavar="NAME",
+            help_behavior_hint="(default: from the tensors' names)",
+        ),
     ] = None
-    """Names of tensors: carmon2019 (WRN-28-10 and other wide ResNets as TRADES names them), or none: kept as they
-    are."""
     json: Json = False
 
     examples: ClassVar[str] = """

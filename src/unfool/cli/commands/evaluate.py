@@ -32,10 +32,14 @@ class AttackOptions:
 
     attack: Annotated[
         tyro.conf.UseAppendAction[tuple[str, ...]],
-        tyro.conf.arg(metavar="NAME[:KEY=VALUE,..]", aliases=["--attacks"], help_behavior_hint="(repeatable)"),
+        tyro.conf.arg(
+            help="fgsm, fgsm-rs, pgd-20 (or pgd20), apgd-ce, autoattack (or aa), or with settings such as "
+            "pgd-20:restarts=5; `unfool list attacks` names all.",
+            metavar="NAME[:KEY=VALUE,..]",
+            aliases=["--attacks"],
+            help_behavior_hint="(repeatable)",
+        ),
     ] = ()
-    """fgsm, fgsm-rs, pgd-20 (or pgd20), apgd-ce, autoattack (or aa), or with settings such as pgd-20:restarts=5;
-    `unfool list attacks` names all."""
     threat: Threat = None
     norm: Norm = None
     eps: Eps = None
@@ -54,8 +58,7 @@ class DefenseOptions:
     """The defense: reverse:task=contrast,steps=10, or gate:rate=0.05,task=contrast."""
     preset: Preset = None
     adaptive: Flag = False
-    """Run the adaptive ladder: attacks on --defense that know more and more of it, beside --attack on the classifier
-    alone."""
+    """Run the adaptive ladder: attacks that know more and more of --defense, and --attack without it."""
 
 
 @options_from(LADDER, only=("steps", "draws", "targets", "queries", "lambdas", "restarts"))

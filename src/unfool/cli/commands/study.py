@@ -28,13 +28,25 @@ class StudyCommand:
 
     name: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="NAME")]
     """The name of a study, or a Python file (.py) that defines one."""
-    scale: Annotated[str, tyro.conf.arg(metavar="NAME")] = "demo"
-    """demo: embedded digits, minutes; small: real data sets, on two cores; full: the source's own sizes, on a GPU."""
+    scale: Annotated[
+        str,
+        tyro.conf.arg(
+            help="demo: embedded digits, minutes; small: real data sets, on two cores; source: the source's own "
+            "settings for a part of its networks, many hours; full: all of the source, on a GPU.",
+            metavar="NAME",
+        ),
+    ] = "demo"
     out: Annotated[Path | None, tyro.conf.arg(metavar="DIR", help_behavior_hint="(default: runs/NAME-SCALE)")] = None
     """Folder for everything the study makes."""
-    base: Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="(default: trained here)")] = None
-    """Weights that a study starts from in place of a robust classifier of its own (reverse-attack): a checkpoint in a
-    published layout, as `unfool convert` reads them, or a weights file."""
+    base: Annotated[
+        Path | None,
+        tyro.conf.arg(
+            help="Weights that a study starts from in place of a robust classifier of its own (reverse-attack): a "
+            "checkpoint in a published layout, as `unfool convert` reads them, or a weights file.",
+            metavar="FILE",
+            help_behavior_hint="(default: trained here)",
+        ),
+    ] = None
     data_dir: DataDir = None
     device: Device = "auto"
     json: Json = False

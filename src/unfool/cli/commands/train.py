@@ -32,13 +32,23 @@ class ModelOptions:
     """The network."""
 
     trunk: Annotated[
-        str | None, tyro.conf.arg(metavar="NAME[:KEY=VALUE,..]", help_behavior_hint="(default: resnet18)")
+        str | None,
+        tyro.conf.arg(
+            help="resnet18, vgg16, convnet (narrow), or with settings such as wide-resnet:depth=28,width=10; "
+            "`unfool list trunks` names all.",
+            metavar="NAME[:KEY=VALUE,..]",
+            help_behavior_hint="(default: resnet18)",
+        ),
     ] = None
-    """resnet18, vgg16, convnet (narrow), or with settings such as wide-resnet:depth=28,width=10; `unfool list trunks`
-    names all."""
-    stem: Annotated[str | None, tyro.conf.arg(metavar="NAME", help_behavior_hint="(default: the trunk's)")] = None
-    """The trunk's first layers: cifar or imagenet (ResNets), dense or strided (convnet), stride-4 or stride-2
-    (alexnet)."""
+    stem: Annotated[
+        str | None,
+        tyro.conf.arg(
+            help="The trunk's first layers: cifar or imagenet (ResNets), dense or strided (convnet), stride-4 or "
+            "stride-2 (alexnet).",
+            metavar="NAME",
+            help_behavior_hint="(default: the trunk's)",
+        ),
+    ] = None
     width: Annotated[float | None, tyro.conf.arg(metavar="X", help_behavior_hint="(default: the trunk's)")] = None
     """Multiplier of the widths (all but convnet)."""
     depth: Annotated[int | None, tyro.conf.arg(metavar="N", help_behavior_hint="(default: the trunk's)")] = None
@@ -55,13 +65,16 @@ class TaskOptions:
 
     task: Annotated[
         tyro.conf.UseAppendAction[tuple[str, ...]],
-        tyro.conf.arg(metavar="NAME[:KEY=VALUE,..]", help_behavior_hint="(repeatable, default: labels)"),
+        tyro.conf.arg(
+            help="labels, rotation, contrast (also simclr) or another of `unfool list tasks`, with settings; "
+            "weight=W weighs it in the loss, as=HEAD names its head, and perturbed=false keeps its views "
+            "clean under --perturb.",
+            metavar="NAME[:KEY=VALUE,..]",
+            help_behavior_hint="(repeatable, default: labels)",
+        ),
     ] = ()
-    """labels, rotation, contrast (also simclr) or another of `unfool list tasks`, with settings; weight=W weighs it in
-    the loss, as=HEAD names its head, and perturbed=false keeps its views clean under --perturb."""
     regime: Literal["joint", "classifier-first"] = "joint"
-    """joint: all tasks at once; classifier-first: tasks with labels first, then the heads of the others on the frozen
-    trunk."""
+    """joint: all tasks at once; classifier-first: labels, then the heads of other tasks on the frozen trunk."""
 
 
 @options_from(STAGE, without=("tasks", *_OF_PERTURBATION, *_OF_SELECTION))

@@ -14,7 +14,7 @@ from unfool.core.config import build, parse_settings
 from unfool.core.errors import SpecError
 from unfool.data.table import Table
 from unfool.models.foreign import ForeignClassifier
-from unfool.models.trunks import TrunkSpec
+from unfool.models.trunks import TRUNKS, TrunkSpec
 from unfool.models.trunks.settings import read_texts
 from unfool.tasks import make_task
 from unfool.training import RunConfig, StageConfig, in_regime
@@ -36,6 +36,11 @@ def read_classifier(command: TrainCommand) -> ForeignClassifier | None:
                 f"--{min(beside)} belongs to --model FILE.py:NAME; name the classifier too, or leave it out"
             )
         return None
+    if command.outside.model.partition(":")[0] in TRUNKS:
+        raise SpecError(
+            f"--model takes a classifier from outside, as FILE.py:NAME; write --trunk {command.outside.model} for the "
+            "trunk of that name"
+        )
     if replaced := sorted(explicit(command.model)):
         raise SpecError(f"--{replaced[0]} and --model cannot be combined; --model is trained in place of a trunk")
     return open_outside(command.outside)
