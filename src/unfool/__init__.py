@@ -52,6 +52,8 @@ if TYPE_CHECKING:  # what editors and type checkers see; a test keeps it equal t
     from unfool.evaluation.curves import CurvePoints as CurvePoints
     from unfool.evaluation.evaluate import evaluate as evaluate
     from unfool.evaluation.evaluation import Evaluation as Evaluation
+    from unfool.evaluation.hardening import HardenSettings as HardenSettings
+    from unfool.evaluation.hardening import harden as harden
     from unfool.evaluation.results.study_result import StudyResult as StudyResult
     from unfool.evaluation.settings import EvaluationSettings as EvaluationSettings
     from unfool.evaluation.statistics.sequential import AccuracyClaim as AccuracyClaim
@@ -95,6 +97,7 @@ _NAMES = {
     "unfool.evaluation.curves": ("CurvePoints",),
     "unfool.evaluation.evaluate": ("evaluate",),
     "unfool.evaluation.evaluation": ("Evaluation",),
+    "unfool.evaluation.hardening": ("HardenSettings", "harden"),
     "unfool.evaluation.results.study_result": ("StudyResult",),
     "unfool.evaluation.settings": ("EvaluationSettings",),
     "unfool.evaluation.statistics.sequential": ("AccuracyClaim",),

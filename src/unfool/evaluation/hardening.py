@@ -1,3 +1,4 @@
+# pyright: reportUnknownMemberType=false, reportUnknownLambdaType=false, reportUnknownArgumentType=false
 """Harden a classifier within a stated time: a short adversarial training of its own weights, measured before and after.
 
 Fine-tuning a trained classifier on examples of its own reaches much of what adversarial training from the start does
@@ -56,7 +57,7 @@ class HardenSettings:
         SpecError: A setting that is not known or not allowed.
 
     Example:
-        >>> from unfool.evaluation.hardening import HardenSettings
+        >>> from unfool import HardenSettings
         >>> settings = HardenSettings(threat="linf:2/255", minutes=15)
         >>> settings.perturb, settings.batch_size
         ('pgd-2', 128)
@@ -163,7 +164,7 @@ def harden(
         OutputError: A folder that belongs to another run, or that cannot be written.
 
     Example:
-        >>> from unfool.evaluation.hardening import HardenSettings, harden
+        >>> from unfool import HardenSettings, harden
         >>> model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 8 * 8, 2))
         >>> images, labels = torch.rand(32, 3, 8, 8), [0, 1] * 16
         >>> settings = HardenSettings(threat="linf:2/255", steps=2, batch_size=8, images=8, attack="fgsm")
@@ -175,17 +176,17 @@ def harden(
     started = time.monotonic()
     classifier = model if isinstance(model, ForeignClassifier) else adapt(model)
     train_table, test_table = as_table(training_images, split="train"), as_table(test_images)
-    learnt = column or train_table.label_column
-    if learnt is None:
+    label_column = column or train_table.label_column
+    if label_column is None:
         raise DataError(f"{train_table.name} has no labels, and hardening needs them; name their column")
-    train_table.labels(learnt)
+    train_table.labels(label_column)
     chosen = test_table.sample(min(settings.images, len(test_table)), Streams(0).named("attacked images"))
     evaluation = EvaluationSettings(threat=settings.at or settings.threat, seed=settings.seed)
     evaluated = lambda network: evaluate(  # noqa: E731
         network, chosen, settings.attack, settings=evaluation, name=name, column=column, progress=progress
     )
     before = evaluated(classifier.to(device).eval())
-    config = _config(settings, train_table, learnt, Path(folder), classifier, time.monotonic() - started)
+    config = _config(settings, train_table, label_column, Path(folder), classifier, time.monotonic() - started)
     run = train(config, train_table, folder, model=classifier, device=device, progress=progress)
     after = evaluated(run.network.to(device))
     weights = Path(folder) / OWN_WEIGHTS

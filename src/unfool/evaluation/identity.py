@@ -13,12 +13,12 @@ from torch import nn
 
 from unfool.core.errors import UnfoolWarning
 from unfool.evaluation.provenance.fingerprint import Fingerprint, writes_of
-from unfool.evaluation.provenance.kept import Kept
+from unfool.evaluation.provenance.first_digests import FirstDigests
 from unfool.evaluation.provenance.own_network import architecture_of, network_pieces
 from unfool.evaluation.results.rows import SCORES_MARK, UNVERIFIED_MARK
 from unfool.models.outside.black_box import is_black_box
 
-_SEEN_WRITTEN = Kept()
+_FIRST_DIGESTS = FirstDigests()
 _HELD: WeakKeyDictionary[nn.Module, str] = WeakKeyDictionary()
 
 
@@ -83,9 +83,9 @@ def one_identity(system: nn.Module) -> Generator[str, None, None]:
     finally:
         del _HELD[system]
         if before is not None:
-            after = Fingerprint(before.writes, _SEEN_WRITTEN, before.tensors)
+            after = Fingerprint(before.writes, _FIRST_DIGESTS, before.tensors)
             after.of_system(system)
-            _SEEN_WRITTEN.keep_changed(before.seen, after.seen)
+            _FIRST_DIGESTS.keep_changed(before.seen, after.seen)
 
 
 def _name(system: nn.Module) -> tuple[str, Fingerprint | None]:
@@ -96,7 +96,7 @@ def _name(system: nn.Module) -> tuple[str, Fingerprint | None]:
         for piece in network_pieces("", system, architecture):
             digest.update(piece)
         return digest.hexdigest(), None
-    fingerprint = Fingerprint(writes_of(system), _SEEN_WRITTEN)
+    fingerprint = Fingerprint(writes_of(system), _FIRST_DIGESTS)
     text = fingerprint.of_system(system).hex()[:16]
     mark = UNVERIFIED_MARK if fingerprint.unreadable else SCORES_MARK if is_black_box(system) else ""
     return text + mark, fingerprint

@@ -163,10 +163,10 @@ class Inpainting(Task):
             raise unknown("spatial stage of the trunk", stage[:80], spatial)
         sizes: HeadDescription = {"inputs": channels[stage], "width": settings.width}
         sizes |= {"outputs": self.channels} if self.makes_regions else {"side": settings.side, "outputs": self.channels}
-        unjudged, judged = REGION_HEADS if self.makes_regions else PICTURE_HEADS
+        plain, with_discriminator = REGION_HEADS if self.makes_regions else PICTURE_HEADS
         if not settings.discriminator:
-            return {"kind": unjudged, "stage": stage, **sizes}
-        return {"kind": judged, "stage": stage, **sizes, "discriminator": settings.discriminator}
+            return {"kind": plain, "stage": stage, **sizes}
+        return {"kind": with_discriminator, "stage": stage, **sizes, "discriminator": settings.discriminator}
 
     def bind(self, network: Network, name: str, classes: Mapping[str, int], streams: Streams) -> None:
         self.channels = network.mean.shape[1]

@@ -124,7 +124,7 @@ class HardenCommand:
                 split,
                 None,
                 columns=[self.data.column],
-                who=opened.name,
+                system=opened.name,
                 own_size=classifier.size,
             )
             for split in ("train", "test")

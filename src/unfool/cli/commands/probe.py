@@ -111,7 +111,7 @@ class ProbeCommand:
     def _table(self, config: RunConfig, split: str) -> Table:
         from unfool.cli.parsing.images import open_images
 
-        return open_images(self.data, split, config, columns=[self.data.column], who=str(self.run_folder))
+        return open_images(self.data, split, config, columns=[self.data.column], system=str(self.run_folder))
 
     def _labelled(self, table: Table, config: RunConfig) -> Table:
         from unfool.core.streams import Streams

@@ -36,18 +36,18 @@ def open_images(
     config: RunConfig | None,
     *,
     columns: Iterable[str | None] = (),
-    who: str,
+    system: str,
     own_size: int | None = None,
 ) -> Table:
     """A split of the set that the options name (default: the run's), framed as they say (default: as the run's).
 
-    ``columns`` are label columns that the command needs, whatever their names; ``own_size`` is that of a classifier
-    without a run. Raises SpecError where neither the
-    options nor the run of ``who`` name a set, and as `open_table` does.
+    ``columns`` are label columns that the command needs, whatever their names; ``system`` is what messages call the
+    classifier, ``own_size`` the size of one without a run. Raises SpecError where neither the options nor the run name
+    a set, and as `open_table` does.
     """
     name = options.data or (config.data if config is not None else None)
     if name is None:
-        raise SpecError(f"{who} does not say what it was trained on; give --data")
+        raise SpecError(f"{system} does not say what it was trained on; give --data")
     own = config is not None and name == config.data
     return open_described(
         name,

@@ -58,7 +58,7 @@ class OpenedSystem:
             "test",
             config,
             columns=[options.column],
-            who=self.name,
+            system=self.name,
             own_size=size,
         )
         chosen = table.sample(min(options.images, len(table)), Streams(0).named("attacked images"))

@@ -70,12 +70,11 @@ def audit_figures(audit: Mapping[str, Any], ladder: Mapping[str, Any]) -> dict[s
     return {"auroc": audit["auroc"], "cosine": audit["cosine"][0], "replayed": replayed, **worst}
 
 
-def audit_foresight(look: str, gain: str, *audits_and_ladders: Mapping[str, Any]) -> Estimate | None:
-    """Whether what audits say goes with a gain over several systems, both words of `audit_figures`: the rank
-    correlation.
+def audit_predicts_gain(look: str, gain: str, *audits_and_ladders: Mapping[str, Any]) -> Estimate | None:
+    """The rank correlation, over several systems, of a figure of their audits (``look``) and a gain (``gain``).
 
-    Each system gives its audit and the results of its ladder. None for too few systems, and where all say or gain the
-    same.
+    Both are words of `audit_figures`. Each system gives its audit and the results of its ladder. None for too few
+    systems, and where all audits or all gains are the same.
     """
     systems = zip(audits_and_ladders[::2], audits_and_ladders[1::2], strict=True)
     figures = [audit_figures(audit, ladder["ladder"]) for audit, ladder in systems]

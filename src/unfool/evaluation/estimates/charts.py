@@ -39,8 +39,8 @@ def gains_chart(title: str, x: str, audits: Mapping[str, Any], ladders: Mapping[
     )
 
 
-def foresight_chart(title: str, x: str, audits: Mapping[str, Any], ladders: Mapping[str, Any]) -> Chart:
-    """What each audit says, beside what the reversal gains."""
+def audit_and_gain_chart(title: str, x: str, audits: Mapping[str, Any], ladders: Mapping[str, Any]) -> Chart:
+    """The figures of each audit, beside what the reversal gains."""
     figures = {words: audit_figures(audit, ladders[words]) for words, audit in audits.items()}
     series = {
         name: [[words, round(each[key] - (key == "auroc") / 2, 6)] for words, each in figures.items() if key in each]

@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from unfool.evaluation.provenance.kept import Kept
+from unfool.evaluation.provenance.first_digests import FirstDigests
 from unfool.evaluation.provenance.origin import library_of
 from unfool.evaluation.provenance.own_network import architecture_of, network_pieces
 from unfool.evaluation.provenance.values import (
@@ -44,11 +44,11 @@ class Fingerprint:
     they are shared or not. What passes write is left out. ``unreadable`` names what cannot be told from another.
     """
 
-    def __init__(self, writes: Writes, kept: Kept, tensors: Mapping[tuple[int, int], bytes] | None = None):
+    def __init__(self, writes: Writes, first: FirstDigests, tensors: Mapping[tuple[int, int], bytes] | None = None):
         self.writes = writes
-        self.kept = kept
+        self.first = first
         self.tensors = dict(tensors or {})
-        self.seen = Kept()
+        self.seen = FirstDigests()
         self.unreadable: list[str] = []
         self._known: dict[int, bytes] = {}
         self._alive: list[object] = []
@@ -66,7 +66,7 @@ class Fingerprint:
             self._path = [module, name]
             own = self.of(value)
             self.seen.variables[module, name] = own
-            pieces.append(digest_of(f"{module} {name}=".encode(), self.kept.variables.get((module, name), own)))
+            pieces.append(digest_of(f"{module} {name}=".encode(), self.first.variables.get((module, name), own)))
         self._path = []
         return digest_of(pieces[0], *sorted(pieces[1:]))
 
@@ -134,7 +134,7 @@ class Fingerprint:
             digest = self._named(name, item)
             if isinstance(value, nn.Module):
                 self.seen.of_module(value)[name] = digest
-                digest = self.kept.of_module(value).get(name, digest)
+                digest = self.first.of_module(value).get(name, digest)
             yield digest
 
     def _left_out(self, value: Any, name: str, item: Any) -> bool:
@@ -166,7 +166,7 @@ class _Finder(Fingerprint):
     """Walks a system without reading tensors, and collects the user's classes and the functions that it holds."""
 
     def __init__(self):
-        super().__init__(Writes(), Kept())
+        super().__init__(Writes(), FirstDigests())
         self.classes: dict[type, None] = {}
         self.functions: dict[types.FunctionType, None] = {}
 

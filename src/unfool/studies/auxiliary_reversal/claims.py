@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from unfool.evaluation.estimates.audits import audit_foresight, over_augmentation
+from unfool.evaluation.estimates.audits import audit_predicts_gain, over_augmentation
 from unfool.evaluation.estimates.pretext import GRID_LOSS, filled, filled_apart, solved, solved_off_the_grid
 from unfool.evaluation.statistics.gains import SAME_NETWORK, pair_gain
 from unfool.studies import framework as fw
@@ -48,7 +48,9 @@ def all_claims(subjects: Sequence[Subject]) -> Iterator[fw.Claim]:
     for look, words in (("auroc", "sees the attack (AUROC)"), ("cosine", "points back (cosine of the gradients)")):
         for gain, of in (("replayed", "replayed examples"), ("adaptive", "the adaptive worst case")):
             text = f"How well a pretext loss {words} goes with the gain on {of}"
-            yield fw.Claim(f"audit: {look}, {gain}", text, fw.evidence(audit_foresight, look, gain, *both), fw.Above(0))
+            yield fw.Claim(
+                f"audit: {look}, {gain}", text, fw.evidence(audit_predicts_gain, look, gain, *both), fw.Above(0)
+            )
     for each in subjects:
         if each.task and not each.change:
             text = f"The {'gated ' if each.gate else ''}reversal down {each.task} ({each.who}) makes the classifier"

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import torch
 
-from unfool.evaluation.estimates.charts import fillings_charts, foresight_chart, gains_chart, tasks_chart
+from unfool.evaluation.estimates.charts import audit_and_gain_chart, fillings_charts, gains_chart, tasks_chart
 from unfool.evaluation.pretext.inpainting import inpainted
 from unfool.evaluation.pretext.puzzles import solved_puzzles
 from unfool.evaluation.results.charts import Chart
@@ -33,7 +33,7 @@ def all_charts(subjects: Sequence[Subject], results: Results) -> Iterator[Chart]
         audits = {words: results[each.audit] for words, each in its.items()}
         ladders = {words: results[each.ladder]["ladder"] for words, each in its.items()}
         yield gains_chart(f"What reversals gain, {kind}", "task, regime", audits, ladders, AUDITED)
-        yield foresight_chart(f"Does the audit tell when a task suits? {kind}", "task, regime", audits, ladders)
+        yield audit_and_gain_chart(f"Does the audit tell when a task suits? {kind}", "task, regime", audits, ladders)
     chart = tasks_chart(
         (f"{_place(each)}, {each.part.data}", results[each.learnt], _last(each, results)) for each in bare
     )

@@ -7,7 +7,7 @@ from weakref import WeakKeyDictionary
 from torch import nn
 
 
-class Kept:
+class FirstDigests:
     """Digests by module and attribute, and by the module and name of a global variable."""
 
     def __init__(self) -> None:
@@ -18,7 +18,7 @@ class Kept:
         """The digests of one module's attributes."""
         return self._modules.setdefault(module, {})
 
-    def keep_changed(self, before: Kept, after: Kept) -> None:
+    def keep_changed(self, before: FirstDigests, after: FirstDigests) -> None:
         """Keep the digests from before of everything that has another one, or none, after a pass."""
         for module, digests in before._modules.items():
             later, own = after.of_module(module), self.of_module(module)
