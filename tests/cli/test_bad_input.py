@@ -210,8 +210,8 @@ def test_lone_weights_do_not_know_their_data(cli, run, tmp_path):
 
 
 def test_the_weights_of_a_run_do_know_their_data(cli, run):
-    told = cli("evaluate", run / "weights.safetensors", "--images", "20")
-    assert (told.code, "digits test" in told.out) == (0, True)
+    told = cli("evaluate", run / "weights.safetensors", "--images", "20", "--json")
+    assert (told.code, json.loads(told.out)["rows"][0]["data"]) == (0, "digits")
 
 
 def test_labels_beyond_the_models_classes(cli, parity):

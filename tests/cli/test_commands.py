@@ -132,7 +132,7 @@ def test_precision_is_passed_on(cli, run, monkeypatch):
     from unfool.attacks import ProxySettings
 
     seen = []
-    monkeypatch.setattr(ProxySettings, "copy", lambda self, model: seen.append(self.dtype) or model)
+    monkeypatch.setattr(ProxySettings, "copy", lambda self, model, images=None: seen.append(self.dtype) or model)
     rows(cli, run, "--attack", "pgd-1", "--images", "5", "--precision", "bf16")
     rows(cli, run, "--attack", "pgd-1", "--images", "5")
     assert list(dict.fromkeys(seen)) == ["bf16", "fp32"]

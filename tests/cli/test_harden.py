@@ -36,13 +36,11 @@ def net(tmp_path_factory):
     return f"{path}:build"
 
 
-@pytest.fixture(scope="module")
-def trained(net, tmp_path_factory):
-    from conftest import call
-
-    folder = tmp_path_factory.mktemp("runs") / "own"
+@pytest.fixture
+def trained(net, cli, tmp_path):
+    folder = tmp_path / "own"
     options = ("--epochs", "3", "--optimizer", "sgd", "--lr", "0.1", "--features", "body", "--task", "labels")
-    done = call("train", "--model", net, *PLAN, *options, "--task", "rotation:weight=0.1", "--out", folder)
+    done = cli("train", "--model", net, *PLAN, *options, "--task", "rotation:weight=0.1", "--out", folder)
     assert (done.code, done.out.splitlines()[-1]) == (
         0,
         f"next: unfool evaluate {folder} --model {net} --attack pgd-20 --threat linf:8/255",

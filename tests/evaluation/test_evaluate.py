@@ -1,6 +1,7 @@
 """The one call: every figure is the one that its parts give alone, and every doubt reaches the result."""
 
 import json
+import threading
 
 import pytest
 import torch
@@ -230,15 +231,16 @@ def test_five_lines_for_a_foreign_module(table):
 
 
 class Uncopied(torch.nn.Module):
-    """A module that holds a tensor with a history, as old weight normalisation does."""
+    """A module that holds what cannot be copied."""
 
     def __init__(self, network):
         super().__init__()
         self.network = network
-        self.scale = 2 * torch.ones(1, requires_grad=True)
+        self.lock = threading.Lock()
 
     def forward(self, images):
-        return self.network(images) * self.scale
+        with self.lock:
+            return self.network(images)
 
 
 def test_a_module_that_cannot_be_copied_is_attacked_itself(network, table):

@@ -7,7 +7,7 @@ from unfool.evaluation.statistics.chart_kinds import rungs
 from unfool.studies.framework import Defended, Images, Laddered, NetworkSpec, Results
 from unfool.studies.framework.claims import judge
 from unfool.training import RunConfig
-from unfool.training.regimes import short_stage
+from unfool.training.recipes import short_stage
 
 CONFIG = RunConfig(data="digits", trunk={"name": "convnet"}, stages=(short_stage(),))
 NETWORK = NetworkSpec(key={"data": "digits", "model": "plain"}, config=CONFIG)

@@ -14,7 +14,7 @@ from unfool.studies.auxiliary_reversal.systems import ALONE, UNCHANGED, Subject
 from unfool.studies.framework import Measured, Results
 from unfool.studies.framework.claims import judge
 from unfool.studies.framework.pieces import slug
-from unfool.training.regimes import NORMAL
+from unfool.training.recipes import NORMAL
 
 CIFAR, TILES = SMALL.parts
 JIGSAW = Subject(scale=SMALL, part=TILES, base=NORMAL, regime=ALONE, beside="jigsaw")

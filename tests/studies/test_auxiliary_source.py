@@ -11,7 +11,8 @@ from unfool.studies.auxiliary_reversal.scales import AT_SOURCE, DEMO, FULL, LOSS
 from unfool.studies.auxiliary_reversal.systems import Subject, subjects
 from unfool.tasks import make_task
 from unfool.training import StageConfig, TaskConfig
-from unfool.training.regimes import NORMAL, REGIMES, ROBUST
+from unfool.training.recipes import NORMAL, ROBUST
+from unfool.training.regimes import REGIMES
 
 ALL = ("contrast", "inpainting", "jigsaw", "rotation")
 SCALES = [DEMO, SMALL, AT_SOURCE, FULL]

@@ -15,7 +15,7 @@ from unfool.studies.auxiliary_reversal.scales import ARMS, IN_SHORT, STRONGER, P
 from unfool.studies.framework import adaptive, measurements
 from unfool.tasks import TASKS
 from unfool.training import StageConfig
-from unfool.training.regimes import LABELS, NORMAL, ROBUST
+from unfool.training.recipes import LABELS, NORMAL, ROBUST
 
 STAGE = {"steps": 2, "batch_size": 32}
 LABELLED = StageConfig(tasks=LABELS, **STAGE)

@@ -15,7 +15,7 @@ from unfool.studies.contrastive_multitask import ContrastiveMultitask
 from unfool.studies.contrastive_multitask.scales import AS_MEANT, Scale, Variant
 from unfool.studies.framework import measurements, networks
 from unfool.training import StageConfig
-from unfool.training.regimes import LABELS
+from unfool.training.recipes import LABELS
 
 NAME = "contrastive-multitask"
 TINY = Scale(

@@ -22,7 +22,7 @@ from unfool.studies.framework import study as framework_study
 from unfool.studies.framework.pieces import with_needs
 from unfool.studies.framework.results import word_of
 from unfool.studies.framework.workspace import Workspace
-from unfool.training.regimes import LABELS
+from unfool.training.recipes import LABELS
 
 STAGE = StageConfig(tasks=LABELS, steps=2, batch_size=16)
 DIGITS = Images("digits")

@@ -6,7 +6,7 @@ from unfool.core.threat import ThreatModel
 from unfool.studies.reverse_attack import ReverseAttack
 from unfool.studies.reverse_attack.scales import DEMO, FULL, PUBLISHED, SMALL, SOURCE, SOURCE_STEPS
 from unfool.tasks.contrast import Contrast
-from unfool.training.regimes import NORMAL, ROBUST
+from unfool.training.recipes import NORMAL, ROBUST
 
 
 def test_figures_are_the_source_s():

@@ -4,7 +4,7 @@ from scale_fields import flatten
 
 from unfool import StageConfig
 from unfool.core.config import configured
-from unfool.training.regimes import LABELS
+from unfool.training.recipes import LABELS
 
 
 @configured

@@ -14,7 +14,7 @@ from unfool.studies.auxiliary_reversal import AuxiliaryReversal
 from unfool.studies.auxiliary_reversal.scales import Part, Scale
 from unfool.tasks import TASKS, Task
 from unfool.training import StageConfig
-from unfool.training.regimes import LABELS, NORMAL
+from unfool.training.recipes import LABELS, NORMAL
 
 
 class Mirrored(Task):

@@ -144,7 +144,7 @@ def test_several_views_and_label_columns_share_their_passes(adversarial):
         (None, {"adversarial": "trade", "perturb": "pgd-2"}, "trades"),
         ({"contrast": contrast()}, {"adversarial": "mart", "perturb": "pgd-2"}, "labels tasks only"),
         (None, {"adversarial": "trades", "perturb": "pgd-2:restarts=2"}, "restarts"),
-        (None, {"perturb": "square"}, "choose fgsm or pgd"),
+        (None, {"perturb": "square"}, "choose fgsm, n-fgsm or pgd"),
         (None, {"beta": -1}, "beta"),
         (None, {"awp": 1.0}, "awp"),
         (None, {"ema": 1.0}, "ema"),

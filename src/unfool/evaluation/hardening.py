@@ -1,4 +1,4 @@
-# pyright: reportUnknownMemberType=false, reportUnknownLambdaType=false, reportUnknownArgumentType=false
+# pyright: reportUnknownMemberType=false, reportUnknownLambdaType=false, reportUnknownArgumentType=false, reportUnknownVariableType=false
 """Harden a classifier within a stated time: a short adversarial training of its own weights, measured before and after.
 
 Fine-tuning a trained classifier on examples of its own reaches much of what adversarial training from the start does

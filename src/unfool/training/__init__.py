@@ -2,11 +2,11 @@
 
 from unfool.training.config import RunConfig, read_config
 from unfool.training.folder import TrainedRun, open_run
-from unfool.training.held_out import cut_held_out
 from unfool.training.probing.probe import ProbeResult, StageClassifier, StageProbe, probe
 from unfool.training.probing.settings import ProbeSettings
 from unfool.training.regimes import in_regime
 from unfool.training.run import train
+from unfool.training.selection.held_out import cut_held_out
 from unfool.training.stage_config import StageConfig, TaskConfig
 
 __all__ = [

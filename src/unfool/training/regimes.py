@@ -1,31 +1,18 @@
-"""The two ways to learn a classifier and auxiliary tasks: at once, or one after the other on a frozen trunk.
-
-Beside them the short recipe that the studies' small networks are trained with.
-"""
+"""The two ways to learn a classifier and auxiliary tasks: at once, or one after the other on a frozen trunk."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
 
 from unfool.core.config import build
 from unfool.core.errors import SpecError
 from unfool.core.spec import unknown
 from unfool.tasks import make_task
-from unfool.training.stage_config import StageConfig, TaskConfig
+from unfool.training.stage_config import StageConfig
 
 JOINT, CLASSIFIER_FIRST = "joint", "classifier-first"
 REGIMES = (JOINT, CLASSIFIER_FIRST)
-
-NORMAL, ROBUST = "normally trained", "adversarially trained"
-"""What studies call their base classifiers."""
-
-LABELS = {"labels": TaskConfig(task="labels")}
-"""The task of a classifier."""
-
-FAST = "fgsm:random_start=true,step_size=10/255"
-"""FGSM with a random start, in steps of 1.25 eps of 8/255 (Wong et al., ICLR 2020)."""
 
 _CLASSIFIER_SETTINGS = ("trainable", "perturb", "adversarial", "statistics", "awp", "held_out")
 """Settings of the classifier's stage that the stage of the heads does not take over."""
@@ -77,17 +64,3 @@ def in_regime(regime: str, stage: StageConfig, then: Mapping[str, object] | None
     same = {name: getattr(stage, name) for name in names}
     heads = {**same, **(then or {}), "tasks": others, "trainable": "heads"}
     return dataclasses.replace(stage, tasks=labelled), build(StageConfig, heads, "the stage of the heads")
-
-
-def short_stage(**settings: Any) -> StageConfig:
-    """A short run of SGD on one triangle (Wong et al., ICLR 2020) with other ``settings`` of `StageConfig`."""
-    recipe: dict[str, Any] = {
-        "tasks": LABELS,
-        "batch_size": 128,
-        "optimizer": "sgd",
-        "learning_rate": 0.1,
-        "weight_decay": 5e-4,
-        "schedule": "triangle",
-        "precision": "bf16",
-    }
-    return StageConfig(**{**recipe, **settings})

@@ -36,12 +36,12 @@ from unfool.training.folder import (
     open_run,
     table_fingerprint,
 )
-from unfool.training.held_out import cut_held_out
 from unfool.training.initial_network import check_outputs, initial_network, resolve_start
 from unfool.training.metrics import Metrics
 from unfool.training.processes import joint_means, make_accelerator, share_of, training_device
 from unfool.training.schedule import learning_rate, make_optimizer
 from unfool.training.selection.early_stopping import COLUMNS, classifier_column
+from unfool.training.selection.held_out import cut_held_out
 from unfool.training.selection.weight_selection import WeightSelection
 from unfool.training.stage import Stage
 from unfool.training.task_optimizers import TaskOptimizers
@@ -105,7 +105,7 @@ def train(
     config = resolve_start(config, classifier)
     if table.name != config.data:
         raise DataError(f"the configuration names the data {config.data!r}, the table is {table.name!r}; give one set")
-    run = None if weights.is_file() else _Run(config, table, folder, classifier, device, progress, checkpoint_seconds)
+    run = None if weights.is_file() else _Run(config, table, folder, device, progress, checkpoint_seconds, classifier)
     finished = weights.is_file() and not (folder / CHECKPOINT).exists()
     if run is not None and not run.first:
         run.finish()
@@ -136,10 +136,10 @@ class _Run:
         config: RunConfig,
         table: Table,
         folder: Path,
-        classifier: ForeignClassifier | None,
         device: str,
         progress: Progress,
         checkpoint_seconds: float,
+        classifier: ForeignClassifier | None = None,
     ):
         if not len(table):
             raise DataError(f"{table.name} has no images to train on; give a larger set or label fraction")
@@ -158,7 +158,9 @@ class _Run:
         for column in label_columns(config):
             table.labels(column)  # says which columns there are, where this is none of them
         classes = {column: len(names) for column, names in table.classes.items()}
-        self.network = initial_network(config, self.streams, classifier, _first_images(table))
+        self.network = initial_network(
+            config, self.streams, classifier, _first_images(table) if classifier is not None else None
+        )
         # Heads of all stages exist from the start, so that the order of stages changes no initial weight.
         self.stages = [Stage(item, self.network, classes, self.streams) for item in config.stages]
         if config.classifier in self.network.heads:

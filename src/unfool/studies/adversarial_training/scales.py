@@ -10,8 +10,8 @@ from unfool.core.config import configured
 from unfool.models.trunks import TrunkSpec
 from unfool.training import StageConfig
 from unfool.training.config import TrunkField
-from unfool.training.regimes import FAST as FGSM_RS
-from unfool.training.regimes import short_stage
+from unfool.training.recipes import FAST as FGSM_RS
+from unfool.training.recipes import short_stage
 
 FAST, NOISY, PGD = "FGSM-RS", "N-FGSM", "PGD-10"
 METHODS: dict[str, dict[str, Any]] = {

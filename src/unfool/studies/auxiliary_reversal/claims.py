@@ -13,7 +13,8 @@ from unfool.studies.auxiliary_reversal import scales
 from unfool.studies.auxiliary_reversal.scales import INPAINTING, JIGSAW, PUBLISHED, REVERSED
 from unfool.studies.auxiliary_reversal.systems import AUDITED, CLEAN, UNCHANGED, Subject
 from unfool.studies.framework.claims import Evidence
-from unfool.training.regimes import CLASSIFIER_FIRST, JOINT, NORMAL
+from unfool.training.recipes import NORMAL
+from unfool.training.regimes import CLASSIFIER_FIRST, JOINT
 
 TIMES_CHANCE = 5
 """How far above chance a jigsaw is that trains."""

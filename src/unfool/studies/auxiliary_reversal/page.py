@@ -17,7 +17,8 @@ from unfool.report.strips import Strip
 from unfool.studies.auxiliary_reversal.scales import IN_SHORT, INPAINTING, JIGSAW
 from unfool.studies.auxiliary_reversal.systems import AUDITED, Subject, head_of
 from unfool.studies.framework import Results
-from unfool.training.regimes import CLASSIFIER_FIRST, NORMAL, REGIMES
+from unfool.training.recipes import NORMAL
+from unfool.training.regimes import CLASSIFIER_FIRST, REGIMES
 
 SHOWN = 3
 """Images in each kind of picture."""

@@ -12,7 +12,7 @@ from unfool.core.threat import Linf
 from unfool.evaluation.adaptive.settings import LadderSettings
 from unfool.studies.framework import Published
 from unfool.training import StageConfig, TaskConfig
-from unfool.training.regimes import FAST, LABELS, NORMAL, ROBUST, short_stage
+from unfool.training.recipes import FAST, LABELS, NORMAL, ROBUST, short_stage
 
 STRONGER = f"{ROBUST} by PGD"
 """A second kind of adversarial training, that only classifiers have which learn first."""

@@ -16,7 +16,8 @@ from unfool.studies.auxiliary_reversal import scales
 from unfool.studies.auxiliary_reversal.scales import INPAINTING, JIGSAW, LOSSES, Part, Scale
 from unfool.tasks import TASKS, make_task
 from unfool.training import RunConfig, TaskConfig, in_regime
-from unfool.training.regimes import CLASSIFIER_FIRST, JOINT, LABELS, NORMAL, REGIMES
+from unfool.training.recipes import LABELS, NORMAL
+from unfool.training.regimes import CLASSIFIER_FIRST, JOINT, REGIMES
 
 ALONE, UNCHANGED = "alone", "alone without augmentation"
 """In the place of a regime: a task without a classifier, and the same learnt from images as they lie on their grid."""

@@ -12,7 +12,7 @@ from unfool.models.trunks import TrunkSpec
 from unfool.studies.framework import Published
 from unfool.training import StageConfig
 from unfool.training.config import TrunkField
-from unfool.training.regimes import LABELS, short_stage
+from unfool.training.recipes import LABELS, short_stage
 
 SINGLE, SIMCLR, SUPERVISED = "single-task", "simclr multitask", "supervised multitask"
 """The source's models 1, 2 and 3."""

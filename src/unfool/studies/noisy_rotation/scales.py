@@ -11,7 +11,7 @@ from unfool.models.trunks import TrunkSpec
 from unfool.studies.framework import Published
 from unfool.training import ProbeSettings, StageConfig, TaskConfig
 from unfool.training.config import TrunkField
-from unfool.training.regimes import short_stage
+from unfool.training.recipes import short_stage
 
 STAGES = ("pool1", "pool2", "pool3", "pool4", "pool5")
 """The stages of VGG-16 that are probed."""

@@ -12,7 +12,7 @@ from unfool.core.threat import Linf
 from unfool.evaluation.adaptive.settings import LadderSettings
 from unfool.studies.framework import Published
 from unfool.training import StageConfig, TaskConfig
-from unfool.training.regimes import FAST, ROBUST, short_stage
+from unfool.training.recipes import FAST, ROBUST, short_stage
 
 REVERSE = "reverse:contrast"
 LOSSES = ("nt-xent", "first-positive", "multi-positive", "margin", "cosine")

@@ -23,7 +23,7 @@ from unfool.studies.reverse_attack.classifier import RATE, Classifier
 from unfool.studies.reverse_attack.networks import PublishedWeights
 from unfool.studies.reverse_attack.scales import LOSSES, PUBLISHED, REVERSE, SCALES, SOURCE_STEPS, STEPS, Scale
 from unfool.training import RunConfig
-from unfool.training.regimes import NORMAL, ROBUST
+from unfool.training.recipes import NORMAL, ROBUST
 
 CONTROLS = "does better than noise or test-time augmentation of the same cost"
 
