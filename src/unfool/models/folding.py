@@ -1,3 +1,4 @@
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 """Batch norms merged into the convolutions before them, where it is certain or shown that nothing lies between."""
 
 from __future__ import annotations
@@ -55,9 +56,8 @@ def _merged(convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> nn.Conv2d:
         raise SpecError("a batch norm without running statistics cannot be folded; use fold=False")
     scale = (variance.double() + norm.eps).rsqrt()
     shift = torch.zeros_like(scale)
-    if norm.weight is not None:
+    if norm.affine:
         scale = scale * norm.weight.double()
-    if norm.bias is not None:
         shift = shift + norm.bias.double()
     shift = shift - mean.double() * scale
     if convolution.bias is not None:
@@ -99,8 +99,9 @@ def fold_seen(module: nn.Module, images: Tensor) -> None:
     taken = Counter(id(convolution) for convolution in pairs.values())
     holders = {id(child): (part, name) for part in module.modules() for name, child in part.named_children()}
     for norm, convolution in pairs.items():
-        once = convolution is not None and taken[id(convolution)] == calls[id(convolution)] == calls[id(norm)] == 1
-        if once and _foldable(convolution, norm):
+        if convolution is None or not taken[id(convolution)] == calls[id(convolution)] == calls[id(norm)] == 1:
+            continue
+        if _foldable(convolution, norm):
             _merged(convolution, norm)  # type: ignore[arg-type]
             holder, name = holders[id(norm)]
             setattr(holder, name, nn.Identity().eval())

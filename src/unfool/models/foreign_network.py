@@ -1,3 +1,4 @@
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 """A classifier of another library as a network that trains: its own logits, and heads of tasks on its features.
 
 Legend: B images, K outputs, D features.
@@ -8,6 +9,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Set
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -161,12 +163,12 @@ def load_foreign(classifier: ForeignClassifier, path: str | Path) -> ForeignNetw
 
     Raises WeightsError for a file that cannot be trusted, or that belongs to another classifier.
     """
-    described = read_header(path).metadata.get("architecture")
-    trunk = described.get("trunk") if isinstance(described, dict) else None
-    heads = described.get("heads") if isinstance(described, dict) else None
+    described: Any = read_header(path).metadata.get("architecture")
+    trunk: Any = described.get("trunk") if isinstance(described, dict) else None
+    heads: Any = described.get("heads") if isinstance(described, dict) else None
     if not isinstance(trunk, dict) or not isinstance(heads, dict) or trunk.get("name") != FOREIGN:
         raise WeightsError(f"{path} is not of a run that trained a classifier of another library; leave the model out")
-    sizes = {name: trunk.get(name) for name in ("channels", "outputs", "features")}
+    sizes: dict[str, Any] = {name: trunk.get(name) for name in ("channels", "outputs", "features")}
     if not all(isinstance(size, int) and size >= 0 for size in sizes.values()):
         raise WeightsError(f"{path} describes no classifier ({sizes}); train the run again")
     network = ForeignNetwork(_copied(classifier), ForeignSpec(**sizes))

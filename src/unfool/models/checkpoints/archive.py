@@ -23,13 +23,15 @@ from unfool.core.errors import UnfoolWarning, WeightsError
 
 REMEDY = "save model.state_dict() with the program that wrote it"
 _MULTIARRAY = np.float64(0).__reduce__()[0].__module__
-_NUMPY: list[Any] = [np.dtype, np.ndarray, codecs.encode]
-for _kind in "bool int8 int16 int32 int64 uint8 uint16 uint32 uint64 float16 float32 float64".split():  # noqa: SIM905
-    _NUMPY.append(type(np.dtype(_kind)))
-for _function in (np.float64(0).__reduce__()[0], np.zeros(1).__reduce__()[0]):
+_KINDS = "bool int8 int16 int32 int64 uint8 uint16 uint32 uint64 float16 float32 float64".split()  # noqa: SIM905
+_BUILDERS: list[Any] = [np.float64(0).__reduce__()[0], np.zeros(1).__reduce__()[0]]
+_NUMPY: list[Any] = [
+    *(np.dtype, np.ndarray, codecs.encode),
+    *(type(np.dtype(kind)) for kind in _KINDS),
     # Files of NumPy 1 and 2 name the same function by different modules.
-    _NUMPY += [(_function, f"numpy.{core}.multiarray.{_function.__name__}") for core in ("core", "_core")]
-_NUMPY += [(np.dtype, "numpy.dtype"), (np.ndarray, "numpy.ndarray"), (codecs.encode, "_codecs.encode")]
+    *((each, f"numpy.{core}.multiarray.{each.__name__}") for each in _BUILDERS for core in ("core", "_core")),
+    *((np.dtype, "numpy.dtype"), (np.ndarray, "numpy.ndarray"), (codecs.encode, "_codecs.encode")),
+]
 _RECORDS: list[Any] = [
     argparse.Namespace,
     types.SimpleNamespace,

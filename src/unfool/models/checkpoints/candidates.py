@@ -1,3 +1,4 @@
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 """Where in a checkpoint the weights are: every state dict in it, by its key."""
 
 from __future__ import annotations

@@ -136,7 +136,7 @@ def stripped(tensors: Mapping[str, Tensor], wanted: Collection[str], where: str 
 
 def _alike(loaded: Tensor, tensor: Tensor) -> bool:
     """Same shape, and both numbers or both not; a lazy layer takes any shape."""
-    if isinstance(tensor, nn.parameter.UninitializedTensorMixin):
+    if isinstance(tensor, (nn.UninitializedParameter, nn.UninitializedBuffer)):
         return True
     return loaded.shape == tensor.shape and loaded.is_floating_point() == tensor.is_floating_point()
 

@@ -1,3 +1,4 @@
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 """Models that take one batch size only, as exported programs do: which one, and batches padded to it."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 """A classifier by the text that names it: a Python file, a hub's name, a program file."""
 
 from __future__ import annotations
@@ -7,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.modules.lazy import LazyModuleMixin
 
 from unfool.core.errors import SpecError
 from unfool.models.outside.black_box import BlackBox, is_estimator
@@ -68,7 +70,7 @@ def _let_switch(module: nn.Module) -> None:
 def check_materialised(module: nn.Module) -> None:
     """Raise SpecError for a lazy layer that has no weights yet."""
     for name, part in module.named_modules():
-        if isinstance(part, nn.modules.lazy.LazyModuleMixin) and part.has_uninitialized_params():
+        if isinstance(part, LazyModuleMixin) and part.has_uninitialized_params():  # pyright: ignore[reportAttributeAccessIssue]
             raise SpecError(
                 f"{type(part).__name__} {name!r} has no weights yet; pass one batch through the model where you build "
                 "it, or give --weights"

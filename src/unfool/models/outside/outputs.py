@@ -1,3 +1,4 @@
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 """What a foreign model gives, as logits (B, K): a tensor, one part of an object, one logit, a map of one pixel.
 
 Legend: B images, K classes.

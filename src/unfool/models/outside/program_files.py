@@ -1,11 +1,11 @@
-# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false, reportUnknownLambdaType=false
 """Files that hold a whole program, weights and computation: TorchScript and `torch.export`."""
 
 from __future__ import annotations
 
 import os
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -38,7 +38,7 @@ def read_program(path: Path) -> nn.Module:
 
 
 @contextmanager
-def _weights_only() -> Iterator[None]:
+def _weights_only() -> Generator[None]:
     """Meanwhile `torch.load` unpickles nothing but tensors, whoever calls it."""
     name = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
     before = os.environ.get(name)
