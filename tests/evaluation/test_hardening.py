@@ -38,7 +38,7 @@ SETTINGS = HardenSettings(**PLAN, steps=60, images=64, attack="pgd-5", learning_
 
 
 def test_hardening_buys_robustness_and_says_so(tmp_path):
-    module = brittle()
+    module = brittle().train()
     before = copy.deepcopy(module.state_dict())
     hardened = harden(module, pictures(64, 0), pictures(64, 1), tmp_path / "run", settings=SETTINGS)
     attacked = "pgd-5 at linf:8/255"
@@ -49,6 +49,7 @@ def test_hardening_buys_robustness_and_says_so(tmp_path):
     assert rows["after", "pgd-5"] > 0.8
     assert hardened.comparisons[attacked].verdict.startswith("the first model is more accurate")
     assert all(torch.equal(before[name], value) for name, value in module.state_dict().items())
+    assert module.training
     fresh = brittle()
     fresh.load_state_dict(load_file(hardened.weights))
     images = pictures(64, 1).batch().images

@@ -17,8 +17,8 @@ def compare(first: Evaluation, second: Evaluation) -> dict[str, Comparison]: ...
 def compare(first: Records | Evaluation, second: Records | Evaluation) -> Comparison | dict[str, Comparison]:
     """Test whether one of two classifiers is more accurate than the other, on the same images under the same attack.
 
-    A difference counts as shown where McNemar's exact test (1947) gives p < 0.05 and the 95 % interval of the paired
-    bootstrap (Efron & Tibshirani 1993, chapter 13) leaves out 0.
+    A difference counts as shown where McNemar's exact test (1947) gives p < 0.05 and Tango's 95 % score interval of the
+    paired difference (Statistics in Medicine 17, 1998) leaves out 0.
 
     Args:
         first: Records of one classifier, or its evaluation.

@@ -14,10 +14,9 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import torch
-from pydantic import BeforeValidator, Field
+from pydantic import Field
 from torch import nn
 
-from unfool.attacks import make_attack
 from unfool.core.config import configured
 from unfool.core.errors import DataError, SpecError
 from unfool.core.files import JsonObject, write_json
@@ -29,10 +28,10 @@ from unfool.data.table import Table
 from unfool.evaluation.compare import compare
 from unfool.evaluation.evaluate import evaluate
 from unfool.evaluation.evaluation import Evaluation
-from unfool.evaluation.settings import EvaluationSettings
+from unfool.evaluation.settings import READ_THREAT, EvaluationSettings
 from unfool.evaluation.statistics.comparison import Comparison
 from unfool.models.foreign import ForeignClassifier, adapt
-from unfool.models.foreign_network import foreign_network
+from unfool.models.foreign_network import copied_classifier, foreign_network
 from unfool.training import RunConfig, StageConfig, TaskConfig, TrainedRun, train
 from unfool.training.config import read_config
 from unfool.training.folder import CONFIG, OWN_WEIGHTS
@@ -43,10 +42,6 @@ TRAINING_SHARE = 0.7
 
 _TIMED_STEPS = 3
 _FEWEST_STEPS, _MOST_EPOCHS = 10, 60
-
-
-def _threat(value: object) -> object:
-    return ThreatModel.parse(value) if isinstance(value, str) else value
 
 
 @configured
@@ -63,7 +58,7 @@ class HardenSettings:
         ('pgd-2', 128)
     """
 
-    threat: Annotated[ThreatModel, BeforeValidator(_threat)] = Field(
+    threat: Annotated[ThreatModel, READ_THREAT] = Field(
         default=ThreatModel.parse("linf:8/255"),
         description='Threat model that the classifier learns to withstand; also as text, such as ``"linf:2/255"``.',
     )
@@ -88,7 +83,7 @@ class HardenSettings:
     )
     precision: Literal["fp32", "bf16"] = Field(default="fp32", description="Number format of the network's passes.")
     attack: str = Field(default="pgd-50", description="Attack of the evaluations before and after.")
-    at: Annotated[ThreatModel | None, BeforeValidator(_threat)] = Field(
+    at: Annotated[ThreatModel | None, READ_THREAT] = Field(
         default=None, description="Threat model of the evaluations; default: threat."
     )
     images: int = Field(default=500, ge=1, description="Test images of the evaluations.")
@@ -182,10 +177,11 @@ def harden(
     train_table.labels(label_column)
     chosen = test_table.sample(min(settings.images, len(test_table)), Streams(0).named("attacked images"))
     evaluation = EvaluationSettings(threat=settings.at or settings.threat, seed=settings.seed)
+    classifier = copied_classifier(classifier).to(device)
     evaluated = lambda network: evaluate(  # noqa: E731
         network, chosen, settings.attack, settings=evaluation, name=name, column=column, progress=progress
     )
-    before = evaluated(classifier.to(device).eval())
+    before = evaluated(classifier)
     config = _config(settings, train_table, label_column, Path(folder), classifier, time.monotonic() - started)
     run = train(config, train_table, folder, model=classifier, device=device, progress=progress)
     after = evaluated(run.network.to(device))
@@ -230,14 +226,13 @@ def _config(
             seconds = max(60 * settings.minutes * TRAINING_SHARE, 60 * settings.minutes - 2.5 * evaluation_seconds)
             steps = _steps_within(min(seconds, 60 * settings.minutes * 0.9), stage, table, classifier)
         stage = dataclasses.replace(stage, steps=steps)
-    make_attack(settings.attack, settings.at or settings.threat)
     return RunConfig(data=table.name, stages=(stage,), model=classifier.shown_name, seed=settings.seed)
 
 
 def _steps_within(seconds: float, stage: StageConfig, table: Table, classifier: ForeignClassifier) -> int:
     """How many training steps fit into a time on this machine, by the time of a few of them on a copy."""
-    batch = table.batch(torch.arange(stage.batch_size))
-    network = foreign_network(classifier, batch.images)
+    network = foreign_network(classifier, table.batch(torch.arange(1)).images)
+    batch = table.batch(torch.arange(stage.batch_size), next(network.parameters()).device)
     classes = {name: len(names) for name, names in table.classes.items()}
     timed = Stage(stage, network, classes, Streams(0)).train()
     spent: list[float] = []

@@ -20,6 +20,10 @@ def _threat(value: object) -> object:
     return ThreatModel.parse(value) if isinstance(value, str) else value
 
 
+READ_THREAT = BeforeValidator(_threat)
+"""Lets a field that holds a threat model be given as text too."""
+
+
 def _claim(value: object) -> object:
     return AccuracyClaim.parse(value) if isinstance(value, str) else value
 
@@ -38,7 +42,7 @@ class EvaluationSettings:
         ('l2:0.5', 'fp32')
     """
 
-    threat: Annotated[ThreatModel | None, BeforeValidator(_threat)] = Field(
+    threat: Annotated[ThreatModel | None, READ_THREAT] = Field(
         default=None,
         description="Threat model of attacks that are given by name, which clean rows name too; also as text, such as "
         '``"linf:8/255"``. Default: that of the attack objects, or ``linf:8/255``.',

@@ -33,10 +33,6 @@ class OwnLogits(nn.Identity):
 
     stage = "logits"
 
-    def __init__(self, outputs: int):
-        super().__init__()
-        self.outputs = outputs
-
 
 class _Channels(dict[str, int]):
     """Channels by stage; without features the error says how to name them."""
@@ -100,7 +96,7 @@ class ForeignNetwork(Network):
     """
 
     def __init__(self, classifier: ForeignClassifier, spec: ForeignSpec):
-        heads: Mapping[str, nn.Module] = {CLASSIFIER: OwnLogits(spec.settings.outputs)}
+        heads: Mapping[str, nn.Module] = {CLASSIFIER: OwnLogits()}
         super().__init__(ForeignTrunk(spec, classifier), [0.0], [1.0], heads, CLASSIFIER)
 
     @property
@@ -134,7 +130,7 @@ def foreign_network(classifier: ForeignClassifier, images: Tensor) -> ForeignNet
     """
     if not any(parameter.is_floating_point() for parameter in classifier.parameters()):
         raise SpecError("the classifier has no parameters to train; give a torch.nn.Module with weights")
-    own = _copied(classifier)
+    own = copied_classifier(classifier)
     with torch.no_grad(), frozen_eval(own):
         device = next((tensor.device for tensor in own.parameters()), torch.device("cpu"))
         probe = images[:2].to(device)
@@ -148,7 +144,8 @@ def save_own_weights(network: ForeignNetwork, path: str | Path) -> None:
     save_tensors(path, network.own_state())
 
 
-def _copied(classifier: ForeignClassifier) -> ForeignClassifier:
+def copied_classifier(classifier: ForeignClassifier) -> ForeignClassifier:
+    """A copy that shares nothing with the classifier; SpecError for one that cannot be copied."""
     try:
         own = copy.deepcopy(classifier)
     except Exception as error:  # whatever the user's module raises
@@ -171,7 +168,7 @@ def load_foreign(classifier: ForeignClassifier, path: str | Path) -> ForeignNetw
     sizes: dict[str, Any] = {name: trunk.get(name) for name in ("channels", "outputs", "features")}
     if not all(isinstance(size, int) and size >= 0 for size in sizes.values()):
         raise WeightsError(f"{path} describes no classifier ({sizes}); train the run again")
-    network = ForeignNetwork(_copied(classifier), ForeignSpec(**sizes))
+    network = ForeignNetwork(copied_classifier(classifier), ForeignSpec(**sizes))
     for name, head in heads.items():
         network.heads[name] = build_head(head)
     tensors, _ = load_tensors(path)

@@ -158,13 +158,12 @@ class HardenCommand:
         table = Table(box=box.SIMPLE_HEAD, title=f"{escape(hardened.before.name)}, hardened", title_justify="left")
         for word in ("attack", "before %", "after %", "difference", "95 % interval", "n"):
             table.add_column(word, justify="left" if word == "attack" else "right", no_wrap=True)
-        before, after = ({row.attack: row.accuracy for row in item.rows} for item in (hardened.before, hardened.after))
-        for title, comparison in hardened.comparisons.items():
-            attack = title.partition(" at ")[0]
+        rows = zip(hardened.comparisons.items(), hardened.before.rows, hardened.after.rows, strict=True)
+        for (title, comparison), before, after in rows:
             table.add_row(
                 "none (clean)" if title == "none" else escape(title),
-                f"{100 * before[attack]:.1f}",
-                f"{100 * after[attack]:.1f}",
+                f"{100 * before.accuracy:.1f}",
+                f"{100 * after.accuracy:.1f}",
                 f"{100 * comparison.difference:+.1f}",
                 escape(f"[{100 * comparison.low:+.1f}, {100 * comparison.high:+.1f}]"),
                 str(comparison.n),

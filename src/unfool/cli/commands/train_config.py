@@ -60,9 +60,9 @@ def read_run(command: TrainCommand, classifier: ForeignClassifier | None = None)
     fresh = command.model.start is None and classifier is None
     described = TrunkSpec.from_dict(trunk).to_dict() if trunk or fresh else None
     texts = command.task.task or ("labels",)
-    # Read before the data, which may take minutes to fetch, and again with the data's own label column.
     size = command.data.size or (classifier.size if classifier is not None else None) or 0
     label, data = command.data.label, explicit(command.data, without=["data_dir", "label"])
+    # Read before the data, which may take minutes to fetch, and again with the data's own label column.
     written = read_tasks(texts, label).values()
     table = open_described(
         command.data.data,
