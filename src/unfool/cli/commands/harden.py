@@ -14,7 +14,7 @@ from unfool.cli.options.shared import Column, Crop, Data, DataDir, Device, Eps, 
 if TYPE_CHECKING:
     from unfool.evaluation.hardening import Hardened
 
-SETTINGS = "unfool.evaluation.hardening:HardenSettings"
+SETTINGS = "unfool.evaluation.hardening.settings:HardenSettings"
 _TRAINING = ("minutes", "steps", "perturb", "adversarial", "awp", "learning_rate", "weight_decay", "batch_size", "ema",
              "augmentation", "held_out", "precision")  # fmt: skip
 

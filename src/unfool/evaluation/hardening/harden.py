@@ -1,0 +1,122 @@
+# pyright: reportUnknownMemberType=false, reportUnknownLambdaType=false, reportUnknownArgumentType=false, reportUnknownVariableType=false
+"""Harden a classifier within a stated time: a short adversarial training of its own weights, measured before and after.
+
+Fine-tuning a trained classifier on examples of its own reaches much of what adversarial training from the start does
+(Jeddi et al., "A simple fine-tuning is all you need: towards robust deep learning via adversarial fine-tuning", 2020).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from pathlib import Path
+
+from torch import nn
+
+from unfool.core.errors import DataError
+from unfool.core.files import write_json
+from unfool.core.progress import Progress, silent
+from unfool.core.streams import Streams
+from unfool.data.as_table import TableLike, as_table
+from unfool.data.table import Table
+from unfool.evaluation.compare import compare
+from unfool.evaluation.evaluate import evaluate
+from unfool.evaluation.hardening.budget import TRAINING_SHARE, steps_within
+from unfool.evaluation.hardening.hardened import Hardened
+from unfool.evaluation.hardening.recipe import hardening_stage
+from unfool.evaluation.hardening.settings import HardenSettings
+from unfool.evaluation.settings import EvaluationSettings
+from unfool.models.foreign import ForeignClassifier, adapt
+from unfool.models.foreign_network import copied_classifier
+from unfool.training import RunConfig, train
+from unfool.training.config import read_config
+from unfool.training.folder import CONFIG, OWN_WEIGHTS
+
+
+def harden(
+    model: nn.Module,
+    training_images: TableLike,
+    test_images: TableLike,
+    folder: str | Path,
+    *,
+    settings: HardenSettings | None = None,
+    name: str = "model",
+    column: str | None = None,
+    device: str = "cpu",
+    progress: Progress = silent,
+) -> Hardened:
+    """Fine-tune a classifier on adversarial examples for a stated time, and measure what that bought and cost.
+
+    Args:
+        model: The classifier, images (B, C, H, W) in [0,1] → logits, or what `adapt` wraps one in. It is copied and
+            stays as it is.
+        training_images: A table, or what `as_table` makes one of: the images that it is fine-tuned on.
+        test_images: The same for both evaluations.
+        folder: Where the run goes; the same call goes on where it was stopped. The hardened weights are
+            ``model.safetensors`` in it, under the model's own names.
+        settings: Threat model, time, and how it is trained and evaluated; default: ``HardenSettings()``.
+        name: What the rows call the classifier.
+        column: Label column of both tables; default: their own choice.
+        device: A device of torch.
+        progress: Called with what is being done, and how much of it is done.
+
+    Returns:
+        The run, the file of weights, both evaluations and their paired comparisons.
+
+    Raises:
+        SpecError: A classifier that cannot be trained, or settings that do not go together.
+        DataError: Tables without labels, or with labels beyond the classifier's outputs.
+        OutputError: A folder that belongs to another run, or that cannot be written.
+
+    Example:
+        >>> from unfool import HardenSettings, harden
+        >>> model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 8 * 8, 2))
+        >>> images, labels = torch.rand(32, 3, 8, 8), [0, 1] * 16
+        >>> settings = HardenSettings(threat="linf:2/255", steps=2, batch_size=8, images=8, attack="fgsm")
+        >>> hardened = harden(model, (images, labels), (images, labels), "hardened", settings=settings)
+        >>> sorted(hardened.comparisons), hardened.weights.name
+        (['fgsm at linf:2/255', 'none'], 'model.safetensors')
+    """
+    settings = settings or HardenSettings()
+    started = time.monotonic()
+    classifier = model if isinstance(model, ForeignClassifier) else adapt(model)
+    train_table, test_table = as_table(training_images, split="train"), as_table(test_images)
+    label_column = column or train_table.label_column
+    if label_column is None:
+        raise DataError(f"{train_table.name} has no labels, and hardening needs them; name their column")
+    train_table.labels(label_column)
+    chosen = test_table.sample(min(settings.images, len(test_table)), Streams(0).named("attacked images"))
+    evaluation = EvaluationSettings(threat=settings.at or settings.threat, seed=settings.seed)
+    classifier = copied_classifier(classifier).to(device)
+    evaluated = lambda network: evaluate(  # noqa: E731
+        network, chosen, settings.attack, settings=evaluation, name=name, column=column, progress=progress
+    )
+    before = evaluated(classifier)
+    config = _config(settings, train_table, label_column, Path(folder), classifier, time.monotonic() - started)
+    run = train(config, train_table, folder, model=classifier, device=device, progress=progress)
+    after = evaluated(run.network.to(device))
+    weights = Path(folder) / OWN_WEIGHTS
+    hardened = Hardened(run=run, weights=weights, before=before, after=after, comparisons=compare(after, before))
+    write_json(Path(folder) / "results" / "hardened.json", hardened.to_json())
+    return hardened
+
+
+def _config(
+    settings: HardenSettings,
+    table: Table,
+    column: str,
+    folder: Path,
+    classifier: ForeignClassifier,
+    evaluation_seconds: float,
+) -> RunConfig:
+    """The run of the settings; a run that has begun keeps its number of steps, which the time decided then."""
+    stage = hardening_stage(settings, table, column)
+    if not settings.steps:
+        begun = folder / CONFIG
+        if begun.is_file():
+            steps = read_config(begun).stages[0].steps
+        else:
+            seconds = max(60 * settings.minutes * TRAINING_SHARE, 60 * settings.minutes - 2.5 * evaluation_seconds)
+            steps = steps_within(min(seconds, 60 * settings.minutes * 0.9), stage, table, classifier)
+        stage = dataclasses.replace(stage, steps=steps)
+    return RunConfig(data=table.name, stages=(stage,), model=classifier.shown_name, seed=settings.seed)
