@@ -5,8 +5,9 @@ import torch
 from torch import nn
 
 from unfool.attacks import make_attack
-from unfool.core.errors import ImagesError
-from unfool.evaluation import craft, judge
+from unfool.core.errors import ImagesError, SpecError
+from unfool.evaluation import craft, identity, judge
+from unfool.evaluation.evaluate import evaluate
 
 
 def model():
@@ -28,8 +29,8 @@ def test_labels_of_any_integer_form_give_the_same_examples(labels):
     assert torch.equal(attack(model(), IMAGES, labels).images, attack(model(), IMAGES, LABELS).images)
 
 
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_half_images_become_those_of_a_float_model(dtype):
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_images_of_another_precision_become_those_of_a_float_model(dtype):
     attacked = make_attack("pgd-2", "linf:8/255")(model(), IMAGES.to(dtype), LABELS)
     assert attacked.images.dtype == torch.float32
     assert (attacked.images - IMAGES.to(dtype).float()).abs().max() <= 8 / 255 + 1e-6
@@ -65,3 +66,25 @@ def test_a_model_that_writes_into_its_input_cannot_be_attacked_and_hears_why():
     with pytest.raises(ImagesError, match=r"writes into its input.*x.clone\(\)") as caught:
         make_attack("square:steps=5", "linf:8/255")(Overwrites().eval(), IMAGES, LABELS)
     assert "\n" not in str(caught.value)
+
+
+class GivesMapping(nn.Module):
+    """Gives logits as the models of another library do."""
+
+    def forward(self, images):
+        return {"logits": images.flatten(1)}
+
+
+def test_outputs_without_logits_point_to_what_finds_them():
+    with pytest.raises(ImagesError, match=r"gave a dict, not floating logits.*unfool\.adapt"):
+        make_attack("pgd-2", "linf:8/255")(GivesMapping(), torch.rand(4, 3, 4, 4), LABELS)
+
+
+@pytest.mark.parametrize("call", [evaluate, judge, lambda model, data: identity(model)])
+@pytest.mark.parametrize(
+    ("wrong", "kind"), [(lambda images: images, "function"), ("resnet18", "str"), (None, "NoneType")]
+)
+def test_what_is_no_module_is_refused_wherever_a_model_is_taken(call, wrong, kind):
+    with pytest.raises(SpecError, match=f"model is a {kind}; give a torch.nn.Module") as error:
+        call(wrong, (IMAGES, LABELS))
+    assert ("unfool.adapt(model)" in str(error.value)) == (wrong is not None)

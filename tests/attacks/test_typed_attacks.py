@@ -203,6 +203,7 @@ def test_a_model_that_is_no_module_is_refused():
         (lambda: attacks.PGD("linf:8"), "perhaps linf:8/255 was meant"),
         (lambda: attacks.PGD(), "needs threat"),
         (lambda: attacks.PGD(EPS8, step=3), "did you mean 'steps'"),
+        (lambda: attacks.PGD(eps=8 / 255), "did you mean 'threat'"),
         (lambda: attacks.PGD(EPS8, restarts=2, random_start=False), "set random_start"),
         (lambda: attacks.PGD(EPS8, eot_draws=0), "eot_draws"),
         (lambda: attacks.APGD(EPS8, targets=3), "use loss='dlr-targeted'"),

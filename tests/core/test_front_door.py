@@ -27,6 +27,12 @@ def test_every_name_is_there(name):
     assert getattr(unfool, name) == getattr(unfool, name)
 
 
+@pytest.mark.parametrize("room", [unfool.attacks, unfool.defenses])
+def test_completion_shows_what_a_user_needs_and_no_module(room):
+    shown = [name for name in dir(room) if not name.startswith("__")]
+    assert sorted(shown) == sorted(room.__all__)
+
+
 def test_another_name_is_no_attribute():
     with pytest.raises(AttributeError, match="no attribute 'tabel'"):
         unfool.tabel  # noqa: B018

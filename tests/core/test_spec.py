@@ -217,3 +217,15 @@ def test_views_with_moved_pixels_keep_the_rest():
 )
 def test_only_a_near_name_is_offered(name, near):
     assert nearest(name, ["--epochs", "--trunk", "--model", "--batch-size", "--eps"]) == near
+
+
+@pytest.mark.parametrize(
+    ("name", "near"),
+    [("lr", "learning_rate"), ("alpha", "step_size"), ("eps", "threats"), ("epsilon", "threats"), ("n_iter", "steps")],
+)
+def test_what_other_programs_call_a_setting_leads_to_it(name, near):
+    assert nearest(name, ["learning_rate", "step_size", "steps", "threats"]) == near
+
+
+def test_a_name_that_is_allowed_twice_is_listed_once():
+    assert str(unknown("set", "x", ["b", "a", "b"])) == "unknown set 'x'; allowed: a, b"

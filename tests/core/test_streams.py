@@ -166,3 +166,8 @@ def test_extreme_bits_give_finite_draws_inside_their_range(pattern, monkeypatch)
     assert (exponential > 0).all()
     assert (Streams(0).uniform(ids, (), 5.0, 6.0) < 6.0).all()
     assert (Streams(0).integers(ids, 7) < 7).all()
+
+
+def test_they_print_their_seed():
+    assert repr(Streams(3)) == "Streams(3)"
+    assert repr(Streams(3).named("crop")) == f"Streams(3, key={Streams(3).named('crop').key})"

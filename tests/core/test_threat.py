@@ -3,6 +3,7 @@
 import contextlib
 import math
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from unfool.core.errors import ImagesError, SpecError
 from unfool.core.streams import Streams
-from unfool.core.threat import ThreatModel
+from unfool.core.threat import Linf, ThreatModel
 
 
 @pytest.mark.parametrize(
@@ -139,3 +140,10 @@ def test_callers_tensors_and_the_global_generator_are_left_alone(text, dtype):
     threat.steepest(gradient, images, origins, torch.tensor([0.1, 0.2]))
     assert all(torch.equal(now, before) for now, before in zip((origins, images, gradient), kept, strict=True))
     assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_eps_may_be_a_number_of_numpy_and_is_never_text():
+    assert Linf(np.float32(0.5)) == Linf(0.5)
+    assert type(Linf(np.float32(0.5)).eps) is float
+    with pytest.raises(SpecError, match="is text; give a number, such as 8/255 without quotes"):
+        Linf("8/255")

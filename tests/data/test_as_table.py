@@ -184,3 +184,11 @@ def test_a_data_set_of_several_sizes_is_refused():
 def test_ids_must_tell_images_apart(ids):
     with pytest.raises(DataError, match="number of its own"):
         Table.from_tensors(BYTES, LABELS, ids=ids)
+
+
+def test_a_list_of_two_items_is_a_data_set_and_a_pair_is_not():
+    images, labels = torch.rand(2, 3, 4, 4), torch.tensor([1, 0])
+    for form in ([(images[0], 1), (images[1], 0)], [images, labels], (images, labels)):
+        table = as_table(form)
+        assert torch.equal(table.batch(torch.arange(2)).images, images)
+        assert torch.equal(table.labels(), labels)

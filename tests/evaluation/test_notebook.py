@@ -29,7 +29,14 @@ def evaluation(network, table):
 
 def test_prints_are_one_short_line(evaluation, network, table):
     examples = craft(network, table, "fgsm")
-    for value in (evaluation, evaluation.records[0], examples, evaluation.result(), evaluation.pictures["fgsm"]):
+    for value in (
+        evaluation,
+        evaluation.records[0],
+        *evaluation.rows,
+        examples,
+        evaluation.result(),
+        evaluation.pictures["fgsm"],
+    ):
         assert len(repr(value)) < 160
         assert "\n" not in repr(value)
 

@@ -6,6 +6,7 @@ import pytest
 import yaml
 from tiny_runs import KILLED, contrast, labels, run, stage
 
+from unfool import Linf, attacks
 from unfool.core.config import to_plain
 from unfool.core.errors import DataError, SpecError
 from unfool.training import ProbeSettings, RunConfig, StageConfig, TaskConfig
@@ -72,6 +73,7 @@ TASK = ("stages", 0, "tasks", "labels")
         (changed("seed", value=-1), ["seed=-1"]),
         (changed("schema_version", value="new"), ["schema_version"]),
         (changed("schema_version", value=0), ["schema_version"]),
+        (changed("stages", 0, "tasks", value=["labels"]), ["{'labels': TaskConfig(task='labels')}"]),
         ({"stages": PLAIN["stages"]}, ["data"]),
     ],
 )
@@ -163,3 +165,11 @@ def test_a_file_from_before_the_switch_means_nesterov_momentum():
     config = run_config({**values, "stages": [before]}, "the file")
     assert config.stages[0].nesterov
     assert config == run(stage(optimizer="sgd"))
+
+
+def test_a_threat_model_is_given_as_one_or_as_text_and_written_as_text():
+    tasks = {"labels": TaskConfig(task="labels")}
+    assert StageConfig(tasks=tasks, threat=Linf(0.1)) == StageConfig(tasks=tasks, threat="linf:0.1")
+    assert to_plain(StageConfig(tasks=tasks, threat=Linf(4 / 255)))["threat"] == "linf:4/255"
+    with pytest.raises(SpecError, match=r"write the attack as text, such as 'pgd-10', and give threat=Linf\(0.1\)"):
+        StageConfig(tasks=tasks, perturb=attacks.PGD(Linf(0.1)))

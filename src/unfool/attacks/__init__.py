@@ -47,3 +47,7 @@ __all__ = [
     "Square",
     "make_attack",
 ]
+
+
+def __dir__() -> list[str]:
+    return sorted({*__all__, *(name for name in globals() if name.startswith("__"))})

@@ -221,8 +221,7 @@ class Attack(ABC):
 
         Args:
             model: Maps images in [0,1] to logits (B, classes).
-            images: Clean images (B, C, H, W), floating point, in [0,1]. Half-precision images of a float32 model become
-                float32.
+            images: Clean images (B, C, H, W), floating point, in [0,1]. Images for a float32 model become float32.
             labels: The images' classes (B,), integers from 0.
             ids: Ids of the images (B,), int64, by which random draws are made; default: their positions.
             streams: Seed of the random draws; default ``Streams(0)``.

@@ -22,15 +22,18 @@ Labels: TypeAlias = "Tensor | NDArray[np.integer[Any]] | Sequence[int]"
 
 def check_model(model: object) -> None:
     """Refuse anything but a module; raises SpecError."""
-    if not isinstance(model, nn.Module):
-        raise SpecError(f"model is a {type(model).__name__}; give a torch.nn.Module that maps images to logits")
+    if isinstance(model, nn.Module):
+        return
+    known = isinstance(model, str) or callable(model) or callable(getattr(model, "predict", None))
+    adapted = "; unfool.adapt(model) makes one of a function, an estimator or a model's name" if known else ""
+    raise SpecError(f"model is a {type(model).__name__}; give a torch.nn.Module that maps images to logits{adapted}")
 
 
 def readable_images(model: nn.Module, images: Tensor) -> Tensor:
-    """Images as `as_images` checks them, and in float32 where they have half of a float32 model's precision."""
+    """Images as `as_images` checks them, and in float32 where the model is and they are not."""
     images = as_images(images)
     weights = next((tensor.dtype for tensor in model.parameters() if tensor.is_floating_point()), None)
-    return images.float() if images.dtype in (torch.float16, torch.bfloat16) and weights == torch.float32 else images
+    return images.float() if weights == torch.float32 else images
 
 
 def as_labels(images: Tensor, labels: Labels) -> Tensor:

@@ -95,6 +95,15 @@ FEWEST_CLASSES = {"dlr": (3, "margin"), "dlr-targeted": (4, "difference")}
 """How many classes a loss needs, and the loss that replaces it for fewer: the same without its denominator."""
 
 
+def not_logits(outputs: object) -> str:
+    """What is wrong with outputs that are no floating-point tensor, and what to do."""
+    kind = f"a tensor of {outputs.dtype}" if isinstance(outputs, Tensor) else f"a {type(outputs).__name__}"
+    return (
+        f"the model gave {kind}, not floating logits; give a model that maps images (B, C, H, W) to logits "
+        "(B, classes); unfool.adapt(model) finds them in .logits, ['logits'] or the first of a tuple"
+    )
+
+
 class LabelLoss:
     """A loss of a model's logits against labels; an image is fooled when the predicted class is not its label.
 
@@ -170,7 +179,10 @@ class LabelLoss:
     def _pass(self, images: Tensor, rows: Tensor) -> Tensor:
         inputs = images.to(memory_format=self.memory_format)
         version = None if inputs.is_inference() else inputs._version
-        logits = at_least_fp32(self.model(inputs, self.rows_in_batch(rows)) if self.by_row else self.model(inputs))
+        outputs: Any = self.model(inputs, self.rows_in_batch(rows)) if self.by_row else self.model(inputs)
+        if not isinstance(outputs, Tensor) or not outputs.is_floating_point():
+            raise ImagesError(not_logits(outputs))
+        logits = at_least_fp32(outputs)
         if version is not None and inputs._version != version:
             raise ImagesError(
                 "the model writes into its input, which would overwrite the attacked images; begin its forward with "

@@ -17,6 +17,25 @@ _NEAR = 0.65
 """Share of letters in common from which two names are near: 'pdg' and 'pgd' are, 'model' and 'moves' are not."""
 
 
+_ELSEWHERE = {
+    "alpha": "step-size",
+    "arch": "trunk",
+    "epsilon": "eps",
+    "eps": "threat",
+    "eps-iter": "step-size",
+    "iterations": "steps",
+    "iters": "steps",
+    "lr": "learning-rate",
+    "max-iter": "steps",
+    "n-iter": "steps",
+    "nb-iter": "steps",
+    "norm": "threat",
+    "num-steps": "steps",
+    "wd": "weight-decay",
+}
+"""What other programs call a setting, and this one's name for it."""
+
+
 def parse_number(text: str, what: str) -> float:
     """Read a non-negative decimal or fraction such as ``0.5`` or ``8/255``; ``what`` names it in the error."""
     match = _NUMBER.fullmatch(text)
@@ -39,7 +58,7 @@ def write_number(value: float) -> str:
 
 def unknown(kind: str, name: str, allowed: Iterable[str]) -> SpecError:
     """The error for a name that is not known: offers the nearest, then lists what is allowed."""
-    names = sorted(allowed)
+    names = sorted(set(allowed))
     near = nearest(name, names)
     hint = f"did you mean {near!r}? " if near else ""
     return SpecError(f"unknown {kind} {name!r}; {hint}allowed: {', '.join(names)}")
@@ -51,6 +70,12 @@ def nearest(name: str, allowed: Iterable[str]) -> str | None:
     Leading dashes and the difference between ``-`` and ``_`` do not count.
     """
     plain = {allowed_name: _bare(allowed_name) for allowed_name in allowed}
+    elsewhere = _ELSEWHERE.get(_bare(name))
+    while elsewhere is not None:
+        meant = next((allowed_name for allowed_name, bare in plain.items() if bare in (elsewhere, elsewhere + "s")), "")
+        if meant:
+            return meant
+        elsewhere = _ELSEWHERE.get(elsewhere)
     near = difflib.get_close_matches(_bare(name), plain.values(), n=1, cutoff=_NEAR)
     if near:
         return next(allowed_name for allowed_name, bare in plain.items() if bare == near[0])

@@ -73,6 +73,10 @@ class Streams:
         self.seed = seed
         self.key = self._hash("seed", seed) if key is None else key
 
+    def __repr__(self) -> str:
+        own = "" if self.key == self._hash("seed", self.seed) else f", key={self.key}"
+        return f"Streams({self.seed}{own})"
+
     @staticmethod
     def _hash(*parts: object) -> int:
         digest = hashlib.blake2b("\x1f".join(map(repr, parts)).encode(), digest_size=8).digest()

@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import math
+import numbers
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import torch
 from pydantic import GetCoreSchemaHandler
@@ -53,11 +55,15 @@ class ThreatModel:
     def __post_init__(self) -> None:
         if self.norm_name not in GEOMETRIES:
             raise unknown("norm", str(self.norm_name), GEOMETRIES)
-        if isinstance(self.eps, bool) or not isinstance(self.eps, (int, float)):
+        if isinstance(self.eps, str):
             raise SpecError(
-                f"eps {self.eps!r} of a threat model is no number; give a number such as 8/255, or text to "
+                f"eps {self.eps!r} is text; give a number, such as 8/255 without quotes, or text to "
                 "ThreatModel.parse('linf:8/255')"
             )
+        if isinstance(self.eps, bool) or not isinstance(self.eps, numbers.Real):
+            raise SpecError(f"eps {self.eps!r} of a threat model is no number; give a number such as 8/255")
+        if not isinstance(self.eps, (int, float)):  # of NumPy
+            object.__setattr__(self, "eps", float(self.eps))
         if not (math.isfinite(self.eps) and self.eps >= 0):
             raise SpecError(f"eps {self.eps!r} of a threat model is not allowed; give a finite number of 0 or more")
         if self.norm_name == "linf" and self.eps > 1:
@@ -174,6 +180,13 @@ class ThreatModel:
                 f"images or gradients have shape {tuple(images.shape)}, their origins {tuple(origins.shape)}; "
                 "give one origin per image, of the same shape"
             )
+
+
+if TYPE_CHECKING:
+    ThreatLike = ThreatModel | str
+else:
+    ThreatLike = ThreatModel
+    """A field of a configuration that holds a threat model, and may be given its text, ``"linf:8/255"``, too."""
 
 
 def Linf(eps: float) -> ThreatModel:  # noqa: N802

@@ -51,6 +51,8 @@ def as_table(data: TableLike, *, split: str = "test", name: str | None = None) -
     if isinstance(data, (Tensor, np.ndarray)):
         raise ImagesError(f"images of shape {tuple(data.shape)} came without labels; give (images, labels)")
     if isinstance(data, (tuple, list)):
+        if isinstance(data, list) and data and all(isinstance(item, tuple) for item in data):
+            return Table.from_dataset(data, name=name, split=split)
         if len(data) != 2:
             raise DataError(f"{len(data)} values are no pair of images and labels; give {FORMS}")
         images, labels = data

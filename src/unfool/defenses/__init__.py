@@ -21,3 +21,7 @@ __all__ = [
     "as_defense",
     "make_defense",
 ]
+
+
+def __dir__() -> list[str]:
+    return sorted({*__all__, *(name for name in globals() if name.startswith("__"))})

@@ -10,6 +10,7 @@ from typing import Any
 from torch import nn
 
 from unfool.attacks import ProxySettings
+from unfool.attacks.inputs import check_model
 from unfool.core.errors import SpecError
 from unfool.core.progress import Progress, renamed, silent
 from unfool.core.threat import ThreatModel
@@ -91,6 +92,7 @@ def evaluate(
         pgd-5 white-box 0.5
         worst-case white-box 0.5
     """
+    check_model(model)
     settings = settings or EvaluationSettings()
     threat, chosen = check_evaluation(attacks, settings)
     if data is None and (chosen or not stored_sets):

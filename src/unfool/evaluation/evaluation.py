@@ -12,7 +12,7 @@ from unfool.core.files import JsonObject
 from unfool.core.spec import unknown
 from unfool.evaluation.corruptions import corruption_summary
 from unfool.evaluation.crafting.pictures import AttackPictures
-from unfool.evaluation.records import Records
+from unfool.evaluation.records import NO_ATTACK, Records
 from unfool.evaluation.reliability.flags import too_many
 from unfool.evaluation.results.claims import ClaimResult
 from unfool.evaluation.results.details import ClassAccuracy
@@ -46,7 +46,7 @@ class Evaluation:
         >>> model = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten())
         >>> images = torch.full((4, 3, 4, 4), 0.5)
         >>> evaluate(model, (images, [0, 0, 1, 0]), "fgsm", settings=EvaluationSettings(reliability=False))
-        Evaluation(model: none 75.0 %, fgsm 0.0 %)
+        Evaluation(model: clean 75.0 %, fgsm 0.0 %)
     """
 
     name: str
@@ -130,6 +130,8 @@ class Evaluation:
 
 
 def _title(row: Row) -> str:
-    """The attack of a row with its unusual settings, as text that names the attack."""
+    """The attack of a row with its unusual settings, as text that names the attack; of a clean row, ``clean``."""
+    if row.attack == NO_ATTACK:
+        return "clean"
     settings = ",".join(f"{name}={value}" for name, value in row.settings.items())
     return f"{row.attack}:{settings}" if settings else row.attack

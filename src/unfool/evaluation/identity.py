@@ -11,6 +11,7 @@ from weakref import WeakKeyDictionary
 
 from torch import nn
 
+from unfool.attacks.inputs import check_model
 from unfool.core.errors import UnfoolWarning
 from unfool.evaluation.provenance.fingerprint import Fingerprint, writes_of
 from unfool.evaluation.provenance.first_digests import FirstDigests
@@ -52,6 +53,7 @@ def identity(system: nn.Module) -> str:
         >>> identity(model) == before
         False
     """
+    check_model(system)
     held = _HELD.get(system)
     if held is not None:
         return held

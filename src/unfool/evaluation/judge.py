@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from unfool.attacks.inputs import check_model
+from unfool.attacks.objective import not_logits
 from unfool.core.batch import Batch, check_images
 from unfool.core.errors import DataError, ImagesError, NonFiniteError
 from unfool.core.threat import ThreatModel
@@ -53,8 +55,9 @@ def judge(
         >>> from unfool import judge
         >>> model = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten())
         >>> judge(model, (torch.eye(3)[:, :, None, None].expand(3, 3, 4, 4), [0, 1, 0]))
-        Records(none on tensors test: 66.7 % [20.8, 93.9] of 3 images, clean)
+        Records(clean on tensors test: 66.7 % [20.8, 93.9] of 3 images, clean)
     """
+    check_model(model)
     source = data if isinstance(data, AdversarialSet) else as_table(data)
     started = time.process_time()
     device = device_of(model)
@@ -125,12 +128,13 @@ def _batch(source: AdversarialSet | Table, span: slice) -> Batch:
 def checked_logits(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
     """The model's logits as float32; raises ImagesError unless they are (B, classes) and cover the labels."""
     logits = model(images)
-    rule = "give a model that maps images (B, C, H, W) to logits (B, classes)"
     if not isinstance(logits, Tensor) or not logits.is_floating_point():
-        kind = logits.dtype if isinstance(logits, Tensor) else type(logits).__name__
-        raise ImagesError(f"the model gave {kind}, not floating logits; {rule}")
+        raise ImagesError(not_logits(logits))
     if logits.ndim != 2 or len(logits) != len(images):
-        raise ImagesError(f"the model gave outputs of shape {tuple(logits.shape)} for {len(images)} images; {rule}")
+        raise ImagesError(
+            f"the model gave outputs of shape {tuple(logits.shape)} for {len(images)} images; "
+            "give a model that maps images (B, C, H, W) to logits (B, classes)"
+        )
     lowest, highest = int(labels.min()), int(labels.max())
     if lowest < 0 or highest >= logits.shape[1]:
         wrong = lowest if lowest < 0 else highest

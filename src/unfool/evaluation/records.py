@@ -106,7 +106,7 @@ class Records:
 
     def __repr__(self) -> str:
         low, high = self.interval()
-        attack = self.attack if self.attack == NO_ATTACK else f"{self.attack} at {self.threat}"
+        attack = "clean" if self.attack == NO_ATTACK else f"{self.attack} at {self.threat}"
         return (
             f"Records({attack} on {self.data} {self.split}: {100 * self.accuracy:.1f} % [{100 * low:.1f}, "
             f"{100 * high:.1f}] of {self.count} images, {self.protocol})"

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from unfool.core.errors import DataError, NonFiniteError
+from unfool.core.errors import DataError, NonFiniteError, SpecError
 from unfool.core.files import folder_lock
 from unfool.core.processes import joint_batch, summed
 from unfool.core.progress import Progress, silent
@@ -86,7 +86,7 @@ def train(
         NonFiniteError: A loss or gradient that is not finite.
         DataError: A table that is empty, too small to hold images out, or not the configuration's.
         DeviceError: A device that this machine lacks, or a batch that the processes cannot share.
-        SpecError: Tasks that do not fit the data or their settings.
+        SpecError: No configuration, or tasks that do not fit the data or their settings.
         WeightsError: A ``start`` that cannot be read. This one and the three before are raised before anything is
             written.
 
@@ -98,6 +98,8 @@ def train(
         >>> run.network(images).shape
         torch.Size([16, 2])
     """
+    if not isinstance(config, RunConfig):  # pyright: ignore[reportUnnecessaryIsInstance] - callers need not be typed
+        raise SpecError(f"config is a {type(config).__name__}; give a RunConfig first, and a classifier as model=")
     folder = Path(folder)
     weights = folder / WEIGHTS
     table = as_table(table, split="train", name=config.data)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from unfool.attacks import make_attack
+from unfool.attacks import Attack, make_attack
 from unfool.core.config import configured
+from unfool.core.threat import ThreatLike, ThreatModel
 from unfool.tasks import TASKS
 from unfool.training.adversarial.methods import ADVERSARIAL_METHODS
 from unfool.training.trainable import check_trainable
@@ -53,9 +55,9 @@ class StageConfig:
         SpecError: for an unknown key, a value that is not allowed, or values that contradict each other.
 
     Example:
-        >>> stage = StageConfig(tasks={"labels": TaskConfig(task="labels")}, epochs=10, perturb="pgd-10")
-        >>> stage.threat, stage.adversarial
-        ('linf:8/255', 'plain')
+        >>> tasks = {"labels": TaskConfig(task="labels")}
+        >>> StageConfig(tasks=tasks, epochs=10, perturb="pgd-10", threat=Linf(4/255)).threat
+        Linf(4/255)
     """
 
     tasks: dict[str, TaskConfig] = Field(description="The tasks, by the name of their head.")
@@ -109,8 +111,9 @@ class StageConfig:
         default=None,
         description="Attack that perturbs the training views, such as pgd-10 or fgsm; none: views stay clean.",
     )
-    threat: str = Field(
-        default="linf:8/255", description="Threat model of perturb and stop_attack, such as linf:8/255 or l2:0.5."
+    threat: ThreatLike = Field(
+        default=ThreatModel.parse("linf:8/255"),
+        description="Threat model of perturb and stop_attack, such as linf:8/255 or l2:0.5.",
     )
     adversarial: str = Field(
         default="plain",
@@ -137,6 +140,13 @@ class StageConfig:
         default=0, ge=0, description="Training images set aside for early stopping on robust accuracy; 0: none."
     )
     stop_attack: str = Field(default="pgd-10", description="Attack that early stopping measures robustness with.")
+
+    @field_validator("tasks", mode="before")
+    @classmethod
+    def _by_head(cls, tasks: object) -> object:
+        if not isinstance(tasks, Mapping):
+            raise ValueError("give the tasks by their heads, such as {'labels': TaskConfig(task='labels')}")
+        return tasks
 
     @field_validator("tasks")
     @classmethod
@@ -167,6 +177,13 @@ class StageConfig:
         check_trainable(trainable)
         return trainable
 
+    @field_validator("perturb", "stop_attack", mode="before")
+    @classmethod
+    def _as_text(cls, attack: object) -> object:
+        if isinstance(attack, Attack):
+            raise ValueError(f"write the attack as text, such as 'pgd-10', and give threat={attack.threat!r}")
+        return attack
+
     @field_validator("perturb", "stop_attack")
     @classmethod
     def _known(cls, attack: str | None) -> str | None:
@@ -181,12 +198,6 @@ class StageConfig:
         if perturb is not None and tasks is not None and not any(task.perturbed for task in tasks.values()):
             raise ValueError("it perturbs the views of no task: set perturbed=true for one, or leave perturb out")
         return perturb
-
-    @field_validator("threat")
-    @classmethod
-    def _readable(cls, threat: str) -> str:
-        make_attack("fgsm", threat)
-        return threat
 
     @field_validator("adversarial")
     @classmethod

@@ -52,7 +52,7 @@ LOOKS = {
     "size": Look(metavar="PIXELS"),
     "start": Look(metavar="FILE", default="random weights"),
     "stop_attack": Look(metavar="ATTACK"),
-    "threat": Look(metavar="NORM:EPS"),
+    "threat": Look(metavar="NORM:EPS", default="linf:8/255"),
     "trainable": Look(metavar="PART"),
     "weight_decay": Look(aliases=("--wd",)),
 }

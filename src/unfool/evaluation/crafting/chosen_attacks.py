@@ -72,6 +72,8 @@ def choose_attack(attack: object, threat: ThreatModel | str | None = None) -> Ch
 
 
 def _listed(attacks: object) -> list[object]:
+    if isinstance(attacks, type):
+        return [attacks]
     if not isinstance(attacks, Iterable):
         raise SpecError(f"{_shown(attacks)} is not an attack; give an attack, its name, or a list of them")
     return list(attacks)
@@ -79,4 +81,6 @@ def _listed(attacks: object) -> list[object]:
 
 def _shown(value: object) -> str:
     """A value that is not what was asked for, in a few words."""
+    if isinstance(value, type):
+        return f"the class {value.__name__} without its settings, as in attacks.PGD(Linf(8/255)),"
     return f"{value!r}" if isinstance(value, (int, float)) else f"a value of type {type(value).__name__}"

@@ -20,7 +20,7 @@ def hardening_stage(settings: HardenSettings, table: Table, column: str) -> Stag
         schedule="triangle",
         precision=settings.precision,
         perturb=settings.perturb,
-        threat=str(settings.threat),
+        threat=settings.threat,
         adversarial=settings.adversarial,
         awp=settings.awp,
         ema=settings.ema,

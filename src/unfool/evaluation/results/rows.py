@@ -62,7 +62,7 @@ _OPTIONAL = {"zero_gradient": "flat", **{name: name for name in _SAME_KEY}}
 """Fields that only some rows have, and their keys in a results file."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Row:
     """One accuracy: of ``model`` behind ``defense``, on ``n`` images of ``split``, under ``attack`` inside ``threat``.
 
@@ -99,6 +99,12 @@ class Row:
     rung: str | None = None
     common: Share | None = None
     panel: str | None = None
+
+    def __repr__(self) -> str:
+        system = self.model if self.defense == "none" else f"{self.model} with {self.defense}"
+        attack = "clean" if self.attack == "none" else f"{self.attack} at {self.threat}"
+        share = f"{100 * self.accuracy:.1f} % [{100 * self.low:.1f}, {100 * self.high:.1f}]"
+        return f"Row({system}, {attack} on {self.data} {self.split}: {share} of {self.n} images, {self.protocol})"
 
     def to_json(self) -> JsonObject:
         """The row as a results file holds it; optional fields that it does not have are left out."""

@@ -25,6 +25,7 @@ from unfool.attacks.problem import Problem
 from unfool.core.batch import Views
 from unfool.core.errors import SpecError, UnfoolWarning
 from unfool.core.streams import Streams
+from unfool.core.threat import ThreatLike
 from unfool.tasks import Task
 from unfool.tasks.paired_losses import Classifies, PairedLoss
 from unfool.training.adversarial.methods import ADVERSARIAL_METHODS, LossOfLogits
@@ -70,7 +71,7 @@ class Adversary:
         *,
         perturbed: Set[str],
         perturb: str | None,
-        threat: str,
+        threat: ThreatLike,
         adversarial: str,
         beta: float,
         separate: bool,
@@ -189,7 +190,7 @@ def _check_tasks(adversarial: str, tasks: Mapping[str, Task]) -> None:
             )
 
 
-def _engine(perturb: str, threat: str) -> ProjectedGradient:
+def _engine(perturb: str, threat: ThreatLike) -> ProjectedGradient:
     """The stage's perturbation: an attack's engine whose last iterate is taken without a further look."""
     engine = make_attack(perturb, threat).training_engine
     if not isinstance(engine, ProjectedGradient):
