@@ -2,13 +2,14 @@
 
 import copy
 import json
+import time
 
 import pytest
 import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from unfool.core.errors import DataError, SpecError
+from unfool.core.errors import DataError, OutputError, SpecError
 from unfool.data.table import Table
 from unfool.evaluation.hardening import HardenSettings, harden
 
@@ -60,19 +61,34 @@ def test_hardening_buys_robustness_and_says_so(tmp_path):
     assert again.run.cpu_seconds == hardened.run.cpu_seconds  # a finished run is only opened
 
 
-def test_the_steps_follow_from_the_time_and_stay_when_it_goes_on(tmp_path):
-    settings = HardenSettings(**PLAN, minutes=0.05, images=8, attack="fgsm")
-    hardened = harden(brittle(), pictures(64, 0), pictures(16, 1), tmp_path / "run", settings=settings)
-    steps = hardened.run.config.stages[0].steps
-    assert 10 <= steps <= 60 * 2
-    again = harden(brittle(), pictures(64, 0), pictures(16, 1), tmp_path / "run", settings=settings)
-    assert again.run.config.stages[0].steps == steps
+def test_the_whole_ends_in_time_and_keeps_to_its_plan_when_it_goes_on(tmp_path):
+    settings = HardenSettings(**PLAN, minutes=0.1, attack="fgsm")
+    harden(brittle(), pictures(64, 0), pictures(60, 1), tmp_path / "warm", settings=SETTINGS)
+    shown = []
+    began = time.monotonic()
+    hardened = harden(
+        brittle(), pictures(640, 0), pictures(60, 1), tmp_path / "run", settings=settings,
+        progress=lambda *values: shown.append(values),
+    )  # fmt: skip
+    assert time.monotonic() - began < 6 * 1.1
+    assert hardened.steps >= 20
+    assert hardened.seconds["training"] > 0.5 * 6 or hardened.steps == 60 * 20
+    assert hardened.before.rows[0].n >= 50
+    done = [values[1] for values in shown]
+    assert done == sorted(done)
+    assert {values[2] for values in shown} == {6}
+    stage = hardened.run.config.stages[0]
+    again = harden(brittle(), pictures(640, 0), pictures(60, 1), tmp_path / "run", settings=settings)
+    assert (again.run.config.stages[0], again.steps) == (stage, hardened.steps)
+    other = HardenSettings(**PLAN, minutes=2, attack="fgsm")
+    with pytest.raises(OutputError, match=r"begun with 0\.1 minutes, not 2"):
+        harden(brittle(), pictures(640, 0), pictures(60, 1), tmp_path / "run", settings=other)
 
 
 def test_too_little_time_and_missing_labels_are_one_line(tmp_path):
     short = HardenSettings(minutes=1e-6, images=4, attack="fgsm", augmentation="none")
-    with pytest.raises(SpecError, match=r"fewer than 10; give at least \d"):
+    with pytest.raises(SpecError, match=r"too few here.*give at least \d"):
         harden(brittle(), pictures(64, 0), pictures(16, 1), tmp_path / "run", settings=short)
     with pytest.raises(DataError, match="needs them; name their column"):
         harden(brittle(), Table.from_tensors(torch.rand(4, 3, 4, 4)), pictures(16, 1), tmp_path / "run")
-    assert not (tmp_path / "run" / "weights.safetensors").exists()
+    assert not (tmp_path / "run").exists()

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from tiny_runs import stage
 
 from unfool.core.errors import SpecError
-from unfool.training.schedule import learning_rate, make_optimizer
+from unfool.training import schedule
+from unfool.training.schedule import StageClock, learning_rate, make_optimizer
 
 
 def rates(schedule, steps, per_epoch=1, **settings):
@@ -146,3 +147,28 @@ def test_momentum_is_the_literal_formula(nesterov):
         weight.grad = gradient
         optimizer.step()
     assert torch.allclose(weight, expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("pace", [lambda step: 0.5, lambda step: 1.0 if step < 10 else 0.2])
+def test_a_stage_ends_with_its_minutes_at_any_pace(monkeypatch, pace):
+    """30 seconds of steps, and the rate falls to nearly nothing at their end."""
+    now = 0.0
+    monkeypatch.setattr(schedule.time, "monotonic", lambda: now)
+    config = stage(schedule="triangle", learning_rate=0.4, minutes=0.5)
+    clock = StageClock(config, 1000, 0.0, torch.device("cpu"))
+    rates = []
+    for step in range(1000):
+        steps = clock.steps_in_all(step)
+        rates.append(learning_rate(config, step, steps, 1))
+        now += pace(step)
+        if step + 1 == steps:
+            break
+    assert 29.0 <= now <= 30.0
+    assert max(rates) == pytest.approx(0.4, abs=0.05)
+    assert rates[-1] < 0.04
+
+
+def test_minutes_that_are_longer_than_the_steps_change_nothing(monkeypatch):
+    monkeypatch.setattr(schedule.time, "monotonic", lambda: 3.0)
+    clock = StageClock(stage(minutes=9.0), 7, 0.0, torch.device("cpu"))
+    assert [clock.steps_in_all(step) for step in range(7)] == [7] * 7

@@ -17,10 +17,11 @@ from unfool.training.stage import Stage
 
 @dataclass(kw_only=True)
 class RunState:
-    """How far a run is: ``stage``, the next ``step`` in it, lines of the log, and what it has cost so far."""
+    """How far a run is: ``stage``, the next ``step`` in it and its time so far, lines of the log, and the cost."""
 
     stage: int = 0
     step: int = 0
+    stage_seconds: float = 0.0
     lines: int = 0
     cpu_seconds: float = 0.0
     model_images: int = 0
@@ -69,6 +70,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
         progress, scalars, keys = (metadata[name] for name in ("progress", "scalars", "state"))
         if not isinstance(progress, dict) or not isinstance(scalars, dict):
             raise ValueError("progress or scalars that are no mapping")
+        progress = {"stage_seconds": 0.0, **progress}  # older checkpoints have none
         counts = {item.name: progress[item.name] for item in fields(RunState)}
         if any(
             isinstance(count, bool) or not isinstance(count, (int, float)) or count < 0 for count in counts.values()

@@ -61,3 +61,13 @@ class Metrics:
         return OutputError(
             f"cannot write {self.path}: {error.strerror}; free some space or choose a writable folder, then resume"
         )
+
+
+def last_step(path: Path) -> int:
+    """The step that the last line of a log counts; 0 for a log without lines. OutputError if it cannot be read."""
+    try:
+        with open(path, newline="", encoding="utf-8") as file:
+            steps = [int(row["step"]) for row in csv.DictReader(file)]
+    except (OSError, UnicodeDecodeError, KeyError, TypeError, ValueError) as error:
+        raise OutputError(f"cannot read {path}: {error}; delete the run folder to start again") from error
+    return steps[-1] if steps else 0

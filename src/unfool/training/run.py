@@ -39,7 +39,7 @@ from unfool.training.folder import (
 from unfool.training.initial_network import check_outputs, initial_network, resolve_start
 from unfool.training.metrics import Metrics
 from unfool.training.processes import joint_means, make_accelerator, share_of, training_device
-from unfool.training.schedule import learning_rate, make_optimizer
+from unfool.training.schedule import StageClock, learning_rate, make_optimizer
 from unfool.training.selection.early_stopping import COLUMNS, classifier_column
 from unfool.training.selection.held_out import cut_held_out
 from unfool.training.selection.weight_selection import WeightSelection
@@ -62,9 +62,9 @@ def train(
 ) -> TrainedRun:
     """Train a run in its folder, or finish one that was stopped there; a finished run is only opened.
 
-    The result is a function of the configuration and the table: killing and resuming changes no bit of the CPU's
-    weights or log (same machine, same number of threads). Several processes that a launcher started train it together,
-    to the same weights up to rounding (see `training.processes`).
+    The result is a function of the configuration and the table, unless a stage is limited to ``minutes``: killing and
+    resuming changes no bit of the CPU's weights or log (same machine, same number of threads). Several processes that a
+    launcher started train it together, to the same weights up to rounding (see `training.processes`).
 
     Args:
         config: What to train, and how.
@@ -201,7 +201,7 @@ class _Run:
                 saved = None
             self._stage(index, stage, optimizer, task_optimizers, selection, state, metrics, started)
             selection.finish()
-            state.stage, state.step = index + 1, 0
+            state.stage, state.step, state.stage_seconds = index + 1, 0, 0.0
         with joint_batch():
             seconds = summed(torch.tensor(time.process_time() - started, device=self.device))
         cost = {"cpu_seconds": float(seconds), "model_images": state.model_images}
@@ -238,14 +238,15 @@ class _Run:
         size = min(config.batch_size, len(self.table))
         share = share_of(size, self.processes)
         per_epoch = len(self.table) // size
-        steps = config.steps or per_epoch * config.epochs
+        clock = StageClock(config, config.steps or per_epoch * config.epochs, state.stage_seconds, self.device)
         wrapped, prepared = self.accelerator.prepare(stage, optimizer)
         stage.train()
         streams = self.streams.named(f"stage {index}")
         words = f"stage {index + 1}/{len(self.stages)}: {' + '.join(stage.tasks)}"
         counted = state.model_images - stage.model_images
         order, last_saved, pause = torch.empty(0, dtype=torch.int64), time.monotonic(), self.checkpoint_seconds
-        for step in range(state.step, steps):
+        for step in range(state.step, clock.steps):
+            steps = clock.steps_in_all(step)
             epoch, batch_number = divmod(step, per_epoch)
             if batch_number == 0 or not len(order):
                 order = torch.argsort(streams.named("order").at(epoch).bits(self.table.ids), stable=True)
@@ -276,7 +277,7 @@ class _Run:
                 metrics.add(row | {name: float(value) for name, value in means.items()} | figures)
             state.model_images = counted + stage.model_images
             if metrics is not None and (saving := time.monotonic()) - last_saved >= pause and not last:
-                state.step, state.lines = step + 1, metrics.lines
+                state.step, state.lines, state.stage_seconds = step + 1, metrics.lines, clock.seconds
                 # What the other processes have spent is added at the end; until then each counts as the first one.
                 state.cpu_seconds = (time.process_time() - started) * self.processes
                 metrics.sync()
@@ -286,6 +287,8 @@ class _Run:
                 # Those of large networks take seconds, and may not take the time that is there for training.
                 pause = self.checkpoint_seconds * max(1.0, last_saved - saving)
             self.progress(words, step + 1, steps, f"loss {float(means['loss']):.3f}")
+            if last:
+                break
 
     def _backward(
         self,

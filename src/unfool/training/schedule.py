@@ -1,13 +1,19 @@
-"""Optimizers and learning rates; a rate is a pure function of the step, so resuming needs no scheduler state."""
+# pyright: reportUnknownMemberType=false
+"""Optimizers, learning rates, and how long a stage is.
+
+A rate is a pure function of the step and of how many there will be, so resuming needs no scheduler state.
+"""
 
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Iterable
 
 import torch
 from torch import nn
 
+from unfool.core.processes import joint_batch, joint_rank_and_world_size, summed
 from unfool.training.stage_config import StageConfig
 
 
@@ -52,3 +58,35 @@ def _share(config: StageConfig, step: int, steps: int, per_epoch: int) -> float:
     fall = config.cosine_epochs or math.ceil(steps / per_epoch) - config.constant_epochs
     fallen = max(0, epoch - config.constant_epochs)
     return 0.5 * (1 + math.cos(math.pi * fallen / fall)) if fallen else 1.0
+
+
+class StageClock:
+    """The steps of a stage, and those that its minutes allow at the pace so far.
+
+    ``spent`` are the seconds that the stage took before it was stopped. Of several processes the first one's clock
+    counts.
+    """
+
+    def __init__(self, config: StageConfig, steps: int, spent: float, device: torch.device):
+        self.steps = steps
+        self.limit = 60 * config.minutes
+        self.device = device
+        self.began = time.monotonic() - spent
+
+    @property
+    def seconds(self) -> float:
+        """What the stage has taken so far, by this process's clock."""
+        return time.monotonic() - self.began
+
+    def steps_in_all(self, step: int) -> int:
+        """How many steps the stage will have, as it looks before ``step`` (counted from 0); at least that one."""
+        if not self.limit or not step:
+            return self.steps
+        return max(step + 1, min(self.steps, int(step * self.limit / max(first_of(self.seconds, self.device), 1e-9))))
+
+
+def first_of(value: float, device: torch.device | str = "cpu") -> float:
+    """The value of the first process, in all that train together."""
+    with joint_batch():
+        rank, processes = joint_rank_and_world_size()
+        return value if processes == 1 else float(summed(torch.tensor(value if rank == 0 else 0.0, device=device)))

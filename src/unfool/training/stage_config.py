@@ -63,6 +63,13 @@ class StageConfig:
     tasks: dict[str, TaskConfig] = Field(description="The tasks, by the name of their head.")
     epochs: int = Field(default=1, ge=1, description="Passes over the training images.")
     steps: int = Field(default=0, ge=0, description="Exact number of training steps, in place of epochs; 0: epochs.")
+    minutes: float = Field(
+        default=0.0,
+        ge=0,
+        allow_inf_nan=False,
+        description="Minutes after which the stage ends, if its epochs or steps are not over by then; the schedule is "
+        "that of the steps that fit in. 0: no limit. With one the weights depend on how fast the machine is.",
+    )
     batch_size: int = Field(default=256, ge=1, description="Images in a training step.")
     optimizer: Literal["adam", "sgd"] = Field(default="adam", description="Optimizer: adam, or sgd with momentum.")
     learning_rate: float = Field(

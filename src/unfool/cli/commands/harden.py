@@ -64,7 +64,7 @@ class MachineOptions:
 class HardenCommand:
     """Harden any classifier: fine-tune its own weights on adversarial examples, and test what that bought and cost.
 
-    The number of training steps is chosen so that training and both evaluations take about --minutes on this machine.
+    All of it ends within --minutes on this machine: both evaluations, and between them training for what is left.
     The hardened weights are DIR/model.safetensors, under the classifier's own parameter names, for its own code to
     load. The same command goes on where it was stopped.
     """
@@ -174,8 +174,8 @@ class HardenCommand:
         again = " ".join(f"--{name.replace('_', '-')} {value}" for name, value in options.items())
         print_lines(
             [
-                f"{run.config.stages[0].steps} training steps, {run.cpu_seconds:.0f} s of CPU, "
-                f"{run.model_images:,} model images",
+                f"{hardened.steps} training steps, {run.cpu_seconds:.0f} s of CPU, {run.model_images:,} model images; "
+                + ", ".join(f"{part} {seconds:.0f} s" for part, seconds in hardened.seconds.items()),
                 f"{hardened.weights}: the hardened weights, under the classifier's own names",
                 f"next: unfool evaluate {again} --weights {hardened.weights} --data {run.config.data} "
                 "--attack autoattack",

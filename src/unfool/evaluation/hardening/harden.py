@@ -7,30 +7,32 @@ Fine-tuning a trained classifier on examples of its own reaches much of what adv
 
 from __future__ import annotations
 
-import dataclasses
-import time
 from pathlib import Path
 
 from torch import nn
 
+from unfool.attacks import make_attack
+from unfool.attacks.ensemble import attack_passes
 from unfool.core.errors import DataError
 from unfool.core.files import write_json
 from unfool.core.progress import Progress, silent
 from unfool.core.streams import Streams
 from unfool.data.as_table import TableLike, as_table
-from unfool.data.table import Table
 from unfool.evaluation.compare import compare
+from unfool.evaluation.crafting.evaluation_folder import discard
 from unfool.evaluation.evaluate import evaluate
-from unfool.evaluation.hardening.budget import TRAINING_SHARE, steps_within
+from unfool.evaluation.evaluation import Evaluation
+from unfool.evaluation.hardening.budget import Budget
 from unfool.evaluation.hardening.hardened import Hardened
+from unfool.evaluation.hardening.plan import AFTER, BEFORE
 from unfool.evaluation.hardening.recipe import hardening_stage
 from unfool.evaluation.hardening.settings import HardenSettings
 from unfool.evaluation.settings import EvaluationSettings
 from unfool.models.foreign import ForeignClassifier, adapt
 from unfool.models.foreign_network import copied_classifier
 from unfool.training import RunConfig, train
-from unfool.training.config import read_config
-from unfool.training.folder import CONFIG, OWN_WEIGHTS
+from unfool.training.folder import METRICS, OWN_WEIGHTS
+from unfool.training.metrics import last_step
 
 
 def harden(
@@ -78,45 +80,48 @@ def harden(
         (['fgsm at linf:2/255', 'none'], 'model.safetensors')
     """
     settings = settings or HardenSettings()
-    started = time.monotonic()
     classifier = model if isinstance(model, ForeignClassifier) else adapt(model)
     train_table, test_table = as_table(training_images, split="train"), as_table(test_images)
     label_column = column or train_table.label_column
     if label_column is None:
         raise DataError(f"{train_table.name} has no labels, and hardening needs them; name their column")
     train_table.labels(label_column)
-    chosen = test_table.sample(min(settings.images, len(test_table)), Streams(0).named("attacked images"))
-    evaluation = EvaluationSettings(threat=settings.at or settings.threat, seed=settings.seed)
+    folder, stage = Path(folder), hardening_stage(settings, train_table, label_column)
+    at = settings.at or settings.threat
+    budget = Budget(settings, attack_passes(make_attack(settings.attack, at).parts), folder, progress, device)
     classifier = copied_classifier(classifier).to(device)
-    evaluated = lambda network: evaluate(  # noqa: E731
-        network, chosen, settings.attack, settings=evaluation, name=name, column=column, progress=progress
+    plan = budget.plan(stage, train_table, classifier, len(test_table))
+    chosen = test_table.sample(min(plan.images, len(test_table)), Streams(0).named("attacked images"))
+
+    def evaluated(network: nn.Module, when: str, reliability: bool) -> Evaluation:
+        with budget.timed(when) as part:
+            return evaluate(
+                network,
+                chosen,
+                settings.attack,
+                settings=EvaluationSettings(threat=at, seed=settings.seed, reliability=reliability),
+                name=name,
+                column=column,
+                folder=folder / when,
+                progress=part,
+            )
+
+    before = evaluated(classifier, BEFORE, reliability=False)
+    stage = budget.limited(stage, plan, before)
+    config = RunConfig(data=train_table.name, stages=(stage,), model=classifier.shown_name, seed=settings.seed)
+    with budget.timed("training") as part:
+        run = train(config, train_table, folder, model=classifier, device=device, progress=part)
+    after = evaluated(run.network.to(device), AFTER, reliability=plan.reliability)
+    hardened = Hardened(
+        run=run,
+        steps=last_step(folder / METRICS),
+        weights=folder / OWN_WEIGHTS,
+        before=before,
+        after=after,
+        comparisons=compare(after, before),
+        seconds=dict(budget.seconds),
     )
-    before = evaluated(classifier)
-    config = _config(settings, train_table, label_column, Path(folder), classifier, time.monotonic() - started)
-    run = train(config, train_table, folder, model=classifier, device=device, progress=progress)
-    after = evaluated(run.network.to(device))
-    weights = Path(folder) / OWN_WEIGHTS
-    hardened = Hardened(run=run, weights=weights, before=before, after=after, comparisons=compare(after, before))
-    write_json(Path(folder) / "results" / "hardened.json", hardened.to_json())
+    write_json(folder / "results" / "hardened.json", hardened.to_json())
+    for when in (BEFORE, AFTER):
+        discard(folder / when, [settings.attack], str(at))
     return hardened
-
-
-def _config(
-    settings: HardenSettings,
-    table: Table,
-    column: str,
-    folder: Path,
-    classifier: ForeignClassifier,
-    evaluation_seconds: float,
-) -> RunConfig:
-    """The run of the settings; a run that has begun keeps its number of steps, which the time decided then."""
-    stage = hardening_stage(settings, table, column)
-    if not settings.steps:
-        begun = folder / CONFIG
-        if begun.is_file():
-            steps = read_config(begun).stages[0].steps
-        else:
-            seconds = max(60 * settings.minutes * TRAINING_SHARE, 60 * settings.minutes - 2.5 * evaluation_seconds)
-            steps = steps_within(min(seconds, 60 * settings.minutes * 0.9), stage, table, classifier)
-        stage = dataclasses.replace(stage, steps=steps)
-    return RunConfig(data=table.name, stages=(stage,), model=classifier.shown_name, seed=settings.seed)

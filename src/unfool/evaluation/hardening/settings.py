@@ -30,7 +30,10 @@ class HardenSettings:
         description='Threat model that the classifier learns to withstand; also as text, such as ``"linf:2/255"``.',
     )
     minutes: float = Field(
-        default=15.0, gt=0, allow_inf_nan=False, description="Minutes that training and both evaluations take, about."
+        default=15.0,
+        gt=0,
+        allow_inf_nan=False,
+        description="Minutes that timing, training and both evaluations take together, at most.",
     )
     steps: int = Field(default=0, ge=0, description="Training steps, in place of those that fit into minutes.")
     perturb: str = Field(default="pgd-2", description="Attack that perturbs the training images.")
@@ -53,5 +56,7 @@ class HardenSettings:
     at: Annotated[ThreatModel | None, READ_THREAT] = Field(
         default=None, description="Threat model of the evaluations; default: threat."
     )
-    images: int = Field(default=500, ge=1, description="Test images of the evaluations.")
+    images: int | None = Field(
+        default=None, ge=1, description="Test images of the evaluations; default: up to 500, as many as minutes allow."
+    )
     seed: int = Field(default=0, ge=0, description="Seed of all random draws.")

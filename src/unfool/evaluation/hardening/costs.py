@@ -1,0 +1,73 @@
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
+"""What a step of training and an attacked image cost on this machine."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from unfool.core.processes import rank_and_world_size
+from unfool.core.streams import Streams
+from unfool.data.table import Table
+from unfool.models.foreign import ForeignClassifier
+from unfool.models.foreign_network import foreign_network
+from unfool.models.modes import frozen_eval
+from unfool.training import StageConfig
+from unfool.training.processes import make_accelerator, training_device
+from unfool.training.schedule import make_optimizer
+from unfool.training.stage import Stage
+
+_TIMED_CALLS, _TIMING_SHARE, _TIMED_IMAGES = 4, 0.02, 32
+
+
+@dataclass(frozen=True, kw_only=True)
+class Costs:
+    """Seconds on this machine: of a training ``step``, and of an ``image`` forward and back."""
+
+    step: float
+    image: float
+
+
+def measure(stage: StageConfig, table: Table, classifier: ForeignClassifier, seconds: float, device: str) -> Costs:
+    """What a training step and an attacked image cost here, by a few of them on a copy, within a share of the time."""
+    # What the first step would import is paid for now, so that training can be planned.
+    make_accelerator(training_device(device))
+    most = _TIMING_SHARE * seconds
+    images = table.batch(torch.arange(min(_TIMED_IMAGES, len(table))), device).images
+
+    def attack() -> None:
+        points = images.detach().clone().requires_grad_()
+        with torch.enable_grad():
+            torch.autograd.grad(classifier(points).sum(), points, allow_unused=True)
+
+    with frozen_eval(classifier):
+        image = _mean_seconds(attack, most / 4) / len(images)
+    network = foreign_network(classifier, images)
+    network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    timed = Stage(stage, network, {name: len(names) for name, names in table.classes.items()}, Streams(0)).train()
+    optimizer = make_optimizer(stage, timed.ungrouped())
+    share = max(1, min(stage.batch_size, len(table)) // rank_and_world_size()[1])
+    batch = table.batch(torch.arange(share), device)
+
+    def step() -> None:
+        losses, _ = timed(batch, Streams(0))
+        timed.total(losses).backward()
+        timed.weight_perturbation.undo()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    return Costs(step=_mean_seconds(step, most), image=image)
+
+
+def _mean_seconds(work: Callable[[], None], most: float) -> float:
+    """The mean time of a few calls after a first one, of fewer where they would take longer than ``most``."""
+    began = time.monotonic()
+    work()
+    first = time.monotonic() - began
+    calls = min(_TIMED_CALLS, int(most / first))
+    for _ in range(calls):
+        work()
+    return (time.monotonic() - began - first) / calls if calls else first
