@@ -8,6 +8,7 @@ from small_sets import encoded, pictures, write_parquet
 from unfool.core.errors import DataError, SpecError, UnfoolError
 from unfool.data.catalog import catalog, open_table
 from unfool.data.readers import hub
+from unfool.data.sets import digits
 from unfool.data.sources import SETS
 
 
@@ -37,6 +38,14 @@ def test_digits_show_the_digits_of_scikit_learn():
     correlation = torch.corrcoef(torch.stack([small.flatten(), drawn.flatten().float()]))[0, 1]
     assert correlation > 0.9
     assert bool((table.images[:, 0] == table.images[:, 2]).all())
+
+
+def test_digits_come_from_scikit_learn_itself_where_its_file_lies_elsewhere(monkeypatch):
+    usual = open_table("digits", "test")
+    monkeypatch.setattr(digits, "find_spec", lambda name: None)
+    elsewhere = open_table("digits", "test")
+    assert torch.equal(elsewhere.images, usual.images)
+    assert torch.equal(elsewhere.labels(), usual.labels())
 
 
 def test_digits_come_in_any_size():

@@ -13,7 +13,6 @@ import math
 
 import numpy as np
 import torch
-from scipy.special import bdtr
 from torch import Tensor
 
 from unfool.core.errors import NonFiniteError, SpecError
@@ -52,6 +51,8 @@ def calibrate_threshold(losses: Tensor, rate: float, confidence: float = CONFIDE
         )
     ranks = np.arange(1, count + 1)
     # P(Beta(n - k + 1, k) > rate) is the chance that at most n - k of n draws lie among the ``rate`` highest.
+    from scipy.special import bdtr  # here, because it takes long to import
+
     exceeded = bdtr(count - ranks, count, rate)
     rank = int(ranks[exceeded <= 1.0 - confidence][0])
     return float(losses.detach().sort().values[rank - 1])

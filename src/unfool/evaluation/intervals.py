@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from scipy.optimize import brentq
 
 from unfool.core.errors import SpecError
 
@@ -67,6 +66,8 @@ def auroc_interval(area: float, positives: int, negatives: int) -> tuple[float, 
     """
     if min(positives, negatives) < 1 or not 0 <= area <= 1:
         raise SpecError(f"an area of {area} over {positives} and {negatives} images is none; give an area in [0,1]")
+    from scipy.optimize import brentq  # here, because it takes long to import
+
     excess = lambda other: abs(other - area) - 1.96 * auroc_error(other, positives, negatives)  # noqa: E731
 
     def end(side: float) -> float:

@@ -12,12 +12,12 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
-import matplotlib
-from matplotlib.artist import Artist
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+if TYPE_CHECKING:
+    from matplotlib.artist import Artist
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 # Okabe and Ito's colours, told apart by every kind of colour vision, in an order that also differs in lightness.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#8C6D1F", "#444444", "#E69F00")
@@ -60,6 +60,8 @@ class Picture:
 
 def panels(count: int, across: int) -> tuple[Figure, list[Axes]]:
     """A figure of so many panels, at most ``across`` in a row."""
+    from matplotlib.figure import Figure  # here, because it takes long to import
+
     if count == 1:
         figure = Figure(figsize=(8.4, 3.6), layout="constrained")
         return figure, [figure.subplots()]
@@ -91,6 +93,8 @@ def drawable(text: str) -> str:
 @contextmanager
 def style() -> Iterator[None]:
     """The look of all figures, while one is drawn."""
+    import matplotlib
+
     with matplotlib.rc_context(cast(Any, _STYLE)), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         yield

@@ -19,10 +19,8 @@ from unfool.core.files import write_text
 from unfool.evaluation.crafting.pictures import magnified_difference
 from unfool.evaluation.results.claims import VERDICTS
 from unfool.evaluation.results.study_result import StudyResult
-from unfool.report.charts import chart_pictures
 from unfool.report.curves import Curve
 from unfool.report.evaluation import grids, trust
-from unfool.report.figures import curve_picture, model_colours, step_picture
 from unfool.report.gallery import GalleryItem, image_uri
 from unfool.report.ladder import ladders, letter, successes
 from unfool.report.pivot import Cell
@@ -59,6 +57,10 @@ def write_page(path: str | Path, page: Page) -> Path:
 
 def render(page: Page) -> str:
     """The page as HTML; every text from outside passes through Jinja's escaping."""
+    # Here, because drawing takes long to import, and worker processes of a study draw nothing.
+    from unfool.report.charts import chart_pictures
+    from unfool.report.figures import curve_picture, model_colours, step_picture
+
     result = page.result
     tables = study_tables(result)
     curves, unread = _readable(page.curves)

@@ -8,8 +8,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from pandas import DataFrame, concat
-
 from unfool.core.errors import DataError
 from unfool.evaluation.results.check import PROTOCOLS
 from unfool.evaluation.results.rows import Row, system_names
@@ -151,6 +149,8 @@ _SYSTEM = ["model", "defense", "split", "key"]
 def _frame(rows: Sequence[Row], names: Mapping[str | None, str]) -> Frame:
     """The rows as a pandas table; ``key`` is their settings as text, ``crafted_by`` the system whose examples they saw,
     ``place`` numbers the systems in the order of their first rows."""
+    from pandas import DataFrame  # here, because it takes long to import
+
     frame: Frame = DataFrame(
         [
             {
@@ -214,6 +214,8 @@ def _table(data: str, frame: Frame, everywhere: Mapping[str, Any]) -> Table:
 def _groups(clean: Frame, attacked: Frame, several: bool) -> Iterator[Frame]:
     """The rows of one line of the table each: attacked ones with the clean rows of their system, then clean ones of
     systems that nobody attacked. With ``several`` threat models, each has its own lines."""
+    from pandas import concat  # here, because it takes long to import
+
     shown: set[Any] = set()
     columns = [*_SYSTEM, "protocol", "crafted_by", *(["threat"] if several else [])]
     for _, members in attacked.groupby(columns, sort=False):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, Protocol, TypeVar
 
 from unfool.core.parallel.jobs import Job
@@ -28,7 +29,12 @@ Piece = TypeVar("Piece", bound=Node)
 
 def slug(word: object) -> str:
     """A word as a part of a path."""
-    return re.sub(r"[^a-z0-9.]+", "-", str(word).lower()).strip("-.") or "none"
+    return _slug(str(word))
+
+
+@lru_cache(maxsize=4096)
+def _slug(word: str) -> str:
+    return re.sub(r"[^a-z0-9.]+", "-", word.lower()).strip("-.") or "none"
 
 
 def path_of(*words: object) -> str:
@@ -41,14 +47,15 @@ def with_needs(pieces: Iterable[Piece]) -> dict[str, Piece]:
     ordered: dict[str, Piece] = {}
 
     def add(piece: Piece, above: tuple[str, ...]) -> None:
-        if piece.path in above:
-            raise ValueError(f"piece {piece.path} needs itself: {' → '.join((*above, piece.path))}")
-        if piece.path not in ordered:
+        path = piece.path
+        if path in above:
+            raise ValueError(f"piece {path} needs itself: {' → '.join((*above, path))}")
+        if path not in ordered:
             for need in piece.needs():
-                add(need, (*above, piece.path))
-            ordered[piece.path] = piece
-        elif ordered[piece.path] != piece:
-            raise ValueError(f"two different pieces are called {piece.path}; give one of them another word in its key")
+                add(need, (*above, path))
+            ordered[path] = piece
+        elif ordered[path] is not piece and ordered[path] != piece:
+            raise ValueError(f"two different pieces are called {path}; give one of them another word in its key")
 
     for piece in pieces:
         add(piece, ())

@@ -9,7 +9,6 @@ import math
 
 import numpy as np
 import torch
-from scipy.ndimage import gaussian_filter1d
 from torch import Tensor
 from torch.nn import functional
 
@@ -25,6 +24,8 @@ def gaussian_blurred(images: Tensor, sigma: float, *, edges: str, truncate: floa
     """
     if not sigma:
         return images
+    from scipy.ndimage import gaussian_filter1d  # here, because it takes long to import
+
     down, right = (
         torch.from_numpy(gaussian_filter1d(np.eye(size), sigma, axis=0, mode=edges, truncate=truncate)).to(images)
         for size in images.shape[-2:]

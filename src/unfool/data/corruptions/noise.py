@@ -9,7 +9,6 @@ import math
 
 import numpy as np
 import torch
-from scipy.special import pdtr
 from torch import Tensor
 
 from unfool.core.streams import Streams
@@ -35,6 +34,8 @@ def shot_noise(images: Tensor, ids: Tensor, streams: Streams, photons: float) ->
     Counts come from uniforms by the inverse of the Poisson distribution: the 256 distribution functions are laid end to
     end, the one of byte v in [v, v + 1], so that one sorted search finds every pixel's count.
     """
+    from scipy.special import pdtr  # here, because it takes long to import
+
     size = math.ceil(photons + 10 * math.sqrt(photons) + 10)
     bytes_ = np.arange(256)[:, None]
     reached = pdtr(np.arange(size), photons * bytes_ / 255)

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 
 from unfool.core.errors import DataError
 from unfool.data import stratify
@@ -19,11 +19,16 @@ from unfool.data.readers.folder import read_files
 from unfool.data.readers.labels import MISSING, class_numbers
 from unfool.data.sources import Columns, Rows, Source, fingerprint_files, split_of
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 _PATH_NAMES = ("path", "file", "filename", "file_name", "filepath", *IMAGE_NAMES)
 
 
 def csv_splits(file: Path) -> Mapping[str, Source]:
     """The splits of a CSV file; DataError if it cannot be read or has no rows."""
+    import pandas as pd  # here, because it takes long to import
+
     try:
         rows = pd.read_csv(file, dtype=str, keep_default_na=False)
     except (OSError, ValueError) as error:  # pandas' own errors are ValueErrors
@@ -36,6 +41,8 @@ def csv_splits(file: Path) -> Mapping[str, Source]:
 
 def _rows_by_split(file: Path, rows: pd.DataFrame) -> dict[str, np.ndarray]:
     if "split" not in rows:
+        import pandas as pd
+
         labels = next((rows[name] for name in rows if str(name).lower() in LABEL_NAMES), None)
         numbers = np.zeros(len(rows), dtype=np.int64) if labels is None else pd.factorize(labels)[0]
         train, test = stratify.train_and_test(numbers)

@@ -12,7 +12,6 @@ from collections.abc import Callable
 import numpy as np
 import torch
 import torch.nn.functional as F
-from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 
 from unfool.core.errors import DataError, SpecError
@@ -180,6 +179,8 @@ class _AuditRun:
 
     def result(self, attack: str, threat: str) -> AuditResult:
         """The results of all batches, under an attack of that name and threat model."""
+        from sklearn.metrics import roc_auc_score  # here, because it takes long to import
+
         losses = {kind: torch.cat(parts).double().numpy() for kind, parts in self.losses.items()}
         correct = {name: torch.cat(parts).numpy() for name, parts in self.correct.items()}
         attacked = np.r_[np.zeros(len(losses["clean"])), np.ones(len(losses["attacked"]))]

@@ -11,7 +11,6 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
-from scipy.stats import binomtest
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
@@ -208,6 +207,8 @@ def short_steps(attacks: Iterable[Attack]) -> Flag | None:
 
 def chance(logits: Tensor, labels: Tensor, correct: Tensor) -> Flag | None:
     """Flag an accuracy on clean images that guessing reaches, with what is usually wrong then."""
+    from scipy.stats import binomtest  # here, because it takes long to import
+
     used = int(labels.unique().numel())
     outputs = logits.shape[1]
     rate = 1 / max(2, used)

@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-from scipy.optimize import brentq
-from scipy.special import stdtrit
 
 from unfool.evaluation.intervals import auroc_error
 from unfool.evaluation.statistics.paired import PairedCounts, p_value
@@ -64,10 +62,14 @@ class MeanInference:
 
     def half(self, level: float = 0.05, value: float | None = None) -> float:
         """Half of the interval's width at a level."""
+        from scipy.special import stdtrit  # here, because it takes long to import
+
         errors = self.errors_at(self.mean if value is None else value)
         return math.sqrt(sum(variance * float(stdtrit(df, level / 2)) ** 2 for variance, df in errors))
 
     def p_value(self, value: float) -> float:
+        from scipy.optimize import brentq  # here, because it takes long to import
+
         excess = abs(self.mean - value)
         if excess == 0 or not any(variance > 0 for variance, _ in self.errors_at(value)):
             return 1.0  # Of a mean without any known error nothing is shown.

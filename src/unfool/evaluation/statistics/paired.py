@@ -11,8 +11,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import brentq
-from scipy.special import bdtr, ndtri
 
 from unfool.core.errors import SpecError
 
@@ -78,6 +76,9 @@ def score_interval(counts: PairedCounts, confidence: float = 0.95) -> tuple[floa
     """
     if not 0 < confidence < 1:
         raise SpecError(f"confidence {confidence} is not allowed; give a number between 0 and 1, such as 0.95")
+    from scipy.optimize import brentq  # here, because it takes long to import
+    from scipy.special import ndtri
+
     bound = float(ndtri(0.5 + confidence / 2))
     centre, edge = counts.difference, 1 - 1e-12
 
@@ -110,6 +111,8 @@ def mcnemar(only_first: int, only_second: int) -> float:
     """
     if min(only_first, only_second) < 0:
         raise SpecError(f"{only_first} and {only_second} are no counts of images; give whole numbers of 0 or more")
+    from scipy.special import bdtr  # here, because it takes long to import
+
     return min(1.0, 2 * float(bdtr(min(only_first, only_second), only_first + only_second, 0.5)))
 
 

@@ -28,8 +28,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.optimize import brentq
-from scipy.special import betaincc, betaln
 from torch import Tensor, nn
 
 from unfool.attacks import ProxySettings
@@ -97,6 +95,8 @@ class AccuracyClaim:
 
 def log_evidence(correct: Any, wrong: Any, bound: Any) -> np.ndarray:
     """log M of the module's docstring: the evidence for an accuracy above ``bound``; arrays are broadcast."""
+    from scipy.special import betaincc, betaln  # here, because it takes long to import
+
     with np.errstate(divide="ignore"):
         # Where the tail underflows the images speak against it so strongly that -inf is as good.
         tail = np.log(betaincc(np.add(correct, 1.0), np.add(wrong, 1.0), bound))
@@ -114,6 +114,8 @@ def anytime_interval(correct: int, total: int, confidence: float = 0.95) -> tupl
     if not 0 <= correct <= total:
         raise SpecError(f"{correct} correct of {total} images is no share; give 0 ≤ correct ≤ total")
     check_confidence(confidence)
+    from scipy.optimize import brentq  # here, because it takes long to import
+
     limit = math.log(2 / (1 - confidence))
 
     def least(right: int, wrong: int) -> float:

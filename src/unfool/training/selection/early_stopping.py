@@ -16,7 +16,6 @@ from __future__ import annotations
 import warnings
 
 import torch
-from scipy.special import bdtr
 from torch import Tensor, nn
 
 from unfool.attacks import Attack, ProxySettings, make_attack
@@ -115,6 +114,8 @@ class EarlyStopping:
 
     def _watch(self, clean: Tensor, single: Tensor, robust: Tensor, epoch: int) -> None:
         """Warn once of a network that survives one gradient step and no more."""
+        from scipy.special import bdtr  # here, because it takes long to import
+
         right, survivors, left = int(clean.sum()), int(single.sum()), int((single & robust).sum())
         if bool(self.warned) or 2 * survivors < right or bdtr(left, survivors, 0.5) > CHANCE:
             return
