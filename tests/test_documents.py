@@ -1,4 +1,4 @@
-"""The examples of README and CONTRIBUTING do what they say."""
+"""The examples of README, CONTRIBUTING and the pages of docs do what they say."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from pages import blocks_of, run_page, unprinted
 
 from unfool.core.batch import Batch
 from unfool.core.streams import Streams
@@ -124,3 +125,38 @@ def test_the_contributed_study_is_trained_attacked_and_judged(tmp_path):
     assert all("over 2 training seeds" in claim["evidence"] for claim in claims)
     assert [series["name"] for series in chart["series"]] == ["fgsm", "pgd-20"]
     assert "Is a wider network more robust?" in (out / "report.html").read_text()
+
+
+PAGES = sorted((ROOT / "docs").glob("**/*.md"))
+
+
+@pytest.fixture
+def scratch(tmp_path, monkeypatch):
+    """An empty folder to work in; modules that are imported from it are forgotten."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delenv("UNFOOL_DATA_DIR", raising=False)
+    yield tmp_path
+    for name, module in list(sys.modules.items()):
+        if str(getattr(module, "__file__", None)).startswith(str(tmp_path)):
+            del sys.modules[name]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_a_page_does_what_it_shows(page, scratch):
+    """Every block is run and prints what is shown, unless the page says why it is not run."""
+    run_page(page)
+
+
+def test_the_hardened_weights_are_loaded_by_ten_lines_without_unfool():
+    blocks = blocks_of((ROOT / "docs/harden.md").read_text(encoding="utf-8"))
+    (script,) = [block.text for block in blocks if block.text.startswith("# predict.py")]
+    assert "unfool" not in script
+    assert len([line for line in script.splitlines()[1:] if line.strip()]) <= 10
+
+
+def test_shown_output_is_compared_line_by_line_but_for_numbers():
+    printed = "none   98.0  [93.0, 99.4]\n\nRobust accuracy 48.0 %, believed\nlast"
+    assert unprinted("none 12 [1, 2.5]\n...\nRobust accuracy 3.5 %, believed", printed) is None
+    assert unprinted("Robust accuracy 48.0 %, doubted", printed) == "Robust accuracy 48.0 %, doubted"
+    assert unprinted("last\nnone 98.0 [93.0, 99.4]", printed) == "none 98.0 [93.0, 99.4]"
