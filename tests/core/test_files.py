@@ -4,8 +4,11 @@ import errno
 import json
 import os
 import signal
+import socket
+import stat
 import subprocess
 import sys
+from contextlib import contextmanager
 
 import pytest
 
@@ -100,12 +103,76 @@ def test_the_next_write_clears_what_a_killed_one_left(tmp_path):
 def test_the_next_holder_of_a_folder_clears_what_killed_writers_left_below_and_nothing_else(tmp_path):
     (tmp_path / "deep").mkdir()
     killed_while_writing(tmp_path / "deep" / "weights.bin")
-    mine = tmp_path / f".weights.bin.{os.getpid()}.01234567.part"
-    mine.mkdir()
-    with folder_lock(tmp_path):
-        pass
-    assert names(tmp_path / "deep") == ["weights.bin"]
-    assert mine.is_dir()
+    with atomic_path(tmp_path / "weights.bin") as mine:
+        with folder_lock(tmp_path):
+            pass
+        assert names(tmp_path / "deep") == ["weights.bin"]
+        assert mine.is_file()
+
+
+def test_what_a_process_with_the_same_number_left_is_cleared(tmp_path):
+    """In a container the number is always 1."""
+    for number in (os.getpid(), 1):
+        (tmp_path / f".weights.bin.{number}.01234567.part").mkdir()
+    write_text(tmp_path / "weights.bin", "new")
+    assert names(tmp_path) == ["weights.bin"]
+
+
+@contextmanager
+def special(path, kind):
+    """A FIFO, socket, directory, device, or a link to nothing."""
+    with socket.socket(socket.AF_UNIX) as listener:
+        if kind == "socket":
+            listener.bind(os.path.relpath(path))
+        elif kind == "device":
+            os.mknod(path, 0o600 | stat.S_IFCHR, os.makedev(1, 3))
+        else:
+            {"FIFO": os.mkfifo, "directory": os.mkdir, "link": lambda path: os.symlink("nowhere", path)}[kind](path)
+        yield
+
+
+@pytest.mark.parametrize("linked", [False, True])
+@pytest.mark.parametrize("kind", ["FIFO", "socket", "directory", "device", "link"])
+def test_nothing_but_a_regular_file_is_replaced(tmp_path, monkeypatch, kind, linked):
+    if kind == "device" and os.geteuid() != 0:
+        pytest.skip("only root makes device nodes")
+    monkeypatch.chdir(tmp_path)
+    with special(tmp_path / "thing", kind):
+        os.symlink("thing", "to-it")
+        before = os.lstat("thing")
+        with pytest.raises(OutputError, match=f"cannot write .*{kind}"):
+            write_text("to-it" if linked else "thing", "text")
+        assert (os.lstat("thing").st_mode, os.lstat("thing").st_ino) == (before.st_mode, before.st_ino)
+        assert os.path.islink("to-it")
+    assert names(tmp_path) == ["thing", "to-it"]
+
+
+def test_a_link_to_a_file_stays_and_its_file_is_replaced(tmp_path):
+    (tmp_path / "file").write_text("old")
+    (tmp_path / "link").symlink_to("file")
+    write_text(tmp_path / "link", "new")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "file").read_text() == "new"
+
+
+def test_the_longest_name_that_a_file_can_have_is_written(tmp_path):
+    name = "ü" * 127 + "x"
+    write_text(tmp_path / name, "text")
+    assert names(tmp_path) == [name]
+
+
+def test_a_dash_is_the_standard_output_for_json_and_no_file(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    write_json("-", {"a": 1})
+    assert json.loads(capsys.readouterr().out) == {"a": 1}
+    with pytest.raises(OutputError, match=r"\./-"):
+        write_text("-", "text")
+    assert names(tmp_path) == []
+
+
+def test_the_name_of_a_file_that_is_no_text_is_written(tmp_path):
+    write_json(tmp_path / "a.json", {"name": "\udcff"})
+    assert json.loads((tmp_path / "a.json").read_text()) == {"name": "\udcff"}
 
 
 @pytest.mark.parametrize("folder", ["/proc/unfool", "a-file/below", "a-file"])

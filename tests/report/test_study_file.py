@@ -41,7 +41,7 @@ def test_missing_and_binary_files(tmp_path):
     with pytest.raises(DataError, match="cannot read"):
         StudyResult.load(tmp_path / "absent.json")
     (tmp_path / "binary.json").write_bytes(b"\x80\x04\x95\xff")
-    with pytest.raises(DataError, match="not valid JSON"):
+    with pytest.raises(DataError, match="it is not UTF-8"):
         StudyResult.load(tmp_path / "binary.json")
 
 

@@ -12,7 +12,7 @@ from unfool.core.errors import SpecError
 from unfool.core.spec import unknown
 from unfool.core.threat import ThreatModel
 
-_STEPS = re.compile(r"(.*?[^\d-])-?(\d+)")
+_STEPS = re.compile(r"(.*?[^\d-])-?(\d{1,18})")
 
 
 def make_attack(text: str, threat: ThreatModel | str, settings: Mapping[str, Any] | None = None) -> Attack:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import sys
@@ -12,7 +13,8 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 from unfool.cli.usage import parse
-from unfool.core.errors import INTERRUPTED, SpecError, UnfoolError, UnfoolWarning
+from unfool.core.borders.reading import reason_of
+from unfool.core.errors import INTERRUPTED, DataError, OutputError, SpecError, UnfoolError, UnfoolWarning, bounded
 from unfool.core.plugins import load_plugin, plugin_files
 
 UNEXPECTED = 70
@@ -57,6 +59,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                 return _report(
                     f"{theirs}: {type(error).__name__}: {error}; --debug shows where", SpecError.exit_code, debug
                 )
+            if isinstance(error, OSError) and error.errno is not None:
+                return _report(*_of_the_system(error), debug)
             fault = f"unexpected {type(error).__name__}: {error}; please report it with what --debug shows"
             return _report(fault, UNEXPECTED, debug)
 
@@ -85,6 +89,14 @@ def _in_a_plugin(error: Exception) -> str | None:
     return f"{frames[-1].filename}, line {frames[-1].lineno}" if frames else None
 
 
+def _of_the_system(error: OSError) -> tuple[str, int]:
+    """What the system refused to do with a file, and the exit code of a place that cannot be written or read."""
+    path = f" {os.fsdecode(error.filename)}" if isinstance(error.filename, (str, bytes)) else ""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+        return f"cannot write{path}: {reason_of(error)}; free some space", OutputError.exit_code
+    return f"cannot use{path}: {reason_of(error)}; check the path and its permissions", DataError.exit_code
+
+
 def _report(message: str, code: int, debug: bool) -> int:
     """Print what went wrong, with its traceback when debugging, and return the exit code."""
     if debug:
@@ -95,7 +107,7 @@ def _report(message: str, code: int, debug: bool) -> int:
 
 def _print_line(message: str) -> None:
     """One line on stderr, without anything that would steer a terminal."""
-    shown = "".join(character if character.isprintable() else " " for character in message)
+    shown = "".join(character if character.isprintable() else " " for character in bounded(message))
     print(f"unfool: {' '.join(shown.split())}", file=sys.stderr, flush=True)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import re
+import reprlib
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
@@ -20,6 +21,10 @@ from typing_extensions import dataclass_transform
 from unfool.core.docstrings import document
 from unfool.core.errors import SpecError, UnfoolError
 from unfool.core.spec import nearest, unknown
+
+MOST_COUNT = 1_000_000_000
+"""The largest whole number in a configuration, such as a number of steps."""
+MOST_SEED = 2**63 - 1
 
 Config = TypeVar("Config")
 Filled = TypeVar("Filled")
@@ -50,6 +55,7 @@ def configured(cls: type[Config]) -> type[Config]:
             raise TypeError(f"{config.__name__} was given {twice[0]} twice; give it once")
         values = {**named, **values}
         _filled(config, values, config.__name__, lambda: validated(self, **values))
+        _check_whole(self, config.__name__)
 
     config.__init__ = init
     if not own_repr:
@@ -74,7 +80,20 @@ class NoSettings:
 
 def build(cls: type[Config], values: Mapping[str, Any], what: str) -> Config:
     """Make ``cls`` from a mapping; SpecError names ``what``, the bad key (nearest known name offered) or bad value."""
-    return _filled(cls, values, what, lambda: TypeAdapter(cls).validate_python(dict(values)))
+    config = _filled(cls, values, what, lambda: TypeAdapter(cls).validate_python(dict(values)))
+    _check_whole(config, what)
+    return config
+
+
+def _check_whole(config: Any, what: str) -> None:
+    """Refuse numbers that no run could reach, and seeds that 64 bits cannot hold."""
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name, None)
+        most = MOST_SEED if field.name.startswith("seed") else MOST_COUNT
+        for number in value if isinstance(value, tuple) else (value,):
+            if type(number) is int and abs(number) > most:
+                shown = reprlib.repr(number)
+                raise SpecError(f"{what}: {field.name}={shown} is not allowed: at most {most:,} are")
 
 
 def _filled(cls: Any, values: Mapping[str, Any], what: str, fill: Callable[[], Filled]) -> Filled:
@@ -99,7 +118,7 @@ def _filled(cls: Any, values: Mapping[str, Any], what: str, fill: Callable[[], F
             names = re.findall(r"'([^']*)'", str(first.get("ctx", {}).get("expected")))
             near = nearest(str(first.get("input")), names)
             reason = (f"did you mean {near!r}? " if near else "") + f"allowed: {', '.join(names)}"
-        raise SpecError(f"{what}: {where}={first.get('input')!r} is not allowed: {reason}") from None
+        raise SpecError(f"{what}: {where}={reprlib.repr(first.get('input'))} is not allowed: {reason}") from None
 
 
 def to_plain(config: Any) -> Any:

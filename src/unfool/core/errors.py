@@ -5,11 +5,22 @@ A message says in one line what was given, what is allowed and what to do.
 
 from __future__ import annotations
 
+LONGEST_MESSAGE = 2000
+"""Characters of a message; of a longer one, which repeats a long value, the middle is left out."""
+
+
+def bounded(message: str) -> str:
+    """A message of at most LONGEST_MESSAGE characters, with its beginning and its end."""
+    if len(message) <= LONGEST_MESSAGE:
+        return message
+    end = LONGEST_MESSAGE // 4
+    return f"{message[: LONGEST_MESSAGE - end - 40]} […{len(message):,} characters…] {message[-end:]}"
+
 
 class UnfoolError(Exception):
     """Base of all errors of this library; its message says what was given, what is allowed and what to do.
 
-    ``exit_code`` is what the command line returns.
+    ``exit_code`` is what the command line returns. A message is never longer than LONGEST_MESSAGE.
 
     Example:
         >>> try:
@@ -20,6 +31,9 @@ class UnfoolError(Exception):
     """
 
     exit_code = 1
+
+    def __init__(self, message: object = ""):
+        super().__init__(bounded(str(message)))
 
 
 class SpecError(UnfoolError, ValueError):

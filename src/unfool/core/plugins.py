@@ -22,6 +22,7 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import ModuleType
 
+from unfool.core.borders.reading import is_file
 from unfool.core.errors import SpecError
 from unfool.core.user_code import content_digest, folder_on_path, import_file, run_user_code
 
@@ -83,8 +84,8 @@ def load_plugin(path: str | Path) -> ModuleType:
         >>> "digit-names" in TASKS
         True
     """
-    file = Path(path).expanduser().resolve()
-    if not file.is_file():
+    file = _resolved(path)
+    if not is_file(file):
         raise SpecError(f"there is no plugin file {path}; give a Python file (--plugin FILE, {VARIABLE})")
     name = _module_name(file)
     known = _files.get(file)
@@ -106,9 +107,17 @@ def load_plugin(path: str | Path) -> ModuleType:
     return module
 
 
+def _resolved(path: str | Path) -> Path:
+    """The whole path of a plugin file; SpecError for the home folder of nobody."""
+    try:
+        return Path(os.path.realpath(Path(path).expanduser()))
+    except (RuntimeError, ValueError) as error:
+        raise SpecError(f"there is no plugin file {path} ({error}); write out its path") from error
+
+
 def unload_plugin(path: str | Path) -> None:
     """Remove a plugin file's items from the registries, and the file from UNFOOL_PLUGINS."""
-    file = Path(path).expanduser().resolve()
+    file = _resolved(path)
     plugin = _files.pop(file, None)
     if plugin is None:
         return

@@ -13,6 +13,9 @@ _NUMBER = re.compile(
     r"\s*(\d+(?:\.\d*)?(?:[eE][-+]?\d+)?|\.\d+(?:[eE][-+]?\d+)?)\s*(?:/\s*(\d+(?:\.\d+)?)\s*)?", re.ASCII
 )
 
+LONGEST_NUMBER = 64
+"""Characters of a number."""
+
 _NEAR = 0.65
 """Share of letters in common from which two names are near: 'pdg' and 'pgd' are, 'model' and 'moves' are not."""
 
@@ -35,15 +38,20 @@ _ELSEWHERE = {
 }
 """What other programs call a setting, and this one's name for it."""
 
+_LONGEST_NAME = 100
+"""Of a longer name only the beginning is compared, since comparing takes time by the square of its length."""
+
 
 def parse_number(text: str, what: str) -> float:
     """Read a non-negative decimal or fraction such as ``0.5`` or ``8/255``; ``what`` names it in the error."""
-    match = _NUMBER.fullmatch(text)
+    match = _NUMBER.fullmatch(text) if len(text) <= LONGEST_NUMBER else None
     if match is None or (match[2] is not None and float(match[2]) == 0.0):
         raise SpecError(f"{what} {text!r} is not a number; write a non-negative decimal or a fraction such as 8/255")
     value = float(match[1]) / float(match[2] or 1.0)
     if not math.isfinite(value):
         raise SpecError(f"{what} {text!r} is not finite; write a decimal or a fraction such as 8/255")
+    if value == 0.0 and re.search("[1-9]", re.split("[eE]", match[1])[0]):
+        raise SpecError(f"{what} {text!r} is too small to be told from 0; write 0, or a larger number")
     return value
 
 
@@ -69,6 +77,7 @@ def nearest(name: str, allowed: Iterable[str]) -> str | None:
 
     Leading dashes and the difference between ``-`` and ``_`` do not count.
     """
+    name = name[:_LONGEST_NAME]
     plain = {allowed_name: _bare(allowed_name) for allowed_name in allowed}
     elsewhere = _ELSEWHERE.get(_bare(name))
     while elsewhere is not None:

@@ -19,6 +19,9 @@ from unfool.core.geometry import GEOMETRIES
 from unfool.core.spec import parse_number, unknown, write_number
 from unfool.core.streams import Streams
 
+SMALLEST, LARGEST = 1e-30, 1e9
+"""The smallest eps but 0, whose changes do not yet vanish in float32; the largest, farther than images are apart."""
+
 _FORM = "write norm:eps such as linf:8/255, l2:0.5 or l1:12"
 
 
@@ -64,8 +67,13 @@ class ThreatModel:
             raise SpecError(f"eps {self.eps!r} of a threat model is no number; give a number such as 8/255")
         if not isinstance(self.eps, (int, float)):  # of NumPy
             object.__setattr__(self, "eps", float(self.eps))
-        if not (math.isfinite(self.eps) and self.eps >= 0):
+        if not 0 <= self.eps < math.inf:  # NaN is not either
             raise SpecError(f"eps {self.eps!r} of a threat model is not allowed; give a finite number of 0 or more")
+        if 0 < self.eps < SMALLEST or self.eps > LARGEST:
+            raise SpecError(
+                f"eps {self.eps!r} of a threat model is not allowed; give 0, or a number from {SMALLEST:g} to "
+                f"{LARGEST:g}, which float32 images can be changed by"
+            )
         if self.norm_name == "linf" and self.eps > 1:
             meant = f"linf:{self.eps:g}/255 was meant" if self.eps <= 255 else "an eps such as 8/255 was meant"
             raise SpecError(

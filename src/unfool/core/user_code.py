@@ -13,9 +13,13 @@ from pathlib import Path
 from types import ModuleType
 from typing import TypeVar
 
+from unfool.core.borders.reading import read_bytes
 from unfool.core.errors import SpecError, UnfoolError
 
 Result = TypeVar("Result")
+
+_MOST_SOURCE = 1 << 24
+"""The longest Python file that is imported: 16 MiB."""
 
 _TORCH = importlib.util.find_spec("torch")
 _OTHERS = tuple(
@@ -71,7 +75,8 @@ def folder_on_path(folder: Path) -> Generator[None, None, None]:
 
 def content_digest(path: Path) -> str:
     """Sixteen hex digits of a file's content: the part of a module's name that tells its versions apart."""
-    return hashlib.blake2b(path.read_bytes(), digest_size=8).hexdigest()
+    source = read_bytes(path, "give a Python file", most=_MOST_SOURCE, error=SpecError)
+    return hashlib.blake2b(source, digest_size=8).hexdigest()
 
 
 def import_file(path: Path, name: str) -> ModuleType:

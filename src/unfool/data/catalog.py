@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from unfool.core.borders.reading import is_folder
 from unfool.core.errors import DataError
 from unfool.core.spec import unknown
 from unfool.data.decode import Framing
@@ -91,7 +92,7 @@ def _sources(name: str, data_dir: Path | None) -> Mapping[str, Source]:
         if not _REPOSITORY.fullmatch(repository):
             raise unknown("data set", name, ("hub:OWNER/NAME",))
         local = data_dir / repository if data_dir else None
-        return parquet_splits(local) if local and local.is_dir() else hub_splits(repository)
+        return parquet_splits(local) if local and is_folder(local) else hub_splits(repository)
     if name in folders:
         return parquet_splits(folders[name])
     if name not in SETS:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from unfool.core.borders.reading import is_folder
 from unfool.core.errors import DataError
 
 
@@ -12,7 +13,10 @@ def cache_folder() -> Path:
     """Where stores and downloads lie: UNFOOL_CACHE_DIR, else XDG_CACHE_HOME/unfool, else ~/.cache/unfool."""
     if chosen := os.environ.get("UNFOOL_CACHE_DIR"):
         return Path(chosen)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "unfool"
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "unfool"
+    except RuntimeError as error:  # neither HOME nor an entry of this user
+        raise DataError("this user has no home folder to keep image stores in; set UNFOOL_CACHE_DIR") from error
 
 
 def data_folder(data_dir: str | Path | None = None) -> Path | None:
@@ -21,6 +25,6 @@ def data_folder(data_dir: str | Path | None = None) -> Path | None:
     if not chosen:
         return None
     folder = Path(chosen)
-    if not folder.is_dir():
+    if not is_folder(folder):
         raise DataError(f"the data directory {folder} does not exist; give one that does (UNFOOL_DATA_DIR, --data-dir)")
     return folder

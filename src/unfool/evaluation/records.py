@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pandas import DataFrame
 
+from unfool.core.borders.json_text import read_object
 from unfool.core.errors import DataError
 from unfool.core.files import JsonObject, write_json
 from unfool.evaluation.checksum import checksum
@@ -189,7 +189,7 @@ class Records:
     def load(cls, path: str | Path) -> Records:
         """Read records; DataError if the file is missing, malformed, edited or of a newer schema."""
         try:
-            values = json.loads(Path(path).read_text(encoding="utf-8"))
+            values: dict[str, Any] = read_object(path, "give the JSON that an evaluation wrote")
             version = values.pop("schema_version")
             if version > SCHEMA_VERSION:
                 raise DataError(
@@ -198,8 +198,6 @@ class Records:
             if values.pop("checksum" if version > 1 else "seal") != checksum(values):
                 raise ValueError("its checksum does not fit: it was changed after it was written")
             return cls(**(values if version > 1 else _of_first_version(values)))
-        except OSError as error:
-            raise DataError(f"cannot read {path}: {error.strerror}; give the JSON that an evaluation wrote") from error
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise DataError(f"{path} does not hold records of an evaluation ({error}); evaluate again") from error
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from torch import nn
 
+from unfool.core.borders.reading import is_file
 from unfool.core.errors import SpecError
 from unfool.core.spec import unknown
 from unfool.core.user_code import content_digest, folder_on_path, import_file, run_user_code
@@ -36,7 +37,7 @@ def load_object(text: str) -> Any:
     path = Path(file)
     if not colon or not file or not name.isidentifier():
         raise SpecError(f"model {text!r} is not understood; {FORM}")
-    if not path.is_file():
+    if not is_file(path):
         raise SpecError(f"there is no file {path} to take {name!r} from; {FORM}")
     with folder_on_path(path.resolve().parent):
         model = _name(path, run_user_code(path, lambda: _imported(path)), name)

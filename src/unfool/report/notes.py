@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
 from jinja2 import Environment, StrictUndefined, TemplateError
 
+from unfool.core.borders.yaml_text import read_yaml
 from unfool.core.errors import DataError
 
 _LINE = re.compile(r"^---[ \t]*$", re.MULTILINE)
@@ -46,11 +46,10 @@ def written_cuts(path: Path | None, scale: str) -> list[str]:
     file = None if path is None else path.with_name("cuts.yaml")
     if file is None or not file.is_file():
         return []
-    try:
-        cuts: Any = yaml.safe_load(file.read_text(encoding="utf-8"))
-        sentences = cuts.get(scale, [])
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, AttributeError) as error:
-        raise DataError(f"the cuts in {file} cannot be read: {error}; mend the file or delete it") from error
+    cuts: Any = read_yaml(file, "mend the file or delete it", malformed=DataError)
+    if not isinstance(cuts, Mapping):
+        raise DataError(f"{file} lists no cuts by scale; mend the file or delete it")
+    sentences = cuts.get(scale, [])
     if not isinstance(sentences, list) or not all(isinstance(each, str) for each in sentences):
         raise DataError(f"{file} has no list of sentences for {scale!r}; write a list of texts")
     return sentences

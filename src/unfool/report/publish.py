@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from unfool.core.borders.reading import read_text
 from unfool.core.errors import DataError
 from unfool.core.files import write_text
 from unfool.evaluation.results.study_result import StudyResult
@@ -23,7 +24,7 @@ def publish(results: Path, directory: Path | None, readme: Path | None) -> list[
     files: dict[Path, str] = {}
     if directory is not None:
         name, scale = _names(study, results)
-        files[directory / name / f"{scale}.json"] = results.read_text(encoding="utf-8")
+        files[directory / name / f"{scale}.json"] = read_text(results, "give a study's results file")
     if readme is not None:
         files[readme] = _replaced(_read(readme), study, results, readme)
     for path, text in files.items():
@@ -41,13 +42,7 @@ def _names(study: StudyResult, results: Path) -> tuple[str, str]:
 
 
 def _read(readme: Path) -> str:
-    try:
-        return readme.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise DataError(
-            f"cannot read {readme}: {reason}; give a Markdown file with the markers of the study"
-        ) from error
+    return read_text(readme, "give a Markdown file with the markers of the study")
 
 
 def _replaced(text: str, study: StudyResult, results: Path, readme: Path) -> str:

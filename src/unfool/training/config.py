@@ -12,8 +12,9 @@ from pydantic import Field, PlainSerializer, PlainValidator, ValidationInfo, fie
 
 from unfool.attacks import make_attack
 from unfool.attacks.ensemble import attack_passes
+from unfool.core.borders.yaml_text import read_yaml
 from unfool.core.config import build, configured, to_plain
-from unfool.core.errors import DataError, SpecError
+from unfool.core.errors import SpecError
 from unfool.core.spec import unknown
 from unfool.models.network import NORMALISATIONS
 from unfool.models.trunks import TrunkSpec, trunk_spec
@@ -216,13 +217,7 @@ def read_config(path: str | Path) -> RunConfig:
         >>> read_config("config.yaml").stages[0].epochs
         2
     """
-    try:
-        values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror}; give a run folder or its config.yaml") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        reason = " ".join(str(error).split())
-        raise SpecError(f"{path} is not YAML: {reason}; write key: value lines") from error
+    values = read_yaml(path, "give a run folder or its config.yaml, with key: value lines")
     if not isinstance(values, Mapping):
         raise SpecError(f"{path} holds a {type(values).__name__}; write key: value lines")
     return run_config(values, str(path))

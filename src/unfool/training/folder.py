@@ -11,6 +11,7 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
+from unfool.core.borders.reading import is_file
 from unfool.core.errors import DataError, OutputError, WeightsError
 from unfool.core.files import write_text
 from unfool.core.spec import unknown
@@ -91,8 +92,8 @@ def open_run(folder: str | Path, model: ForeignClassifier | None = None) -> Trai
     """
     folder = Path(folder)
     weights = folder / WEIGHTS
-    if not weights.is_file():
-        state = "is not finished: resume it with unfool train" if (folder / CONFIG).is_file() else "holds no run"
+    if not is_file(weights):
+        state = "is not finished: resume it with unfool train" if is_file(folder / CONFIG) else "holds no run"
         raise DataError(f"{folder} {state}; give the folder of a finished run (it has a {WEIGHTS})")
     metadata = read_header(weights).metadata
     seconds, count = metadata.get("cpu_seconds", 0.0), metadata.get("model_images", 0)
@@ -124,7 +125,7 @@ def claim_folder(folder: Path, config: RunConfig) -> None:
     The weights that a run starts from are known by their identity: where they lie may change.
     """
     path, text = folder / CONFIG, config.to_yaml()
-    if not path.is_file():
+    if not is_file(path):
         write_text(path, text)
         return
     theirs = read_config(path)

@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from unfool.core.borders.reading import is_file
 from unfool.core.errors import DataError, NonFiniteError, SpecError
 from unfool.core.files import folder_lock
 from unfool.core.processes import joint_batch, summed
@@ -107,15 +108,15 @@ def train(
     config = resolve_start(config, classifier)
     if table.name != config.data:
         raise DataError(f"the configuration names the data {config.data!r}, the table is {table.name!r}; give one set")
-    run = None if weights.is_file() else _Run(config, table, folder, device, progress, checkpoint_seconds, classifier)
-    finished = weights.is_file() and not (folder / CHECKPOINT).exists()
+    run = None if is_file(weights) else _Run(config, table, folder, device, progress, checkpoint_seconds, classifier)
+    finished = is_file(weights) and not (folder / CHECKPOINT).exists()
     if run is not None and not run.first:
         run.finish()
     else:
         # A finished run is only read, by as many as want it at once.
         with nullcontext() if finished else folder_lock(folder):
             claim_folder(folder, config)
-            if run is not None and not weights.is_file():
+            if run is not None and not is_file(weights):
                 run.finish()
             check_table(folder, read_header(weights).metadata.get("table"), table_fingerprint(table))
             # A run killed between its last two acts leaves this behind.

@@ -41,11 +41,12 @@ class ReportCommand:
 
     def run(self) -> None:
         from unfool.cli.printing import print_json, print_lines
+        from unfool.core.borders.reading import is_folder
         from unfool.report.publish import publish
 
-        path = self._reopened() if self.results.is_dir() else self.results
+        path = self._reopened() if is_folder(self.results) else self.results
         written = publish(path, self.publish, self.readme)
-        page = self.results / "report.html" if self.results.is_dir() else self._rendered()
+        page = self.results / "report.html" if is_folder(self.results) else self._rendered()
         if self.json:
             print_json({"page": str(page), "results": str(path), "written": [str(item) for item in written]})
         else:

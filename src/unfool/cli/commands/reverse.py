@@ -113,13 +113,13 @@ def read_image(path: Path, shape: tuple[int, int, int], crop: float = 1.0) -> Te
     """
     import torch
 
+    from unfool.core.borders.reading import read_bytes
     from unfool.core.errors import DataError
     from unfool.data.decode import CorruptImageError, Framing, decode
 
     try:
-        pixels, _ = decode(path.read_bytes(), Framing(shape[1] if shape[1] == shape[2] else None, crop))
-    except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror}; give an image file") from error
+        encoded = read_bytes(path, "give an image file")
+        pixels, _ = decode(encoded, Framing(shape[1] if shape[1] == shape[2] else None, crop))
     except CorruptImageError as error:
         raise DataError(f"{path} is no image that can be read ({error}); give a PNG or JPEG file") from error
     if pixels.shape != shape:

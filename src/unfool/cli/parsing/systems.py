@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from unfool.cli.options.shared import DataOptions, ModelOptions, OutsideOptions
 from unfool.cli.parsing.images import by_outputs, open_images
+from unfool.core.borders.reading import is_file
 from unfool.core.errors import DeviceError, SpecError
 from unfool.core.streams import Streams
 from unfool.data.table import Table
@@ -98,7 +99,7 @@ def open_system(options: ModelOptions, device_name: str) -> OpenedSystem:
     for name in ("weights", "key", "prefix", "mean", "std", "output", "scale", "layout", "features"):
         if getattr(options, name) is not None:
             raise SpecError(f"--{name} belongs to --model FILE.py:NAME; {path} brings its own")
-    if path.suffix != ".safetensors" and not path.is_file():
+    if path.suffix != ".safetensors" and not is_file(path):
         run = open_run(path)
         return OpenedSystem(name=str(path), network=run.network.to(device), config=run.config)
     return OpenedSystem(name=str(path), network=load_network(path).to(device), config=_config_beside(path))
@@ -122,7 +123,7 @@ def open_outside(options: OutsideOptions) -> ForeignClassifier:
 
 def _run_of_another(path: Path, classifier: ForeignClassifier, options: ModelOptions, device: str) -> OpenedSystem:
     """The run that trained the classifier of --model; SpecError for a run that trained something else."""
-    if path.suffix == ".safetensors" or not (path / CONFIG).is_file():
+    if path.suffix == ".safetensors" or not is_file(path / CONFIG):
         raise SpecError(f"two systems were given, {path} and --model {options.model}; give one of them")
     config = read_config(path / CONFIG)
     if config.model is None:
@@ -136,4 +137,4 @@ def _run_of_another(path: Path, classifier: ForeignClassifier, options: ModelOpt
 def _config_beside(path: Path) -> RunConfig | None:
     """The configuration of the run whose weights file this is; None for a file that lies elsewhere."""
     beside = path.with_name(CONFIG)
-    return read_config(beside) if path.name == WEIGHTS and beside.is_file() else None
+    return read_config(beside) if path.name == WEIGHTS and is_file(beside) else None

@@ -6,7 +6,6 @@ still chooses among all of its outputs.
 
 from __future__ import annotations
 
-import json
 import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -17,6 +16,8 @@ from typing import Any
 
 import torch
 
+from unfool.core.borders.json_text import parse_json
+from unfool.core.borders.reading import read_text
 from unfool.core.errors import DataError
 from unfool.data.table import Table
 
@@ -112,12 +113,7 @@ def read_class_names(path: str | Path) -> list[str]:
     Raises DataError for a file that is missing, too large or of another form.
     """
     file = Path(path)
-    try:
-        if file.stat().st_size > _LONGEST_FILE:
-            raise DataError(f"{file} has more than {_LONGEST_FILE >> 20} MiB; give a file of class names")
-        text = file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"cannot read class names from {file}: {error}; give a text or JSON file") from error
+    text = read_text(file, "give a text or JSON file of class names", most=_LONGEST_FILE)
     names = _of_json(file, text) if text.lstrip()[:1] in ("[", "{") else text.splitlines()
     names = [name.strip() for name in names]
     while names and not names[-1]:
@@ -131,8 +127,8 @@ def read_class_names(path: str | Path) -> list[str]:
 def _of_json(file: Path, text: str) -> list[str]:
     wrong = DataError(f"{file} is no list of class names; give a JSON list, or an object of names by output number")
     try:
-        names: Any = json.loads(text)
-    except (ValueError, RecursionError) as error:
+        names: Any = parse_json(text)
+    except ValueError as error:
         raise DataError(f"{file} is no JSON ({error}); give class names, a line each, or as JSON") from error
     if isinstance(names, dict):
         numbered: dict[Any, Any] = names

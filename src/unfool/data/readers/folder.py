@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from unfool.core.borders.reading import is_folder
 from unfool.core.errors import DataError, UnfoolWarning
 from unfool.data import stratify
 from unfool.data.sources import Encoded, Rows, Source, fingerprint_files, split_of
@@ -26,7 +27,7 @@ def folder_splits(root: Path) -> Mapping[str, Source]:
 
     Warns (UnfoolWarning) of classes without an image and of files that are skipped for their ending.
     """
-    if not root.is_dir():
+    if not is_folder(root):
         raise DataError(f"{root} is not a directory; give folder:PATH with one directory per class")
     inside = {split: path for path in _directories(root) if (split := split_of(path.name)) is not None}
     if "train" not in inside:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
+from unfool.core.borders.json_text import read_object
 from unfool.core.errors import DataError
 from unfool.core.files import write_json
 from unfool.data.folders import cache_folder
@@ -57,8 +57,8 @@ def _split_names(repository: str) -> dict[str, str]:
 
     kept = cache_folder() / "hub" / f"{repository.replace('/', '--')}.json"
     try:
-        return {str(ours): str(theirs) for ours, theirs in json.loads(kept.read_text(encoding="utf-8")).items()}
-    except (OSError, ValueError, AttributeError):
+        return {str(ours): str(theirs) for ours, theirs in read_object(kept, "delete it").items()}
+    except DataError:
         pass
     _reachable(repository)
     try:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from unfool.core.batch import check_images
+from unfool.core.borders.reading import is_file
 from unfool.core.errors import DataError, UnfoolError
 from unfool.core.threat import ThreatModel
 from unfool.evaluation.checksum import checksum
@@ -180,7 +181,7 @@ def load_set(path: str | Path) -> AdversarialSet:
         >>> load_set("a.safetensors")
         AdversarialSet(2 images of 3×4×4, fgsm at linf:0.1 on tensors test, 2 fooled)
     """
-    if not Path(path).is_file():
+    if not is_file(path):
         raise DataError(f"{path} is not a file; give an adversarial set that unfool attack wrote")
     tensors, header = load_tensors(path)
     manifest: dict[str, Any] = dict(header)

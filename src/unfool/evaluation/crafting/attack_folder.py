@@ -13,7 +13,9 @@ from typing import Any
 
 from torch import Tensor
 
-from unfool.core.errors import OutputError
+from unfool.core.borders.json_text import read_object
+from unfool.core.borders.reading import is_file
+from unfool.core.errors import DataError, OutputError, WeightsError
 from unfool.core.files import write_json
 from unfool.evaluation.crafting.stored_names import from_stored, to_stored
 from unfool.models.weights import load_tensors, save_tensors
@@ -29,13 +31,10 @@ class BatchCheckpoint:
         self.folder = folder
         wanted = {"schema_version": SCHEMA_VERSION, **manifest}
         path = folder / _MANIFEST
-        if not path.is_file():
+        if not is_file(path):
             write_json(path, wanted)
             return
-        try:
-            stored = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise OutputError(f"{path} cannot be read ({error}); choose another folder or remove this one") from error
+        stored = read_object(path, "choose another folder or remove this one", error=OutputError)
         # As JSON both: a tuple that was written comes back as a list.
         differing = [key for key, value in json.loads(json.dumps(wanted)).items() if stored.get(key) != value]
         if differing:
@@ -63,17 +62,20 @@ class BatchCheckpoint:
 
     @staticmethod
     def _load(path: Path) -> tuple[dict[str, Tensor], float] | None:
-        if not path.is_file():
+        if not is_file(path):
             return None
         tensors, metadata = load_tensors(path)
-        return from_stored(tensors), float(str(metadata["cpu_seconds"]))
+        seconds = metadata.get("cpu_seconds")
+        if isinstance(seconds, bool) or not isinstance(seconds, (int, float)):
+            raise WeightsError(f"{path} is no batch of an evaluation: it names no CPU seconds; remove its folder")
+        return from_stored(tensors), float(seconds)
 
 
 def stored_batch_size(folder: Path) -> int | None:
     """The batch size that a folder was begun with, None if it holds nothing: to resume with the same bits."""
     try:
-        size = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))["batch_size"]
-    except (OSError, ValueError, KeyError, TypeError):
+        size = read_object(folder / _MANIFEST, "remove the folder").get("batch_size")
+    except DataError:
         return None
     return size if isinstance(size, int) and size > 0 else None
 

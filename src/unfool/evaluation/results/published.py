@@ -7,8 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from unfool.core.borders.yaml_text import read_yaml
 from unfool.core.errors import DataError
 from unfool.evaluation.results.rows import Row
 
@@ -43,9 +42,9 @@ class Published:
         words of its row, the figure, and the loss if the source gives one. Raises DataError for another form."""
         file = Path(module).with_name("published.yaml")
         try:
-            held: Any = yaml.safe_load(file.read_text(encoding="utf-8"))
+            held: Any = read_yaml(file, "no published figures are in it", malformed=DataError)
             names, rows = tuple(held["names"]), [tuple(row) for row in held["figures"]]
-        except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError) as error:
+        except (KeyError, TypeError) as error:
             raise DataError(f"{file} has no published figures: {error}; give it names and figures") from error
         count = len(names)
         if wrong := [row for row in rows if len(row) not in (count + 1, count + 2)]:

@@ -3,17 +3,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-from unfool.core.errors import DataError
+from unfool.core.borders.json_text import read_json
 from unfool.core.files import JsonObject, write_json
 from unfool.evaluation.results.charts import Chart
 from unfool.evaluation.results.check import SCHEMA_VERSION, check_results
@@ -162,21 +161,9 @@ class StudyResult:
     @classmethod
     def load(cls, path: str | Path) -> StudyResult:
         """Read a results file; DataError if it is missing or malformed, SpecError if its schema is newer."""
-        try:
-            values = json.loads(Path(path).read_text(encoding="utf-8"), parse_constant=_refuse_constant)
-        except OSError as error:
-            raise DataError(f"cannot read {path}: {error.strerror}; give the JSON file that a study wrote") from error
-        except (ValueError, RecursionError) as error:
-            raise DataError(
-                f"{path} is not valid JSON ({error}); run the study again or give its results file"
-            ) from error
-        return cls.from_json(values, str(path))
+        return cls.from_json(read_json(path, "give the JSON file that a study wrote"), str(path))
 
 
 def _texts(values: Mapping[str, Any], key: str) -> list[str]:
     texts: Any = values.get(key) or []
     return [texts] if isinstance(texts, str) else [str(text) for text in texts]
-
-
-def _refuse_constant(text: str) -> NoReturn:
-    raise ValueError(f"{text} is not a number in JSON")

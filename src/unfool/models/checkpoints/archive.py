@@ -7,6 +7,7 @@ import argparse
 import codecs
 import datetime
 import io
+import os
 import pathlib
 import re
 import types
@@ -19,6 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from unfool.core.borders.reading import is_file
 from unfool.core.errors import UnfoolWarning, WeightsError
 
 REMEDY = "save model.state_dict() with the program that wrote it"
@@ -59,9 +61,10 @@ def read_archive(path: Path) -> object:
     It is read by ``torch.load(weights_only=True)``, with an UnfoolWarning. Raises WeightsError for a file that is not
     there, for one that ``weights_only`` refuses (no other way is tried), and for compressed entries.
     """
-    if not path.is_file():
-        what = "is no regular file" if path.exists() else "there is no weights file"
-        raise WeightsError(f"{path} {what}; give a checkpoint" if path.exists() else f"{what} {path}; check the path")
+    if not is_file(path):
+        if os.path.exists(path):
+            raise WeightsError(f"{path} is no regular file; give a checkpoint")
+        raise WeightsError(f"there is no weights file {path}; check the path")
     try:
         script = _checked_zip(path)
         if script is not None:

@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from unfool.core.borders.reading import is_file
 from unfool.core.errors import SpecError
 from unfool.core.user_code import run_user_code
 
@@ -21,7 +22,7 @@ def read_program(path: Path) -> nn.Module:
 
     A program is code, as a Python file is: it is read because the user names it as the model to run.
     """
-    if not path.is_file():
+    if not is_file(path):
         raise SpecError(f"there is no file {path} to take a model from; check the path")
     if not zipfile.is_zipfile(path):
         raise SpecError(f"{path} is no program; give FILE.py:NAME, and this file as --weights if it holds weights")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from functools import lru_cache, partial
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 from rich.console import Console
 
+from unfool.core.borders.json_text import read_object
 from unfool.core.config import to_plain
 from unfool.core.errors import DataError
 from unfool.core.files import claim_folder, folder_lock
@@ -190,10 +190,10 @@ def reopen_study(
     """
     out = Path(out)
     try:
-        held = json.loads((out / "study.json").read_text(encoding="utf-8"))
+        held = read_object(out / "study.json", "give the folder of a finished study")
         name, scale, source = str(held["study"]), str(held["scale"]), str(held.get("file", held["study"]))
         base = str(held["settings"].get("base", ""))
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (DataError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{out} holds no study; give the folder of a finished study or its results file") from error
     path = _results_path(out, name, scale)
     if not path.is_file():

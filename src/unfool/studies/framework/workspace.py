@@ -5,7 +5,6 @@ So a study that was stopped goes on where it stopped, and asking for a finished 
 
 from __future__ import annotations
 
-import json
 import time
 from abc import abstractmethod
 from collections.abc import Callable, Generator, Sequence
@@ -15,6 +14,7 @@ from typing import Any, ClassVar, Protocol, TypeVar
 
 from rich.console import Console
 
+from unfool.core.borders.json_text import read_object
 from unfool.core.files import JsonObject, write_json
 from unfool.core.parallel.jobs import in_worker, report_to_parent
 from unfool.core.progress import Progress, silent
@@ -96,7 +96,7 @@ class Workspace:
         file = self.file(kind, path)
         if not file.is_file():
             write_json(file, make())
-        return json.loads(file.read_text(encoding="utf-8"))
+        return read_object(file, "delete it, it is made again")
 
     @contextmanager
     def bar(self, title: str, *, quiet: bool = False) -> Generator[Progress]:
