@@ -145,16 +145,6 @@ def test_misuse_of_a_defense_is_one_line(cli, parity, arguments, pieces):
         assert piece in complaint
 
 
-def test_a_foreign_model_has_no_trunk_to_reverse_along(cli, tmp_path):
-    source = tmp_path / "mine.py"
-    source.write_text(
-        "from torch import nn\n\ndef build():\n    return nn.Sequential(nn.Flatten(), nn.Linear(3072, 10)).eval()\n"
-    )
-    told = cli("evaluate", "--model", f"{source}:build", "--data", "digits", "--images", "5", "--defense", REVERSE)
-    assert told.code == 2
-    assert "network of unfool's own" in told.err.splitlines()[-1]
-
-
 def test_the_defended_accuracy_is_that_of_the_library(cli, parity):
     """The same text, calibrated on the same images from the same seed, is the same system."""
     told = cli("evaluate", parity, "--defense", REVERSE, "--images", "20", "--no-reliability", "--json", "--seed", "3")

@@ -284,7 +284,7 @@ def linear(images):
 
 
 def of_tensors(images):
-    return body()(images.float()) if isinstance(images, torch.Tensor) else 1 / 0
+    return body()(images.float())
 
 
 FLAT = IMAGES.flatten(1).numpy()
@@ -310,6 +310,51 @@ def test_black_boxes_are_attacked_by_their_scores_alone(scores):
         with pytest.raises(SpecError, match="follows gradients"):
             make_attack(name, "linf:8/255")(model, IMAGES, labels)
     assert attacks.Square(Linf(0.4), steps=20)(model, IMAGES, labels).distances.max() <= 0.4 + 1e-6
+
+
+def raises(error):
+    def scores(images):
+        raise error
+
+    return scores
+
+
+def needs_tensors_and_fails(images):
+    return images.permute(0, 2, 3, 1) / torch.zeros(7)
+
+
+@pytest.mark.parametrize(
+    ("scores", "error"),
+    [
+        (raises(IndexError("third")), "IndexError: third"),
+        (raises(ValueError("operands could not be broadcast")), "ValueError: operands"),
+        (raises(TypeError("unsupported operand")), "TypeError: unsupported"),
+        (needs_tensors_and_fails, "RuntimeError: The size of tensor"),
+        (lambda images: images.astype("f4").reshape(7, 7), "ValueError: cannot reshape"),
+    ],
+    ids=["index", "value", "type", "tensors", "reshape"],
+)
+def test_an_error_of_a_function_is_its_own_and_no_wish_for_tensors(scores, error):
+    with pytest.raises(SpecError, match=rf"failed at .*test_outside.py:\d+: {error}"):
+        adapt(scores)(IMAGES)
+
+
+def test_a_function_that_took_arrays_is_not_tried_with_tensors():
+    seen = []
+
+    def scores(images):
+        seen.append(type(images))
+        if len(images) == 2:
+            raise TypeError("two")
+        return linear(images)
+
+    model = adapt(scores)
+    model(IMAGES)
+    with pytest.raises(SpecError, match="TypeError: two"):
+        model(IMAGES[:2])
+    assert seen == [np.ndarray, np.ndarray]
+    script = torch.jit.script(body())
+    assert torch.equal(adapt(lambda images: script(images))(IMAGES), body()(IMAGES))
 
 
 def test_a_module_without_a_gradient_is_a_black_box():

@@ -6,7 +6,7 @@ Legend: B images, C channels, D features.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -14,20 +14,18 @@ import torch
 from torch import Tensor, nn
 
 from unfool.core.errors import ImagesError, SpecError
-from unfool.core.spec import parse_number, unknown
+from unfool.core.spec import unknown
 from unfool.core.user_code import run_user_code
 from unfool.models.checkpoints.reader import load_weights
-from unfool.models.network import NORMALISATIONS
 from unfool.models.outside.batches import in_batches
 from unfool.models.outside.black_box import is_black_box
+from unfool.models.outside.features import checked_path, representations, suggested_paths, watched, without_parts
 from unfool.models.outside.opening import as_module, check_materialised, open_source
 from unfool.models.outside.outputs import read_logits, set_logits
+from unfool.models.outside.preparation import LabelSets, channel_statistics, check_range, membership
 
-_MOST_MEAN, _MOST_STD = 2.0, 3.0
-"""Beyond these a mean or standard deviation is none of images in [0,1]."""
 LAYOUTS = ("nchw", "nhwc")
 Layout = Literal["nchw", "nhwc"]
-LabelSets = Sequence[Collection[int]]
 
 
 class ForeignClassifier(nn.Module):
@@ -65,18 +63,15 @@ class ForeignClassifier(nn.Module):
             raise SpecError(f"scale {scale} is not allowed; give 255 for a model of images in 0–255, or leave it out")
         if batch is not None and batch < 1:
             raise SpecError(f"batch {batch} is not allowed; give the one batch size that the model takes, at least 1")
-        if features is not None and features not in (paths := [name for name, _ in module.named_modules() if name]):
-            features = features.removeprefix("module.").removeprefix("_orig_mod.")
-            if features not in paths:
-                raise unknown("features path", features[:80], paths)
+        features = None if features is None else checked_path(module, features)
         self.normalises = mean is not None and std is not None
         if mean is not None and std is not None:
-            self.register_buffer("mean", _statistics("mean", mean))
-            self.register_buffer("std", _statistics("std", std))
+            self.register_buffer("mean", channel_statistics("mean", mean))
+            self.register_buffer("std", channel_statistics("std", std))
             if len(self.mean) != len(self.std) and 1 not in (len(self.mean), len(self.std)):
                 raise SpecError(f"mean has {len(self.mean)} channels, std has {len(self.std)}; give as many of both")
-            _check_range(self.mean, self.std, scale)
-        self.register_buffer("label_sets", None if label_sets is None else _membership(label_sets))
+            check_range(self.mean, self.std, scale)
+        self.register_buffer("label_sets", None if label_sets is None else membership(label_sets))
         self.feature_path = features
         self.output = output
         self.scale = scale
@@ -104,9 +99,7 @@ class ForeignClassifier(nn.Module):
 
         An error inside the module is a SpecError that names the module's own line.
         """
-        inputs = self.inputs(images)
-        logits = self._run(inputs) if self.batch is None else in_batches(self._run, inputs, self.batch)
-        return logits if self.label_sets is None else set_logits(logits, self.label_sets)
+        return self.collect(images, ())[0]
 
     def inputs(self, images: Tensor) -> Tensor:
         """What the module is given for images (B, C, H, W) in [0,1]: scaled, normalised, in its layout and dtype."""
@@ -124,10 +117,24 @@ class ForeignClassifier(nn.Module):
         weight = next((tensor for tensor in self.module.parameters() if tensor.is_floating_point()), None)
         return images if weight is None or weight.dtype == images.dtype else images.to(weight.dtype)
 
-    def _run(self, inputs: Tensor) -> Tensor:
-        output = run_user_code(f"model {self.shown_name}", lambda: self.module(inputs))
-        logits, self.output_words = read_logits(output, len(inputs), self.shown_name, self.output)
-        return logits if logits.dtype == torch.float64 else logits.float()
+    def collect(self, images: Tensor, paths: Sequence[str]) -> tuple[Tensor, dict[str, Tensor]]:
+        """The logits of one pass, and what submodules gave in it, (B, D) or (B, C, H, W) by path; raises as forward,
+        and SpecError for a submodule that gives no representation."""
+        inputs = self.inputs(images)
+
+        def run(part: Tensor) -> list[Tensor]:
+            with watched(self.module, paths) as seen:
+                output = run_user_code(f"model {self.shown_name}", lambda: self.module(part))
+            logits, self.output_words = read_logits(output, len(part), self.shown_name, self.output)
+            return [
+                logits if logits.dtype == torch.float64 else logits.float(),
+                *representations(seen, len(part)).values(),
+            ]
+
+        logits, *features = run(inputs) if self.batch is None else in_batches(run, inputs, self.batch)
+        if self.label_sets is not None:
+            logits = set_logits(logits, self.label_sets)
+        return logits, dict(zip(paths, features, strict=True))
 
     def features(self, images: Tensor, stage: str = "last") -> Tensor:
         """The representation (B, D): what the submodule named ``features`` gave, averaged over pixels if it has any.
@@ -142,27 +149,20 @@ class ForeignClassifier(nn.Module):
     def features_and_logits(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """The representation (B, D) and the logits (B, classes) of one pass; raises as `features`."""
         if self.feature_path is None:
-            raise SpecError(
-                "defenses and strength tests that need a representation need to know where this classifier has it; "
-                "give --features MODULE.PATH, or adapt(module, features='module.path')"
-            )
-        seen: list[Any] = []
-        part = self.module.get_submodule(self.feature_path)
-        # Hooked for this one pass: a hook that stayed would keep images alive and be copied with every fast copy.
-        hook = part.register_forward_hook(lambda _, __, output: seen.append(output))
-        try:
-            logits = self(images)
-        finally:
-            hook.remove()
-        rule = f"name a submodule that gives (B, D) or (B, C, H, W) once a pass; features are {self.feature_path!r}"
-        if len(seen) != 1 or not isinstance(seen[0], Tensor):
-            raise SpecError(f"{len(seen)} outputs were seen, of which one tensor was expected; {rule}")
-        features = seen[0].mean((2, 3)) if seen[0].ndim == 4 else seen[0]
-        if features.ndim != 2 or len(features) != len(images):
-            raise SpecError(f"an output of shape {tuple(seen[0].shape)} is no representation; {rule}")
-        if features.dtype in (torch.float16, torch.bfloat16):
-            features = features.float()
-        return features, logits
+            raise SpecError(self.unnamed_features)
+        logits, features = self.collect(images, [self.feature_path])
+        values = features[self.feature_path]
+        return values.mean((2, 3)) if values.ndim == 4 else values, logits
+
+    @property
+    def unnamed_features(self) -> str:
+        """What to do where features are needed and no submodule was named."""
+        if shut := without_parts(self.module):
+            return f"this needs a representation, and {shut}"
+        return (
+            "defenses and strength tests that need a representation need to know where this classifier has it; give "
+            f"--features MODULE.PATH{suggested_paths(self.module)}, or adapt(module, features='module.path')"
+        )
 
 
 def adapt(
@@ -275,51 +275,3 @@ def load_classifier(
         load_weights(classifier.module, weights, key=key, prefix=prefix)
     check_materialised(classifier.module)
     return classifier
-
-
-def _membership(label_sets: LabelSets) -> Tensor:
-    """Label sets as (S, K) float, 1 for a label that belongs to a set."""
-    try:
-        numbers = [[int(label) for label in labels] for labels in label_sets]
-    except (TypeError, ValueError):
-        numbers = []
-    if not numbers or any(label < 0 for labels in numbers for label in labels):
-        raise SpecError("label_sets must name the labels of each class by number, such as [[0], [1], [0, 1]]")
-    count = 1 + max(label for labels in numbers for label in [*labels, 0])
-    return torch.tensor([[float(label in labels) for label in range(count)] for labels in numbers])
-
-
-def _check_range(mean: Tensor, std: Tensor, scale: float) -> None:
-    """Refuse statistics that belong to another scale than the images."""
-    for word, values, most in (("mean", mean, _MOST_MEAN), ("std", std, _MOST_STD)):
-        highest = float(values.abs().max())
-        if scale == 1.0 and highest > most:
-            raise SpecError(
-                f"{word} {highest:g} is in the 0–255 scale, and images are in [0,1]; divide mean and std by 255 "
-                f"({highest / 255:.3g}), or give --scale 255 for a model of images in 0–255"
-            )
-        if scale > 2 and 0 < highest <= 1 and word == "mean":
-            raise SpecError(
-                f"{word} {highest:g} is in the scale of images in [0,1], and scale {scale:g} comes before it; "
-                f"give mean and std in that scale ({highest * scale:.4g}), or leave --scale out"
-            )
-
-
-def _statistics(word: str, statistics: str | Sequence[float]) -> Tensor:
-    """One number per channel, (C,) float32."""
-    values: Any = statistics
-    if isinstance(statistics, str):
-        if statistics in NORMALISATIONS:
-            values = NORMALISATIONS[statistics][word == "std"]
-        elif statistics[:1].isalpha():
-            raise unknown(word, statistics[:80], NORMALISATIONS)
-        else:
-            values = [parse_number(part, word) for part in statistics.split(",")]
-    try:
-        numbers = torch.tensor([float(value) for value in values], dtype=torch.float32)
-    except (TypeError, ValueError, OverflowError):
-        numbers = torch.empty(0)
-    if not len(numbers) or not bool(torch.isfinite(numbers).all()) or (word == "std" and bool((numbers <= 0).any())):
-        rule = "give a name or one finite number per channel" + (" above 0" if word == "std" else "")
-        raise SpecError(f"{word} {statistics!r} is not allowed; {rule}, such as 0.49,0.48,0.45")
-    return numbers

@@ -7,7 +7,7 @@ Legend: B images, K outputs, D features.
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Set
+from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +21,26 @@ from unfool.models.header import read_header
 from unfool.models.heads import Head, build_head
 from unfool.models.modes import frozen_eval
 from unfool.models.network import Architecture, Network
+from unfool.models.outside.features import checked_path
 from unfool.models.trunks import Trunk, TrunkSpec
 from unfool.models.weights import FOREIGN, load_tensors, save_tensors
 
+_OWN = ("logits", "last")
+"""Stages that every classifier has, the second one where its features are named."""
 CLASSIFIER = "labels"
 """The head that stands for the classifier's own outputs."""
+
+
+_PREFIX = "trunk.parts.classifier."
+"""Before the names of a classifier's own tensors in a run's file."""
+_ADAPTED = {"feature_path": None, "output": None, "scale": 1.0, "layout": "nchw", "batch": None}
+"""What a run's file says of how its classifier was adapted, beside tensors; with what holds where nothing is said."""
+
+
+class ForeignArchitecture(Architecture):
+    """That of a classifier of another library: ``adapted`` says how its images are prepared and its output read."""
+
+    adapted: dict[str, Any]
 
 
 class OwnLogits(nn.Identity):
@@ -37,11 +52,10 @@ class OwnLogits(nn.Identity):
 class _Channels(dict[str, int]):
     """Channels by stage; without features the error says how to name them."""
 
+    advice = ""
+
     def __missing__(self, stage: str) -> int:
-        raise SpecError(
-            f"a task needs features (stage {stage!r}), and it is unknown where this classifier has them; give "
-            "--features MODULE.PATH, or adapt(module, features='module.path')"
-        )
+        raise SpecError(f"a task needs features (stage {stage!r}): {self.advice}")
 
 
 @configured
@@ -64,11 +78,12 @@ class ForeignSpec(TrunkSpec):
 class ForeignTrunk(Trunk):
     """A classifier of another library, run once a pass for its logits and its features."""
 
-    def __init__(self, spec: ForeignSpec, classifier: ForeignClassifier):
+    def __init__(self, spec: ForeignSpec, classifier: ForeignClassifier, widths: Mapping[str, int] | None = None):
         width = spec.settings.features
-        channels = _Channels({"logits": spec.settings.outputs, **({"last": width} if width else {})})
+        channels = _Channels({"logits": spec.settings.outputs, **({"last": width} if width else {}), **(widths or {})})
+        channels.advice = classifier.unnamed_features
         super().__init__(spec, {"classifier": classifier}, channels)
-        self.stages = list(channels)
+        self.stages = [stage for stage in channels if stage != "logits"]
 
     @property
     def classifier(self) -> ForeignClassifier:
@@ -79,13 +94,19 @@ class ForeignTrunk(Trunk):
         return part
 
     def collect(self, images: Tensor, stages: Set[str]) -> dict[str, Tensor]:
-        """Logits and features in one pass; SpecError for features that were not named."""
+        """Logits and features in one pass; SpecError for features that were not named.
+
+        Beside "logits" and "last" any submodule is a stage, under its path.
+        """
+        own = self.classifier.feature_path
+        paths = {stage: own if stage == "last" and own is not None else stage for stage in stages if stage != "logits"}
         for stage in stages:
             _ = self.channels[stage]
-        if "last" not in stages:
-            return {"logits": self.classifier(images)}
-        features, logits = self.classifier.features_and_logits(images)
-        return {stage: features if stage == "last" else logits for stage in stages}
+        logits, features = self.classifier.collect(images, list(dict.fromkeys(paths.values())))
+        collected = {stage: features[path] for stage, path in paths.items()}
+        if "last" in collected and collected["last"].ndim == 4:
+            collected["last"] = collected["last"].mean((2, 3))
+        return collected if "logits" not in stages else {"logits": logits, **collected}
 
 
 class ForeignNetwork(Network):
@@ -95,27 +116,40 @@ class ForeignNetwork(Network):
     names that its own code knows.
     """
 
-    def __init__(self, classifier: ForeignClassifier, spec: ForeignSpec):
+    def __init__(self, classifier: ForeignClassifier, spec: ForeignSpec, widths: Mapping[str, int] | None = None):
         heads: Mapping[str, nn.Module] = {CLASSIFIER: OwnLogits()}
-        super().__init__(ForeignTrunk(spec, classifier), [0.0], [1.0], heads, CLASSIFIER)
+        super().__init__(ForeignTrunk(spec, classifier, widths), [0.0], [1.0], heads, CLASSIFIER)
+
+    @property
+    def classifier_alone(self) -> ForeignClassifier:
+        """The classifier as `adapt` wraps it, without heads of other tasks."""
+        trunk = self.trunk
+        if not isinstance(trunk, ForeignTrunk):
+            raise SpecError(f"this network has a {type(trunk).__name__}; build it with foreign_network")
+        return trunk.classifier
 
     @property
     def module(self) -> nn.Module:
         """The module that the classifier wraps."""
-        trunk = self.trunk
-        if not isinstance(trunk, ForeignTrunk):
-            raise SpecError(f"this network has a {type(trunk).__name__}; build it with foreign_network")
-        return trunk.classifier.module
+        return self.classifier_alone.module
 
     def own_state(self) -> dict[str, Tensor]:
         """The classifier's tensors under its own names."""
         return dict(self.module.state_dict())
 
     @property
-    def architecture(self) -> Architecture:
+    def architecture(self) -> ForeignArchitecture:
         """Sizes and the described heads; the classifier's code is not among them."""
         heads = {name: dict(head.description) for name, head in self.heads.items() if isinstance(head, Head)}
-        return {"trunk": self.trunk.spec.to_dict(), "mean": [0.0], "std": [1.0], "heads": heads, "classifier": None}
+        adapted = {name: getattr(self.classifier_alone, name) for name in _ADAPTED}
+        plain: Architecture = {
+            "trunk": self.trunk.spec.to_dict(),
+            "mean": [0.0],
+            "std": [1.0],
+            "heads": heads,
+            "classifier": None,
+        }
+        return {**plain, "adapted": adapted}
 
 
 def foreign_network(classifier: ForeignClassifier, images: Tensor) -> ForeignNetwork:
@@ -130,13 +164,30 @@ def foreign_network(classifier: ForeignClassifier, images: Tensor) -> ForeignNet
     """
     if not any(parameter.is_floating_point() for parameter in classifier.parameters()):
         raise SpecError("the classifier has no parameters to train; give a torch.nn.Module with weights")
+    return _sized(copied_classifier(classifier), images, ())
+
+
+def probed_network(classifier: ForeignClassifier, images: Tensor, paths: Sequence[str] | None) -> ForeignNetwork:
+    """A copy of a classifier whose submodules at ``paths`` are stages (default: the one that it names as features).
+
+    Raises SpecError for paths that are not there, that give no representation, and where none is named.
+    """
+    if paths is None and classifier.feature_path is None:
+        raise SpecError(classifier.unnamed_features)
     own = copied_classifier(classifier)
+    return _sized(own, images, [path if path in _OWN else checked_path(own.module, path) for path in paths or ()])
+
+
+def _sized(own: ForeignClassifier, images: Tensor, paths: Sequence[str]) -> ForeignNetwork:
+    """The network of a classifier of one's own, run once on two images to learn its sizes."""
     with torch.no_grad(), frozen_eval(own):
         device = next((tensor.device for tensor in own.parameters()), torch.device("cpu"))
-        probe = images[:2].to(device)
-        outputs = own(probe).shape[1]
-        width = own.features(probe).shape[1] if own.feature_path is not None else 0
-    return ForeignNetwork(own, ForeignSpec(channels=images.shape[1], outputs=outputs, features=width))
+        last = [own.feature_path] if own.feature_path is not None else []
+        names = [*last, *(path for path in paths if path not in (*_OWN, *last))]
+        logits, features = own.collect(images[:2].to(device), names)
+    widths = {path: values.shape[1] for path, values in features.items()}
+    spec = ForeignSpec(channels=images.shape[1], outputs=logits.shape[1], features=widths[last[0]] if last else 0)
+    return ForeignNetwork(own, spec, {path: widths[path] for path in paths if path in widths})
 
 
 def save_own_weights(network: ForeignNetwork, path: str | Path) -> None:
@@ -168,10 +219,12 @@ def load_foreign(classifier: ForeignClassifier, path: str | Path) -> ForeignNetw
     sizes: dict[str, Any] = {name: trunk.get(name) for name in ("channels", "outputs", "features")}
     if not all(isinstance(size, int) and size >= 0 for size in sizes.values()):
         raise WeightsError(f"{path} describes no classifier ({sizes}); train the run again")
-    network = ForeignNetwork(copied_classifier(classifier), ForeignSpec(**sizes))
+    tensors, _ = load_tensors(path)
+    own = copied_classifier(classifier)
+    _adapt_as_trained(own, described.get("adapted"), tensors, path)
+    network = ForeignNetwork(own, ForeignSpec(**sizes))
     for name, head in heads.items():
         network.heads[name] = build_head(head)
-    tensors, _ = load_tensors(path)
     try:
         network.load_state_dict(tensors, strict=True)
     except RuntimeError as error:
@@ -180,3 +233,24 @@ def load_foreign(classifier: ForeignClassifier, path: str | Path) -> ForeignNetw
             f"{path} holds the weights of another classifier: {lines[min(1, len(lines) - 1)]}"
         ) from error
     return network.eval()
+
+
+def _adapt_as_trained(own: ForeignClassifier, adapted: Any, tensors: Mapping[str, Tensor], path: str | Path) -> None:
+    """Adapt a classifier as it was when a run trained it, in place; WeightsError where the user says otherwise."""
+    stored: dict[str, Any] = adapted if isinstance(adapted, dict) else {}
+    for name, default in _ADAPTED.items():
+        theirs, ours = stored.get(name, default), getattr(own, name)
+        if theirs == ours or (theirs is None and name in ("feature_path", "batch")):
+            continue
+        if ours != default:
+            word = "features" if name == "feature_path" else name
+            raise WeightsError(f"{path} was trained with {word} {theirs}, and {ours} was given; leave --{word} out")
+        setattr(own, name, theirs)
+    for name in ("mean", "std", "label_sets"):
+        theirs, ours = tensors.get(f"{_PREFIX}{name}"), getattr(own, name, None)
+        if ours is None and theirs is not None:
+            own.register_buffer(name, theirs.clone())
+            own.normalises = own.normalises or name == "mean"
+        elif ours is not None and (theirs is None or theirs.shape != ours.shape or not torch.equal(theirs, ours.cpu())):
+            with_what = "none" if theirs is None else theirs.tolist()
+            raise WeightsError(f"{path} was trained with another {name} ({with_what}) than is given; leave it out")

@@ -2,7 +2,8 @@
 """Which parameters a stage trains: ``all``, the ``heads``, the trunk ``from:STAGE`` on, or ``after:N`` layers.
 
 ``after:10`` freezes the first ten convolutions and linear layers of the trunk, in forward order and with the norms
-behind them. Layers are counted as papers count them: the convolution of a shortcut is not one, and is trained if its
+behind them. STAGE is a stage of the trunk, or of another library's classifier the path of a submodule. Layers are
+counted as papers count them: the convolution of a shortcut is not one, and is trained if its
 block ends in a layer that is.
 """
 
@@ -14,9 +15,11 @@ from torch import nn
 
 from unfool.core.errors import SpecError
 from unfool.core.spec import unknown
+from unfool.models.foreign_network import ForeignTrunk
+from unfool.models.outside.features import checked_path
 from unfool.models.trunks import Trunk
 
-_PART = re.compile(r"all|heads|from:\w+|after:[1-9]\d*", re.ASCII)
+_PART = re.compile(r"all|heads|from:\w+(\.\w+)*|after:[1-9]\d*", re.ASCII)
 
 
 def check_trainable(trainable: str) -> None:
@@ -28,14 +31,18 @@ def check_trainable(trainable: str) -> None:
 
 
 def frozen_parts(trunk: Trunk, trainable: str) -> list[nn.Module]:
-    """The innermost modules of a trunk that are not trained; SpecError for a stage or a layer that it lacks."""
+    """The modules of a trunk that are not trained; SpecError for a stage or a layer that it lacks."""
     check_trainable(trainable)
     kind, _, which = trainable.partition(":")
     if kind == "all":
         return []
     if kind == "heads":
-        return _innermost(trunk)
+        # Parameters may lie on a module that has parts too, as the class token of a transformer does.
+        own = [part for part in trunk.modules() if list(part.children()) and list(part.parameters(recurse=False))]
+        return [*_innermost(trunk), *own]
     if kind == "from":
+        if isinstance(trunk, ForeignTrunk):
+            return _before(trunk.classifier.module, which)
         if which not in trunk.stages:
             raise unknown(f"stage of trunk {trunk.spec.name!r}", which, trunk.stages)
         before = trunk.stages[: trunk.stages.index(which)]
@@ -53,6 +60,18 @@ def frozen_parts(trunk: Trunk, trainable: str) -> list[nn.Module]:
     modules = _innermost(trunk)
     # Modules are registered in forward order, a block's shortcut behind its last layer.
     return modules[: next(number for number, module in enumerate(modules) if module is counted[int(which)])]
+
+
+def _before(module: nn.Module, path: str) -> list[nn.Module]:
+    """The parts of another library's classifier that are registered before the submodule of a path."""
+    parts: list[nn.Module] = []
+    for name in checked_path(module, path).split("."):
+        for own, child in module.named_children():
+            if own == name:
+                break
+            parts += child.modules()
+        module = module.get_submodule(name)
+    return parts
 
 
 def _innermost(module: nn.Module) -> list[nn.Module]:

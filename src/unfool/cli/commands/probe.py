@@ -1,4 +1,4 @@
-"""``unfool probe``: how much each stage of a run's trunk knows about the classes."""
+"""``unfool probe``: how much each stage of a trunk knows about the classes."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 import tyro
 
 from unfool.cli.options.from_settings import explicit, options_from
-from unfool.cli.options.shared import Crop, Data, DataDir, Device, Image, Json, Size
+from unfool.cli.options.shared import Crop, Data, DataDir, Device, Image, Json, ModelOptions, Size
 
 if TYPE_CHECKING:
+    from unfool.cli.parsing.systems import OpenedSystem
     from unfool.data.table import Table
     from unfool.evaluation.results.study_result import StudyResult
+    from unfool.models.foreign import ForeignClassifier
     from unfool.models.network import Network
-    from unfool.training import RunConfig
 
 PROBE = "unfool.training.probing.settings:ProbeSettings"
 _NEIGHBOURS = 20
@@ -49,20 +50,24 @@ class ProbeOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class ProbeCommand:
-    """Train a linear classifier on each stage of a run's frozen trunk, and show its accuracies.
+    """Train a linear classifier on each stage of a frozen trunk, and show its accuracies.
 
     All stages are probed from one pass over the images. The defaults are those of the noisy-rotation source. The
-    results go to results/probe.json in the run's folder, with the curves of every stage; `unfool report` draws them.
+    results of a run go to results/probe.json in its folder, with the curves of every stage; `unfool report` draws them.
+    The stages of a classifier of another library (--model) are its submodules: --features, or several in --stages.
     """
 
-    run_folder: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
-    """A finished run's folder."""
     stages: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME ..", help_behavior_hint="(default: all)")] = ()
-    """Stages of the trunk, such as pool1 pool5."""
+    """Stages of the trunk, such as pool1 pool5, or submodules of --model, such as layer2 layer4."""
     random: Annotated[bool, tyro.conf.arg(help_behavior_hint="")] = False
     """Probe the same trunk with random weights, as a control (results/probe-random.json)."""
+    out: Annotated[
+        Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="(default: in the run's folder, if it is one)")
+    ] = None
+    """Where to write the results (.json)."""
     device: Device = "auto"
     json: Json = False
+    model: ModelOptions = field(default_factory=ModelOptions)
     data: DataOptions = field(default_factory=DataOptions)
     probe: ProbeOptions = field(default_factory=ProbeOptions)
 
@@ -71,64 +76,106 @@ class ProbeCommand:
   unfool probe runs/rotation --stages pool3 pool5 --knn --epochs 30 --drop-every 8
   unfool probe runs/rotation --data cifar100 --column coarse_label --fraction 0.1
   unfool probe runs/rotation --random
+  unfool probe --model net.py:build --weights net.pt --features layer4 --data cifar10 --out probe.json
+  unfool probe --model hf:my-model --stages resnet.embedder resnet.encoder --data folder:pets
 """
 
     def run(self) -> None:
-        from unfool.cli.parsing.systems import choose_device
+        from unfool.cli.printing import shared
+
+        with shared():
+            self._run()
+
+    def _run(self) -> None:
+        import torch
+
+        from unfool.cli.parsing.systems import LOOKED_AT, choose_device, open_system
         from unfool.cli.printing import check_writable, print_json, stderr
         from unfool.core.config import build
         from unfool.core.progress_display import progress_bar
         from unfool.evaluation.pretext.probe_records import probe_results
-        from unfool.training import ProbeSettings, open_run, probe
-        from unfool.training.probing.features import probed_stages
+        from unfool.training import ProbeSettings, probe
 
         values = explicit(self.probe, without=["knn"]) | {"neighbours": _NEIGHBOURS * self.probe.knn}
         settings = build(ProbeSettings, values, "the probe")
         device = choose_device(self.device)
-        run = open_run(self.run_folder)
-        stages = probed_stages(run.network.trunk, self.stages or None)
-        path = run.folder / "results" / ("probe-random.json" if self.random else "probe.json")
-        check_writable(path)
-        train, test = (self._table(run.config, split) for split in ("train", "test"))
-        with progress_bar(stderr(), str(run.folder)) as advance:
+        system = open_system(self.model, self.device)
+        network = self._network(system)
+        path = self._path()
+        if path is not None:
+            check_writable(path)
+        train, test = (self._table(system, split) for split in ("train", "test"))
+        system.check(test.batch(torch.arange(min(LOOKED_AT, len(test)))).images)
+        with progress_bar(stderr(), system.name) as advance:
             probed = probe(
-                self._network(run.network, run.config) if self.random else run.network,
-                self._labelled(train, run.config),
+                network,
+                self._labelled(train, system),
                 test,
-                stages=stages,
+                stages=self.stages or None,
                 settings=settings,
                 column=self.data.column,
                 device=device,
                 progress=advance,
             )
-        results = probe_results(probed, f"{run.folder}, random weights" if self.random else str(run.folder))
-        results.save(path)
+        results = probe_results(probed, f"{system.name}, random weights" if self.random else system.name)
+        if path is not None:
+            results.save(path)
         if self.json:
             print_json(results.to_json())
         else:
             _print(results, path)
 
-    def _table(self, config: RunConfig, split: str) -> Table:
+    def _path(self) -> Path | None:
+        """Where the results go; None where nothing says so."""
+        from unfool.training.folder import CONFIG
+
+        run = self.model.system
+        if self.out is not None or run is None or not (run / CONFIG).is_file():
+            return self.out
+        return run / "results" / ("probe-random.json" if self.random else "probe.json")
+
+    def _table(self, system: OpenedSystem, split: str) -> Table:
         from unfool.cli.parsing.images import open_images
 
-        return open_images(self.data, split, config, columns=[self.data.column], system=str(self.run_folder))
+        columns = [self.data.column]
+        return open_images(
+            self.data, split, system.config, columns=columns, system=system.name, own_size=system.own_size
+        )
 
-    def _labelled(self, table: Table, config: RunConfig) -> Table:
+    def _labelled(self, table: Table, system: OpenedSystem) -> Table:
         from unfool.core.streams import Streams
 
-        data = self.data
-        return table.fraction(data.fraction, Streams(config.seed), data.column) if data.fraction != 1 else table
+        data, seed = self.data, system.config.seed if system.config is not None else 0
+        return table.fraction(data.fraction, Streams(seed), data.column) if data.fraction != 1 else table
 
-    @staticmethod
-    def _network(network: Network, config: RunConfig) -> Network:
-        """The run's network before it had learned anything."""
+    def _network(self, system: OpenedSystem) -> Network | ForeignClassifier:
+        """What is probed, its stages checked; with --random before it had learned anything."""
+        from unfool.core.errors import SpecError
         from unfool.core.streams import Streams
+        from unfool.models.foreign import ForeignClassifier
+        from unfool.models.foreign_network import ForeignNetwork
         from unfool.models.network import Network
+        from unfool.training.probing.features import probed_stages
 
-        return Network.from_architecture(network.architecture, Streams(config.seed))
+        network = system.network
+        if self.random and isinstance(network, (ForeignClassifier, ForeignNetwork)):
+            raise SpecError("--random draws weights for a trunk of unfool's own; build --model without its weights")
+        if isinstance(network, ForeignClassifier):
+            if not self.stages and network.feature_path is None:
+                raise SpecError(network.unnamed_features)
+            return network
+        if isinstance(network, ForeignNetwork) and self.stages:
+            return network.classifier_alone
+        if not isinstance(network, Network):
+            raise SpecError(f"{system.name} is a {type(network).__name__} without stages; give a run or --model")
+        probed_stages(network.trunk, self.stages or None)
+        if not self.random:
+            return network
+        seed = system.config.seed if system.config is not None else 0
+        return Network.from_architecture(network.architecture, Streams(seed))
 
 
-def _print(results: StudyResult, path: Path) -> None:
+def _print(results: StudyResult, path: Path | None) -> None:
     """A line for each stage and seed."""
     from rich import box
     from rich.markup import escape
@@ -157,4 +204,5 @@ def _print(results: StudyResult, path: Path) -> None:
     stdout().print(table)
     cost = rows[0].cost
     seconds, images = cost.cpu_seconds or 0.0, cost.model_images or 0
-    print_lines([f"cost: {seconds:.1f} s of CPU, {images:,} model images; written to {path}"])
+    written = f"; written to {path}" if path is not None else ""
+    print_lines([f"cost: {seconds:.1f} s of CPU, {images:,} model images{written}"])

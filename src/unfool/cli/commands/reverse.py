@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import tyro
 
-from unfool.cli.options.shared import DataDir, Device, Json, Preset, Seed
+from unfool.cli.options.from_settings import explicit
+from unfool.cli.options.shared import DataDir, Device, Json, OutsideOptions, Preset, Seed
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -47,11 +48,13 @@ class ReverseCommand:
     data_dir: DataDir = None
     device: Device = "auto"
     json: Json = False
+    model: OutsideOptions = field(default_factory=OutsideOptions)
 
     examples: ClassVar[str] = """
   unfool reverse runs/robust cat.png dog.jpg
   unfool reverse runs/robust cat.png --defense reverse:task=contrast,steps=10,eps=16/255 --out purified
   unfool reverse runs/robust cat.png --json
+  unfool reverse runs/head cat.png --model net.py:build --features layer4
 """
 
     def run(self) -> None:
@@ -66,7 +69,7 @@ class ReverseCommand:
         from unfool.evaluation.adaptive.purification import png, purification
 
         targets = self._targets()
-        system = open_system(ModelOptions(system=self.system), self.device)
+        system = open_system(ModelOptions(system=self.system, **explicit(self.model)), self.device)
         text = default_reversal(self.defense, self.preset, system)
         options = DataOptions(images=1, data_dir=self.data_dir)
         table = training_images(system, options)

@@ -45,8 +45,9 @@ def open_defense(text: str, system: OpenedSystem, table: Table, seed: int) -> nn
     """
     if not isinstance(system.network, Network):
         raise SpecError(
-            f"a defense needs the features of a network of unfool's own, and {system.name} is a "
-            f"{type(system.network).__name__}; give a run's folder or a weights file"
+            f"{text.partition(':')[0]} needs the head of a pretext task, and {system.name} has none; train one on it, "
+            f"unfool train --model {system.name} --features PATH --task contrast --trainable heads --out RUN, and give "
+            "RUN beside --model and --features"
         )
     classes = {column: len(names) for column, names in table.classes.items()}
     if parse_settings(text)[0] == "gate":

@@ -31,7 +31,7 @@ def choose_device(word: str) -> str:
     return ("cuda" if torch.cuda.is_available() else "cpu") if word == "auto" else word
 
 
-_PROBE = 8
+LOOKED_AT = 8
 """Images that a foreign classifier is looked at with before it is believed."""
 
 
@@ -53,19 +53,23 @@ class OpenedSystem:
         own = config is not None and data in (None, config.data)
         if options.images < 1:
             raise SpecError(f"--images {options.images} is not allowed; give at least 1")
-        size = self.network.size if isinstance(self.network, ForeignClassifier) else None
         table = open_images(
             options,
             "test",
             config,
             columns=[options.column],
             system=self.name,
-            own_size=size,
+            own_size=self.own_size,
         )
         chosen = table.sample(min(options.images, len(table)), Streams(0).named("attacked images"))
-        outputs = self.check(chosen.batch(torch.arange(min(_PROBE, len(chosen)))).images)
+        outputs = self.check(chosen.batch(torch.arange(min(LOOKED_AT, len(chosen)))).images)
         column = options.column or (_classified(config) if own and config is not None else None)
         return by_outputs(chosen, outputs, options.classes, column), column
+
+    @property
+    def own_size(self) -> int | None:
+        """The side of the images that a foreign classifier was made for, where that is known."""
+        return self.network.size if isinstance(self.network, ForeignClassifier) else None
 
     def check(self, images: Tensor) -> int:
         """Look at what a foreign classifier makes of a few images, and count its outputs (0: not foreign); raises as
@@ -74,7 +78,7 @@ class OpenedSystem:
             return 0
         device = next((tensor.device for tensor in (*self.network.parameters(), *self.network.buffers())), None)
         with one_identity(self.network):
-            outputs = check_classifier(self.network, images[:_PROBE].to(device))
+            outputs = check_classifier(self.network, images[:LOOKED_AT].to(device))
         self.network.eval()
         return outputs
 

@@ -17,14 +17,14 @@ def resized(images: Tensor, count: int) -> Tensor:
     return images[torch.arange(count, device=images.device) % len(images)]
 
 
-def in_batches(run: Callable[[Tensor], Tensor], images: Tensor, size: int) -> Tensor:
+def in_batches(run: Callable[[Tensor], list[Tensor]], images: Tensor, size: int) -> list[Tensor]:
     """What ``run`` gives for images (B, C, H, W), ``size`` at a time; the last batch is padded with its last image."""
-    logits: list[Tensor] = []
+    parts: list[list[Tensor]] = []
     for part in images.split(size):
         missing = size - len(part)
         padded = torch.cat([part, part[-1:].expand(missing, *part.shape[1:])]) if missing else part
-        logits.append(run(padded)[: len(part)])
-    return torch.cat(logits)
+        parts.append([values[: len(part)] for values in run(padded)])
+    return [torch.cat(values) for values in zip(*parts, strict=True)]
 
 
 def fixed_batch(run: Callable[[Tensor], Any], images: Tensor, first: Iterable[int] = ()) -> int | None:

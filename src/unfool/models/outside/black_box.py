@@ -7,7 +7,7 @@ Legend: B images, D pixels of one, K classes.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -16,6 +16,8 @@ from torch import Tensor, nn
 from unfool.core.errors import ImagesError, SpecError
 
 _TINY = 1e-12
+_ARRAY = "ndarray"
+"""What an error says that is about the kind of an argument."""
 
 
 def is_black_box(model: nn.Module) -> bool:
@@ -31,18 +33,19 @@ def is_estimator(value: object) -> bool:
 class BlackBox(nn.Module):
     """A function of a batch (B, C, H, W), or an estimator of flat images (B, D), as a module that gives scores (B, K).
 
-    A function gets a NumPy array; one that fails on it gets a tensor. Of an estimator the decision function, or else
-    the logarithm of its probabilities is taken. Raises SpecError for an estimator that gives classes alone.
+    A function gets a NumPy array; one to which that is the wrong type gets a tensor. Of an estimator the decision
+    function, or else the logarithm of its probabilities is taken. Raises SpecError for an estimator that gives classes
+    alone.
     """
 
     black_box = True
-    identity_leaves_out = frozenset({"takes_tensors"})
+    identity_leaves_out = frozenset({"takes"})
 
     def __init__(self, scores: Callable[[Any], Any]):
         super().__init__()
         self.scores = scores
         self.estimator = is_estimator(scores)
-        self.takes_tensors = False
+        self.takes: Literal["array", "tensor"] | None = None
         if self.estimator and not any(hasattr(scores, name) for name in ("decision_function", "predict_proba")):
             raise SpecError(
                 f"{type(scores).__name__} gives classes and no scores; give one with predict_proba or decision_function"
@@ -57,14 +60,28 @@ class BlackBox(nn.Module):
         return torch.as_tensor(np.asarray(scores, dtype=np.float32), device=images.device)
 
     def _of_function(self, batch: Tensor) -> Any:
-        if self.takes_tensors:
+        if self.takes == "tensor":
             return self.scores(batch)
         try:
-            return self.scores(batch.numpy())
-        except Exception:
+            scores = self.scores(batch.numpy())
+        except Exception as error:
+            # Once arrays were taken, an error is the function's own.
+            if self.takes is not None or not (isinstance(error, (TypeError, AttributeError)) or _ARRAY in str(error)):
+                raise
+            return self._of_tensors(batch, error)
+        self.takes = "array"
+        return scores
+
+    def _of_tensors(self, batch: Tensor, error: Exception) -> Any:
+        """The scores of tensors, where an array gave ``error``; that error again, if it was not about arrays."""
+        try:
             scores = self.scores(batch)
-            self.takes_tensors = True
-            return scores
+        except Exception:
+            if _ARRAY in str(error):
+                raise
+            raise error from None
+        self.takes = "tensor"
+        return scores
 
     def _of_estimator(self, batch: Tensor) -> Any:
         estimator: Any = self.scores

@@ -84,7 +84,8 @@ def cached(
             "probe fewer stages or images (Table.fraction), or raise memory"
         )
     classes = next(iter(tables.values())).classes.get(column)
-    model = fast_copy(network, dtype=precision).to(device)
+    # A convolution of another library's may itself be a stage: nothing is folded into it.
+    model = fast_copy(network, fold=type(network) is Network, dtype=precision).to(device)
     splits: dict[str, Split] = {}
     done = 0
     for name, table in tables.items():

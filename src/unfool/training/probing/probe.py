@@ -18,6 +18,8 @@ from unfool.core.progress import Progress, silent
 from unfool.core.spec import unknown
 from unfool.data.as_table import TableLike, as_table
 from unfool.data.table import Table
+from unfool.models.foreign import ForeignClassifier
+from unfool.models.foreign_network import probed_network
 from unfool.models.heads import Head, build_head
 from unfool.models.network import Network
 from unfool.training.probing.features import Split, cached, pooled, probed_side, probed_stages
@@ -185,7 +187,7 @@ class ProbeResult:
 
 
 def probe(
-    network: Network,
+    network: Network | ForeignClassifier,
     train: TableLike,
     test: TableLike,
     *,
@@ -202,11 +204,12 @@ def probe(
     its published side (`Trunk.probe_sizes`), or over the whole image where there is none. The network stays as it is.
 
     Args:
-        network: The network whose trunk is probed.
+        network: The network whose trunk is probed, or a classifier of another library, as `adapt` wraps it.
         train: The images that the heads learn from; a `Table`, or what `as_table` makes one of.
         test: The images that the heads are evaluated on.
         held_out: Further images to evaluate on, from which a stage may be chosen.
-        stages: The stages to probe. Default: the published ones, else all.
+        stages: The stages to probe; of a classifier of another library, paths of its submodules. Default: the
+            published ones, else all; the features that `adapt` was told.
         settings: How the heads are trained. Default: ``ProbeSettings()``.
         column: The column of the labels. Default: the first one of ``train``.
         device: A device of torch, such as "cpu" or "cuda".
@@ -231,12 +234,19 @@ def probe(
         torch.Size([32, 2])
     """
     started = time.process_time()
-    if not isinstance(network, Network):
-        raise SpecError(f"a {type(network).__name__} has no named stages to probe; give a network of unfool's own")
-    settings = settings or ProbeSettings()
-    chosen = probed_stages(network.trunk, stages)
     data = {"train": train, "test": test} | ({"held_out": held_out} if held_out is not None else {})
     tables = {name: as_table(item, split=name) for name, item in data.items()}
+    if isinstance(network, ForeignClassifier):
+        few = tables["train"].batch(torch.arange(min(2, len(tables["train"])))).images
+        if stages is None and network.feature_path is not None:
+            stages = [network.feature_path]
+        network = probed_network(network, few, stages)
+    if not isinstance(network, Network):
+        raise SpecError(
+            f"a {type(network).__name__} has no named stages to probe; give adapt(module, features='module.path')"
+        )
+    settings = settings or ProbeSettings()
+    chosen = probed_stages(network.trunk, stages)
     column = column or tables["train"].label_column or ""
     splits = cached(
         network,

@@ -1,0 +1,66 @@
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+"""What is said of a foreign classifier's images and labels, as tensors: mean, standard deviation, sets of labels."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from unfool.core.errors import SpecError
+from unfool.core.spec import parse_number, unknown
+from unfool.models.network import NORMALISATIONS
+
+_MOST_MEAN, _MOST_STD = 2.0, 3.0
+"""Beyond these a mean or standard deviation is none of images in [0,1]."""
+LabelSets = Sequence[Collection[int]]
+
+
+def membership(label_sets: LabelSets) -> Tensor:
+    """Label sets as (S, K) float, 1 for a label that belongs to a set."""
+    try:
+        numbers = [[int(label) for label in labels] for labels in label_sets]
+    except (TypeError, ValueError):
+        numbers = []
+    if not numbers or any(label < 0 for labels in numbers for label in labels):
+        raise SpecError("label_sets must name the labels of each class by number, such as [[0], [1], [0, 1]]")
+    count = 1 + max(label for labels in numbers for label in [*labels, 0])
+    return torch.tensor([[float(label in labels) for label in range(count)] for labels in numbers])
+
+
+def check_range(mean: Tensor, std: Tensor, scale: float) -> None:
+    """Refuse statistics that belong to another scale than the images."""
+    for word, values, most in (("mean", mean, _MOST_MEAN), ("std", std, _MOST_STD)):
+        highest = float(values.abs().max())
+        if scale == 1.0 and highest > most:
+            raise SpecError(
+                f"{word} {highest:g} is in the 0–255 scale, and images are in [0,1]; divide mean and std by 255 "
+                f"({highest / 255:.3g}), or give --scale 255 for a model of images in 0–255"
+            )
+        if scale > 2 and 0 < highest <= 1 and word == "mean":
+            raise SpecError(
+                f"{word} {highest:g} is in the scale of images in [0,1], and scale {scale:g} comes before it; "
+                f"give mean and std in that scale ({highest * scale:.4g}), or leave --scale out"
+            )
+
+
+def channel_statistics(word: str, statistics: str | Sequence[float]) -> Tensor:
+    """One number per channel, (C,) float32."""
+    values: Any = statistics
+    if isinstance(statistics, str):
+        if statistics in NORMALISATIONS:
+            values = NORMALISATIONS[statistics][word == "std"]
+        elif statistics[:1].isalpha():
+            raise unknown(word, statistics[:80], NORMALISATIONS)
+        else:
+            values = [parse_number(part, word) for part in statistics.split(",")]
+    try:
+        numbers = torch.tensor([float(value) for value in values], dtype=torch.float32)
+    except (TypeError, ValueError, OverflowError):
+        numbers = torch.empty(0)
+    if not len(numbers) or not bool(torch.isfinite(numbers).all()) or (word == "std" and bool((numbers <= 0).any())):
+        rule = "give a name or one finite number per channel" + (" above 0" if word == "std" else "")
+        raise SpecError(f"{word} {statistics!r} is not allowed; {rule}, such as 0.49,0.48,0.45")
+    return numbers
