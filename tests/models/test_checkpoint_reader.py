@@ -3,8 +3,11 @@
 import argparse
 import collections
 import datetime
+import gzip
+import json
 import os
 import re
+import tarfile
 import warnings
 import zipfile
 from pathlib import Path
@@ -171,6 +174,10 @@ def test_a_prefix_that_the_module_itself_has_is_kept():
         (lambda s: s.update({f"block.{n}": torch.ones(1) for n in range(9)}), ["9 unexpected", "block.0", "6 more"]),
         (lambda s: s.update({"module.weight": s.pop("weight")}), ["lacks 1: weight", "module.weight"]),
         (lambda s: s.update(weight=torch.ones(2, 3)), ["'weight'", "(2, 3)", "(3, 2)"]),
+        (
+            lambda s: s.update(weight=torch.ones(9, 2), bias=torch.ones(9)),
+            ["(9, 2)", "(3, 2)", "(1 more differ: bias)"],
+        ),
         (lambda s: s.update(bias=torch.ones(3, dtype=torch.int64)), ["'bias'", "torch.int64", "torch.float32"]),
         (lambda s: s.clear(), ["lacks 2: weight, bias"]),
     ],
@@ -208,6 +215,7 @@ def network(scale=1.0):
 
 
 NET, MEAN = network(3.0).state_dict(), torch.ones(3)
+ZEROS = {name: tensor * 0 for name, tensor in NET.items()}
 
 
 def prefixed(prefix, state=NET):
@@ -238,8 +246,13 @@ def averaged():
         {name: tensor.numpy() for name, tensor in NET.items()},
         {**prefixed("model."), "model_ema": 0.99},
         {**NET, "total_ops": torch.zeros(1), "0.total_params": torch.zeros(1)},
+        {"checkpoint": {"model": {"state_dict": NET}}},
+        {"state_dict": NET, "names": np.array(["cat", "dog"]), "since": np.array(["2026-01-01"], "datetime64[D]")},
+        {**NET, "1.num_batches_tracked": torch.tensor(0.0)},
+        {"state_dict": prefixed("_orig_mod.module."), "rng": np.random.RandomState(0).get_state()},
+        {"a.b": prefixed("attacker.")},
     ],
-    ids=range(17),
+    ids=range(22),
 )
 def test_checkpoints_as_people_have_them(tmp_path, value):
     path, module = written(tmp_path / "a.pt", value), network()
@@ -283,7 +296,124 @@ def test_the_weights_of_a_script_are_read_and_its_code_is_not_run(tmp_path, monk
     assert equal(module.state_dict(), {**NET, "1.num_batches_tracked": module.state_dict()["1.num_batches_tracked"]})
 
 
-BOTH = {"state_dict": {name: tensor * 0 for name, tensor in NET.items()}, "ema_state_dict": NET}
+@pytest.mark.filterwarnings("ignore::unfool.core.errors.UnfoolWarning")
+@pytest.mark.parametrize(
+    ("value", "key"),
+    [
+        ({"a.b": NET, "c": ZEROS}, "a.b"),
+        ({"runs": [{"ema.v2": NET}, ZEROS]}, "runs.0.ema.v2"),
+        ({3: NET, 4: ZEROS}, "3"),
+        ({"last": {"state_dict": NET}, "best": ZEROS}, "last"),
+    ],
+)
+def test_keys_are_found_whatever_their_names(tmp_path, value, key):
+    module = network()
+    load_weights(module, written(tmp_path / "a.pt", value), key=key)
+    assert equal(module.state_dict(), NET)
+
+
+def arrays(path, **options):
+    (np.savez_compressed if options else np.savez)(path, **{name: tensor.numpy() for name, tensor in NET.items()})
+    return path
+
+
+def parts(path, write=save_file, ending="safetensors"):
+    names = list(NET)
+    files = {name: f"model-0000{1 + (index > 3)}-of-00002.{ending}" for index, name in enumerate(names)}
+    for file in set(files.values()):
+        write({name: NET[name] for name in names if files[name] == file}, path.parent / file)
+    path.write_text(json.dumps({"metadata": {"total_size": 1}, "weight_map": files}))
+    return path
+
+
+@pytest.mark.filterwarnings("ignore::unfool.core.errors.UnfoolWarning")
+@pytest.mark.parametrize(
+    ("name", "write"),
+    [
+        ("a.npz", arrays),
+        ("b.npz", lambda path: arrays(path, compressed=True)),
+        ("model.safetensors.index.json", parts),
+        ("model.bin.index.json", lambda path: parts(path, torch.save, "bin")),
+        ("a.pth", lambda path: save_file(prefixed("model."), path) or path),
+        ("a.pth.tar", lambda path: written(path, {"state_dict": prefixed("module.")})),
+    ],
+)
+def test_other_files_of_weights(tmp_path, name, write):
+    module = network()
+    load_weights(module, write(tmp_path / name))
+    assert equal(module.state_dict(), NET)
+
+
+def zipped(path, name="model.pt"):
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr(name, b"x" * 100)
+
+
+def tarred(path, name):
+    with tarfile.open(path, "w") as archive:
+        archive.addfile(tarfile.TarInfo(name))
+
+
+def frozen(path):
+    torch.jit.save(torch.jit.freeze(torch.jit.script(network())), path)
+
+
+LFS = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12\n"
+
+
+@pytest.mark.filterwarnings("ignore::unfool.core.errors.UnfoolWarning")
+@pytest.mark.parametrize(
+    ("name", "write", "words"),
+    [
+        ("a.pth", lambda path: path.write_text("\n <!DOCTYPE html><html>404"), "a web page"),
+        ("a.safetensors", lambda path: path.write_text("<html>404</html>"), "a web page"),
+        ("a.bin", lambda path: path.write_text(LFS), "git lfs pull"),
+        ("b.safetensors", lambda path: path.write_text(LFS), "git lfs pull"),
+        ("a.pt", lambda path: path.write_bytes(b""), "empty"),
+        ("a.pth", lambda path: path.write_text('{"error": 404}'), "JSON"),
+        ("a.pt.gz", lambda path: path.write_bytes(gzip.compress(b"weights")), "gzip; unpack"),
+        ("a.zip", zipped, "such as model.pt; unpack"),
+        ("a.pt2", lambda path: zipped(path, "x/archive_format"), "torch.export.*--model FILE"),
+        ("a.tar", lambda path: tarred(path, "w.pt"), r"tar archive \(w.pt\)"),
+        ("a.pth.tar", lambda path: tarred(path, "storages"), "PyTorch's first format"),
+        ("a.h5", lambda path: path.write_bytes(b"\x89HDF\r\n"), "HDF5"),
+        ("a.npy", lambda path: np.save(path, np.ones(2)), "single NumPy array"),
+        ("a.npz", lambda path: np.savez_compressed(path, a=np.zeros(1 << 24)), "unpacks to 134,"),
+        ("b.npz", lambda path: np.savez(path, a=np.array([{}])), "no arrays of numbers"),
+        ("a.pt", frozen, "frozen program.*--model FILE"),
+        ("a.pt", lambda path: torch.save(NET, path, pickle_protocol=4), "another pickle protocol"),
+        ("c.pt", lambda path: torch.save({"x": NET, "y": np.array([{}])}, path), "needs numpy.dtypes.ObjectDType"),
+        ("a", lambda path: path.mkdir(), "a folder; give a file"),
+        ("model-00001-of-00002.bin", lambda path: torch.save(NET, path), "of 2 parts; .*model.bin.index.json"),
+        ("a.index.json", lambda path: path.write_text('{"weight_map": {"w": "../w.bin"}}'), "not followed"),
+        ("b.index.json", lambda path: path.write_text('{"weight_map": {"w": "w.bin"}}'), "does not lie beside it"),
+        ("c.index.json", lambda path: path.write_text("[" * 9999), "no weight_map"),
+    ],
+)
+def test_files_that_are_no_weights_are_called_what_they_are(tmp_path, name, write, words):
+    write(tmp_path / name)
+    with pytest.raises(WeightsError, match=words) as caught:
+        load_weights(network(), tmp_path / name)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_folder_names_the_file_in_it(tmp_path):
+    save_file(NET, tmp_path / "model.safetensors")
+    with pytest.raises(WeightsError, match="such as model"):
+        read_state(tmp_path)
+
+
+def test_averages_without_names_are_told(tmp_path):
+    shadow = {"decay": 0.99, "shadow_params": list(NET.values())}
+    for beside, words in ((shadow, "'ema' holds tensors without names"), ({"a": MEAN}, "'ema' does not fit the model")):
+        path = written(tmp_path / "a.pt", {"model": NET, "ema": beside})
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            load_weights(network(), path)
+        assert any(words in str(one.message) for one in told)
+
+
+BOTH = {"state_dict": ZEROS, "ema_state_dict": NET}
 
 
 @pytest.mark.filterwarnings("ignore::unfool.core.errors.UnfoolWarning")
@@ -311,6 +441,7 @@ def test_two_encoders_under_prefixes_are_a_question(tmp_path):
     module = network()
     load_weights(module, path, prefix="encoder_q.")
     assert equal(module.state_dict(), NET)
+    assert equal(read_state(path, prefix="encoder_q"), read_state(path, prefix="encoder_q."))
     assert read_state(path, prefix="encoder_k.").keys() == NET.keys()
     with pytest.raises(SpecError, match=r"begins with 'encoder_x.'; they begin with encoder_k., encoder_q."):
         read_state(path, prefix="encoder_x.")
@@ -322,7 +453,9 @@ def test_of_several_networks_the_one_that_fits_is_taken(tmp_path):
     module = network()
     load_weights(module, path)
     assert equal(module.state_dict(), NET)
-    with pytest.raises(WeightsError, match="none of which fits the model"):
+    with pytest.raises(
+        WeightsError, match="none of which fits the model: 'student' does not fit the model, it lacks 2"
+    ):
         load_weights(nn.Linear(5, 5), path)
 
 

@@ -71,7 +71,7 @@ def _header_length(path: Path, start: bytes, size: int) -> int:
     # Only now, because these bytes also begin honest lengths such as 640 (pickle) or 19,280 (zip).
     if start[:2] == b"PK" or (start[:1] == b"\x80" and start[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05")):
         message = f"{path} is a pickle (torch.save) file, which can run code when loaded; unfool reads only safetensors"
-        raise WeightsError(f"{message}; make one of it with unfool convert")
+        raise WeightsError(f"{message}; rename it to end in .pt and make safetensors of it with unfool convert")
     if len(start) == 8 and length <= size - 8:
         raise WeightsError(f"{path} has a header of {length} bytes; at most {MAX_HEADER_BYTES} are read; {_REMEDY}")
     raise WeightsError(f"{path} is no whole safetensors file: its {size} bytes end before its header does; {_REMEDY}")

@@ -25,7 +25,7 @@ from unfool.core.errors import UnfoolWarning, WeightsError
 
 REMEDY = "save model.state_dict() with the program that wrote it"
 _MULTIARRAY = np.float64(0).__reduce__()[0].__module__
-_KINDS = "bool int8 int16 int32 int64 uint8 uint16 uint32 uint64 float16 float32 float64".split()  # noqa: SIM905
+_KINDS = "bool i1 i2 i4 i8 u1 u2 u4 u8 f2 f4 f8 c8 c16 U1 S1 M8[s] m8[s]".split()  # noqa: SIM905
 _BUILDERS: list[Any] = [np.float64(0).__reduce__()[0], np.zeros(1).__reduce__()[0]]
 _NUMPY: list[Any] = [
     *(np.dtype, np.ndarray, codecs.encode),
@@ -42,6 +42,11 @@ _RECORDS: list[Any] = [
     datetime.timedelta,
     pathlib.PosixPath,
     pathlib.PurePosixPath,
+    *(
+        (kind, f"{module}.{kind.__name__}")
+        for kind in (list, dict, int, float)
+        for module in ("builtins", "__builtin__")
+    ),
 ]
 """What training programs keep beside weights: their constructors only store values."""
 
@@ -68,7 +73,7 @@ def read_archive(path: Path) -> object:
     try:
         script = _checked_zip(path)
         if script is not None:
-            return _script(script)
+            return _script(path, script)
         checkpoint = _load(path, [*_NUMPY, *_RECORDS])
     except WeightsError:
         raise
@@ -86,9 +91,11 @@ def _load(file: Path | io.BytesIO, allowed: list[Any]) -> object:
 
 
 def _refusal(error: Exception) -> str:
-    refused = re.search(r"GLOBAL ([\w.]+)", str(error))
+    refused = re.search(r"GLOBAL ([\w.]+)", str(error)) or re.search(r"but got <class '([\w.]+)'>", str(error))
     if refused is not None:
         return f"is refused: it needs {refused[1]}, which weights_only=True does not load"
+    if "Unsupported operand" in str(error):
+        return "is refused: it is no file of torch.save, or one with another pickle protocol than its own (2)"
     # PyTorch surrounds what is wrong with advice to load the file without protection.
     said = str(error).partition("WeightsUnpickler error:")[2].partition("Check the documentation")[0] or str(error)
     said = " ".join(said.split())[:100]
@@ -126,7 +133,7 @@ def _inner(name: str) -> str | None:
     return inner if inner in ("data.pkl", "version", "byteorder") or inner.startswith("data/") else None
 
 
-def _script(file: io.BytesIO) -> dict[str, Tensor]:
+def _script(path: Path, file: io.BytesIO) -> dict[str, Tensor]:
     names = torch.serialization.get_unsafe_globals_in_checkpoint(file)
     parts = [(ScriptPart, name) for name in names if name.startswith("__torch__.")]
     typed = [(_same, name) for name in names if name.startswith("torch.jit._pickle.")]
@@ -134,6 +141,11 @@ def _script(file: io.BytesIO) -> dict[str, Tensor]:
     root = _load(file, [*parts, *typed])
     tensors: dict[str, Tensor] = {}
     _collect("", root, tensors, 0)
+    if not tensors:
+        raise WeightsError(
+            f"{path} is a frozen program, whose weights are constants of its code; give it as the model itself, with "
+            "--model FILE, or save it before torch.jit.freeze"
+        )
     return tensors
 
 

@@ -88,7 +88,7 @@ def _fit(state: Mapping[str, Tensor], wanted: Wanted, prefix: str, added: str, n
     own = [name for name in wanted.tensors if not name.startswith(added)]
     for name in names:
         if prefix + name in state:
-            tensors[added + name] = state[prefix + name]
+            tensors[added + name] = _counter(state[prefix + name], wanted, added + name)
         elif wanted.may_lack(added + name):
             own.append(added + name)
         else:
@@ -101,6 +101,13 @@ def _fit(state: Mapping[str, Tensor], wanted: Wanted, prefix: str, added: str, n
     tensors |= {name: wanted.tensors[name].detach().clone() for name in own}
     ordered = {name: tensors[name] for name in wanted.tensors}
     return Fit(tensors=ordered, prefix=prefix, added=added, left_out=tuple(rest), own=tuple(own))
+
+
+def _counter(loaded: Tensor, wanted: Wanted, name: str) -> Tensor:
+    """A counter that was averaged with the weights, as the whole number that it is again."""
+    if not loaded.is_floating_point() or not wanted.may_lack(name) or not torch.equal(loaded, loaded.round()):
+        return loaded
+    return loaded.to(wanted.tensors[name].dtype)
 
 
 def _own_prefixes(wanted: Wanted) -> list[str]:
@@ -130,6 +137,13 @@ def _same(first: Fit, second: Fit) -> bool:
         tensor.shape == second.tensors[name].shape and torch.equal(tensor, second.tensors[name])
         for name, tensor in first.tensors.items()
     )
+
+
+def dotted(prefix: str | None, state: Mapping[str, Tensor]) -> str | None:
+    """A prefix that was written without its last dot, with it."""
+    if not prefix or prefix.endswith(".") or not any(name.startswith(f"{prefix}.") for name in state):
+        return prefix
+    return f"{prefix}."
 
 
 def without(prefix: str, state: Mapping[str, Tensor], where: object) -> dict[str, Tensor]:

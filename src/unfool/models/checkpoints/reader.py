@@ -12,22 +12,31 @@ from torch import Tensor, nn
 
 from unfool.core.errors import SpecError, UnfoolWarning, WeightsError
 from unfool.models.checkpoints.archive import read_archive
-from unfool.models.checkpoints.candidates import find_states
-from unfool.models.checkpoints.names import PREFIXES, Fit, Wanted, fits, without
+from unfool.models.checkpoints.candidates import find_states, is_average
+from unfool.models.checkpoints.kinds import check_kind, is_safetensors
+from unfool.models.checkpoints.names import PREFIXES, Fit, Wanted, dotted, fits, without
+from unfool.models.checkpoints.several_files import read_arrays, read_parts
 from unfool.models.weights import check_finite, first_of, load_tensors
 
 States = dict[str, dict[str, Tensor]]
 
 
 def read_states(path: str | Path, key: str | None = None) -> States:
-    """The state dicts (CPU) in a ``.safetensors`` file of any program, a `torch.save` checkpoint or a TorchScript file.
+    """The state dicts (CPU) in a safetensors file of any program, the ``.index.json`` of several, a `torch.save`
+    checkpoint, a TorchScript file or a ``.npz`` archive.
 
     By key, "" being the whole file; with ``key``, such as ``model_ema`` or ``0.state_dict``, that one alone. Raises
     WeightsError for a safetensors file as `read_header` does, for a checkpoint that ``weights_only=True`` refuses (no
-    other way is tried) and for anything in it that is no plain tensor; SpecError for a key that is not there.
+    other way is tried), for anything in it that is no plain tensor and for a file of another kind; SpecError for a key
+    that is not there.
     """
     path = Path(path)
-    if path.suffix == ".safetensors":
+    check_kind(path)
+    if path.name.endswith(".index.json"):
+        return find_states(path, read_parts(path), key)
+    if path.suffix == ".npz":
+        return find_states(path, read_arrays(path), key)
+    if is_safetensors(path):
         if key is not None:
             raise SpecError(f"{path} is safetensors, which has no keys; leave --key {key} out")
         return {"": load_tensors(path, foreign=True)[0]}
@@ -45,6 +54,7 @@ def read_state(path: str | Path, *, key: str | None = None, prefix: str | None =
         raise SpecError(f"{_several(path, states)}; choose with --key, or give the model that it belongs to")
     [(own_key, state)] = states.items()
     _tell_key(path, own_key, key)
+    prefix = dotted(prefix, state)
     state = state if prefix is None else without(prefix, state, path)
     check_finite(state, str(path))
     return state
@@ -60,14 +70,20 @@ def load_weights(
     """
     states = read_states(path, key)
     wanted = Wanted.of(module)
-    fitting = {name: state for name, state in states.items() if _fits_shapes(fits(state, wanted, prefix), wanted)}
+    fitting = {
+        name: state
+        for name, state in states.items()
+        if _fits_shapes(fits(state, wanted, dotted(prefix, state)), wanted)
+    }
     distinct = _distinct(fitting)
     if len(distinct) > 1:
         raise SpecError(f"{_several(path, distinct)}, which all fit the model; choose one with --key")
     own_key = next(iter(distinct or states))
     if not distinct and len(states) > 1:
-        raise WeightsError(f"{_several(path, states)}, none of which fits the model; choose one with --key to see why")
+        raise WeightsError(f"{_several(path, states)}, none of which fits the model: {_reason(module, states, prefix)}")
     _tell_key(path, own_key, key)
+    if averages := [name for name in states if name not in fitting and is_average(name)]:
+        warnings.warn(f"{path}: {averages[0]!r} does not fit the model and is not read", UnfoolWarning, stacklevel=2)
     return load_state(module, states[own_key], path, prefix=prefix)
 
 
@@ -81,7 +97,7 @@ def load_state(
     where several prefixes fit with different values; then the module is unchanged.
     """
     check_finite(tensors, str(where))
-    wanted = Wanted.of(module)
+    wanted, prefix = Wanted.of(module), dotted(prefix, tensors)
     ways = fits(tensors, wanted, prefix)
     # Names alone fit easily once a prefix is put before them.
     ways = [way for way in ways if _fits_shapes([way], wanted)] or [way for way in ways if not way.added]
@@ -115,10 +131,11 @@ def check_fit(
         faults = [f"lacks {len(missing)}: {first_of(missing)}"] if missing else []
         faults += [f"has {len(excess)} unexpected: {first_of(excess)}"] if excess else []
         raise WeightsError(f"{where} does not fit {what}, it {' and '.join(faults)}; {remedy}")
-    for name, tensor in wanted.items():
-        if not _alike(tensors[name], tensor):
-            kinds = [f"{value.dtype} {tuple(value.shape)}" for value in (tensors[name], tensor)]
-            raise WeightsError(f"{where}: tensor {name[:80]!r} is {kinds[0]}; {what} has {kinds[1]}; {remedy}")
+    unlike = [name for name, tensor in wanted.items() if not _alike(tensors[name], tensor)]
+    for name in unlike[:1]:
+        kinds = [f"{value.dtype} {tuple(value.shape)}" for value in (tensors[name], wanted[name])]
+        others = f" ({len(unlike) - 1} more differ: {first_of(unlike[1:])})" if len(unlike) > 1 else ""
+        raise WeightsError(f"{where}: tensor {name[:80]!r} is {kinds[0]}; {what} has {kinds[1]}{others}; {remedy}")
 
 
 def stripped(tensors: Mapping[str, Tensor], wanted: Collection[str], where: str | Path) -> dict[str, Tensor]:
@@ -145,6 +162,10 @@ def _fits_shapes(ways: list[Fit], wanted: Wanted) -> bool:
     return any(all(_alike(way.tensors[name], tensor) for name, tensor in wanted.tensors.items()) for way in ways)
 
 
+def _fitting(state: Mapping[str, Tensor], wanted: Wanted, prefix: str | None) -> bool:
+    return _fits_shapes(fits(state, wanted, dotted(prefix, state)), wanted)
+
+
 def _distinct(states: States) -> States:
     """The state dicts without those that repeat an earlier one."""
     kept: States = {}
@@ -161,6 +182,18 @@ def _equal(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> bool:
 def _several(path: str | Path, states: States) -> str:
     names = [repr(name) for name in states]
     return f"{path} holds {len(names)} sets of weights: {', '.join(names[:6])}{', …' if len(names) > 6 else ''}"
+
+
+def _reason(module: nn.Module, states: States, prefix: str | None) -> str:
+    """Why the largest of several state dicts does not fit."""
+    key = max(states, key=lambda name: len(states[name]))
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UnfoolWarning)
+            load_state(module, states[key], repr(key), prefix=prefix)
+    except (WeightsError, SpecError) as error:
+        return str(error)
+    return "give the weights of this model"
 
 
 def _tell_key(path: str | Path, own_key: str, key: str | None) -> None:
