@@ -11,8 +11,9 @@ import torch.multiprocessing
 from tiny_systems import make_network, make_table
 from torch import nn
 
-from unfool.attacks import make_attack
+from unfool.attacks import CustomAttack, make_attack
 from unfool.core.errors import OutputError
+from unfool.core.threat import ThreatModel
 from unfool.evaluation import craft, judge
 from unfool.evaluation.crafting import batches
 from unfool.evaluation.crafting.batches import fitting, spans
@@ -47,7 +48,17 @@ def test_a_finished_folder_is_read_and_not_crafted_again(tmp_path):
     again = craft(network, table, attack, folder=tmp_path / "kept", progress=lambda what, *done: told.append(done))
     assert torch.equal(first.images, again.images)
     assert first.cpu_seconds == again.cpu_seconds
-    assert told == [(5, 12), (10, 12), (12, 12)]
+    assert told == [(0, 12), (5, 12), (10, 12), (12, 12)]
+
+
+@pytest.mark.parametrize("stored", [True, False])
+def test_parts_of_an_ensemble_are_reported_within_a_batch(tmp_path, stored):
+    parts = make_attack("fgsm", THREAT).parts + make_attack("pgd-1", THREAT).parts
+    attack = CustomAttack(ThreatModel.parse(THREAT), label="two", components=parts)
+    told = []
+    folder = tmp_path if stored else None
+    craft(make_network(), make_table(12), attack, folder=folder, progress=lambda what, *done: told.append(done))
+    assert told == [(0, 12), (4, 12), (8, 12), (12, 12)]
 
 
 @pytest.mark.parametrize(

@@ -158,7 +158,7 @@ def test_costs_are_counted(network, table, examples):
     assert found.cpu_seconds >= examples.cpu_seconds > 0
     reported = []
     craft(network, table, make_attack("fgsm", THREAT), batch_size=7, progress=lambda *at: reported.append(at))
-    assert reported == [("fgsm", done, 20) for done in (7, 14, 20)]
+    assert reported == [("fgsm", done, 20) for done in (0, 7, 14, 20)]
 
 
 def test_a_network_without_a_gradient_is_flagged(table):

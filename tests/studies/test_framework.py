@@ -240,3 +240,44 @@ def test_published_figures_stand_beside_a_study(tmp_path):
         {("a", "fgsm"): 2.5},
     )
     assert figures.gain(("a", "fgsm"), ("a", "none")) == pytest.approx(-0.805)
+
+
+def test_claims_share_no_id_and_those_without_rows_are_named(work, monkeypatch):
+    class Empty(fw.Study):
+        name, scales = "empty", {"tiny": 0}
+
+        def networks(self, scale):
+            return []
+
+        def measurements(self, scale, networks):
+            return []
+
+        def claims(self, scale):
+            for name in names:
+                yield fw.Claim(id=name, text="", evidence=lambda results: None, rule=fw.Above(0))
+
+    names = ["one", "another"]
+    result = fw.run_study(Empty(), "tiny", work.out, console=work.console)
+    assert not result.claims
+    assert "claims without rows, left out: another, one" in work.console.file.getvalue()
+    names = ["one", "One"]
+    with pytest.raises(SpecError, match="two claims have the id 'one'"):
+        fw.run_study(Empty(), "tiny", work.out, console=work.console)
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        ("class Mine(Study):\n    scales = {'tiny': 0}", "wrong.py failed: TypeError: Can't instantiate"),
+        (
+            "class Mine(Study):\n    def networks(self, scale): ...\n    def measurements(self, scale, networks): ...",
+            "unknown scale of study wrong: 'tiny'; allowed: none",
+        ),
+    ],
+)
+def test_what_a_study_s_file_lacks_is_named(tmp_path, source, words):
+    path = tmp_path / "wrong.py"
+    path.write_text(f"from unfool.studies import Study\n{source}\n")
+    with pytest.raises(SpecError, match=words):
+        fw.run_study(str(path), "tiny", tmp_path / "out")
+    assert not (tmp_path / "out" / "study.json").exists()

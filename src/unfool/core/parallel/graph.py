@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Protocol, TypeVar
 
+from unfool.core.errors import SpecError
 from unfool.core.parallel.jobs import Job
 
 
@@ -43,19 +44,20 @@ def path_of(*words: object) -> str:
 
 
 def with_needs(pieces: Iterable[Piece]) -> dict[str, Piece]:
-    """The pieces and all that they need, by path, each after its needs. Raises ValueError for one that needs itself."""
+    """The pieces and all that they need, by path, each after its needs. Raises SpecError for one that needs itself
+    and for two of one path."""
     ordered: dict[str, Piece] = {}
 
     def add(piece: Piece, above: tuple[str, ...]) -> None:
         path = piece.path
         if path in above:
-            raise ValueError(f"piece {path} needs itself: {' → '.join((*above, path))}")
+            raise SpecError(f"piece {path} needs itself: {' → '.join((*above, path))}")
         if path not in ordered:
             for need in piece.needs():
                 add(need, (*above, path))
             ordered[path] = piece
         elif ordered[path] is not piece and ordered[path] != piece:
-            raise ValueError(f"two different pieces are called {path}; give one of them another word in its key")
+            raise SpecError(f"two different pieces are called {path}; give one of them another word in its key")
 
     for piece in pieces:
         add(piece, ())

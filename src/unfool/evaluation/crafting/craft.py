@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -121,9 +122,13 @@ def _craft(
         "settings": dict(attack.settings),
         "parts": attack.part_names,
     }
+    progress(attack.name, 0, len(table))
     work = _Crafting(model, table, attack, labels, Streams(seed).named("attack"), proxy, progress)
     if home is None:
-        done = {number: work.batch(cuts[number], None) for number in range(rank, len(cuts), processes)}
+        done = {
+            number: work.batch(cuts[number], _NotStored(work.part_done(cuts[number])))
+            for number in range(rank, len(cuts), processes)
+        }
     else:
         requested = {"search": vars(proxy) if proxy is not None else None, "ids": checksum({}, {"ids": table.ids})}
         with folder_lock(home):
@@ -172,17 +177,17 @@ class _Crafting:
             self._report(span.stop)
             return finished
         started = time.process_time()
-        parts = len(self.attack.part_names)
-
-        def part_done(done: int) -> None:
-            self._report(span.start + (span.stop - span.start) * done // (parts + 1))
-
-        checkpoint = folder.parts(number, lambda: time.process_time() - started, part_done)
+        checkpoint = folder.parts(number, lambda: time.process_time() - started, self.part_done(span))
         tensors, seconds = self.batch(span, checkpoint)
         folder.finish(number, tensors, seconds)
         return tensors, seconds
 
-    def batch(self, span: slice, checkpoint: PartCheckpoint | None) -> tuple[dict[str, Tensor], float]:
+    def part_done(self, span: slice) -> Callable[[int], None]:
+        """What reports how many parts of the attack are done with a batch, as a share of its images."""
+        count, parts = span.stop - span.start, len(self.attack.part_names)
+        return lambda done: self._report(span.start + count * done // (parts + 1))
+
+    def batch(self, span: slice, checkpoint: PartCheckpoint | _NotStored) -> tuple[dict[str, Tensor], float]:
         """Attack one batch."""
         started = time.process_time()
         rows = torch.arange(span.start, span.stop)
@@ -201,7 +206,23 @@ class _Crafting:
         tensors = {name: getattr(attacked, name).cpu() for name in _PER_IMAGE}
         tensors["model_images"] = torch.tensor(attacked.model_images)
         self._report(span.stop)
-        return tensors, time.process_time() - started + (checkpoint.spent if checkpoint is not None else 0.0)
+        return tensors, time.process_time() - started + checkpoint.spent
 
     def _report(self, done: int) -> None:
         self.progress(self.attack.name, done, len(self.table))
+
+
+class _NotStored:
+    """The state of a batch between the parts of an attack, where it is stored nowhere: its parts are only counted."""
+
+    spent = 0.0
+
+    def __init__(self, part_done: Callable[[int], None]):
+        self.part_done = part_done
+
+    def load(self) -> None:
+        """Nothing: the attack begins at its first part."""
+
+    def save(self, state: dict[str, Tensor]) -> None:
+        """Report how many parts are done."""
+        self.part_done(int(state["done"]))

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from unfool.core.errors import SpecError
 from unfool.evaluation import Records
 from unfool.evaluation.results.claims import ClaimResult
 from unfool.evaluation.statistics.control import Control
@@ -55,6 +56,9 @@ class Claim:
 
 def judge(claims: Iterable[Claim], results: Results) -> list[ClaimResult]:
     """The verdicts on all claims of a study together, without those whose evidence was not measured."""
+    claims = list(claims)
+    if twice := {claim.id for claim in claims if sum(claim.id == other.id for other in claims) > 1}:
+        raise SpecError(f"two claims have the id {min(twice)!r}; give each an id of its own")
     pairs = [(claim, estimate) for claim in claims if (estimate := claim.evidence(results)) is not None]
     controls = [claim.control.not_reproduced(results.rows) if claim.control else "" for claim, _ in pairs]
     return judge_cases(

@@ -103,13 +103,7 @@ def run_study(
 
 
 def _measure(
-    study: Study[Any],
-    source: str,
-    scale: str,
-    settings: Any,
-    work: Workspace,
-    workers: int | None,
-    base: str | Path,
+    study: Study[Any], source: str, scale: str, settings: Any, work: Workspace, workers: int | None, base: str | Path
 ) -> tuple[StudyResult, Page]:
     """All pieces of a study, its results and its page."""
     measurements = study.plan(settings)
@@ -119,7 +113,10 @@ def _measure(
         where = (source, scale, work.out, work.data_dir, work.device, base)
         run_jobs(jobs_of(missing, work, lambda path: partial(make_piece, path, *where)), work.console, count)
     results = Results.collect(scale, work, measurements, study.published)
-    claims = judge(study.claims(settings), results)
+    described = list(study.claims(settings))
+    claims = judge(described, results)
+    if left_out := {claim.id for claim in described} - {claim.id for claim in claims}:
+        work.console.print(f"claims without rows, left out: {', '.join(sorted(left_out))}", soft_wrap=True)
     result = StudyResult(
         study=study.name,
         scale=scale,

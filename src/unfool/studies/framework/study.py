@@ -12,6 +12,7 @@ from unfool.core.errors import SpecError, WeightsError
 from unfool.core.plugins import load_plugin
 from unfool.core.registry import Registry
 from unfool.core.spec import unknown
+from unfool.core.user_code import run_user_code
 from unfool.evaluation.results.charts import Chart
 from unfool.evaluation.results.claims import ClaimResult
 from unfool.evaluation.results.ladder import LadderSection
@@ -64,9 +65,9 @@ class Study(ABC, Generic[Scale]):
     """
 
     name: ClassVar[str]
-    title: ClassVar[str]
+    title: ClassVar[str] = "A study"
     subtitle: ClassVar[str] = ""
-    scales: ClassVar[Mapping[str, Any]]
+    scales: ClassVar[Mapping[str, Any]] = {}
     published: ClassVar[Published | None] = None
 
     @abstractmethod
@@ -154,7 +155,7 @@ class Study(ABC, Generic[Scale]):
         WeightsError for one that is no file.
         """
         if scale not in self.scales:
-            raise unknown(f"scale of study {self.name!r}", scale, self.scales)
+            raise unknown(f"scale of study {self.name}:", scale, self.scales)
         settings: Any = self.scales[scale]
         if not base:
             return settings
@@ -187,8 +188,7 @@ def load_study(name: str) -> Any:
     """
     if not name.endswith(".py"):
         return STUDIES[name]()
-    path = Path(name)
-    module = load_plugin(path)
+    path, module = Path(name), load_plugin(name)
     own: list[type[Study[Any]]] = [
         value
         for value in vars(module).values()
@@ -198,4 +198,4 @@ def load_study(name: str) -> Any:
         raise SpecError(f"{path} defines {len(own)} studies; define one subclass of unfool.studies.Study in it")
     if not hasattr(own[0], "name"):
         own[0].name = path.stem.replace("_", "-")
-    return own[0]()
+    return run_user_code(f"study {path}", own[0])
