@@ -5,6 +5,7 @@ import pickle
 
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from unfool import open_table
@@ -337,3 +338,78 @@ def test_statistics_in_the_other_scale_are_refused(cli, here):
     found = cli("evaluate", *THEIRS, "--mean", "127.5", "--std", "63.75")
     assert found.code == 2
     assert "divide mean and std by 255" in found.err
+
+
+OWN = """
+import torch
+from torch import nn
+
+class Fixed(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.head = nn.Linear(3072, 10)
+
+    def forward(self, x):
+        return self.head(x.reshape(7, -1)) if len(x) == 7 else x.no_such_thing
+
+class Multi(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.head = nn.Linear(48, 3)
+
+    def forward(self, x):
+        return self.head(x.flatten(1) - 0.5)
+
+def fixed():
+    torch.manual_seed(0)
+    return Fixed().eval()
+
+def multi():
+    torch.manual_seed(0)
+    return Multi().eval()
+"""
+
+
+def test_a_batch_size_that_no_error_names_is_given_by_batch_size(cli, here):
+    """The size is none of the usual ones, and the model's own error does not tell it."""
+    (here / "own.py").write_text(OWN)
+    command = ("evaluate", "--model", "own.py:fixed", "--data", "digits", "--images", "9", "--no-reliability")
+    assert "no_such_thing" in cli(*command).complaint()
+    done = cli(*command, "--batch-size", "7", "--attack", "fgsm", "--json")
+    assert done.code == 0, done.err
+    assert "batches of 7 images alone" in done.err
+    assert [row["n"] for row in json.loads(done.out)["rows"]] == [9, 9]
+
+
+def test_several_labels_per_image_from_a_table_of_paths(cli, here):
+    (here / "own.py").write_text(OWN)
+    draws = torch.Generator().manual_seed(0)
+    pixels = torch.randint(0, 256, (24, 4, 4, 3), dtype=torch.uint8, generator=draws)
+    namespace: dict[str, object] = {}
+    exec(OWN, namespace)
+    with torch.no_grad():
+        positive = namespace["multi"]()(pixels.permute(0, 3, 1, 2) / 255) > 0
+    lines = ["path,label,split"]
+    for number, (image, row) in enumerate(zip(pixels, positive.tolist(), strict=True)):
+        Image.fromarray(image.numpy()).save(f"{number}.png")
+        words = [word for word, present in zip(("cat", "dog", "owl"), row, strict=True) if present]
+        # Every other one is written the other way round; the last one is wrong.
+        words = words[::-1] if number % 2 else words
+        words = ["dog"] if number == 23 and words != ["dog"] else words or ["none"]
+        lines.append(f"{number}.png,{'; '.join(words)},{'train' if number < 12 else 'test'}")
+    (here / "set.csv").write_text("\n".join(lines))
+    (here / "names.txt").write_text("cat\ndog\nowl\n")
+    model = ("--model", "own.py:multi", "--multi-label", "--classes", "names.txt")
+    attack = ("--data", "set.csv", "--attack", "pgd-5", "--eps", "0.5", "--no-reliability", "--json")
+    rows = json.loads(told(cli, "evaluate", *model, *attack))["rows"]
+    assert rows[0]["accuracy"] == pytest.approx(11 / 12, abs=1e-6)
+    assert rows[1]["accuracy"] < 0.5
+    hard = ("--steps", "1", "--batch-size", "4", "--images", "4", "--attack", "fgsm", "--out", "hard")
+    assert "--multi-label --classes names.txt" in told(cli, "harden", *model, "--data", "set.csv", *hard)
+    run = ("evaluate", "hard", "--model", "own.py:multi", "--data", "set.csv", "--no-reliability", "--json")
+    again = json.loads(told(cli, *run, "--classes", "names.txt"))["rows"][0]["accuracy"]
+    weights = ("--weights", "hard/model.safetensors", "--data", "set.csv", "--no-reliability", "--json")
+    assert again == json.loads(told(cli, "evaluate", *model, *weights))["rows"][0]["accuracy"]
+    complaint = cli("evaluate", *model[:-2], "--data", "set.csv").complaint()
+    assert "give --classes FILE" in complaint
+    assert "belongs to --model" in cli("evaluate", "hard", "--multi-label").complaint()

@@ -153,13 +153,13 @@ def test_other_precisions_are_cast_at_the_border(dtype):
 
 
 class Fixed(nn.Module):
-    def __init__(self, size):
+    def __init__(self, size, error="exported for batches of {}, got {}"):
         super().__init__()
-        self.body, self.size = body(), size
+        self.body, self.size, self.error = body(), size, error
 
     def forward(self, images):
         if len(images) != self.size:
-            raise RuntimeError(f"exported for batches of {self.size}, got {len(images)}")
+            raise RuntimeError(self.error.format(self.size, len(images)))
         return self.body(images)
 
 
@@ -173,12 +173,14 @@ def test_one_batch_size_is_found_and_padded_to(size):
     torch.testing.assert_close(adapt(Fixed(size), batch=size)(IMAGES), body()(IMAGES))
 
 
-def test_an_odd_batch_size_is_the_models_own_line_unless_it_is_given():
+def test_an_odd_batch_size_is_read_from_the_models_own_error_or_given():
+    assert [line for line in looked(adapt(Fixed(7).eval())) if "batches of 7 images alone" in line]
+    silent = Fixed(7, "another batch size is needed").eval()
     with pytest.raises(
-        SpecError, match=r"model Fixed failed at .*test_outside.py:\d+: RuntimeError: exported for batches of 7"
+        SpecError, match=r"model Fixed failed at .*test_outside.py:\d+: RuntimeError: another batch size"
     ):
-        check_classifier(adapt(Fixed(7).eval()), IMAGES)
-    assert looked(adapt(Fixed(7).eval()), batches=[7])
+        check_classifier(adapt(silent), IMAGES)
+    assert looked(adapt(silent), batches=[7])
 
 
 class Wrapped(nn.Module):

@@ -83,6 +83,10 @@ class ForeignClassifier(nn.Module):
         self.module = module
         self.training = module.training
 
+    def set_label_sets(self, label_sets: LabelSets) -> None:
+        """Make a multi-label classifier of it, as ``label_sets`` of `adapt` does; raises as that."""
+        self.label_sets = membership(label_sets).to(next(self.module.parameters(), torch.empty(0)).device)
+
     @property
     def black_box(self) -> bool:
         """Whether the model gives scores and no gradient."""

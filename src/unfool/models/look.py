@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Iterable
 
@@ -18,6 +19,8 @@ from unfool.models.outside.black_box import is_black_box
 
 _SAME = 1e-4
 """Difference of two passes, relative to the largest logit, up to which they count as the same."""
+_NUMBER, _MOST = re.compile(r"(?<![\w.])\d{1,4}(?![\w.])"), 4096
+"""Numbers in an error's text, one of which may be the batch size that the model takes."""
 _RULE = "give a model that maps images (B, C, H, W) to logits (B, classes)"
 
 
@@ -53,7 +56,8 @@ def _checked_passes(model: nn.Module, images: Tensor, name: str, batches: Iterab
     try:
         first = run_user_code(f"model {name}", lambda: model(images))
     except (SpecError, ImagesError) as error:
-        if not isinstance(model, ForeignClassifier) or not _pads(model, images, batches):
+        named = [int(number) for number in _NUMBER.findall(str(error)) if 0 < int(number) <= _MOST]
+        if not isinstance(model, ForeignClassifier) or not _pads(model, images, (*batches, *named)):
             raise error
         first = model(images)
     else:

@@ -84,7 +84,7 @@ class AttackCommand:
         attacks = [make_attack(options.attack, threat) for threat in threats]
         paths = [self._path(attack.threat.norm_name) for attack in attacks]
         system = open_system(self.model, self.machine.device)
-        table, column = system.images(self.data)
+        table, column = system.images(self.data, self.machine.batch_size)
         for path in paths:
             check_writable(path)
         proxy = proxy_for(system.network, options.precision)

@@ -96,7 +96,7 @@ class HardenCommand:
         import torch
 
         from unfool.cli.parsing.images import open_images
-        from unfool.cli.parsing.systems import OpenedSystem, choose_device, open_outside
+        from unfool.cli.parsing.systems import choose_device, open_foreign, open_outside
         from unfool.cli.parsing.threats import read_threat
         from unfool.cli.printing import print_json, stderr
         from unfool.core.config import build
@@ -117,7 +117,7 @@ class HardenCommand:
             )
         device = choose_device(self.machine.device)
         classifier = open_outside(self.model).to(device)
-        opened = OpenedSystem(name=self.model.model, network=classifier, config=None, foreign=True)
+        opened = open_foreign(self.model, classifier)
         train, test = (
             open_images(
                 self.data,
@@ -129,7 +129,8 @@ class HardenCommand:
             )
             for split in ("train", "test")
         )
-        opened.check(test.batch(torch.arange(min(_PROBE, len(test)))).images)
+        outputs = opened.check(test.batch(torch.arange(min(_PROBE, len(test)))).images, self.training.batch_size)
+        train, test = (opened.labelled(table, outputs, self.data.column) for table in (train, test))
         with progress_bar(stderr(), opened.name) as progress:
             hardened = harden(
                 classifier,
@@ -171,7 +172,8 @@ class HardenCommand:
         stdout().print(table)
         run = hardened.run
         options = explicit(self.model, without=["weights", "key", "prefix"])
-        again = " ".join(f"--{name.replace('_', '-')} {value}" for name, value in options.items())
+        words = {f"--{name.replace('_', '-')}": value for name, value in options.items()}
+        again = " ".join(word if value is True else f"{word} {value}" for word, value in words.items())
         print_lines(
             [
                 f"{hardened.steps} training steps, {run.cpu_seconds:.0f} s of CPU, {run.model_images:,} model images; "

@@ -93,6 +93,7 @@ class ProbeCommand:
         from unfool.cli.printing import check_writable, print_json, stderr
         from unfool.core.config import build
         from unfool.core.progress_display import progress_bar
+        from unfool.data.classes.label_sets import merged_sets
         from unfool.evaluation.pretext.probe_records import probe_results
         from unfool.training import ProbeSettings, probe
 
@@ -106,6 +107,8 @@ class ProbeCommand:
             check_writable(path)
         train, test = (self._table(system, split) for split in ("train", "test"))
         system.check(test.batch(torch.arange(min(LOOKED_AT, len(test)))).images)
+        if self.model.multi_label:
+            train, test = (merged_sets(table, self.data.column) for table in (train, test))
         with progress_bar(stderr(), system.name) as advance:
             probed = probe(
                 network,

@@ -43,10 +43,12 @@ def run_evaluation(command: EvaluateCommand) -> None:
     if output.out is not None:
         check_writable(output.out)
     table, column = None, data.column
+    if command.model.multi_label and sets and data.data is None:
+        raise SpecError("--multi-label needs the labels of a data set beside --on; give --data too")
     if attack.attack or not sets or data.data is not None or system.config is not None:
-        table, column = system.images(data)
+        table, column = system.images(data, machine.batch_size)
     for examples in sets.values():
-        system.check(examples.images)
+        system.check(examples.images, machine.batch_size)
     network, defense = system.network, with_preset(command.defense.defense, command.defense.preset)
     with progress_bar(stderr(), system.name) as progress:
         if defense is not None:
@@ -99,7 +101,7 @@ def run_ladder(command: EvaluateCommand) -> None:
     system = open_system(command.model, machine.device)
     if output.out is not None:
         check_writable(output.out)
-    table, column = system.images(data)
+    table, column = system.images(data, machine.batch_size)
     training = training_images(system, data)
     with progress_bar(stderr(), system.name) as progress:
         defense = open_defense(defense_text, system, training, machine.seed)

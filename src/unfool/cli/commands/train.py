@@ -148,7 +148,7 @@ class TrainCommand:
             self._train()
 
     def _train(self) -> None:
-        from unfool.cli.commands.train_config import read_classifier, read_run
+        from unfool.cli.commands.train_config import look, read_classifier, read_run
         from unfool.cli.parsing.systems import choose_device
         from unfool.cli.printing import print_json, print_lines, stderr
         from unfool.core.progress_display import progress_bar
@@ -157,6 +157,8 @@ class TrainCommand:
         device = choose_device(self.machine.device)
         classifier = read_classifier(self)
         config, table = read_run(self, classifier)
+        if classifier is not None:
+            table = look(self, classifier, table)
         with progress_bar(stderr(), str(self.out)) as advance:
             run = train(
                 config,

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+import torch
+
 from unfool.cli.options.from_settings import explicit
 from unfool.cli.parsing.images import open_described
-from unfool.cli.parsing.systems import open_outside
+from unfool.cli.parsing.systems import LOOKED_AT, open_foreign, open_outside
 from unfool.cli.parsing.tasks import read_tasks
 from unfool.cli.parsing.threats import read_threat
 from unfool.core.config import build, parse_settings
@@ -44,6 +46,16 @@ def read_classifier(command: TrainCommand) -> ForeignClassifier | None:
     if replaced := sorted(explicit(command.model)):
         raise SpecError(f"--{replaced[0]} and --model cannot be combined; --model is trained in place of a trunk")
     return open_outside(command.outside)
+
+
+def look(command: TrainCommand, classifier: ForeignClassifier, table: Table) -> Table:
+    """Look at what the classifier makes of a few training images; the table with labels that its outputs stand for.
+
+    Raises as `check_classifier` and `OpenedSystem.labelled` do.
+    """
+    opened = open_foreign(command.outside, classifier)
+    outputs = opened.check(table.batch(torch.arange(min(LOOKED_AT, len(table)))).images, command.training.batch_size)
+    return opened.labelled(table, outputs, command.data.label)
 
 
 def read_run(command: TrainCommand, classifier: ForeignClassifier | None = None) -> tuple[RunConfig, Table]:

@@ -199,6 +199,25 @@ class OutsideOptions:
         ),
     ] = None
 
+    multi_label: Annotated[
+        bool,
+        tyro.conf.arg(
+            help="Each output of --model is a label by itself, predicted where its logit is above 0; an image has any "
+            "number of them, in a column of lists or written a;b (none: no label), and counts as fooled when others "
+            "are predicted.",
+            help_behavior_hint="",
+        ),
+    ] = False
+    classes: Annotated[
+        Path | None,
+        tyro.conf.arg(
+            metavar="FILE",
+            help="Names of the classifier's outputs in order, a line each or as JSON, where it has more of them than "
+            "the set has classes: labels are matched by name.",
+            help_behavior_hint="(default: labels are output numbers; ImageNet's by name)",
+        ),
+    ] = None
+
 
 @dataclass(frozen=True, kw_only=True)
 class ModelOptions(OutsideOptions):
@@ -227,15 +246,6 @@ class DataOptions:
     size: Size = None
     crop: Crop = None
     image: Image = None
-    classes: Annotated[
-        Path | None,
-        tyro.conf.arg(
-            metavar="FILE",
-            help="Names of the classifier's outputs in order, a line each or as JSON, where it has more of them than "
-            "the set has classes: labels are matched by name.",
-            help_behavior_hint="(default: labels are output numbers; ImageNet's by name)",
-        ),
-    ] = None
     data_dir: DataDir = None
 
 

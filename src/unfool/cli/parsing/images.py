@@ -10,7 +10,9 @@ from typing import Protocol
 from unfool.core.errors import DataError, SpecError, UnfoolWarning
 from unfool.data.catalog import open_table
 from unfool.data.classes.class_map import map_classes, names_of_outputs, read_class_names
+from unfool.data.classes.label_sets import label_sets, merged_sets
 from unfool.data.table import Table
+from unfool.models.foreign import ForeignClassifier
 from unfool.training import RunConfig
 from unfool.training.config import label_columns
 
@@ -98,3 +100,15 @@ def by_outputs(table: Table, outputs: int, classes: Path | None, column: str | N
             words = "its classes are taken for those of ImageNet, by their names"
             warnings.warn(f"{table.name}: {words}; --classes FILE names others", UnfoolWarning, stacklevel=2)
     return table if names is None else map_classes(table, names, column)
+
+
+def by_label_sets(table: Table, classifier: ForeignClassifier, classes: Path | None, column: str | None) -> Table:
+    """The table with a class for each set of labels, of which a multi-label classifier is told here.
+
+    ``classes`` is a file with the names of its outputs in order; without one labels are numbers of outputs.
+    """
+    table = merged_sets(table, column)
+    names = table.classes[column or table.label_column or ""]
+    outputs = read_class_names(classes) if classes is not None else None
+    classifier.set_label_sets(label_sets(names, outputs, table.name))
+    return table

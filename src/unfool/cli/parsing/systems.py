@@ -8,14 +8,16 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from unfool.cli.options.from_settings import explicit
 from unfool.cli.options.shared import DataOptions, ModelOptions, OutsideOptions
-from unfool.cli.parsing.images import by_outputs, open_images
+from unfool.cli.parsing.images import by_label_sets, by_outputs, open_images
 from unfool.core.borders.reading import is_file
 from unfool.core.errors import DeviceError, SpecError
 from unfool.core.streams import Streams
 from unfool.data.table import Table
 from unfool.evaluation.identity import one_identity
 from unfool.models.foreign import ForeignClassifier, load_classifier
+from unfool.models.foreign_network import ForeignNetwork
 from unfool.models.look import check_classifier
 from unfool.models.weights import load_network
 from unfool.tasks import make_task
@@ -39,15 +41,18 @@ LOOKED_AT = 8
 class OpenedSystem:
     """A classifier on its device, under the name that the user gave it; ``config`` is its run's, if it has one.
 
-    A ``foreign`` one is unknown, and left in the mode it came in until `check` has looked at it.
+    A ``foreign`` one is unknown, and left in the mode it came in until `check` has looked at it. ``classes`` names the
+    outputs; those of a ``multi_label`` one are labels by themselves.
     """
 
     name: str
     network: nn.Module
     config: RunConfig | None
     foreign: bool = False
+    classes: Path | None = None
+    multi_label: bool = False
 
-    def images(self, options: DataOptions) -> tuple[Table, str | None]:
+    def images(self, options: DataOptions, batch_size: int | None = None) -> tuple[Table, str | None]:
         """Test images of a set (default: the run's), drawn as the studies draw them, and the label column."""
         config, data = self.config, options.data
         own = config is not None and data in (None, config.data)
@@ -62,23 +67,32 @@ class OpenedSystem:
             own_size=self.own_size,
         )
         chosen = table.sample(min(options.images, len(table)), Streams(0).named("attacked images"))
-        outputs = self.check(chosen.batch(torch.arange(min(LOOKED_AT, len(chosen)))).images)
+        outputs = self.check(chosen.batch(torch.arange(min(LOOKED_AT, len(chosen)))).images, batch_size)
         column = options.column or (_classified(config) if own and config is not None else None)
-        return by_outputs(chosen, outputs, options.classes, column), column
+        return self.labelled(chosen, outputs, column), column
+
+    def labelled(self, table: Table, outputs: int, column: str | None) -> Table:
+        """The table with labels that are numbers of the classifier's outputs, or of the sets that it then knows."""
+        network = self.network.classifier_alone if isinstance(self.network, ForeignNetwork) else self.network
+        if isinstance(network, ForeignClassifier) and (self.multi_label or network.label_sets is not None):
+            return by_label_sets(table, network, self.classes, column)
+        return by_outputs(table, outputs, self.classes, column)
 
     @property
     def own_size(self) -> int | None:
         """The side of the images that a foreign classifier was made for, where that is known."""
         return self.network.size if isinstance(self.network, ForeignClassifier) else None
 
-    def check(self, images: Tensor) -> int:
-        """Look at what a foreign classifier makes of a few images, and count its outputs (0: not foreign); raises as
-        `check_classifier` does."""
+    def check(self, images: Tensor, batch_size: int | None = None) -> int:
+        """Look at what a foreign classifier makes of a few images, and count its outputs (0: not foreign).
+
+        ``batch_size`` is one that it may be made for. Raises as `check_classifier` does.
+        """
         if not self.foreign:
             return 0
         device = next((tensor.device for tensor in (*self.network.parameters(), *self.network.buffers())), None)
         with one_identity(self.network):
-            outputs = check_classifier(self.network, images[:LOOKED_AT].to(device))
+            outputs = check_classifier(self.network, images[:LOOKED_AT].to(device), [batch_size] if batch_size else ())
         self.network.eval()
         return outputs
 
@@ -97,16 +111,29 @@ def open_system(options: ModelOptions, device_name: str) -> OpenedSystem:
         network = open_outside(options)
         if path is not None:
             return _run_of_another(path, network, options, device)
-        return OpenedSystem(name=options.model, network=network.to(device), config=None, foreign=True)
+        return open_foreign(options, network.to(device))
     if path is None:
         raise SpecError("no SYSTEM was given; give a run's folder, a weights file or --model; see the command's --help")
-    for name in ("weights", "key", "prefix", "mean", "std", "output", "scale", "layout", "features"):
-        if getattr(options, name) is not None:
-            raise SpecError(f"--{name} belongs to --model FILE.py:NAME; {path} brings its own")
+    for name in explicit(options, without=["system", "model", "classes"]):
+        raise SpecError(f"--{name.replace('_', '-')} belongs to --model FILE.py:NAME; {path} brings its own")
     if path.suffix != ".safetensors" and not is_file(path):
         run = open_run(path)
-        return OpenedSystem(name=str(path), network=run.network.to(device), config=run.config)
-    return OpenedSystem(name=str(path), network=load_network(path).to(device), config=_config_beside(path))
+        network, config = run.network, run.config
+    else:
+        network, config = load_network(path), _config_beside(path)
+    return OpenedSystem(name=str(path), network=network.to(device), config=config, classes=options.classes)
+
+
+def open_foreign(options: OutsideOptions, network: ForeignClassifier) -> OpenedSystem:
+    """The classifier of --model as a system that nothing is known of but what the options say."""
+    return OpenedSystem(
+        name=options.model or "",
+        network=network,
+        config=None,
+        foreign=True,
+        classes=options.classes,
+        multi_label=options.multi_label,
+    )
 
 
 def open_outside(options: OutsideOptions) -> ForeignClassifier:
@@ -135,7 +162,7 @@ def _run_of_another(path: Path, classifier: ForeignClassifier, options: ModelOpt
     if options.weights is not None:
         raise SpecError(f"{path} holds the weights of its classifier; leave --weights out")
     run = open_run(path, classifier)
-    return OpenedSystem(name=str(path), network=run.network.to(device), config=run.config)
+    return OpenedSystem(name=str(path), network=run.network.to(device), config=run.config, classes=options.classes)
 
 
 def _config_beside(path: Path) -> RunConfig | None:

@@ -2,12 +2,12 @@
 """Which columns of an Arrow table hold images and which hold labels, and labels out of them.
 
 A column of images is declared as such, or a struct with bytes, or bytes. Labels are declared as classes, or have a
-usual name; others are read where a user names them.
+usual name; others are read where a user names them. Several labels of an image, a list, are one class: their set.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from unfool.core.errors import DataError
+from unfool.data.readers.label_text import text_of_labels
 from unfool.data.readers.labels import MISSING, class_numbers
 from unfool.data.sources import Columns
 
@@ -94,9 +95,16 @@ def _is_label(feature: Any, name: str) -> bool:
     """Whether a column holds class labels: declared as such, or numbers, booleans or text under a usual name."""
     if type(feature).__name__ == "ClassLabel":
         return True
-    kind = str(getattr(feature, "dtype", ""))
-    readable = kind.startswith(("int", "uint", "float", "bool", "string", "large_string"))
+    item = _item(feature)
+    kind = "int64" if type(item).__name__ == "ClassLabel" else str(getattr(item, "dtype", ""))
+    readable = kind.startswith(("int", "uint", "string", "large_string"))
+    readable = readable or (item is feature and kind.startswith(("float", "bool")))
     return readable and (name.lower() in LABEL_NAMES or name.lower().endswith("_label"))
+
+
+def _item(feature: Any) -> Any:
+    """What a list holds, for a column of lists; else the column itself."""
+    return getattr(feature, "feature", feature)
 
 
 def label_columns(
@@ -112,11 +120,12 @@ def label_columns(
     columns: dict[str, np.ndarray] = {}
     classes: dict[str, list[str]] = {}
     for name, array in values.items():
-        declared = getattr(features[name], "names", None)
-        known = list(declared) if declared is not None else None
-        plain = _plain(array, name)
+        declared = getattr(_item(features[name]), "names", None)
+        plain = _sets(array, name, declared) if _is_list(array) else _plain(array, name)
+        known = list(declared) if declared is not None and not _is_list(array) else None
         if known is None and _holds_text(plain):
-            texts = {text for part in (plain, *map(_text, every_text(name))) for text in part.unique().to_pylist()}
+            others = (_text(part, name, declared) for part in every_text(name))
+            texts = {text for part in (plain, *others) for text in part.unique().to_pylist()}
             known = sorted(text for text in texts if text)
         labels, names = class_numbers(plain.to_numpy(), name, known)
         if labels.max(initial=MISSING) < 0:
@@ -151,5 +160,18 @@ def _holds_text(array: pa.ChunkedArray) -> bool:
     return pa.types.is_string(array.type) or pa.types.is_large_string(array.type)
 
 
-def _text(array: pa.ChunkedArray) -> pa.ChunkedArray:
+def _text(array: pa.ChunkedArray, name: str, declared: Sequence[str] | None) -> pa.ChunkedArray:
+    if _is_list(array):
+        return _sets(array, name, declared)
     return array.cast(array.type.value_type) if pa.types.is_dictionary(array.type) else array
+
+
+def _is_list(array: pa.ChunkedArray) -> bool:
+    kind = array.type
+    return pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+
+
+def _sets(array: pa.ChunkedArray, name: str, declared: Sequence[str] | None) -> pa.ChunkedArray:
+    """Lists of labels as text, one for each set."""
+    texts = [None if labels is None else text_of_labels(labels, name, declared) for labels in array.to_pylist()]
+    return pa.chunked_array([pa.array(texts, pa.string())])

@@ -80,7 +80,11 @@ def set_logits(logits: Tensor, sets: Tensor) -> Tensor:
     ``sets`` (S, K) are 1 for a label that belongs to a set and 0 for one that does not. A set's logit is above 0 just
     where all its labels are above 0 and all others below; the last logit is 0.
     """
-    if sets.shape[1] != logits.shape[1]:
-        raise ImagesError(f"label sets name {sets.shape[1]} labels, but the model gives {logits.shape[1]}")
+    missing = logits.shape[1] - sets.shape[1]
+    if missing < 0:
+        raise ImagesError(
+            f"label sets name label {sets.shape[1] - 1}, but the model gives {logits.shape[1]} outputs, counted from 0"
+        )
+    sets = torch.nn.functional.pad(sets, (0, missing))
     signed = logits[:, None, :] * (2 * sets.to(logits) - 1)[None]
     return torch.cat([signed.amin(2), logits.new_zeros(len(logits), 1)], 1)
