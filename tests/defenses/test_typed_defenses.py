@@ -152,3 +152,9 @@ def test_what_a_defense_does_not_define_is_named():
     ):
         with pytest.raises(SpecError, match=words):
             use()
+
+
+def test_a_function_that_builds_no_defense_is_named(monkeypatch):
+    monkeypatch.setitem(defenses.DEFENSES._items, "odd", lambda request: request.network)
+    with pytest.raises(SpecError, match="defense 'odd' was built as a Network; return a Defense from its function"):
+        defenses.make_defense("odd", make_network())

@@ -14,7 +14,7 @@ from unfool.core import plugins
 from unfool.core.errors import SpecError
 from unfool.core.plugins import load_plugin, plugin_files, unload_plugin
 from unfool.data.sources import SETS
-from unfool.tasks import TASKS
+from unfool.tasks import TASKS, Task
 
 TASK = """
 from unfool.tasks import TASKS, Task
@@ -23,7 +23,7 @@ from unfool.tasks import TASKS, Task
 class Mine(Task):
     value = {value}
 """
-BROKEN = "from unfool.tasks import TASKS\nTASKS.add('half')(object)\n\n1 / 0\n"
+BROKEN = "from unfool.tasks import TASKS, Task\nTASKS.add('half')(type('Half', (Task,), {}))\n\n1 / 0\n"
 
 
 def task(name="mine", value=1):
@@ -73,6 +73,16 @@ def test_a_file_may_import_what_lies_beside_it(write):
         ("import nothing_of_that_name", "ModuleNotFoundError"),
         (task("rotation"), "task 'rotation' of plugin .*my_plugin.py is already registered by unfool.tasks"),
         ("raise SystemExit(3)", "SystemExit: 3"),
+        (
+            "from unfool.tasks import TASKS\nTASKS.add('half')(lambda: 3)",
+            "task 'half' of plugin .* is a function; register a subclass of Task",
+        ),
+        (
+            "from unfool.attacks import ATTACKS, Attack\nATTACKS.add('half')(type('Half', (Attack,), {}))",
+            "attack 'half' of plugin .* does not define parts, as every attack must",
+        ),
+        ("from unfool.defenses import DEFENSES\nDEFENSES.add('half')(3)", "is a int; register a function"),
+        ("from unfool.data.sources import SETS\nSETS.add('half')(3)", "is a int; register a DataSet"),
     ],
 )
 def test_a_file_that_fails_leaves_nothing_behind(write, source, words):
@@ -161,14 +171,14 @@ def installed(monkeypatch):
 
 
 def test_an_entry_point_of_an_object_registers_it(installed):
-    installed(Entry("acme", lambda: TASKS["labels"].__class__))
+    installed(Entry("acme", lambda: type("Acme", (Task,), {})))
     assert "acme" in TASKS
     assert "rotation" in TASKS
 
 
 def test_an_entry_point_of_a_module_registers_what_the_module_does(installed):
     def load():
-        TASKS.add("acme-own")(type("Own", (), {}))
+        TASKS.add("acme-own")(type("Own", (Task,), {}))
         return os
 
     installed(Entry("acme", load))
@@ -208,7 +218,7 @@ def test_every_registry_reads_a_group():
 
 @pytest.mark.parametrize("place", ["before", "after", "equals"])
 def test_the_command_line_loads_a_file_anywhere(write, place, capsys):
-    path = str(write("from unfool.tasks import TASKS\nTASKS.add('cli-task')(object)\nprint('printed-by-plugin')"))
+    path = str(write(task("cli-task") + "print('printed-by-plugin')\n"))
     command = ["study", "--help"]
     arguments = {
         "before": ["--plugin", path, *command],

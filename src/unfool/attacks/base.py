@@ -317,7 +317,7 @@ class Attack(ABC):
         )
 
 
-ATTACKS: Registry[type[Attack]] = Registry("attack", "unfool.attacks")
+ATTACKS: Registry[type[Attack]] = Registry("attack", "unfool.attacks", subclass_of=Attack)
 """Attack classes by name. ``@ATTACKS.add("mine")`` over a class adds an attack."""
 
 

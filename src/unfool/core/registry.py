@@ -29,6 +29,8 @@ class Registry(Generic[Item]):
         kind: The word for an item in messages, such as "task".
         package: The package whose modules register the library's own items.
         group: The entry-point group. Default: the package's name.
+        subclass_of: The class that items are subclasses of, where they are classes.
+        instance_of: The class of the items, where they are none; ``collections.abc.Callable`` for functions.
 
     Example:
         >>> from unfool.tasks import TASKS
@@ -36,17 +38,27 @@ class Registry(Generic[Item]):
         True
     """
 
-    def __init__(self, kind: str, package: str, group: str | None = None):
+    def __init__(
+        self,
+        kind: str,
+        package: str,
+        group: str | None = None,
+        *,
+        subclass_of: type | None = None,
+        instance_of: type | None = None,
+    ):
         self.kind = kind
         self.package = package
         self.group = group or package
+        self.subclass_of = subclass_of
+        self.instance_of = instance_of
         self._items: dict[str, Item] = {}
         self._sources: dict[str, str] = {}
         self._aliases: dict[str, str] = {}
         self._loaded = False
 
     def add(self, name: str) -> Callable[[Added], Added]:
-        """Decorator that registers an item under ``name``; SpecError if the name is taken."""
+        """Decorator that registers an item under ``name``; SpecError if the name is taken, or for no such item."""
 
         def register(item: Added) -> Added:
             source = plugins.loading_plugin()
@@ -59,6 +71,8 @@ class Registry(Generic[Item]):
                     f"{self.kind} {name!r} of {source} is already registered by {self._sources[taken]}; "
                     "choose another name"
                 )
+            if wrong := self._wrong(item):
+                raise SpecError(f"{self.kind} {name!r} of {source} {wrong}")
             # The item keeps its own type: a registered task is still known by its own methods.
             self._items[name] = cast("Item", item)
             self._sources[name] = source
@@ -66,6 +80,19 @@ class Registry(Generic[Item]):
             return item
 
         return register
+
+    def _wrong(self, item: object) -> str:
+        """Why something is no item of this kind, and what to do; empty if it is one."""
+        if self.subclass_of is not None:
+            if not (isinstance(item, type) and issubclass(item, self.subclass_of)):
+                shown = f"the class {item.__name__}" if isinstance(item, type) else f"a {type(item).__name__}"
+                return f"is {shown}; register a subclass of {self.subclass_of.__name__}"
+            missing = sorted(getattr(item, "__abstractmethods__", ()))
+            return f"does not define {', '.join(missing)}, as every {self.kind} must" if missing else ""
+        if self.instance_of is None or isinstance(item, self.instance_of):
+            return ""
+        wanted = "function" if self.instance_of is Callable else self.instance_of.__name__
+        return f"is a {type(item).__name__}; register a {wanted}"
 
     def alias(self, alias: str, name: str) -> None:
         """Let the registered ``name`` be written as ``alias`` too; only the name itself is listed and stored."""

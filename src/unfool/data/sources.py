@@ -82,7 +82,7 @@ class DataSet:
     available: Callable[[Path | None], tuple[bool, str]] = lambda data_dir: (True, "embedded")
 
 
-SETS: Registry[DataSet] = Registry("data set", "unfool.data.sets", "unfool.data")
+SETS: Registry[DataSet] = Registry("data set", "unfool.data.sets", "unfool.data", instance_of=DataSet)
 """The catalog: one file in ``unfool.data.sets`` files each entry here."""
 
 SPLIT_NAMES = {

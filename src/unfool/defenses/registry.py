@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from torch import nn
 
 from unfool.core.config import build, parse_settings
+from unfool.core.errors import SpecError
 from unfool.core.registry import Registry
 from unfool.core.streams import Streams
 from unfool.data.table import Table
@@ -49,7 +50,7 @@ class DefenseRequest:
 
 
 Factory = Callable[[DefenseRequest], Defense]
-DEFENSES: Registry[Factory] = Registry("defense", "unfool.defenses")
+DEFENSES: Registry[Factory] = Registry("defense", "unfool.defenses", instance_of=Callable)
 
 
 def make_defense(
@@ -90,7 +91,7 @@ def make_defense(
         Reverse(Network, Rotation, linf:8/255, steps=5)
     """
     name, written = parse_settings(text)
-    return DEFENSES[name](
+    defense: object = DEFENSES[name](
         DefenseRequest(
             name=name,
             network=network,
@@ -100,3 +101,6 @@ def make_defense(
             streams=streams or Streams(0),
         )
     )
+    if not isinstance(defense, Defense):
+        raise SpecError(f"defense {name!r} was built as a {type(defense).__name__}; return a Defense from its function")
+    return defense

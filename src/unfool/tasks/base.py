@@ -21,8 +21,6 @@ from unfool.data.table import Table
 from unfool.models.heads import HeadDescription, HeadSetting, build_head
 from unfool.models.network import Network
 
-TASKS: Registry[type[Task]] = Registry("task", "unfool.tasks")
-
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ParameterGroup:
@@ -153,6 +151,10 @@ class Task(nn.Module):
     def scores(self, outputs: Tensor, views: Views) -> dict[str, Tensor]:
         """Figures worth a training curve beside the loss, each (B,); none by default."""
         return {}
+
+
+TASKS: Registry[type[Task]] = Registry("task", "unfool.tasks", subclass_of=Task)
+"""Task classes by name. ``@TASKS.add("mine")`` over a class adds a task."""
 
 
 def at_least_fp32(outputs: Tensor) -> Tensor:

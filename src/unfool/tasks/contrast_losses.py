@@ -55,7 +55,9 @@ class ContrastLoss:
         return self.function(z_ND, count, temperature, negatives, queue)
 
 
-CONTRAST_LOSSES: Registry[ContrastLoss] = Registry("contrast loss", "unfool.tasks", "unfool.contrast_losses")
+CONTRAST_LOSSES: Registry[ContrastLoss] = Registry(
+    "contrast loss", "unfool.tasks", "unfool.contrast_losses", instance_of=ContrastLoss
+)
 """Losses by the name that the task's setting ``loss`` gives them."""
 
 Function = TypeVar("Function", bound=LossFunction)

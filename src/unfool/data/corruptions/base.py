@@ -63,7 +63,9 @@ class Corruption:
         return {name: strength.at(severity, side) for name, strength in self.strengths.items()}
 
 
-CORRUPTIONS: Registry[Corruption] = Registry("corruption", "unfool.data.corruptions", "unfool.corruptions")
+CORRUPTIONS: Registry[Corruption] = Registry(
+    "corruption", "unfool.data.corruptions", "unfool.corruptions", instance_of=Corruption
+)
 """Corruptions by name; the files of this package fill it."""
 
 

@@ -22,8 +22,6 @@ from unfool.evaluation.adaptive.settings import LadderSettings
 from unfool.evaluation.adaptive.warm_starts import WarmStarts
 from unfool.evaluation.records import Records
 
-RUNGS: Registry[type[Rung]] = Registry("rung of the ladder", "unfool.evaluation.adaptive", "unfool.rungs")
-
 
 class Rung(ABC):
     """One rung of the ladder."""
@@ -52,6 +50,11 @@ class Rung(ABC):
     @abstractmethod
     def evaluate(self, run: LadderRun) -> Records:
         """Attack, and evaluate the system on what came out."""
+
+
+RUNGS: Registry[type[Rung]] = Registry(
+    "rung of the ladder", "unfool.evaluation.adaptive", "unfool.rungs", subclass_of=Rung
+)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -44,7 +44,7 @@ class Head(nn.Sequential):
         self.description = description
 
 
-HEADS: Registry[type[Head]] = Registry("head", "unfool.models.heads", "unfool.heads")
+HEADS: Registry[type[Head]] = Registry("head", "unfool.models.heads", "unfool.heads", subclass_of=Head)
 
 
 @HEADS.add("linear")

@@ -148,7 +148,7 @@ class Trunk(nn.Module):
         return features_by_stage
 
 
-TRUNKS: Registry[type[Trunk]] = Registry("trunk", "unfool.models.trunks", "unfool.trunks")
+TRUNKS: Registry[type[Trunk]] = Registry("trunk", "unfool.models.trunks", "unfool.trunks", subclass_of=Trunk)
 
 
 def empty_trunk(spec: TrunkSpec) -> Trunk:

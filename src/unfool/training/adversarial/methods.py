@@ -87,7 +87,10 @@ class AdversarialMethod:
 
 
 ADVERSARIAL_METHODS: Registry[AdversarialMethod] = Registry(
-    "adversarial method", "unfool.training.adversarial", "unfool.adversarial_methods"
+    "adversarial method",
+    "unfool.training.adversarial",
+    "unfool.adversarial_methods",
+    instance_of=AdversarialMethod,
 )
 
 
