@@ -18,7 +18,7 @@ def test_it_has_the_published_layers_and_2_8_million_parameters():
     assert sum(parameter.numel() for parameter in trunk.parameters()) == 2_824_064
     assert trunk.channels == {"down1": 64, "down2": 64, "down3": 128, "down4": 256, "down5": 512, "last": 512}
     kinds = [[type(layer).__name__ for layer in trunk.parts[stage]] for stage in trunk.stages[:2]]
-    assert kinds == [["Conv2d", "LeakyReLU"], ["Conv2d", "BatchNorm2d", "LeakyReLU"]]
+    assert kinds == [["Convolution", "LeakyReLU"], ["Convolution", "BatchNorm2d", "LeakyReLU"]]
     first, _ = trunk.parts["down1"]
     assert (first.kernel_size, first.stride, first.padding, first.bias is None) == ((4, 4), (2, 2), (1, 1), False)
 

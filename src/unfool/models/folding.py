@@ -10,6 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from unfool.core.errors import SpecError
+from unfool.models.convolution import Convolution
+
+_CONVOLUTIONS = (nn.Conv2d, Convolution)
 
 
 def fold_sequences(module: nn.Module) -> None:
@@ -44,7 +47,7 @@ def _plain(part: nn.Module) -> bool:
 
 def _foldable(convolution: nn.Module, norm: nn.Module) -> bool:
     """Exact types only (a subclass may compute something else), with running statistics and without hooks."""
-    if type(convolution) is not nn.Conv2d or type(norm) is not nn.BatchNorm2d or norm.running_mean is None:
+    if type(convolution) not in _CONVOLUTIONS or type(norm) is not nn.BatchNorm2d or norm.running_mean is None:
         return False
     return _plain(convolution) and _plain(norm)
 
@@ -88,7 +91,7 @@ def fold_seen(module: nn.Module, images: Tensor) -> None:
         pairs[part] = sources.get(id(inputs[0]), (None, None))[0] if inputs else None
 
     own = [part for part in module.modules() if uses[id(part)] == 1 and _plain(part)]
-    hooks = [part.register_forward_hook(convolved) for part in own if type(part) is nn.Conv2d]
+    hooks = [part.register_forward_hook(convolved) for part in own if type(part) in _CONVOLUTIONS]
     hooks += [part.register_forward_hook(normalised) for part in own if type(part) is nn.BatchNorm2d]
     try:
         with torch.no_grad():

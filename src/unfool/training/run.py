@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from unfool.core.borders.reading import is_file
 from unfool.core.errors import DataError, NonFiniteError, SpecError
 from unfool.core.files import folder_lock
+from unfool.core.parallel.memory import keep_freed_memory
 from unfool.core.processes import joint_batch, summed
 from unfool.core.progress import Progress, silent
 from unfool.core.streams import Streams
@@ -51,6 +52,7 @@ LOG_EVERY = 10
 """Steps between two lines of metrics.csv."""
 
 
+@keep_freed_memory()
 def train(
     config: RunConfig,
     table: TableLike,

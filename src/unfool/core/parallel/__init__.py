@@ -1,1 +1,1 @@
-"""Work in several processes of this machine."""
+"""Work in several processes of this machine, their clocks and their memory."""

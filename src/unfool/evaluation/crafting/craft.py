@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from unfool.attacks import Attack, ProxySettings
 from unfool.core.files import JsonObject, folder_lock
+from unfool.core.parallel.memory import keep_freed_memory
 from unfool.core.processes import rank_and_world_size
 from unfool.core.progress import Progress, silent
 from unfool.core.streams import Streams
@@ -28,6 +29,7 @@ from unfool.evaluation.identity import one_identity
 _PER_IMAGE = ("images", "distances", "zero_gradient", "fooled_by_part")
 
 
+@keep_freed_memory()
 def craft(
     model: nn.Module,
     data: TableLike,

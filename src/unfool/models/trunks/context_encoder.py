@@ -6,6 +6,7 @@ from pydantic import field_validator
 from torch import nn
 
 from unfool.core.config import configured
+from unfool.models.convolution import Convolution
 from unfool.models.trunks.base import TRUNKS, Trunk, TrunkSpec, scaled
 from unfool.models.trunks.settings import Width, check_depth
 
@@ -47,7 +48,7 @@ class ContextEncoder(Trunk):
         for index in range(depth):
             outputs = scaled(min(_FIRST << index, _MOST), settings.width)
             parts[f"down{index + 1}"] = nn.Sequential(
-                nn.Conv2d(inputs, outputs, 4, stride=2, padding=1, bias=False),
+                Convolution(inputs, outputs, 4, stride=2, padding=1, bias=False),
                 nn.BatchNorm2d(outputs),
                 nn.LeakyReLU(0.2, inplace=True),
             )

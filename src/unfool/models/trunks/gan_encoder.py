@@ -7,6 +7,7 @@ from typing import ClassVar
 from torch import nn
 
 from unfool.core.config import configured
+from unfool.models.convolution import Convolution
 from unfool.models.trunks.base import TRUNKS, Trunk, TrunkSpec, scaled
 from unfool.models.trunks.settings import Width
 
@@ -45,7 +46,7 @@ class GanEncoder(Trunk):
             outputs = scaled(base, settings.width)
             norms = [nn.BatchNorm2d(outputs, eps=NORM_EPS)] if index > 1 else []
             parts[f"down{index}"] = nn.Sequential(
-                nn.Conv2d(inputs, outputs, 4, stride=2, padding=1), *norms, nn.LeakyReLU(0.2, inplace=True)
+                Convolution(inputs, outputs, 4, stride=2, padding=1), *norms, nn.LeakyReLU(0.2, inplace=True)
             )
             channels[f"down{index}"] = inputs = outputs
         parts["last"] = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())

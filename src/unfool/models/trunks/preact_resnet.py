@@ -8,13 +8,14 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from unfool.core.config import configured
+from unfool.models.convolution import Convolution
 from unfool.models.trunks.base import TRUNKS, Trunk, TrunkSpec, scaled
 from unfool.models.trunks.settings import Width
 
 
-def convolution(inputs: int, outputs: int, stride: int = 1) -> nn.Conv2d:
+def convolution(inputs: int, outputs: int, stride: int = 1) -> Convolution:
     """3×3, padded, without bias."""
-    return nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1, bias=False)
+    return Convolution(inputs, outputs, 3, stride=stride, padding=1, bias=False)
 
 
 def batch_norm_relu(channels: int) -> list[nn.Module]:
@@ -37,7 +38,7 @@ class PreactivationBlock(nn.Module):
             convolution(inputs, outputs, stride), *batch_norm_relu(outputs), convolution(outputs, outputs)
         )
         same = stride == 1 and inputs == outputs
-        self.shortcut = None if same else nn.Conv2d(inputs, outputs, 1, stride=stride, bias=False)
+        self.shortcut = None if same else Convolution(inputs, outputs, 1, stride=stride, bias=False)
 
     def forward(self, features: Tensor) -> Tensor:
         """(B, inputs, h, w) → (B, outputs, h/stride, w/stride)."""

@@ -11,6 +11,7 @@ from typing import ClassVar, Literal
 from torch import Tensor, nn
 
 from unfool.core.config import configured
+from unfool.models.convolution import Convolution
 from unfool.models.trunks.base import TRUNKS, Trunk, TrunkSpec, scaled
 from unfool.models.trunks.settings import Width
 
@@ -21,7 +22,7 @@ BOTTLENECK_EXPANSION = 4
 def convolution_and_norm(inputs: int, outputs: int, kernel: int, stride: int = 1) -> list[nn.Module]:
     """Convolution and batch norm, side by side in a Sequential so that a fast copy can fold them."""
     return [
-        nn.Conv2d(inputs, outputs, kernel, stride=stride, padding=kernel // 2, bias=False),
+        Convolution(inputs, outputs, kernel, stride=stride, padding=kernel // 2, bias=False),
         nn.BatchNorm2d(outputs),
     ]
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from unfool.core.errors import SpecError
+from unfool.core.parallel.memory import keep_freed_memory
 from unfool.core.progress import Progress, silent
 from unfool.core.spec import unknown
 from unfool.data.as_table import TableLike, as_table
@@ -186,6 +187,7 @@ class ProbeResult:
         return DataFrame(rows)
 
 
+@keep_freed_memory()
 def probe(
     network: Network | ForeignClassifier,
     train: TableLike,

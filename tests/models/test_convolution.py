@@ -1,0 +1,77 @@
+"""The matrix product of small images against torch's own convolution: values, gradients, and when it is taken."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from unfool.core.streams import Streams
+from unfool.models import convolution
+from unfool.models.convolution import FEWEST_IMAGES, Convolution
+
+CASES = [  # kernel, stride, padding, side; whether every position that comes out sees the whole input
+    (3, 1, 1, 1, True),
+    (3, 1, 1, 2, True),
+    (3, 1, 1, 3, False),
+    (3, 2, 1, 2, True),
+    (3, 2, 1, 4, False),
+    (4, 2, 1, 2, True),
+    (4, 2, 1, 4, False),
+    (1, 1, 0, 1, True),
+    (1, 2, 0, 2, False),
+]
+
+
+def layer(kernel, stride, padding, bias):
+    made = Convolution(3, 5, kernel, stride, padding, bias=bias)
+    for number, parameter in enumerate(made.parameters()):
+        parameter.data = Streams(number).normal(torch.tensor([0]), tuple(parameter.shape))[0]
+    return made.double().to(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize(("kernel", "stride", "padding", "side", "whole"), CASES)
+def test_values_and_gradients_are_those_of_torch(kernel, stride, padding, side, whole, bias, monkeypatch):
+    monkeypatch.setattr(convolution, "FEWEST_WEIGHTS", 0)
+    made = layer(kernel, stride, padding, bias)
+    images = Streams(2).normal(torch.arange(FEWEST_IMAGES), (3, side, side)).double().requires_grad_()
+    product = "AddmmBackward0" if bias else "MmBackward0"
+    outputs = made(images)
+    assert (product in backward_names(outputs)) == whole
+    expected = F.conv2d(images, made.weight, made.bias, stride, padding)
+    torch.testing.assert_close(outputs, expected)
+    sources = [images, *made.parameters()]
+    cotangent = Streams(3).normal(torch.arange(len(outputs)), tuple(outputs.shape[1:])).double()
+    gradients = torch.autograd.grad(outputs, sources, cotangent)
+    for gradient, wanted in zip(gradients, torch.autograd.grad(expected, sources, cotangent), strict=True):
+        torch.testing.assert_close(gradient, wanted)
+    assert gradients[1].stride() == made.weight.stride()
+
+
+def backward_names(outputs):
+    waiting, names = [outputs.grad_fn], set()
+    while waiting:
+        node = waiting.pop()
+        names.add(type(node).__name__)
+        waiting += [parent for parent, _ in node.next_functions if parent is not None]
+    return names
+
+
+def test_small_layers_and_few_images_are_left_to_torch(monkeypatch):
+    small = layer(3, 1, 1, False)
+    images = torch.ones(FEWEST_IMAGES, 3, 1, 1, dtype=torch.float64)
+    assert small._corners(images) is None
+    monkeypatch.setattr(convolution, "FEWEST_WEIGHTS", 0)
+    assert small._corners(images) == (range(1, 0, -1), range(1, 0, -1))
+    pairs = images.expand(-1, -1, 2, 2)
+    assert small._corners(pairs) is not None
+    assert small._corners(pairs[:8]) is None
+
+
+@pytest.mark.parametrize("settings", [{"groups": 3}, {"dilation": 2}, {"padding_mode": "reflect"}, {"padding": "same"}])
+def test_other_convolutions_compute_as_torch_does(settings, monkeypatch):
+    monkeypatch.setattr(convolution, "FEWEST_WEIGHTS", 0)
+    made = Convolution(3, 6, 3, **{"padding": 2, **settings})
+    images = Streams(2).normal(torch.arange(2), (3, 3, 3))
+    expected = torch.nn.Conv2d.forward(made, images)
+    assert made._corners(images) is None
+    assert torch.equal(made(images), expected)
