@@ -1,6 +1,7 @@
 """AutoAttack here against pyautoattack: the same verdict on every image, and what it costs.
 
     python benchmarks/autoattack.py [--json] [--data-dir DIR] [--only NORM_KIND]
+    python benchmarks/autoattack.py --model FILE.py:NAME --weights FILE --mean imagenet --std imagenet --eps 1/255 8/255
 
 For linf, l2 and l1, on a normally and an adversarially trained small network: 256 images in four chunks of 64; each
 chunk goes in turn, in one process on one thread, through pyautoattack's standard version, ours in fp32 (folded proxy)
@@ -16,7 +17,8 @@ and ours with a bf16 proxy. Keys, for each of ``{linf|l2|l1}_{standard|robust}``
   ``…_loss_gain_error`` its standard error: met unless it is below zero by more than 1.96 of them;
 * ``…_disagreements``: every image on which the verdicts differ, with the margin of the returned image for each.
 
-Networks are trained on the first call (about six CPU minutes) and kept in ``runs/benchmarks``.
+Networks are trained on the first call (about six CPU minutes) and kept in ``runs/benchmarks``. The second form measures
+a classifier of one's own instead (`own_model.py`): images that stand, verdicts that differ with their margins, ratios.
 """
 
 from __future__ import annotations
@@ -30,7 +32,6 @@ import subprocess
 import sys
 import time
 import warnings
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,7 @@ import pyautoattack
 import torch
 import torch.nn.functional as F
 from networks import KINDS, Material, material, trained
+from own_model import Variant, add_options, compare
 from pyautoattack.autopgd_base import APGDAttack
 from torch import Tensor, nn
 
@@ -73,7 +75,7 @@ LIMITS = {
 class Counted(nn.Module):
     """A network that counts the images it sees."""
 
-    def __init__(self, network: Network):
+    def __init__(self, network: nn.Module):
         super().__init__()
         self.network = network
         self.images = 0
@@ -83,16 +85,12 @@ class Counted(nn.Module):
         return self.network(images)
 
 
-Variant = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, int]]
-"""Images, labels, ids → adversarial images, images through the network."""
-
-
-def variants(network: Network, threat: ThreatModel) -> dict[str, Variant]:
-    """The three ways that are compared."""
+def variants(network: nn.Module, threat: ThreatModel, few: Tensor | None = None) -> dict[str, Variant]:
+    """The three ways that are compared; a foreign network's copies are compared with it on a ``few`` images."""
     counted = Counted(network).eval()
     attack = make_attack("autoattack", threat)
     proxies = {"fp32": ProxySettings(dtype="fp32"), "bf16": ProxySettings(dtype="bf16")}
-    proxy_models = {name: proxy.copy(network) for name, proxy in proxies.items()}
+    proxy_models = {name: proxy.copy(network, few) for name, proxy in proxies.items()}
 
     def theirs(images: Tensor, labels: Tensor, ids: Tensor) -> tuple[Tensor, int]:
         counted.images = 0
@@ -129,7 +127,7 @@ def forget_peak() -> None:
         return
 
 
-def margins(network: Network, images: Tensor, labels: Tensor) -> Tensor:
+def margins(network: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
     """Highest other logit minus the label's; above 0 the image is misclassified."""
     with torch.no_grad():
         logits = network(images)
@@ -222,7 +220,13 @@ def main() -> int:
     parser.add_argument("--json", action="store_true", help="print one JSON object of medians")
     parser.add_argument("--data-dir", default=None, help="directory with cifar10 in hub layout (else UNFOOL_DATA_DIR)")
     parser.add_argument("--only", default=None, help="one of linf_standard … l1_robust; default: all six")
+    add_options(parser)
     arguments = parser.parse_args()
+    if arguments.model is not None:
+        torch.set_num_threads(1)
+        warnings.simplefilter("ignore")
+        print(json.dumps(compare(arguments, variants, margins)))
+        return 0
     pairs = [(norm, kind) for kind in KINDS for norm in THEIRS]
     if arguments.only is not None:
         pairs = [pair for pair in pairs if "_".join(pair) == arguments.only]

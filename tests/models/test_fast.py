@@ -7,8 +7,9 @@ import pytest
 import torch
 from torch import nn
 
-from unfool.core.errors import SpecError
+from unfool.core.errors import SpecError, UnfoolWarning
 from unfool.models.fast import fast_copy
+from unfool.models.foreign import adapt
 from unfool.models.network import Network
 from unfool.models.trunks import TrunkSpec
 
@@ -76,7 +77,9 @@ def test_bf16_copies_are_close_and_speak_fp32(spec):
     images = make_images().requires_grad_(True)
     logits = twin(images)
     expected = network(images)
-    assert twin.trunk.parts["stem"][0].weight.dtype == torch.bfloat16
+    first, *others = [part for part in twin.trunk.modules() if isinstance(part, nn.Conv2d)]
+    assert first.weight.dtype == torch.float32
+    assert {part.weight.dtype for part in others} == {torch.bfloat16}
     assert logits.dtype == twin.features(images).dtype == torch.float32
     spread = largest(expected, expected.mean(1, keepdim=True))
     assert largest(logits, expected) <= 0.05 * spread
@@ -187,6 +190,64 @@ def test_foreign_bf16_copies_keep_the_digits_of_batch_norms_and_speak_fp32():
     assert twin[0].weight.dtype == torch.bfloat16
     assert logits.dtype == torch.float32
     assert largest(logits, expected) < 0.05
+
+
+class Normalised(nn.Module):
+    """A user's own network, which normalises its images by buffers, or adds one after its first layer."""
+
+    def __init__(self, shifted=False):
+        super().__init__()
+        self.register_buffer("mean", torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1))
+        self.register_buffer("shift", torch.full((6, 1, 1), 0.1))
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            self.first = nn.Conv2d(3, 6, 3)
+            self.rest = nn.Sequential(nn.ReLU(), nn.Conv2d(6, 4, 3, stride=2), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        self.shifted = shifted
+
+    def forward(self, images):
+        if self.shifted:
+            return self.rest(self.first(images) + self.shift)
+        return self.rest(self.first((images - self.mean) / 0.22))
+
+
+def first_response(module, images, change):
+    """How the output of the first convolution changes with the images."""
+    outputs = []
+    first = next(part for part in module.modules() if isinstance(part, nn.Conv2d))
+    hook = first.register_forward_hook(lambda _, __, output: outputs.append(output.float().flatten()))
+    with torch.no_grad():
+        module(images), module(images + change)
+    hook.remove()
+    return outputs[1] - outputs[0]
+
+
+@pytest.mark.parametrize("kind", ["own", "foreign", "foreign, normalised"])
+def test_bf16_copies_see_perturbations_smaller_than_bf16_steps_between_pixel_values(kind):
+    module = make_network(SPECS[2]) if kind == "own" else Normalised().eval()
+    module = adapt(module, mean="imagenet", std="imagenet") if "," in kind else module
+    images = 0.5 + make_images() * 0.49
+    change = 0.5 / 255 * (torch.rand(3, 32, 32, generator=torch.Generator().manual_seed(3)) - 0.5).sign()
+    exact, twin = (fast_copy(module, dtype=dtype, images=images[:4]) for dtype in ("fp32", "bf16"))
+    expected, seen = (first_response(model, images, change) for model in (exact, twin))
+    blind = first_response(exact, images.bfloat16().float(), (images + change).bfloat16() - images.bfloat16())
+    similarity = torch.nn.functional.cosine_similarity
+    assert similarity(blind, expected, dim=0) < 0.8
+    assert similarity(seen, expected, dim=0) > 0.9
+
+
+def test_what_does_not_run_in_bf16_after_an_fp32_layer_gets_its_images_in_bf16_or_stays_in_fp32():
+    class OwnWeights(nn.Module):
+        def forward(self, images):
+            return images.flatten(1)[:, :4] @ torch.eye(4)
+
+    images, shifted = make_images(), Normalised(shifted=True).eval()
+    twin = fast_copy(shifted, dtype="bf16", images=images[:4])
+    assert twin.first.weight.dtype == torch.bfloat16
+    assert largest(twin(images), shifted(images)) < 0.05
+    with pytest.warns(UnfoolWarning, match="does not run in bf16"):
+        twin = fast_copy(OwnWeights(), dtype="bf16", images=images[:4])
+    assert torch.equal(twin(images), OwnWeights()(images))
 
 
 def test_a_network_inside_a_foreign_module_keeps_its_heads_in_fp32():

@@ -32,7 +32,8 @@ class AutoAttack(Attack):
     random: APGD on both losses, with gradients averaged over several passes.
 
     Departures from the published code: those of `APGD`, `FAB` and `Square`; and under a bf16 proxy a last part,
-    ``finish``, takes steps of the model itself from the best point of each image.
+    ``finish``, takes steps of the model itself from the best point of each image, and near misses are attacked again
+    without the proxy.
 
     Args:
         version: Which ensemble: ``"standard"``, ``"plus"`` or ``"rand"``.

@@ -5,6 +5,7 @@ Legend: B images of the batch, n of them not fooled yet.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor
 
 from unfool.attacks.engines.best_so_far import BestSoFar
+from unfool.attacks.engines.near_misses import near_misses
 from unfool.attacks.objective import LabelLoss
 from unfool.attacks.problem import Engine, Perturbed, Problem
 
@@ -79,32 +81,20 @@ def run_parts(
     """Run the parts in order; return the perturbed images, and which part fooled each (B,), -1 if none did.
 
     Images that are misclassified as they are come back unchanged. An image that no part fooled comes back as the point
-    with the highest margin that any part returned. ``finisher``, where a proxy was used, starts from those points.
+    with the highest margin that any part returned. ``finisher``, where a proxy was used, starts from those points; near
+    misses that are left then go through all parts again without the proxy, with the same draws.
     """
     state = checkpoint.load() if checkpoint is not None else None
     if state is None:
         state = _initial_state(problem)
-    plan = [*parts, *([finisher] if finisher is not None else [])]
-    for index in range(int(state["done"]), len(plan)):
-        part, finishing = plan[index], index == len(parts)
-        rows = (~state["fooled"]).nonzero().squeeze(1)
-        if len(rows):
-            objective, proxy = problem.objective.subset(rows), problem.proxy_objective
-            perturbed = part.engine.run(
-                Problem(
-                    objective=objective.with_loss(part.loss),
-                    images=problem.images[rows],
-                    ids=problem.ids[rows],
-                    streams=problem.streams.named(part.name),
-                    starts=state["images"][rows] if finishing else None,
-                    proxy_objective=(
-                        proxy.subset(rows).with_loss(part.loss) if proxy is not None and not finishing else None
-                    ),
-                    exact_share=0.0,
-                )
-            )
-            _update(state, rows, perturbed, index, objective, part.follows_gradients)
+    for index in range(int(state["done"]), len(parts)):
+        _run_part(parts[index], index, problem, state, (~state["fooled"]).nonzero().squeeze(1))
         state["done"].fill_(index + 1)
+        if checkpoint is not None:
+            checkpoint.save(state)
+    if finisher is not None and int(state["done"]) == len(parts):
+        _finish(parts, finisher, problem, state)
+        state["done"].fill_(len(parts) + 1)
         if checkpoint is not None:
             checkpoint.save(state)
     perturbed = Perturbed(
@@ -115,6 +105,41 @@ def run_parts(
         model_images=int(state["model_images"]),
     )
     return perturbed, state["fooled_by_part"]
+
+
+def _run_part(
+    part: Part, index: int, problem: Problem[LabelLoss], state: dict[str, Tensor], rows: Tensor, finishing: bool = False
+) -> None:
+    """Attack the images ``rows`` by one part; the finisher starts from their best points, without the proxy."""
+    if not len(rows):
+        return
+    objective, proxy = problem.objective.subset(rows), None if finishing else problem.proxy_objective
+    perturbed = part.engine.run(
+        Problem(
+            objective=objective.with_loss(part.loss),
+            images=problem.images[rows],
+            ids=problem.ids[rows],
+            streams=problem.streams.named(part.name),
+            starts=state["images"][rows] if finishing else None,
+            proxy_objective=proxy.subset(rows).with_loss(part.loss) if proxy is not None else None,
+            exact_share=0.0,
+        )
+    )
+    _update(state, rows, perturbed, index, objective, part.follows_gradients)
+
+
+def _finish(parts: Sequence[Part], finisher: Part, problem: Problem[LabelLoss], state: dict[str, Tensor]) -> None:
+    """Steps of the model itself from the best points; then all parts on it, for images that still lack little."""
+    rows, before = (~state["fooled"]).nonzero().squeeze(1), state["margins"].clone()
+    _run_part(finisher, len(parts), problem, state, rows, True)
+    rows = (~state["fooled"]).nonzero().squeeze(1)
+    near, evaluated = near_misses(
+        problem.objective, problem.images, state["images"][rows], rows, (state["margins"] - before)[rows]
+    )
+    state["model_images"] += evaluated
+    exact = dataclasses.replace(problem, proxy_objective=None)
+    for index, part in enumerate(parts):
+        _run_part(part, index, exact, state, near[~state["fooled"][near]])
 
 
 def _initial_state(problem: Problem[LabelLoss]) -> dict[str, Tensor]:

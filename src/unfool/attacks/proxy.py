@@ -14,6 +14,7 @@ class ProxySettings:
     """How a model is copied into a faster proxy, on which an attack looks for adversarial examples.
 
     The model itself confirms every example, so a proxy changes the cost of an attack and not what its result means.
+    What a bf16 search nearly fooled is attacked again without it, so that its roundings let no image stand.
 
     Args:
         fold: Merge each batch norm into the convolution before it.

@@ -7,12 +7,14 @@ A copy only searches: what it finds counts once the original has confirmed it, a
 from __future__ import annotations
 
 import copy
+import warnings
+from collections.abc import Sequence, Set
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from unfool.core.errors import SpecError
+from unfool.core.errors import SpecError, UnfoolWarning
 from unfool.core.spec import unknown
 from unfool.models.folding import fold_seen, fold_sequences
 from unfool.models.modes import frozen_eval
@@ -38,8 +40,8 @@ def fast_copy(
     ``channels_last`` stores weights so that activations follow. With ``images`` the copy of a foreign module is used
     only if it gives their logits; otherwise less is done to it. ``dtype="bf16"`` computes in bfloat16: of every
     `Network` in the module its trunk (normalisation and heads stay fp32, they cost nothing and coarse logits tie),
-    of a module without one all but its batch norms; images and outputs are fp32 all the same. Raises SpecError for
-    another dtype and for a module that cannot be copied.
+    of a module without one all but its batch norms. The layer that sees the images stays in fp32 where it is known;
+    images and outputs are fp32 all the same. Raises SpecError for another dtype and for a module that cannot be copied.
     """
     if dtype not in PRECISIONS:
         raise unknown("precision", str(dtype), PRECISIONS)
@@ -50,9 +52,7 @@ def fast_copy(
         fast = _in_channels_last(fast) if channels_last else fast
     else:
         fast = _same_logits(module, images, fold, channels_last)
-    if dtype == "bf16":
-        _lower(fast)
-    return fast
+    return _lowered(fast, images) if dtype == "bf16" else fast
 
 
 def _copied(module: Module) -> Module:
@@ -116,26 +116,94 @@ def _to_bf16(_: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
     return (first.to(torch.bfloat16), *rest) if isinstance(first, Tensor) else args
 
 
-def _to_fp32(_: nn.Module, __: tuple[Any, ...], output: Any) -> Any:
+def _to_fp32(_: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
+    first, *rest = args
+    return (first.float(), *rest) if isinstance(first, Tensor) else args
+
+
+def _give_bf16(_: nn.Module, __: tuple[Any, ...], output: Any) -> Any:
+    return output.to(torch.bfloat16) if isinstance(output, Tensor) else output
+
+
+def _give_fp32(_: nn.Module, __: tuple[Any, ...], output: Any) -> Any:
     return output.float() if isinstance(output, Tensor) else output
 
 
-def _lower(module: nn.Module) -> None:
-    """Let a module compute in bf16 and speak fp32, in place; hooks leave its class and its methods as they are."""
+def _lowered(module: nn.Module, images: Tensor | None) -> nn.Module:
+    """The module computing in bf16 and speaking fp32; hooks leave its class and its methods as they are.
+
+    The layer that sees the images stays in fp32 where it is known: between pixel values above 1/2, bf16 has steps of
+    1/256, in which a perturbation of 0.5/255 would vanish.
+    """
     networks = [part for part in module.modules() if isinstance(part, Network)]
-    for network in networks:
-        _store_bf16(network.trunk)
-        next(iter(network.trunk.parts.values())).register_forward_pre_hook(_to_bf16)
-    if not networks:
-        _store_bf16(module)
-        module.register_forward_pre_hook(_to_bf16)
-        module.register_forward_hook(_to_fp32)
+    if images is None or any(type(part) is Network for part in networks):
+        for network in networks:
+            first = next(iter(network.trunk.parts.values()))
+            _lower(network.trunk, first, _first_of_sequence(first))
+        return module if networks else _speaking_fp32(module, None)
+    for names in dict.fromkeys([_called_first(module, images), ()]):
+        lowered = _copied(module)
+        try:
+            lowered = _speaking_fp32(lowered, *[lowered.get_submodule(name) for name in reversed(names)])
+            with torch.no_grad():
+                if torch.isfinite(lowered(images.clone())).all():
+                    return lowered
+        except Exception:  # A module may compute with tensors of its own, in fp32, or ask for its inputs' dtype.
+            continue
+    warnings.warn(f"{type(module).__name__} does not run in bf16; the search is in fp32", UnfoolWarning, stacklevel=3)
+    return module
 
 
-def _store_bf16(module: nn.Module) -> None:
+def _speaking_fp32(module: nn.Module, entrance: nn.Module | None = None, *before: nn.Module) -> nn.Module:
+    _lower(module, module, entrance, before)
+    module.register_forward_hook(_give_fp32)
+    return module
+
+
+def _lower(module: nn.Module, first: nn.Module, entrance: nn.Module | None, before: Sequence[nn.Module] = ()) -> None:
+    """Weights of a module in bf16, but those of its entrance, and buffers of the modules called before that, which
+    normalise the images; without an entrance ``first`` gets its input in bf16."""
+    kept = {id(tensor) for part in before for tensor in part.buffers(recurse=False)}
+    kept |= {id(tensor) for tensor in entrance.parameters()} if entrance is not None else set()
+    _store_bf16(module, kept)
+    if entrance is None:
+        first.register_forward_pre_hook(_to_bf16)
+    else:
+        entrance.register_forward_pre_hook(_to_fp32)
+        entrance.register_forward_hook(_give_bf16)
+
+
+def _first_of_sequence(part: nn.Module) -> nn.Module | None:
+    """The convolution that a sequence surely begins with."""
+    while type(part) is nn.Sequential and len(part):
+        part = part[0]
+    return part if type(part) is nn.Conv2d else None
+
+
+def _called_first(module: nn.Module, images: Tensor) -> tuple[str, ...]:
+    """The modules that a pass of images calls, up to the first layer with weights; none if that is no usual layer."""
+    called: list[str] = []
+
+    def calls(name: str) -> Any:
+        return lambda part, inputs: called.append(name)
+
+    parts = dict(module.named_modules())
+    hooks = [part.register_forward_pre_hook(calls(name)) for name, part in parts.items()]
+    try:
+        with torch.no_grad():
+            module(images.clone())
+    finally:
+        for hook in hooks:
+            hook.remove()
+    usual = [type(parts[name]) in (nn.Conv2d, nn.Linear) for name in called]
+    return tuple(called[: usual.index(True) + 1]) if True in usual else ()
+
+
+def _store_bf16(module: nn.Module, kept: Set[int]) -> None:
+    """Weights in bf16, but those ``kept`` by id, and those of batch norms: their statistics need their digits."""
     for part in module.modules():
-        # Statistics of a batch norm that was not folded need their digits; the kernels take bf16 images beside them.
+        # The kernels take bf16 images beside fp32 statistics.
         if not isinstance(part, nn.modules.batchnorm._BatchNorm):
             for tensor in (*part.parameters(recurse=False), *part.buffers(recurse=False)):
-                if tensor.is_floating_point():
+                if tensor.is_floating_point() and id(tensor) not in kept:
                     tensor.data = tensor.data.to(torch.bfloat16)
