@@ -1,13 +1,22 @@
 """Everything that makes a table, without a changed pixel; and one line for everything that does not."""
 
+from pathlib import Path
+
 import numpy as np
 import PIL.Image
 import pytest
 import torch
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Image
-from torch.utils.data import DataLoader, IterableDataset, TensorDataset
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    IterableDataset,
+    RandomSampler,
+    TensorDataset,
+    WeightedRandomSampler,
+)
 
-from unfool.core.errors import DataError, ImagesError, SpecError
+from unfool.core.errors import DataError, ImagesError, SpecError, UnfoolWarning
 from unfool.core.streams import Streams
 from unfool.data.as_table import as_table
 from unfool.data.table import Table
@@ -37,6 +46,19 @@ class Streamed(IterableDataset):
         return iter(zip(FLOATS, LABELS.tolist(), strict=True))
 
 
+class Mapped(Items):
+    def __init__(self):
+        super().__init__(lambda image: image)
+
+    def __getitem__(self, row):
+        return {"pixel_values": BYTES[row], "labels": self.labels[row]}
+
+
+class Failing(Items):
+    def __init__(self):
+        super().__init__(lambda image: image["x"])
+
+
 def picture(image):
     return PIL.Image.fromarray(image.permute(1, 2, 0).numpy())
 
@@ -64,6 +86,15 @@ FORMS = {
     "loader": lambda: DataLoader(Items(lambda image: image.float() / 255), batch_size=4),
     "hugging face": hugging_face,
     "table": lambda: Table.from_tensors(BYTES, LABELS),
+    "list of tensors": lambda: (list(FLOATS), LABELS),
+    "list of pictures": lambda: ([picture(image) for image in BYTES], LABELS.tolist()),
+    "items of mappings": lambda: Mapped(),
+    "loader of mappings": lambda: DataLoader(Mapped(), batch_size=4),
+    "loader of single items": lambda: DataLoader(TensorDataset(FLOATS, LABELS), batch_size=None),
+    "loader of lists": lambda: DataLoader(
+        Items(picture), batch_size=4, collate_fn=lambda b: tuple(zip(*b, strict=True))
+    ),
+    "column of labels": lambda: (FLOATS, LABELS[:, None]),
 }
 
 
@@ -125,6 +156,28 @@ def test_images_without_labels_are_a_table_only_when_said_so():
 
 REFUSED = {
     "0 to 255 floats": (lambda: (BYTES.float(), LABELS), ImagesError, "divide by 255"),
+    "beyond by resizing": (lambda: (FLOATS * 1.02 - 0.01, LABELS), ImagesError, r"clamp\(0, 1\)"),
+    "normalised loader": (lambda: DataLoader(TensorDataset(FLOATS * 4 - 2, LABELS)), ImagesError, "undo the normal"),
+    "labels that are NaN": (lambda: (BYTES, torch.tensor([0, 1, float("nan")] * 2)), DataError, "no label in row 2"),
+    "items that fail": (Failing, SpecError, "item 0 of the data set failed at .*test_as_table.py:[0-9]+: (Index|Type)"),
+    "a loader that fails": (lambda: DataLoader(Items(picture)), SpecError, "the DataLoader failed.*default_collate"),
+    "items of two modes": (
+        lambda: Items(lambda image: picture(image).convert("L" if image.sum() % 2 else "RGB")),
+        DataError,
+        "convert them to one number of channels",
+    ),
+    "one-hot items": (lambda: Items(picture, labels=list(torch.eye(6))), DataError, "use argmax"),
+    "a path": (lambda: Path(__file__).parent, DataError, "is given as text; write 'folder:"),
+    "draws": (
+        lambda: DataLoader(Items(picture), sampler=WeightedRandomSampler(torch.ones(6), 6)),
+        DataError,
+        "shuffles",
+    ),
+    "shuffled batches": (
+        lambda: DataLoader(Items(picture), batch_sampler=BatchSampler(RandomSampler(range(6)), 2, False)),
+        DataError,
+        "shuffles",
+    ),
     "normalised": (lambda: (FLOATS * 2 - 1, LABELS), ImagesError, "undo the normalisation"),
     "NHWC floats": (lambda: (FLOATS.permute(0, 2, 3, 1), LABELS), ImagesError, r"use permute\(0, 3, 1, 2\)"),
     "NHWC bytes": (lambda: (BYTES.permute(0, 2, 3, 1).numpy(), LABELS), ImagesError, r"use permute\(0, 3, 1, 2\)"),
@@ -164,6 +217,18 @@ def test_anything_else_is_refused_in_one_line(form):
     with pytest.raises(error, match=words) as caught:
         as_table(data())
     assert "\n" not in str(caught.value)
+
+
+def test_what_a_loader_drops_is_told():
+    with pytest.warns(UnfoolWarning, match="drops the last 2 of 6 images"):
+        table = as_table(DataLoader(TensorDataset(FLOATS, LABELS), batch_size=4, drop_last=True))
+    assert len(table) == 4
+    assert len(as_table(DataLoader(TensorDataset(FLOATS, LABELS), batch_size=3, drop_last=True))) == 6
+
+
+def test_a_transform_that_is_not_applied_is_told():
+    with pytest.warns(UnfoolWarning, match="transform of the data set is not applied"):
+        as_table(hugging_face().with_transform(lambda batch: batch))
 
 
 def test_a_data_set_of_several_sizes_is_refused():

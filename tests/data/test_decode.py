@@ -135,3 +135,23 @@ def test_a_crop_keeps_a_share_of_the_shorter_side():
     assert (cut[0, 16, 17:] == 255).all()
     assert (squeezed[0, 16, 1:15] == 0).all()
     assert set(squeezed[0, 0]) == {128}
+
+
+@pytest.mark.parametrize(("value", "expected"), [(200, 200), (51200, 200), (1 << 16, None), (-1, None)])
+def test_greys_of_32_bits_hold_8_or_16(value, expected):
+    buffer = io.BytesIO()
+    Image.fromarray(np.full((2, 2), value, np.int32)).save(buffer, "TIFF")
+    if expected is not None:
+        assert int(decode(buffer.getvalue(), None)[0].max()) == expected
+    else:
+        with pytest.raises(CorruptImageError, match="greys in"):
+            decode(buffer.getvalue(), None)
+
+
+@pytest.mark.parametrize("kind", ["GIF", "WEBP", "TIFF"])
+def test_of_several_frames_the_first_is_taken_and_it_is_told(kind):
+    frames = [Image.new("RGB", (4, 4), colour) for colour in ("white", "black")]
+    buffer = io.BytesIO()
+    frames[0].save(buffer, kind, save_all=True, append_images=frames[1:])
+    pixels, mode = decode(buffer.getvalue(), None)
+    assert (int(pixels.min()), mode) == (255, module.SEVERAL_FRAMES)

@@ -101,6 +101,58 @@ def test_empty_classes_and_skipped_endings_are_told(tmp_path):
     assert table.classes == {"label": ["cat", "dog"]}
 
 
+def test_what_systems_leave_beside_files_is_no_class(tmp_path):
+    write(tmp_path / "set", {"cat": 5, "dog": 5, "__MACOSX/cat": 2, "@eaDir": 1})
+    (tmp_path / "set" / "dog" / "Thumbs.db").write_bytes(b"x")
+    assert open_table(f"folder:{tmp_path / 'set'}", "train").classes == {"label": ["cat", "dog"]}
+
+
+def test_a_folder_with_test_images_alone_is_no_class_of_that_name(tmp_path):
+    write(tmp_path / "set" / "test", {"cat": 2, "dog": 3})
+    test = open_table(f"folder:{tmp_path / 'set'}", "test")
+    assert (test.classes["label"], test.labels().tolist()) == (["cat", "dog"], [0, 0, 1, 1, 1])
+    with pytest.raises(DataError, match="no train split; it has test"):
+        open_table(f"folder:{tmp_path / 'set'}", "train")
+
+
+def test_a_class_that_train_gains_renumbers_a_test_split_that_was_opened_before(tmp_path):
+    for split in ("train", "test"):
+        write(tmp_path / split, {"cat": 2, "dog": 2})
+    assert open_table(f"folder:{tmp_path}", "test").labels().tolist() == [0, 0, 1, 1]
+    write(tmp_path / "train", {"bee": 2}, seed=3)
+    with pytest.warns(UnfoolWarning, match="test has no image of 1 of 3 classes: bee"):
+        test = open_table(f"folder:{tmp_path}", "test")
+    assert (test.classes["label"], test.labels().tolist()) == (["bee", "cat", "dog"], [1, 1, 2, 2])
+
+
+def test_what_is_odd_about_a_folder_is_told(tmp_path):
+    write(tmp_path / "one", {"golden retriever": 5})
+    with pytest.warns(UnfoolWarning, match="one class alone, golden retriever"):
+        open_table(f"folder:{tmp_path / 'one'}", "train")
+    for split in ("train", "test"):
+        write(tmp_path / "set" / split, {"Кот": 2, "dog": 2})
+    (tmp_path / "set" / "test" / "empty").mkdir()
+    (tmp_path / "set" / "test" / "loose.PNG").write_bytes(encoded(pictures(1)[0]))
+    with pytest.warns(UnfoolWarning, match=r"1 images lie in no class directory and are left out, first loose\.PNG"):
+        table = open_table(f"folder:{tmp_path / 'set'}", "test")
+    assert table.classes == {"label": ["dog", "Кот"]}
+    (tmp_path / "outer").mkdir()
+    (tmp_path / "set").rename(tmp_path / "outer" / "set")
+    with pytest.raises(DataError, match=r"holds splits in set; give folder:.*set"):
+        open_table(f"folder:{tmp_path / 'outer'}", "test")
+
+
+def test_links_are_followed_and_circles_are_not(tmp_path):
+    write(tmp_path / "elsewhere", {"cat": 5})
+    write(tmp_path / "set", {"dog": 5})
+    (tmp_path / "set" / "cat").symlink_to(tmp_path / "elsewhere" / "cat")
+    (tmp_path / "set" / "dog" / "again").symlink_to(tmp_path / "set")
+    (tmp_path / "set" / "dog" / "gone.png").symlink_to(tmp_path / "nowhere.png")
+    tables = [open_table(f"folder:{tmp_path / 'set'}", split) for split in ("train", "test")]
+    assert sum(len(table) for table in tables) == 10
+    assert tables[0].labels().bincount().tolist() == [4, 4]
+
+
 @pytest.mark.parametrize(
     ("name", "words"),
     [("folder:", "no path was given"), ("folder: ", "no path"), ("folder:~no-such-user/x", "home folder of ~no-such")],

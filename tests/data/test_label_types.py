@@ -37,6 +37,9 @@ def write(root, columns, splits=("train", "test"), **images):
         (pa.array([True, False, True, True]), [1, 0, 1, 1], ["False", "True"]),
         (pa.array(["dog", "cat", "dog", "emu"]), [1, 0, 1, 2], ["cat", "dog", "emu"]),
         (pa.array(["dog", "cat", "dog", "emu"]).dictionary_encode(), [1, 0, 1, 2], ["cat", "dog", "emu"]),
+        (pa.array(["3", "1", "2.0", "0"]), [3, 1, 2, 0], ["0", "1", "2", "3"]),
+        (pa.array(["01", "1", "10", "2"]), [0, 1, 2, 3], ["01", "1", "10", "2"]),
+        (pa.array(np.array([0, 1, 0, 2], np.float16)), [0, 1, 0, 2], ["0", "1", "2"]),
     ],
     ids=lambda value: str(value.type) if isinstance(value, pa.Array) else "",
 )  # fmt: skip
@@ -61,6 +64,9 @@ def test_text_is_numbered_alike_in_all_splits(tmp_path):
     [
         (pa.array([0.5, 1.0, 0.0, 2.0]), "has label 0.5; give whole class numbers"),
         (pa.array([0, 1, None, 1], pa.uint8()), "1 labels outside its 2 classes, first in row 2"),
+        (pa.array([0.0, 1.0, float("nan"), 1.0]), r"first in row 2 \(no label\)"),
+        (pa.array([0, 1, -2, 1]), r"first in row 2 \(label -2\)"),
+        (pa.array(["cat", "", "dog", None]), r"2 labels outside its 2 classes, first in row 1 \(no label\)"),
         (pa.array([0, 1, 10**8, 1]), "label 100000000, more than the 100,000 classes"),
         (pa.array([0, 1, 2**63, 1], pa.uint64()), "label 9223372036854775808"),
     ],
@@ -114,6 +120,40 @@ def test_the_column_of_images_is_the_usual_one_or_the_named_one(tmp_path):
         open_table("digits", "train", image="pixels")
 
 
+def parquet(root, image, **types):
+    (root / "set").mkdir()
+    table = pa.table({"image": pa.array([image] * 2, **types), "label": pa.array([0, 1])})
+    for split in ("train", "test"):
+        pq.write_table(table, root / "set" / f"{split}.parquet")
+    return open_table("set", "train", data_dir=root)
+
+
+PIXELS = pictures(1)[0]
+
+
+@pytest.mark.parametrize("layout", [lambda p: p, lambda p: p.transpose(2, 0, 1), lambda p: p[:, :, 0]])
+def test_nested_lists_of_whole_numbers_are_images(tmp_path, layout):
+    table = parquet(tmp_path, layout(PIXELS).tolist())
+    expected = PIXELS.transpose(2, 0, 1) if layout(PIXELS).ndim == 3 else np.stack([PIXELS[:, :, 0]] * 3)
+    np.testing.assert_array_equal(table.images[1].numpy(), expected)
+
+
+@pytest.mark.parametrize(
+    ("image", "words"),
+    [
+        ("photos/1.png", r"image \(string\).*CSV file with columns path and label"),
+        ((PIXELS / 255).tolist(), "lists of floats.*Table.from_tensors"),
+        ((PIXELS.astype(int) + 1000).tolist(), "first: row 0 .*pixels from 0 to 255"),
+        ({"bytes": None, "path": "/etc/hostname"}, r"no readable image among its 2, first: row 0 \(no bytes\)"),
+        (b"<html>", r"first: row 0 \(not one of PNG"),
+    ],
+)
+def test_other_images_are_one_line(tmp_path, image, words):
+    with pytest.raises(DataError, match=words) as caught:
+        parquet(tmp_path, image)
+    assert "\n" not in str(caught.value)
+
+
 def test_columns_of_one_name_are_refused(tmp_path):
     image = pa.array([{"bytes": data, "path": None} for data in FILES])
     table = pa.Table.from_arrays([image, pa.array([0, 1, 0, 1]), pa.array([1, 1, 1, 1])], ["image", "label", "label"])
@@ -141,6 +181,8 @@ def test_a_hugging_face_set_in_memory_has_the_same_choice():
         (np.array([2, 0, 1], np.uint8), [2, 0, 1], ["0", "1", "2"]),
         (torch.tensor([2.0, 0.0, 1.0]), [2, 0, 1], ["0", "1", "2"]),
         (["b", "a", "b"], [1, 0, 1], ["a", "b"]),
+        (["1", "0", "2"], [1, 0, 2], ["0", "1", "2"]),
+        (torch.tensor([[1], [0], [2]]), [1, 0, 2], ["0", "1", "2"]),
     ],
 )
 def test_tensors_take_the_same_labels(labels, numbers, names):
@@ -171,6 +213,61 @@ def test_a_csv_file_names_images_and_labels(tmp_path):
     assert (train.labels().tolist(), test.labels().tolist()) == ([1, 0], [0])
     assert train.classes == test.classes == {"label": ["cat", "dog"]}
     assert (train.ids.tolist(), test.ids.tolist()) == ([1, 2], [0])
+
+
+PLAIN = [f"pictures/{row}.png,{row % 2}" for row in range(4)]
+
+
+def as_they_come(root, text, name="set.csv"):
+    csv_of(root, "", [])
+    (root / name).write_bytes(text if isinstance(text, bytes) else text.encode())
+    return str(root / name)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "\n".join(PLAIN),
+        "\ufeffpath,label\r\n" + "\r\n".join(PLAIN),
+        "path;label\n" + "\n".join(PLAIN).replace(",", ";"),
+        "path\tlabel\n" + "\n".join(PLAIN).replace(",", "\t"),
+        "path, label\n" + "\n".join(PLAIN).replace(",", " , "),
+        "path,label\n" + "\n".join(f'"{row}.0"'.replace(",", '","') for row in PLAIN),
+        "Path,Label\n" + "\n".join(PLAIN).replace("/", "\\"),
+        "id,img,label\n" + "\n".join(f"{row},{line}" for row, line in enumerate(PLAIN)),
+    ],
+    ids=["no header", "BOM", "semicolons", "tabs", "spaces", "quotes", "Windows", "other columns"],
+)
+@pytest.mark.parametrize("name", ["set.csv", "set.TSV"])
+def test_csv_files_as_they_come(tmp_path, text, name):
+    tables = [open_table(as_they_come(tmp_path, text, name), split) for split in ("train", "test")]
+    labels = {int(i): int(label) for table in tables for i, label in zip(table.ids, table.labels(), strict=True)}
+    assert labels == {0: 0, 1: 1, 2: 0, 3: 1}
+    shown = {int(i): image for table in tables for i, image in zip(table.ids, table.images, strict=True)}
+    np.testing.assert_array_equal(shown[3].numpy(), pictures(4)[3].transpose(2, 0, 1))
+
+
+def test_a_column_of_splits_is_known_in_any_case_and_pictures_that_change_are_read_again(tmp_path):
+    name = csv_of(tmp_path, "path,label,Split", ["pictures/0.png,0,Train", "pictures/1.png,1,VAL"])
+    assert open_table(name, "train").ids.tolist() == [0]
+    assert open_table(name, "test").split == "validation"
+    (tmp_path / "pictures" / "0.png").write_bytes(encoded(np.full((8, 8, 3), 7, np.uint8)))
+    assert int(open_table(name, "train").images.max()) == 7
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("path,label\npictures/0.png,-1\npictures/1.png,1", "has label -1; number the classes from 0"),
+        ("path,label\npictures/\u00fc.png,1".encode("latin-1"), r"no UTF-8 text \(byte 20\)"),
+        (b"", "cannot read .* as CSV"),
+    ],
+)
+def test_other_csv_files_are_one_line(tmp_path, text, words):
+    with pytest.raises(DataError, match=words):
+        open_table(as_they_come(tmp_path, text), "train")
+    with pytest.raises(DataError, match="there is no file"):
+        open_table(str(tmp_path / "none.csv"), "train")
 
 
 def test_a_csv_file_without_splits_is_cut_like_a_folder(tmp_path):

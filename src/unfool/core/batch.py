@@ -46,8 +46,9 @@ def check_images(images: Tensor) -> None:
     if not (math.isfinite(low) and math.isfinite(high)):
         raise ImagesError(f"images hold NaN or infinite values; {rule}; drop or repair those images")
     if low < -ROUNDING or high > 1.0 + ROUNDING:
-        bytes_like = low >= 0.0 and high > 2.0
+        bytes_like, close = low >= 0.0 and high > 2.0, low >= -0.05 and high <= 1.05
         hint = "divide by 255" if bytes_like else "undo the normalisation (it belongs inside the network)"
+        hint = "limit them with clamp(0, 1), as after bicubic resizing" if close else hint
         raise ImagesError(f"images lie in [{low:.7g}, {high:.7g}]; {rule}; {hint}")
 
 

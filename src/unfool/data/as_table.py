@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -57,6 +58,8 @@ def as_table(data: TableLike, *, split: str = "test", name: str | None = None) -
             raise DataError(f"{len(data)} values are no pair of images and labels; give {FORMS}")
         images, labels = data
         return Table.from_tensors(images, labels, name=name or "tensors", split=split)
+    if isinstance(data, Path):
+        raise DataError(f"a path is given as text; write {f'folder:{data}' if data.is_dir() else str(data)!r}")
     if data is None or type(data) in (int, float, dict):
         raise DataError(f"a {type(data).__name__} is no set of images; give {FORMS}")
     return Table.from_dataset(data, name=name, split=split)

@@ -41,8 +41,8 @@ def open_table(
 
     Args:
         name: A name of the catalog (``unfool doctor`` lists it), a folder of the data directory, ``folder:PATH`` with
-            one directory per class, a CSV file of paths and labels (PATH.csv), or ``hub:OWNER/NAME`` on the Hugging
-            Face hub.
+            one directory per class, a CSV file of paths and labels (PATH.csv, PATH.tsv), or ``hub:OWNER/NAME`` on the
+            Hugging Face hub.
         split: "train", "test" or "unlabelled". For a set without a test split, "test" opens its validation split, and
             the table's ``split`` says so.
         data_dir: Where data sets lie as files. Default: UNFOOL_DATA_DIR.
@@ -84,7 +84,7 @@ def open_table(
 def _sources(name: str, data_dir: Path | None) -> Mapping[str, Source]:
     if name.startswith("folder:"):
         return folder_splits(_path(name.removeprefix("folder:"), "folder:PATH"))
-    if name.endswith(".csv"):
+    if name.lower().endswith((".csv", ".tsv")):
         return csv_splits(_path(name, "a file PATH.csv"))
     folders = hub_folders(data_dir)
     if name.startswith("hub:"):

@@ -6,7 +6,8 @@ Legend: N images of C channels and H×W pixels.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,14 +15,16 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader, RandomSampler, TensorDataset
+from torch.utils.data import DataLoader, RandomSampler, SubsetRandomSampler, TensorDataset, WeightedRandomSampler
 
-from unfool.core.errors import DataError, ImagesError
+from unfool.core.errors import DataError, ImagesError, UnfoolWarning
+from unfool.core.user_code import run_user_code
 from unfool.data.decode import Framing
 from unfool.data.pixels import image_tensor
 from unfool.data.readers.labels import class_numbers
-from unfool.data.sources import Columns
+from unfool.data.sources import IMAGE_NAMES, LABEL_NAMES, Columns
 
+_SHUFFLING = (RandomSampler, SubsetRandomSampler, WeightedRandomSampler)
 FORMS = "a Table, a pair (images, labels), a torch or Hugging Face data set of images and labels, or a DataLoader"
 
 
@@ -38,6 +41,8 @@ def contents_of_tensors(
     images: Any, labels: Any, classes: Sequence[str] | Mapping[str, Sequence[str]] | None = None
 ) -> Contents:
     """Check a user's tensors or arrays; ``labels`` is (N,), a mapping of columns to (N,), or None."""
+    if isinstance(images, (list, tuple)) and len(images) and isinstance(images[0], (Tensor, np.ndarray, Image.Image)):
+        images = _stacked([_pixels(image, row) for row, image in enumerate(images)])
     pixels = image_tensor(images)
     if labels is None:
         named: Mapping[str, Any] = {}
@@ -67,10 +72,12 @@ def contents_of_dataset(dataset: Any, chosen: Columns = Columns()) -> Contents: 
         return contents_of_tensors(*dataset.tensors)
     classes = getattr(dataset, "classes", None)
     if isinstance(dataset, DataLoader):
-        if isinstance(dataset.sampler, RandomSampler):
+        samplers = (dataset.sampler, getattr(dataset.batch_sampler, "sampler", None))
+        if any(isinstance(sampler, _SHUFFLING) or getattr(sampler, "shuffle", False) for sampler in samplers):
             raise DataError("the DataLoader shuffles, so its images have no fixed order; give its dataset instead")
         classes = getattr(dataset.dataset, "classes", None)
-        images, labels = _joined_batches(dataset)
+        images, labels = _joined_items(dataset) if dataset.batch_size is None else _joined_batches(dataset)
+        _tell_dropped(dataset, len(images))
     else:
         images, labels = _joined_items(dataset)
     names = None if classes is None else [str(name) for name in classes]
@@ -87,6 +94,10 @@ def _labels(labels: Any, count: int, column: str, names: Sequence[str] | None) -
             f"per image{hint}"
         )
     if count and int(numbers.min()) < 0:
+        row = int(numbers.argmin())
+        raw = np.asarray(labels.detach().cpu() if isinstance(labels, Tensor) else labels, dtype=object).ravel()[row]
+        if raw is None or raw == "" or raw != raw:
+            raise DataError(f"column {column!r} has no label in row {row}; drop that row, or give it one")
         raise DataError(f"column {column!r} has label {int(numbers.min())}; number the classes from 0")
     if len(known) <= numbers.max(initial=-1):
         raise DataError(
@@ -104,19 +115,26 @@ def _of_hugging_face(dataset: Any, chosen: Columns) -> Contents:
     if not hasattr(dataset, "select_columns") or not hasattr(dataset, "__len__"):
         raise DataError(f"a {type(dataset).__name__} of `datasets` cannot be read row by row; give a datasets.Dataset")
     rows = rows_of(dataset, "the data set", chosen)
+    if dataset.format.get("type") == "custom":
+        warnings.warn("the transform of the data set is not applied; its images are read as stored", UnfoolWarning, 4)
     pixels, kept = resident_pixels(rows, Framing())
     columns = {name: torch.from_numpy(values[kept]) for name, values in rows.columns.items()}
     return Contents(pixels, columns, rows.classes)
 
 
-def _joined_batches(loader: Iterable[Any]) -> tuple[Tensor, Any]:
+def _joined_batches(loader: DataLoader[Any]) -> tuple[Tensor, Any]:
     images: list[Tensor] = []
     labels: list[Any] = []
-    for batch in loader:
-        if not isinstance(batch, (tuple, list)) or len(batch) < 2:
+    batches = iter(loader)
+    while (batch := run_user_code("the DataLoader", lambda: next(batches, None))) is not None:
+        pair = _pair(batch)
+        if pair is None:
             raise DataError(f"the DataLoader yields a {type(batch).__name__}; make it yield (images, labels)")
-        images.append(torch.as_tensor(batch[0]).detach().cpu())
-        labels.extend(batch[1].detach().cpu().tolist() if isinstance(batch[1], Tensor) else batch[1])
+        some, more = pair
+        if isinstance(some, (list, tuple)):
+            some = _stacked([_pixels(image, len(labels) + row) for row, image in enumerate(some)])
+        images.append(torch.as_tensor(some).detach().cpu())
+        labels.extend(more.detach().cpu().tolist() if isinstance(more, Tensor) else more)
     if not images:
         raise DataError("the DataLoader yields no batch; give one with images")
     return torch.cat(images), labels
@@ -128,19 +146,56 @@ def _joined_items(dataset: Any) -> tuple[Tensor, Any]:
     sized = hasattr(dataset, "__getitem__") and hasattr(dataset, "__len__")
     images: list[Tensor] = []
     labels: list[Any] = []
-    for item in (dataset[row] for row in range(len(dataset))) if sized else dataset:
-        if not isinstance(item, (tuple, list)) or len(item) < 2:
+    items = iter(dataset[row] for row in range(len(dataset))) if sized else iter(dataset)
+    end = object()
+    while True:
+        item = run_user_code(f"item {len(images)} of the data set", lambda: next(items, end))
+        if item is end:
+            break
+        pair = _pair(item)
+        if pair is None:
             raise DataError(f"item {len(images)} of the data set is a {type(item).__name__}; give (image, label)")
-        images.append(_pixels(item[0], len(images)))
-        labels.append(_label(item[1], len(labels)))
-        if images[-1].shape != images[0].shape or images[-1].dtype != images[0].dtype:
-            raise DataError(
-                f"image {len(images) - 1} is {images[-1].dtype} of shape {tuple(images[-1].shape)}, the first "
-                f"{images[0].dtype} of {tuple(images[0].shape)}; resize them to one size in the data set's transform"
-            )
+        images.append(_pixels(pair[0], len(images)))
+        labels.append(_label(pair[1], len(labels)))
+        _check_alike(images[-1], images[0], len(images) - 1)
     if not images:
         raise DataError("the data set is empty; give at least one image")
     return torch.stack(images), labels
+
+
+def _pair(item: Any) -> tuple[Any, Any] | None:
+    """Image and label of an item, or images and labels of a batch; of a mapping, what has their usual names."""
+    if isinstance(item, Mapping):
+        image = [value for name, value in item.items() if str(name).lower() in (*IMAGE_NAMES, "pixel_values")]
+        label = [value for name, value in item.items() if str(name).lower() in LABEL_NAMES]
+        return (image[0], label[0]) if len(image) == 1 and len(label) == 1 else None
+    return (item[0], item[1]) if isinstance(item, (tuple, list)) and len(item) >= 2 else None
+
+
+def _check_alike(image: Tensor, first: Tensor, row: int) -> None:
+    if image.shape == first.shape and image.dtype == first.dtype:
+        return
+    channels = image.shape[1:] == first.shape[1:] and image.dtype == first.dtype
+    remedy = "convert them to one number of channels" if channels else "resize them to one size"
+    raise DataError(
+        f"image {row} is {image.dtype} of shape {tuple(image.shape)}, the first {first.dtype} of "
+        f"{tuple(first.shape)}; {remedy} in the data set's transform"
+    )
+
+
+def _stacked(images: Sequence[Tensor]) -> Tensor:
+    for row, image in enumerate(images):
+        _check_alike(image, images[0], row)
+    return torch.stack(list(images))
+
+
+def _tell_dropped(loader: DataLoader[Any], count: int) -> None:
+    """Tell of the images that a loader leaves out to fill its last batch."""
+    sampler: Any = loader.sampler
+    every = len(sampler) if loader.drop_last and hasattr(sampler, "__len__") else count
+    if every > count:
+        words = f"the DataLoader drops the last {every - count} of {every} images; give it drop_last=False"
+        warnings.warn(words, UnfoolWarning, stacklevel=4)
 
 
 def _pixels(image: Any, row: int) -> Tensor:
@@ -155,7 +210,7 @@ def _pixels(image: Any, row: int) -> Tensor:
             return image.permute(2, 0, 1)
     if not isinstance(image, Tensor) or image.ndim != 3:
         form = f"of shape {tuple(image.shape)}" if isinstance(image, Tensor) else f"a {type(image).__name__}"
-        raise ImagesError(f"image {row} of the data set is {form}; give a (C, H, W) tensor or a PIL image")
+        raise ImagesError(f"image {row} is {form}; give a (C, H, W) tensor or a PIL image")
     return image.detach().cpu()
 
 
@@ -165,5 +220,6 @@ def _label(label: Any, row: int) -> Any:
         label.item() if (isinstance(label, Tensor) and label.numel() == 1) or isinstance(label, np.generic) else label
     )
     if not isinstance(plain, (bool, int, float, str)):
-        raise DataError(f"label {row} of the data set is a {type(label).__name__}; give a class number or a text")
+        hint = "; use argmax for one-hot labels" if isinstance(label, (Tensor, np.ndarray)) else ""
+        raise DataError(f"label {row} of the data set is a {type(label).__name__}; give a class number or a text{hint}")
     return plain

@@ -33,6 +33,10 @@ class Framing:
     crop: float = 1.0
 
 
+SEVERAL_FRAMES = "several frames"
+"""The mode of an animation or of a file of several pages, of which the first is taken."""
+
+
 class CorruptImageError(Exception):
     """An image that cannot be read; the store counts it and leaves it out."""
 
@@ -50,7 +54,7 @@ def decode(encoded: Encoded, framing: Framing | int | None = None) -> tuple[np.n
         raise CorruptImageError("no bytes")
     try:
         if isinstance(encoded, np.ndarray):
-            image = Image.fromarray(encoded)
+            image = Image.fromarray(bytes_of_numbers(encoded))
         else:
             image = Image.open(io.BytesIO(encoded), formats=FORMATS)
     except Image.DecompressionBombError as error:
@@ -66,10 +70,11 @@ def decode(encoded: Encoded, framing: Framing | int | None = None) -> tuple[np.n
         raise CorruptImageError(f"{width}×{height} pixels")
     mode = image.mode
     try:
+        frames = image.format in ("GIF", "PNG", "TIFF", "WEBP") and getattr(image, "is_animated", False)
         if "exif" in image.info:
             image = ImageOps.exif_transpose(image)
         if mode.startswith("I;16") or mode == "I":  # convert() would clip 16-bit greys to 255 instead of scaling them
-            image = Image.fromarray((np.asarray(image).astype(np.uint32) >> 8).astype(np.uint8))
+            image = Image.fromarray(_bytes_of_greys(np.asarray(image), deep=mode == "I"))
         if mode == "F":
             image = Image.fromarray(_bytes_of_floats(np.asarray(image)))
         if image.mode != "RGB":
@@ -80,7 +85,7 @@ def decode(encoded: Encoded, framing: Framing | int | None = None) -> tuple[np.n
         raise
     except Exception as error:  # as above, in damaged bodies
         raise CorruptImageError(str(error)) from error
-    return pixels, mode
+    return pixels, SEVERAL_FRAMES if frames else mode
 
 
 def _bomb(pixels: str) -> str:
@@ -88,6 +93,27 @@ def _bomb(pixels: str) -> str:
         f"an image declares {pixels} pixels, more than the {MOST_PIXELS:,} that are decoded (a decompression bomb?); "
         "remove it from the set or scale it down"
     )
+
+
+def bytes_of_numbers(pixels: np.ndarray) -> np.ndarray:
+    """Whole numbers (H, W), (H, W, C) or (C, H, W) as bytes (H, W) or (H, W, C)."""
+    if pixels.ndim == 3 and pixels.shape[2] not in (1, 3, 4) and pixels.shape[0] in (1, 3, 4):
+        pixels = pixels.transpose(1, 2, 0)
+    if pixels.ndim == 3 and pixels.shape[2] == 1:
+        pixels = pixels[:, :, 0]
+    if pixels.dtype == np.uint8:
+        return np.ascontiguousarray(pixels)
+    if pixels.dtype.kind not in "iu" or not pixels.size or pixels.min() < 0 or pixels.max() > 255:
+        raise CorruptImageError(f"{pixels.dtype} numbers of shape {pixels.shape}; they must be pixels from 0 to 255")
+    return np.ascontiguousarray(pixels.astype(np.uint8))
+
+
+def _bytes_of_greys(pixels: np.ndarray, *, deep: bool) -> np.ndarray:
+    """Greys of 16 bits as bytes; those of 32 bits hold 8 or 16, as their highest value shows."""
+    low, high = int(pixels.min()), int(pixels.max())
+    if deep and not (low >= 0 and high < 1 << 16):
+        raise CorruptImageError(f"greys in [{low}, {high}]; they must lie in [0, 255] or [0, 65535]")
+    return (pixels.astype(np.uint32) >> (0 if deep and high < 256 else 8)).astype(np.uint8)
 
 
 def _bytes_of_floats(pixels: np.ndarray) -> np.ndarray:

@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from unfool.core.errors import DataError
-from unfool.data.decode import CorruptImageError, Framing, decode
+from unfool.data.decode import CorruptImageError, Framing, bytes_of_numbers, decode
 from unfool.data.sources import Encoded
 
 
@@ -22,7 +22,7 @@ def as_bytes(encoded: Encoded) -> bytes:
     if isinstance(encoded, bytes):
         return encoded
     buffer = io.BytesIO()
-    Image.fromarray(np.asarray(encoded)).save(buffer, format="PNG")
+    Image.fromarray(bytes_of_numbers(np.asarray(encoded))).save(buffer, format="PNG")
     return buffer.getvalue()
 
 

@@ -17,6 +17,11 @@ Encoded = bytes | np.ndarray | None
 """One image as a reader gives it: an encoded file's bytes, uint8 pixels (H, W, 3), or None where it is missing."""
 
 
+IMAGE_NAMES = ("image", "img", "images", "picture", "photo", "jpg", "jpeg", "png", "webp")
+LABEL_NAMES = ("label", "labels", "target", "targets", "class")
+"""What columns of images and of labels are usually called, in lower case."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Rows:
     """The rows of one split: ``count`` images in order, their labels (count,) int64 and their class names.

@@ -32,7 +32,7 @@ from filelock import FileLock
 from torch import Tensor
 
 from unfool.core.errors import DataError, OutputError, UnfoolWarning
-from unfool.data.decode import CorruptImageError, Framing
+from unfool.data.decode import SEVERAL_FRAMES, CorruptImageError, Framing
 from unfool.data.encoded import EncodedPixels, as_bytes
 from unfool.data.pixels import DecodedPixels, Pixels
 from unfool.data.readers.decode_rows import decoded_rows, resident_pixels, workers
@@ -197,7 +197,8 @@ def _write(building: Path, what: str, rows: Rows, framing: Framing, limit: int) 
             kept.append(row)
             modes[mode] += 1
     if shape is None:
-        raise DataError(f"{what} has no readable image among its {rows.count}; fetch the set again")
+        first = next((f", first: {name} ({reason})" for name, reason in corrupt.items()), "")
+        raise DataError(f"{what} has no readable image among its {rows.count}{first}; repair or fetch the set again")
     ids = np.arange(rows.count) if rows.ids is None else rows.ids
     np.save(building / "ids.npy", ids[kept].astype(np.int64))
     for index, values in enumerate(rows.columns.values()):
@@ -291,6 +292,9 @@ def _warn_of(what: str, report: ReadReport) -> None:
             UnfoolWarning,
             stacklevel=4,
         )
+    if several := report["converted"].get(SEVERAL_FRAMES):
+        words = f"{several} of {report['rows']} images have several frames or pages, of which the first is taken"
+        warnings.warn(f"{what}: {words}", UnfoolWarning, stacklevel=4)
     if cmyk := report["converted"].get("CMYK"):
         warnings.warn(
             f"{what}: {cmyk} of {report['rows']} images are CMYK and were converted to RGB without a colour profile",

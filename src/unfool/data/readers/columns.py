@@ -1,8 +1,9 @@
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 """Which columns of an Arrow table hold images and which hold labels, and labels out of them.
 
-A column of images is declared as such, or a struct with bytes, or bytes. Labels are declared as classes, or have a
-usual name; others are read where a user names them. Several labels of an image, a list, are one class: their set.
+A column of images is declared as such, or a struct with bytes, or bytes, or nested lists of whole numbers. Labels are
+declared as classes, or have a usual name; others are read where a user names them. Several labels of an image, a list,
+are one class: their set.
 """
 
 from __future__ import annotations
@@ -16,11 +17,8 @@ import pyarrow as pa
 
 from unfool.core.errors import DataError
 from unfool.data.readers.label_text import text_of_labels
-from unfool.data.readers.labels import MISSING, class_numbers
-from unfool.data.sources import Columns
-
-IMAGE_NAMES = ("image", "img", "images", "picture", "photo", "jpg", "jpeg", "png", "webp")
-LABEL_NAMES = ("label", "labels", "target", "targets", "class")
+from unfool.data.readers.labels import MISSING, are_numbers, class_numbers
+from unfool.data.sources import IMAGE_NAMES, LABEL_NAMES, Columns, Encoded
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +44,7 @@ def choose_columns(features: Mapping[str, Any], schema: pa.Schema, where: str, c
         if name not in types:
             raise DataError(f"{where} has no column {name!r}; its columns are {listed(types)}")
     image = columns.image or _image_column(types, where)
-    if image not in _candidates(types):
+    if image not in _candidates(types) and types[image] != "lists of pixels":
         raise DataError(f"column {image!r} of {where} holds {types[image]} and no images; columns: {listed(types)}")
     usual = (name for name in types if name not in columns.labels and _is_label(features[name], name))
     labels = (*columns.labels, *usual)
@@ -63,16 +61,26 @@ def listed(types: Mapping[str, str]) -> str:
 
 
 def _type(feature: Any, kind: pa.DataType) -> str:
-    declared = {"Image": "image", "ClassLabel": "classes"}.get(type(feature).__name__)
+    name = type(feature).__name__
+    declared = {"Image": "image", "ClassLabel": "classes"}.get(name)
     if declared is not None:
         return declared
     if pa.types.is_struct(kind) and "bytes" in {kind.field(index).name for index in range(kind.num_fields)}:
         return "struct with bytes"
+    depth, leaf = 0, getattr(kind, "storage_type", kind)
+    while pa.types.is_list(leaf) or pa.types.is_large_list(leaf) or pa.types.is_fixed_size_list(leaf):
+        depth, leaf = depth + 1, leaf.value_type
+    if depth in (2, 3) and pa.types.is_integer(leaf):
+        return "lists of pixels"
+    if depth in (2, 3) and pa.types.is_floating(leaf):
+        return "lists of floats"
     return "bytes" if pa.types.is_binary(kind) or pa.types.is_large_binary(kind) else str(kind)[:60]
 
 
 def _candidates(types: Mapping[str, str]) -> list[str]:
-    return [name for name, kind in types.items() if kind in ("image", "struct with bytes", "bytes")]
+    pixels = (name for name, kind in types.items() if kind == "lists of pixels")
+    usual = [name for name in pixels if name.lower() in IMAGE_NAMES]
+    return [name for name, kind in types.items() if kind in ("image", "struct with bytes", "bytes") or name in usual]
 
 
 def _image_column(types: Mapping[str, str], where: str) -> str:
@@ -81,7 +89,13 @@ def _image_column(types: Mapping[str, str], where: str) -> str:
     declared = [name for name in candidates if types[name] == "image"]
     usual = [name for name in candidates if name.lower() in IMAGE_NAMES]
     if not candidates:
-        raise DataError(f"{where} has no image column; its columns are {listed(types)}")
+        hints = {
+            "string": "paths are read from a CSV file with columns path and label",
+            "lists of floats": "floats, which may be normalised, are read by Table.from_tensors",
+        }
+        texts = [kind for name, kind in types.items() if name.lower() in (*IMAGE_NAMES, "path", "pixel_values")]
+        hint = next((f"; {hints[kind]}" for kind in texts if kind in hints), "")
+        raise DataError(f"{where} has no image column; its columns are {listed(types)}{hint}")
     for names in ([name for name in declared if name in usual], usual, declared, candidates):
         if len(names) == 1:
             return names[0]
@@ -107,6 +121,15 @@ def _item(feature: Any) -> Any:
     return getattr(feature, "feature", feature)
 
 
+def encoded_value(value: Any) -> Encoded:
+    """One value of an image column as the store takes it; a path beside bytes that are missing is not followed."""
+    if isinstance(value, dict):
+        return value["bytes"]
+    if isinstance(value, (list, np.ndarray)):
+        return np.asarray(value)
+    return value
+
+
 def label_columns(
     values: Mapping[str, pa.ChunkedArray],
     features: Mapping[str, Any],
@@ -126,15 +149,16 @@ def label_columns(
         if known is None and _holds_text(plain):
             others = (_text(part, name, declared) for part in every_text(name))
             texts = {text for part in (plain, *others) for text in part.unique().to_pylist()}
-            known = sorted(text for text in texts if text)
+            known = None if are_numbers(texts) else sorted(text for text in texts if text)
         labels, names = class_numbers(plain.to_numpy(), name, known)
         if labels.max(initial=MISSING) < 0:
             continue
         wrong = np.flatnonzero((labels < 0) | (labels >= len(names)))
         if len(wrong):
+            first = "no label" if labels[wrong[0]] == MISSING else f"label {labels[wrong[0]]}"
             raise DataError(
-                f"column {name!r} has {len(wrong)} labels outside its {len(names)} classes, first in row {wrong[0]}; "
-                "repair those rows or drop the column"
+                f"column {name!r} has {len(wrong)} labels outside its {len(names)} classes, first in row {wrong[0]} "
+                f"({first}); repair those rows or drop the column"
             )
         columns[name], classes[name] = labels, names
     return columns, classes

@@ -1,12 +1,15 @@
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 """CSV files that name images: a column of paths, label columns, and perhaps a column ``split``.
 
-Paths are relative to the folder of the CSV file. Without a ``split`` column a fixed stratified fifth is the test split.
+Commas stand between the columns, or tabs or semicolons in a first line without commas. Without a header the column that names
+images is called ``path``, the other one, if there is only one, ``label``. Paths are relative to the folder of the CSV
+file. Without a ``split`` column a fixed stratified fifth is the test split.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,10 +17,10 @@ import numpy as np
 
 from unfool.core.errors import DataError
 from unfool.data import stratify
-from unfool.data.readers.columns import IMAGE_NAMES, LABEL_NAMES, listed
-from unfool.data.readers.folder import read_files
+from unfool.data.readers.columns import listed
+from unfool.data.readers.folder import SUFFIXES, read_files
 from unfool.data.readers.labels import MISSING, class_numbers
-from unfool.data.sources import Columns, Rows, Source, fingerprint_files, split_of
+from unfool.data.sources import IMAGE_NAMES, LABEL_NAMES, Columns, Rows, Source, fingerprint_files, split_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,10 +30,12 @@ _PATH_NAMES = ("path", "file", "filename", "file_name", "filepath", *IMAGE_NAMES
 
 def csv_splits(file: Path) -> Mapping[str, Source]:
     """The splits of a CSV file; DataError if it cannot be read or has no rows."""
-    import pandas as pd  # here, because it takes long to import
-
+    if not file.is_file():
+        raise DataError(f"there is no file {file}; give a CSV file of paths and labels")
     try:
-        rows = pd.read_csv(file, dtype=str, keep_default_na=False)
+        rows = _read(file)
+    except UnicodeDecodeError as error:
+        raise DataError(f"{file} is no UTF-8 text (byte {error.start}); save it as CSV in UTF-8") from error
     except (OSError, ValueError) as error:  # pandas' own errors are ValueErrors
         line = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise DataError(f"cannot read {file} as CSV: {line}; give a file with a header, paths and labels") from error
@@ -39,17 +44,49 @@ def csv_splits(file: Path) -> Mapping[str, Source]:
     return {split: _source(file, rows, chosen) for split, chosen in _rows_by_split(file, rows).items()}
 
 
+def _read(file: Path) -> pd.DataFrame:
+    """The rows as text, without spaces around it."""
+    import pandas as pd  # here, because it takes long to import
+
+    with open(file, encoding="utf-8-sig") as text:
+        first = text.readline()
+    separator = next((sign for sign in ",\t;" if sign in first), ",")
+    read = {"dtype": str, "keep_default_na": False, "sep": separator, "encoding": "utf-8-sig"}
+    rows = pd.read_csv(file, header=None if _names_an_image(first, separator) else 0, **read)
+    if not isinstance(rows.columns[0], str):
+        paths = [number for number in rows if _ends_like_an_image(rows[number].iloc[0])]
+        names = {number: f"column {number + 1}" for number in rows} | {paths[0]: "path"}
+        if len(names) == 2:
+            names |= {number: "label" for number in rows if number != paths[0]}
+        rows = rows.rename(columns=names)
+    rows = rows.rename(columns=lambda name: str(name).strip())
+    return rows.apply(lambda column: column.str.strip())
+
+
+def _names_an_image(line: str, separator: str) -> bool:
+    return any(_ends_like_an_image(cell) for cell in line.split(separator))
+
+
+def _ends_like_an_image(cell: str) -> bool:
+    return Path(cell.strip().strip('"')).suffix.lower() in SUFFIXES
+
+
+def _split_column(rows: pd.DataFrame) -> str | None:
+    return next((str(name) for name in rows if str(name).lower() == "split"), None)
+
+
 def _rows_by_split(file: Path, rows: pd.DataFrame) -> dict[str, np.ndarray]:
-    if "split" not in rows:
+    column = _split_column(rows)
+    if column is None:
         import pandas as pd
 
         labels = next((rows[name] for name in rows if str(name).lower() in LABEL_NAMES), None)
         numbers = np.zeros(len(rows), dtype=np.int64) if labels is None else pd.factorize(labels)[0]
         train, test = stratify.train_and_test(numbers)
         return {"train": train, "test": test}
-    names = rows["split"].map(split_of)
+    names = rows[column].map(split_of)
     if names.isna().any():
-        wrong = next(split for split, known in zip(rows["split"], names.notna(), strict=True) if not known)
+        wrong = next(split for split, known in zip(rows[column], names.notna(), strict=True) if not known)
         raise DataError(f"{file} has the split {wrong!r}; allowed: train, test, validation, unlabelled")
     return {str(split): np.flatnonzero(names == split) for split in names.unique()}
 
@@ -65,9 +102,12 @@ def _source(file: Path, rows: pd.DataFrame, chosen: np.ndarray) -> Source:
             if numbers[chosen].max(initial=MISSING) < 0:
                 continue
             if numbers[chosen].min() < 0:
+                first = str(rows[name].iloc[chosen[int(numbers[chosen].argmin())]])
+                if first.startswith("-"):
+                    raise DataError(f"column {name!r} of {file} has label {first}; number the classes from 0")
                 raise DataError(f"column {name!r} of {file} labels only some rows; drop the others or name another")
             labels[name], classes[name] = numbers[chosen], known
-        paths = [file.parent / path for path in rows[path_column].iloc[chosen]]
+        paths = _paths(file, rows[path_column].iloc[chosen])
         _check_files(file, paths)
         return Rows(
             images=read_files(iter(paths)),
@@ -76,10 +116,33 @@ def _source(file: Path, rows: pd.DataFrame, chosen: np.ndarray) -> Source:
             classes=classes,
             ids=chosen,
             names=[str(path) for path in rows[path_column].iloc[chosen]],
-            others={str(name): "text" for name in rows if name not in (path_column, "split", *names)},
+            others={str(name): "text" for name in rows if name not in (path_column, _split_column(rows), *names)},
         )
 
-    return Source(fingerprint=fingerprint_files(file.parent, [file]), read=lambda: read(Columns()), read_columns=read)
+    return Source(fingerprint=_fingerprint(file, rows, chosen), read=lambda: read(Columns()), read_columns=read)
+
+
+def _paths(file: Path, cells: Iterable[str]) -> list[Path]:
+    """Where the images lie; a path with backslashes that is none here is one of Windows."""
+    paths = [file.parent / cell for cell in cells]
+    return [
+        path if "\\" not in path.name or path.exists() else path.parent / path.name.replace("\\", "/") for path in paths
+    ]
+
+
+def _fingerprint(file: Path, rows: pd.DataFrame, chosen: np.ndarray) -> str:
+    """Of the CSV file, and of every image that it names in a split."""
+    named = (
+        path
+        for name in rows
+        if len(chosen) and _ends_like_an_image(str(rows[name].iloc[chosen[0]]))
+        for path in _paths(file, rows[name].iloc[chosen])
+    )
+    files = [(path, path.stat()) for path in named if path.is_file()]
+    digest = hashlib.blake2b(digest_size=8)
+    for path, status in files:
+        digest.update(f"{path}\x1f{status.st_size}\x1f{status.st_mtime_ns}\x1e".encode(errors="surrogateescape"))
+    return f"{fingerprint_files(file.parent, [file])}-{digest.hexdigest()}"
 
 
 def _path_column(file: Path, rows: pd.DataFrame, columns: Columns) -> str:
@@ -105,11 +168,7 @@ def _label_names(file: Path, rows: pd.DataFrame, columns: Columns) -> list[str]:
 
 def _labels(values: pd.Series, name: str) -> tuple[np.ndarray, list[str]]:
     """Class numbers where all are whole numbers, else texts as classes; of all splits, so that they agree."""
-    texts = values.tolist()
-    present = [text for text in texts if text]
-    if present and all(text.isdecimal() and len(text) <= 18 for text in present):
-        return class_numbers([float(text) if text else np.nan for text in texts], name)
-    return class_numbers([text or None for text in texts], name)
+    return class_numbers([text or None for text in values.tolist()], name)
 
 
 def _check_files(file: Path, paths: Sequence[Path]) -> None:

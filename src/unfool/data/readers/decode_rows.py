@@ -57,7 +57,7 @@ def resident_pixels(rows: Rows, framing: Framing) -> tuple[Tensor, np.ndarray]:
         if images and pixels.shape != images[0].shape:
             raise DataError(
                 f"image {row} is {pixels.shape[2]}×{pixels.shape[1]} pixels, the first {images[0].shape[2]}×"
-                f"{images[0].shape[1]}; resize them to one size, or give size=PIXELS"
+                f"{images[0].shape[1]}; resize them to one size first"
             )
         images.append(pixels)
     if not images:

@@ -1,41 +1,46 @@
 """Folders of images, one directory a class.
 
 ``PATH/train/CLASS/*.png`` with ``PATH/test`` or ``PATH/val`` beside it; or ``PATH/CLASS/*.png``, of which a fixed
-stratified fifth is the test split. Hidden files and folders (names that begin with a dot) are skipped at every depth.
+stratified fifth is the test split. Hidden files and folders (names that begin with a dot, and what operating systems
+leave beside files) are skipped at every depth.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from unfool.core.borders.reading import is_folder
 from unfool.core.errors import DataError, UnfoolWarning
 from unfool.data import stratify
 from unfool.data.sources import Encoded, Rows, Source, fingerprint_files, split_of
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff"})
+_HIDDEN = frozenset({"__macosx", "@eadir", "$recycle.bin", "thumbs.db", "desktop.ini"})
 
 
 def folder_splits(root: Path) -> Mapping[str, Source]:
     """The splits of a folder; DataError if it is missing, or holds no class directories with images.
 
-    Warns (UnfoolWarning) of classes without an image and of files that are skipped for their ending.
+    Warns (UnfoolWarning) of classes without an image, of a single class, and of files that are skipped.
     """
-    if not is_folder(root):
+    if not root.is_dir():
         raise DataError(f"{root} is not a directory; give folder:PATH with one directory per class")
-    inside = {split: path for path in _directories(root) if (split := split_of(path.name)) is not None}
-    if "train" not in inside:
-        classes = _classes(root)
+    inside = _splits_inside(root)
+    if not inside:
+        classes = _classes([root])
+        if len(classes) == 1:
+            _warn(f"{root} has one class alone, {classes[0]}: accuracies say nothing; give one directory per class")
         files = _labelled(root, classes)
         train, test = stratify.train_and_test([label for _, label in files])
         return {"train": _source(root, files, classes, train), "test": _source(root, files, classes, test)}
-    classes = _classes(inside["train"])
+    labelled = [path for split, path in inside.items() if split != "unlabelled"]
+    classes = _classes([inside["train"]] if "train" in inside else labelled)
     splits: dict[str, Source] = {}
     for split, path in inside.items():
         if split == "unlabelled":
@@ -43,31 +48,55 @@ def folder_splits(root: Path) -> Mapping[str, Source]:
             if not files:
                 raise _no_images(path)
         else:
-            strange = sorted({p.name for p in _directories(path)} - set(classes))
+            strange = sorted({p.name for p in _directories(path) if _has_image(p)} - set(classes))
             if strange:
                 raise DataError(
                     f"{path} has the class {strange[0]!r}, which train lacks; allowed: {', '.join(classes)}"
                 )
             files = _labelled(path, classes)
+            if lacking := sorted(set(range(len(classes))) - {label for _, label in files}):
+                names = _shown([classes[label] for label in lacking])
+                _warn(f"{path} has no image of {len(lacking)} of {len(classes)} classes: {names}")
         splits[split] = _source(root, files, classes)
     return splits
 
 
+def _splits_inside(root: Path) -> dict[str, Path]:
+    """The directories that are splits: one is called train, or all are called as splits and hold directories."""
+    directories = _directories(root)
+    inside = {split: path for path in directories if (split := split_of(path.name)) is not None}
+    if "train" in inside:
+        return inside
+    if len(inside) == len(directories) and all(any(map(_has_image, _directories(path))) for path in inside.values()):
+        return inside
+    if len(directories) == 1 and "train" in _splits_inside(directories[0]):
+        raise DataError(f"{root} holds splits in {directories[0].name}; give folder:{directories[0]}")
+    return {}
+
+
+def _skipped(name: str) -> bool:
+    return name.startswith(".") or name.lower() in _HIDDEN
+
+
 def _directories(path: Path) -> list[Path]:
-    return sorted(p for p in path.iterdir() if p.is_dir() and not p.name.startswith("."))
+    return sorted(p for p in path.iterdir() if p.is_dir() and not _skipped(p.name))
 
 
-def _classes(path: Path) -> list[str]:
+def _classes(paths: Sequence[Path]) -> list[str]:
     """The directories with an image in them; the others are told."""
-    directories = _directories(path)
+    directories = [directory for path in paths for directory in _directories(path)]
     if not directories:
-        raise DataError(f"{path} has no directories; folder:PATH wants one directory per class, with images in it")
-    classes = [p.name for p in directories if any(file.suffix.lower() in SUFFIXES for file in _files(p))]
+        raise DataError(f"{paths[0]} has no directories; folder:PATH wants one directory per class, with images in it")
+    classes = sorted({p.name for p in directories if _has_image(p)})
     if not classes:
-        raise _no_images(path)
-    if empty := [p.name for p in directories if p.name not in classes]:
-        _warn(f"{path}: {len(empty)} classes are empty and left out: {_shown(empty)}")
+        raise _no_images(paths[0])
+    if empty := sorted({p.name for p in directories} - set(classes)):
+        _warn(f"{paths[0]}: {len(empty)} classes are empty and left out: {_shown(empty)}")
     return classes
+
+
+def _has_image(path: Path) -> bool:
+    return any(file.suffix.lower() in SUFFIXES for file in _files(path))
 
 
 def _no_images(path: Path) -> DataError:
@@ -75,10 +104,14 @@ def _no_images(path: Path) -> DataError:
 
 
 def _files(path: Path) -> Iterator[Path]:
-    """All files below a directory in a fixed order, without hidden ones."""
-    for folder, directories, names in os.walk(path):
-        directories[:] = sorted(name for name in directories if not name.startswith("."))
-        yield from (Path(folder, name) for name in sorted(names) if not name.startswith("."))
+    """All files below a directory in a fixed order, without hidden ones; links are followed, in circles once."""
+    seen: set[str] = set()
+    for folder, directories, names in os.walk(path, followlinks=True):
+        seen.add(os.path.realpath(folder))
+        linked = [name for name in directories if os.path.islink(os.path.join(folder, name))]
+        circles = {name for name in linked if os.path.realpath(os.path.join(folder, name)) in seen}
+        directories[:] = sorted(name for name in directories if not _skipped(name) and name not in circles)
+        yield from (Path(folder, name) for name in sorted(names) if not _skipped(name))
 
 
 def _images(path: Path) -> list[Path]:
@@ -93,10 +126,12 @@ def _images(path: Path) -> list[Path]:
 
 
 def _labelled(path: Path, classes: list[str]) -> list[tuple[Path, int]]:
-    """(file, class number) by class and then in the order of their paths."""
+    """(file, class number) by class and then in the order of their paths; images of no class are told."""
     images = _images(path)
     number = {name: label for label, name in enumerate(classes)}
     files = [(file, number.get(file.relative_to(path).parts[0], -1)) for file in images]
+    if loose := [file.name for file, label in files if label < 0]:
+        _warn(f"{path}: {len(loose)} images lie in no class directory and are left out, first {loose[0]}")
     files = sorted(((file, label) for file, label in files if label >= 0), key=lambda item: (item[1], item[0]))
     if not files:
         raise _no_images(path)
@@ -126,7 +161,9 @@ def _source(root: Path, files: list[tuple[Path, int]], classes: list[str], rows:
             names=[str(path.relative_to(root)) for path, _ in chosen],
         )
 
-    return Source(fingerprint=fingerprint_files(root, [path for path, _ in chosen]), read=read)
+    # A class that is added to train renumbers those of the other splits.
+    names = hashlib.blake2b("\x1f".join(classes).encode(errors="surrogateescape"), digest_size=8).hexdigest()
+    return Source(fingerprint=f"{fingerprint_files(root, [path for path, _ in chosen])}-{names}", read=read)
 
 
 def read_files(paths: Iterator[Path]) -> Iterator[Encoded]:

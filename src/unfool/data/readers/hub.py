@@ -12,7 +12,7 @@ from unfool.core.borders.json_text import read_object
 from unfool.core.errors import DataError
 from unfool.core.files import write_json
 from unfool.data.folders import cache_folder
-from unfool.data.readers.columns import choose_columns, label_columns
+from unfool.data.readers.columns import choose_columns, encoded_value, label_columns
 from unfool.data.sources import Columns, Encoded, Rows, Source, split_of
 
 PROBE_SECONDS = 5.0
@@ -147,9 +147,6 @@ def _chunked(column: Any) -> pa.ChunkedArray:
 def _encoded(arrow: Any) -> Iterator[Encoded]:
     for batch in arrow.iter(batch_size=512):
         for value in batch.column(0).to_pylist():
-            if not isinstance(value, dict):
-                yield value
-            elif value["bytes"] is None and value["path"] and Path(value["path"]).is_file():
-                yield Path(value["path"]).read_bytes()  # a file that `datasets` itself put into its cache
-            else:
-                yield value["bytes"]
+            path = value["path"] if isinstance(value, dict) and value["bytes"] is None else None
+            # a file that `datasets` itself put into its cache
+            yield Path(path).read_bytes() if path and Path(path).is_file() else encoded_value(value)

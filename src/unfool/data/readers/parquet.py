@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from unfool.core.errors import DataError
-from unfool.data.readers.columns import choose_columns, label_columns
+from unfool.data.readers.columns import choose_columns, encoded_value, label_columns
 from unfool.data.sources import Columns, Encoded, Rows, Source, fingerprint_files, split_of
 
 _SHARD = re.compile(r"([A-Za-z_]+)(?:-(\d+)-of-(\d+))?(?:-[0-9a-f]+)?\.parquet")
@@ -101,7 +101,7 @@ def _encoded(paths: Sequence[Path], column: str) -> Iterator[Encoded]:
         try:
             for batch in pq.ParquetFile(path).iter_batches(batch_size=_ROWS_AT_ONCE, columns=[column]):
                 # a path inside a parquet file is never followed: it could point anywhere
-                yield from (value["bytes"] if isinstance(value, dict) else value for value in batch[0].to_pylist())
+                yield from map(encoded_value, batch[0].to_pylist())
         except (pa.ArrowException, OSError) as error:
             raise DataError(f"cannot read {path}: {_line(error)}; fetch the set again") from error
 

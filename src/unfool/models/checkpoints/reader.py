@@ -70,11 +70,7 @@ def load_weights(
     """
     states = read_states(path, key)
     wanted = Wanted.of(module)
-    fitting = {
-        name: state
-        for name, state in states.items()
-        if _fits_shapes(fits(state, wanted, dotted(prefix, state)), wanted)
-    }
+    fitting = {name: state for name, state in states.items() if _fitting(state, wanted, prefix)}
     distinct = _distinct(fitting)
     if len(distinct) > 1:
         raise SpecError(f"{_several(path, distinct)}, which all fit the model; choose one with --key")
