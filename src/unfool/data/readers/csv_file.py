@@ -1,9 +1,9 @@
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 """CSV files that name images: a column of paths, label columns, and perhaps a column ``split``.
 
-Commas stand between the columns, or tabs or semicolons in a first line without commas. Without a header the column that names
-images is called ``path``, the other one, if there is only one, ``label``. Paths are relative to the folder of the CSV
-file. Without a ``split`` column a fixed stratified fifth is the test split.
+Commas stand between the columns, or tabs or semicolons in a first line without commas. Without a header the column
+that names images is called ``path``, the other one, if there is only one, ``label``. Paths are relative to the folder
+of the CSV file. Without a ``split`` column a fixed stratified fifth is the test split.
 """
 
 from __future__ import annotations
