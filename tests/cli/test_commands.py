@@ -62,7 +62,7 @@ def test_adversarial_training_is_configured(cli, tiny, tmp_path):
     told = cli(*tiny, *more, "--out", tmp_path / "run")
     assert told.code == 0, told.err
     config = open_run(tmp_path / "run").config
-    assert (config.stages[0].perturb, config.stages[0].threat) == ("pgd-1", "l2:0.25")
+    assert (config.stages[0].perturb, str(config.stages[0].threat)) == ("pgd-1", "l2:0.25")
     assert (list(config.stages[0].tasks), config.classifier) == (["digit"], "digit")
 
 

@@ -43,7 +43,7 @@ def trained(net, cli, tmp_path):
     done = cli("train", "--model", net, *PLAN, *options, "--task", "rotation:weight=0.1", "--out", folder)
     assert (done.code, done.out.splitlines()[-1]) == (
         0,
-        f"next: unfool evaluate {folder} --model {net} --attack pgd-20 --threat linf:8/255",
+        f"next: unfool evaluate {folder} --model {net} --features body --attack pgd-20 --threat linf:8/255",
     )
     return folder
 
@@ -82,7 +82,10 @@ def test_hardening_from_the_command_line(cli, net, trained, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("harden", "--data", "digits", "--out", "x"), "no classifier was given; name one with --model"),
+        (
+            ("harden", "--data", "digits", "--out", "x"),
+            "no SYSTEM was given; give a run's folder, a weights file or --model",
+        ),
         (("train", "--data", "digits", "--mean", "0.5", "--out", "x"), "--mean belongs to --model"),
         (("train", "--data", "digits", "--trunk", "convnet", "--model", "NET", "--out", "x"), "--trunk and --model"),
         (("harden", "--model", "NET", "--data", "digits", "--minutes", "0", "--out", "x"), "minutes"),

@@ -16,6 +16,7 @@ from unfool.core.progress import Progress, renamed, silent
 from unfool.core.threat import ThreatModel
 from unfool.data.as_table import TableLike, as_table
 from unfool.data.table import Table
+from unfool.defenses import Defense
 from unfool.evaluation.corruptions import judge_corrupted
 from unfool.evaluation.crafting.adversarial_set import AdversarialSet
 from unfool.evaluation.crafting.batches import BATCH_SIZE
@@ -138,6 +139,7 @@ def _evaluated(
         claim=run.settled_claim,
         reliability=run.reliability,
         pictures=run.pictures,
+        defended=isinstance(run.model, Defense),
     )
 
 

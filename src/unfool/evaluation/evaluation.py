@@ -12,6 +12,7 @@ from unfool.core.files import JsonObject
 from unfool.core.spec import unknown
 from unfool.evaluation.corruptions import corruption_summary
 from unfool.evaluation.crafting.pictures import AttackPictures
+from unfool.evaluation.next_step import NextStep, step_after
 from unfool.evaluation.records import NO_ATTACK, Records
 from unfool.evaluation.reliability.flags import too_many
 from unfool.evaluation.results.claims import ClaimResult
@@ -40,6 +41,7 @@ class Evaluation:
         claim: How the claim was settled, if there was one.
         reliability: Whether the accuracies can be believed; None where it was not computed.
         pictures: A few images of each attack, for `show`.
+        defended: Whether a defense stands before the classifier.
 
     Example:
         >>> from unfool import EvaluationSettings, evaluate
@@ -58,6 +60,7 @@ class Evaluation:
     claim: SequentialResult | None = None
     reliability: Reliability | None = None
     pictures: dict[str, AttackPictures] = field(default_factory=dict[str, AttackPictures])
+    defended: bool = False
 
     def __repr__(self) -> str:
         shares = ", ".join(f"{_title(row)} {100 * row.accuracy:.1f} %" for row in self.rows[:6])
@@ -103,6 +106,15 @@ class Evaluation:
         raised = self.reliability.flags if self.reliability is not None else []
         flags = [flag.text if flag.name == NOT_CHECKED else f"{flag.name}: {flag.text}" for flag in raised]
         return [*flat, *flags, *(test.text for test in self.binarization_tests.values() if not test.passed)]
+
+    @property
+    def next_step(self) -> NextStep | None:
+        """The one call that these figures suggest, if any: harden what keeps less than half of its clean accuracy."""
+        raised = self.reliability.flags if self.reliability is not None else []
+        doubted = {flag.name for flag in raised if flag.name != NOT_CHECKED}
+        if len(self.doubts) > len(raised):
+            doubted.add("vanishing-gradients")
+        return step_after(self.rows, doubted=doubted, tested=bool(self.binarization_tests), defended=self.defended)
 
     def result(self) -> StudyResult:
         """All of it as one `StudyResult`, which `unfool report` shows as a page."""

@@ -71,6 +71,7 @@ class AttackCommand:
 
     def _run(self) -> None:
         from unfool.attacks import make_attack
+        from unfool.cli.next_command import next_line
         from unfool.cli.parsing.systems import open_system
         from unfool.cli.parsing.threats import read_threats
         from unfool.cli.printing import check_writable, print_json, print_lines, stderr
@@ -78,6 +79,7 @@ class AttackCommand:
         from unfool.evaluation import craft, judge, save_set
         from unfool.evaluation.crafting.evaluation_folder import attack_folder, discard
         from unfool.evaluation.crafting.proxy import proxy_for
+        from unfool.evaluation.next_step import step_after
 
         options = self.attack
         threats = read_threats(options.threat, options.norm, options.eps)
@@ -111,6 +113,11 @@ class AttackCommand:
             print_json({"sets": sets} if options.norm == "all" else sets[0])
         else:
             print_lines(line for item in written for line in item.lines())
+            rows = [item.row for item in written]
+            worst = min(rows, key=lambda row: row.accuracy)
+            clean = judge(system.network, table, column=column, threat=worst.threat).row(system.name)
+            step = step_after([clean, worst])
+            print_lines(next_line(step, self.model, self.data, device=self.machine.device))
 
     def _path(self, norm: str) -> Path:
         """Where the set of one norm goes."""

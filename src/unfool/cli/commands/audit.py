@@ -80,6 +80,7 @@ class AuditCommand:
 
     def _run(self) -> None:
         from unfool.attacks import make_attack
+        from unfool.cli.next_command import next_line
         from unfool.cli.parsing.defended import default_reversal, open_defense, training_images
         from unfool.cli.parsing.systems import open_system
         from unfool.cli.parsing.threats import read_threat
@@ -124,3 +125,4 @@ class AuditCommand:
         else:
             print_lines([f"{text} before {system.name}, under {report.attack} at {report.threat}:"])
             print_lines(report.sentences())
+            print_lines(next_line(report.next_step, self.model, self.data, device=self.machine.device, defense=text))

@@ -9,7 +9,19 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 import tyro
 
 from unfool.cli.options.from_settings import explicit, options_from
-from unfool.cli.options.shared import Column, Crop, Data, DataDir, Device, Eps, Image, Json, Norm, OutsideOptions, Size
+from unfool.cli.options.shared import (
+    Column,
+    Crop,
+    Data,
+    DataDir,
+    Device,
+    Eps,
+    Image,
+    Json,
+    ModelOptions,
+    Norm,
+    Size,
+)
 
 if TYPE_CHECKING:
     from unfool.evaluation.hardening import Hardened
@@ -17,10 +29,6 @@ if TYPE_CHECKING:
 SETTINGS = "unfool.evaluation.hardening.settings:HardenSettings"
 _TRAINING = ("minutes", "steps", "perturb", "adversarial", "awp", "learning_rate", "weight_decay", "batch_size", "ema",
              "augmentation", "held_out", "precision")  # fmt: skip
-
-
-_PROBE = 8
-"""Images that the classifier is looked at with before it is trained."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,15 +72,16 @@ class MachineOptions:
 class HardenCommand:
     """Harden any classifier: fine-tune its own weights on adversarial examples, and test what that bought and cost.
 
-    All of it ends within --minutes on this machine: both evaluations, and between them training for what is left.
-    The hardened weights are DIR/model.safetensors, under the classifier's own parameter names, for its own code to
-    load. The same command goes on where it was stopped.
+    All of it ends within --minutes on this machine: both evaluations, and between them training for what is left. The
+    hardened weights are DIR/model.safetensors, under the classifier's own parameter names, for its own code to load;
+    of a network that unfool trained (SYSTEM) DIR is a run like any other. The same command goes on where it was
+    stopped.
     """
 
     out: Annotated[Path, tyro.conf.arg(metavar="DIR")]
     """The run's folder."""
     json: Json = False
-    model: OutsideOptions = field(default_factory=OutsideOptions)
+    model: ModelOptions = field(default_factory=ModelOptions)
     data: DataOptions = field(default_factory=DataOptions)
     threat: ThreatOptions = field(default_factory=ThreatOptions)
     training: TrainingOptions = field(default_factory=TrainingOptions)
@@ -84,6 +93,7 @@ class HardenCommand:
   unfool harden --model net.py:build --mean cifar10 --std cifar10 --data folder:pets --size 64 --out hard
   unfool harden --model hf:my-model --data folder:pets --eps 4/255 --adversarial trades --minutes 60 --out hard
   unfool harden --model net.py:build --data cifar10 --threat linf:2/255 --at linf:1/255 --attack autoattack --out hard
+  unfool harden runs/digits --threat linf:8/255 --minutes 2 --out runs/hardened
 """
 
     def run(self) -> None:
@@ -93,14 +103,10 @@ class HardenCommand:
             self._harden()
 
     def _harden(self) -> None:
-        import torch
-
-        from unfool.cli.parsing.images import open_images
-        from unfool.cli.parsing.systems import choose_device, open_foreign, open_outside
+        from unfool.cli.parsing.systems import choose_device, open_system
         from unfool.cli.parsing.threats import read_threat
         from unfool.cli.printing import print_json, stderr
         from unfool.core.config import build
-        from unfool.core.errors import SpecError
         from unfool.core.progress_display import progress_bar
         from unfool.evaluation.hardening import HardenSettings, harden
 
@@ -110,37 +116,18 @@ class HardenCommand:
         settings = build(
             HardenSettings, {**values, "threat": read_threat(options.threat, options.norm, options.eps)}, "hardening"
         )
-        if self.model.model is None:
-            raise SpecError(
-                "no classifier was given; name one with --model, or harden a run of unfool's own with unfool train "
-                "--start FILE --perturb pgd-2 --threat linf:2/255"
-            )
-        device = choose_device(self.machine.device)
-        classifier = open_outside(self.model).to(device)
-        opened = open_foreign(self.model, classifier)
-        train, test = (
-            open_images(
-                self.data,
-                split,
-                None,
-                columns=[self.data.column],
-                system=opened.name,
-                own_size=classifier.size,
-            )
-            for split in ("train", "test")
-        )
-        outputs = opened.check(test.batch(torch.arange(min(_PROBE, len(test)))).images, self.training.batch_size)
-        train, test = (opened.labelled(table, outputs, self.data.column) for table in (train, test))
+        opened = open_system(self.model, self.machine.device)
+        train, test, column = opened.splits(self.data, self.training.batch_size)
         with progress_bar(stderr(), opened.name) as progress:
             hardened = harden(
-                classifier,
+                opened.network,
                 train,
                 test,
                 self.out,
                 settings=settings,
                 name=opened.name,
-                column=self.data.column,
-                device=device,
+                column=column,
+                device=choose_device(self.machine.device),
                 progress=progress,
             )
         if self.json:
@@ -171,15 +158,23 @@ class HardenCommand:
             )
         stdout().print(table)
         run = hardened.run
-        options = explicit(self.model, without=["weights", "key", "prefix"])
-        words = {f"--{name.replace('_', '-')}": value for name, value in options.items()}
-        again = " ".join(word if value is True else f"{word} {value}" for word, value in words.items())
+        lines = [
+            f"{hardened.steps} training steps, {run.cpu_seconds:.0f} s of CPU, {run.model_images:,} model images; "
+            + ", ".join(f"{part} {seconds:.0f} s" for part, seconds in hardened.seconds.items()),
+            f"{hardened.weights}: the hardened weights, under the classifier's own names",
+        ]
         print_lines(
-            [
-                f"{hardened.steps} training steps, {run.cpu_seconds:.0f} s of CPU, {run.model_images:,} model images; "
-                + ", ".join(f"{part} {seconds:.0f} s" for part, seconds in hardened.seconds.items()),
-                f"{hardened.weights}: the hardened weights, under the classifier's own names",
-                f"next: unfool evaluate {again} --weights {hardened.weights} --data {run.config.data} "
-                "--attack autoattack",
-            ]
+            [*lines, *(f"not to be believed: {doubt}" for doubt in hardened.after.doubts), self._next(hardened)]
         )
+
+    def _next(self, hardened: Hardened) -> str:
+        """The line of the command that attacks the hardened classifier harder."""
+        from unfool.cli.next_command import command, options
+
+        if self.model.model is None:
+            words = [str(self.out)]
+        else:
+            without = ("system", "weights", "key", "prefix")
+            words = [*options(self.model, without=without), "--weights", str(hardened.weights)]
+        threat = hardened.before.rows[-1].threat or ""
+        return command(["evaluate", *words, *options(self.data), "--attack", "autoattack", "--threat", threat])

@@ -7,12 +7,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from unfool.attacks import make_attack
+from unfool.cli.next_command import next_line
 from unfool.cli.options.from_settings import explicit
 from unfool.cli.parsing.defended import open_defense, training_images, with_preset
 from unfool.cli.parsing.systems import open_system
 from unfool.cli.parsing.threats import read_threat
 from unfool.cli.print_evaluation import print_evaluation, print_ladder
-from unfool.cli.printing import check_writable, print_json, stderr
+from unfool.cli.printing import check_writable, print_json, print_lines, stderr
 from unfool.core.config import build
 from unfool.core.errors import ReliabilityError, SpecError
 from unfool.core.files import write_json
@@ -74,6 +75,7 @@ def run_evaluation(command: EvaluateCommand) -> None:
         print_json(evaluation.to_json())
     else:
         print_evaluation(evaluation)
+        print_lines(next_line(evaluation.next_step, command.model, data, device=machine.device, defense=defense))
     _check_reliable(command, evaluation.doubts)
 
 
@@ -124,6 +126,7 @@ def run_ladder(command: EvaluateCommand) -> None:
         print_json(result.to_json())
     else:
         print_ladder(result)
+        print_lines(next_line(result.next_step, command.model, data, device=machine.device))
     _check_reliable(command, result.doubts)
 
 

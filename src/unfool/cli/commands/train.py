@@ -149,6 +149,7 @@ class TrainCommand:
 
     def _train(self) -> None:
         from unfool.cli.commands.train_config import look, read_classifier, read_run
+        from unfool.cli.next_command import command, options
         from unfool.cli.parsing.systems import choose_device
         from unfool.cli.printing import print_json, print_lines, stderr
         from unfool.core.progress_display import progress_bar
@@ -173,11 +174,13 @@ class TrainCommand:
             print_json({"run": str(self.out), "weights": str(self.out / "weights.safetensors"), "cost": cost})
         else:
             # Without a head for labels there is nothing to attack yet.
-            whose = "" if classifier is None else f" --model {self.outside.model}"
-            evaluation = f"evaluate {self.out}{whose} --attack pgd-20 --threat linf:8/255"
+            evaluated = run.network.classifier is not None
+            whose = options(self.outside, without=("weights", "key", "prefix"))
+            whose += ["--data-dir", str(self.data.data_dir)] if self.data.data_dir is not None else []
+            attack = ["--attack", "pgd-20", "--threat", "linf:8/255"] if evaluated else []
             print_lines(
                 [
                     f"{self.out}: trained in {run.cpu_seconds:.0f} s of CPU, {run.model_images:,} model images",
-                    "next: unfool " + (evaluation if run.network.classifier is not None else f"probe {self.out}"),
+                    command(["evaluate" if evaluated else "probe", str(self.out), *whose, *attack]),
                 ]
             )

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from unfool.core.errors import DataError, SpecError, UnfoolWarning
+from unfool.core.errors import SpecError
 from unfool.data.catalog import open_table
-from unfool.data.classes.class_map import map_classes, names_of_outputs, read_class_names
+from unfool.data.classes.class_map import read_class_names
 from unfool.data.classes.label_sets import label_sets, merged_sets
 from unfool.data.table import Table
 from unfool.models.foreign import ForeignClassifier
@@ -30,6 +29,8 @@ class ReadingOptions(Protocol):
     def crop(self) -> float | None: ...
     @property
     def image(self) -> str | None: ...
+    @property
+    def column(self) -> str | None: ...
 
 
 def open_images(
@@ -80,26 +81,6 @@ def open_described(
     table = opened()
     missing = [column for column in dict.fromkeys(columns) if column in table.others]
     return opened([column for column in missing if column is not None]) if missing else table
-
-
-def by_outputs(table: Table, outputs: int, classes: Path | None, column: str | None) -> Table:
-    """The table with labels that are numbers of a classifier's outputs, where it has more of them than the set classes.
-
-    ``classes`` is a file with the outputs' names in order; without one, ImageNet's are tried for 1,000 ``outputs``, and
-    an UnfoolWarning says so.
-    """
-    if classes is not None:
-        names: Sequence[str] | None = read_class_names(classes)
-        if outputs and len(names) != outputs:
-            raise DataError(
-                f"{classes} names {len(names):,} outputs and the classifier has {outputs:,}; name each of them"
-            )
-    else:
-        names = names_of_outputs(table, outputs, column)
-        if names is not None:
-            words = "its classes are taken for those of ImageNet, by their names"
-            warnings.warn(f"{table.name}: {words}; --classes FILE names others", UnfoolWarning, stacklevel=2)
-    return table if names is None else map_classes(table, names, column)
 
 
 def by_label_sets(table: Table, classifier: ForeignClassifier, classes: Path | None, column: str | None) -> Table:

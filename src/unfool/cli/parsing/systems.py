@@ -10,10 +10,11 @@ from torch import Tensor, nn
 
 from unfool.cli.options.from_settings import explicit
 from unfool.cli.options.shared import DataOptions, ModelOptions, OutsideOptions
-from unfool.cli.parsing.images import by_label_sets, by_outputs, open_images
+from unfool.cli.parsing.images import ReadingOptions, by_label_sets, open_images
 from unfool.core.borders.reading import is_file
 from unfool.core.errors import DeviceError, SpecError
 from unfool.core.streams import Streams
+from unfool.data.classes.class_map import by_outputs
 from unfool.data.table import Table
 from unfool.evaluation.identity import one_identity
 from unfool.models.foreign import ForeignClassifier, load_classifier
@@ -77,6 +78,18 @@ class OpenedSystem:
         if isinstance(network, ForeignClassifier) and (self.multi_label or network.label_sets is not None):
             return by_label_sets(table, network, self.classes, column)
         return by_outputs(table, outputs, self.classes, column)
+
+    def splits(self, options: ReadingOptions, batch_size: int | None = None) -> tuple[Table, Table, str | None]:
+        """The training and the test images of a set (default: the run's), and the label column."""
+        own = self.config is not None and options.data in (None, self.config.data)
+        train, test = (
+            open_images(options, split, self.config, columns=[options.column], system=self.name, own_size=self.own_size)
+            for split in ("train", "test")
+        )
+        outputs = self.check(test.batch(torch.arange(min(LOOKED_AT, len(test)))).images, batch_size)
+        column = options.column or (_classified(self.config) if own and self.config is not None else None)
+        train, test = (self.labelled(table, outputs, column) for table in (train, test))
+        return train, test, column
 
     @property
     def own_size(self) -> int | None:

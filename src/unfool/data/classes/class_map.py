@@ -7,6 +7,7 @@ still chooses among all of its outputs.
 from __future__ import annotations
 
 import re
+import warnings
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from functools import cache
@@ -18,7 +19,7 @@ import torch
 
 from unfool.core.borders.json_text import parse_json
 from unfool.core.borders.reading import read_text
-from unfool.core.errors import DataError
+from unfool.core.errors import DataError, UnfoolWarning
 from unfool.data.table import Table
 
 _WORDNET = re.compile(r"n\d{8}\b")
@@ -77,6 +78,35 @@ def names_of_outputs(table: Table, count: int, column: str | None = None) -> tup
     except DataError:
         return None
     return imagenet_classes()
+
+
+def by_outputs(
+    table: Table, outputs: int, classes: str | Path | Sequence[str] | None = None, column: str | None = None
+) -> Table:
+    """The table with labels that are numbers of a classifier's outputs, where it has more of them than the set classes.
+
+    ``classes`` are the outputs' names in order, or a file with them; without, ImageNet's are tried for 1,000
+    ``outputs`` (0: not known), and an UnfoolWarning says so. Raises DataError for another number of names, and as
+    `map_classes` does.
+    """
+    if classes is not None:
+        file = isinstance(classes, (str, Path))
+        names: Sequence[str] | None = read_class_names(classes) if file else list(classes)
+        if outputs and len(names) != outputs:
+            where = str(classes) if file else "classes"
+            raise DataError(
+                f"{where} names {len(names):,} outputs and the classifier has {outputs:,}; name each of them"
+            )
+    else:
+        names = names_of_outputs(table, outputs, column)
+        if names is not None:
+            words = "its classes are taken for those of ImageNet, by their names"
+            warnings.warn(
+                f"{table.name}: {words}; --classes FILE, or classes= in Python, names others",
+                UnfoolWarning,
+                stacklevel=2,
+            )
+    return table if names is None else map_classes(table, names, column)
 
 
 def _output(known: str, outputs_of: Mapping[str, set[int]], outputs: Sequence[str], where: str) -> int:

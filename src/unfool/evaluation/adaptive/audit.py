@@ -136,6 +136,7 @@ class _AuditRun:
         self.images_per_prediction = as_defense(defense).images_per_prediction
         self.losses: dict[str, list[Tensor]] = {"clean": [], "attacked": [], "purified": []}
         self.cosines: list[Tensor] = []
+        self.clean: list[Tensor] = []
         ways = (NETWORK, DEFENSE, NOISE, VIEWS) if purifier.threat is not None else (NETWORK, DEFENSE, VIEWS)
         self.correct: dict[str, list[Tensor]] = {name: [] for name in ways}
 
@@ -144,6 +145,7 @@ class _AuditRun:
         purified = self.purifier.purified_images(attacked)[: len(attacked)]
         for kind, images in zip(self.losses, (clean, attacked, purified), strict=True):
             self.losses[kind].append(self._pretext(images).cpu())
+        self.clean.append((self.network(clean).argmax(1) == labels).cpu())
         for name, logits in self._logits(attacked, ids).items():
             self.correct[name].append((logits.argmax(1) == labels).cpu())
         with torch.enable_grad():
@@ -198,6 +200,7 @@ class _AuditRun:
                 for name, values in correct.items()
             },
             n=len(attacked) // 2,
+            clean=float(torch.cat(self.clean).double().mean()),
         )
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from unfool.core.files import JsonObject
 from unfool.evaluation.intervals import mean_interval
+from unfool.evaluation.next_step import NextStep, is_weak
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -56,6 +57,7 @@ class AuditResult:
             Above 0, a step down the one is a step down the other.
         gains: Accuracies of the bare network, the defense, noise and test-time augmentation on the attacked images.
         n: The number of attacked images.
+        clean: The accuracy of the bare network on the clean images that they were made of, a share.
 
     Example:
         >>> import torch
@@ -79,6 +81,13 @@ class AuditResult:
     cosines: list[float]
     gains: dict[str, Gain]
     n: int
+    clean: float
+
+    @property
+    def next_step(self) -> NextStep:
+        """Harden the bare network if it keeps less than half of its clean accuracy; else attack the whole."""
+        weak = is_weak(self.clean, self.gains[NETWORK].accuracy)
+        return NextStep(action="harden" if weak else "ladder", threat=self.threat)
 
     @property
     def cosine(self) -> tuple[float, float, float]:

@@ -21,6 +21,7 @@ from unfool.evaluation.adaptive.rung_result import (
 )
 from unfool.evaluation.adaptive.static_attack import ReplayedExamples, StaticAttack
 from unfool.evaluation.crafting.adversarial_set import AdversarialSet
+from unfool.evaluation.next_step import NextStep, is_weak
 from unfool.evaluation.records import Records
 from unfool.evaluation.reliability.flags import too_many
 from unfool.evaluation.results.claims import ClaimResult
@@ -128,6 +129,12 @@ class LadderResult:
             for key, records in self.records.items()
             if self.rungs[key].rung.without_gradient and too_many(records.zero_gradient, records.count)
         ]
+
+    @property
+    def next_step(self) -> NextStep | None:
+        """Harden the classifier, if defended it keeps less than half of its clean accuracy in the worst case."""
+        weak = is_weak(self.clean[1].accuracy, self.worst.accuracy)
+        return NextStep(action="harden", threat=self.worst.threat) if weak else None
 
     @property
     def common(self) -> dict[str, Records]:

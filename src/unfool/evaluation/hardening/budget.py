@@ -17,7 +17,7 @@ from unfool.evaluation.evaluation import Evaluation
 from unfool.evaluation.hardening.costs import Costs, measure
 from unfool.evaluation.hardening.plan import BEFORE, Plan, read_plan, remove_plan
 from unfool.evaluation.hardening.settings import HardenSettings
-from unfool.models.foreign import ForeignClassifier
+from unfool.evaluation.hardening.subject import Subject
 from unfool.training import StageConfig
 from unfool.training.config import read_config
 from unfool.training.folder import CONFIG
@@ -75,7 +75,7 @@ class Budget:
 
         return advance
 
-    def plan(self, stage: StageConfig, table: Table, classifier: ForeignClassifier, available: int) -> Plan:
+    def plan(self, stage: StageConfig, table: Table, subject: Subject, available: int) -> Plan:
         """How many of the ``available`` images are evaluated, and whether there is time for a reliability report.
 
         Raises SpecError if the time is too short for anything, with the least that is not.
@@ -86,7 +86,7 @@ class Budget:
         begun = read_plan(self.folder, settings.minutes)
         if begun is not None and (self.folder / CONFIG).is_file():
             return begun
-        costs = measure(stage, table, classifier, self.total, self.device)
+        costs = measure(stage, table, subject, self.total, self.device)
         self.costs = Costs(step=first_of(costs.step, self.device), image=first_of(costs.image, self.device))
         if begun is not None:
             return begun

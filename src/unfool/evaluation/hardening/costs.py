@@ -12,8 +12,7 @@ import torch
 from unfool.core.processes import rank_and_world_size
 from unfool.core.streams import Streams
 from unfool.data.table import Table
-from unfool.models.foreign import ForeignClassifier
-from unfool.models.foreign_network import foreign_network
+from unfool.evaluation.hardening.subject import Subject
 from unfool.models.modes import frozen_eval
 from unfool.training import StageConfig
 from unfool.training.processes import make_accelerator, training_device
@@ -31,7 +30,7 @@ class Costs:
     image: float
 
 
-def measure(stage: StageConfig, table: Table, classifier: ForeignClassifier, seconds: float, device: str) -> Costs:
+def measure(stage: StageConfig, table: Table, subject: Subject, seconds: float, device: str) -> Costs:
     """What a training step and an attacked image cost here, by a few of them on a copy, within a share of the time."""
     # What the first step would import is paid for now, so that training can be planned.
     make_accelerator(training_device(device))
@@ -41,11 +40,11 @@ def measure(stage: StageConfig, table: Table, classifier: ForeignClassifier, sec
     def attack() -> None:
         points = images.detach().clone().requires_grad_()
         with torch.enable_grad():
-            torch.autograd.grad(classifier(points).sum(), points, allow_unused=True)
+            torch.autograd.grad(subject.network(points).sum(), points, allow_unused=True)
 
-    with frozen_eval(classifier):
+    with frozen_eval(subject.network):
         image = _mean_seconds(attack, most / 4) / len(images)
-    network = foreign_network(classifier, images)
+    network = subject.trainable(images)
     network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     timed = Stage(stage, network, {name: len(names) for name, names in table.classes.items()}, Streams(0)).train()
     optimizer = make_optimizer(stage, timed.ungrouped())

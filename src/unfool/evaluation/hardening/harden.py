@@ -25,13 +25,11 @@ from unfool.evaluation.evaluation import Evaluation
 from unfool.evaluation.hardening.budget import Budget
 from unfool.evaluation.hardening.hardened import Hardened
 from unfool.evaluation.hardening.plan import AFTER, BEFORE
-from unfool.evaluation.hardening.recipe import hardening_stage
 from unfool.evaluation.hardening.settings import HardenSettings
+from unfool.evaluation.hardening.subject import Subject
 from unfool.evaluation.settings import EvaluationSettings
-from unfool.models.foreign import ForeignClassifier, adapt
-from unfool.models.foreign_network import copied_classifier
-from unfool.training import RunConfig, train
-from unfool.training.folder import METRICS, OWN_WEIGHTS
+from unfool.training import train
+from unfool.training.folder import METRICS, OWN_WEIGHTS, WEIGHTS
 from unfool.training.metrics import last_step
 
 
@@ -50,12 +48,12 @@ def harden(
     """Fine-tune a classifier on adversarial examples for a stated time, and measure what that bought and cost.
 
     Args:
-        model: The classifier, images (B, C, H, W) in [0,1] → logits, or what `adapt` wraps one in. It is copied and
-            stays as it is.
+        model: The classifier, images (B, C, H, W) in [0,1] → logits, or what `adapt` wraps one in, or a `Network`. It
+            is copied and stays as it is.
         training_images: A table, or what `as_table` makes one of: the images that it is fine-tuned on.
         test_images: The same for both evaluations.
         folder: Where the run goes; the same call goes on where it was stopped. The hardened weights are
-            ``model.safetensors`` in it, under the model's own names.
+            ``model.safetensors`` in it, under the model's own names, those of a `Network` ``weights.safetensors``.
         settings: Threat model, time, and how it is trained and evaluated; default: ``HardenSettings()``.
         name: What the rows call the classifier.
         column: Label column of both tables; default: their own choice.
@@ -80,17 +78,15 @@ def harden(
         (['fgsm at linf:2/255', 'none'], 'model.safetensors')
     """
     settings = settings or HardenSettings()
-    classifier = model if isinstance(model, ForeignClassifier) else adapt(model)
     train_table, test_table = as_table(training_images, split="train"), as_table(test_images)
     label_column = column or train_table.label_column
     if label_column is None:
         raise DataError(f"{train_table.name} has no labels, and hardening needs them; name their column")
     train_table.labels(label_column)
-    folder, stage = Path(folder), hardening_stage(settings, train_table, label_column)
-    at = settings.at or settings.threat
+    folder, subject = Path(folder), Subject(model, device)
+    stage, at = subject.stage(settings, train_table, label_column), settings.at or settings.threat
     budget = Budget(settings, attack_passes(make_attack(settings.attack, at).parts), folder, progress, device)
-    classifier = copied_classifier(classifier).to(device)
-    plan = budget.plan(stage, train_table, classifier, len(test_table))
+    plan = budget.plan(stage, train_table, subject, len(test_table))
     chosen = test_table.sample(min(plan.images, len(test_table)), Streams(0).named("attacked images"))
 
     def evaluated(network: nn.Module, when: str, reliability: bool) -> Evaluation:
@@ -106,16 +102,16 @@ def harden(
                 progress=part,
             )
 
-    before = evaluated(classifier, BEFORE, reliability=False)
+    before = evaluated(subject.network, BEFORE, reliability=False)
     stage = budget.limited(stage, plan, before)
-    config = RunConfig(data=train_table.name, stages=(stage,), model=classifier.shown_name, seed=settings.seed)
+    config = subject.config(train_table.name, stage, settings.seed, folder)
     with budget.timed("training") as part:
-        run = train(config, train_table, folder, model=classifier, device=device, progress=part)
+        run = train(config, train_table, folder, model=subject.classifier, device=device, progress=part)
     after = evaluated(run.network.to(device), AFTER, reliability=plan.reliability)
     hardened = Hardened(
         run=run,
         steps=last_step(folder / METRICS),
-        weights=folder / OWN_WEIGHTS,
+        weights=folder / (WEIGHTS if subject.classifier is None else OWN_WEIGHTS),
         before=before,
         after=after,
         comparisons=compare(after, before),

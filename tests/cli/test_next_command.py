@@ -1,0 +1,113 @@
+"""The ``next:`` line names one command that works as it is copied, and only where there is something to do."""
+
+import re
+import shlex
+
+import pytest
+import torch
+
+CODE = """
+import torch
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.pool = nn.AdaptiveAvgPool2d(8)
+        self.out = nn.Linear(64, 10)
+
+    def forward(self, images):
+        return self.out(self.pool(images).mean(1).flatten(1))
+
+def build():
+    return Net().eval()
+
+def scores(images):
+    return images.reshape(len(images), 3, 4, 8, 4, 8).mean((1, 3, 5))[:, :, :3].reshape(len(images), -1)[:, :10]
+"""
+FEW = ("--images", "40", "--no-reliability")
+
+
+def steps(out):
+    return [line for line in out.splitlines() if line.startswith("next: ")]
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    """Weights by least squares on pixels that were normalised; they classify well and are easily fooled."""
+    from unfool import open_table
+
+    table = open_table("digits", "train")
+    inputs = torch.nn.functional.adaptive_avg_pool2d((table.batch().images.double() - 0.5) / 0.25, 8).mean(1).flatten(1)
+    inputs = torch.cat([inputs, torch.ones(len(inputs), 1)], 1)
+    targets = 10 * torch.nn.functional.one_hot(table.labels(), 10).double()
+    solved = torch.linalg.solve(inputs.T @ inputs + torch.eye(65), inputs.T @ targets).float()
+    return {"module.out.weight": solved[:64].T.contiguous(), "module.out.bias": solved[64].contiguous()}
+
+
+@pytest.fixture
+def theirs(tmp_path, monkeypatch, fitted):
+    """The options of a classifier whose files lie in a folder with a space in its name."""
+    folder = tmp_path / "my nets"
+    folder.mkdir()
+    monkeypatch.chdir(tmp_path)
+    (folder / "net.py").write_text(CODE)
+    torch.save({"state_dict": fitted, "other": {"epoch": 3}}, folder / "it's.pt")
+    model = ("--model", "my nets/net.py:build", "--weights", "my nets/it's.pt", "--key", "state_dict")
+    return (*model, "--mean", "0.5", "--std", "0.25", "--data", "digits")
+
+
+def test_what_is_weak_is_hardened_by_the_line_as_it_stands(cli, theirs, tmp_path):
+    done = cli("evaluate", *theirs, "--attack", "fgsm", "--threat", "linf:24/255", *FEW)
+    (line,) = steps(done.out)
+    assert "--weights 'my nets/it'\"'\"'s.pt' --key state_dict" in line
+    assert done.out.splitlines()[-1] == line
+    program, *words = shlex.split(line.removeprefix("next: "))
+    assert (program, words[0], words[-4:]) == ("unfool", "harden", ["--threat", "linf:24/255", "--out", "hardened"])
+    plan = ("--steps", "3", "--batch-size", "16", "--images", "20", "--attack", "fgsm")
+    hardened = cli(*words, *plan)
+    assert hardened.code == 0, hardened.err
+    (line,) = steps(hardened.out)
+    words = shlex.split(line.removeprefix("next: unfool "))
+    assert words[words.index("--weights") + 1] == "hardened/model.safetensors"
+    again = cli(*(word.replace("autoattack", "fgsm") for word in words), *FEW)
+    assert again.code == 0, again.err
+    assert "--out hardened-2" in steps(again.out)[0]
+
+
+@pytest.mark.parametrize("command", ["attack", "norm all"])
+def test_attack_names_it_too(cli, theirs, command):
+    threat = ("--norm", "all") if command == "norm all" else ("--threat", "linf:24/255")
+    done = cli("attack", *theirs, "--attack", "fgsm", *threat, "--images", "20", "--out", "set.safetensors")
+    (line,) = steps(done.out)
+    assert re.search(r"--threat (linf:24/255|l\w+:[\d/.]+) --out hardened$", line)
+
+
+def test_nothing_is_said_of_what_stands_of_black_boxes_and_in_json(cli, theirs):
+    stands = cli("evaluate", *theirs, "--attack", "fgsm", "--threat", "linf:1/255", *FEW)
+    scores = ("--model", "my nets/net.py:scores", "--data", "digits", "--attack", "square-10", *FEW)
+    as_json = cli("evaluate", *theirs, "--attack", "fgsm", "--threat", "linf:24/255", *FEW, "--json")
+    clean = cli("evaluate", *theirs, *FEW)
+    for done in (stands, cli("evaluate", *scores), as_json, clean):
+        assert done.code == 0, done.err
+        assert steps(done.out) == []
+
+
+def test_a_run_is_hardened_by_its_folder(cli, run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    weak = cli("evaluate", run, "--attack", "pgd-5", "--threat", "linf:0.2", *FEW)
+    (line,) = steps(weak.out)
+    plan = ("--steps", "2", "--batch-size", "16", "--images", "20", "--attack", "fgsm")
+    hardened = cli(*shlex.split(line.removeprefix("next: unfool ")), *plan)
+    assert hardened.code == 0, hardened.err
+    assert steps(hardened.out) == ["next: unfool evaluate hardened --attack autoattack --threat linf:0.2"]
+    assert cli("evaluate", "hardened", "--images", "20", "--no-reliability").code == 0
+
+
+def test_a_defense_that_stands_is_attacked_as_a_whole(cli, parity):
+    defense = ("--defense", "reverse:task=contrast,steps=1")
+    stands = cli("evaluate", parity, *defense, "--attack", "fgsm", "--threat", "linf:0.001", *FEW)
+    ladder = f"next: unfool evaluate {parity} --images 40 --threat linf:0.001 {' '.join(defense)} --adaptive"
+    assert steps(stands.out) == [ladder]
+    audited = cli("audit", parity, *defense, "--threat", "linf:0.001", "--attack", "fgsm", "--images", "20")
+    assert steps(audited.out) == [ladder.replace("--images 40", "--images 20")]

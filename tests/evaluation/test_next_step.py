@@ -1,0 +1,51 @@
+"""What an evaluation suggests, by its rows and its doubts."""
+
+import pytest
+
+from unfool.evaluation.next_step import NextStep, step_after
+from unfool.evaluation.results.rows import Row
+
+
+def row(attack, accuracy, protocol="white-box", threat="linf:8/255", **more):
+    figures = {"accuracy": accuracy, "low": 0.0, "high": 1.0, "n": 100}
+    return Row(
+        model="net", data="cifar10", split="test", attack=attack, protocol=protocol, threat=threat, **figures, **more
+    )
+
+
+CLEAN = row("none", 0.9, "clean")
+
+
+@pytest.mark.parametrize(
+    ("rows", "more", "action"),
+    [
+        ([row("pgd-20", 0.44)], {}, "harden"),
+        ([row("pgd-20", 0.46)], {}, None),
+        ([row("pgd-20", 0.6), row("apgd-ce", 0.2)], {}, "harden"),
+        ([row("pgd-20", 0.1, "transfer")], {}, "harden"),
+        ([], {}, None),
+        ([row("square-100", 0.1, "score-based")], {}, None),
+        ([row("pgd-20", 0.1, "transfer", judged_on="abc~")], {}, None),
+        ([row("pgd-20", 0.1)], {"doubted": ["chance"]}, None),
+        ([row("pgd-20", 0.1)], {"doubted": ["black-box-wins"]}, "harden"),
+        ([row("pgd-20", 0.8)], {"doubted": ["black-box-wins"]}, "autoattack"),
+        ([row("autoattack", 0.8)], {"doubted": ["black-box-wins"]}, "binarization-test"),
+        ([row("autoattack", 0.8)], {"doubted": ["black-box-wins"], "tested": True}, None),
+        ([row("pgd-20", 0.8)], {"defended": True}, "ladder"),
+        ([row("pgd-20", 0.1)], {"defended": True}, "harden"),
+    ],
+)
+def test_the_step_follows_from_rows_and_doubts(rows, more, action):
+    step = step_after([CLEAN, *rows], **more)
+    assert (None if step is None else step.action) == action
+    assert step is None or step.threat == "linf:8/255"
+
+
+def test_the_step_is_for_the_threat_of_the_evaluation_where_a_curve_goes_on():
+    rows = [CLEAN, row("pgd-20", 0.4), row("pgd-20", 0.0, threat="linf:32/255")]
+    assert step_after(rows) == NextStep(action="harden", threat="linf:8/255")
+    assert step_after(rows[1:]) is None  # without clean images nothing can be compared
+
+
+def test_as_text_a_step_is_the_call_to_make():
+    assert str(NextStep(action="harden", threat="l2:0.5")).endswith('unfool.HardenSettings(threat="l2:0.5"))')
