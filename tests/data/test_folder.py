@@ -116,8 +116,8 @@ def test_a_folder_with_test_images_alone_is_no_class_of_that_name(tmp_path):
 
 
 def test_a_class_that_train_gains_renumbers_a_test_split_that_was_opened_before(tmp_path):
-    for split in ("train", "test"):
-        write(tmp_path / split, {"cat": 2, "dog": 2})
+    for seed, split in enumerate(("train", "test")):
+        write(tmp_path / split, {"cat": 2, "dog": 2}, seed)
     assert open_table(f"folder:{tmp_path}", "test").labels().tolist() == [0, 0, 1, 1]
     write(tmp_path / "train", {"bee": 2}, seed=3)
     with pytest.warns(UnfoolWarning, match="test has no image of 1 of 3 classes: bee"):
@@ -129,8 +129,8 @@ def test_what_is_odd_about_a_folder_is_told(tmp_path):
     write(tmp_path / "one", {"golden retriever": 5})
     with pytest.warns(UnfoolWarning, match="one class alone, golden retriever"):
         open_table(f"folder:{tmp_path / 'one'}", "train")
-    for split in ("train", "test"):
-        write(tmp_path / "set" / split, {"Кот": 2, "dog": 2})
+    for seed, split in enumerate(("train", "test")):
+        write(tmp_path / "set" / split, {"Кот": 2, "dog": 2}, seed)
     (tmp_path / "set" / "test" / "empty").mkdir()
     (tmp_path / "set" / "test" / "loose.PNG").write_bytes(encoded(pictures(1)[0]))
     with pytest.warns(UnfoolWarning, match=r"1 images lie in no class directory and are left out, first loose\.PNG"):
@@ -144,7 +144,7 @@ def test_what_is_odd_about_a_folder_is_told(tmp_path):
 
 def test_links_are_followed_and_circles_are_not(tmp_path):
     write(tmp_path / "elsewhere", {"cat": 5})
-    write(tmp_path / "set", {"dog": 5})
+    write(tmp_path / "set", {"dog": 5}, seed=1)
     (tmp_path / "set" / "cat").symlink_to(tmp_path / "elsewhere" / "cat")
     (tmp_path / "set" / "dog" / "again").symlink_to(tmp_path / "set")
     (tmp_path / "set" / "dog" / "gone.png").symlink_to(tmp_path / "nowhere.png")

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from small_sets import encoded, pictures
 
-from unfool.core.errors import DataError, SpecError
+from unfool.core.errors import DataError, SpecError, UnfoolWarning
 from unfool.data.catalog import open_table
 from unfool.data.readers.labels import class_numbers
 from unfool.data.table import Table
@@ -272,7 +272,8 @@ def test_other_csv_files_are_one_line(tmp_path, text, words):
 
 def test_a_csv_file_without_splits_is_cut_like_a_folder(tmp_path):
     name = csv_of(tmp_path, "file,cls", [f"pictures/{row % 4}.png,{row % 2}" for row in range(10)])
-    train, test = (open_table(name, split, labels="cls") for split in ("train", "test"))
+    with pytest.warns(UnfoolWarning, match="2 of 2 images of test are in train too"):
+        train, test = (open_table(name, split, labels="cls") for split in ("train", "test"))
     assert (len(train), len(test)) == (8, 2)
     assert sorted(train.ids.tolist() + test.ids.tolist()) == list(range(10))
     assert train.labels().bincount().tolist() == [4, 4]

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from tiny_systems import make_network, make_table
 
 from unfool.attacks import make_attack
+from unfool.core.borders.checksum import checksum
 from unfool.core.errors import DataError, OutputError, WeightsError
 from unfool.evaluation import AdversarialSet, Records, craft, identity, judge, load_set, save_set, wilson
-from unfool.evaluation.checksum import checksum
 from unfool.evaluation.results.rows import Row
 from unfool.models.weights import load_tensors, save_tensors
 

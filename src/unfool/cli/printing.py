@@ -14,6 +14,7 @@ from typing import Any
 
 from rich.console import Console
 
+from unfool.core.borders.reading import STREAM
 from unfool.core.files import atomic_path
 
 WIDTH = 100
@@ -67,6 +68,11 @@ class _OnlyLookingError(Exception):
 
 
 def check_writable(path: Path) -> None:
-    """Fail before the work and not after it: OutputError if ``path`` could not be written; leaves no file."""
+    """Fail before the work and not after it: OutputError if ``path`` could not be written; leaves no file.
+
+    For what is written as JSON: ``-`` is the standard output.
+    """
+    if str(path) == STREAM:
+        return
     with suppress(_OnlyLookingError), atomic_path(path):
         raise _OnlyLookingError

@@ -73,7 +73,7 @@ def open_table(
         raise DataError(f"crop {crop:g} is not allowed; give a share from 0.1 to 1, or 0 to cut nothing")
     framing = Framing(size, float(crop))
     columns = Columns(image=image or None, labels=(labels,) if isinstance(labels, str) else tuple(labels))
-    sources = _sources(name, data_folder(data_dir))
+    sources = split_sources(name, data_folder(data_dir))
     actual = _actual(name, split, sources)
     source = sources[actual]
     if source.resident:
@@ -81,7 +81,8 @@ def open_table(
     return stored_table(name, actual, source, framing=framing, columns=columns, cache=cache_folder(), limit=limit)
 
 
-def _sources(name: str, data_dir: Path | None) -> Mapping[str, Source]:
+def split_sources(name: str, data_dir: Path | None) -> Mapping[str, Source]:
+    """The splits of a set as its reader gives them; SpecError for an unknown name, DataError for a missing set."""
     if name.startswith("folder:"):
         return folder_splits(_path(name.removeprefix("folder:"), "folder:PATH"))
     if name.lower().endswith((".csv", ".tsv")):

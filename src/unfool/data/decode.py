@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import io
+from contextlib import nullcontext
 from dataclasses import dataclass
+from threading import Lock
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -17,6 +19,10 @@ FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "PPM", "TIFF")
 
 MOST_PIXELS = 64_000_000
 """An image of more pixels than this is refused before it is decoded, as a possible decompression bomb."""
+
+_LARGE = 8_000_000
+_ONE_LARGE = Lock()
+"""Images of more pixels than _LARGE are decoded one at a time, however many threads there are."""
 
 SMALLEST_SIDE = 2
 """An image with a side below this cannot be a photograph: it counts as corrupt."""
@@ -71,21 +77,28 @@ def decode(encoded: Encoded, framing: Framing | int | None = None) -> tuple[np.n
     mode = image.mode
     try:
         frames = image.format in ("GIF", "PNG", "TIFF", "WEBP") and getattr(image, "is_animated", False)
-        if "exif" in image.info:
-            image = ImageOps.exif_transpose(image)
-        if mode.startswith("I;16") or mode == "I":  # convert() would clip 16-bit greys to 255 instead of scaling them
-            image = Image.fromarray(_bytes_of_greys(np.asarray(image), deep=mode == "I"))
-        if mode == "F":
-            image = Image.fromarray(_bytes_of_floats(np.asarray(image)))
-        if image.mode != "RGB":
-            image = image.convert("RGB")
-        image = _framed(image, framing)
-        pixels = np.ascontiguousarray(np.asarray(image, dtype=np.uint8).transpose(2, 0, 1))
+        with _ONE_LARGE if width * height > _LARGE else nullcontext():
+            pixels = _pixels(image, framing)
     except CorruptImageError:
         raise
     except Exception as error:  # as above, in damaged bodies
         raise CorruptImageError(str(error)) from error
     return pixels, SEVERAL_FRAMES if frames else mode
+
+
+def _pixels(image: Image.Image, framing: Framing) -> np.ndarray:
+    """uint8 (3, H, W) of an opened image; raises nearly anything on damaged bodies."""
+    mode = image.mode
+    if "exif" in image.info:
+        image = ImageOps.exif_transpose(image)
+    if mode.startswith("I;16") or mode == "I":  # convert() would clip 16-bit greys to 255 instead of scaling them
+        image = Image.fromarray(_bytes_of_greys(np.asarray(image), deep=mode == "I"))
+    if mode == "F":
+        image = Image.fromarray(_bytes_of_floats(np.asarray(image)))
+    if image.mode != "RGB":
+        image = image.convert("RGB")
+    image = _framed(image, framing)
+    return np.ascontiguousarray(np.asarray(image, dtype=np.uint8).transpose(2, 0, 1))
 
 
 def _bomb(pixels: str) -> str:
@@ -124,6 +137,13 @@ def _bytes_of_floats(pixels: np.ndarray) -> np.ndarray:
     return np.round(pixels * (255.0 if high <= 1.0 else 1.0)).astype(np.uint8)
 
 
+def _centre(shape: tuple[int, int], side: int, size: int) -> tuple[float, float, float, float]:
+    """What the centre cut shows of an image, so long that scaled as a whole it would not fit into memory."""
+    scale = side / min(shape)
+    left, top = (max(0.0, (length - size / scale) / 2) for length in shape)
+    return left, top, shape[0] - left, shape[1] - top
+
+
 def _framed(image: Image.Image, framing: Framing) -> Image.Image:
     size = framing.size
     if size is None or (framing.crop in (0.0, 1.0) and image.size == (size, size)):
@@ -132,6 +152,8 @@ def _framed(image: Image.Image, framing: Framing) -> Image.Image:
         return image.resize((size, size), Image.Resampling.BILINEAR)
     width, height = image.size
     side = round(size / framing.crop)
+    if side * side * max(width, height) > MOST_PIXELS * min(width, height):
+        return image.resize((size, size), Image.Resampling.BILINEAR, box=_centre(image.size, side, size))
     if width < height:
         image = image.resize((side, max(side, round(height * side / width))), Image.Resampling.BILINEAR)
     else:

@@ -117,5 +117,7 @@ def fingerprint_files(root: Path, files: Iterable[Path]) -> str:
     digest = hashlib.blake2b(digest_size=16)
     for path in files:
         status = path.stat()
-        digest.update(f"{path.relative_to(root)}\x1f{status.st_size}\x1f{status.st_mtime_ns}\x1e".encode())
+        digest.update(
+            f"{path.relative_to(root)}\x1f{status.st_size}\x1f{status.st_mtime_ns}\x1e".encode(errors="surrogateescape")
+        )
     return digest.hexdigest()

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pandas import DataFrame
 
+from unfool.core.borders.checksum import checksum
 from unfool.core.borders.json_text import read_object
 from unfool.core.errors import DataError
 from unfool.core.files import JsonObject, write_json
-from unfool.evaluation.checksum import checksum
 from unfool.evaluation.crafting.stored_names import follows_gradients_by_name
 from unfool.evaluation.intervals import wilson
 from unfool.evaluation.results.rows import Cost, Row, own_protocol

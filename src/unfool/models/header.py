@@ -10,7 +10,7 @@ import json
 import math
 import stat
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -18,7 +18,9 @@ import torch
 
 from unfool.core.errors import WeightsError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+"""Since 2 a file has a checksum."""
+CHECKSUM = "file_checksum"
 MAX_HEADER_BYTES = 10_000_000
 DTYPES = {
     "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "I64": torch.int64,
@@ -30,10 +32,16 @@ _FOREIGN = "give the code that it belongs to: --model FILE.py:NAME --weights FIL
 
 @dataclass(frozen=True, kw_only=True)
 class Header:
-    """``tensors`` by name as (dtype, shape), dtypes as safetensors spells them; ``metadata`` decoded from JSON."""
+    """``tensors`` by name as (dtype, shape), dtypes as safetensors spells them; ``metadata`` decoded from JSON.
+
+    ``checksum`` is that of the file, over ``texts``, its other metadata as they are written, and its tensors; None for
+    a file of schema version 1 or of another program.
+    """
 
     tensors: dict[str, tuple[str, tuple[int, ...]]]
     metadata: Mapping[str, Any]
+    checksum: str | None = None
+    texts: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
 def read_header(path: str | Path, *, foreign: bool = False) -> Header:
@@ -60,7 +68,11 @@ def read_header(path: str | Path, *, foreign: bool = False) -> Header:
     entries = _parse(path, text)
     metadata = entries.pop("__metadata__", {})
     tensors = _check_entries(path, entries, size - 8 - length)
-    return Header(tensors=tensors, metadata={} if foreign else _decode(path, metadata))
+    decoded = {} if foreign else _decode(path, metadata)
+    if not isinstance(metadata, dict) or "schema_version" not in metadata:
+        return Header(tensors=tensors, metadata=decoded)
+    checksum = metadata.pop(CHECKSUM, None)
+    return Header(tensors=tensors, metadata=decoded, checksum=checksum, texts=metadata)
 
 
 def _header_length(path: Path, start: bytes, size: int) -> int:
@@ -143,6 +155,8 @@ def _decode(path: Path, metadata: Any) -> Mapping[str, Any]:
         raise WeightsError(f"{path} has no schema_version, so unfool did not write it; {_FOREIGN}")
     decoded: dict[str, object] = {}
     for key, value in metadata.items():
+        if key == CHECKSUM:
+            continue
         try:
             decoded[key] = json.loads(value, parse_constant=_no_constant)
         except (ValueError, RecursionError) as error:
@@ -153,4 +167,6 @@ def _decode(path: Path, metadata: Any) -> Mapping[str, Any]:
     if version > SCHEMA_VERSION:
         message = f"{path} has schema_version {version}; this unfool reads up to {SCHEMA_VERSION}"
         raise WeightsError(f"{message}; upgrade unfool")
+    if version > 1 and CHECKSUM not in metadata:
+        raise WeightsError(f"{path} has lost its checksum: it was changed after it was written; {_REMEDY}")
     return decoded

@@ -14,9 +14,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from unfool.core.borders.checksum import checksum
 from unfool.core.errors import OutputError, SpecError, WeightsError
 from unfool.core.files import atomic_path
-from unfool.models.header import DTYPES, MAX_HEADER_BYTES, SCHEMA_VERSION, Header, read_header
+from unfool.models.header import CHECKSUM, DTYPES, MAX_HEADER_BYTES, SCHEMA_VERSION, Header, read_header
 from unfool.models.network import Network
 
 FOREIGN = "foreign"
@@ -51,8 +52,9 @@ def save_tensors(path: str | Path, tensors: Mapping[str, Tensor], metadata: Mapp
         storage = tensor.untyped_storage().data_ptr()
         plain[name] = tensor.clone() if storage in seen else tensor
         seen.add(storage)
-    if "schema_version" in (metadata or {}):
-        raise WeightsError(f"cannot write {path}: metadata key 'schema_version' is unfool's own; choose another")
+    for key in ("schema_version", CHECKSUM):
+        if key in (metadata or {}):
+            raise WeightsError(f"cannot write {path}: metadata key {key!r} is unfool's own; choose another")
     try:
         texts = {key: json.dumps(value, allow_nan=False) for key, value in (metadata or {}).items()}
     except (TypeError, ValueError) as error:
@@ -64,9 +66,10 @@ def save_tensors(path: str | Path, tensors: Mapping[str, Tensor], metadata: Mapp
         raise WeightsError(
             f"cannot write {path}: metadata are too long for a header; keep long logs in a file of their own"
         )
+    texts["schema_version"] = str(SCHEMA_VERSION)
     with atomic_path(path) as temporary:
         try:
-            save_file(plain, temporary, {**texts, "schema_version": str(SCHEMA_VERSION)})
+            save_file(plain, temporary, {**texts, CHECKSUM: checksum(texts, plain)})
         except SafetensorError as error:
             raise OutputError(f"cannot write {path}: {error}; free some space or choose another folder") from error
 
@@ -75,7 +78,7 @@ def load_tensors(path: str | Path, *, foreign: bool = False) -> tuple[dict[str, 
     """The tensors (CPU, memory of their own) and the decoded metadata of a file that `save_tensors` wrote.
 
     ``foreign``: any program may have written the safetensors file; its metadata are then left out. Raises WeightsError
-    for every fault that `read_header` finds, and for NaN or infinite values.
+    for every fault that `read_header` finds, for a checksum that does not fit, and for NaN or infinite values.
     """
     header = read_header(path, foreign=foreign)
     return _load(path, header), header.metadata
@@ -83,13 +86,25 @@ def load_tensors(path: str | Path, *, foreign: bool = False) -> tuple[dict[str, 
 
 def _load(path: str | Path, header: Header) -> dict[str, Tensor]:
     try:
-        with safe_open(path, framework="pt") as file:
+        with open(path, "rb") as opened, safe_open(_in_utf8(path, opened.fileno()), framework="pt") as file:
             # Cloned, because a mapped tensor dies with the file when another process shortens it.
             tensors = {name: file.get_tensor(name).clone() for name in header.tensors}
     except (SafetensorError, OSError) as error:
         raise WeightsError(f"cannot read {path}: {error}; save it again with unfool") from error
     check_finite(tensors, str(path))
+    if header.checksum is not None and header.checksum != checksum(header.texts, tensors):
+        raise WeightsError(
+            f"{path} was changed after it was written: its checksum does not fit; copy or train it again"
+        )
     return tensors
+
+
+def _in_utf8(path: str | Path, descriptor: int) -> str:
+    """The path of an open file, spelled otherwise where it is no UTF-8, which is all that safetensors opens."""
+    try:
+        return str(path).encode("utf-8").decode()
+    except UnicodeEncodeError:
+        return f"/dev/fd/{descriptor}"
 
 
 def save_network(network: Network, path: str | Path, metadata: Mapping[str, Any] | None = None) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 from dataclasses import asdict, dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
+
+import tyro
 
 from unfool.cli.options.shared import DataDir, Json
 
@@ -13,9 +15,18 @@ from unfool.cli.options.shared import DataDir, Json
 class DoctorCommand:
     """Show the device, threads, precision and versions, and which data sets are reachable.
 
-    Nothing is downloaded or changed; the hub is asked once whether it answers.
+    Nothing is downloaded or changed; the hub is asked once whether it answers. With --data the splits of that set are
+    compared instead: it reads all of its images, and fetches a set that is not here.
     """
 
+    data: Annotated[
+        str | None,
+        tyro.conf.arg(
+            metavar="NAME",
+            help="Count the images of this set that are equal in content, within each split and across splits.",
+            help_behavior_hint="(default: none)",
+        ),
+    ] = None
     data_dir: DataDir = None
     json: Json = False
 
@@ -23,12 +34,16 @@ class DoctorCommand:
   unfool doctor
   unfool doctor --data-dir ../data
   unfool doctor --json
+  unfool doctor --data folder:pets
 """
 
     def run(self) -> None:
         from unfool.cli.printing import print_json, print_lines
         from unfool.data.catalog import catalog
 
+        if self.data is not None:
+            self._compare(self.data)
+            return
         sets = catalog(self.data_dir)
         machine = examine()
         if self.json:
@@ -40,6 +55,23 @@ class DoctorCommand:
             columns = f", labels {', '.join(entry.label_columns)}" if entry.label_columns else ""
             lines.append(f"  {mark}  {entry.name:<16} {entry.where}{columns}")
         print_lines([*lines, *(["", "advice"] if machine.advice else []), *(f"  {text}" for text in machine.advice)])
+
+    def _compare(self, name: str) -> None:
+        """Print how many images the splits of a set share."""
+        from unfool.cli.printing import print_json, print_lines
+        from unfool.data.catalog import split_sources
+        from unfool.data.folders import data_folder
+        from unfool.data.readers.shared_images import compare_splits
+
+        splits = compare_splits(split_sources(name, data_folder(self.data_dir)))
+        if self.json:
+            print_json({"data": name, "splits": [asdict(split) for split in splits]})
+            return
+        lines = [f"{name}: images of equal content"]
+        for each in splits:
+            across = "" if each.split == "train" else f", {each.in_train:,} of them in train too"
+            lines.append(f"  {each.split:<12} {each.images:,} images, {each.repeated:,} repeated{across}")
+        print_lines(lines)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,50 +9,75 @@ of the CSV file. Without a ``split`` column a fixed stratified fifth is the test
 from __future__ import annotations
 
 import hashlib
+import io
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from unfool.core.borders.reading import is_file, read_bytes
 from unfool.core.errors import DataError
 from unfool.data import stratify
 from unfool.data.readers.columns import listed
 from unfool.data.readers.folder import SUFFIXES, read_files
 from unfool.data.readers.labels import MISSING, class_numbers
+from unfool.data.readers.shared_files import warn_of_shared_files
 from unfool.data.sources import IMAGE_NAMES, LABEL_NAMES, Columns, Rows, Source, fingerprint_files, split_of
 
 if TYPE_CHECKING:
     import pandas as pd
 
+_MOST_BYTES, _MOST_COLUMNS, _MOST_CELLS = 1 << 27, 1000, 6_000_000
+"""Bounds of a CSV file: 128 MiB, columns, and rows times columns."""
 _PATH_NAMES = ("path", "file", "filename", "file_name", "filepath", *IMAGE_NAMES)
 
 
 def csv_splits(file: Path) -> Mapping[str, Source]:
     """The splits of a CSV file; DataError if it cannot be read or has no rows."""
-    if not file.is_file():
+    if not os.path.exists(file):
         raise DataError(f"there is no file {file}; give a CSV file of paths and labels")
+    content = _bounded_content(file)
     try:
-        rows = _read(file)
+        rows = _read(content)
     except UnicodeDecodeError as error:
         raise DataError(f"{file} is no UTF-8 text (byte {error.start}); save it as CSV in UTF-8") from error
-    except (OSError, ValueError) as error:  # pandas' own errors are ValueErrors
+    except ValueError as error:  # pandas' own errors are ValueErrors
         line = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise DataError(f"cannot read {file} as CSV: {line}; give a file with a header, paths and labels") from error
     if rows.empty:
         raise DataError(f"{file} has no rows; give a header and a row for each image")
-    return {split: _source(file, rows, chosen) for split, chosen in _rows_by_split(file, rows).items()}
+    by_split = _rows_by_split(file, rows)
+    named = [name for name in rows if str(name).lower() in _PATH_NAMES]
+    if len(named) == 1:
+        paths = [file.parent / path for path in rows[named[0]]]
+        warn_of_shared_files(file, {split: [paths[row] for row in chosen] for split, chosen in by_split.items()})
+    return {split: _source(file, rows, chosen) for split, chosen in by_split.items()}
 
 
-def _read(file: Path) -> pd.DataFrame:
+def _bounded_content(file: Path) -> bytes:
+    """The content of a file; DataError for a table of more cells than a set of images can have."""
+    content = read_bytes(file, "give a CSV file with a header, paths and labels", most=_MOST_BYTES)
+    first = content.partition(b"\n")[0]
+    width = max(map(first.count, (b",", b"\t", b";"))) + 1
+    if width > _MOST_COLUMNS:
+        raise DataError(f"{file} has {width:,} columns, more than the {_MOST_COLUMNS:,} allowed; keep paths and labels")
+    cells = max(content.count(b"\n"), content.count(b"\r")) * width
+    if cells > _MOST_CELLS:
+        raise DataError(f"{file} has {cells:,} cells, more than the {_MOST_CELLS:,} allowed; keep paths and labels")
+    return content
+
+
+def _read(content: bytes) -> pd.DataFrame:
     """The rows as text, without spaces around it."""
     import pandas as pd  # here, because it takes long to import
 
-    with open(file, encoding="utf-8-sig") as text:
-        first = text.readline()
+    first = content.partition(b"\n")[0].decode("utf-8-sig")
     separator = next((sign for sign in ",\t;" if sign in first), ",")
     read = {"dtype": str, "keep_default_na": False, "sep": separator, "encoding": "utf-8-sig"}
-    rows = pd.read_csv(file, header=None if _names_an_image(first, separator) else 0, **read)
+    header = None if _names_an_image(first, separator) else 0
+    rows = pd.read_csv(io.BytesIO(content), header=header, **read).fillna("")
     if not isinstance(rows.columns[0], str):
         paths = [number for number in rows if _ends_like_an_image(rows[number].iloc[0])]
         names = {number: f"column {number + 1}" for number in rows} | {paths[0]: "path"}
@@ -60,6 +85,8 @@ def _read(file: Path) -> pd.DataFrame:
             names |= {number: "label" for number in rows if number != paths[0]}
         rows = rows.rename(columns=names)
     rows = rows.rename(columns=lambda name: str(name).strip())
+    if rows.columns.has_duplicates:
+        raise ValueError(f"two columns are called {rows.columns[rows.columns.duplicated()][0]!r}")
     return rows.apply(lambda column: column.str.strip())
 
 
@@ -172,7 +199,7 @@ def _labels(values: pd.Series, name: str) -> tuple[np.ndarray, list[str]]:
 
 
 def _check_files(file: Path, paths: Sequence[Path]) -> None:
-    missing = [path for path in paths if not path.is_file()]
+    missing = [path for path in paths if not is_file(path)]
     if missing:
         raise DataError(
             f"{len(missing)} of {len(paths)} files that {file} names do not exist, first {missing[0]}; paths are "

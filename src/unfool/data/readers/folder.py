@@ -16,8 +16,10 @@ from pathlib import Path
 
 import numpy as np
 
+from unfool.core.borders.reading import is_folder, read_bytes
 from unfool.core.errors import DataError, UnfoolWarning
 from unfool.data import stratify
+from unfool.data.readers.shared_files import warn_of_shared_files
 from unfool.data.sources import Encoded, Rows, Source, fingerprint_files, split_of
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff"})
@@ -27,9 +29,10 @@ _HIDDEN = frozenset({"__macosx", "@eadir", "$recycle.bin", "thumbs.db", "desktop
 def folder_splits(root: Path) -> Mapping[str, Source]:
     """The splits of a folder; DataError if it is missing, or holds no class directories with images.
 
-    Warns (UnfoolWarning) of classes without an image, of a single class, and of files that are skipped.
+    Warns (UnfoolWarning) of classes without an image, of a single class, of files that are skipped, and of images that
+    train shares with another split.
     """
-    if not root.is_dir():
+    if not is_folder(root):
         raise DataError(f"{root} is not a directory; give folder:PATH with one directory per class")
     inside = _splits_inside(root)
     if not inside:
@@ -38,10 +41,12 @@ def folder_splits(root: Path) -> Mapping[str, Source]:
             _warn(f"{root} has one class alone, {classes[0]}: accuracies say nothing; give one directory per class")
         files = _labelled(root, classes)
         train, test = stratify.train_and_test([label for _, label in files])
-        return {"train": _source(root, files, classes, train), "test": _source(root, files, classes, test)}
+        parts = {"train": train, "test": test}
+        warn_of_shared_files(root, {name: [files[row][0] for row in rows] for name, rows in parts.items()})
+        return {name: _source(root, files, classes, rows) for name, rows in parts.items()}
     labelled = [path for split, path in inside.items() if split != "unlabelled"]
     classes = _classes([inside["train"]] if "train" in inside else labelled)
-    splits: dict[str, Source] = {}
+    splits: dict[str, list[tuple[Path, int]]] = {}
     for split, path in inside.items():
         if split == "unlabelled":
             files = [(file, -1) for file in _images(path)]
@@ -57,8 +62,9 @@ def folder_splits(root: Path) -> Mapping[str, Source]:
             if lacking := sorted(set(range(len(classes))) - {label for _, label in files}):
                 names = _shown([classes[label] for label in lacking])
                 _warn(f"{path} has no image of {len(lacking)} of {len(classes)} classes: {names}")
-        splits[split] = _source(root, files, classes)
-    return splits
+        splits[split] = files
+    warn_of_shared_files(root, {split: [file for file, _ in files] for split, files in splits.items()})
+    return {split: _source(root, files, classes) for split, files in splits.items()}
 
 
 def _splits_inside(root: Path) -> dict[str, Path]:
@@ -170,6 +176,6 @@ def read_files(paths: Iterator[Path]) -> Iterator[Encoded]:
     """The bytes of files; None for one that cannot be read, which is counted with the corrupt ones."""
     for path in paths:
         try:
-            yield path.read_bytes()
-        except OSError:
+            yield read_bytes(path, "give an image")
+        except DataError:
             yield None

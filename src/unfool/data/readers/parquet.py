@@ -12,12 +12,16 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from unfool.core.borders.reading import is_file
 from unfool.core.errors import DataError
 from unfool.data.readers.columns import choose_columns, encoded_value, label_columns
 from unfool.data.sources import Columns, Encoded, Rows, Source, fingerprint_files, split_of
 
 _SHARD = re.compile(r"([A-Za-z_]+)(?:-(\d+)-of-(\d+))?(?:-[0-9a-f]+)?\.parquet")
+_SHARD_DIGITS = 6
 _ROWS_AT_ONCE = 512
+_MOST_ROWS = 20_000_000
+"""Rows of one split; labels of more are not read."""
 
 
 def _shards(folder: Path) -> dict[str, list[Path]]:
@@ -29,6 +33,8 @@ def _shards(folder: Path) -> dict[str, list[Path]]:
         split = split_of(match[1]) if match else None
         if match is None or split is None:
             continue
+        if len(match[2] or "") > _SHARD_DIGITS or len(match[3] or "") > _SHARD_DIGITS:
+            raise DataError(f"{path} has a shard number of more than the {_SHARD_DIGITS} digits allowed; rename it")
         by_split.setdefault(split, {})[int(match[2] or 0)] = path
         totals[split] = int(match[3] or 1)
     for split, shards in by_split.items():
@@ -73,23 +79,40 @@ def _read(paths: Sequence[Path], every: Sequence[Path], columns: Columns) -> Row
     from datasets import Features  # here, because importing it takes longer than opening a finished store
 
     try:
-        files = [pq.ParquetFile(path) for path in paths]
+        files = [_opened(path) for path in paths]
         schema = files[0].schema_arrow
         if any(set(file.schema_arrow.names) != set(schema.names) for file in files):
             raise DataError(f"the shards beside {paths[0]} have different columns; fetch the set again")
-        features = Features.from_arrow_schema(schema)
+        try:
+            features = Features.from_arrow_schema(schema)
+        except Exception as error:  # whatever malformed metadata make of `datasets`
+            raise DataError(
+                f"{paths[0]} has huggingface metadata that describe no columns ({_line(error)[:200]}); fetch it again, "
+                "or write it without them"
+            ) from error
         chosen = choose_columns(features, schema, str(paths[0]), columns)
-        tables = [file.read(columns=list(chosen.labels)) for file in files]
         count = sum(file.metadata.num_rows for file in files)
+        if not 0 <= count <= _MOST_ROWS:
+            raise DataError(
+                f"{paths[0].parent} declares {count:,} rows, more than the {_MOST_ROWS:,} allowed; split it"
+            )
+        tables = [file.read(columns=list(chosen.labels)) for file in files]
         labels, classes = label_columns(
             {name: _joined(tables, name) for name in chosen.labels},
             features,
-            lambda name: (pq.ParquetFile(path).read(columns=[name]).column(name) for path in every),
+            lambda name: (_opened(path).read(columns=[name]).column(name) for path in every),
         )
-    except (pa.ArrowException, OSError, KeyError) as error:
+    except (pa.ArrowException, OSError, KeyError, ValueError, OverflowError) as error:
         raise DataError(f"cannot read {paths[0].parent}: {_line(error)}; fetch the set again") from error
     images = _encoded(paths, chosen.image)
     return Rows(images=images, count=count, columns=labels, classes=classes, others=chosen.others)
+
+
+def _opened(path: Path) -> pq.ParquetFile:
+    """A regular file; its name need not be text, which Arrow wants."""
+    if not is_file(path):
+        raise DataError(f"{path} is no regular file; give a parquet file")
+    return pq.ParquetFile(pa.PythonFile(open(path, "rb")))
 
 
 def _joined(tables: Sequence[pa.Table], name: str) -> pa.ChunkedArray:
@@ -99,10 +122,10 @@ def _joined(tables: Sequence[pa.Table], name: str) -> pa.ChunkedArray:
 def _encoded(paths: Sequence[Path], column: str) -> Iterator[Encoded]:
     for path in paths:
         try:
-            for batch in pq.ParquetFile(path).iter_batches(batch_size=_ROWS_AT_ONCE, columns=[column]):
+            for batch in _opened(path).iter_batches(batch_size=_ROWS_AT_ONCE, columns=[column]):
                 # a path inside a parquet file is never followed: it could point anywhere
                 yield from map(encoded_value, batch[0].to_pylist())
-        except (pa.ArrowException, OSError) as error:
+        except (pa.ArrowException, OSError, ValueError, KeyError, OverflowError) as error:
             raise DataError(f"cannot read {path}: {_line(error)}; fetch the set again") from error
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from unfool.evaluation.checksum import checksum
+from unfool.core.borders.checksum import checksum
 from unfool.evaluation.crafting.adversarial_set import AdversarialSet
 
 

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from unfool.core.batch import check_images
+from unfool.core.borders.checksum import checksum
 from unfool.core.borders.reading import is_file
 from unfool.core.errors import DataError, UnfoolError
 from unfool.core.threat import ThreatModel
-from unfool.evaluation.checksum import checksum
 from unfool.evaluation.crafting.stored_names import STORED_NAMES, follows_gradients_by_name, from_stored, to_stored
 from unfool.models.weights import load_tensors, save_tensors
 
@@ -170,9 +170,8 @@ def load_set(path: str | Path) -> AdversarialSet:
         The set, on the CPU.
 
     Raises:
-        WeightsError: A file that is not safetensors.
-        DataError: A missing file, one that is no adversarial set, was changed after it was written, or is of a newer
-            version.
+        WeightsError: A file that is not safetensors, or was changed after it was written.
+        DataError: A missing file, one that is no adversarial set, or is of a newer version.
 
     Example:
         >>> from unfool import craft, load_set, save_set

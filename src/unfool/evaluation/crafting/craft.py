@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from unfool.attacks import Attack, ProxySettings
+from unfool.core.borders.checksum import checksum
 from unfool.core.files import JsonObject, folder_lock
 from unfool.core.parallel.memory import keep_freed_memory
 from unfool.core.processes import rank_and_world_size
@@ -18,7 +19,6 @@ from unfool.core.streams import Streams
 from unfool.core.threat import ThreatModel
 from unfool.data.as_table import TableLike, as_table
 from unfool.data.table import Table
-from unfool.evaluation.checksum import checksum
 from unfool.evaluation.crafting.adversarial_set import AdversarialSet
 from unfool.evaluation.crafting.attack_folder import BatchCheckpoint, PartCheckpoint, stored_batch_size
 from unfool.evaluation.crafting.batches import device_of, fitting, own_batch_size, spans

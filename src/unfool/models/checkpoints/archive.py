@@ -20,9 +20,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from unfool.core.borders.memory import memory_limit
 from unfool.core.borders.reading import is_file
 from unfool.core.errors import UnfoolWarning, WeightsError
 
+_ROOM = 1 << 28
+"""Bytes that reading a checkpoint may take beside four times its size."""
 REMEDY = "save model.state_dict() with the program that wrote it"
 _MULTIARRAY = np.float64(0).__reduce__()[0].__module__
 _KINDS = "bool i1 i2 i4 i8 u1 u2 u4 u8 f2 f4 f8 c8 c16 U1 S1 M8[s] m8[s]".split()  # noqa: SIM905
@@ -70,13 +73,18 @@ def read_archive(path: Path) -> object:
         if os.path.exists(path):
             raise WeightsError(f"{path} is no regular file; give a checkpoint")
         raise WeightsError(f"there is no weights file {path}; check the path")
+    size = path.stat().st_size
     try:
-        script = _checked_zip(path)
-        if script is not None:
-            return _script(path, script)
-        checkpoint = _load(path, [*_NUMPY, *_RECORDS])
+        # What is read as plain values can still multiply: texts that are encoded again and again, copies of lists.
+        with memory_limit(_ROOM + 4 * size):
+            script = _checked_zip(path)
+            if script is not None:
+                return _script(path, script)
+            checkpoint = _load(path, [*_NUMPY, *_RECORDS])
     except WeightsError:
         raise
+    except MemoryError as error:
+        raise WeightsError(f"{path} unpacks to far more than its {size:,} bytes; {REMEDY}") from error
     except Exception as error:  # Whatever a malformed pickle or archive makes of its readers.
         raise WeightsError(f"{path} {_refusal(error)}; {REMEDY}") from error
     note = f"{path} is a pickle; it was read with weights_only=True, which runs no code of its own"

@@ -1,4 +1,4 @@
-"""A checksum over what an evaluation wrote, so that an edited file is refused."""
+"""A checksum over what was written, so that an edited or damaged file is refused."""
 
 from __future__ import annotations
 
@@ -20,5 +20,5 @@ def checksum(values: Mapping[str, Any], tensors: Mapping[str, Tensor] | None = N
     digest.update(json.dumps(values, sort_keys=True, ensure_ascii=True, allow_nan=False).encode())
     for name, tensor in sorted((tensors or {}).items()):
         digest.update(f"\n{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+        digest.update(tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy())
     return digest.hexdigest()
