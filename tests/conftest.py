@@ -1,6 +1,8 @@
 """For all tests: one thread a process, so that parallel workers do not trample on each other, and no deadlines."""
 
+import gc
 import os
+import sys
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -11,6 +13,9 @@ from hypothesis import settings
 
 from unfool.core import plugins
 
+# Compiled once and kept: the suite's many processes would each compile its modules anew.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 # A shared machine stalls now and then; slowness is measured in benchmarks, not here.
 settings.register_profile("unfool", deadline=None)
@@ -30,6 +35,25 @@ def pytest_addoption(parser):
 def pytest_configure(config):
     for path in config.getoption("--plugin"):
         plugins.load_plugin(path)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection():
+    """What is imported here lives to the end; collecting garbage among it costs as much as many tests."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
+        gc.freeze()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Neighbouring tests go to one worker, which makes what they share once; one that is done takes from others."""
+    from xdist.scheduler import WorkStealingScheduling
+
+    return WorkStealingScheduling(config, log) if config.option.dist == "load" else None
 
 
 @pytest.fixture(autouse=True)

@@ -109,11 +109,10 @@ def capture(name: str, folder: Path) -> dict[str, Any]:
             "weights": tensors_hash(run / "weights.safetensors"),
             "metrics": hashlib.sha256(log.encode()).hexdigest(),
         }
-    words = COMMANDS[name]
-    return {
-        "printed": printed(main(words, folder)),
-        "json": settled(json.loads(main(f"{words} --json", folder))),
-    }
+    words, file = COMMANDS[name], folder / f"{name}.json"
+    text = main(words if name == "probe" else f"{words} --out {file.name}", folder)
+    result = main(f"{words} --json", folder) if name == "probe" else file.read_text(encoding="utf-8")
+    return {"printed": printed(text), "json": settled(json.loads(result))}
 
 
 def tensors_hash(path: Path) -> str:

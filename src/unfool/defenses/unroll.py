@@ -39,7 +39,7 @@ def unrolled(
         with torch.enable_grad():
             moving = points if through else points.detach().requires_grad_()
             losses = objective.losses(moving, rows, call)
-            (gradient,) = torch.autograd.grad(losses, moving, torch.ones_like(losses), create_graph=through)
+            (gradient,) = torch.autograd.grad(losses.sum(), moving, create_graph=through)
         moves = _unit(-gradient, engine.step_size) if through else 0.0
         exact = engine.threat.steepest(-gradient, points, origins, engine.step_size)
         return _projected(engine.threat, points + _with(exact, moves), origins), losses.detach().float()

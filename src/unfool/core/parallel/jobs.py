@@ -20,8 +20,6 @@ from multiprocessing.queues import Queue
 from queue import Empty
 from typing import TYPE_CHECKING
 
-import torch
-
 from unfool.core.progress import Progress
 from unfool.core.progress_display import progress_bars
 
@@ -121,6 +119,8 @@ def _run(
 
 
 def _start_worker(queue: Queue[ProgressMessage]) -> None:
+    import torch  # not needed by the process that waits
+
     global _queue
     _queue = queue
     # A terminal interrupts every process of a group: the study decides what becomes of its workers, and says so once.
