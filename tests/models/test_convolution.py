@@ -47,6 +47,29 @@ def test_values_and_gradients_are_those_of_torch(kernel, stride, padding, side, 
     assert gradients[1].stride() == made.weight.stride()
 
 
+@pytest.mark.parametrize(("kernel", "stride", "side"), [(3, 1, 2), (3, 2, 2)])
+def test_gradients_have_gradients(kernel, stride, side, monkeypatch):
+    monkeypatch.setattr(convolution, "FEWEST_WEIGHTS", 0)
+    monkeypatch.setattr(convolution, "FEWEST_IMAGES", 0)
+    made = layer(kernel, stride, 1, False)
+    images = Streams(2).normal(torch.arange(2), (3, side, side)).double().requires_grad_()
+    outputs = lambda weight, images: torch.func.functional_call(made, {"weight": weight}, (images,))  # noqa: E731
+    assert torch.autograd.gradgradcheck(outputs, (made.weight.detach().requires_grad_(), images))
+
+
+def test_weights_are_gathered_in_the_precision_of_the_product(monkeypatch):
+    monkeypatch.setattr(convolution, "FEWEST_WEIGHTS", 0)
+    made, images = layer(3, 1, 1, False).float(), Streams(2).normal(torch.arange(FEWEST_IMAGES), (3, 2, 2))
+    with torch.autocast("cpu", torch.bfloat16):
+        outputs = made(images)
+        expected = F.conv2d(images, made.weight, None, 1, 1)
+    assert outputs.dtype is expected.dtype is torch.bfloat16
+    torch.testing.assert_close(outputs, expected)
+    outputs.float().square().sum().backward()
+    assert made.weight.grad is not None
+    assert made.weight.grad.dtype is torch.float32
+
+
 def backward_names(outputs):
     waiting, names = [outputs.grad_fn], set()
     while waiting:
@@ -59,12 +82,12 @@ def backward_names(outputs):
 def test_small_layers_and_few_images_are_left_to_torch(monkeypatch):
     small = layer(3, 1, 1, False)
     images = torch.ones(FEWEST_IMAGES, 3, 1, 1, dtype=torch.float64)
-    assert small._corners(images) is None
+    assert small._windows(images) is None
     monkeypatch.setattr(convolution, "FEWEST_WEIGHTS", 0)
-    assert small._corners(images) == (range(1, 0, -1), range(1, 0, -1))
+    assert small._windows(images) is not None
     pairs = images.expand(-1, -1, 2, 2)
-    assert small._corners(pairs) is not None
-    assert small._corners(pairs[:8]) is None
+    assert small._windows(pairs) is not None
+    assert small._windows(pairs[:8]) is None
 
 
 @pytest.mark.parametrize("settings", [{"groups": 3}, {"dilation": 2}, {"padding_mode": "reflect"}, {"padding": "same"}])
@@ -73,5 +96,5 @@ def test_other_convolutions_compute_as_torch_does(settings, monkeypatch):
     made = Convolution(3, 6, 3, **{"padding": 2, **settings})
     images = Streams(2).normal(torch.arange(2), (3, 3, 3))
     expected = torch.nn.Conv2d.forward(made, images)
-    assert made._corners(images) is None
+    assert made._windows(images) is None
     assert torch.equal(made(images), expected)

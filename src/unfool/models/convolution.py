@@ -1,13 +1,20 @@
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 """Convolutions over images no larger than their kernel: one matrix product.
 
 Deep in a network for small images a 3×3 kernel lies over 2×2 or a single position, and most of it over padding. The
 product with that padding is most of what the layer costs there: in a ResNet-18 with ImageNet stem, of 32-pixel images,
 half of a training step.
 
-Legend: N views, D channels that go in, C that come out, h×w positions that go in, i×j that come out.
+Legend: N views, D channels that go in, C that come out, h×w positions that go in, i×j that come out (P in all), k×k
+taps.
 """
 
 from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -29,40 +36,86 @@ class Convolution(nn.Conv2d):
 
     def forward(self, input: Tensor) -> Tensor:
         """(N, D, h, w) → (N, C, i, j)."""
-        corners = self._corners(input)
-        if corners is None:
+        windows = self._windows(input)
+        if windows is None:
             return super().forward(input)
-        height, width = input.shape[2:]
         # Channels last, as the weights lie in memory, so that their gradient lies so too.
-        weight_CkkD = self.weight.permute(0, 2, 3, 1)
-        seen = [
-            weight_CkkD[:, top : top + height, left : left + width].flatten(1)
-            for top in corners[0]
-            for left in corners[1]
-        ]
-        matrix = seen[0] if len(seen) == 1 else torch.cat(seen)
-        bias = None if self.bias is None else self.bias.repeat(len(seen))
+        matrix = gathered(self.weight.permute(0, 2, 3, 1), windows)
+        bias = None if self.bias is None else self.bias.repeat(len(windows.rows) * len(windows.columns))
         outputs = F.linear(input.permute(0, 2, 3, 1).flatten(1), matrix, bias)
-        return outputs.view(len(input), len(corners[0]), len(corners[1]), self.out_channels).permute(0, 3, 1, 2)
+        sides = len(windows.rows), len(windows.columns), self.out_channels
+        return outputs.unflatten(1, sides).permute(0, 3, 1, 2)
 
-    def _corners(self, input: Tensor) -> tuple[range, range] | None:
-        """Row and column of the kernel that lie over the input's first pixel, by output row and column.
-
-        None where some output position does not see the whole input, or nothing is saved.
-        """
+    def _windows(self, input: Tensor) -> Windows | None:
+        """The taps over the input; None where some output position does not see all of it, or nothing is saved."""
         if input.ndim != 4 or self.in_channels * self.out_channels < FEWEST_WEIGHTS or isinstance(self.padding, str):
             return None
         if self.groups != 1 or self.padding_mode != "zeros" or self.dilation != (1, 1):
             return None
+        height, width = input.shape[2:]
         rows, columns = (
             range(padding, padding - stride * ((side + 2 * padding - kernel) // stride + 1), -stride)
             for side, kernel, stride, padding in zip(
-                input.shape[2:], self.kernel_size, self.stride, self.padding, strict=True
+                (height, width), self.kernel_size, self.stride, self.padding, strict=True
             )
         )
         whole = all(
             len(starts) and starts[-1] >= 0 and starts[0] + side <= kernel
-            for starts, side, kernel in zip((rows, columns), input.shape[2:], self.kernel_size, strict=True)
+            for starts, side, kernel in zip((rows, columns), (height, width), self.kernel_size, strict=True)
         )
         worth_it = len(rows) == len(columns) == 1 or len(input) >= FEWEST_IMAGES
-        return (rows, columns) if whole and worth_it else None
+        return Windows(rows=rows, columns=columns, height=height, width=width) if whole and worth_it else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Windows:
+    """Windows of ``height`` × ``width`` taps in a kernel, by the first ``rows`` and ``columns`` of each."""
+
+    rows: range
+    columns: range
+    height: int
+    width: int
+
+    def __iter__(self) -> Iterator[tuple[slice, slice]]:
+        for top, left in itertools.product(self.rows, self.columns):
+            yield slice(top, top + self.height), slice(left, left + self.width)
+
+
+def gathered(weight: Tensor, windows: Windows) -> Tensor:
+    """The weights (C, k, k, D) in each of P windows as a matrix (P·C, h·w·D), in the precision of a product."""
+    device, dtype = weight.device.type, weight.dtype
+    if dtype is torch.float32 and torch.is_autocast_enabled(device):
+        dtype = torch.get_autocast_dtype(device)
+    return _Gathered.apply(weight, windows, dtype)
+
+
+class _Gathered(torch.autograd.Function):
+    """The gathering, whose gradient is one tensor and not one for each window."""
+
+    @staticmethod
+    def forward(weight: Tensor, windows: Windows, dtype: torch.dtype) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
+        parts = [weight[:, rows, columns] for rows, columns in windows]
+        matrix = weight.new_empty(len(parts), *parts[0].shape, dtype=dtype)
+        for number, part in enumerate(parts):
+            matrix[number] = part
+        return matrix.flatten(2).flatten(0, 1)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
+        weight, ctx.windows, _ = inputs
+        ctx.shape, ctx.dtype = weight.shape, weight.dtype
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        channels, height, width, inputs = ctx.shape
+        windows: Windows = ctx.windows
+        parts = gradient.view(-1, channels, windows.height, windows.width, inputs)
+        total = gradient.new_zeros(ctx.shape, dtype=ctx.dtype)
+        for part, (rows, columns) in zip(parts, windows, strict=True):
+            if torch.is_grad_enabled():
+                # Differentiated once more, perhaps under a transform that allows no writing in place.
+                sides = (columns.start, width - columns.stop, rows.start, height - rows.stop)
+                total = total + F.pad(part.to(ctx.dtype), (0, 0, *sides))
+            else:
+                total[:, rows, columns] += part
+        return total, None, None

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from unfool.core.errors import SpecError
+from unfool.models.convolution import Convolution, Windows, gathered
 from unfool.models.heads.base import HEADS, Head
 from unfool.models.heads.decoder import Discriminating
 from unfool.models.trunks.gan_encoder import INITIAL_SPREAD, NORM_EPS
@@ -20,6 +21,10 @@ DOUBLINGS = 4
 
 SMALLEST_REGION = 9
 """The least side of a region whose instance norms, behind three strides of 2, see more than one position."""
+
+
+MIDDLE = Windows(rows=range(1, 2), columns=range(1, 2), height=2, width=2)
+"""The part of a 4×4 kernel that is seen of a single position."""
 
 
 class UpConvolution(nn.ConvTranspose2d):
@@ -35,9 +40,10 @@ class UpConvolution(nn.ConvTranspose2d):
     def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
         if input.shape[2:] != (1, 1):
             return super().forward(input, output_size)
-        bias = None if self.bias is None else self.bias.repeat_interleave(4)
-        seen = self.weight[:, :, 1:3, 1:3].flatten(1)
-        return F.linear(input.flatten(1), seen.t(), bias).unflatten(1, (self.out_channels, 2, 2))
+        bias = None if self.bias is None else self.bias.repeat(4)
+        # Channels last, as the weights lie in memory, so that their gradient lies so too.
+        seen = gathered(self.weight.permute(0, 2, 3, 1), MIDDLE)
+        return F.linear(input.flatten(1), seen.t(), bias).view(-1, 2, 2, self.out_channels).permute(0, 3, 1, 2)
 
 
 @HEADS.add("region-decoder")
@@ -56,7 +62,7 @@ class RegionDecoderHead(Head):
     def __init__(self, *, stage: str, inputs: int, width: int, outputs: int):
         if inputs < 1 << (DOUBLINGS - 1):
             raise SpecError(f"a region decoder halves the {inputs} channels that it reads three times; give 8 or more")
-        layers: list[nn.Module] = [nn.Conv2d(inputs, width, 1)]
+        layers: list[nn.Module] = [Convolution(inputs, width, 1)]
         before = width
         for index in range(DOUBLINGS):
             after = inputs >> index
@@ -87,6 +93,6 @@ class JudgedRegionDecoderHead(Discriminating, RegionDecoderHead):
         for index, stride in enumerate((2, 2, 2, 1)):
             outputs = discriminator << index
             norms = [nn.InstanceNorm2d(outputs)] if index else []
-            layers += [nn.Conv2d(inputs, outputs, 3, stride, 1), *norms, nn.LeakyReLU(0.2)]
+            layers += [Convolution(inputs, outputs, 3, stride, 1), *norms, nn.LeakyReLU(0.2)]
             inputs = outputs
         self.discriminator = nn.Sequential(*layers, nn.Conv2d(inputs, 1, 3, 1, 1))
