@@ -13,6 +13,7 @@ from unfool.attacks import ATTACKS
 from unfool.cli.commands import COMMANDS, command_class
 from unfool.cli.commands.listing import Kind, first_sentence
 from unfool.cli.commands.study import CATALOGUE
+from unfool.cli.completion_script import _FILES_ELSE
 from unfool.cli.misuse import options_of
 from unfool.models.trunks import TRUNKS
 from unfool.studies import STUDIES
@@ -94,6 +95,22 @@ def test_bash_completes_commands_options_and_choices(cli, tmp_path):
     assert completed("train", "--optimizer", "s") == ["sgd"]
     assert completed("train", "--optimizer", "") == ["adam", "sgd"]
     assert completed("evaluate", "--att") == ["--attack", "--attacks"]
+    assert completed("list", "me") == ["methods"]
+    assert completed("study", "rev") == ["reverse-attack"]
+    assert completed("study", "reverse-attack", "--sc") == ["--scale"]
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_files_are_completed_where_no_word_fits(cli, tmp_path, shell):
+    script = cli("completion", shell).out
+    for written, instead in _FILES_ELSE[shell]:
+        assert script.count(instead) >= 1
+        assert written not in script.replace(instead, "")
+    if shell == "bash":
+        (tmp_path / "unfool.bash").write_text(script)
+        line = f"source {tmp_path}/unfool.bash; COMP_WORDS=(unfool evaluate ru); COMP_CWORD=2; _tyro_unfool"
+        shown = subprocess.run(["bash", "-c", f"{line}; echo ${{#COMPREPLY[@]}}"], capture_output=True, check=True)
+        assert shown.stdout == b"0\n"  # so that -o default offers files
 
 
 def test_the_help_of_study_is_true_of_every_study(cli):

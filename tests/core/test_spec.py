@@ -227,5 +227,9 @@ def test_what_other_programs_call_a_setting_leads_to_it(name, near):
     assert nearest(name, ["learning_rate", "step_size", "steps", "threats"]) == near
 
 
+def test_a_name_of_something_named_stands_behind_a_colon():
+    assert str(unknown("scale of study 'mine'", "big", ["small"])).startswith("unknown scale of study 'mine': 'big'; ")
+
+
 def test_a_name_that_is_allowed_twice_is_listed_once():
     assert str(unknown("set", "x", ["b", "a", "b"])) == "unknown set 'x'; allowed: a, b"

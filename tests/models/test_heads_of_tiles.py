@@ -95,8 +95,8 @@ def test_sizes_that_are_missing_or_wrong_are_refused(description, key):
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
-        ("permutations", "orignal", "unknown permutations of head 'KIND' 'orignal'; did you mean 'original'"),
-        ("permutations", ["original"], "unknown permutations of head 'KIND' \"\\['original'\\]\""),
+        ("permutations", "orignal", "unknown permutations of head 'KIND': 'orignal'; did you mean 'original'"),
+        ("permutations", ["original"], "unknown permutations of head 'KIND': \"\\['original'\\]\""),
         ("gap", 1.0, "gap of head 'KIND' is 1.0; give a number from 0 to below 1"),
         ("gap", -0.1, "gap of head 'KIND' is -0.1; give a number"),
         ("gap", float("nan"), "gap of head 'KIND' is nan; give a number"),
@@ -104,7 +104,7 @@ def test_sizes_that_are_missing_or_wrong_are_refused(description, key):
         ("jitter", True, "jitter of head 'KIND' is True; give a number"),
         ("jitter", None, "jitter of head 'KIND' is None; give a number"),
         ("jitter", 10**400, "jitter of head 'KIND' is 1000"),
-        ("grid", 2, "unknown setting of head 'KIND' 'grid'"),
+        ("grid", 2, "unknown setting of head 'KIND': 'grid'"),
     ],
 )
 def test_a_puzzle_that_is_wrong_is_refused(description, key, value, message):
@@ -127,5 +127,5 @@ def test_a_file_whose_puzzle_is_wrong_is_refused(tmp_path):
 
 
 def test_a_linear_head_carries_no_puzzle():
-    with pytest.raises(SpecError, match="unknown setting of head 'linear' 'permutations'"):
+    with pytest.raises(SpecError, match="unknown setting of head 'linear': 'permutations'"):
         build_head({"kind": "linear", "inputs": 5, "outputs": 6, **PUZZLE})

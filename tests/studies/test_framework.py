@@ -271,7 +271,7 @@ def test_claims_share_no_id_and_those_without_rows_are_named(work, monkeypatch):
         ("class Mine(Study):\n    scales = {'tiny': 0}", "wrong.py failed: TypeError: Can't instantiate"),
         (
             "class Mine(Study):\n    def networks(self, scale): ...\n    def measurements(self, scale, networks): ...",
-            "unknown scale of study wrong: 'tiny'; allowed: none",
+            "unknown scale of study 'wrong': 'tiny'; allowed: none",
         ),
     ],
 )

@@ -37,6 +37,8 @@ def make_attack(text: str, threat: ThreatModel | str, settings: Mapping[str, Any
     """
     threat = ThreatModel.parse(threat) if isinstance(threat, str) else threat
     spelled, written = parse_settings(text)
+    if "," in spelled or " " in spelled:
+        raise SpecError(f"attack {text!r} is several names; give a list of them, or --attack several times")
     values: Settings = {**(settings or {}), **written}
     name = family = _registered(spelled)
     counted = _STEPS.fullmatch(name)

@@ -1,13 +1,11 @@
-"""Help of the whole program and of a command, and scripts that complete both in a shell."""
+"""Help of the whole program and of a command."""
 
 from __future__ import annotations
 
 import io
-import re
 import shutil
 import sys
 import textwrap
-from contextlib import redirect_stdout, suppress
 from typing import Annotated, Any, Union
 
 import tyro
@@ -46,22 +44,12 @@ STYLE = (tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff, tyro.conf.Disa
 def overview() -> None:
     description = "Make image classifiers hard to fool, and learn how hard they are."
     try:
-        tyro.cli(_every_command(), prog="unfool", description=description, args=["--help"])
+        tyro.cli(every_command(), prog="unfool", description=description, args=["--help"])
     except SystemExit:
         print(f"\n{EPILOG}")
 
 
-def completion_script(shell: str) -> str:
-    """The script that completes commands and options in bash, zsh or fish."""
-    script = io.StringIO()
-    arguments = ["--tyro-print-completion", shell]
-    with redirect_stdout(script), suppress(SystemExit):
-        tyro.cli(_every_command(), prog="unfool", args=arguments, config=STYLE)
-    # An option that is left out is None, which nobody types.
-    return re.sub(r"(?:, 'None'(?=[],]))|(?:(?<=\[)'None', )", "", script.getvalue()).rstrip()
-
-
-def _every_command() -> Any:
+def every_command() -> Any:
     """All commands as the subcommands of one type."""
     commands = {name: command_class(name) for name in COMMANDS}
     return Union[  # noqa: UP007 - made from a tuple

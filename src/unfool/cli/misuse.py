@@ -18,6 +18,13 @@ _OPTION = re.compile(r"-[^\d.]")
 _CHOICE = re.compile(
     r"invalid choice '(?P<value>.*)' for argument '(?P<option>.*)'\. Expected one of \((?P<allowed>.*)\)"
 )
+_NO_NUMBER = re.compile(
+    r"Error parsing (?P<option>-[^/:]*)\S*: "
+    r"(?:no type matching (?P<kind>.*) could be instantiated from \[(?P<values>.*?)\]"
+    r"|invalid literal for int\(\) with base 10: (?P<whole>.*)|could not convert string to float: (?P<number>.*))"
+)
+_NO_VALUE = re.compile(r"Missing value for argument '(?P<option>[^']*)'")
+_MISSING = re.compile(r"Missing from (?P<command>unfool \w+): (?P<options>.*)")
 _MEANT = {"model": "--trunk", "arch": "--trunk", "dataset": "--data", "bs": "--batch-size", "output": "--out"}
 """What options of other programs are called here."""
 
@@ -48,10 +55,23 @@ def options_of(cls: Any) -> list[str]:
 
 
 def in_own_words(complaint: str) -> str:
-    """A complaint of tyro's in this program's words, where it is about a choice."""
-    wrong = _CHOICE.search(complaint)
-    if wrong is None:
-        return complaint
+    """A complaint of tyro's in this program's words: about a choice, a number, or what is missing."""
+    if wrong := _CHOICE.search(complaint):
+        return _no_choice(wrong)
+    if wrong := _NO_NUMBER.search(complaint):
+        whole = wrong["whole"] is not None or "INT" in (wrong["kind"] or "")
+        value = wrong["whole"] or wrong["number"] or wrong["values"]
+        return f"{wrong['option']} {value} is not allowed; give {'a whole number' if whole else 'a number'}"
+    if wrong := _NO_VALUE.search(complaint):
+        return f"{wrong['option']} needs a value"
+    if wrong := _MISSING.search(complaint):
+        parts = [part.split() for part in wrong["options"].split("(required)") if part.strip()]
+        needed = [" ".join(words[: 1 + words[0].startswith("-")]) for words in parts]
+        return f"{wrong['command']} needs {' and '.join(needed)}"
+    return complaint
+
+
+def _no_choice(wrong: re.Match[str]) -> str:
     allowed = sorted(set(re.findall(r"'([^']*)'", wrong["allowed"])) - {"None"})
     near = nearest(wrong["value"], allowed)
     hint = f"did you mean {near!r}? " if near else ""

@@ -18,6 +18,9 @@ from unfool.cli.misuse import check_options, first_paragraph, in_own_words, opti
 from unfool.core.errors import SpecError
 from unfool.core.spec import unknown
 
+_ASKED = {"help": "--help", "version": "--version", "-v": "--version", "-V": "--version"}
+"""What is no command, and what is written for it."""
+
 
 def parse(arguments: Sequence[str]) -> Command | None:
     """The command that the arguments describe; None if they asked for help or the version, which is then printed.
@@ -33,7 +36,7 @@ def parse(arguments: Sequence[str]) -> Command | None:
         print(f"unfool {version('unfool')}")
         return None
     if name not in COMMANDS:
-        raise unknown("command", name, COMMANDS)
+        raise unknown("command", name, COMMANDS) if name not in _ASKED else SpecError(f"write unfool {_ASKED[name]}")
     return _parsed(command_class(name), name, rest)
 
 

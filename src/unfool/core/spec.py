@@ -69,7 +69,8 @@ def unknown(kind: str, name: str, allowed: Iterable[str]) -> SpecError:
     names = sorted(set(allowed))
     near = nearest(name, names)
     hint = f"did you mean {near!r}? " if near else ""
-    return SpecError(f"unknown {kind} {name!r}; {hint}allowed: {', '.join(names) or 'none'}")
+    of_a_name = ":" if kind.endswith("'") else ""
+    return SpecError(f"unknown {kind}{of_a_name} {name!r}; {hint}allowed: {', '.join(names) or 'none'}")
 
 
 def nearest(name: str, allowed: Iterable[str]) -> str | None:

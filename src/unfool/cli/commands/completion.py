@@ -7,6 +7,8 @@ from typing import Annotated, ClassVar, Literal
 
 import tyro
 
+Shell = Literal["bash", "zsh", "fish"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class CompletionCommand:
@@ -16,7 +18,7 @@ class CompletionCommand:
     $fpath; fish: into ~/.config/fish/completions/unfool.fish.
     """
 
-    shell: Annotated[tyro.conf.Positional[Literal["bash", "zsh", "fish"]], tyro.conf.arg(help_behavior_hint="")]
+    shell: Annotated[tyro.conf.Positional[Shell], tyro.conf.arg(help_behavior_hint="")]
     """The shell that reads the script."""
 
     examples: ClassVar[str] = """
@@ -26,6 +28,6 @@ class CompletionCommand:
 """
 
     def run(self) -> None:
-        from unfool.cli.help_text import completion_script
+        from unfool.cli.completion_script import completion_script
 
         print(completion_script(self.shell))

@@ -88,7 +88,7 @@ def read_archive(path: Path) -> object:
     except Exception as error:  # Whatever a malformed pickle or archive makes of its readers.
         raise WeightsError(f"{path} {_refusal(error)}; {REMEDY}") from error
     note = f"{path} is a pickle; it was read with weights_only=True, which runs no code of its own"
-    warnings.warn(f"{note}; make safetensors of it with unfool convert", UnfoolWarning, stacklevel=4)
+    warnings.warn(f"{note}; unfool convert writes it as safetensors", UnfoolWarning, stacklevel=4)
     return checkpoint
 
 

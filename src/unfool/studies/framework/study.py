@@ -155,7 +155,7 @@ class Study(ABC, Generic[Scale]):
         WeightsError for one that is no file.
         """
         if scale not in self.scales:
-            raise unknown(f"scale of study {self.name}:", scale, self.scales)
+            raise unknown(f"scale of study {self.name!r}", scale, self.scales)
         settings: Any = self.scales[scale]
         if not base:
             return settings
