@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from unfool.attacks import ProxySettings
@@ -15,11 +16,12 @@ from unfool.core.errors import SpecError
 from unfool.core.progress import Progress, renamed, silent
 from unfool.core.threat import ThreatModel
 from unfool.data.as_table import TableLike, as_table
+from unfool.data.classes.class_map import by_outputs
 from unfool.data.table import Table
 from unfool.defenses import Defense
 from unfool.evaluation.corruptions import judge_corrupted
 from unfool.evaluation.crafting.adversarial_set import AdversarialSet
-from unfool.evaluation.crafting.batches import BATCH_SIZE
+from unfool.evaluation.crafting.batches import BATCH_SIZE, device_of
 from unfool.evaluation.crafting.chosen_attacks import AttackLike, ChosenAttack
 from unfool.evaluation.crafting.craft import craft
 from unfool.evaluation.crafting.evaluation_folder import attack_folder
@@ -38,6 +40,11 @@ from unfool.evaluation.results.rows import Row
 from unfool.evaluation.settings import EvaluationSettings, check_evaluation
 from unfool.evaluation.statistics.comparison import by_class, worst_case
 from unfool.evaluation.statistics.sequential import LOOK, AccuracyClaim, SequentialResult, evaluate_claim
+from unfool.models.foreign import ForeignClassifier
+from unfool.models.look import look_at
+
+_LOOKED_AT = 8
+"""Images that a classifier of another library is looked at with before it is believed."""
 
 
 def evaluate(
@@ -48,6 +55,7 @@ def evaluate(
     settings: EvaluationSettings | None = None,
     name: str = "model",
     column: str | None = None,
+    classes: Sequence[str] | str | Path | None = None,
     stored_sets: Mapping[str, AdversarialSet] | None = None,
     folder: str | Path | None = None,
     progress: Progress = silent,
@@ -63,6 +71,8 @@ def evaluate(
         settings: Threat model, seed, and what else is computed; default: ``EvaluationSettings()``.
         name: What the rows call the model.
         column: Label column of the data; default: the table's own choice.
+        classes: Names of the model's outputs in order, or a file with them, where it has more outputs than the data has
+            classes: labels are matched by name. Default: labels are output numbers; ImageNet's names are tried.
         stored_sets: Adversarial sets by name, on which the model is evaluated too. One that fits the attacks joins
             their worst case.
         folder: Where finished batches are stored. The same call with the same folder resumes where it was stopped.
@@ -72,8 +82,9 @@ def evaluate(
         Rows, the records behind them, accuracies by class, and every reason not to believe the figures (``doubts``).
 
     Raises:
-        SpecError: Unknown attacks, attacks of different threat models, or nothing to evaluate on.
-        DataError: No images, or no such labels.
+        SpecError: Unknown attacks, attacks of different threat models, nothing to evaluate on, or an error inside the
+            model as it is first looked at, with the model's own line.
+        DataError: No images, no such labels, or classes that are none of the model's outputs.
         ImagesError: Images or logits that break the contract.
         NonFiniteError: NaN logits.
         OutputError: A folder that holds another evaluation, or that cannot be written.
@@ -102,8 +113,19 @@ def evaluate(
     for item in chosen:
         item.attack.check_runs_on(model)
     with one_identity(model):
+        if table is not None:
+            table = labelled(model, table, classes, column)
         run = _Run(model, name, column, settings, threat, Path(folder) if folder is not None else None, progress)
         return _evaluated(run, table, chosen, stored_sets or {})
+
+
+def labelled(model: nn.Module, table: Table, classes: Sequence[str] | str | Path | None, column: str | None) -> Table:
+    """The table, once the model was looked at on a few of its images, with labels that are numbers of its outputs."""
+    if isinstance(model, Defense) or not len(table):
+        return table
+    outputs = look_at(model, table.batch(torch.arange(min(_LOOKED_AT, len(table))), device_of(model)).images)
+    several = isinstance(model, ForeignClassifier) and model.label_sets is not None
+    return table if several else by_outputs(table, outputs, classes, column)
 
 
 def _evaluated(

@@ -32,13 +32,16 @@ class ForeignClassifier(nn.Module):
     """A module of the user's behind unfool's contract: images (B, C, H, W) in [0,1] → logits (B, classes).
 
     Arguments as `adapt` describes them. The module is shared, not copied. ``size`` is the side of the images that it
-    was made for, where that is known; ``output_words`` say which part of its output the logits are, once it was run.
+    was made for, where that is known; ``output_words`` say which part of its output the logits are, once it was run;
+    ``outputs`` counts them, once it was looked at.
     """
 
     mean: Tensor
     std: Tensor
     label_sets: Tensor | None
-    identity_leaves_out: ClassVar[frozenset[str]] = frozenset({"batch", "output_words", "without_gradient", "size"})
+    identity_leaves_out: ClassVar[frozenset[str]] = frozenset(
+        {"batch", "output_words", "outputs", "without_gradient", "size"}
+    )
 
     def __init__(
         self,
@@ -79,6 +82,7 @@ class ForeignClassifier(nn.Module):
         self.batch = batch
         self.size = size
         self.output_words = ""
+        self.outputs = 0
         self.without_gradient = is_black_box(module)
         self.module = module
         self.training = module.training

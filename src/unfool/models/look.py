@@ -14,6 +14,7 @@ from unfool.core.errors import ImagesError, NonFiniteError, SpecError, UnfoolWar
 from unfool.core.user_code import run_user_code
 from unfool.models.foreign import ForeignClassifier
 from unfool.models.modes import frozen_eval
+from unfool.models.network import Network
 from unfool.models.outside.batches import fixed_batch
 from unfool.models.outside.black_box import is_black_box
 
@@ -24,6 +25,21 @@ _NUMBER, _MOST = re.compile(r"(?<![\w.])\d{1,4}(?![\w.])"), 4096
 _RULE = "give a model that maps images (B, C, H, W) to logits (B, classes)"
 
 
+def look_at(model: nn.Module, images: Tensor) -> int:
+    """Look at a model once before work is spent on it, and count its outputs; 0 for a network of this library.
+
+    Of a plain module the errors are those of `check_classifier` on the way forward, without warnings: they speak of
+    settings that adapted ones have.
+    """
+    if isinstance(model, Network):
+        return 0
+    if isinstance(model, ForeignClassifier):
+        return model.outputs or check_classifier(model, images)
+    with warnings.catch_warnings(), frozen_eval(model), torch.no_grad():
+        warnings.simplefilter("ignore", UnfoolWarning)
+        return _checked_passes(model, images, type(model).__name__, ()).shape[1]
+
+
 def check_classifier(model: nn.Module, images: Tensor, batches: Iterable[int] = ()) -> int:
     """Look at what a model makes of a few images (B, C, H, W) before work is spent on it, and count its outputs; it is
     left as it was.
@@ -31,22 +47,26 @@ def check_classifier(model: nn.Module, images: Tensor, batches: Iterable[int] = 
     Of an adapted model it is found out whether it takes one batch size only (``batches`` are tried first), which is
     then padded to, and whether it gives a gradient. Raises SpecError for an error inside the model, also on the way
     back, ImagesError for outputs that are no logits (B, classes) or images that it overwrote, NonFiniteError for NaN.
-    Told as UnfoolWarning: train mode, which output is read, one batch size, no gradient, outputs that differ between
-    two passes, outputs that are probabilities.
+    Told as UnfoolWarning: train mode where it gives other logits, which output is read, one batch size, no gradient,
+    outputs that differ between two passes, outputs that are probabilities.
     """
     name = model.shown_name if isinstance(model, ForeignClassifier) else type(model).__name__
-    if any(part.training for part in model.modules()):
-        _warn(f"{name} is in train mode; it is attacked and evaluated in eval mode")
+    training = [part for part in model.modules() if part.training]
     with frozen_eval(model):
         with torch.no_grad():
             first = _checked_passes(model, images, name, batches)
         _check_gradient(model, images, name)
+        matters = bool(training) and _differs(model, training, images, first)
+    if matters:
+        _warn(f"{name} is in train mode; it is attacked and evaluated in eval mode")
     if isinstance(model, ForeignClassifier) and model.output_words:
         _warn(f"of what {name} gives, its {model.output_words} is read")
     if is_black_box(model):
         _warn(f"{name} gives scores without a gradient; only score-based attacks, such as square-1000, run on it")
     elif bool((first >= 0).all()) and bool(((first.sum(1) - 1).abs() < 1e-3).all()):
         _warn(f"{name} gives probabilities; attacks need logits, so leave out its softmax")
+    if isinstance(model, ForeignClassifier):
+        model.outputs = first.shape[1]
     return first.shape[1]
 
 
@@ -78,6 +98,20 @@ def _checked_passes(model: nn.Module, images: Tensor, name: str, batches: Iterab
     if float((first - second).abs().max()) > _SAME * max(1.0, float(first.abs().max())):
         _warn(f"{name} gives other outputs each time it sees the same images; its robustness may be luck")
     return first
+
+
+def _differs(model: nn.Module, training: Iterable[nn.Module], images: Tensor, logits: Tensor) -> bool:
+    """Whether train mode, of the parts that were in it, gives other logits than eval mode."""
+    for part in training:
+        part.training = True
+    try:
+        with torch.no_grad():
+            theirs = model(images)
+    except Exception:  # A batch norm refuses a single image, for example.
+        return True
+    finally:
+        model.eval()
+    return theirs.shape != logits.shape or float((theirs - logits).abs().max()) > _SAME * float(logits.abs().max())
 
 
 def _pads(model: ForeignClassifier, images: Tensor, batches: Iterable[int]) -> bool:

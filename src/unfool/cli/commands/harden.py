@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar
@@ -97,12 +98,14 @@ class HardenCommand:
 """
 
     def run(self) -> None:
+        # What is imported from here on takes seconds, and they count too.
+        started = time.monotonic()
         from unfool.cli.printing import shared
 
         with shared():
-            self._harden()
+            self._harden(started)
 
-    def _harden(self) -> None:
+    def _harden(self, started: float) -> None:
         from unfool.cli.parsing.systems import choose_device, open_system
         from unfool.cli.parsing.threats import read_threat
         from unfool.cli.printing import print_json, stderr
@@ -128,6 +131,7 @@ class HardenCommand:
                 name=opened.name,
                 column=column,
                 device=choose_device(self.machine.device),
+                started=started,
                 progress=progress,
             )
         if self.json:

@@ -39,12 +39,20 @@ _BOTH, _USED = 1.3, 0.97
 class Budget:
     """The time of one hardening: what is done in it, and how much of it training gets.
 
-    ``passes`` is how often the attack sends an image through the network. Of several processes the first one's clock
-    decides. With ``settings.steps`` there is no limit, and the parts are only timed.
+    ``passes`` is how often the attack sends an image through the network, forward and back. Of several processes the
+    first one's clock decides. With ``settings.steps`` there is no limit, and the parts are only timed.
     """
 
-    def __init__(self, settings: HardenSettings, passes: int, folder: Path, progress: Progress, device: str):
-        self.began = time.monotonic()
+    def __init__(
+        self,
+        settings: HardenSettings,
+        passes: float,
+        folder: Path,
+        progress: Progress,
+        device: str,
+        started: float | None = None,
+    ):
+        self.began = time.monotonic() if started is None else started
         self.settings = settings
         self.total = 60 * settings.minutes
         self.passes = passes

@@ -19,7 +19,7 @@ from unfool.training.processes import make_accelerator, training_device
 from unfool.training.schedule import make_optimizer
 from unfool.training.stage import Stage
 
-_TIMED_CALLS, _TIMING_SHARE, _TIMED_IMAGES = 4, 0.02, 32
+_TIMED_CALLS, _TIMING_SHARE, _TIMED_IMAGES, _FEW = 4, 0.02, 32, 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,16 +49,22 @@ def measure(stage: StageConfig, table: Table, subject: Subject, seconds: float, 
     timed = Stage(stage, network, {name: len(names) for name, names in table.classes.items()}, Streams(0)).train()
     optimizer = make_optimizer(stage, timed.ungrouped())
     share = max(1, min(stage.batch_size, len(table)) // rank_and_world_size()[1])
-    batch = table.batch(torch.arange(share), device)
 
-    def step() -> None:
-        losses, _ = timed(batch, Streams(0))
+    def step(count: int) -> None:
+        losses, _ = timed(table.batch(torch.arange(count), device), Streams(0))
         timed.total(losses).backward()
         timed.weight_perturbation.undo()
         optimizer.step()
         optimizer.zero_grad()
 
-    return Costs(step=_mean_seconds(step, most), image=image)
+    # A few images tell whether it is worth while to time whole steps; a first step also pays for what it imports.
+    few = min(_FEW, share)
+    began = time.monotonic()
+    step(few)
+    guess = (time.monotonic() - began) * share / few
+    if guess > seconds:
+        return Costs(step=guess, image=image)
+    return Costs(step=_mean_seconds(lambda: step(share), most), image=image)
 
 
 def _mean_seconds(work: Callable[[], None], most: float) -> float:

@@ -7,12 +7,13 @@ Fine-tuning a trained classifier on examples of its own reaches much of what adv
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from torch import nn
 
 from unfool.attacks import make_attack
-from unfool.attacks.ensemble import attack_passes
+from unfool.attacks.ensemble import Part, attack_passes
 from unfool.core.errors import DataError
 from unfool.core.files import write_json
 from unfool.core.progress import Progress, silent
@@ -20,7 +21,7 @@ from unfool.core.streams import Streams
 from unfool.data.as_table import TableLike, as_table
 from unfool.evaluation.compare import compare
 from unfool.evaluation.crafting.evaluation_folder import discard
-from unfool.evaluation.evaluate import evaluate
+from unfool.evaluation.evaluate import evaluate, labelled
 from unfool.evaluation.evaluation import Evaluation
 from unfool.evaluation.hardening.budget import Budget
 from unfool.evaluation.hardening.hardened import Hardened
@@ -42,7 +43,9 @@ def harden(
     settings: HardenSettings | None = None,
     name: str = "model",
     column: str | None = None,
+    classes: Sequence[str] | str | Path | None = None,
     device: str = "cpu",
+    started: float | None = None,
     progress: Progress = silent,
 ) -> Hardened:
     """Fine-tune a classifier on adversarial examples for a stated time, and measure what that bought and cost.
@@ -57,15 +60,19 @@ def harden(
         settings: Threat model, time, and how it is trained and evaluated; default: ``HardenSettings()``.
         name: What the rows call the classifier.
         column: Label column of both tables; default: their own choice.
+        classes: Names of the model's outputs in order, or a file with them, where it has more outputs than the tables
+            have classes: labels are matched by name. Default: labels are output numbers; ImageNet's names are tried.
         device: A device of torch.
+        started: When the time began to count, by ``time.monotonic()``; default: now.
         progress: Called with what is being done, and how much of it is done.
 
     Returns:
         The run, the file of weights, both evaluations and their paired comparisons.
 
     Raises:
-        SpecError: A classifier that cannot be trained, or settings that do not go together.
-        DataError: Tables without labels, or with labels beyond the classifier's outputs.
+        SpecError: A classifier that cannot be trained, an error inside it as it is first looked at, settings that do
+            not go together, or too little time, with the least that makes sense.
+        DataError: Tables without labels, or with labels that are none of the classifier's outputs.
         OutputError: A folder that belongs to another run, or that cannot be written.
 
     Example:
@@ -84,8 +91,11 @@ def harden(
         raise DataError(f"{train_table.name} has no labels, and hardening needs them; name their column")
     train_table.labels(label_column)
     folder, subject = Path(folder), Subject(model, device)
+    test_table = labelled(subject.network, test_table, classes, column)
+    train_table = labelled(subject.network, train_table, classes, label_column)
+    subject.check_trainable()
     stage, at = subject.stage(settings, train_table, label_column), settings.at or settings.threat
-    budget = Budget(settings, attack_passes(make_attack(settings.attack, at).parts), folder, progress, device)
+    budget = Budget(settings, _passes(make_attack(settings.attack, at).parts), folder, progress, device, started)
     plan = budget.plan(stage, train_table, subject, len(test_table))
     chosen = test_table.sample(min(plan.images, len(test_table)), Streams(0).named("attacked images"))
 
@@ -121,3 +131,8 @@ def harden(
     for when in (BEFORE, AFTER):
         discard(folder / when, [settings.attack], str(at))
     return hardened
+
+
+def _passes(parts: Sequence[Part]) -> float:
+    """How often an attack sends an image through the network, forward and back; forward alone is a third of that."""
+    return sum(attack_passes([part]) * (1.0 if part.follows_gradients else 1 / 3) for part in parts)

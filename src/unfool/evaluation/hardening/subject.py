@@ -16,6 +16,7 @@ from unfool.evaluation.hardening.settings import HardenSettings
 from unfool.models.foreign import ForeignClassifier, adapt
 from unfool.models.foreign_network import ForeignNetwork, copied_classifier, foreign_network
 from unfool.models.network import Network
+from unfool.models.outside.black_box import is_black_box
 from unfool.models.weights import save_network
 from unfool.training import RunConfig, StageConfig
 from unfool.training.config import CLASSIFIER
@@ -42,6 +43,14 @@ class Subject:
         else:
             classifier = model if isinstance(model, ForeignClassifier) else adapt(model)
             self.network = self.classifier = copied_classifier(classifier).to(device)
+
+    def check_trainable(self) -> None:
+        """SpecError for a black box, which nothing can be learnt through."""
+        if self.classifier is not None and is_black_box(self.classifier):
+            raise SpecError(
+                f"{self.classifier.shown_name} gives scores without a gradient, so it cannot be trained; give a module "
+                "whose logits carry one"
+            )
 
     def stage(self, settings: HardenSettings, table: Table, column: str) -> StageConfig:
         """The recipe's stage, for the head that classifies."""
