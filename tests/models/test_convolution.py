@@ -54,7 +54,7 @@ def test_gradients_have_gradients(kernel, stride, side, monkeypatch):
     made = layer(kernel, stride, 1, False)
     images = Streams(2).normal(torch.arange(2), (3, side, side)).double().requires_grad_()
     outputs = lambda weight, images: torch.func.functional_call(made, {"weight": weight}, (images,))  # noqa: E731
-    assert torch.autograd.gradgradcheck(outputs, (made.weight.detach().requires_grad_(), images))
+    assert torch.autograd.gradgradcheck(outputs, (made.weight.detach().requires_grad_(), images), fast_mode=True)
 
 
 def test_weights_are_gathered_in_the_precision_of_the_product(monkeypatch):
@@ -96,5 +96,53 @@ def test_other_convolutions_compute_as_torch_does(settings, monkeypatch):
     made = Convolution(3, 6, 3, **{"padding": 2, **settings})
     images = Streams(2).normal(torch.arange(2), (3, 3, 3))
     expected = torch.nn.Conv2d.forward(made, images)
-    assert made._windows(images) is None
+    assert not made._is_plain()
     assert torch.equal(made(images), expected)
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+@pytest.mark.parametrize(
+    ("kernel", "padding", "height", "width"), [(4, 1, 8, 8), (7, 3, 9, 6), (3, 0, 8, 7), (2, 2, 5, 5)]
+)
+def test_the_gradient_of_images_is_that_of_torch(kernel, padding, height, width, frozen, monkeypatch):
+    monkeypatch.setattr(convolution, "FEWEST_OUTPUTS", 0)
+    made = layer(kernel, 2, padding, True).requires_grad_(not frozen)
+    images = Streams(2).normal(torch.arange(2), (3, height, width)).double().requires_grad_()
+    outputs = made(images)
+    assert "_HalvedBackward" in backward_names(outputs)
+    expected = F.conv2d(images, made.weight, made.bias, 2, padding)
+    assert torch.equal(outputs, expected)
+    sources = [images] if frozen else [images, *made.parameters()]
+    cotangent = Streams(3).normal(torch.arange(2), tuple(outputs.shape[1:])).double()
+    gradients = torch.autograd.grad(outputs, sources, cotangent, retain_graph=True)
+    for gradient, wanted in zip(gradients, torch.autograd.grad(expected, sources, cotangent), strict=True):
+        torch.testing.assert_close(gradient, wanted)
+    if not frozen:
+        function = lambda weight, images: torch.func.functional_call(made, {"weight": weight}, (images,))  # noqa: E731
+        assert torch.autograd.gradgradcheck(function, (made.weight.detach().requires_grad_(), images), fast_mode=True)
+
+
+@pytest.mark.parametrize(("kernel", "stride", "side"), [(3, 1, 2), (4, 2, 8)])
+def test_gradients_of_several_weights_at_once(kernel, stride, side, monkeypatch):
+    for limit in ("FEWEST_WEIGHTS", "FEWEST_IMAGES", "FEWEST_OUTPUTS"):
+        monkeypatch.setattr(convolution, limit, 0)
+    made = layer(kernel, stride, 1, False)
+    weights = torch.stack([made.weight.detach(), 2 * made.weight.detach()])
+    images = Streams(2).normal(torch.arange(2), (3, side, side)).double()
+
+    def loss(weight, images):
+        return torch.func.functional_call(made, {"weight": weight}, (images,)).square().sum()
+
+    together = torch.func.vmap(torch.func.grad(loss, (0, 1)), (0, None))(weights, images)
+    for gradients, single in zip(zip(*together, strict=True), weights, strict=True):
+        for gradient, wanted in zip(gradients, torch.func.grad(loss, (0, 1))(single, images), strict=True):
+            torch.testing.assert_close(gradient, wanted)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_an_exported_layer_computes_the_same(monkeypatch):
+    monkeypatch.setattr(convolution, "FEWEST_WEIGHTS", 0)
+    made, images = layer(3, 1, 1, False), torch.ones(2, 3, 1, 1, dtype=torch.float64)
+    traced = torch.jit.trace(made, images)
+    torch.testing.assert_close(traced(images), made(images))
+    assert "Python" not in str(traced.graph)

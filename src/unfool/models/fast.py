@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from unfool.core.errors import SpecError, UnfoolWarning
 from unfool.core.spec import unknown
+from unfool.models.convolution import CONVOLUTIONS
 from unfool.models.folding import fold_seen, fold_sequences
 from unfool.models.modes import frozen_eval
 from unfool.models.network import Network
@@ -177,7 +178,7 @@ def _first_of_sequence(part: nn.Module) -> nn.Module | None:
     """The convolution that a sequence surely begins with."""
     while type(part) is nn.Sequential and len(part):
         part = part[0]
-    return part if type(part) is nn.Conv2d else None
+    return part if type(part) in CONVOLUTIONS else None
 
 
 def _called_first(module: nn.Module, images: Tensor) -> tuple[str, ...]:
@@ -195,7 +196,7 @@ def _called_first(module: nn.Module, images: Tensor) -> tuple[str, ...]:
     finally:
         for hook in hooks:
             hook.remove()
-    usual = [type(parts[name]) in (nn.Conv2d, nn.Linear) for name in called]
+    usual = [type(parts[name]) in (*CONVOLUTIONS, nn.Linear) for name in called]
     return tuple(called[: usual.index(True) + 1]) if True in usual else ()
 
 

@@ -10,9 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from unfool.core.errors import SpecError
-from unfool.models.convolution import Convolution
-
-_CONVOLUTIONS = (nn.Conv2d, Convolution)
+from unfool.models.convolution import CONVOLUTIONS
 
 
 def fold_sequences(module: nn.Module) -> None:
@@ -47,7 +45,7 @@ def _plain(part: nn.Module) -> bool:
 
 def _foldable(convolution: nn.Module, norm: nn.Module) -> bool:
     """Exact types only (a subclass may compute something else), with running statistics and without hooks."""
-    if type(convolution) not in _CONVOLUTIONS or type(norm) is not nn.BatchNorm2d or norm.running_mean is None:
+    if type(convolution) not in CONVOLUTIONS or type(norm) is not nn.BatchNorm2d or norm.running_mean is None:
         return False
     return _plain(convolution) and _plain(norm)
 
@@ -91,7 +89,7 @@ def fold_seen(module: nn.Module, images: Tensor) -> None:
         pairs[part] = sources.get(id(inputs[0]), (None, None))[0] if inputs else None
 
     own = [part for part in module.modules() if uses[id(part)] == 1 and _plain(part)]
-    hooks = [part.register_forward_hook(convolved) for part in own if type(part) in _CONVOLUTIONS]
+    hooks = [part.register_forward_hook(convolved) for part in own if type(part) in CONVOLUTIONS]
     hooks += [part.register_forward_hook(normalised) for part in own if type(part) is nn.BatchNorm2d]
     try:
         with torch.no_grad():

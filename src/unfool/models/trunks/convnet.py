@@ -10,6 +10,7 @@ from typing import Literal
 from torch import nn
 
 from unfool.core.config import configured
+from unfool.models.convolution import Convolution
 from unfool.models.trunks.base import TRUNKS, Trunk, TrunkSpec
 from unfool.models.trunks.settings import ThreeWidths
 
@@ -20,11 +21,11 @@ def _block(inputs: int, outputs: int) -> nn.Sequential:
     Batch norm stands after the pooling, where training it costs a quarter; a fast copy folds it all the same.
     """
     return nn.Sequential(
-        nn.Conv2d(inputs, outputs, 3, padding=1, bias=False),
+        Convolution(inputs, outputs, 3, padding=1, bias=False),
         nn.MaxPool2d(2),
         nn.BatchNorm2d(outputs),
         nn.GELU(),
-        nn.Conv2d(outputs, outputs, 3, padding=1, bias=False),
+        Convolution(outputs, outputs, 3, padding=1, bias=False),
         nn.BatchNorm2d(outputs),
         nn.GELU(),
     )
@@ -49,7 +50,7 @@ class ConvNet(Trunk):
         settings: ConvNet.Settings = spec.settings
         entry, first, rest = settings.widths
         dense = settings.stem == "dense"
-        stem = nn.Conv2d(spec.channels, entry, 2) if dense else nn.Conv2d(spec.channels, entry, 4, stride=2, padding=1)
+        stem = Convolution(spec.channels, entry, 2) if dense else Convolution(spec.channels, entry, 4, 2, 1)
         parts: dict[str, nn.Module] = {
             "stem": nn.Sequential(stem, nn.GELU()),
             "block1": _block(entry, first),
