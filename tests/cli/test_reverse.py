@@ -46,6 +46,16 @@ def test_images_are_purified_beside_themselves(cli, parity, files):
     assert first["after"]["pretext_loss"] != first["before"]["pretext_loss"]
 
 
+def test_the_data_that_it_is_calibrated_on_may_be_framed_otherwise(cli, parity, files):
+    options = ("--data", "digits", "--size", "24", "--crop", "0", "--column", "parity", "--defense", REVERSE)
+    told = cli("reverse", parity, files[1], *options, "--json")
+    assert told.code == 0, told.err
+    (shown,) = json.loads(told.out)["images"]
+    with Image.open(shown["written"]) as image:
+        assert image.size == (24, 24)
+    assert shown["before"]["name"] in ("even", "odd")
+
+
 def test_what_is_shown_is_the_networks_own_word(cli, parity, files, tmp_path):
     out = tmp_path / "purified" / "here"
     told = cli("reverse", parity, files[0], "--defense", REVERSE, "--out", out)

@@ -9,6 +9,7 @@ import sys
 import pytest
 
 from unfool.cli.commands import COMMANDS, command_class
+from unfool.cli.misuse import options_of
 
 EXIT_CODES = ("0", "2", "3", "4", "5", "6", "7", "8", "9", "70", "130", "141")
 
@@ -258,3 +259,12 @@ def test_options_stand_in_groups(cli):
 def test_settings_of_the_ladder_belong_to_the_ladder(cli, run):
     complaint = cli("evaluate", run, "--attack", "fgsm", "--steps", "5").complaint()
     assert "--steps is a setting of the adaptive ladder; give --adaptive" in complaint
+
+
+READS_IMAGES = ("train", "evaluate", "attack", "audit", "harden", "probe", "reverse")
+
+
+@pytest.mark.parametrize("command", READS_IMAGES)
+def test_every_command_that_reads_images_takes_the_same_options_of_data(command):
+    known = options_of(command_class(command))
+    assert {"--data", "--size", "--crop", "--image", "--label", "--column", "--data-dir", "--classes"} <= set(known)

@@ -10,7 +10,19 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 import tyro
 
 from unfool.cli.options.from_settings import explicit
-from unfool.cli.options.shared import DataDir, Device, Json, OutsideOptions, Preset, Seed
+from unfool.cli.options.shared import (
+    Column,
+    Crop,
+    Data,
+    DataDir,
+    Device,
+    Image,
+    Json,
+    OutsideOptions,
+    Preset,
+    Seed,
+    Size,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -22,12 +34,24 @@ _BATCH = 64
 
 
 @dataclass(frozen=True, kw_only=True)
+class ReferenceOptions:
+    """The images that the defense is calibrated on, whose size and classes the files are given."""
+
+    data: Data = None
+    column: Column = None
+    size: Size = None
+    crop: Crop = None
+    image: Image = None
+    data_dir: DataDir = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class ReverseCommand:
     """Purify image files by descending a pretext loss (the reverse attack), and show the predictions before and after.
 
-    Each image is scaled to the size that the run was trained on, and its purified form is written as a PNG beside it,
-    or into --out. `unfool evaluate --defense ... --adaptive` measures whether a reversal makes a classifier harder to
-    fool.
+    Each image is scaled to the size that the run was trained on (or --size), and its purified form is written as a PNG
+    beside it, or into --out. `unfool evaluate --defense ... --adaptive` measures whether a reversal makes a classifier
+    harder to fool.
     """
 
     system: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
@@ -45,10 +69,10 @@ class ReverseCommand:
     out: Annotated[Path | None, tyro.conf.arg(metavar="DIR", help_behavior_hint="(default: beside each image)")] = None
     """Folder for the purified images."""
     seed: Seed = 0
-    data_dir: DataDir = None
     device: Device = "auto"
     json: Json = False
     model: OutsideOptions = field(default_factory=OutsideOptions)
+    data: ReferenceOptions = field(default_factory=ReferenceOptions)
 
     examples: ClassVar[str] = """
   unfool reverse runs/robust cat.png dog.jpg
@@ -71,13 +95,15 @@ class ReverseCommand:
         targets = self._targets()
         system = open_system(ModelOptions(system=self.system, **explicit(self.model)), self.device)
         text = default_reversal(self.defense, self.preset, system)
-        options = DataOptions(images=1, data_dir=self.data_dir)
+        options = DataOptions(**explicit(self.data), images=1)
         table = training_images(system, options)
         crop = system.config.crop if system.config is not None else 1.0
+        crop = crop if options.crop is None else options.crop
         loaded = torch.stack([read_image(path, table.shape, crop) for path in self.images])
         for target in targets:
             check_writable(target)
-        column = system.images(options)[1] or table.label_column or ""
+        shown, column = system.images(options)
+        names = shown.classes[column or shown.label_column or ""]
         results: list[ReversedImage] = []
         with progress_bar(stderr(), system.name) as progress:
             defense = open_defense(text, system, table, self.seed)
@@ -87,7 +113,7 @@ class ReverseCommand:
                     target = targets[len(results)]
                     with atomic_path(target) as temporary:
                         temporary.write_bytes(png(purified.images[row]))
-                    before, after = _predictions(purified, row, table.classes[column])
+                    before, after = _predictions(purified, row, names)
                     path = self.images[len(results)]
                     results.append(ReversedImage(image=str(path), written=str(target), before=before, after=after))
                 progress("", len(results), len(targets))

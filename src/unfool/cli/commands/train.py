@@ -21,7 +21,8 @@ class DataOptions:
     """The training images."""
 
     label: Annotated[
-        str | None, tyro.conf.arg(metavar="COLUMN", help_behavior_hint="(default: the set's primary column)")
+        str | None,
+        tyro.conf.arg(metavar="COLUMN", aliases=["--column"], help_behavior_hint="(default: the set's primary column)"),
     ] = None
     """Label column of labels tasks that name none."""
     data_dir: DataDir = None

@@ -29,7 +29,8 @@ def with_preset(defense: str | None, preset: str | None) -> str | None:
 
 def training_images(system: OpenedSystem, options: DataOptions) -> Table:
     """The training split of a set (default: the run's), which a defense is calibrated on; SpecError without a set."""
-    return open_images(options, "train", system.config, columns=[options.column], system=system.name)
+    columns = [options.column]
+    return open_images(options, "train", system.config, columns=columns, system=system.name, own_size=system.own_size)
 
 
 def default_reversal(defense: str | None, preset: str | None, system: OpenedSystem) -> str:
