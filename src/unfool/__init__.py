@@ -37,9 +37,9 @@ if TYPE_CHECKING:  # what editors and type checkers see; a test keeps it equal t
     from unfool.defenses import make_defense as make_defense
     from unfool.evaluation import AdversarialSet as AdversarialSet
     from unfool.evaluation import Records as Records
+    from unfool.evaluation import classify as classify
     from unfool.evaluation import craft as craft
     from unfool.evaluation import identity as identity
-    from unfool.evaluation import judge as judge
     from unfool.evaluation import load_set as load_set
     from unfool.evaluation import save_set as save_set
     from unfool.evaluation.adaptive.audit import audit as audit
@@ -87,7 +87,7 @@ _NAMES = {
     "unfool.data.catalog": ("open_table",),
     "unfool.data.table": ("Table",),
     "unfool.defenses": ("Defense", "make_defense"),
-    "unfool.evaluation": ("AdversarialSet", "Records", "craft", "identity", "judge", "load_set", "save_set"),
+    "unfool.evaluation": ("AdversarialSet", "Records", "classify", "craft", "identity", "load_set", "save_set"),
     "unfool.evaluation.adaptive.audit": ("audit",),
     "unfool.evaluation.adaptive.audit_result": ("AuditResult",),
     "unfool.evaluation.adaptive.ladder": ("ladder",),

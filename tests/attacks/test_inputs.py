@@ -6,7 +6,7 @@ from torch import nn
 
 from unfool.attacks import make_attack
 from unfool.core.errors import ImagesError, SpecError
-from unfool.evaluation import craft, identity, judge
+from unfool.evaluation import classify, craft, identity
 from unfool.evaluation.evaluate import evaluate
 
 
@@ -58,7 +58,7 @@ def test_a_model_that_writes_into_its_input_never_changes_a_stored_set():
         def forward(self, x):
             return super().forward(x.clone())
 
-    assert judge(Overwrites().eval(), examples).correct == judge(Clones().eval(), examples).correct
+    assert classify(Overwrites().eval(), examples).correct == classify(Clones().eval(), examples).correct
     assert torch.equal(examples.images, before)
 
 
@@ -80,7 +80,7 @@ def test_outputs_without_logits_point_to_what_finds_them():
         make_attack("pgd-2", "linf:8/255")(GivesMapping(), torch.rand(4, 3, 4, 4), LABELS)
 
 
-@pytest.mark.parametrize("call", [evaluate, judge, lambda model, data: identity(model)])
+@pytest.mark.parametrize("call", [evaluate, classify, lambda model, data: identity(model)])
 @pytest.mark.parametrize(
     ("wrong", "kind"), [(lambda images: images, "function"), ("resnet18", "str"), (None, "NoneType")]
 )

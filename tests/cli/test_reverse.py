@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from unfool import judge, open_run, open_table
+from unfool import classify, open_run, open_table
 from unfool.core.streams import Streams
 from unfool.defenses import make_defense
 from unfool.evaluation.results.study_result import StudyResult
@@ -165,4 +165,4 @@ def test_the_defended_accuracy_is_that_of_the_library(cli, parity):
     chosen = open_table("digits", "test").sample(20, Streams(0).named("attacked images"))
     (row,) = json.loads(told.out)["rows"]
     assert (row["attack"], row["defense"], row["n"]) == ("none", REVERSE, 20)
-    assert row["accuracy"] == judge(defense, chosen, column="parity").accuracy
+    assert row["accuracy"] == classify(defense, chosen, column="parity").accuracy

@@ -9,7 +9,7 @@ from unfool.attacks import ProxySettings, make_attack
 from unfool.core.streams import Streams
 from unfool.data.pixels import DecodedPixels
 from unfool.data.table import Table
-from unfool.evaluation import craft, judge
+from unfool.evaluation import classify, craft
 from unfool.models.network import Network
 from unfool.models.trunks import TrunkSpec
 
@@ -35,11 +35,11 @@ def make_table(count=12):
 def test_only_the_system_that_was_attacked_is_judged_white_box(proxy):
     source, other, table = make_network(0), make_network(1), make_table()
     examples = craft(source, table, make_attack("pgd-2", "linf:8/255"), proxy=proxy)
-    assert judge(source, examples).protocol == "white-box"
-    assert judge(source, examples).row("model").protocol == "white-box"
-    assert judge(other, examples).protocol == "transfer"
-    assert judge(other, examples).row("model").protocol == "transfer"
-    assert judge(source, table).protocol == "clean"
+    assert classify(source, examples).protocol == "white-box"
+    assert classify(source, examples).row("model").protocol == "white-box"
+    assert classify(other, examples).protocol == "transfer"
+    assert classify(other, examples).row("model").protocol == "transfer"
+    assert classify(source, table).protocol == "clean"
 
 
 def test_one_changed_number_makes_it_transfer():
@@ -47,7 +47,7 @@ def test_one_changed_number_makes_it_transfer():
     examples = craft(network, table, make_attack("fgsm", "linf:8/255"))
     with torch.no_grad():
         next(buffer for name, buffer in network.named_buffers() if name.endswith("running_var"))[0] += 1e-6
-    records = judge(network, examples)
+    records = classify(network, examples)
     assert records.protocol == "transfer"
     with pytest.raises((AttributeError, TypeError)):
         dataclasses.replace(records, protocol="white-box")

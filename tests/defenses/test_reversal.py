@@ -18,8 +18,8 @@ from unfool.data.as_table import as_table
 from unfool.defenses import Defense, Reverse, make_defense
 from unfool.defenses.aware import pretext_aware
 from unfool.defenses.fast_copy import _COPIES
-from unfool.evaluation import craft, judge
-from unfool.evaluation.corruptions import judge_corrupted
+from unfool.evaluation import classify, craft
+from unfool.evaluation.corruptions import classify_corrupted
 from unfool.models.heads import build_head
 from unfool.tasks import TASKS, make_task
 
@@ -214,7 +214,7 @@ def test_in_batch_negatives_are_those_of_the_reversal_s_batches_on_every_device(
     """The last batch is smaller, as the reference's is; what a device takes at a time changes no prediction."""
     network, table = make_network(), as_table((make_images(20), torch.arange(20) % 4))
     defense, smaller = in_batches(8, network=network), in_batches(4, network=network)
-    small, large = (judge(defense, table, batch_size=size) for size in (3, 1000))
+    small, large = (classify(defense, table, batch_size=size) for size in (3, 1000))
     assert small.losses == large.losses
     images, ids = table.batch().images, table.ids
     whole = defense.purify(images, ids)
@@ -223,10 +223,12 @@ def test_in_batch_negatives_are_those_of_the_reversal_s_batches_on_every_device(
     assert torch.equal(whole.losses, torch.cat([part.losses for part in parts], dim=1))
     assert whole.model_images == sum(part.model_images for part in parts)
     assert torch.allclose(defense.purified_images(images, ids, differentiable=True), whole.images, atol=1e-5)
-    assert judge(smaller, table).losses != large.losses
+    assert classify(smaller, table).losses != large.losses
     crafted = [craft(defense, table, "pgd-2:goal=last", batch_size=size) for size in (5, 1000)]
     assert torch.equal(crafted[0].images, crafted[1].images)
-    corrupted = [judge_corrupted(defense, table, names=["fog"], severities=[1], batch_size=size) for size in (5, 1000)]
+    corrupted = [
+        classify_corrupted(defense, table, names=["fog"], severities=[1], batch_size=size) for size in (5, 1000)
+    ]
     assert corrupted[0][0].losses == corrupted[1][0].losses
 
 

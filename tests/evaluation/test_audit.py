@@ -12,7 +12,7 @@ from unfool.attacks import make_attack
 from unfool.core.errors import DataError, SpecError
 from unfool.core.streams import Streams
 from unfool.defenses import Defense, Gate, make_defense
-from unfool.evaluation import craft, judge
+from unfool.evaluation import classify, craft
 from unfool.evaluation.adaptive.audit import audit
 from unfool.evaluation.adaptive.audit_result import DEFENSE, NETWORK, NOISE, VIEWS
 from unfool.evaluation.adaptive.settings import AuditSettings
@@ -117,7 +117,7 @@ def test_every_way_is_judged_on_the_same_images_at_a_stated_cost(found, defense,
         VIEWS: price,
     }
     for name, system in ((NETWORK, defense.network), (DEFENSE, defense)):
-        assert found.gains[name].accuracy == judge(system, examples).accuracy
+        assert found.gains[name].accuracy == classify(system, examples).accuracy
     assert found.gains[NETWORK].difference == 0
     gain = found.gains[DEFENSE]
     assert gain.difference == pytest.approx(gain.accuracy - found.gains[NETWORK].accuracy)

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 from tiny_systems import make_network, make_table
 
-from unfool import EvaluationSettings, compare, evaluate, judge
+from unfool import EvaluationSettings, classify, compare, evaluate
 from unfool.core.errors import DataError
 from unfool.evaluation.statistics.comparison import compare_records
 
@@ -45,7 +45,7 @@ def test_what_cannot_be_compared_is_refused(evaluations):
     with pytest.raises(DataError, match="two Records or two Evaluations"):
         compare(evaluations[0], evaluations[0].records[0])
     with pytest.raises(DataError, match="not the same in the same order"):
-        compare(evaluations[0].records[0], judge(make_network(), make_table(12)))
+        compare(evaluations[0].records[0], classify(make_network(), make_table(12)))
     attacked = [
         replace(each, rows=each.rows[at : at + 1], records=each.records[at : at + 1])
         for at, each in enumerate(evaluations)

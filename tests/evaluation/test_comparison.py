@@ -8,7 +8,7 @@ from tiny_systems import make_network, make_table
 
 from unfool.attacks import make_attack
 from unfool.core.errors import DataError
-from unfool.evaluation import Records, craft, judge, wilson
+from unfool.evaluation import Records, classify, craft, wilson
 from unfool.evaluation.statistics.comparison import by_class, compare_records, concatenate, worst_case
 from unfool.evaluation.statistics.paired import PairedCounts, mcnemar, score_interval
 
@@ -142,7 +142,7 @@ def test_records_without_labels_do_not_stand_in_the_way():
 def test_the_worst_case_of_real_attacks_is_below_each():
     network, table = make_network(), make_table()
     attacks = [make_attack("fgsm", "linf:8/255"), make_attack("pgd-3", "linf:8/255", {"goal": "last"})]
-    records = [judge(network, craft(network, table, attack)) for attack in attacks]
+    records = [classify(network, craft(network, table, attack)) for attack in attacks]
     found = worst_case(records)
     assert found.correct == [all(pair) for pair in zip(*(one.correct for one in records), strict=True)]
     assert found.protocol == "white-box"
@@ -267,7 +267,7 @@ def test_classes_that_are_not_known_are_refused():
 
 def test_classes_of_a_judged_table():
     network, table = make_network(), make_table(30)
-    found = by_class(judge(network, table), table.classes["label"])
+    found = by_class(classify(network, table), table.classes["label"])
     with torch.no_grad():
         right = network(table.batch().images).argmax(1) == table.columns["label"]
     assert sum(one.n for one in found) == 30

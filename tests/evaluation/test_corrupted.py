@@ -10,8 +10,8 @@ from unfool.core.errors import DataError, SpecError
 from unfool.core.progress import silent
 from unfool.core.streams import Streams
 from unfool.data.corruptions import CORRUPTIONS, corrupted
-from unfool.evaluation import judge, wilson
-from unfool.evaluation.corruptions import judge_corrupted, mean_corruption_accuracy
+from unfool.evaluation import classify, wilson
+from unfool.evaluation.corruptions import classify_corrupted, mean_corruption_accuracy
 from unfool.evaluation.records import Records
 
 NAMES = ("fog", "gaussian-noise")
@@ -28,7 +28,7 @@ def table():
 
 
 def test_records_are_what_the_network_says_of_the_corrupted_images(network, table):
-    found = judge_corrupted(network, table, names=NAMES, severities=(2, 5), seed=4)
+    found = classify_corrupted(network, table, names=NAMES, severities=(2, 5), seed=4)
     kinds = [(each.settings["corruption"], each.settings["severity"]) for each in found]
     assert kinds == [("fog", 2), ("fog", 5), ("gaussian-noise", 2), ("gaussian-noise", 5)]
     batch, labels = table.batch(), table.columns["label"]
@@ -45,21 +45,21 @@ def test_records_are_what_the_network_says_of_the_corrupted_images(network, tabl
 
 
 def test_rows_of_corruptions_differ_from_each_other_and_from_the_clean_row(network, table):
-    found = judge_corrupted(network, table, names=NAMES, severities=(1, 2))
-    rows = [each.row("net", settings=each.settings) for each in (*found, judge(network, table))]
+    found = classify_corrupted(network, table, names=NAMES, severities=(1, 2))
+    rows = [each.row("net", settings=each.settings) for each in (*found, classify(network, table))]
     assert [row.settings for row in rows[:2]] == [{"corruption": "fog", "severity": s} for s in (1, 2)]
     assert len({str(sorted(row.settings.items())) for row in rows}) == 5
     assert {row.protocol for row in rows} == {"clean"}
 
 
 def test_records_survive_a_file(network, table, tmp_path):
-    (found,) = judge_corrupted(network, table, names=["fog"], severities=[3])
+    (found,) = classify_corrupted(network, table, names=["fog"], severities=[3])
     found.save(tmp_path / "fog.json")
     assert Records.load(tmp_path / "fog.json") == found
 
 
 def test_all_corruptions_at_all_severities_by_default(network):
-    found = judge_corrupted(network, make_table(2, side=10))
+    found = classify_corrupted(network, make_table(2, side=10))
     assert len(found) == 5 * len(tuple(CORRUPTIONS)) == len({str(each.settings) for each in found})
 
 
@@ -67,7 +67,9 @@ def test_all_corruptions_at_all_severities_by_default(network):
 def test_the_batch_size_changes_nothing_and_every_batch_is_reported(network, table, batch_size):
     told = []
     found, expected = (
-        judge_corrupted(network, table, names=["snow", "glass-blur"], severities=[5], batch_size=size, progress=report)
+        classify_corrupted(
+            network, table, names=["snow", "glass-blur"], severities=[5], batch_size=size, progress=report
+        )
         for size, report in ((batch_size, lambda what, done, count: told.append((done, count))), (250, silent))
     )
     for one, other in zip(found, expected, strict=True):
@@ -78,16 +80,16 @@ def test_the_batch_size_changes_nothing_and_every_batch_is_reported(network, tab
 
 def test_the_model_is_judged_in_eval_mode_and_given_back(table):
     network = make_network()
-    expected = judge_corrupted(network, table, names=["fog"], severities=[1])[0].correct
+    expected = classify_corrupted(network, table, names=["fog"], severities=[1])[0].correct
     network.train()
     state = {name: value.clone() for name, value in network.state_dict().items()}
-    assert judge_corrupted(network, table, names=["fog"], severities=[1])[0].correct == expected
+    assert classify_corrupted(network, table, names=["fog"], severities=[1])[0].correct == expected
     assert network.training
     assert all(torch.equal(value, state[name]) for name, value in network.state_dict().items())
 
 
 def test_other_label_columns_can_be_judged(network, table):
-    (found,) = judge_corrupted(network, table, names=["fog"], severities=[1], column="parity")
+    (found,) = classify_corrupted(network, table, names=["fog"], severities=[1], column="parity")
     batch = table.batch()
     with torch.no_grad():
         guessed = network(corrupted(batch.images, batch.ids, "fog", 1, Streams(0))).argmax(1)
@@ -107,9 +109,9 @@ def test_unknown_names_severities_and_columns_are_refused_before_any_work(table)
         ({"batch_size": 0}, "batch size 0"),
     ):
         with pytest.raises(SpecError, match=words):
-            judge_corrupted(broken, table, **options)
+            classify_corrupted(broken, table, **options)
     with pytest.raises(DataError, match="no images"):
-        judge_corrupted(broken, table.subset(torch.arange(0)))
+        classify_corrupted(broken, table.subset(torch.arange(0)))
 
 
 # ------------------------------------------------------- the mean and its interval
@@ -178,7 +180,7 @@ def test_the_interval_is_never_empty(value):
 def test_records_that_do_not_belong_together_are_refused():
     fog, snow = made_records([1, 0], "fog", 1), made_records([1, 0], "snow", 1)
     for records in ([], [fog, fog], [fog, made_records([1, 0], None, None)]):
-        with pytest.raises(DataError, match="judge_corrupted"):
+        with pytest.raises(DataError, match="classify_corrupted"):
             mean_corruption_accuracy(records)
     for other in (made_records([1, 0], "snow", 1, ids=[5, 6]), made_records([1, 0], "snow", 1, data="other")):
         with pytest.raises(DataError, match="same images"):

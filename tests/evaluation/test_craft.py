@@ -14,7 +14,7 @@ from torch import nn
 from unfool.attacks import CustomAttack, make_attack
 from unfool.core.errors import OutputError
 from unfool.core.threat import ThreatModel
-from unfool.evaluation import craft, judge
+from unfool.evaluation import classify, craft
 from unfool.evaluation.crafting import batches
 from unfool.evaluation.crafting.batches import fitting, spans
 
@@ -110,10 +110,10 @@ def test_two_processes_make_the_very_set_that_one_makes(tmp_path, resumable):
 def test_records_say_which_part_fooled_how_many(tmp_path):
     network, table = make_network(), make_table(24)
     examples = craft(network, table, make_attack("autoattack:steps=5,queries=20", "linf:8/255"))
-    found = judge(network, examples)
+    found = classify(network, examples)
     assert found.fooled_by == examples.successes_per_part
     assert list(found.fooled_by) == ["apgd-ce", "apgd-t", "fab-t", "square", "finish"]
-    clean = judge(network, table)
+    clean = classify(network, table)
     assert sum(found.fooled_by.values()) == sum(clean.correct) - sum(found.correct)
     assert found.labels == table.labels(None).tolist()
 

@@ -10,7 +10,7 @@ from unfool import Linf, attacks
 from unfool.attacks import make_attack
 from unfool.core.errors import SpecError
 from unfool.core.threat import ThreatModel
-from unfool.evaluation import craft, judge
+from unfool.evaluation import classify, craft
 from unfool.evaluation.curves import CurvePoints, curve
 from unfool.evaluation.statistics.comparison import worst_case
 
@@ -37,7 +37,7 @@ def table(network):
 
 def whole(network, table, text, threat):
     """The attack on every image, whatever is known of it."""
-    return judge(network, craft(network, table, make_attack(text, threat)))
+    return classify(network, craft(network, table, make_attack(text, threat)))
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ import pytest
 import torch
 from tiny_systems import Gives, make_network, make_table
 
-from unfool import Attack, adapt, craft, evaluate, judge, make_attack
+from unfool import Attack, adapt, classify, craft, evaluate, make_attack
 from unfool.attacks import CustomAttack
 from unfool.core.errors import SpecError, UnfoolError, UnfoolWarning
 from unfool.evaluation.crafting.evaluation_folder import attack_folder, discard
@@ -39,10 +39,10 @@ def test_rows_are_what_crafting_and_judging_give(network, table):
     found = evaluate(
         network, table, ATTACKS, name="ours", settings=EvaluationSettings(threat="l2:0.5", seed=4, reliability=False)
     )
-    wanted = [judge(network, table).row("ours")]
+    wanted = [classify(network, table).row("ours")]
     correct = torch.ones(24, dtype=torch.bool)
     for text in ATTACKS:
-        records = judge(network, craft(network, table, make_attack(text, "l2:0.5"), seed=4))
+        records = classify(network, craft(network, table, make_attack(text, "l2:0.5"), seed=4))
         correct &= torch.tensor(records.correct)
         wanted.append(records.row("ours", settings={"restarts": "2"} if "restarts" in text else {}))
     *rows, worst = plain(found.rows)
@@ -279,7 +279,7 @@ def test_tensors_are_a_table(network, table):
     assert [row.accuracy for row in found.rows] == [row.accuracy for row in of_table.rows]
     examples = craft(network, (images, labels), "fgsm", threat="l2:0.5")
     assert torch.equal(examples.images, craft(network, table, make_attack("fgsm", "l2:0.5")).images)
-    assert judge(network, (images, labels)).correct == judge(network, table).correct
+    assert classify(network, (images, labels)).correct == classify(network, table).correct
 
 
 @pytest.mark.parametrize(

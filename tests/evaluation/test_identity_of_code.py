@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from unfool import adapt, craft, evaluate, identity, judge
+from unfool import adapt, classify, craft, evaluate, identity
 from unfool.core.errors import UnfoolWarning
 from unfool.evaluation.identity import one_identity
 from unfool.models.python_file import load_module
@@ -140,11 +140,11 @@ def test_separate_calls_see_one_system(make):
     second = craft(model, (IMAGES, LABELS), "fgsm")
     assert first.crafted_on == second.crafted_on
     for examples in (first, second):
-        assert judge(model, examples).protocol == "white-box"
+        assert classify(model, examples).protocol == "white-box"
     assert [row.protocol for row in evaluate(model, (IMAGES, LABELS), ["fgsm", "pgd-2"]).rows[1:]] == ["white-box"] * 3
     with torch.no_grad():
         model.body[2].bias += 1e-3
-    assert judge(model, first).protocol == "transfer"
+    assert classify(model, first).protocol == "transfer"
 
 
 @pytest.mark.parametrize("library", [json, np, F, torch, nn, sys, importlib.util], ids=lambda library: library.__name__)
@@ -290,11 +290,11 @@ def test_what_cannot_be_read_is_unverified_and_never_white_box():
     with pytest.warns(UnfoolWarning, match=r"images is a generator.*unverified"):
         examples = craft(model, (IMAGES, LABELS), "fgsm")
     with pytest.warns(UnfoolWarning, match="unverified"):
-        assert judge(model, examples).protocol == "unverified"
+        assert classify(model, examples).protocol == "unverified"
     with pytest.warns(UnfoolWarning, match="unverified"):
         rows = evaluate(model, (IMAGES, LABELS), ["fgsm", "pgd-2"]).rows
     assert [row.protocol for row in rows] == ["clean", "unverified", "unverified", "unverified"]
-    assert judge(Foreign().eval(), examples).protocol == "transfer"
+    assert classify(Foreign().eval(), examples).protocol == "transfer"
 
 
 def test_scripts_traces_and_exports_have_an_identity():

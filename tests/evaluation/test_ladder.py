@@ -19,7 +19,7 @@ from unfool.data.pixels import DecodedPixels
 from unfool.data.table import Table
 from unfool.defenses import make_defense
 from unfool.defenses.gate import Gate
-from unfool.evaluation import craft, judge
+from unfool.evaluation import classify, craft
 from unfool.evaluation.adaptive.defense_attack import DefenseAttack
 from unfool.evaluation.adaptive.ladder import discard_ladder
 from unfool.evaluation.adaptive.ladder import ladder as climb
@@ -109,7 +109,7 @@ def test_an_obfuscating_defense_falls_back_to_the_network(network, digits, chang
     defense, threat = Purifier(network, change), "linf:0.05"
     found = ladder(defense, digits[1], threat=threat, attack="pgd-20", rungs="abcdf", steps=20, draws=2)
     static = found.records["a"]
-    naive = judge(defense, craft(defense, digits[1], make_attack("pgd-20", threat)))
+    naive = classify(defense, craft(defense, digits[1], make_attack("pgd-20", threat)))
     assert naive.accuracy >= static.accuracy + 0.1
     assert found.records["f"].accuracy <= naive.accuracy
     assert found.worst.accuracy <= static.interval()[1]
@@ -145,10 +145,10 @@ def test_every_rung_is_judged_by_the_deployed_defense_within_the_ball(climbed, r
     for letter, examples in climbed.sets.items():
         assert examples.ids.tolist() == told.ids.tolist()
         assert (examples.images - images).abs().max() <= 8 / 255 + 1e-6
-        judged = judge(reverse if letter != "a" else reverse.network, examples)
+        judged = classify(reverse if letter != "a" else reverse.network, examples)
         assert judged.correct == climbed.records[letter].correct
         assert judged.protocol == "white-box"
-    assert judge(reverse, climbed.sets["a"]).correct == climbed.records["b"].correct
+    assert classify(reverse, climbed.sets["a"]).correct == climbed.records["b"].correct
     assert climbed.records["b"].protocol == "transfer"
 
 
@@ -261,7 +261,7 @@ def test_a_gate_is_attacked_jointly(gated, told):
     assert list(found.rungs) == list("abcefg")
     assert found.absent == {}
     assert found.worst.correct == np.array([found.records[letter].correct for letter in "bcefg"]).all(0).tolist()
-    assert judge(gated, found.sets["g"]).correct == found.records["g"].correct
+    assert classify(gated, found.sets["g"]).correct == found.records["g"].correct
     assert found.notes == []
     rows = {row.rung: row for row in found.rows() if row.rung is not None}
     assert (rows["g"].attack, rows["g"].protocol) == ("gate-aware", "adaptive")

@@ -13,7 +13,7 @@ from unfool.core.errors import SpecError
 from unfool.core.threat import ThreatModel
 from unfool.data.table import Table
 from unfool.defenses import Detector, make_defense
-from unfool.evaluation import judge
+from unfool.evaluation import classify
 from unfool.evaluation.adaptive.defense_attack import DefenseLabelLoss
 from unfool.evaluation.adaptive.ladder import ladder
 from unfool.evaluation.adaptive.rung import RUNGS, AdaptiveRung, all_rungs, parse_rungs
@@ -101,7 +101,7 @@ def test_a_targeted_and_a_black_box_rung_are_one_class_each(network, table):
     for key, name in (("j", "bpda-targeted"), ("k", "random-search")):
         rung = result.rungs[key]
         assert (rung.records.attack, rung.protocol) == (name, "adaptive")
-        assert judge(defense, rung.examples).correct == rung.records.correct
+        assert classify(defense, rung.examples).correct == rung.records.correct
         # A search through the defense pays for every prediction of it.
         assert rung.examples.model_images >= 12 * defense.images_per_prediction
     replayed = np.array(result.replayed.correct)
@@ -148,7 +148,7 @@ def test_a_defense_of_one_s_own_meets_every_rung_that_it_declares_what_is_needed
     ]
     for key in "cdefghi":
         examples = result.sets[key]
-        assert judge(Guarded(network, Roughness()), examples).correct == result.records[key].correct
+        assert classify(Guarded(network, Roughness()), examples).correct == result.records[key].correct
     # One look at its loss sends nothing through a network, a prediction three images.
     steps = 4 * SETTINGS.steps
     assert result.sets["e"].model_images <= 12 * (3 * (1 + 2 * 3 + 2) + 2 * steps)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from tiny_systems import make_network, make_table
 
-from unfool import EvaluationSettings, Linf, attacks, craft, evaluate, judge
+from unfool import EvaluationSettings, Linf, attacks, classify, craft, evaluate
 from unfool.core.errors import DataError, ImagesError, SpecError
 from unfool.evaluation.crafting.pictures import magnified_difference, pictures_of
 
@@ -92,4 +92,4 @@ def test_what_cannot_be_shown_is_said(evaluation, network, table):
         craft(network, table, "fgsm").show(table.subset(torch.arange(3)))
     with pytest.raises(ImagesError, match="no difference"):
         magnified_difference(torch.zeros(3, 4, 4), torch.zeros(3, 5, 5))
-    assert judge(network, table)._repr_html_().startswith("<code>Records(")
+    assert classify(network, table)._repr_html_().startswith("<code>Records(")

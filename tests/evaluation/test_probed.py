@@ -7,7 +7,7 @@ from unfool.attacks import ProxySettings, make_attack
 from unfool.core.errors import SpecError
 from unfool.core.streams import Streams
 from unfool.data.catalog import open_table
-from unfool.evaluation import craft, identity, judge
+from unfool.evaluation import classify, craft, identity
 from unfool.evaluation.intervals import wilson
 from unfool.evaluation.pretext.probe_records import probe_records, probe_results
 from unfool.evaluation.records import WHITE_BOX
@@ -38,7 +38,7 @@ def result(network, tables):
 @pytest.mark.parametrize("split", ["train", "test", "held_out"])
 def test_records_are_those_of_judging_the_classifier(result, tables, split):
     records = probe_records(result, "block1", 4, split=split, threat="linf:0.01")
-    judged = judge(result.classifier("block1", 4), tables[split], threat="linf:0.01")
+    judged = classify(result.classifier("block1", 4), tables[split], threat="linf:0.01")
     assert (records.attack, records.protocol, records.threat) == ("none", "clean", "linf:0.01")
     assert (records.ids, records.labels, records.data) == (judged.ids, judged.labels, judged.data)
     assert records.losses == pytest.approx(judged.losses, rel=1e-3, abs=1e-4)
@@ -80,7 +80,7 @@ def test_the_classifier_of_a_stage_is_attacked_as_any_other(result, tables, prec
     before = identity(made)
     attack = make_attack("pgd-3", "linf:0.1")
     examples = craft(made, tables["test"], attack, proxy=ProxySettings(dtype=precision))
-    attacked, clean = judge(made, examples), judge(made, tables["test"])
+    attacked, clean = classify(made, examples), classify(made, tables["test"])
     assert attacked.protocol == WHITE_BOX
     assert identity(made) == before == attacked.judged_on
     assert attacked.accuracy < clean.accuracy

@@ -13,7 +13,7 @@ from tiny_systems import make_network, make_table
 from unfool.attacks import make_attack
 from unfool.core.borders.checksum import checksum
 from unfool.core.errors import DataError, OutputError, WeightsError
-from unfool.evaluation import AdversarialSet, Records, craft, identity, judge, load_set, save_set, wilson
+from unfool.evaluation import AdversarialSet, Records, classify, craft, identity, load_set, save_set, wilson
 from unfool.evaluation.results.rows import Row
 from unfool.models.weights import load_tensors, save_tensors
 
@@ -228,8 +228,8 @@ def test_sets_come_back_bit_for_bit_and_are_judged_the_same(tmp_path, examples):
     loaded = load_set(tmp_path / "set.safetensors")
     same(examples, loaded)
     network = make_network()
-    assert judge(network, loaded).correct == judge(network, examples).correct
-    assert judge(network, loaded).protocol == "white-box"
+    assert classify(network, loaded).correct == classify(network, examples).correct
+    assert classify(network, loaded).protocol == "white-box"
     assert [path.name for path in tmp_path.iterdir()] == ["set.safetensors"]
 
 

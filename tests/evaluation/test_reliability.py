@@ -14,7 +14,7 @@ from unfool.attacks import make_attack
 from unfool.core.errors import DataError, NonFiniteError, SpecError
 from unfool.core.streams import Streams
 from unfool.core.threat import ThreatModel
-from unfool.evaluation import craft, judge, wilson
+from unfool.evaluation import classify, craft, wilson
 from unfool.evaluation.reliability.model_checks import Subject
 from unfool.evaluation.reliability.report import reliability
 from unfool.evaluation.results.reliability import ATTACK_CHECKS, MODEL_CHECKS
@@ -53,7 +53,7 @@ def quick(digits):
 @pytest.fixture(scope="module")
 def attacked(digits, network):
     """48 images that the undefended network classifies correctly."""
-    correct = judge(network, digits[1]).correct
+    correct = classify(network, digits[1]).correct
     return digits[1].subset(torch.tensor(correct)).sample(48, Streams(0))
 
 
@@ -96,17 +96,17 @@ PLANTED = {
 def test_a_planted_defense_is_caught_and_broken(network, attacked, transferred, defense, name, breaker, draws):
     model = defense(network)
     # Small batches, since a random defense may draw once for a whole one.
-    assert judge(model, attacked, batch_size=6).accuracy > 0.85
+    assert classify(model, attacked, batch_size=6).accuracy > 0.85
     found = reliability(model, attacked, threat=THREAT)
     assert name in names(found)
     assert not found.trustworthy
-    undefended = judge(network, transferred).correct
+    undefended = classify(network, transferred).correct
     if breaker == "transfer":
         examples = transferred
     else:
         attack = make_attack(breaker, THREAT)
         examples = craft(model, attacked, dataclasses.replace(attack, eot_draws=draws) if draws else attack)
-    broken = judge(model, examples, batch_size=6)
+    broken = classify(model, examples, batch_size=6)
     assert broken.protocol == ("transfer" if breaker == "transfer" else "white-box")
     assert broken.accuracy <= wilson(sum(undefended), len(undefended))[1]
 
@@ -122,7 +122,7 @@ def test_an_adversarially_trained_one_raises_no_flag_however_it_is_evaluated(dig
     some = digits[1].sample(120, Streams(3))
     pgd, square = (make_attack(text, "linf:0.1") for text in ("pgd-20", "square-300"))
     sets = [craft(robust, some, pgd), craft(robust, some, square), craft(convnet(5).eval(), some, pgd)]
-    records = [judge(robust, examples) for examples in sets[:2]] + [judge(robust, some)]
+    records = [classify(robust, examples) for examples in sets[:2]] + [classify(robust, some)]
     assert 0.3 < records[0].accuracy < 0.8
     found = reliability(robust, some, threat="linf:0.1", attacks=[pgd, square], records=records, sets=sets)
     assert found.flags == []
@@ -161,7 +161,7 @@ def test_a_missing_normalisation_is_found_and_named(digits, network):
     bare.std.fill_(1.0)
     flag = flag_of(reliability(bare, digits[1], threat=THREAT, images=32), "missing-normalisation")
     assert "--mean cifar10 --std cifar10" in flag.text
-    clean = judge(bare, digits[1]).accuracy, judge(network, digits[1]).accuracy
+    clean = classify(bare, digits[1]).accuracy, classify(network, digits[1]).accuracy
     assert flag.share == pytest.approx(clean[1] - clean[0], abs=0.1)
     for whole in (network, adapt(bare, "cifar10", "cifar10")):
         found = reliability(whole, digits[1], threat=THREAT, images=8)
@@ -249,7 +249,7 @@ def test_more_steps_are_tried_on_the_attack_in_use(digits, robust):
 def test_wins_of_examples_from_elsewhere_are_listed_by_origin(digits, quick):
     model, some = planted.Staircase(quick), digits[1].sample(100, Streams(4))
     transferred = craft(quick, some, make_attack("pgd-50:goal=best", THREAT))
-    judged = judge(model, transferred)
+    judged = classify(model, transferred)
     name = f"pgd-50 from {transferred.crafted_on}"
     fooled = {number for number, correct in zip(judged.ids, judged.correct, strict=True) if not correct}
     # From a set, and the same from its records; but the set of another threat model says nothing.
@@ -306,9 +306,9 @@ def test_a_model_that_counts_as_it_runs_is_itself_in_the_report(digits, quick):
 
     model, some = Counting(quick), digits[1].sample(40, Streams(0))
     examples = craft(model, some, make_attack("pgd-20", "linf:0.05"))
-    found = reliability(model, some, threat="linf:0.05", records=[judge(model, examples)], sets=[examples])
+    found = reliability(model, some, threat="linf:0.05", records=[classify(model, examples)], sets=[examples])
     assert found.flags == []
-    assert judge(model, examples).protocol == "white-box"
+    assert classify(model, examples).protocol == "white-box"
     assert "transfer-wins" not in found.checked
 
 

@@ -17,7 +17,7 @@ from unfool.core.streams import Streams
 from unfool.core.threat import ThreatModel
 from unfool.data.pixels import DecodedPixels
 from unfool.data.table import Table
-from unfool.evaluation import craft, judge
+from unfool.evaluation import classify, craft
 from unfool.evaluation.reliability.attack_checks import huge
 from unfool.evaluation.reliability.flags import CHANCE, SHARE, more_than_chance, too_many
 from unfool.evaluation.reliability.report import reliability
@@ -107,7 +107,7 @@ def test_images_fooled_before_are_no_wins_of_square():
     model = TwoBasins().eval()
     examples = craft(model, table, make_attack("pgd-20:restarts=40", "linf:0.1"))
     pgd = make_attack("pgd-20", "linf:0.1")
-    found = reliability(model, table, threat="linf:0.1", attacks=[pgd], records=[judge(model, examples)])
+    found = reliability(model, table, threat="linf:0.1", attacks=[pgd], records=[classify(model, examples)])
     assert found.flags == []
     assert found.missed_by_gradients == {}
 
@@ -130,7 +130,7 @@ def test_few_classes_are_told_with_the_attacks_that_lose_their_loss():
 
 def test_what_cannot_be_computed_is_said():
     table, model = make_table(24), make_network(normalisation="none")
-    correct = sum(judge(model, table).correct)
+    correct = sum(classify(model, table).correct)
     assert correct < 16
     found = reliability(model, table, threat=THREAT)
     assert names(found) == {"not-checked", "chance"}

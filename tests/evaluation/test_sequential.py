@@ -17,7 +17,7 @@ from tiny_systems import make_network, make_table
 
 from unfool.attacks import make_attack
 from unfool.core.errors import DataError, SpecError
-from unfool.evaluation import craft, judge, wilson
+from unfool.evaluation import classify, craft, wilson
 from unfool.evaluation.statistics.sequential import (
     AccuracyClaim,
     SequentialTest,
@@ -305,7 +305,7 @@ def test_attacks_stop_once_the_claim_is_settled(network, table, threat, claim, v
     assert found.records.ids == table.ids[order(table.ids, 0)][:8].tolist()
     assert (found.low, found.high) == anytime_interval(sum(found.records.correct), 8)
     assert found.records.protocol == "white-box"
-    full = judge(network, craft(network, table, attack))
+    full = classify(network, craft(network, table, attack))
     assert found.records.model_images < full.model_images / 3
     assert verdict in found.words()
     assert "8 of 40" in found.words()
@@ -317,7 +317,7 @@ def test_attacks_stop_once_the_claim_is_settled(network, table, threat, claim, v
 
 def test_what_cannot_be_settled_is_undecided_and_equals_the_full_run(network, table):
     attack = make_attack("pgd-3", "linf:16/255")
-    full = judge(network, craft(network, table, attack, seed=3))
+    full = classify(network, craft(network, table, attack, seed=3))
     assert 0.1 < full.accuracy < 0.9
     bound = round(full.accuracy, 2)
     found = evaluate_claim(network, table, attack, f">={bound}", seed=3, batch_size=7)
@@ -337,7 +337,7 @@ def test_other_columns_and_seeds_are_passed_on(network, table):
     attack = make_attack("fgsm", "linf:1e-6")
     found = evaluate_claim(network, table, attack, "<0.9", column="parity", seed=5, batch_size=40)
     assert found.records.seed == 5
-    assert sum(found.records.correct) == sum(judge(network, table, column="parity").correct)
+    assert sum(found.records.correct) == sum(classify(network, table, column="parity").correct)
 
 
 def test_bad_input_is_refused_before_anything_is_attacked(network, table):

@@ -4,7 +4,7 @@ import copy
 
 import torch
 
-from unfool.evaluation import identity, judge
+from unfool.evaluation import classify, identity
 from unfool.models.fast import fast_copy
 from unfool.models.misuse import MISUSES, NORMALISED, TRAIN_MODE, misused
 from unfool.models.network import NORMALISATIONS, Network
@@ -41,6 +41,6 @@ def test_the_wrong_uses_are_what_they_say():
 def test_in_train_mode_the_batches_belong_to_the_classifier():
     wrong = misused(make_network(), TRAIN_MODE)
     images, labels = torch.rand(130, 3, 8, 8, generator=torch.Generator().manual_seed(1)), torch.arange(130) % 4
-    small, large = (judge(wrong, (images, labels), batch_size=size) for size in (7, 1000))
+    small, large = (classify(wrong, (images, labels), batch_size=size) for size in (7, 1000))
     assert small.losses == large.losses
     assert wrong.own_batch_size == 128

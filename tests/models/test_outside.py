@@ -14,7 +14,7 @@ from sklearn.svm import SVC
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from unfool import EvaluationSettings, adapt, attacks, craft, evaluate, judge, make_attack
+from unfool import EvaluationSettings, adapt, attacks, classify, craft, evaluate, make_attack
 from unfool.core.errors import ImagesError, SpecError, UnfoolError, UnfoolWarning
 from unfool.core.threat import Linf
 from unfool.models.foreign import load_classifier
@@ -216,7 +216,7 @@ def test_errors_after_the_look_are_the_models_own_line():
     model = adapt(Wrapped(fails_late).eval())
     assert looked(model) == []
     with pytest.raises(SpecError, match=r"model Wrapped failed at .*test_outside.py:\d+: KeyError: 'late'"):
-        judge(model, (IMAGES[:2], LABELS[:2]))
+        classify(model, (IMAGES[:2], LABELS[:2]))
     with pytest.raises(SpecError, match=r"on the way back, failed at .*test_outside.py:\d+: ValueError: no way back"):
         check_classifier(adapt(Wrapped(lambda inner, x: Backward.apply(inner(x))).eval()), IMAGES)
     reentrant = Wrapped(lambda inner, images: checkpoint(inner, images, use_reentrant=True)).eval()

@@ -175,7 +175,7 @@ def test_asking_again_makes_nothing_again(finished, monkeypatch):
     def never(*_, **__):
         raise AssertionError("a finished piece was made again")
 
-    for name in ("craft", "judge"):
+    for name in ("craft", "classify"):
         monkeypatch.setattr(measurements, name, never)
     for name in ("audit", "ladder"):
         monkeypatch.setattr(adaptive, name, never)

@@ -197,7 +197,7 @@ def test_reopening_it_makes_nothing_again(finished, monkeypatch):
         raise AssertionError("a finished piece was made again")
 
     monkeypatch.setattr(measurements, "craft", never)
-    monkeypatch.setattr(measurements, "judge", never)
+    monkeypatch.setattr(measurements, "classify", never)
     again = study(out)
     assert (again["rows"], again["claims"]) == (result["rows"], result["claims"])
     assert pieces(out) == before
@@ -205,7 +205,7 @@ def test_reopening_it_makes_nothing_again(finished, monkeypatch):
 
 def test_it_can_be_stopped_between_any_two_pieces(finished, tmp_path, monkeypatch):
     out, result = finished
-    left = {(networks, "train"): 2, (measurements, "craft"): 3, (measurements, "judge"): 5}
+    left = {(networks, "train"): 2, (measurements, "craft"): 3, (measurements, "classify"): 5}
     for (module, name), count in left.items():
         own = getattr(module, name)
         calls = []

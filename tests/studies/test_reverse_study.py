@@ -156,7 +156,7 @@ def test_asking_again_makes_nothing_again(finished, monkeypatch):
     def never(*_, **__):
         raise AssertionError("a finished piece was made again")
 
-    for name in ("craft", "judge", "judge_corrupted"):
+    for name in ("craft", "classify", "classify_corrupted"):
         monkeypatch.setattr(measurements, name, never)
     for name in ("audit", "ladder"):
         monkeypatch.setattr(adaptive, name, never)

@@ -213,7 +213,7 @@ def test_asking_again_makes_nothing_again(finished, monkeypatch):
     def never(*_, **__):
         raise AssertionError("a finished piece was made again")
 
-    for name in ("craft", "judge"):
+    for name in ("craft", "classify"):
         monkeypatch.setattr(measurements_module, name, never)
     monkeypatch.setattr(probes_module, "probe", never)
     monkeypatch.setattr(run_module, "write_page", lambda path, page: path)

@@ -33,12 +33,12 @@ def compare(first: Records | Evaluation, second: Records | Evaluation) -> Compar
 
     Example:
         >>> import torch
-        >>> from unfool import compare, judge
+        >>> from unfool import compare, classify
         >>> colour = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten())
         >>> guess = torch.nn.Sequential(colour, torch.nn.Softmax(1), torch.nn.Hardtanh(0.0, 0.1))
         >>> images = torch.eye(3)[:, :, None, None].expand(3, 3, 4, 4).repeat(8, 1, 1, 1)
         >>> labels = [0, 1, 2] * 8
-        >>> compare(judge(colour, (images, labels)), judge(guess, (images, labels))).verdict
+        >>> compare(classify(colour, (images, labels)), classify(guess, (images, labels))).verdict
         'the first model is more accurate: +66.7 points [+43.7, +82.0] on 24 images, McNemar p = 3.1e-05'
     """
     if isinstance(first, Records) and isinstance(second, Records):

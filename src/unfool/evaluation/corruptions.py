@@ -20,9 +20,9 @@ from unfool.data.as_table import TableLike, as_table
 from unfool.data.corruptions import CORRUPTIONS, SEVERITIES, corrupted
 from unfool.data.corruptions.base import check_corruption
 from unfool.data.table import Table
+from unfool.evaluation.classify import checked_logits
 from unfool.evaluation.crafting.batches import BATCH_SIZE, device_of, own_batch_size, spans
 from unfool.evaluation.intervals import wilson
-from unfool.evaluation.judge import checked_logits
 from unfool.evaluation.records import NO_ATTACK, Records
 from unfool.evaluation.results.details import CorruptionAccuracy, CorruptionSummary
 from unfool.models.modes import frozen_eval
@@ -76,7 +76,7 @@ class _CorruptionRecords:
         )
 
 
-def judge_corrupted(
+def classify_corrupted(
     model: nn.Module,
     data: TableLike,
     *,
@@ -93,7 +93,7 @@ def judge_corrupted(
     ``records.row(model, settings=records.settings)``. They are clean records (nobody was attacked) whose distances are
     how far the corruption went. ``column`` names the labels, ``seed`` fixes the corruptions' draws. The model is
     evaluated in eval mode and left as it was. Raises SpecError for unknown names and severities, otherwise what
-    `judge` raises.
+    `classify` raises.
     """
     table = as_table(data)
     chosen, levels = tuple(CORRUPTIONS if names is None else names), tuple(severities)
@@ -122,7 +122,7 @@ def mean_corruption_accuracy(records: Sequence[Records]) -> tuple[float, float, 
     """
     kinds = [(each.settings.get("corruption"), each.settings.get("severity")) for each in records]
     if not records or any(None in kind for kind in kinds) or len(set(kinds)) < len(kinds):
-        raise DataError(f"records of corruptions {kinds} were given; give those that judge_corrupted made, each once")
+        raise DataError(f"records of corruptions {kinds} were given; give those of classify_corrupted, each once")
     if len({(each.data, each.split, tuple(each.ids)) for each in records}) > 1:
         raise DataError("the records are not of the same images; evaluate one table under all corruptions")
     names = [name for name, _ in kinds]

@@ -25,9 +25,9 @@ from unfool.core.progress import Progress, silent
 from unfool.core.threat import ThreatModel
 from unfool.data.as_table import TableLike, as_table
 from unfool.data.table import Table
+from unfool.evaluation.classify import classify
 from unfool.evaluation.crafting.chosen_attacks import AttackLike, choose_attack
 from unfool.evaluation.crafting.craft import craft
-from unfool.evaluation.judge import judge
 from unfool.evaluation.records import Records
 from unfool.evaluation.statistics.comparison import PER_IMAGE, total
 
@@ -147,7 +147,7 @@ def _point(
     standing = torch.tensor(before[0].correct).nonzero().flatten() if before else torch.arange(len(table))
     if not before or len(standing):
         examples = craft(model, table.subset(standing), attack, column=column, seed=seed, proxy=proxy)
-        records = judge(model, examples)
+        records = classify(model, examples)
         return _carried(before[0], records, standing.numpy()) if before else records
     return dataclasses.replace(
         before[0],

@@ -19,7 +19,8 @@ from unfool.data.as_table import TableLike, as_table
 from unfool.data.classes.class_map import by_outputs
 from unfool.data.table import Table
 from unfool.defenses import Defense
-from unfool.evaluation.corruptions import judge_corrupted
+from unfool.evaluation.classify import classify
+from unfool.evaluation.corruptions import classify_corrupted
 from unfool.evaluation.crafting.adversarial_set import AdversarialSet
 from unfool.evaluation.crafting.batches import BATCH_SIZE, device_of
 from unfool.evaluation.crafting.chosen_attacks import AttackLike, ChosenAttack
@@ -30,7 +31,6 @@ from unfool.evaluation.crafting.proxy import proxy_for
 from unfool.evaluation.curves import CurvePoints, curve
 from unfool.evaluation.evaluation import Evaluation
 from unfool.evaluation.identity import one_identity
-from unfool.evaluation.judge import judge
 from unfool.evaluation.records import Records
 from unfool.evaluation.reliability.binarization_test import binarization_test
 from unfool.evaluation.reliability.report import reliability
@@ -207,7 +207,7 @@ class _Run:
         self.rows.append(replace(row, zero_gradient=records.zero_gradient, fooled_by=parts))
 
     def clean(self, table: Table) -> None:
-        self.add(judge(self.model, table, column=self.column, threat=self.threat, batch_size=self.size))
+        self.add(classify(self.model, table, column=self.column, threat=self.threat, batch_size=self.size))
 
     def attack(self, table: Table, attacks: Sequence[ChosenAttack]) -> None:
         for chosen in attacks:
@@ -224,7 +224,7 @@ class _Run:
             )
             self.sets.append(examples)
             self.pictures[chosen.title] = pictures_of(examples, table, column=self.column)
-            self.attacked.append(judge(self.model, examples, batch_size=self.size))
+            self.attacked.append(classify(self.model, examples, batch_size=self.size))
             self.add(self.attacked[-1], chosen.settings)
 
     def claim(self, table: Table, chosen: ChosenAttack, claim: AccuracyClaim) -> None:
@@ -247,7 +247,7 @@ class _Run:
 
     def stored(self, sets: Mapping[str, AdversarialSet]) -> None:
         for name, examples in sets.items():
-            records = judge(self.model, examples, batch_size=self.size)
+            records = classify(self.model, examples, batch_size=self.size)
             self.add(records, {"on": name})
             first = self.attacked[0] if self.attacked else None
             same = ("judged_on", "threat", "data", "split", "ids", "labels")
@@ -280,7 +280,7 @@ class _Run:
             self.add(point, {"curve": f"over {points.over}", **chosen.settings})
 
     def corruptions(self, table: Table) -> None:
-        self.corrupted = judge_corrupted(
+        self.corrupted = classify_corrupted(
             self.model,
             table,
             severities=sorted(set(self.settings.severities)),

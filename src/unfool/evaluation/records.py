@@ -62,9 +62,9 @@ class Records:
         DataError: Parts that contradict each other, or figures that are not finite.
 
     Example:
-        >>> from unfool import judge
+        >>> from unfool import classify
         >>> model = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten())
-        >>> records = judge(model, (torch.full((4, 3, 4, 4), 0.5), [0, 0, 1, 0]))
+        >>> records = classify(model, (torch.full((4, 3, 4, 4), 0.5), [0, 0, 1, 0]))
         >>> records.accuracy, records.protocol, records.correct
         (0.75, 'clean', [True, True, False, True])
     """

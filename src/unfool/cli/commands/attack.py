@@ -76,7 +76,7 @@ class AttackCommand:
         from unfool.cli.parsing.threats import read_threats
         from unfool.cli.printing import check_writable, print_json, print_lines, stderr
         from unfool.core.progress_display import progress_bar
-        from unfool.evaluation import craft, judge, save_set
+        from unfool.evaluation import classify, craft, save_set
         from unfool.evaluation.crafting.evaluation_folder import attack_folder, discard
         from unfool.evaluation.crafting.proxy import proxy_for
         from unfool.evaluation.next_step import step_after
@@ -106,7 +106,7 @@ class AttackCommand:
                 )
             save_set(examples, path)
             discard(path.with_suffix(".state"), [options.attack], str(attack.threat))
-            row = judge(system.network, examples).row(system.name)
+            row = classify(system.network, examples).row(system.name)
             written.append(WrittenSet(path=path, row=row, zero_gradient=int(examples.zero_gradient.sum())))
         if self.json:
             sets = [item.to_json() for item in written]
@@ -115,7 +115,7 @@ class AttackCommand:
             print_lines(line for item in written for line in item.lines())
             rows = [item.row for item in written]
             worst = min(rows, key=lambda row: row.accuracy)
-            clean = judge(system.network, table, column=column, threat=worst.threat).row(system.name)
+            clean = classify(system.network, table, column=column, threat=worst.threat).row(system.name)
             step = step_after([clean, worst])
             print_lines(next_line(step, self.model, self.data, device=self.machine.device))
 

@@ -17,10 +17,10 @@ from unfool.data.table import Table
 from unfool.defenses import as_defense
 from unfool.evaluation.adaptive.settings import LadderSettings
 from unfool.evaluation.adaptive.warm_starts import WarmStarts
+from unfool.evaluation.classify import classify
 from unfool.evaluation.crafting.adversarial_set import AdversarialSet
 from unfool.evaluation.crafting.batches import BATCH_SIZE
 from unfool.evaluation.crafting.craft import craft
-from unfool.evaluation.judge import judge
 from unfool.evaluation.records import Records
 
 
@@ -96,4 +96,4 @@ class LadderRun:
     def evaluate_on(self, model: nn.Module, on: AdversarialSet | Table) -> Records:
         """A model on images."""
         size = self.settings.batch_size or BATCH_SIZE
-        return judge(model, on, column=self.column, threat=str(self.threat), batch_size=size)
+        return classify(model, on, column=self.column, threat=str(self.threat), batch_size=size)

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 from unfool.core.threat import ThreatModel
 from unfool.data.table import Table
+from unfool.evaluation.classify import classify
 from unfool.evaluation.crafting.adversarial_set import AdversarialSet
 from unfool.evaluation.identity import identity
-from unfool.evaluation.judge import judge
 from unfool.evaluation.records import TRANSFER, Records
 
 GRADIENT, BLACK_BOX, NOISE = "gradient", "black-box", "noise"
@@ -101,7 +101,7 @@ def gather(
             evidence.add_set(examples)
             zero_gradient.append(examples.ids[examples.zero_gradient])
         else:
-            evidence.add_records(judge(model, examples))
+            evidence.add_records(classify(model, examples))
             judged += len(examples)
     ids = torch.cat(zero_gradient) if zero_gradient else torch.empty(0, dtype=torch.int64)
     return Gathered(evidence=evidence, zero_gradient=ids, model_images=judged)

@@ -58,9 +58,9 @@ class StudyResult:
         SpecError: An unknown verdict, protocol or kind of chart.
 
     Example:
-        >>> from unfool import StudyResult, judge
+        >>> from unfool import StudyResult, classify
         >>> model = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten())
-        >>> row = judge(model, (torch.full((4, 3, 4, 4), 0.5), [0, 0, 1, 0])).row("guess")
+        >>> row = classify(model, (torch.full((4, 3, 4, 4), 0.5), [0, 0, 1, 0])).row("guess")
         >>> StudyResult.from_json(StudyResult(system="guess", rows=[row]).to_json()).rows[0].accuracy
         0.75
     """

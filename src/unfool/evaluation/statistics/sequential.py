@@ -37,11 +37,11 @@ from unfool.core.spec import parse_number
 from unfool.core.streams import Streams
 from unfool.core.threat import ThreatModel
 from unfool.data.as_table import TableLike, as_table
+from unfool.evaluation.classify import classify
 from unfool.evaluation.crafting.batches import spans
 from unfool.evaluation.crafting.chosen_attacks import AttackLike, choose_attack
 from unfool.evaluation.crafting.craft import craft
 from unfool.evaluation.intervals import check_confidence
-from unfool.evaluation.judge import judge
 from unfool.evaluation.records import Records
 from unfool.evaluation.results.claims import FAILS, HOLDS, UNDECIDED
 from unfool.evaluation.results.rows import Row
@@ -220,8 +220,8 @@ def evaluate_claim(
     """Attack a table's images in random order, ``batch_size`` at a time, until a claim is settled or none is left.
 
     Each image is attacked as in the full evaluation of the same seed. The claim is about the accuracy on images like
-    the table's, of which they are a sample. The other arguments and errors are those of `craft` and `judge`; a claim,
-    an error rate or a batch size that is not allowed raises SpecError.
+    the table's, of which they are a sample. The other arguments and errors are those of `craft` and `classify`; a
+    claim, an error rate or a batch size that is not allowed raises SpecError.
     """
     test = SequentialTest(claim, alpha)
     table, chosen = as_table(data), choose_attack(attack, threat)
@@ -231,7 +231,7 @@ def evaluate_claim(
         examples = craft(
             model, table.subset(rows[span]), chosen.attack, column=column, seed=seed, proxy=proxy, batch_size=batch_size
         )
-        parts.append(judge(model, examples, batch_size=batch_size))
+        parts.append(classify(model, examples, batch_size=batch_size))
         verdict = test.update(parts[-1].correct)
         progress(f"{chosen.title}: {test.claim}?", test.count, len(table))
         if verdict is not None:

@@ -11,8 +11,8 @@ from unfool.attacks import Attack, ProxySettings
 from unfool.attacks.ensemble import attack_passes
 from unfool.core.files import JsonObject
 from unfool.data.corruptions import CORRUPTIONS
-from unfool.evaluation import AdversarialSet, Records, craft, judge, load_set, save_set
-from unfool.evaluation.corruptions import judge_corrupted, mean_corruption_accuracy
+from unfool.evaluation import AdversarialSet, Records, classify, craft, load_set, save_set
+from unfool.evaluation.corruptions import classify_corrupted, mean_corruption_accuracy
 from unfool.evaluation.results.rows import Cost, Row
 from unfool.studies.framework.networks import NetworkSpec, System, identity_of
 from unfool.studies.framework.pieces import Images, Measured, Measurement, path_of
@@ -94,7 +94,7 @@ class Clean(SystemMeasurement):
     def make(self, work: Workspace) -> Records:
         table = self.images.table(work)
         ids: list[Any] = list(table.ids.tolist())  # pyright: ignore
-        evaluate = lambda: judge(self.system.module(work), table, column=self.column, threat=self.threat)  # noqa: E731
+        evaluate = lambda: classify(self.system.module(work), table, column=self.column, threat=self.threat)  # noqa: E731
         return work.records(self.path, evaluate, lambda records: records.ids == ids)
 
     def measured(self, result: Records, work: Workspace) -> Iterator[Measured]:
@@ -176,7 +176,7 @@ class Attacked(SystemMeasurement):
         return len(self.examples.images.table(work)) * self.system.passes
 
     def make(self, work: Workspace) -> Records:
-        evaluate = lambda: judge(self.system.module(work), work.get(self.examples))  # noqa: E731
+        evaluate = lambda: classify(self.system.module(work), work.get(self.examples))  # noqa: E731
         # Weights that were trained again are another system: what is known of the old ones says nothing of them.
         return work.records(self.path, evaluate, lambda records: records.judged_on == identity_of(self.system, work))
 
@@ -202,7 +202,7 @@ class Corrupted(SystemMeasurement):
         if not self.exists(work):
             with work.bar(f"corruptions on {self.system.path}") as advance:
                 table, model = self.images.table(work), self.system.module(work)
-                for records in judge_corrupted(model, table, severities=[self.severity], progress=advance):
+                for records in classify_corrupted(model, table, severities=[self.severity], progress=advance):
                     records.save(work.file("records", f"{self.path}/{records.settings['corruption']}"))
         return [Records.load(work.file("records", f"{self.path}/{kind}")) for kind in CORRUPTIONS]
 

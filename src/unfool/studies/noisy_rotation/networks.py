@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from unfool.attacks import ProxySettings, make_attack
-from unfool.evaluation import Records, craft, judge
+from unfool.evaluation import Records, classify, craft
 from unfool.studies import framework as fw
 from unfool.studies.framework import row_of
 from unfool.studies.framework.pieces import slug
@@ -83,7 +83,7 @@ class AttackedProbes(fw.Probed):
             with work.bar(f"{attack.name} on {self.system.model}, {threat}") as advance:
                 proxy = ProxySettings(dtype=self.precision)
                 examples = craft(classifier, table, attack, proxy=proxy, progress=advance)
-            judge(classifier, examples).save(work.file("records", self._records_path(threat)))
+            classify(classifier, examples).save(work.file("records", self._records_path(threat)))
 
     def measured(self, result: fw.ProbedStages, work: fw.Workspace) -> Iterator[fw.Measured]:
         yield from super().measured(result, work)

@@ -24,7 +24,7 @@ from unfool.evaluation.records import NO_ATTACK, Records, shared_kind
 from unfool.models.modes import frozen_eval
 
 
-def judge(
+def classify(
     model: nn.Module,
     data: AdversarialSet | TableLike,
     *,
@@ -52,9 +52,9 @@ def judge(
 
     Example:
         >>> import torch
-        >>> from unfool import judge
+        >>> from unfool import classify
         >>> model = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten())
-        >>> judge(model, (torch.eye(3)[:, :, None, None].expand(3, 3, 4, 4), [0, 1, 0]))
+        >>> classify(model, (torch.eye(3)[:, :, None, None].expand(3, 3, 4, 4), [0, 1, 0]))
         Records(clean on tensors test: 66.7 % [20.8, 93.9] of 3 images, clean)
     """
     check_model(model)
