@@ -63,9 +63,11 @@ class BestSoFar:
             gradient = torch.zeros_like(leaves)
         if keep is not None:
             gradient = gradient[keep]
-        if not torch.isfinite(gradient).all():
+        # One look for both: a NaN or infinite value is an image's largest.
+        largest = gradient.flatten(1).abs().amax(1)
+        if not torch.isfinite(largest).all():
             raise NonFiniteError("the model gave a NaN or infinite gradient under attack; check its non-linearities")
-        self.zero_gradient[rows] &= ~gradient.flatten(1).any(1)
+        self.zero_gradient[rows] &= largest == 0
         return gradient.detach()
 
     def record(self, rows: Tensor, points: Tensor, value: ObjectiveValue) -> Tensor | None:
@@ -84,7 +86,9 @@ class BestSoFar:
             self.fooled[rows] |= fooled
             self.losses[rows] = torch.maximum(self.losses[rows], losses)
         self.best_losses[rows] = torch.where(better, losses, self.best_losses[rows])
-        self.images[rows[better]] = points[better].to(self.images.dtype)
+        # The last points are stored when there are no further ones.
+        if self.goal != "last_unchecked":
+            self.images[rows[better]] = points[better].to(self.images.dtype)
         return ~fooled if self.goal == "success" and fooled.any() else None
 
     def result(self) -> Perturbed:
