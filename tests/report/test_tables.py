@@ -7,7 +7,7 @@ from made_up_study import ATTACKS, make_row, make_rows, result
 from rich.console import Console
 
 from unfool.core.errors import DataError
-from unfool.report.pivot import attack_order
+from unfool.report.accuracy_table import attack_order
 from unfool.report.tables import markdown, rich_tables, study_tables
 
 

@@ -10,9 +10,10 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import EngFormatter, FixedLocator, MaxNLocator, NullLocator, PercentFormatter
 
 from unfool.evaluation.results.study_result import StudyResult
+from unfool.report.accuracy_table import Table, TableRow, pgd_steps
 from unfool.report.curves import Curve, series, shared_axis
 from unfool.report.drawing import COLOURS, Picture, drawable, legend, panels, picture, style
-from unfool.report.pivot import Table, TableRow, pgd_steps, study_tables
+from unfool.report.pivot import study_tables
 
 _DASHES = {"white-box": "-", "adaptive": "-.", "transfer": (0, (4, 2)), "unverified": ":", "score-based": ":"}
 _MARKERS = {"white-box": "o", "adaptive": "D", "transfer": "s", "unverified": "X", "score-based": "P"}

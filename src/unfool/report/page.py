@@ -19,11 +19,11 @@ from unfool.core.files import write_text
 from unfool.evaluation.crafting.pictures import magnified_difference
 from unfool.evaluation.results.claims import VERDICTS
 from unfool.evaluation.results.study_result import StudyResult
+from unfool.report.accuracy_table import Cell
 from unfool.report.curves import Curve
 from unfool.report.evaluation import grids, trust
 from unfool.report.gallery import GalleryItem, image_uri
 from unfool.report.ladder import ladders, letter, successes
-from unfool.report.pivot import Cell
 from unfool.report.strips import Strip, strip_groups
 from unfool.report.tables import Table, TableRow, attack_title, caption, interval, percent, study_tables
 

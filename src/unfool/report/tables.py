@@ -12,7 +12,8 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from unfool.evaluation.results.study_result import StudyResult
-from unfool.report.pivot import Cell, Column, Table, TableRow, attack_title, study_tables
+from unfool.report.accuracy_table import Cell, Column, Table, TableRow, attack_title
+from unfool.report.pivot import study_tables
 
 __all__ = ["Table", "attack_title", "caption", "markdown", "percent", "rich_tables", "study_tables"]
 

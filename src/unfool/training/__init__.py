@@ -2,7 +2,8 @@
 
 from unfool.training.config import RunConfig, read_config
 from unfool.training.folder import TrainedRun, open_run
-from unfool.training.probing.probe import ProbeResult, StageClassifier, StageProbe, probe
+from unfool.training.probing.probe import probe
+from unfool.training.probing.result import ProbeResult, StageClassifier, StageProbe
 from unfool.training.probing.settings import ProbeSettings
 from unfool.training.regimes import in_regime
 from unfool.training.run import train

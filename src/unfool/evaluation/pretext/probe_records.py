@@ -11,7 +11,7 @@ from unfool.evaluation.records import NO_ATTACK, Records
 from unfool.evaluation.results.charts import Chart
 from unfool.evaluation.results.rows import Row
 from unfool.evaluation.results.study_result import StudyResult
-from unfool.training.probing.probe import ProbeResult
+from unfool.training.probing.result import ProbeResult
 
 _SHOWN = {"train": "on an epoch's batches, each judged before its step", "test": "after each epoch"}
 

@@ -13,15 +13,9 @@ from torch import Tensor, nn
 from unfool.evaluation.provenance.first_digests import FirstDigests
 from unfool.evaluation.provenance.origin import library_of
 from unfool.evaluation.provenance.own_network import architecture_of, network_pieces
-from unfool.evaluation.provenance.values import (
-    Parts,
-    UnreadableError,
-    class_name,
-    mentioned_globals,
-    plain_bytes,
-    take_apart,
-    tensor_pieces,
-)
+from unfool.evaluation.provenance.parts import Parts, UnreadableError, class_name, plain_bytes, tensor_pieces
+from unfool.evaluation.provenance.python_code import mentioned_globals
+from unfool.evaluation.provenance.values import take_apart
 from unfool.evaluation.provenance.writes import Writes, written_by_passes
 from unfool.models.network import Network
 

@@ -9,7 +9,8 @@ from torch import nn
 
 from unfool.core.errors import SpecError
 from unfool.evaluation.provenance.origin import library_of
-from unfool.evaluation.provenance.values import HOOKS, class_name, tensor_pieces
+from unfool.evaluation.provenance.parts import class_name, tensor_pieces
+from unfool.evaluation.provenance.values import HOOKS
 from unfool.models.network import Network
 
 

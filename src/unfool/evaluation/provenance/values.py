@@ -3,127 +3,35 @@
 from __future__ import annotations
 
 import collections
-import contextvars
 import copyreg
 import enum
 import functools
 import io
-import itertools
-import logging
-import random
 import re
-import threading
 import types
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.parameter import is_lazy
 
 from unfool.evaluation.provenance.origin import library_of
-
-_PLAIN = (bool, float, complex, str, bytes, torch.dtype, torch.memory_format, torch.layout, torch.Size, torch.finfo)
-_NOTHING = (
-    torch.device,
-    torch.Generator,
-    random.Random,
-    np.random.Generator,
-    np.random.RandomState,
-    np.random.BitGenerator,
-    contextvars.ContextVar,
-    itertools.count,
-    itertools.cycle,
-    threading.Thread,
-    threading.Event,
-    threading.Condition,
-    threading.Semaphore,
-    threading.local,
-    type(threading.Lock()),
-    type(threading.RLock()),
-    logging.Handler,
-    logging.Logger,
+from unfool.evaluation.provenance.parts import Parts, UnreadableError, class_name
+from unfool.evaluation.provenance.python_code import (
+    parts_of_class,
+    parts_of_code,
+    parts_of_function,
+    parts_of_python_module,
 )
-"""Where something is computed, sources of random draws (a pass moves them), and what only manages or tells."""
+
 _PLUMBING = frozenset(vars(nn.Module()))
 """Attributes that every module has: its mode, its tables of parts (read by themselves) and torch's own bookkeeping."""
 HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_backward_hooks", "_backward_pre_hooks")
-_OF_A_CLASS = frozenset(
-    re.findall(
-        r"\w+",
-        """__dict__ __weakref__ __doc__ __module__ __qualname__ __firstlineno__ __static_attributes__ __annotations__
-        __annotate__ __annotate_func__ __annotations_cache__ __abstractmethods__ _abc_impl __hash__ __orig_bases__
-        __parameters__ __slots__ __match_args__ __dataclass_params__ __dataclass_fields__ __type_params__""",
-    )
-)
 _PLACES = frozenset({"_name_or_path", "name_or_path", "_commit_hash", "transformers_version"})
 """Where a configuration of transformers was read from: the same network lies in another folder elsewhere."""
-
-
-@dataclass(frozen=True)
-class Parts:
-    """A value taken apart: ``own`` bytes, and the parts by name; without order, the names do not count either."""
-
-    own: bytes
-    parts: list[tuple[str, Any]]
-    ordered: bool = True
-    attributes: bool = False
-    """The parts are attributes of the value, some of which a pass may write."""
-
-
-class UnreadableError(Exception):
-    """A value whose content cannot be read, so that nobody can tell it from another one."""
-
-
-def class_name(value: object) -> str:
-    """A value's class, with its module."""
-    return f"{type(value).__module__}.{type(value).__qualname__}"
-
-
-def plain_bytes(value: Any) -> bytes | None:
-    """A value without parts as bytes, the same in every process; None for one that has parts."""
-    if value is None or type(value) in _PLAIN:
-        return f"{class_name(value)} {value!r};".encode("utf-8", "surrogatepass")
-    if type(value) is int:
-        return f"builtins.int {value:x};".encode()
-    if isinstance(value, _NOTHING):
-        return f"{class_name(value)};".encode()
-    if isinstance(value, np.generic) and not isinstance(value, np.void):
-        return f"{value.dtype} {value!r};".encode()
-    if isinstance(value, torch.finfo | torch.iinfo) or value is Ellipsis or value is NotImplemented:
-        return repr(value).encode()
-    return None
-
-
-def tensor_pieces(tensor: Tensor) -> Iterator[bytes | memoryview]:
-    """Dtype, shape and bits of a tensor on any device and of any layout."""
-    if is_lazy(tensor):
-        yield b"uninitialised;"
-        return
-    tensor = tensor.detach()
-    if tensor.device.type == "meta":
-        raise UnreadableError("a tensor without values")
-    yield f"{tensor.dtype} {tuple(tensor.shape)};".encode()
-    if tensor.is_quantized:
-        parts = [tensor.int_repr(), tensor.dequantize()]
-    elif tensor.layout == torch.strided:
-        parts = [tensor]
-    elif tensor.layout == torch.sparse_coo:
-        tensor = tensor.coalesce()
-        parts = [tensor.indices(), tensor.values()]
-    elif tensor.layout in (torch.sparse_csr, torch.sparse_bsr):
-        parts = [tensor.crow_indices(), tensor.col_indices(), tensor.values()]
-    elif tensor.layout in (torch.sparse_csc, torch.sparse_bsc):
-        parts = [tensor.ccol_indices(), tensor.row_indices(), tensor.values()]
-    else:
-        parts = [tensor.to_dense()]
-    for part in parts:
-        dense = part.cpu().contiguous().resolve_conj().resolve_neg()
-        yield dense.reshape(-1).view(torch.uint8).numpy().data
 
 
 def take_apart(value: Any) -> Parts:
@@ -134,13 +42,13 @@ def take_apart(value: Any) -> Parts:
     if isinstance(value, nn.Module):
         return _of_module(value)
     if isinstance(value, types.ModuleType):
-        return _of_python_module(value)
+        return parts_of_python_module(value)
     if isinstance(value, type):
-        return _of_class(value)
+        return parts_of_class(value)
     if isinstance(value, types.FunctionType):
-        return _of_function(value)
+        return parts_of_function(value)
     if isinstance(value, types.CodeType):
-        return _of_code(value)
+        return parts_of_code(value)
     if isinstance(value, types.MethodType):
         return Parts(b"method", [("function", value.__func__), ("self", value.__self__)])
     if isinstance(value, (types.BuiltinFunctionType, types.MethodDescriptorType, types.WrapperDescriptorType)):
@@ -268,62 +176,3 @@ def _own_code(module: nn.Module) -> tuple[bytes | None, dict[str, Any]]:
         tensors = {key: item for key, item in attributes.items() if isinstance(item, (Tensor, bool, int, float))}
         return module.code.encode(), tensors
     return None, attributes
-
-
-def _of_python_module(module: types.ModuleType) -> Parts:
-    library = library_of(module.__name__)
-    if library is not None:
-        return Parts(f"module {module.__name__} of {library}".encode(), [])
-    public = [(key, item) for key, item in sorted(vars(module).items()) if not key.startswith("__")]
-    return Parts(b"module", public, attributes=True)
-
-
-def _of_class(kind: type) -> Parts:
-    """A library's class by its name; of a class of the user's all that it defines, and its bases."""
-    label = f"class {kind.__module__}.{kind.__qualname__}"
-    library = library_of(kind.__module__)
-    if library is not None:
-        return Parts(f"{label} of {library}".encode(), [])
-    members = [(key, item) for key, item in sorted(vars(kind).items()) if key not in _OF_A_CLASS]
-    shown = [(key, item) for key, item in members if not isinstance(item, _DESCRIPTORS)]
-    bases = [("base", base) for base in kind.__bases__]
-    return Parts(label.encode(), [*bases, *shown], attributes=True)
-
-
-_DESCRIPTORS = (types.MemberDescriptorType, types.GetSetDescriptorType)
-
-
-def _of_function(function: types.FunctionType) -> Parts:
-    """A library's function by its name; of the user's the code and what it closes over."""
-    library = library_of(function.__module__)
-    closed = list(zip(function.__code__.co_freevars, function.__closure__ or (), strict=False))
-    parts: list[tuple[str, Any]] = [("defaults", function.__defaults__), ("keywords", function.__kwdefaults__)]
-    if library is not None and "<" not in function.__qualname__:
-        return Parts(f"function {function.__module__}.{function.__qualname__} of {library}".encode(), parts)
-    parts += [("code", function.__code__), *closed]
-    if library is None:
-        parts += [(key, item) for key, item in sorted(vars(function).items())]
-    return Parts(f"function {function.__qualname__}".encode(), parts, attributes=True)
-
-
-def mentioned_globals(function: types.FunctionType) -> list[tuple[str, Any]]:
-    """The global variables of the user's that a function mentions, by name."""
-    if library_of(function.__module__) is not None:
-        return []
-    known = function.__globals__
-    return [(name, known[name]) for name in sorted(set(names_of(function.__code__))) if name in known]
-
-
-def names_of(code: types.CodeType) -> Iterator[str]:
-    """The names that a piece of code and the code inside it mention."""
-    yield from code.co_names
-    for constant in code.co_consts:
-        if isinstance(constant, types.CodeType):
-            yield from names_of(constant)
-
-
-def _of_code(code: types.CodeType) -> Parts:
-    names = (code.co_names, code.co_varnames, code.co_freevars, code.co_cellvars, code.co_argcount, code.co_flags)
-    table = getattr(code, "co_exceptiontable", b"")
-    # A docstring is a constant that no instruction reads; it is left in, which is the safe side.
-    return Parts(code.co_code + table + repr(names).encode(), [("constant", item) for item in code.co_consts])

@@ -17,7 +17,7 @@ import numpy as np
 from torch import Tensor
 
 from unfool.evaluation.provenance.origin import library_of
-from unfool.evaluation.provenance.values import names_of
+from unfool.evaluation.provenance.python_code import names_of
 
 _MUTATORS = frozenset(
     re.findall(

@@ -12,7 +12,7 @@ from unfool.studies.framework import row_of
 from unfool.studies.framework.pieces import slug
 from unfool.studies.noisy_rotation.scales import RESNET_STAGES, STAGES, WHOLE, Pretraining, Scale
 from unfool.training import RunConfig, TaskConfig
-from unfool.training.probing.probe import ProbeResult
+from unfool.training.probing.result import ProbeResult
 
 
 def extractor(scale: Scale, plan: Pretraining) -> fw.NetworkSpec:
