@@ -34,6 +34,9 @@ _RELIABILITY_PASSES = 25_000
 """Images that a reliability report sends through a robust network, about."""
 _BOTH, _USED = 1.3, 0.97
 """Both evaluations over the one after training, and the share of the time that is planned for."""
+_STANDING, _SLOWER = 0.75, 1.3
+"""Share of the correct images that is taken to stand the attack after training, and how much slower than timed an image
+may be."""
 
 
 class Budget:
@@ -112,16 +115,17 @@ class Budget:
     def limited(self, stage: StageConfig, plan: Plan, before: Evaluation) -> StageConfig:
         """The stage with the minutes that are left for it; one that has begun keeps those that it had.
 
-        Afterwards every image that is classified correctly may stand all passes of the attack. Raises SpecError if that
-        leaves too little for training.
+        Afterwards most images that are classified correctly may stand all passes of the attack. Raises SpecError if
+        that leaves too little for training.
         """
         if self.settings.steps:
             return stage
         if self.costs is None:
             minutes = read_config(self.folder / CONFIG).stages[0].minutes
         else:
-            clean = before.records[0]
-            passes = clean.count * (1 + self.passes * clean.accuracy) + _RELIABILITY_PASSES * plan.reliability
+            clean, attacked = before.records[0], before.records[-1]
+            standing = max(_STANDING * clean.accuracy, attacked.accuracy)
+            passes = clean.count * (1 + self.passes * standing) + _RELIABILITY_PASSES * plan.reliability
             after, least, left = passes * self._pace(before), FEWEST_STEPS * self.costs.step, self.left
             if left < after + least:
                 remove_plan(self.folder)
@@ -133,7 +137,7 @@ class Budget:
         """Seconds of an image: those of the timing, or of the evaluation before if that was slower, within a factor."""
         timed = self.costs.image if self.costs is not None else 0.0
         sent = sum(records.model_images for records in before.records)
-        return min(2 * timed, max(timed, first_of(self.seconds[BEFORE], self.device) / max(1, sent)))
+        return min(_SLOWER * timed, max(timed, first_of(self.seconds[BEFORE], self.device) / max(1, sent)))
 
     def _too_short(self, training: float, evaluations: float, left: float) -> SpecError:
         used = _USED * self.total - left
