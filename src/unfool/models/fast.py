@@ -73,6 +73,41 @@ def _in_channels_last(module: Module) -> Module:
     return module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
+def _gradients_in_channels_last(module: nn.Module, images: Tensor) -> None:
+    """Bring gradients that leave the order of channels-last back to it, where a convolution's input has them.
+
+    The gradient of a slice, as in a shortcut that takes every second pixel, is in the other order; the layers behind
+    it then take ten times as long for their own.
+    """
+    mixed: list[nn.Module] = []
+
+    def watch(part: nn.Module, inputs: tuple[Any, ...]) -> None:
+        if isinstance(inputs[0], Tensor) and inputs[0].requires_grad and not inputs[0].is_leaf:
+            inputs[0].register_hook(lambda gradient: mixed.append(part) if gradient is not _ordered(gradient) else None)
+
+    hooks = [part.register_forward_pre_hook(watch) for part in module.modules() if type(part) in CONVOLUTIONS]
+    try:
+        with torch.enable_grad():
+            leaf = images.clone().requires_grad_()
+            torch.autograd.grad(module(leaf).sum(), leaf)
+    except RuntimeError:  # A module without a gradient by its images.
+        mixed.clear()
+    finally:
+        for hook in hooks:
+            hook.remove()
+    for part in dict.fromkeys(mixed):
+        part.register_forward_pre_hook(_order_gradient)
+
+
+def _ordered(gradient: Tensor) -> Tensor:
+    return gradient.contiguous(memory_format=torch.channels_last) if gradient.ndim == 4 else gradient
+
+
+def _order_gradient(_: nn.Module, inputs: tuple[Any, ...]) -> None:
+    if inputs[0].requires_grad and not inputs[0].is_leaf:
+        inputs[0].register_hook(_ordered)
+
+
 def _same_logits(module: Module, images: Tensor, fold: bool, channels_last: bool) -> Module:
     """The fastest copy of a foreign module that gives the module's own logits for a few images."""
     with frozen_eval(module), torch.no_grad():
@@ -86,6 +121,8 @@ def _same_logits(module: Module, images: Tensor, fold: bool, channels_last: bool
                     fold_seen(fast, images.clone())
                 fast = _in_channels_last(fast) if last else fast
                 logits = fast(images.clone())
+            if last:
+                _gradients_in_channels_last(fast, images)
         except Exception:  # A module may need the batch norms' own attributes, or contiguous features.
             continue
         if float((logits - wanted).abs().max()) <= _SAME * max(1.0, float(wanted.abs().max())):
