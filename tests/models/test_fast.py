@@ -336,3 +336,98 @@ def test_shared_convolutions_and_hooked_ones_are_not_folded():
     fast = fast_copy(hooked, images=images)
     assert norms(fast) == 1
     torch.testing.assert_close(fast(images), hooked(images), atol=1e-4, rtol=1e-4)
+
+
+class Strided(nn.Module):
+    """Residual blocks whose shortcut takes every second pixel, as in ResNets for CIFAR-10."""
+
+    def __init__(self):
+        super().__init__()
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            self.stem, self.down, self.head = nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(4, 4, 3, 2, 1), nn.Linear(4, 5)
+
+    def forward(self, images):
+        inner = self.stem(images).relu()
+        return self.head((self.down(inner) + inner[:, :, ::2, ::2]).relu().mean((2, 3)))
+
+
+def test_gradients_of_fast_copies_stay_in_the_order_of_channels_last():
+    model, images = Strided().eval(), torch.rand(4, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    fast = fast_copy(model, images=images)
+    assert [name for name, part in fast.named_modules() if part._forward_pre_hooks] == ["down"]
+    assert not any(part._forward_pre_hooks for part in model.modules())
+    orders = []
+
+    def watch(_, __, output):
+        output.register_hook(lambda gradient: orders.append(gradient.is_contiguous(memory_format=torch.channels_last)))
+
+    gradients = []
+    for module in (model, fast):
+        module.stem.register_forward_hook(watch)
+        leaf = images.clone().requires_grad_()
+        gradients.append(torch.autograd.grad(module(leaf).logsumexp(1).sum(), leaf)[0])
+    torch.testing.assert_close(*gradients, atol=1e-6, rtol=1e-4)
+    assert orders[1]
+
+
+class Odd(Block):
+    """A block whose first batch norm is not what it seems, in one of several ways."""
+
+    def __init__(self, way):
+        super().__init__()
+        self.way, self.rows = way, nn.BatchNorm1d(4)
+        self.rows.running_mean.fill_(0.3)
+        if way == "temperature":
+            self.head.weight.data.mul_(1e-4), self.head.bias.data.zero_()
+        if way == "never in eval mode":
+            self.bn1.train = lambda mode=True: self.bn1
+        if way == "random":
+            self.drop = nn.Dropout(0.5)
+            self.drop.train = lambda mode=True: self.drop
+
+    def forward(self, images):
+        first = self.conv1(images)
+        if self.way == "in place":
+            first += 1.0
+        if self.way == "functional":
+            norm = self.bn1
+            inner = nn.functional.batch_norm(first, norm.running_mean, norm.running_var, norm.weight, norm.bias)
+        else:
+            inner = self.bn1(first)
+        if self.way == "shared":
+            inner = self.bn1(self.conv2(inner.relu()))
+        if self.way == "temperature":
+            inner = inner + 0.02 * first
+        if self.way == "random":
+            inner = self.drop(inner)
+        return self.head(self.rows(self.bn2(self.conv2(inner.relu())).mean((2, 3))))
+
+
+@pytest.mark.parametrize(
+    "way", ["rows alone", "in place", "functional", "shared", "temperature", "never in eval mode", "random"]
+)
+def test_batch_norms_that_are_not_what_they_seem_keep_their_logits(way):
+    images, others = torch.rand(2, 4, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    model = Odd(way).eval()
+    state = torch.random.get_rng_state()
+    fast = fast_copy(model, images=images)
+    assert torch.equal(torch.random.get_rng_state(), state)
+    assert type(fast.rows) is nn.BatchNorm1d
+    if way == "rows alone":
+        assert norms(fast) == 0
+    logits = []
+    for module in (model, fast):
+        with torch.random.fork_rng(), torch.no_grad():
+            torch.manual_seed(1)
+            logits.append(module(others))
+    torch.testing.assert_close(logits[1], logits[0], atol=0, rtol=1e-3)
+
+
+def test_outputs_that_are_no_tensor_are_left_to_the_attack_to_refuse():
+    class Pair(Block):
+        def forward(self, images):
+            return super().forward(images), None
+
+    fast = fast_copy(Pair().eval(), images=torch.rand(2, 3, 8, 8))
+    assert isinstance(fast(torch.rand(2, 3, 8, 8)), tuple)

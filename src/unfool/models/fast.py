@@ -51,9 +51,11 @@ def fast_copy(
         if fold:
             fold_sequences(fast)
         fast = _in_channels_last(fast) if channels_last else fast
-    else:
+        return _lowered(fast, None) if dtype == "bf16" else fast
+    # The passes of a module that is random leave the global random state alone.
+    with frozen_eval(module):
         fast = _same_logits(module, images, fold, channels_last)
-    return _lowered(fast, images) if dtype == "bf16" else fast
+        return _lowered(fast, images) if dtype == "bf16" else fast
 
 
 def _copied(module: Module) -> Module:
@@ -110,8 +112,10 @@ def _order_gradient(_: nn.Module, inputs: tuple[Any, ...]) -> None:
 
 def _same_logits(module: Module, images: Tensor, fold: bool, channels_last: bool) -> Module:
     """The fastest copy of a foreign module that gives the module's own logits for a few images."""
-    with frozen_eval(module), torch.no_grad():
+    with torch.no_grad():
         wanted = module(images.clone())
+    if not isinstance(wanted, Tensor):
+        return _copied(module)
     for folded, last in dict.fromkeys([(fold, channels_last), (fold, False), (False, channels_last)]):
         fast = _copied(module)
         try:
@@ -120,12 +124,12 @@ def _same_logits(module: Module, images: Tensor, fold: bool, channels_last: bool
                     fold_sequences(fast)
                     fold_seen(fast, images.clone())
                 fast = _in_channels_last(fast) if last else fast
-                logits = fast(images.clone())
+                error = float((fast(images.clone()) - wanted).abs().max())
             if last:
                 _gradients_in_channels_last(fast, images)
         except Exception:  # A module may need the batch norms' own attributes, or contiguous features.
             continue
-        if float((logits - wanted).abs().max()) <= _SAME * max(1.0, float(wanted.abs().max())):
+        if error <= _SAME * float(wanted.abs().max()):
             return fast
     return _copied(module)
 
