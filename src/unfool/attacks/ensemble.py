@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from unfool.attacks.engines.best_so_far import BestSoFar
-from unfool.attacks.engines.near_misses import near_misses
+from unfool.attacks.engines.near_misses import NEAR, NEAR_SCORES, lacking
 from unfool.attacks.objective import LabelLoss
 from unfool.attacks.problem import Engine, Perturbed, Problem
 
@@ -133,13 +133,13 @@ def _finish(parts: Sequence[Part], finisher: Part, problem: Problem[LabelLoss], 
     rows, before = (~state["fooled"]).nonzero().squeeze(1), state["margins"].clone()
     _run_part(finisher, len(parts), problem, state, rows, True)
     rows = (~state["fooled"]).nonzero().squeeze(1)
-    near, evaluated = near_misses(
-        problem.objective, problem.images, state["images"][rows], rows, (state["margins"] - before)[rows]
-    )
+    gain = (state["margins"] - before)[rows]
+    share, evaluated = lacking(problem.objective, problem.images, state["images"][rows], rows, gain)
     state["model_images"] += evaluated
     exact = dataclasses.replace(problem, proxy_objective=None)
     for index, part in enumerate(parts):
-        _run_part(part, index, exact, state, near[~state["fooled"][near]])
+        near = (share <= (NEAR if part.follows_gradients else NEAR_SCORES)) & ~state["fooled"][rows]
+        _run_part(part, index, exact, state, rows[near])
 
 
 def _initial_state(problem: Problem[LabelLoss]) -> dict[str, Tensor]:
