@@ -1,4 +1,4 @@
-"""What an attack returns.
+"""What an attack returns, recomputed from the images themselves.
 
 Legend: B images of the batch.
 """
@@ -7,7 +7,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
+
+from unfool.attacks.problem import Perturbed
+from unfool.core.errors import ImagesError
+from unfool.core.threat import ThreatModel
 
 TOLERANCE = 1e-6
 """How far rounding may carry an image out of its ball, in pixel units."""
@@ -48,3 +53,26 @@ class Attacked:
             f"Attacked({len(self.images)} images, {int(self.fooled.sum())} fooled, "
             f"{self.model_images:,} images through the model)"
         )
+
+
+def checked(name: str, threat: ThreatModel, perturbed: Perturbed, fooled_by_part: Tensor, images: Tensor) -> Attacked:
+    """The result of the attack called ``name`` on clean ``images``, distance and box recomputed, whatever it says.
+
+    ImagesError for an attack that left its threat model or the box.
+    """
+    # Subtracted in float64: the rounding of a half-precision difference is a thousand times the tolerance.
+    distances = threat.norm(perturbed.images.double() - images.double())
+    inside = (
+        (distances <= threat.eps + TOLERANCE).all() and (perturbed.images >= 0).all() and (perturbed.images <= 1).all()
+    )
+    if not inside or not torch.isfinite(perturbed.images).all():
+        raise ImagesError(f"attack {name} left {threat} or the box [0,1]; this is a fault of the attack")
+    return Attacked(
+        images=perturbed.images,
+        losses=perturbed.losses,
+        fooled=perturbed.fooled,
+        zero_gradient=perturbed.zero_gradient,
+        fooled_by_part=fooled_by_part,
+        distances=distances,
+        model_images=perturbed.model_images,
+    )

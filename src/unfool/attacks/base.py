@@ -12,14 +12,14 @@ from pydantic import PositiveInt
 from pydantic.fields import FieldInfo
 from torch import Tensor, nn
 
-from unfool.attacks.attacked import TOLERANCE, Attacked
+from unfool.attacks.attacked import Attacked, checked
 from unfool.attacks.engines.near_misses import repeat_near_misses
 from unfool.attacks.ensemble import Checkpoint, LearnsFrom, Part, run_parts
 from unfool.attacks.inputs import Labels, as_ids, as_labels, check_model, readable_images
 from unfool.attacks.objective import LabelLoss
-from unfool.attacks.problem import Engine, Perturbed, Problem
+from unfool.attacks.problem import Engine, Problem
 from unfool.attacks.proxy import ProxySettings
-from unfool.core.errors import ImagesError, SpecError
+from unfool.core.errors import SpecError
 from unfool.core.files import JsonObject
 from unfool.core.registry import Registry
 from unfool.core.spec import write_number
@@ -296,28 +296,7 @@ class Attack(ABC):
         else:
             finisher = self.finisher if proxy is not None and problem.exact_share > 0 else None
             perturbed, fooled_by_part = run_parts(parts, finisher, problem, checkpoint)
-        return self._checked(perturbed, fooled_by_part, problem.images)
-
-    def _checked(self, perturbed: Perturbed, fooled_by_part: Tensor, images: Tensor) -> Attacked:
-        """Recompute distance and box from the images themselves, whatever the engine says."""
-        # Subtracted in float64: the rounding of a half-precision difference is a thousand times the tolerance.
-        distances = self.threat.norm(perturbed.images.double() - images.double())
-        inside = (
-            (distances <= self.threat.eps + TOLERANCE).all()
-            and (perturbed.images >= 0).all()
-            and (perturbed.images <= 1).all()
-        )
-        if not inside or not torch.isfinite(perturbed.images).all():
-            raise ImagesError(f"attack {self.name} left {self.threat} or the box [0,1]; this is a fault of the attack")
-        return Attacked(
-            images=perturbed.images,
-            losses=perturbed.losses,
-            fooled=perturbed.fooled,
-            zero_gradient=perturbed.zero_gradient,
-            fooled_by_part=fooled_by_part,
-            distances=distances,
-            model_images=perturbed.model_images,
-        )
+        return checked(self.name, self.threat, perturbed, fooled_by_part, problem.images)
 
 
 ATTACKS: Registry[type[Attack]] = Registry("attack", "unfool.attacks", subclass_of=Attack)

@@ -1,0 +1,190 @@
+"""An evaluation at work: its parts, each of which adds records and rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from unfool.attacks import ProxySettings
+from unfool.core.progress import Progress, renamed
+from unfool.core.threat import ThreatModel
+from unfool.data.table import Table
+from unfool.evaluation.classify import classify
+from unfool.evaluation.corruptions import classify_corrupted
+from unfool.evaluation.crafting.adversarial_set import AdversarialSet
+from unfool.evaluation.crafting.batches import BATCH_SIZE
+from unfool.evaluation.crafting.chosen_attacks import ChosenAttack
+from unfool.evaluation.crafting.craft import craft
+from unfool.evaluation.crafting.evaluation_folder import attack_folder
+from unfool.evaluation.crafting.pictures import AttackPictures, pictures_of
+from unfool.evaluation.crafting.proxy import proxy_for
+from unfool.evaluation.curves import CurvePoints, curve
+from unfool.evaluation.records import Records
+from unfool.evaluation.reliability.binarization_test import binarization_test
+from unfool.evaluation.reliability.report import reliability
+from unfool.evaluation.results.details import ClassAccuracy
+from unfool.evaluation.results.reliability import BinarizationResult, Reliability
+from unfool.evaluation.results.rows import Row
+from unfool.evaluation.settings import EvaluationSettings
+from unfool.evaluation.statistics.comparison import by_class, worst_case
+from unfool.evaluation.statistics.sequential import LOOK, AccuracyClaim, SequentialResult, evaluate_claim
+
+
+class EvaluationRun:
+    """One evaluation: each method computes one part, and adds its records and rows."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        name: str,
+        column: str | None,
+        settings: EvaluationSettings,
+        threat: ThreatModel,
+        folder: Path | None,
+        progress: Progress,
+    ):
+        self.model = model
+        self.name = name
+        self.column = column
+        self.settings = settings
+        self.threat = threat
+        self.folder = folder
+        self.progress = progress
+        self.proxy: ProxySettings | None = proxy_for(model, settings.precision)
+        self.size = settings.batch_size or BATCH_SIZE
+        self.rows: list[Row] = []
+        self.records: list[Records] = []
+        self.sets: list[AdversarialSet] = []
+        self.pictures: dict[str, AttackPictures] = {}
+        self.classes: dict[str, list[ClassAccuracy]] = {}
+        self.corrupted: list[Records] = []
+        self.binarization_tests: dict[str, BinarizationResult] = {}
+        self.settled_claim: SequentialResult | None = None
+        self.reliability: Reliability | None = None
+        self.attacked: list[Records] = []
+        """Records of attacks on the images of the table, this model's own first."""
+
+    def add(self, records: Records, settings: Mapping[str, Any] | None = None) -> None:
+        """Add records and their row."""
+        self.records.append(records)
+        # Successes by part are worth a line for an ensemble; an attack of one part has nothing to tell apart.
+        parts = dict(records.fooled_by) if len(records.fooled_by) > 1 else None
+        row = records.row(self.name, settings=settings)
+        self.rows.append(replace(row, zero_gradient=records.zero_gradient, fooled_by=parts))
+
+    def clean(self, table: Table) -> None:
+        """Clean accuracy."""
+        self.add(classify(self.model, table, column=self.column, threat=self.threat, batch_size=self.size))
+
+    def attack(self, table: Table, attacks: Sequence[ChosenAttack]) -> None:
+        """Accuracy under each attack."""
+        for chosen in attacks:
+            examples = craft(
+                self.model,
+                table,
+                chosen.attack,
+                column=self.column,
+                seed=self.settings.seed,
+                proxy=self.proxy,
+                batch_size=self.settings.batch_size,
+                folder=attack_folder(self.folder, chosen.title, chosen.attack),
+                progress=renamed(self.progress, chosen.title),
+            )
+            self.sets.append(examples)
+            self.pictures[chosen.title] = pictures_of(examples, table, column=self.column)
+            self.attacked.append(classify(self.model, examples, batch_size=self.size))
+            self.add(self.attacked[-1], chosen.settings)
+
+    def claim(self, table: Table, chosen: ChosenAttack, claim: AccuracyClaim) -> None:
+        """Attack until the claim about robust accuracy is settled."""
+        result = evaluate_claim(
+            self.model,
+            table,
+            chosen.attack,
+            claim,
+            alpha=self.settings.alpha,
+            column=self.column,
+            seed=self.settings.seed,
+            proxy=self.proxy,
+            batch_size=min(LOOK, self.size),
+            progress=self.progress,
+        )
+        self.records.append(result.records)
+        row = result.row(self.name, settings=chosen.settings)
+        self.rows.append(replace(row, zero_gradient=result.records.zero_gradient))
+        self.settled_claim = result
+
+    def stored(self, sets: Mapping[str, AdversarialSet]) -> None:
+        """Accuracy on stored sets, by name."""
+        for name, examples in sets.items():
+            records = classify(self.model, examples, batch_size=self.size)
+            self.add(records, {"on": name})
+            first = self.attacked[0] if self.attacked else None
+            same = ("judged_on", "threat", "data", "split", "ids", "labels")
+            if first is not None and all(getattr(records, key) == getattr(first, key) for key in same):
+                self.attacked.append(records)
+
+    def worst(self) -> None:
+        """Accuracy in the worst case of all attacks on each image."""
+        if len(self.attacked) > 1:
+            self.attacked.append(worst_case(self.attacked))
+            self.add(self.attacked[-1])
+
+    def by_class(self, table: Table) -> None:
+        """Accuracies by class, on clean images and in the worst case."""
+        names = table.classes[self.column or table.label_column or ""]
+        for records in (self.records[0], *self.attacked[-1:]):
+            self.classes[records.attack] = by_class(records, names)
+
+    def curve(self, table: Table, chosen: ChosenAttack, points: CurvePoints) -> None:
+        """Accuracy at every point of a curve."""
+        records = curve(
+            self.model,
+            table,
+            chosen.attack,
+            points,
+            column=self.column,
+            seed=self.settings.seed,
+            proxy=self.proxy,
+            progress=self.progress,
+        )
+        for point in records:
+            self.add(point, {"curve": f"over {points.over}", **chosen.settings})
+
+    def corruptions(self, table: Table) -> None:
+        """Accuracy under common corruptions."""
+        self.corrupted = classify_corrupted(
+            self.model,
+            table,
+            severities=sorted(set(self.settings.severities)),
+            column=self.column,
+            seed=self.settings.seed,
+            batch_size=self.size,
+            progress=self.progress,
+        )
+
+    def binarization(self, table: Table, attacks: Sequence[ChosenAttack]) -> None:
+        """Whether each attack finds examples that are known to exist."""
+        seed = self.settings.seed
+        self.binarization_tests = {
+            chosen.title: binarization_test(self.model, table, chosen.attack, seed=seed, progress=self.progress)
+            for chosen in attacks
+        }
+
+    def check_reliability(self, table: Table, attacks: Sequence[ChosenAttack]) -> None:
+        """Whether the figures can be believed."""
+        self.reliability = reliability(
+            self.model,
+            table,
+            threat=self.threat,
+            column=self.column,
+            attacks=[chosen.attack for chosen in attacks],
+            records=self.records,
+            sets=self.sets,
+            seed=self.settings.seed,
+            progress=self.progress,
+        )
