@@ -15,6 +15,7 @@ import pytest
 import torch
 from pages import blocks_of, run_page, unprinted
 
+from unfool.cli import main
 from unfool.core.batch import Batch
 from unfool.core.streams import Streams
 from unfool.models.network import Network
@@ -108,15 +109,18 @@ def test_every_command_of_the_documents_is_understood(document):
         assert parse(arguments) is not None, arguments
 
 
-def test_the_contributed_study_is_trained_attacked_and_judged(tmp_path):
+def test_the_contributed_study_is_trained_attacked_and_judged(tmp_path, monkeypatch, capsys):
     """Its worker processes find it by its file alone; a second call makes nothing again."""
     source = python_block("CONTRIBUTING.md", "## A study of your own, whole")
     assert len(source.splitlines()) <= 60
     file, out = tmp_path / "my_study.py", tmp_path / "out"
     file.write_text(source)
     environment = {**os.environ, "UNFOOL_DATA_DIR": ""}
-    command = [sys.executable, "-m", "unfool", "study", str(file), "--out", str(out), "--device", "cpu", "--json"]
-    results = [json.loads(subprocess.check_output(command, env=environment, timeout=300)) for _ in range(2)]
+    command = ["study", str(file), "--out", str(out), "--device", "cpu", "--json"]
+    first = subprocess.check_output([sys.executable, "-m", "unfool", *command], env=environment, timeout=300)
+    monkeypatch.setenv("UNFOOL_DATA_DIR", "")
+    assert main(command) == 0
+    results = [json.loads(first), json.loads(capsys.readouterr().out)]
     assert results[0] == results[1]
     rows, claims, (chart,) = (results[0][key] for key in ("rows", "claims", "charts"))
     assert (results[0]["study"], len(rows)) == ("my-study", 2 * 2 * 3)

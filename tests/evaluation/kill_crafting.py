@@ -13,7 +13,7 @@ from unfool.attacks import ProxySettings, make_attack
 from unfool.evaluation import craft, load_set, save_set
 
 DEATHS = 5
-ATTACK = "autoattack:steps=12,queries=250"
+ATTACK = "autoattack:steps=8,queries=120"
 TENSORS = ("images", "labels", "ids", "distances", "zero_gradient", "fooled_by_part")
 
 

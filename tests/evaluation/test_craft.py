@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 import torch
-import torch.distributed
 import torch.multiprocessing
+import two_crafters
 from tiny_systems import make_network, make_table
 from torch import nn
 
@@ -77,33 +77,17 @@ def test_a_folder_of_another_crafting_is_refused(tmp_path, changed, named):
         crafted(**changed)
 
 
-def _share(rank, home, folder):
-    torch.set_num_threads(1)
-    torch.distributed.init_process_group("gloo", init_method=f"file://{home}/meet", rank=rank, world_size=2)
-    found = craft(
-        make_network(),
-        make_table(24),
-        make_attack("autoattack:steps=5,queries=20", "linf:8/255"),
-        batch_size=5,
-        folder=folder,
-    )
-    torch.save(found.__dict__, f"{home}/{rank}.pt")
-    torch.distributed.destroy_process_group()
-
-
-@pytest.mark.parametrize("resumable", [False, True])
-def test_two_processes_make_the_very_set_that_one_makes(tmp_path, resumable):
-    attack = make_attack("autoattack:steps=5,queries=20", "linf:8/255")
-    whole = craft(make_network(), make_table(24), attack, batch_size=5)
-    folder = str(tmp_path / "kept") if resumable else None
-    torch.multiprocessing.start_processes(_share, (str(tmp_path), folder), nprocs=2, start_method="spawn")
-    for rank in (0, 1):
-        found = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
-        for name, value in whole.__dict__.items():
-            if isinstance(value, torch.Tensor):
-                assert torch.equal(found[name], value), name
-            elif name != "cpu_seconds":
-                assert found[name] == value, name
+def test_two_processes_make_the_very_set_that_one_makes(tmp_path):
+    whole = two_crafters.crafted()
+    torch.multiprocessing.start_processes(two_crafters.run, (str(tmp_path),), nprocs=2, start_method="spawn")
+    for name in ("plain", "resumable"):
+        for rank in (0, 1):
+            found = torch.load(tmp_path / f"{name}-{rank}.pt", weights_only=True)
+            for field, value in whole.__dict__.items():
+                if isinstance(value, torch.Tensor):
+                    assert torch.equal(found[field], value), field
+                elif field != "cpu_seconds":
+                    assert found[field] == value, field
     assert 0 < int((whole.fooled_by_part >= 0).sum()) < len(whole)
 
 
