@@ -7,7 +7,7 @@ STAMPS := $(VENV)/.stamps
 # Spinning OpenMP threads cost a busy machine far more than they win an idle one.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: help setup demo test golden catalogue check clean
+.PHONY: help setup demo test golden catalogue faults check clean
 .DEFAULT_GOAL := help
 
 help:
@@ -15,6 +15,7 @@ help:
 	@echo "make test   the tests (no network, no data needed; UNFOOL_DATA_DIR adds those on real data)"
 	@echo "make golden the demos of all studies against the rows in tests/golden (minutes)"
 	@echo "make catalogue  what unfool study --help says of each study, written anew from the studies"
+	@echo "make faults a minute of hostile inputs: none may end in a traceback, above 1 GiB or after 10 s"
 	@echo "make check  ruff, pyright, and the test that no import points up the layers"
 	@echo "make setup  everything, with the dev and bench extras"
 	@echo "make clean  remove .venv and runs/"
@@ -47,6 +48,9 @@ golden: $(STAMPS)/dev
 
 catalogue: $(STAMPS)/dev
 	$(BIN)/python tests/cli/study_catalogue.py
+
+faults: $(STAMPS)/dev
+	$(BIN)/python benchmarks/faults.py --seconds 60
 
 check: $(STAMPS)/dev
 	$(BIN)/ruff check .

@@ -20,6 +20,9 @@ FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "PPM", "TIFF")
 MOST_PIXELS = 64_000_000
 """An image of more pixels than this is refused before it is decoded, as a possible decompression bomb."""
 
+_BYTES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA")
+"""Modes whose images take one gigabyte at most; of others, half as many pixels are decoded."""
+
 _LARGE = 8_000_000
 _ONE_LARGE = Lock()
 """Images of more pixels than _LARGE are decoded one at a time, however many threads there are."""
@@ -56,6 +59,16 @@ def decode(encoded: Encoded, framing: Framing | int | None = None) -> tuple[np.n
     what cannot be read, DataError for a decompression bomb.
     """
     framing = framing if isinstance(framing, Framing) else Framing(framing)
+    try:
+        return _pixels(_opened(encoded), framing)
+    except (CorruptImageError, DataError):
+        raise
+    except Exception as error:  # Pillow's plugins raise nearly anything on damaged bodies
+        raise CorruptImageError(str(error)) from error
+
+
+def _opened(encoded: Encoded) -> Image.Image:
+    """The image, its shape allowed, its pixels not decoded yet; raises as `decode` does."""
     if encoded is None:
         raise CorruptImageError("no bytes")
     try:
@@ -64,46 +77,47 @@ def decode(encoded: Encoded, framing: Framing | int | None = None) -> tuple[np.n
         else:
             image = Image.open(io.BytesIO(encoded), formats=FORMATS)
     except Image.DecompressionBombError as error:
-        raise DataError(_bomb("far too many")) from error
+        raise DataError(_bomb("far too many", MOST_PIXELS)) from error
     except UnidentifiedImageError as error:
         raise CorruptImageError(f"not one of {', '.join(FORMATS)}") from error
     except Exception as error:  # Pillow's plugins raise nearly anything on damaged headers
         raise CorruptImageError(str(error)) from error
     width, height = image.size
-    if width * height > MOST_PIXELS:
-        raise DataError(_bomb(f"{width}×{height}"))
+    most = MOST_PIXELS if image.mode in _BYTES else MOST_PIXELS // 2
+    if width * height > most:
+        raise DataError(_bomb(f"{width}×{height}", most))
     if min(width, height) < SMALLEST_SIDE:
         raise CorruptImageError(f"{width}×{height} pixels")
-    mode = image.mode
-    try:
-        frames = image.format in ("GIF", "PNG", "TIFF", "WEBP") and getattr(image, "is_animated", False)
-        with _ONE_LARGE if width * height > _LARGE else nullcontext():
-            pixels = _pixels(image, framing)
-    except CorruptImageError:
-        raise
-    except Exception as error:  # as above, in damaged bodies
-        raise CorruptImageError(str(error)) from error
-    return pixels, SEVERAL_FRAMES if frames else mode
+    return image
 
 
-def _pixels(image: Image.Image, framing: Framing) -> np.ndarray:
-    """uint8 (3, H, W) of an opened image; raises nearly anything on damaged bodies."""
+def _pixels(image: Image.Image, framing: Framing) -> tuple[np.ndarray, str]:
+    """uint8 (3, H, W) of an opened image, and its mode or `SEVERAL_FRAMES`.
+
+    No name holds on to an earlier form of the image: of a large one each form takes a quarter of a gigabyte.
+    """
     mode = image.mode
+    frames = image.format in ("GIF", "PNG", "TIFF", "WEBP") and getattr(image, "is_animated", False)
+    with _ONE_LARGE if image.width * image.height > _LARGE else nullcontext():
+        array = np.asarray(_framed(_in_rgb(image, mode), framing), dtype=np.uint8)
+        del image
+        return np.ascontiguousarray(array.transpose(2, 0, 1)), SEVERAL_FRAMES if frames else mode
+
+
+def _in_rgb(image: Image.Image, mode: str) -> Image.Image:
+    """Upright, and in RGB."""
     if "exif" in image.info:
         image = ImageOps.exif_transpose(image)
     if mode.startswith("I;16") or mode == "I":  # convert() would clip 16-bit greys to 255 instead of scaling them
         image = Image.fromarray(_bytes_of_greys(np.asarray(image), deep=mode == "I"))
     if mode == "F":
         image = Image.fromarray(_bytes_of_floats(np.asarray(image)))
-    if image.mode != "RGB":
-        image = image.convert("RGB")
-    image = _framed(image, framing)
-    return np.ascontiguousarray(np.asarray(image, dtype=np.uint8).transpose(2, 0, 1))
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
-def _bomb(pixels: str) -> str:
+def _bomb(pixels: str, most: int) -> str:
     return (
-        f"an image declares {pixels} pixels, more than the {MOST_PIXELS:,} that are decoded (a decompression bomb?); "
+        f"an image declares {pixels} pixels, more than the {most:,} that are decoded (a decompression bomb?); "
         "remove it from the set or scale it down"
     )
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 from unfool.core.borders.checksum import checksum
 from unfool.core.borders.json_text import read_object
+from unfool.core.borders.shapes import check_types
 from unfool.core.errors import DataError
 from unfool.core.files import JsonObject, write_json
 from unfool.evaluation.crafting.stored_names import follows_gradients_by_name
@@ -197,7 +198,9 @@ class Records:
                 )
             if values.pop("checksum" if version > 1 else "seal") != checksum(values):
                 raise ValueError("its checksum does not fit: it was changed after it was written")
-            return cls(**(values if version > 1 else _of_first_version(values)))
+            values = values if version > 1 else _of_first_version(values)
+            check_types(cls, values, path, "evaluate again")
+            return cls(**values)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise DataError(f"{path} does not hold records of an evaluation ({error}); evaluate again") from error
 

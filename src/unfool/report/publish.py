@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 from unfool.core.borders.reading import read_text
+from unfool.core.borders.shapes import of_known_form
 from unfool.core.errors import DataError
 from unfool.core.files import write_text
 from unfool.evaluation.results.study_result import StudyResult
@@ -26,7 +27,8 @@ def publish(results: Path, directory: Path | None, readme: Path | None) -> list[
         name, scale = _names(study, results)
         files[directory / name / f"{scale}.json"] = read_text(results, "give a study's results file")
     if readme is not None:
-        files[readme] = _replaced(_read(readme), study, results, readme)
+        with of_known_form(results, "give the JSON file that unfool wrote"):
+            files[readme] = _replaced(_read(readme), study, results, readme)
     for path, text in files.items():
         write_text(path, text)
     return list(files)

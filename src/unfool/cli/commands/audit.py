@@ -120,9 +120,10 @@ class AuditCommand:
         results = {"defense": text, **report.to_json()}
         if self.out is not None:
             write_json(self.out, results)
-        if self.json:
+        streams = str(self.out) == "-"
+        if self.json and not streams:
             print_json(results)
-        else:
+        elif not streams:
             print_lines([f"{text} before {system.name}, under {report.attack} at {report.threat}:"])
             print_lines(report.sentences())
             print_lines(next_line(report.next_step, self.model, self.data, device=self.machine.device, defense=text))

@@ -92,7 +92,7 @@ class OutputOptions:
     """What is written."""
 
     out: Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint=_NONE)] = None
-    """Write a results file (.json), which `unfool report` shows as a page."""
+    """Write a results file (.json), which `unfool report` shows as a page; - prints it instead of the table."""
     state: Annotated[
         Path | None, tyro.conf.arg(metavar="DIR", help_behavior_hint="(default: FILE.state of --out, until it is done)")
     ] = None
@@ -102,7 +102,12 @@ class OutputOptions:
     @property
     def folder(self) -> Path | None:
         """Where finished batches are stored; None where nothing says so."""
-        return self.state or (self.out.with_suffix(".state") if self.out is not None else None)
+        return self.state or (self.out.with_suffix(".state") if self.out is not None and not self.streams else None)
+
+    @property
+    def streams(self) -> bool:
+        """Whether the results are printed in place of a table."""
+        return str(self.out) == "-"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -66,6 +66,7 @@ class ReportCommand:
 
     def _rendered(self) -> Path:
         """The page of a results file by itself."""
+        from unfool.core.borders.shapes import of_known_form
         from unfool.evaluation.results.study_result import StudyResult
         from unfool.report import Page, write_page
         from unfool.studies import STUDIES
@@ -76,4 +77,5 @@ class ReportCommand:
             study: Any = STUDIES[results.study]()
             title, subtitle = study.title, study.subtitle
         page = self.out or self.results.with_suffix(".html")
-        return write_page(page, Page(title=title, subtitle=subtitle, result=results))
+        with of_known_form(self.results, "give the JSON file that unfool wrote"):
+            return write_page(page, Page(title=title, subtitle=subtitle, result=results))

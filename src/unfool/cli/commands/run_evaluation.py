@@ -71,9 +71,9 @@ def run_evaluation(command: EvaluateCommand) -> None:
         write_json(output.out, evaluation.to_json())
     if output.folder is not None and output.state is None:
         discard(output.folder, attack.attack, settings.threat)
-    if output.json:
+    if output.json and not output.streams:
         print_json(evaluation.to_json())
-    else:
+    elif not output.streams:
         print_evaluation(evaluation)
         print_lines(next_line(evaluation.next_step, command.model, data, device=machine.device, defense=defense))
     _check_reliable(command, evaluation.doubts)
@@ -122,9 +122,9 @@ def run_ladder(command: EvaluateCommand) -> None:
         write_json(output.out, result.to_json())
     if output.folder is not None and output.state is None:
         discard_ladder(output.folder)
-    if output.json:
+    if output.json and not output.streams:
         print_json(result.to_json())
-    else:
+    elif not output.streams:
         print_ladder(result)
         print_lines(next_line(result.next_step, command.model, data, device=machine.device))
     _check_reliable(command, result.doubts)

@@ -14,6 +14,7 @@ from torch import Tensor
 from unfool.core.batch import check_images
 from unfool.core.borders.checksum import checksum
 from unfool.core.borders.reading import is_file
+from unfool.core.borders.shapes import check_types, of_known_form
 from unfool.core.errors import DataError, UnfoolError
 from unfool.core.threat import ThreatModel
 from unfool.evaluation.crafting.stored_names import STORED_NAMES, follows_gradients_by_name, from_stored, to_stored
@@ -94,6 +95,8 @@ class AdversarialSet:
             raise DataError("an adversarial set does not say what it was crafted on; craft it again")
         ThreatModel.parse(self.threat)
         check_images(self.images)
+        if self.images.dtype != torch.float32 or not self.distances.is_floating_point():
+            raise DataError("images and distances of an adversarial set must be float32; craft it again")
         if int(self.fooled_by_part.max()) >= len(self.parts) or int(self.fooled_by_part.min()) < -1:
             raise DataError(f"an adversarial set names parts beyond its {len(self.parts)}; craft it again")
         if len(self.follows_gradients) != len(self.parts):
@@ -199,10 +202,12 @@ def load_set(path: str | Path) -> AdversarialSet:
     if version == 1:
         tensors["by"] = torch.full_like(tensors["ids"], -1)
     try:
-        if version < 3:
-            manifest["follows_gradients"] = [
-                follows_gradients_by_name(part) is not False for part in manifest.get("parts", [])
-            ]
-        return AdversarialSet(**from_stored(tensors), **manifest)
-    except (KeyError, TypeError, AttributeError, UnfoolError) as error:
+        with of_known_form(path, "craft it again"):
+            if version < 3:
+                manifest["follows_gradients"] = [
+                    follows_gradients_by_name(part) is not False for part in manifest.get("parts", [])
+                ]
+            check_types(AdversarialSet, manifest, path, "craft it again")
+            return AdversarialSet(**from_stored(tensors), **manifest)
+    except UnfoolError as error:
         raise DataError(f"{path} is no whole adversarial set ({error}); craft it again") from error

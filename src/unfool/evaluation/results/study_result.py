@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 from unfool.core.borders.json_text import read_json
+from unfool.core.borders.shapes import of_known_form
 from unfool.core.files import JsonObject, write_json
 from unfool.evaluation.results.charts import Chart
 from unfool.evaluation.results.check import SCHEMA_VERSION, check_results
@@ -118,29 +119,31 @@ class StudyResult:
     @classmethod
     def from_json(cls, values: Any, where: str = "the results") -> StudyResult:
         """The results that `to_json` gave; ``where`` names them in errors, which are those of `check_results`."""
-        check_results(values, where)
-        ladders: Any = values.get("ladder") or []
-        listed: list[Any] = [ladders] if isinstance(ladders, Mapping) else list(ladders)
-        reliability = read_mapping(values, "reliability")
-        return cls(
-            **{key: values.get(key) or "" for key in ("study", "scale", "system", "summary")},
-            data=values.get("data") or {},
-            seconds=values.get("seconds"),
-            versions=values.get("versions") or {},
-            cuts=_texts(values, "cuts"),
-            notes=[*_texts(values, "deviations"), *_texts(values, "notes")],
-            rows=[Row.from_json(row) for row in values.get("rows", [])],
-            claims=[ClaimResult.from_json(claim) for claim in values.get("claims", [])],
-            charts=[Chart.from_json(chart) for chart in values.get("charts", [])],
-            ladders=[LadderSection.from_json(ladder) for ladder in listed],
-            classes=read_classes(read_mapping(values, "classes")),
-            corruptions=read_corruptions(read_mapping(values, "corruptions")),
-            binarization_tests={
-                attack: BinarizationResult.from_json(test) for attack, test in read_mapping(values, "strength").items()
-            },
-            reliability=Reliability.from_json(reliability) if reliability else None,
-            doubts=values.get("doubts"),
-        )
+        with of_known_form(where, "give the JSON file that unfool wrote"):
+            check_results(values, where)
+            ladders: Any = values.get("ladder") or []
+            listed: list[Any] = [ladders] if isinstance(ladders, Mapping) else list(ladders)
+            reliability = read_mapping(values, "reliability")
+            return cls(
+                **{key: values.get(key) or "" for key in ("study", "scale", "system", "summary")},
+                data=values.get("data") or {},
+                seconds=values.get("seconds"),
+                versions=values.get("versions") or {},
+                cuts=_texts(values, "cuts"),
+                notes=[*_texts(values, "deviations"), *_texts(values, "notes")],
+                rows=[Row.from_json(row) for row in values.get("rows", [])],
+                claims=[ClaimResult.from_json(claim) for claim in values.get("claims", [])],
+                charts=[Chart.from_json(chart) for chart in values.get("charts", [])],
+                ladders=[LadderSection.from_json(ladder) for ladder in listed],
+                classes=read_classes(read_mapping(values, "classes")),
+                corruptions=read_corruptions(read_mapping(values, "corruptions")),
+                binarization_tests={
+                    attack: BinarizationResult.from_json(test)
+                    for attack, test in read_mapping(values, "strength").items()
+                },
+                reliability=Reliability.from_json(reliability) if reliability else None,
+                doubts=values.get("doubts"),
+            )
 
     def to_frame(self) -> DataFrame:
         """The rows as a pandas table, one line each; accuracies are shares."""

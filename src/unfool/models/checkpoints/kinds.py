@@ -7,6 +7,7 @@ import tarfile
 import zipfile
 from pathlib import Path
 
+from unfool.core.borders.reading import is_file, is_folder
 from unfool.core.errors import WeightsError
 
 _PACKED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "zstandard"}
@@ -17,9 +18,9 @@ ENDINGS = (".safetensors", ".pt", ".pth", ".bin", ".ckpt", ".npz", ".index.json"
 
 def check_kind(path: Path) -> None:
     """Raise WeightsError for a folder, and for a file that is known to be something else than weights."""
-    if path.is_dir():
+    if is_folder(path):
         raise WeightsError(f"{path} is a folder; {_within(path)}")
-    if not path.is_file():
+    if not is_file(path):
         return
     part = _PART.fullmatch(path.name)
     if part is not None and int(part["count"]) > 1:
@@ -34,7 +35,7 @@ def check_kind(path: Path) -> None:
 
 def is_safetensors(path: Path) -> bool:
     """Whether a file is named so, or begins so under another name."""
-    if path.suffix == ".safetensors" or not path.is_file():
+    if path.suffix == ".safetensors" or not is_file(path):
         return path.suffix == ".safetensors"
     with open(path, "rb") as file:
         start = file.read(10)
@@ -77,8 +78,11 @@ def _tar(path: Path) -> str:
 def _zip(path: Path) -> str | None:
     if not zipfile.is_zipfile(path):
         return "cut off, a zip archive without its end; download or copy it again"
-    with zipfile.ZipFile(path) as archive:
-        names = archive.namelist()
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
+        return "a damaged zip archive; download or copy it again"
     if path.suffix == ".npz" or any(name.endswith("/data.pkl") or name == "data.pkl" for name in names):
         return None
     if any("exported_program" in name or name.endswith("archive_format") for name in names):

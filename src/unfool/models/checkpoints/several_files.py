@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from unfool.core.borders.reading import is_file
 from unfool.core.errors import WeightsError
 from unfool.models.checkpoints.archive import read_archive
 from unfool.models.weights import load_tensors
@@ -43,7 +44,7 @@ def read_parts(index: Path) -> dict[str, Any]:
     state: dict[str, Any] = {}
     for file in dict.fromkeys(files.values()):
         path = index.parent / file
-        if not path.is_file():
+        if not is_file(path):
             raise WeightsError(f"{index} names {file}, which does not lie beside it; copy all parts there")
         part: object = load_tensors(path, foreign=True)[0] if path.suffix == ".safetensors" else read_archive(path)
         if not isinstance(part, Mapping):
@@ -58,7 +59,7 @@ def read_parts(index: Path) -> dict[str, Any]:
 
 def read_arrays(path: Path) -> dict[str, Tensor]:
     """The arrays of a ``.npz`` file by name; WeightsError for what is no archive of numbers, or unpacks to too much."""
-    if not path.is_file():
+    if not is_file(path):
         raise WeightsError(f"there is no weights file {path}; check the path")
     try:
         with zipfile.ZipFile(path) as archive:
