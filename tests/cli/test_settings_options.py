@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib
+import re
 from typing import Literal, get_args, get_origin, get_type_hints
 
 import pytest
@@ -11,6 +12,7 @@ from pydantic.fields import FieldInfo
 from unfool.cli.commands import command_class
 from unfool.cli.commands.audit import AUDIT
 from unfool.cli.commands.evaluate import EVALUATION, LADDER
+from unfool.cli.commands.harden import SETTINGS as HARDEN
 from unfool.cli.commands.probe import PROBE
 from unfool.cli.commands.train import RUN, STAGE
 from unfool.cli.misuse import options_of
@@ -18,7 +20,7 @@ from unfool.cli.options import settings_fields
 from unfool.cli.options.from_settings import LOOKS, explicit, options_from
 from unfool.cli.options.settings_fields import REQUIRED, read_fields
 
-SETTINGS = (STAGE, RUN, PROBE, EVALUATION, LADDER, AUDIT)
+SETTINGS = (STAGE, RUN, PROBE, EVALUATION, LADDER, AUDIT, HARDEN)
 
 
 def actual(settings):
@@ -91,3 +93,11 @@ def test_what_is_given_is_kept_apart_from_what_is_not():
     assert explicit(Options()) == {}
     assert explicit(Options(epochs=1)) == {"epochs": 1}
     assert explicit(Options(epochs=1, width=4), without=["epochs"]) == {"width": 4}
+
+
+def test_help_says_a_default_once_and_what_turns_off_as_such(cli):
+    for command in ("train", "harden", "audit", "evaluate", "probe"):
+        shown = " ".join(cli(command, "--help").out.replace("│", " ").split())
+        for option in re.split(r" (?=--[a-z])", shown):
+            assert option.count("default:") <= 1, (command, option)
+    assert "--no-nesterov Plain momentum of sgd" in " ".join(cli("train", "--help").out.replace("│", " ").split())

@@ -1,4 +1,4 @@
-"""What every attack is: a threat model and settings, called on a model and images; its results are re-checked here."""
+"""What every attack is: a threat model and settings, called on a model, images and labels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""N-FGSM: one step from noise larger than the ball, which training learns from as it lies."""
+"""N-FGSM: one step from noise larger than the ball, for training; the image may lie outside the ball."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
-"""Stratified choices of rows: every class keeps its share, and a row's luck depends on its id alone.
+"""Stratified choices of rows: every class keeps its share, and a row's draw depends on its id alone.
 
 Each row gets a random score that is a pure function of the streams and its id; a choice takes the lowest scores of
 each class. So a subset of a table makes the same choices as the whole, and a larger choice holds the smaller one.

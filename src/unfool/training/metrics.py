@@ -1,4 +1,4 @@
-"""The training log ``metrics.csv``: a line every few steps, with nothing in it that two equal runs could not share."""
+"""The training log ``metrics.csv``: a line every few steps, with nothing in it that differs between two equal runs."""
 
 from __future__ import annotations
 

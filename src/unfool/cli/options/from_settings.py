@@ -25,10 +25,16 @@ class Look:
     """The default in words."""
     form: str = ""
     """How the value is written, where the field holds more than text or a number."""
+    off: str = ""
+    """What the option does that turns off a field which is on by default."""
 
 
 LOOKS = {
+    "adversarial": Look(metavar="METHOD"),
     "alpha": Look(metavar="RATE"),
+    "at": Look(metavar="NORM:EPS"),
+    "attack": Look(metavar="ATTACK"),
+    "augmentation": Look(metavar="NAME"),
     "awp": Look(metavar="GAMMA"),
     "batch_size": Look(aliases=("--batch",)),
     "binarization_test": Look(aliases=("--strength",)),
@@ -44,9 +50,10 @@ LOOKS = {
     "drop_every": Look(metavar="EPOCHS"),
     "ema": Look(metavar="DECAY"),
     "fraction": Look(metavar="SHARE"),
-    "image": Look(metavar="COLUMN", default="as declared"),
+    "image": Look(metavar="COLUMN"),
     "learning_rate": Look(aliases=("--lr",), metavar="RATE"),
     "memory": Look(metavar="GIB"),
+    "nesterov": Look(off="Plain momentum of sgd, in place of Nesterov's form."),
     "normalisation": Look(metavar="NAME", default="cifar10"),
     "perturb": Look(metavar="ATTACK"),
     "size": Look(metavar="PIXELS"),
@@ -105,9 +112,11 @@ def _option(field: SettingField, words: str) -> tuple[str, Any, Any]:
     """Name, annotation and default of a field's option, as `dataclasses.make_dataclass` takes them."""
     look = LOOKS.get(field.name, Look())
     if field.type is bool:
-        note = tyro.conf.arg(help=words, aliases=look.aliases, help_behavior_hint="")
+        note = tyro.conf.arg(
+            help=look.off if field.default is True and look.off else words, aliases=look.aliases, help_behavior_hint=""
+        )
         return field.name, Annotated[bool, note], field.default
-    hint = f"(default: {look.default or _shown(field.default)})"
+    hint = "" if "default:" in words else f"(default: {look.default or _shown(field.default)})"
     metavar = look.metavar or _metavar(field.type)
     note = tyro.conf.arg(help=words, aliases=look.aliases, metavar=metavar, help_behavior_hint=hint)
     return field.name, Annotated[Optional[field.type], note], None  # noqa: UP045 - the type is a value
