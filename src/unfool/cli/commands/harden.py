@@ -130,6 +130,8 @@ class HardenCommand:
                 settings=settings,
                 name=opened.name,
                 column=column,
+                framing=opened.framing(self.data),
+                image=self.data.image or (opened.config.image if opened.config is not None else None),
                 device=choose_device(self.machine.device),
                 started=started,
                 progress=progress,
@@ -175,10 +177,10 @@ class HardenCommand:
         """The line of the command that attacks the hardened classifier harder."""
         from unfool.cli.next_command import command, options
 
-        if self.model.model is None:
-            words = [str(self.out)]
+        if self.model.system is not None:
+            words = [str(self.out), *options(self.model, without=("system",))]
         else:
-            without = ("system", "weights", "key", "prefix")
+            without = ("weights", "key", "prefix")
             words = [*options(self.model, without=without), "--weights", str(hardened.weights)]
         threat = hardened.before.rows[-1].threat or ""
         return command(["evaluate", *words, *options(self.data), "--attack", "autoattack", "--threat", threat])

@@ -15,6 +15,7 @@ from unfool.core.borders.reading import is_file
 from unfool.core.errors import DeviceError, SpecError
 from unfool.core.streams import Streams
 from unfool.data.classes.class_map import by_outputs
+from unfool.data.decode import Framing
 from unfool.data.table import Table
 from unfool.evaluation.identity import one_identity
 from unfool.models.foreign import ForeignClassifier, load_classifier
@@ -90,6 +91,12 @@ class OpenedSystem:
         column = options.column or (_classified(self.config) if own and self.config is not None else None)
         train, test = (self.labelled(table, outputs, column) for table in (train, test))
         return train, test, column
+
+    def framing(self, options: ReadingOptions) -> Framing:
+        """How images are framed, by the options or as the run's were."""
+        own = self.config.size or None if self.config is not None else self.own_size
+        crop = self.config.crop if self.config is not None else 1.0
+        return Framing(options.size or own, crop if options.crop is None else options.crop)
 
     @property
     def own_size(self) -> int | None:

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+from unfool.core.borders.reading import is_file
 from unfool.core.errors import SpecError
 from unfool.core.processes import rank_and_world_size
 from unfool.core.progress import Progress, renamed
@@ -95,7 +96,7 @@ class Budget:
         if settings.steps:
             return Plan(minutes=0.0, images=settings.images or MOST_IMAGES, reliability=True)
         begun = read_plan(self.folder, settings.minutes)
-        if begun is not None and (self.folder / CONFIG).is_file():
+        if begun is not None and is_file(self.folder / CONFIG):
             return begun
         costs = measure(stage, table, subject, self.total, self.device)
         self.costs = Costs(step=first_of(costs.step, self.device), image=first_of(costs.image, self.device))
@@ -113,25 +114,28 @@ class Budget:
         return plan
 
     def limited(self, stage: StageConfig, plan: Plan, before: Evaluation) -> StageConfig:
-        """The stage with the minutes that are left for it; one that has begun keeps those that it had.
+        """The stage with the minutes that are left for it.
 
         Afterwards most images that are classified correctly may stand all passes of the attack. Raises SpecError if
         that leaves too little for training.
         """
-        if self.settings.steps:
+        if self.settings.steps or self.costs is None:
             return stage
-        if self.costs is None:
-            minutes = read_config(self.folder / CONFIG).stages[0].minutes
-        else:
-            clean, attacked = before.records[0], before.records[-1]
-            standing = max(_STANDING * clean.accuracy, attacked.accuracy)
-            passes = clean.count * (1 + self.passes * standing) + _RELIABILITY_PASSES * plan.reliability
-            after, least, left = passes * self._pace(before), FEWEST_STEPS * self.costs.step, self.left
-            if left < after + least:
-                remove_plan(self.folder)
-                raise self._too_short(least, after, left)
-            minutes = (left - after) / 60
-        return replace(stage, steps=0, epochs=MOST_EPOCHS, minutes=round(minutes, 4))
+        clean, attacked = before.records[0], before.records[-1]
+        standing = max(_STANDING * clean.accuracy, attacked.accuracy)
+        passes = clean.count * (1 + self.passes * standing) + _RELIABILITY_PASSES * plan.reliability
+        after, least, left = passes * self._pace(before), FEWEST_STEPS * self.costs.step, self.left
+        if left < after + least:
+            remove_plan(self.folder)
+            raise self._too_short(least, after, left)
+        return _lasting(stage, (left - after) / 60)
+
+    def begun(self, stage: StageConfig) -> StageConfig | None:
+        """The stage of a run that has begun in the folder, with the minutes that it had; None if none has."""
+        config = self.folder / CONFIG
+        if not is_file(config):
+            return None
+        return stage if self.settings.steps else _lasting(stage, read_config(config).stages[0].minutes)
 
     def _pace(self, before: Evaluation) -> float:
         """Seconds of an image: those of the timing, or of the evaluation before if that was slower, within a factor."""
@@ -147,6 +151,10 @@ class Budget:
             f"{_words(training)} and the evaluations up to {_words(evaluations)}; give at least {least:.1f} minutes, "
             "a smaller batch, or a cheaper attack on fewer images"
         )
+
+
+def _lasting(stage: StageConfig, minutes: float) -> StageConfig:
+    return replace(stage, steps=0, epochs=MOST_EPOCHS, minutes=round(minutes, 4))
 
 
 def _words(seconds: float) -> str:

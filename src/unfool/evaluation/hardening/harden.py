@@ -19,6 +19,7 @@ from unfool.core.files import write_json
 from unfool.core.progress import Progress, silent
 from unfool.core.streams import Streams
 from unfool.data.as_table import TableLike, as_table
+from unfool.data.decode import Framing
 from unfool.evaluation.compare import compare
 from unfool.evaluation.crafting.evaluation_folder import discard
 from unfool.evaluation.evaluate import evaluate, labelled
@@ -29,7 +30,7 @@ from unfool.evaluation.hardening.plan import AFTER, BEFORE
 from unfool.evaluation.hardening.settings import HardenSettings
 from unfool.evaluation.hardening.subject import Subject
 from unfool.evaluation.settings import EvaluationSettings
-from unfool.training import train
+from unfool.training import RunConfig, train
 from unfool.training.folder import METRICS, OWN_WEIGHTS, WEIGHTS
 from unfool.training.metrics import last_step
 
@@ -44,6 +45,8 @@ def harden(
     name: str = "model",
     column: str | None = None,
     classes: Sequence[str] | str | Path | None = None,
+    framing: Framing | None = None,
+    image: str | None = None,
     device: str = "cpu",
     started: float | None = None,
     progress: Progress = silent,
@@ -62,6 +65,8 @@ def harden(
         column: Label column of both tables; default: their own choice.
         classes: Names of the model's outputs in order, or a file with them, where it has more outputs than the tables
             have classes: labels are matched by name. Default: labels are output numbers; ImageNet's names are tried.
+        framing: The size and crop that the images were brought to, for the run's configuration.
+        image: The column of the images, for the same.
         device: A device of torch.
         started: When the time began to count, by ``time.monotonic()``; default: now.
         progress: Called with what is being done, and how much of it is done.
@@ -112,9 +117,20 @@ def harden(
                 progress=part,
             )
 
+    framing = framing or Framing()
+    run_of = lambda stage: RunConfig(  # noqa: E731
+        data=train_table.name,
+        stages=(stage,),
+        size=framing.size or 0,
+        crop=framing.crop,
+        image=image,
+        seed=settings.seed,
+    )
+    begun = budget.begun(stage)
+    if begun is not None:
+        subject.check_folder(run_of(begun), folder)
     before = evaluated(subject.network, BEFORE, reliability=False)
-    stage = budget.limited(stage, plan, before)
-    config = subject.config(train_table.name, stage, settings.seed, folder)
+    config = subject.config(run_of(begun or budget.limited(stage, plan, before)), folder)
     with budget.timed("training") as part:
         run = train(config, train_table, folder, model=subject.classifier, device=device, progress=part)
     after = evaluated(run.network.to(device), AFTER, reliability=plan.reliability)

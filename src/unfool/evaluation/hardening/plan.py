@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import shutil
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from unfool.core.errors import OutputError
+from unfool.core.borders.json_text import read_object
+from unfool.core.borders.reading import is_file
+from unfool.core.config import build, configured
+from unfool.core.errors import OutputError, SpecError
 from unfool.core.files import write_json
 
 FILE, BEFORE, AFTER = "plan.json", "before", "after"
@@ -16,7 +18,7 @@ FILE, BEFORE, AFTER = "plan.json", "before", "after"
 _VERSION = 1
 
 
-@dataclass(frozen=True, kw_only=True)
+@configured
 class Plan:
     """The minutes of the whole, the ``images`` of both evaluations, and whether the last one's figures are checked."""
 
@@ -31,23 +33,21 @@ class Plan:
 
 def read_plan(folder: Path, minutes: float) -> Plan | None:
     """The plan of a folder, None if there is none; OutputError for one of other ``minutes`` or that is no plan."""
-    try:
-        values: Any = json.loads((folder / FILE).read_text(encoding="utf-8"))
-        version = values.pop("schema_version")
-        plan = Plan(**values)
-    except FileNotFoundError:
+    file, advice = folder / FILE, "choose another folder or delete this one"
+    if is_file(folder):
+        raise OutputError(f"{folder} is a file; give a folder for the run")
+    if not is_file(file):
         return None
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise OutputError(f"{folder / FILE} is no plan of hardening ({error}); choose another folder") from error
+    values: Any = read_object(file, advice, error=OutputError)
+    version = values.pop("schema_version", None)
     if version != _VERSION:
-        raise OutputError(
-            f"{folder / FILE} has schema version {version!r}; this unfool reads {_VERSION}: update unfool"
-        )
+        raise OutputError(f"{file} has schema version {version!r}; this unfool reads {_VERSION}: update unfool")
+    try:
+        plan = build(Plan, values, str(file))
+    except SpecError as fault:
+        raise OutputError(f"{fault}; {advice}") from fault
     if plan.minutes != minutes:
-        raise OutputError(
-            f"{folder} was begun with {plan.minutes:g} minutes, not {minutes:g}; give the same, choose another folder "
-            "or delete this one"
-        )
+        raise OutputError(f"{folder} was begun with {plan.minutes:g} minutes, not {minutes:g}; give the same, {advice}")
     return plan
 
 

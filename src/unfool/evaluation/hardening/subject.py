@@ -8,7 +8,8 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from unfool.core.errors import SpecError
+from unfool.core.borders.reading import is_file
+from unfool.core.errors import OutputError, SpecError
 from unfool.core.processes import rank_and_world_size
 from unfool.data.table import Table
 from unfool.evaluation.hardening.recipe import hardening_stage
@@ -20,6 +21,8 @@ from unfool.models.outside.black_box import is_black_box
 from unfool.models.weights import save_network
 from unfool.training import RunConfig, StageConfig
 from unfool.training.config import CLASSIFIER
+from unfool.training.folder import claim_folder
+from unfool.training.initial_network import resolve_start
 
 START = "start.safetensors"
 """Of a run's folder: the weights that a network of this library began with."""
@@ -58,14 +61,20 @@ class Subject:
         head = self._head
         return replace(stage, tasks={head if name == CLASSIFIER else name: task for name, task in stage.tasks.items()})
 
-    def config(self, data: str, stage: StageConfig, seed: int, folder: Path) -> RunConfig:
-        """The run; a network of this library is written into its folder, as the weights that it starts from."""
+    def config(self, described: RunConfig, folder: Path) -> RunConfig:
+        """A run of this subject; a network of this library is written into the folder, to start from."""
         if self.classifier is not None:
-            return RunConfig(data=data, stages=(stage,), model=self.classifier.shown_name, seed=seed)
+            return replace(described, model=self.classifier.shown_name, trunk=None, normalisation=None)
         start = folder / START
-        if isinstance(self.network, Network) and not start.is_file() and rank_and_world_size()[0] == 0:
+        if isinstance(self.network, Network) and not is_file(start) and rank_and_world_size()[0] == 0:
             save_network(copy.deepcopy(self.network).cpu(), start)
-        return RunConfig(data=data, stages=(stage,), start=str(start), classifier=self._head, seed=seed)
+        return replace(described, start=str(start), trunk=None, normalisation=None, classifier=self._head)
+
+    def check_folder(self, described: RunConfig, folder: Path) -> None:
+        """OutputError for a folder with the run of another configuration."""
+        if self.classifier is None and not is_file(folder / START):
+            raise OutputError(f"{folder} belongs to another run; choose another folder or delete this one")
+        claim_folder(folder, resolve_start(self.config(described, folder), self.classifier))
 
     def trainable(self, images: Tensor) -> Network:
         """A copy that trains, to be timed on a few images."""
