@@ -54,8 +54,12 @@ def _place(error: BaseException) -> str:
     if isinstance(error, SyntaxError) and error.filename:
         return f" at {error.filename}:{error.lineno}"
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith("<")]
-    own = [frame for frame in frames if not str(Path(frame.filename).resolve()).startswith(_OTHERS)]
+    own = [frame for frame in frames if not _of_a_library(Path(frame.filename).resolve())]
     return f" at {own[-1].filename}:{own[-1].lineno}" if own else ""
+
+
+def _of_a_library(file: Path) -> bool:
+    return str(file).startswith(_OTHERS) or not {"site-packages", "dist-packages"}.isdisjoint(file.parts)
 
 
 @contextmanager

@@ -6,7 +6,6 @@ A copy only searches: what it finds counts once the original has confirmed it, a
 
 from __future__ import annotations
 
-import copy
 import warnings
 from collections.abc import Sequence, Set
 from typing import Any, TypeVar
@@ -14,13 +13,14 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from unfool.core.errors import SpecError, UnfoolWarning
+from unfool.core.errors import UnfoolWarning
 from unfool.core.spec import unknown
 from unfool.models.convolution import CONVOLUTIONS
 from unfool.models.folding import fold_seen, fold_sequences
 from unfool.models.modes import frozen_eval
 from unfool.models.network import Network
 from unfool.models.norms import plain_norms
+from unfool.models.outside.copies import copied
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
@@ -59,12 +59,7 @@ def fast_copy(
 
 
 def _copied(module: Module) -> Module:
-    try:
-        with torch.no_grad():  # With a graph, a script's copy would hang on to the original's parameters.
-            fast = copy.deepcopy(module, _kept_maps(module)).eval()
-    except Exception as error:  # A module, or what it holds, may have copying code of its own.
-        said = " ".join(str(error).split())[:200]
-        raise SpecError(f"{type(module).__name__} cannot be copied ({said}); attack it without a fast copy") from error
+    fast = copied(module, "attack it without a fast copy").eval()
     for parameter in fast.parameters():
         parameter.requires_grad_(False)
     plain_norms(fast)
@@ -132,25 +127,6 @@ def _same_logits(module: Module, images: Tensor, fold: bool, channels_last: bool
         if error <= _SAME * float(wanted.abs().max()):
             return fast
     return _copied(module)
-
-
-def _kept_maps(module: nn.Module) -> dict[int, Tensor]:
-    """Copies without a graph, by id, of what passes left on the module: deepcopy refuses tensors with a graph."""
-    copies: dict[int, Tensor] = {}
-    waiting: list[Any] = [value for part in module.modules() for value in vars(part).values()]
-    seen: set[int] = set()
-    while waiting:
-        value = waiting.pop()
-        if id(value) in seen:
-            continue
-        seen.add(id(value))
-        if isinstance(value, Tensor) and not value.is_leaf:
-            copies[id(value)] = value.detach().clone()
-        elif isinstance(value, dict):
-            waiting.extend(value.values())
-        elif isinstance(value, (list, tuple, set)):
-            waiting.extend(value)
-    return copies
 
 
 def _to_bf16(_: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -19,7 +19,7 @@ from unfool.core.user_code import run_user_code
 from unfool.models.checkpoints.reader import load_weights
 from unfool.models.outside.batches import in_batches
 from unfool.models.outside.black_box import is_black_box
-from unfool.models.outside.features import checked_path, representations, suggested_paths, watched, without_parts
+from unfool.models.outside.features import checked_path, representations, run_watched, suggested_paths, without_parts
 from unfool.models.outside.opening import as_module, check_materialised, open_source
 from unfool.models.outside.outputs import read_logits, set_logits
 from unfool.models.outside.preparation import LabelSets, channel_statistics, check_range, membership
@@ -131,8 +131,7 @@ class ForeignClassifier(nn.Module):
         inputs = self.inputs(images)
 
         def run(part: Tensor) -> list[Tensor]:
-            with watched(self.module, paths) as seen:
-                output = run_user_code(f"model {self.shown_name}", lambda: self.module(part))
+            output, seen = run_user_code(f"model {self.shown_name}", lambda: run_watched(self.module, part, paths))
             logits, self.output_words = read_logits(output, len(part), self.shown_name, self.output)
             return [
                 logits if logits.dtype == torch.float64 else logits.float(),

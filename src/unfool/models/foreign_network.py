@@ -6,7 +6,6 @@ Legend: B images, K outputs, D features.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from unfool.models.header import read_header
 from unfool.models.heads import Head, build_head
 from unfool.models.modes import frozen_eval
 from unfool.models.network import Architecture, Network
+from unfool.models.outside.copies import copied
 from unfool.models.outside.features import checked_path
 from unfool.models.trunks import Trunk, TrunkSpec
 from unfool.models.weights import FOREIGN, load_tensors, save_tensors
@@ -162,9 +162,19 @@ def foreign_network(classifier: ForeignClassifier, images: Tensor) -> ForeignNet
     Raises:
         SpecError: A classifier without parameters, or one that cannot be copied.
     """
+    check_trains(classifier)
+    return _sized(copied_classifier(classifier), images, ())
+
+
+def check_trains(classifier: ForeignClassifier) -> None:
+    """Raise SpecError for a black box and for a classifier without parameters."""
+    if classifier.black_box:
+        raise SpecError(
+            f"{classifier.shown_name} gives scores without a gradient, so it cannot be trained; give the "
+            "torch.nn.Module behind it"
+        )
     if not any(parameter.is_floating_point() for parameter in classifier.parameters()):
         raise SpecError("the classifier has no parameters to train; give a torch.nn.Module with weights")
-    return _sized(copied_classifier(classifier), images, ())
 
 
 def probed_network(classifier: ForeignClassifier, images: Tensor, paths: Sequence[str] | None) -> ForeignNetwork:
@@ -197,13 +207,7 @@ def save_own_weights(network: ForeignNetwork, path: str | Path) -> None:
 
 def copied_classifier(classifier: ForeignClassifier) -> ForeignClassifier:
     """A copy that shares nothing with the classifier; SpecError for one that cannot be copied."""
-    try:
-        own = copy.deepcopy(classifier)
-    except Exception as error:  # whatever the user's module raises
-        raise SpecError(
-            f"the classifier cannot be copied for training ({type(error).__name__}: {error}); build it anew for it"
-        ) from error
-    return own
+    return copied(classifier, "leave out what it keeps beside its weights, or build it anew without that")
 
 
 def load_foreign(classifier: ForeignClassifier, path: str | Path) -> ForeignNetwork:

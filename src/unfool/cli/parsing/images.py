@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from unfool.core.errors import SpecError
+from unfool.core.errors import DataError, SpecError
 from unfool.data.catalog import open_table
 from unfool.data.classes.class_map import read_class_names
 from unfool.data.classes.label_sets import label_sets, merged_sets
@@ -86,10 +86,18 @@ def open_described(
 def by_label_sets(table: Table, classifier: ForeignClassifier, classes: Path | None, column: str | None) -> Table:
     """The table with a class for each set of labels, of which a multi-label classifier is told here.
 
-    ``classes`` is a file with the names of its outputs in order; without one labels are numbers of outputs.
+    ``classes`` is a file with the names of its outputs in order; without one labels are numbers of outputs. The
+    classifier of a run knows its sets.
     """
     table = merged_sets(table, column)
     names = table.classes[column or table.label_column or ""]
+    if classifier.label_sets is not None and classes is None:
+        if len(classifier.label_sets) != len(names):
+            raise DataError(
+                f"{table.name} has {len(names)} sets of labels, and the classifier was trained on "
+                f"{len(classifier.label_sets)}; give --classes FILE with the names of its outputs"
+            )
+        return table
     outputs = read_class_names(classes) if classes is not None else None
     classifier.set_label_sets(label_sets(names, outputs, table.name))
     return table

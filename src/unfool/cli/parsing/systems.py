@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -25,7 +25,7 @@ from unfool.models.weights import load_network
 from unfool.tasks import make_task
 from unfool.training import RunConfig, open_run
 from unfool.training.config import read_config
-from unfool.training.folder import CONFIG, WEIGHTS
+from unfool.training.folder import CONFIG, OWN_WEIGHTS, WEIGHTS
 
 
 def choose_device(word: str) -> str:
@@ -128,10 +128,9 @@ def open_system(options: ModelOptions, device_name: str) -> OpenedSystem:
     """Open a run folder, a weights file or a foreign model; raises as their readers do, SpecError for none or two."""
     device, path = choose_device(device_name), options.system
     if options.model is not None:
-        network = open_outside(options)
         if path is not None:
-            return _run_of_another(path, network, options, device)
-        return open_foreign(options, network.to(device))
+            return _run_of_another(path, options, device)
+        return open_foreign(options, open_outside(options).to(device))
     if path is None:
         raise SpecError("no SYSTEM was given; give a run's folder, a weights file or --model; see the command's --help")
     for name in explicit(options, without=["system", "model", "classes"]):
@@ -172,7 +171,7 @@ def open_outside(options: OutsideOptions) -> ForeignClassifier:
     )
 
 
-def _run_of_another(path: Path, classifier: ForeignClassifier, options: ModelOptions, device: str) -> OpenedSystem:
+def _run_of_another(path: Path, options: ModelOptions, device: str) -> OpenedSystem:
     """The run that trained the classifier of --model; SpecError for a run that trained something else."""
     if path.suffix == ".safetensors" or not is_file(path / CONFIG):
         raise SpecError(f"two systems were given, {path} and --model {options.model}; give one of them")
@@ -181,7 +180,9 @@ def _run_of_another(path: Path, classifier: ForeignClassifier, options: ModelOpt
         raise SpecError(f"{path} trained a network of unfool's own, not a --model; leave --model out")
     if options.weights is not None:
         raise SpecError(f"{path} holds the weights of its classifier; leave --weights out")
-    run = open_run(path, classifier)
+    # Its own weights from the start: those of a hub are not fetched, and lazy layers get theirs.
+    own = path / OWN_WEIGHTS
+    run = open_run(path, open_outside(replace(options, weights=own if is_file(own) else None)))
     return OpenedSystem(name=str(path), network=run.network.to(device), config=run.config, classes=options.classes)
 
 

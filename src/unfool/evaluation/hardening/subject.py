@@ -15,7 +15,7 @@ from unfool.data.table import Table
 from unfool.evaluation.hardening.recipe import hardening_stage
 from unfool.evaluation.hardening.settings import HardenSettings
 from unfool.models.foreign import ForeignClassifier, adapt
-from unfool.models.foreign_network import ForeignNetwork, copied_classifier, foreign_network
+from unfool.models.foreign_network import ForeignNetwork, check_trains, copied_classifier, foreign_network
 from unfool.models.network import Network
 from unfool.models.outside.black_box import is_black_box
 from unfool.models.weights import save_network
@@ -45,6 +45,7 @@ class Subject:
             self.network = copy.deepcopy(model).to(device)
         else:
             classifier = model if isinstance(model, ForeignClassifier) else adapt(model)
+            check_trains(classifier)
             self.network = self.classifier = copied_classifier(classifier).to(device)
 
     def check_trainable(self) -> None:

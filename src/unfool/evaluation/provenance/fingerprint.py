@@ -48,15 +48,14 @@ class Fingerprint:
         self._alive: list[object] = []
         self._above: dict[int, int] = {}
         self._path: list[str] = []
-        self._mentioned: dict[tuple[int, str], tuple[str, Any]] = {}
+        self._mentioned: list[tuple[str, str, Any]] = []
+        self._met: set[tuple[int, str]] = set()
 
     def of_system(self, system: nn.Module) -> bytes:
         """The digest of a system and of the global variables that its code mentions, of helper modules too."""
         pieces = [self.of(system)]
-        done = 0
-        while done < len(self._mentioned):
-            (_, name), (module, value) = list(self._mentioned.items())[done]
-            done += 1
+        # Grows while it is read: what a variable holds may mention others.
+        for name, module, value in self._mentioned:
             self._path = [module, name]
             own = self.of(value)
             self.seen.variables[module, name] = own
@@ -105,8 +104,9 @@ class Fingerprint:
             return digest_of(*network_pieces("", value, architecture))
         if isinstance(value, types.FunctionType):
             for name, item in mentioned_globals(value):
-                if name not in self.writes.variables:
-                    self._mentioned.setdefault((id(value.__globals__), name), (value.__module__ or "", item))
+                if name not in self.writes.variables and (id(value.__globals__), name) not in self._met:
+                    self._met.add((id(value.__globals__), name))
+                    self._mentioned.append((name, value.__module__ or "", item))
         parts = take_apart(value)
         digests = list(self._parts(value, parts))
         if isinstance(value, nn.Module):

@@ -13,6 +13,8 @@ _SETTLED = frozenset({"builtins", "torch", "numpy", "unfool", *sys.stdlib_module
 _INSTALLED = tuple(
     str(Path(folder).resolve()) for folder in {sysconfig.get_paths()[key] for key in ("purelib", "platlib")}
 )
+_PACKAGES = frozenset({"site-packages", "dist-packages"})
+"""Folders of installed packages, whichever environment they belong to."""
 
 
 @functools.lru_cache(maxsize=4096)
@@ -31,7 +33,9 @@ def library_of(module: str | None) -> str | None:
         # Namespace packages and modules of the interpreter have no file; one made by hand is the user's.
         spec = getattr(loaded, "__spec__", None)
         return package if spec is not None and spec.origin in ("built-in", "frozen") else None
-    if not str(Path(file).resolve()).startswith(_INSTALLED):
+    path = Path(file).resolve()
+    # Environments are stacked: packages of the one below lie in a folder of its own.
+    if not str(path).startswith(_INSTALLED) and not _PACKAGES & set(path.parts):
         return None
     return f"{package} {_version(package)}"
 

@@ -6,12 +6,11 @@ Legend: B images, C channels, D features, T tokens.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from unfool.core.errors import SpecError
 from unfool.core.spec import unknown
@@ -41,24 +40,54 @@ def suggested_paths(module: nn.Module) -> str:
     return f", such as {', '.join(names[-3:])}" if names else ""
 
 
-@contextmanager
-def watched(module: nn.Module, paths: Iterable[str]) -> Generator[dict[str, list[Any]]]:
-    """Meanwhile collects what submodules give, by path; nothing stays on the module afterwards.
+def run_watched(module: nn.Module, inputs: Tensor, paths: Iterable[str]) -> tuple[Any, dict[str, list[Any]]]:
+    """What a module gives for its inputs, and what its submodules gave meanwhile, by path.
 
-    A hook that stayed would keep images alive, and be copied with every fast copy.
+    Nothing stays on the module: a hook would keep images alive, and be copied with every fast copy.
     """
     seen: dict[str, list[Any]] = {path: [] for path in paths}
-    if seen and isinstance(module, torch.jit.ScriptModule):
-        raise SpecError(f"features {min(seen)!r} cannot be had: {without_parts(module)}")
+    if not seen:
+        return module(inputs), seen
+    if shut := without_parts(module):
+        raise SpecError(f"features {min(seen)!r} cannot be had: {shut}")
+    nodes = _nodes(module, seen) if isinstance(module, fx.GraphModule) else {}
     hooks = [
         module.get_submodule(path).register_forward_hook(lambda _, __, output, kept=kept: kept.append(output))
         for path, kept in seen.items()
+        if path not in nodes.values()
     ]
     try:
-        yield seen
+        if not nodes or not isinstance(module, fx.GraphModule):
+            return module(inputs), seen
+        return _Watching(module, nodes, seen).run(inputs, enable_io_processing=True), seen
     finally:
         for hook in hooks:
             hook.remove()
+
+
+def _nodes(module: fx.GraphModule, paths: Iterable[str]) -> dict[fx.Node, str]:
+    """The nodes of an exported program that give what submodules gave, which are not called there."""
+    called = {node.target for node in module.graph.nodes if node.op == "call_module"}
+    nodes: dict[str, fx.Node] = {}
+    for node in module.graph.nodes:
+        for path, _ in node.meta.get("nn_module_stack", {}).values():
+            if path in paths and path not in called and node.op.startswith("call") and "guards" not in str(node.target):
+                nodes[path] = node
+    return {node: path for path, node in nodes.items()}
+
+
+class _Watching(fx.Interpreter):
+    """Runs a program node by node, and keeps what some nodes give."""
+
+    def __init__(self, module: fx.GraphModule, nodes: Mapping[fx.Node, str], seen: Mapping[str, list[Any]]):
+        super().__init__(module)
+        self.watched, self.seen = nodes, seen
+
+    def run_node(self, n: fx.Node) -> Any:
+        value = super().run_node(n)
+        if n in self.watched:
+            self.seen[self.watched[n]].append(value)
+        return value
 
 
 def representations(seen: Mapping[str, list[Any]], count: int) -> dict[str, Tensor]:
