@@ -11,7 +11,7 @@ FOLDER = Path(__file__).parent / "files"
 TRAIN = {
     "--data": "digits",
     "--trunk": "convnet:stem=strided,widths=8-16-32",
-    "--steps": "60",
+    "--steps": "30",
     "--batch-size": "32",
     "--learning-rate": "0.02",
 }

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from made_up_study import make_row, make_rows, result
+from made_up_study import make_row, make_rows, make_study, result
 from PIL import Image
 
 from unfool.core.errors import ImagesError, OutputError, SpecError
@@ -77,10 +77,11 @@ def written(tmp_path: Path, *arguments, **keywords) -> str:
     return write_page(tmp_path / "page.html", Page(*arguments, **keywords)).read_text(encoding="utf-8")
 
 
-@pytest.fixture
-def full(study, tmp_path):
+@pytest.fixture(scope="module")
+def full(tmp_path_factory):
+    study, folder = make_study(), tmp_path_factory.mktemp("page")
     curve = Curve("run", {"step": [1, 2, 3], "loss": [3.0, 2.0, 1.0]})
-    return written(tmp_path, "A title", "What it is", result(study), [curve], [item()], ["A note."])
+    return written(folder, "A title", "What it is", result(study), [curve], [item()], ["A note."])
 
 
 def test_numbers_are_those_of_the_json(study, full):
