@@ -17,10 +17,12 @@ from unfool.core.errors import UnfoolWarning
 from unfool.core.spec import unknown
 from unfool.models.convolution import CONVOLUTIONS
 from unfool.models.folding import fold_seen, fold_sequences
+from unfool.models.foreign import ForeignClassifier
 from unfool.models.modes import frozen_eval
 from unfool.models.network import Network
 from unfool.models.norms import plain_norms
 from unfool.models.outside.copies import copied
+from unfool.models.outside.scripted import Scripted
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
@@ -55,7 +57,10 @@ def fast_copy(
     # The passes of a module that is random leave the global random state alone.
     with frozen_eval(module):
         fast = _same_logits(module, images, fold, channels_last)
-        return _lowered(fast, images) if dtype == "bf16" else fast
+        fast = _lowered(fast, images) if dtype == "bf16" else fast
+    if isinstance(fast, ForeignClassifier) and fast.feature_path is None:
+        fast.module = Scripted(fast.module).eval()
+    return fast
 
 
 def _copied(module: Module) -> Module:
