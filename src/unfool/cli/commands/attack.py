@@ -115,7 +115,7 @@ class AttackCommand:
             print_lines(line for item in written for line in item.lines())
             rows = [item.row for item in written]
             worst = min(rows, key=lambda row: row.accuracy)
-            clean = classify(system.network, table, column=column, threat=worst.threat).row(system.name)
+            clean = classify(system.network, table, column=column, threat=worst.threat or threats[0]).row(system.name)
             step = step_after([clean, worst])
             print_lines(next_line(step, self.model, self.data, device=self.machine.device))
 

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import tyro
 
-from unfool.cli.options.from_settings import explicit
 from unfool.cli.options.shared import (
     Column,
     Crop,
@@ -93,9 +92,9 @@ class ReverseCommand:
         from unfool.evaluation.adaptive.purification import png, purification
 
         targets = self._targets()
-        system = open_system(ModelOptions(system=self.system, **explicit(self.model)), self.device)
+        system = open_system(ModelOptions(system=self.system, **vars(self.model)), self.device)
         text = default_reversal(self.defense, self.preset, system)
-        options = DataOptions(**explicit(self.data), images=1)
+        options = DataOptions(**vars(self.data), images=1)
         table = training_images(system, options)
         crop = system.config.crop if system.config is not None else 1.0
         crop = crop if options.crop is None else options.crop
