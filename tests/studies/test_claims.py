@@ -140,7 +140,8 @@ def test_a_verdict_needs_the_estimate_shown_on_one_side_of_the_bound(rule, mean,
     words = {Above: "is above", AtLeast: "reaches", Below: "is below", AtMost: "is at most", HalfOf: "reaches"}
     bound = f"half of the claimed {100 * rule.claimed:.3g}" if isinstance(rule, HalfOf) else "30"
     assert (
-        f"holds if it is shown that it {words[type(rule)]} {bound} points, fails if the opposite is" in claim.evidence
+        f"holds if the data show that it {words[type(rule)]} {bound} points, fails if they show the opposite"
+        in claim.evidence
     )
 
 

@@ -30,7 +30,8 @@ class Registry(Generic[Item]):
         package: The package whose modules register the library's own items.
         group: The entry-point group. Default: the package's name.
         subclass_of: The class that items are subclasses of, where they are classes.
-        instance_of: The class of the items, where they are none; ``collections.abc.Callable`` for functions.
+        instance_of: The class of the items, where they are none.
+        functions: Whether items are functions.
 
     Example:
         >>> from unfool.tasks import TASKS
@@ -46,12 +47,14 @@ class Registry(Generic[Item]):
         *,
         subclass_of: type | None = None,
         instance_of: type | None = None,
+        functions: bool = False,
     ):
         self.kind = kind
         self.package = package
         self.group = group or package
         self.subclass_of = subclass_of
         self.instance_of = instance_of
+        self.functions = functions
         self._items: dict[str, Item] = {}
         self._sources: dict[str, str] = {}
         self._aliases: dict[str, str] = {}
@@ -89,10 +92,11 @@ class Registry(Generic[Item]):
                 return f"is {shown}; register a subclass of {self.subclass_of.__name__}"
             missing = sorted(getattr(item, "__abstractmethods__", ()))
             return f"does not define {', '.join(missing)}, as every {self.kind} must" if missing else ""
+        if self.functions:
+            return "" if callable(item) else f"is a {type(item).__name__}; register a function"
         if self.instance_of is None or isinstance(item, self.instance_of):
             return ""
-        wanted = "function" if self.instance_of is Callable else self.instance_of.__name__
-        return f"is a {type(item).__name__}; register a {wanted}"
+        return f"is a {type(item).__name__}; register a {self.instance_of.__name__}"
 
     def alias(self, alias: str, name: str) -> None:
         """Let the registered ``name`` be written as ``alias`` too; only the name itself is listed and stored."""

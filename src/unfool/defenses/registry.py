@@ -50,7 +50,7 @@ class DefenseRequest:
 
 
 Factory = Callable[[DefenseRequest], Defense]
-DEFENSES: Registry[Factory] = Registry("defense", "unfool.defenses", instance_of=Callable)
+DEFENSES: Registry[Factory] = Registry("defense", "unfool.defenses", functions=True)
 
 
 def make_defense(
@@ -91,7 +91,7 @@ def make_defense(
         Reverse(Network, Rotation, linf:8/255, steps=5)
     """
     name, written = parse_settings(text)
-    defense: object = DEFENSES[name](
+    defense = DEFENSES[name](
         DefenseRequest(
             name=name,
             network=network,
@@ -101,6 +101,6 @@ def make_defense(
             streams=streams or Streams(0),
         )
     )
-    if not isinstance(defense, Defense):
+    if not isinstance(defense, Defense):  # pyright: ignore[reportUnnecessaryIsInstance] - plugins need not be typed
         raise SpecError(f"defense {name!r} was built as a {type(defense).__name__}; return a Defense from its function")
     return defense

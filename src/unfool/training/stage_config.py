@@ -151,7 +151,8 @@ class StageConfig:
     @field_validator("tasks", mode="before")
     @classmethod
     def _by_head(cls, tasks: object) -> object:
-        if not isinstance(tasks, Mapping):
+        named = isinstance(tasks, Mapping)
+        if not named:
             raise ValueError("give the tasks by their heads, such as {'labels': TaskConfig(task='labels')}")
         return tasks
 

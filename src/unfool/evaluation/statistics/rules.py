@@ -70,7 +70,7 @@ class Bound:
         """The sentence for a bound in words."""
         if exact:
             return f"Rule: holds if it {self.words} {amount}."
-        return f"Rule: holds if it is shown that it {self.words} {amount}, fails if the opposite is."
+        return f"Rule: holds if the data show that it {self.words} {amount}, fails if they show the opposite."
 
 
 class Above(Bound):
