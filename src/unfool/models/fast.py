@@ -1,4 +1,4 @@
-# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false, reportUnnecessaryComparison=false, reportPrivateUsage=false
+# pyright: reportUnknownLambdaType=false, reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false, reportUnnecessaryComparison=false, reportPrivateUsage=false
 """Fast copies of a network for searching adversarial examples: batch norm folded, channels-last, bf16.
 
 A copy only searches: what it finds counts once the original has confirmed it, and carries the original's identity.
@@ -152,7 +152,7 @@ def _give_fp32(_: nn.Module, __: tuple[Any, ...], output: Any) -> Any:
     return output.float() if isinstance(output, Tensor) else output
 
 
-def _lowered(module: nn.Module, images: Tensor | None) -> nn.Module:
+def _lowered(module: Module, images: Tensor | None) -> Module:
     """The module computing in bf16 and speaking fp32; hooks leave its class and its methods as they are.
 
     The layer that sees the images stays in fp32 where it is known: between pixel values above 1/2, bf16 has steps of
@@ -177,7 +177,7 @@ def _lowered(module: nn.Module, images: Tensor | None) -> nn.Module:
     return module
 
 
-def _speaking_fp32(module: nn.Module, entrance: nn.Module | None = None, *before: nn.Module) -> nn.Module:
+def _speaking_fp32(module: Module, entrance: nn.Module | None = None, *before: nn.Module) -> Module:
     _lower(module, module, entrance, before)
     module.register_forward_hook(_give_fp32)
     return module

@@ -1,3 +1,4 @@
+# pyright: reportUnknownMemberType=false
 """Long searches without gradients: a fast copy without Python between its layers."""
 
 from __future__ import annotations
