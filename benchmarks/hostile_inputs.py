@@ -26,7 +26,7 @@ import pyarrow.parquet as pq
 import torch
 from PIL import Image
 
-from unfool import craft, evaluate, judge, load_set, save_set
+from unfool import classify, craft, evaluate, load_set, save_set
 from unfool.attacks import make_attack
 from unfool.cli import main
 from unfool.cli.parsing.tasks import read_tasks
@@ -85,7 +85,7 @@ def material(folder: Path) -> Material:
     examples = craft(network, (images, labels), "fgsm", threat="linf:8/255")
     save_set(examples, folder / "set.safetensors")
     results = evaluate(network, (images, labels), ["fgsm"]).to_json()
-    judge(network, examples).save(folder / "records.json")
+    classify(network, examples).save(folder / "records.json")
     tensors, manifest = load_tensors(folder / "set.safetensors")
     pixels = np.random.default_rng(0).integers(0, 255, (12, 10, 3), dtype=np.uint8)
     pictures: list[bytes] = []
@@ -293,7 +293,7 @@ def sets(draw: Draw, folder: Path, sound: Material) -> Callable[[], object]:
         save_tensors(path, tensors, {"adversarial_set": version, **manifest, "checksum": seal})
 
     def read() -> object:
-        records = judge(sound.network, load_set(path))
+        records = classify(sound.network, load_set(path))
         records.save(folder / "records.json")
         return Records.load(folder / "records.json").row("model")
 

@@ -45,6 +45,8 @@ def here(tmp_path, monkeypatch):
         (2, ["train", *DIGITS, "--perturb", f"pgd-{'9' * 5000}", "--out", "run"]),
         (2, ["train", *DIGITS, "--perturb", "pgd-2", "--threat", "linf:1e-400", "--out", "run"]),
         (2, ["train", *DIGITS, "--seed", "9" * 30, "--out", "run"]),
+        (2, ["evaluate", "a.safetensors", *DIGITS, "--attack", "pgd-2", "--curve", f"steps={'9' * 5000}"]),
+        (2, ["evaluate", "a.safetensors", *DIGITS, "--images", "9" * 5000]),
     ],
 )
 def test_what_nobody_can_have_meant(cli, here, code, arguments):
@@ -122,6 +124,14 @@ def test_a_world_size_that_is_no_number(monkeypatch, size):
     monkeypatch.setenv("WORLD_SIZE", size)
     with pytest.raises(DeviceError, match="WORLD_SIZE"), processes.joined():
         pytest.fail("joined")
+
+
+def test_a_rank_that_is_none_of_the_processes(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for rank in ("2", "x", "-1"):
+        monkeypatch.setenv("RANK", rank)
+        with pytest.raises(DeviceError, match="RANK"), processes.joined():
+            pytest.fail("joined")
 
 
 def test_a_process_whose_others_never_start_or_end_says_so(monkeypatch):

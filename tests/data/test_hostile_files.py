@@ -102,6 +102,13 @@ def test_a_csv_file_is_bounded(tmp_path, content, bound):
         open_table(str(tmp_path / "a.csv"), "train")
 
 
+@pytest.mark.parametrize("path", ["a" * 300 + ".png", "a\\0.png", "/dev/zero", "."])
+def test_paths_of_a_csv_file_that_cannot_be(tmp_path, path):
+    (tmp_path / "a.csv").write_bytes(f"path,label\n{path},1\nb.png,0\n".encode())
+    with pytest.raises(DataError, match=r"do not exist|cannot read|no readable"):
+        open_table(str(tmp_path / "a.csv"), "train", size=8)
+
+
 def test_a_csv_file_must_be_a_regular_file(tmp_path):
     os.mkfifo(tmp_path / "a.csv")
     with pytest.raises(DataError, match="FIFO"):

@@ -11,7 +11,7 @@ import functools
 import re
 import reprlib
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass as pydantic_dataclass
@@ -88,9 +88,10 @@ def build(cls: type[Config], values: Mapping[str, Any], what: str) -> Config:
 def _check_whole(config: Any, what: str) -> None:
     """Refuse numbers that no run could reach, and seeds that 64 bits cannot hold."""
     for field in dataclasses.fields(config):
-        value = getattr(config, field.name, None)
+        value: Any = getattr(config, field.name, None)
         most = MOST_SEED if field.name.startswith("seed") else MOST_COUNT
-        for number in value if isinstance(value, tuple) else (value,):
+        numbers = cast("tuple[Any, ...]", value) if isinstance(value, tuple) else (value,)
+        for number in numbers:
             if type(number) is int and abs(number) > most:
                 shown = reprlib.repr(number)
                 raise SpecError(f"{what}: {field.name}={shown} is not allowed: at most {most:,} are")

@@ -55,6 +55,13 @@ def parse_number(text: str, what: str) -> float:
     return value
 
 
+def parse_whole(text: str, what: str) -> int:
+    """Read a whole number of at most 18 digits; ``what`` names it in the error."""
+    if not (text.isascii() and text.isdecimal() and len(text) <= 18):
+        raise SpecError(f"{what} {text!r} is no whole number; write digits, at most 18")
+    return int(text)
+
+
 def write_number(value: float) -> str:
     """Text that `parse_number` reads back as the same number: ``8/255`` for pixel levels, else the shortest decimal."""
     short = f"{value:g}"

@@ -22,6 +22,7 @@ from unfool.attacks import Attack, ProxySettings, make_attack
 from unfool.core.config import configured, parse_settings
 from unfool.core.errors import SpecError
 from unfool.core.progress import Progress, silent
+from unfool.core.spec import parse_whole
 from unfool.core.threat import ThreatModel
 from unfool.data.as_table import TableLike, as_table
 from unfool.data.table import Table
@@ -69,11 +70,8 @@ class CurvePoints:
         if over not in ("eps", "steps") or not equals:
             raise SpecError(f"curve {text!r} is not understood; write eps=2/255,4/255,8/255 or steps=1,10,100")
         points = [value.strip() for value in values.split(",")]
-        for point in points:
-            if over == "steps" and not point.isdecimal():
-                raise SpecError(f"steps {point!r} of curve {text!r} is no whole number; write steps=1,10,100")
         if over == "steps":
-            return cls(steps=tuple(int(point) for point in points))
+            return cls(steps=tuple(parse_whole(point, "a point of the curve steps=1,10,100,") for point in points))
         return cls(threats=tuple(ThreatModel.parse(f"{norm}:{point}") for point in points))
 
 

@@ -19,7 +19,7 @@ from unfool.models.foreign_network import ForeignTrunk
 from unfool.models.outside.features import checked_path
 from unfool.models.trunks import Trunk
 
-_PART = re.compile(r"all|heads|from:\w+(\.\w+)*|after:[1-9]\d*", re.ASCII)
+_PART = re.compile(r"all|heads|from:\w+(\.\w+)*|after:[1-9]\d{0,17}", re.ASCII)
 
 
 def check_trainable(trainable: str) -> None:

@@ -20,5 +20,5 @@ def checksum(values: Mapping[str, Any], tensors: Mapping[str, Tensor] | None = N
     digest.update(json.dumps(values, sort_keys=True, ensure_ascii=True, allow_nan=False).encode())
     for name, tensor in sorted((tensors or {}).items()):
         digest.update(f"\n{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy())
+        digest.update(tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()

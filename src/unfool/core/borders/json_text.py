@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 from unfool.core.borders.reading import read_text
 from unfool.core.errors import DataError, UnfoolError
@@ -39,10 +39,10 @@ def read_json(path: str | Path, advice: str, *, most: int = MOST_BYTES, error: t
 
 def read_object(path: str | Path, advice: str, *, error: type[UnfoolError] = DataError) -> dict[str, Any]:
     """As `read_json`, for a file that must hold an object."""
-    value = read_json(path, advice, error=error)
+    value: object = read_json(path, advice, error=error)
     if not isinstance(value, dict):
         raise error(f"{path} holds a JSON {type(value).__name__}, not an object; {advice}")
-    return value
+    return cast("dict[str, Any]", value)
 
 
 def _whole(digits: str) -> int:

@@ -47,7 +47,7 @@ class _Bounded(yaml.SafeLoader):
         before = self._nodes
         self._nodes, self._depth = before + 1, self._depth + 1
         self._check()
-        node = super().compose_node(parent, index)
+        node: Any = super().compose_node(parent, index)
         self._depth -= 1
         self._sizes[id(node)] = self._nodes - before
         word = str(node.tag).removeprefix("tag:yaml.org,2002:")

@@ -51,7 +51,7 @@ def csv_splits(file: Path) -> Mapping[str, Source]:
     by_split = _rows_by_split(file, rows)
     named = [name for name in rows if str(name).lower() in _PATH_NAMES]
     if len(named) == 1:
-        paths = [file.parent / path for path in rows[named[0]]]
+        paths = _paths(file, rows[named[0]])
         warn_of_shared_files(file, {split: [paths[row] for row in chosen] for split, chosen in by_split.items()})
     return {split: _source(file, rows, chosen) for split, chosen in by_split.items()}
 
@@ -153,7 +153,8 @@ def _paths(file: Path, cells: Iterable[str]) -> list[Path]:
     """Where the images lie; a path with backslashes that is none here is one of Windows."""
     paths = [file.parent / cell for cell in cells]
     return [
-        path if "\\" not in path.name or path.exists() else path.parent / path.name.replace("\\", "/") for path in paths
+        path if "\\" not in path.name or os.path.exists(path) else path.parent / path.name.replace("\\", "/")
+        for path in paths
     ]
 
 
@@ -165,7 +166,7 @@ def _fingerprint(file: Path, rows: pd.DataFrame, chosen: np.ndarray) -> str:
         if len(chosen) and _ends_like_an_image(str(rows[name].iloc[chosen[0]]))
         for path in _paths(file, rows[name].iloc[chosen])
     )
-    files = [(path, path.stat()) for path in named if path.is_file()]
+    files = [(path, path.stat()) for path in named if is_file(path)]
     digest = hashlib.blake2b(digest_size=8)
     for path, status in files:
         digest.update(f"{path}\x1f{status.st_size}\x1f{status.st_mtime_ns}\x1e".encode(errors="surrogateescape"))

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from unfool.core.borders.reading import is_folder, read_bytes
+from unfool.core.borders.reading import is_file, is_folder, read_bytes
 from unfool.core.errors import DataError, UnfoolWarning
 from unfool.data import stratify
 from unfool.data.readers.shared_files import warn_of_shared_files
@@ -122,7 +122,7 @@ def _files(path: Path) -> Iterator[Path]:
 
 def _images(path: Path) -> list[Path]:
     """The images below a directory; a warning counts files with other endings."""
-    files = [file for file in _files(path) if file.is_file()]
+    files = [file for file in _files(path) if is_file(file)]
     skipped = Counter(file.suffix.lower() or "none" for file in files if file.suffix.lower() not in SUFFIXES)
     if skipped:
         counts = [f"{ending} ({count})" for ending, count in sorted(skipped.items())]

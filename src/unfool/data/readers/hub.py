@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
 from unfool.core.borders.json_text import read_object
+from unfool.core.borders.reading import is_file, read_bytes
 from unfool.core.errors import DataError
 from unfool.core.files import write_json
 from unfool.data.folders import cache_folder
@@ -149,4 +149,4 @@ def _encoded(arrow: Any) -> Iterator[Encoded]:
         for value in batch.column(0).to_pylist():
             path = value["path"] if isinstance(value, dict) and value["bytes"] is None else None
             # a file that `datasets` itself put into its cache
-            yield Path(path).read_bytes() if path and Path(path).is_file() else encoded_value(value)
+            yield read_bytes(path, "fetch the set again") if path and is_file(path) else encoded_value(value)

@@ -70,7 +70,7 @@ def _place(status: os.stat_result) -> tuple[int, int]:
 def _status(path: Path) -> os.stat_result | None:
     try:
         return os.stat(path)
-    except OSError:
+    except (OSError, ValueError):  # ValueError: a name with a NUL
         return None
 
 

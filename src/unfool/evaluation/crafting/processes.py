@@ -14,6 +14,7 @@ from typing import TypeVar
 
 import torch.distributed
 from torch.distributed.constants import default_pg_timeout
+from torch.distributed.rendezvous import rendezvous
 
 from unfool.core.errors import DeviceError
 from unfool.core.processes import rank_and_world_size
@@ -46,7 +47,7 @@ def joined() -> Iterator[bool]:
         return
     try:
         # Waiting for the others to start ends sooner than waiting for their results.
-        store, rank, size = next(torch.distributed.rendezvous("env://", timeout=timedelta(seconds=JOIN_SECONDS)))
+        store, rank, size = next(rendezvous("env://", timeout=timedelta(seconds=JOIN_SECONDS)))
         store.set_timeout(default_pg_timeout)
         # Without a name the group has gloo, which exchanges results, and, for training on GPUs, nccl.
         torch.distributed.init_process_group(store=store, rank=rank, world_size=size)
@@ -69,7 +70,9 @@ def joined() -> Iterator[bool]:
 
 def _world_size() -> int:
     """How many processes a launcher says that it started; DeviceError for what is no number."""
-    text = os.environ.get("WORLD_SIZE", "1")
+    text, rank = os.environ.get("WORLD_SIZE", "1"), os.environ.get("RANK", "0")
     if not re.fullmatch(r"\d{1,6}", text):
         raise DeviceError(f"WORLD_SIZE is {text!r}, which is no number of processes; start them with torchrun")
+    if int(text) > 1 and not (re.fullmatch(r"\d{1,6}", rank) and int(rank) < int(text)):
+        raise DeviceError(f"RANK is {rank!r}, which is none of {text} processes; start them with torchrun")
     return int(text)

@@ -14,7 +14,7 @@ MAX_WIDTH = 1 << 14
 SettingValue = str | int | float | bool | tuple[int, ...] | list[int]
 """What a setting of a trunk may be given as."""
 
-_WIDTHS = re.compile(r"\d+(-\d+)+", re.ASCII)
+_WIDTHS = re.compile(r"\d{1,18}(-\d{1,18})+", re.ASCII)
 
 
 def _width(value: object) -> float:
