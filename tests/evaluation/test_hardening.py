@@ -79,7 +79,7 @@ def test_the_whole_ends_in_time_and_goes_on_where_it_was_stopped(tmp_path, monke
 
     with pytest.raises(KeyboardInterrupt):
         harden(brittle(), *tables, folder, settings=settings, progress=stop)
-    assert {path.name for path in folder.iterdir()} >= {"plan.json", "config.yaml", "before"}
+    assert {path.name for path in folder.iterdir()} >= {"plan.json", "config.yaml", "before.state"}
     assert not list(folder.glob("*.safetensors"))
     stopped = time.monotonic()
     hardened = harden(brittle(), *tables, folder, settings=settings, progress=lambda *values: shown.append(values))
@@ -89,7 +89,7 @@ def test_the_whole_ends_in_time_and_goes_on_where_it_was_stopped(tmp_path, monke
     assert hardened.seconds["training"] > 0.3 * seconds or hardened.steps == 60 * 20
     assert hardened.before.rows[0].n >= 50
     assert all(0 <= done < total == round(seconds) for _, done, total, *_ in shown)
-    assert not {"before", "after"} & {path.name for path in folder.iterdir()}
+    assert not {"before.state", "after.state"} & {path.name for path in folder.iterdir()}
     other = HardenSettings(**PLAN, minutes=2, attack="fgsm")
     with pytest.raises(OutputError, match=r"begun with 0\.04 minutes, not 2"):
         harden(brittle(), *tables, folder, settings=other)

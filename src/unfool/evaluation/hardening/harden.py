@@ -26,7 +26,7 @@ from unfool.evaluation.evaluate import evaluate, labelled
 from unfool.evaluation.evaluation import Evaluation
 from unfool.evaluation.hardening.budget import Budget
 from unfool.evaluation.hardening.hardened import Hardened
-from unfool.evaluation.hardening.plan import AFTER, BEFORE
+from unfool.evaluation.hardening.plan import AFTER, BEFORE, state_of
 from unfool.evaluation.hardening.settings import HardenSettings
 from unfool.evaluation.hardening.subject import Subject
 from unfool.evaluation.settings import EvaluationSettings
@@ -113,7 +113,7 @@ def harden(
                 settings=EvaluationSettings(threat=at, seed=settings.seed, reliability=reliability),
                 name=name,
                 column=column,
-                folder=folder / when,
+                folder=state_of(folder, when),
                 progress=part,
             )
 
@@ -145,7 +145,7 @@ def harden(
     )
     write_json(folder / "results" / "hardened.json", hardened.to_json())
     for when in (BEFORE, AFTER):
-        discard(folder / when, [settings.attack], str(at))
+        discard(state_of(folder, when), [settings.attack], str(at))
     return hardened
 
 

@@ -14,7 +14,7 @@ from unfool.core.errors import OutputError, SpecError
 from unfool.core.files import write_json
 
 FILE, BEFORE, AFTER = "plan.json", "before", "after"
-"""Of a run's folder: the plan, and the states of both evaluations while they are made."""
+"""Of a run's folder: the plan; and the names of both evaluations."""
 _VERSION = 1
 
 
@@ -51,9 +51,14 @@ def read_plan(folder: Path, minutes: float) -> Plan | None:
     return plan
 
 
+def state_of(folder: Path, evaluation: str) -> Path:
+    """Where an evaluation stores what is done, until hardening ends."""
+    return folder / f"{evaluation}.state"
+
+
 def remove_plan(folder: Path) -> None:
     """Remove the plan and what the evaluation before training stored; the folder too, if nothing else is in it."""
     (folder / FILE).unlink(missing_ok=True)
-    shutil.rmtree(folder / BEFORE, ignore_errors=True)
+    shutil.rmtree(state_of(folder, BEFORE), ignore_errors=True)
     if folder.is_dir() and not any(folder.iterdir()):
         folder.rmdir()

@@ -23,6 +23,7 @@ from unfool.training import RunConfig, StageConfig
 from unfool.training.config import CLASSIFIER
 from unfool.training.folder import claim_folder
 from unfool.training.initial_network import resolve_start
+from unfool.training.schedule import first_of
 
 START = "start.safetensors"
 """Of a run's folder: the weights that a network of this library began with."""
@@ -37,6 +38,7 @@ class Subject:
     def __init__(self, model: nn.Module, device: str):
         if isinstance(model, ForeignNetwork):
             model = model.classifier_alone
+        self.device = device
         self.network: Network | ForeignClassifier
         self.classifier: ForeignClassifier | None = None
         if isinstance(model, Network):
@@ -69,6 +71,7 @@ class Subject:
         start = folder / START
         if isinstance(self.network, Network) and not is_file(start) and rank_and_world_size()[0] == 0:
             save_network(copy.deepcopy(self.network).cpu(), start)
+        first_of(0.0, self.device)  # the other processes read the file, and wait for it here
         return replace(described, start=str(start), trunk=None, normalisation=None, classifier=self._head)
 
     def check_folder(self, described: RunConfig, folder: Path) -> None:
