@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
@@ -151,8 +150,7 @@ class StageConfig:
     @field_validator("tasks", mode="before")
     @classmethod
     def _by_head(cls, tasks: object) -> object:
-        named = isinstance(tasks, Mapping)
-        if not named:
+        if not hasattr(tasks, "items"):
             raise ValueError("give the tasks by their heads, such as {'labels': TaskConfig(task='labels')}")
         return tasks
 
