@@ -6,7 +6,7 @@ import torch.nn.functional as F
 
 from unfool.core.streams import Streams
 from unfool.models import convolution
-from unfool.models.convolution import FEWEST_IMAGES, Convolution
+from unfool.models.convolution import FEWEST_IMAGES, AveragePool, Convolution
 
 CASES = [  # kernel, stride, padding, side; whether every position that comes out sees the whole input
     (3, 1, 1, 1, True),
@@ -146,3 +146,13 @@ def test_an_exported_layer_computes_the_same(monkeypatch):
     traced = torch.jit.trace(made, images)
     torch.testing.assert_close(traced(images), made(images))
     assert "Python" not in str(traced.graph)
+
+
+@pytest.mark.parametrize("side", [1, 2, 3, 8])
+def test_averages_are_those_of_torch(side):
+    features = Streams(0).normal(torch.arange(3), (5, side, side)).double().requires_grad_()
+    outputs, expected = AveragePool(4)(features), F.adaptive_avg_pool2d(features, 4)
+    assert torch.equal(outputs, expected)
+    cotangent = Streams(1).normal(torch.arange(3), (5, 4, 4)).double()
+    gradients = (torch.autograd.grad(values, features, cotangent)[0] for values in (outputs, expected))
+    torch.testing.assert_close(*gradients)

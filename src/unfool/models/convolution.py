@@ -62,7 +62,8 @@ class Convolution(nn.Conv2d):
     def _is_plain(self) -> bool:
         """Neither groups nor dilation nor another padding than zeros; nor is the module being exported."""
         usual = self.groups == 1 and self.dilation == (1, 1) and self.padding_mode == "zeros"
-        return usual and not isinstance(self.padding, str) and not torch.jit.is_tracing()
+        tracing = torch.jit.is_tracing()  # pyright: ignore[reportPrivateImportUsage]
+        return usual and not isinstance(self.padding, str) and not tracing
 
     def _halves_images(self) -> bool:
         """Whether it is a first layer of stride 2."""
@@ -71,7 +72,8 @@ class Convolution(nn.Conv2d):
 
     def _windows(self, input: Tensor) -> Windows | None:
         """The taps over the input; None where some output position does not see all of it, or nothing is saved."""
-        if input.ndim != 4 or self.in_channels * self.out_channels < FEWEST_WEIGHTS:
+        few = self.in_channels * self.out_channels < FEWEST_WEIGHTS
+        if input.ndim != 4 or few or isinstance(self.padding, str):
             return None
         height, width = input.shape[2:]
         rows, columns = (
@@ -86,6 +88,16 @@ class Convolution(nn.Conv2d):
         )
         worth_it = len(rows) == len(columns) == 1 or len(input) >= FEWEST_IMAGES
         return Windows(rows=rows, columns=columns, height=height, width=width) if whole and worth_it else None
+
+
+class AveragePool(nn.AdaptiveAvgPool2d):
+    """`nn.AdaptiveAvgPool2d`, which repeats a single position without a loop over what comes out."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """(N, D, h, w) → (N, D, side, side)."""
+        if input.shape[2:] != (1, 1) or not isinstance(self.output_size, int):
+            return super().forward(input)
+        return input.expand(-1, -1, self.output_size, self.output_size)
 
 
 CONVOLUTIONS = (nn.Conv2d, Convolution)
@@ -114,8 +126,9 @@ def gathered(weight: Tensor, windows: Windows) -> Tensor:
 def _product_dtype(tensor: Tensor) -> torch.dtype:
     """The precision that autocast chooses for a product with the tensor."""
     device = tensor.device.type
-    cast = tensor.dtype is not torch.float64 and torch.is_autocast_enabled(device)
-    return torch.get_autocast_dtype(device) if cast else tensor.dtype
+    if tensor.dtype is torch.float64 or not torch.amp.is_autocast_available(device):
+        return tensor.dtype
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else tensor.dtype
 
 
 class _Gathered(torch.autograd.Function):

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from unfool.core.errors import SpecError
+from unfool.models.convolution import AveragePool
 from unfool.models.heads.base import HEADS, Head
 from unfool.models.trunks.resnet import convolution_and_norm
 
@@ -42,7 +43,7 @@ class DecoderHead(Head):
             raise SpecError(f"side {side} of a decoder is not offered; give one of {', '.join(map(str, SIDES))}")
         area = GRID**2
         layers: list[nn.Module] = [
-            nn.AdaptiveAvgPool2d(GRID),
+            AveragePool(GRID),
             *convolution_and_norm(inputs, width, 1),
             nn.ReLU(),
             # One kernel over the whole of a channel for each of its pixels: fully connected, and not across channels.

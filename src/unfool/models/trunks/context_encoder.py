@@ -6,7 +6,7 @@ from pydantic import field_validator
 from torch import nn
 
 from unfool.core.config import configured
-from unfool.models.convolution import Convolution
+from unfool.models.convolution import AveragePool, Convolution
 from unfool.models.trunks.base import TRUNKS, Trunk, TrunkSpec, scaled
 from unfool.models.trunks.settings import Width, check_depth
 
@@ -53,5 +53,5 @@ class ContextEncoder(Trunk):
                 nn.LeakyReLU(0.2, inplace=True),
             )
             channels[f"down{index + 1}"] = inputs = outputs
-        parts["last"] = nn.Sequential(nn.AdaptiveAvgPool2d(_GRID), nn.Flatten())
+        parts["last"] = nn.Sequential(AveragePool(_GRID), nn.Flatten())
         super().__init__(spec, parts, {**channels, "last": inputs * _GRID**2}, smallest=1 << depth)
