@@ -80,7 +80,9 @@ def test_outputs_without_logits_point_to_what_finds_them():
         make_attack("pgd-2", "linf:8/255")(GivesMapping(), torch.rand(4, 3, 4, 4), LABELS)
 
 
-@pytest.mark.parametrize("call", [evaluate, classify, lambda model, data: identity(model)])
+@pytest.mark.parametrize(
+    "call", [evaluate, classify, lambda model, data: craft(model, data, "fgsm"), lambda model, data: identity(model)]
+)
 @pytest.mark.parametrize(
     ("wrong", "kind"), [(lambda images: images, "function"), ("resnet18", "str"), (None, "NoneType")]
 )

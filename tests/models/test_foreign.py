@@ -92,10 +92,15 @@ def test_statistics_of_other_channels_are_refused_and_not_broadcast(small):
         adapt(small, "cifar10", "cifar10")(IMAGES[:, :1])
 
 
-@pytest.mark.parametrize("value", [3, [1, 2], torch.ones(3), nn.Linear])
+@pytest.mark.parametrize("value", [3, [1, 2], torch.ones(3)])
 def test_only_what_classifies_is_adapted(value):
-    with pytest.raises(SpecError, match=r"not an nn.Module, a function or an estimator"):
+    with pytest.raises(SpecError, match=r"the model is a \w+, not an nn.Module, a function or an estimator"):
         adapt(value)
+
+
+def test_a_class_is_no_model_yet():
+    with pytest.raises(SpecError, match=r"the model is the class Linear; give an instance of it, Linear\(...\)"):
+        adapt(nn.Linear)
 
 
 def test_features_are_what_the_named_submodule_gives(small):

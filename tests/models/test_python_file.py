@@ -115,6 +115,11 @@ def test_what_is_no_name_of_a_model(text):
         load_module(text)
 
 
+def test_a_bare_name_leads_to_the_hubs_that_know_it():
+    with pytest.raises(SpecError, match="or timm:resnet18, torchvision:resnet18, hf:OWNER/NAME"):
+        load_module("resnet18")
+
+
 def test_a_file_that_is_not_there(tmp_path):
     with pytest.raises(SpecError, match=r"no file .*nowhere.py"):
         load_module(f"{tmp_path / 'nowhere.py'}:build")

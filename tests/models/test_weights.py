@@ -245,6 +245,12 @@ def test_reserved_metadata_and_foreign_heads_are_refused(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_module_of_another_library_is_no_network_to_save(tmp_path):
+    with pytest.raises(SpecError, match="a Flatten is no network of unfool's own; write its state dict"):
+        save_network(torch.nn.Flatten(), tmp_path / "weights.safetensors")
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_folder_in_the_place_of_the_file_is_an_output_error(tmp_path):
     (tmp_path / "w.safetensors").mkdir()
     with pytest.raises(OutputError):

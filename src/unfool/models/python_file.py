@@ -36,7 +36,8 @@ def load_object(text: str) -> Any:
     file, colon, name = text.rpartition(":")
     path = Path(file)
     if not colon or not file or not name.isidentifier():
-        raise SpecError(f"model {text!r} is not understood; {FORM}")
+        elsewhere = f"; or timm:{text}, torchvision:{text}, hf:OWNER/NAME" if text.replace("_", "").isalnum() else ""
+        raise SpecError(f"model {text!r} is not understood; {FORM}{elsewhere}")
     if not is_file(path):
         raise SpecError(f"there is no file {path} to take {name!r} from; {FORM}")
     with folder_on_path(path.resolve().parent):

@@ -118,7 +118,7 @@ def save_network(network: Network, path: str | Path, metadata: Mapping[str, Any]
     Raises:
         WeightsError: NaN or infinite weights, or metadata that JSON cannot hold.
         OutputError: A file that cannot be written.
-        SpecError: A head that `build_head` did not build.
+        SpecError: Something that is no Network, or a head that `build_head` did not build.
 
     Example:
         >>> network = Network.build(TrunkSpec(name="convnet", widths=(4, 6, 8)), {})
@@ -126,6 +126,11 @@ def save_network(network: Network, path: str | Path, metadata: Mapping[str, Any]
         >>> load_network("weights.safetensors").trunk.spec == network.trunk.spec
         True
     """
+    if not isinstance(network, Network):  # pyright: ignore[reportUnnecessaryIsInstance] - callers need not be typed
+        raise SpecError(
+            f"a {type(network).__name__} is no network of unfool's own; write its state dict with safetensors, which "
+            "--model with --weights reads"
+        )
     if "architecture" in (metadata or {}):
         raise WeightsError(f"cannot write {path}: metadata key 'architecture' is unfool's own; choose another")
     save_tensors(path, network.state_dict(), {"architecture": network.architecture, **(metadata or {})})

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from unfool.attacks import Attack, ProxySettings
+from unfool.attacks.inputs import check_model
 from unfool.core.borders.checksum import checksum
 from unfool.core.files import JsonObject, folder_lock
 from unfool.core.parallel.memory import keep_freed_memory
@@ -81,6 +82,7 @@ def craft(
         >>> [round(distance, 3) for distance in examples.distances.tolist()]
         [0.1, 0.1]
     """
+    check_model(model)
     with one_identity(model) as own:
         return _craft(model, data, attack, threat, column, seed, proxy, batch_size, folder, progress, own)
 

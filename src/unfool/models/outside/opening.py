@@ -54,7 +54,11 @@ def as_module(value: Any, name: str) -> nn.Module:
         value = inner
     if is_estimator(value) or (callable(value) and not isinstance(value, type)):
         return BlackBox(value)
-    raise SpecError(f"model {name} is a {type(value).__name__}, not an nn.Module, a function or an estimator; {FORM}")
+    kind = type(value).__name__
+    if isinstance(value, type):
+        raise SpecError(f"the model is the class {value.__name__}; give an instance of it, {value.__name__}(...)")
+    shown = "the model" if name == kind else f"model {name}"
+    raise SpecError(f"{shown} is a {kind}, not an nn.Module, a function or an estimator; {FORM}")
 
 
 def _let_switch(module: nn.Module) -> None:
