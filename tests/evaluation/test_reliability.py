@@ -15,7 +15,7 @@ from unfool.core.errors import DataError, NonFiniteError, SpecError
 from unfool.core.streams import Streams
 from unfool.core.threat import ThreatModel
 from unfool.evaluation import classify, craft, wilson
-from unfool.evaluation.reliability.model_checks import Subject
+from unfool.evaluation.reliability.model_checks import Subject, train_mode
 from unfool.evaluation.reliability.report import reliability
 from unfool.evaluation.results.reliability import ATTACK_CHECKS, MODEL_CHECKS
 from unfool.models.foreign import adapt
@@ -144,6 +144,18 @@ def test_a_model_left_in_train_mode_is_named_and_left_so(network, attacked):
     found = reliability(model, attacked, threat=THREAT, images=8)
     assert "trunk.parts.block2" in flag_of(found, "train-mode").text
     assert [part.training for part in model.modules()].count(True) == len([*model.trunk.parts["block2"].modules()])
+
+
+def test_train_mode_is_named_only_where_it_changes_something(network):
+    class Own(torch.nn.Module):
+        def forward(self, x):
+            return torch.nn.functional.dropout(x, training=self.training)
+
+    plain = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.LayerNorm(9))
+    assert train_mode(adapt(plain.train())) is None
+    for part in (torch.nn.BatchNorm2d(4), torch.nn.Dropout(), Own()):
+        assert train_mode(torch.nn.Sequential(plain, part).train()).name == "train-mode"
+        assert train_mode(torch.nn.Sequential(plain.train(), part.eval())) is None
 
 
 ASKING = [planted.by_grad, planted.by_backward, planted.by_autograd_backward, planted.by_functional]
@@ -327,7 +339,7 @@ def test_every_check_is_either_run_or_told(network, attacked):
 
 
 def test_the_same_seed_gives_the_same_report_and_the_model_is_left_as_it_was(quick, attacked):
-    model = copy.deepcopy(quick).train()
+    model = torch.nn.Sequential(copy.deepcopy(quick), torch.nn.Dropout()).train()
     before, state = copy.deepcopy(model.state_dict()), torch.random.get_rng_state()
     told = []
     with torch.inference_mode():

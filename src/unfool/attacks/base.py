@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, TypeAlias
@@ -19,7 +20,7 @@ from unfool.attacks.inputs import Labels, as_ids, as_labels, check_model, readab
 from unfool.attacks.objective import LabelLoss
 from unfool.attacks.problem import Engine, Problem
 from unfool.attacks.proxy import ProxySettings
-from unfool.core.errors import SpecError
+from unfool.core.errors import SpecError, UnfoolWarning
 from unfool.core.files import JsonObject
 from unfool.core.registry import Registry
 from unfool.core.spec import write_number
@@ -257,7 +258,13 @@ class Attack(ABC):
             return self.run(problem, checkpoint)
 
     def check_runs_on(self, model: nn.Module) -> None:
-        """Raise SpecError for a black box if the attack follows gradients."""
+        """Raise SpecError for a black box if the attack follows gradients; warn of steps beyond the ball."""
+        step, eps = getattr(self, "step_size", None), self.threat.eps
+        # From a random start the far side of the ball is two eps away, which one long step may aim at.
+        longest = 2 * eps if getattr(self, "random_start", False) and getattr(self, "steps", 1) == 1 else eps
+        if step is not None and eps > 0 and step > longest * (1 + 1e-6):
+            words = f"{self.name} steps by {step:.4g}, beyond eps {eps:.4g}, so that each step ends at the edge"
+            warnings.warn(f"{words}; step sizes are in pixel units, such as 2/255", UnfoolWarning, stacklevel=4)
         if self.follows_gradients and is_black_box(model):
             raise SpecError(
                 f"{self.name} follows gradients, and the model gives scores without one; "

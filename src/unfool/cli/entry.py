@@ -16,6 +16,7 @@ from unfool.cli.usage import parse
 from unfool.core.borders.reading import reason_of
 from unfool.core.errors import INTERRUPTED, DataError, OutputError, SpecError, UnfoolError, UnfoolWarning, bounded
 from unfool.core.plugins import load_plugin, plugin_files
+from unfool.core.user_code import line_of_user
 
 UNEXPECTED = 70
 """Exit code for a fault of the program itself (EX_SOFTWARE of sysexits.h)."""
@@ -59,6 +60,10 @@ def main(argv: Sequence[str] | None = None) -> int:
                 return _report(
                     f"{theirs}: {type(error).__name__}: {error}; --debug shows where", SpecError.exit_code, debug
                 )
+            line = line_of_user(error)
+            if line is not None:
+                said = f"the code at {line} failed: {type(error).__name__}: {error}"
+                return _report(f"{said}; repair it, or look closer with --debug", SpecError.exit_code, debug)
             if isinstance(error, OSError) and error.errno is not None:
                 return _report(*_of_the_system(error), debug)
             fault = f"unexpected {type(error).__name__}: {error}; please report it with what --debug shows"
@@ -116,10 +121,13 @@ def _one_line_warnings(debug: bool) -> Iterator[None]:
     """Show the library's own warnings as one line each; those of other libraries only when debugging."""
     with warnings.catch_warnings():
         others = warnings.showwarning
+        shown: set[str] = set()
 
         def show(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
             if issubclass(category, UnfoolWarning):
-                _print_line(f"warning: {message}")
+                if str(message) not in shown:
+                    _print_line(f"warning: {message}")
+                shown.add(str(message))
             else:
                 others(message, category, *where, **more)
 

@@ -31,6 +31,8 @@ _OTHERS = tuple(
     )
 )
 """Folders whose lines say little about what went wrong in a user's file."""
+_USERS: set[str] = set()
+"""Folders of the Python files that a user named in this process."""
 
 
 def run_user_code(what: object, action: Callable[[], Result]) -> Result:
@@ -53,13 +55,24 @@ def _place(error: BaseException) -> str:
     """`` at file:line``: the innermost line that belongs neither to Python, to PyTorch nor to unfool."""
     if isinstance(error, SyntaxError) and error.filename:
         return f" at {error.filename}:{error.lineno}"
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith("<")]
-    own = [frame for frame in frames if not _of_a_library(Path(frame.filename).resolve())]
+    own = _own_frames(error)
     return f" at {own[-1].filename}:{own[-1].lineno}" if own else ""
+
+
+def _own_frames(error: BaseException) -> list[traceback.FrameSummary]:
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith("<")]
+    return [frame for frame in frames if not _of_a_library(Path(frame.filename).resolve())]
 
 
 def _of_a_library(file: Path) -> bool:
     return str(file).startswith(_OTHERS) or not {"site-packages", "dist-packages"}.isdisjoint(file.parts)
+
+
+def line_of_user(error: BaseException) -> str | None:
+    """``file:line``, the innermost in a folder of the user's files; None for an error that passed through none."""
+    folders = tuple(f"{folder}/" for folder in _USERS)
+    own = [frame for frame in _own_frames(error) if str(Path(frame.filename).resolve()).startswith(folders)]
+    return f"{own[-1].filename}:{own[-1].lineno}" if own and folders else None
 
 
 @contextmanager
@@ -67,6 +80,7 @@ def folder_on_path(folder: Path) -> Generator[None, None, None]:
     """Put a folder first on ``sys.path``; meanwhile no bytecode is written, and what is printed goes to stderr."""
     writes_bytecode = sys.dont_write_bytecode
     sys.path.insert(0, str(folder))
+    _USERS.add(str(folder))
     sys.dont_write_bytecode = True
     try:
         with redirect_stdout(sys.stderr):

@@ -11,15 +11,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from unfool.attacks.inputs import check_model
-from unfool.attacks.objective import not_logits
 from unfool.core.batch import Batch, check_images
-from unfool.core.errors import DataError, ImagesError, NonFiniteError
+from unfool.core.errors import DataError
 from unfool.core.threat import ThreatModel
 from unfool.data.as_table import TableLike, as_table
 from unfool.data.table import Table
 from unfool.evaluation.crafting.adversarial_set import AdversarialSet
 from unfool.evaluation.crafting.batches import BATCH_SIZE, device_of, own_batch_size, spans
 from unfool.evaluation.identity import one_identity
+from unfool.evaluation.logits import checked_logits
 from unfool.evaluation.records import NO_ATTACK, Records, shared_kind
 from unfool.models.modes import frozen_eval
 
@@ -123,26 +123,3 @@ def _batch(source: AdversarialSet | Table, span: slice) -> Batch:
         # A copy, since a model may write into its input.
         return Batch(images=source.images[span].clone(), ids=source.ids[span])
     return source.batch(torch.arange(len(source))[span])
-
-
-def checked_logits(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
-    """The model's logits as float32; raises ImagesError unless they are (B, classes) and cover the labels."""
-    logits = model(images)
-    if not isinstance(logits, Tensor) or not logits.is_floating_point():
-        raise ImagesError(not_logits(logits))
-    if logits.ndim != 2 or len(logits) != len(images):
-        raise ImagesError(
-            f"the model gave outputs of shape {tuple(logits.shape)} for {len(images)} images; "
-            "give a model that maps images (B, C, H, W) to logits (B, classes)"
-        )
-    lowest, highest = int(labels.min()), int(labels.max())
-    if lowest < 0 or highest >= logits.shape[1]:
-        wrong = lowest if lowest < 0 else highest
-        raise ImagesError(
-            f"label {wrong} is none of the model's {logits.shape[1]} classes (0 to {logits.shape[1] - 1}); "
-            "choose the data and label column that it was trained on"
-        )
-    logits = logits.float()
-    if not torch.isfinite(logits).all():
-        raise NonFiniteError("the model gave NaN or infinite logits; check its weights")
-    return logits

@@ -20,9 +20,9 @@ from unfool.data.as_table import TableLike, as_table
 from unfool.data.corruptions import CORRUPTIONS, SEVERITIES, corrupted
 from unfool.data.corruptions.base import check_corruption
 from unfool.data.table import Table
-from unfool.evaluation.classify import checked_logits
 from unfool.evaluation.crafting.batches import BATCH_SIZE, device_of, own_batch_size, spans
 from unfool.evaluation.intervals import wilson
+from unfool.evaluation.logits import checked_logits
 from unfool.evaluation.records import NO_ATTACK, Records
 from unfool.evaluation.results.details import CorruptionAccuracy, CorruptionSummary
 from unfool.models.modes import frozen_eval

@@ -145,5 +145,6 @@ def _evaluated(
         claim=run.settled_claim,
         reliability=run.reliability,
         pictures=run.pictures,
+        right_again=run.right_again,
         defended=isinstance(run.model, Defense),
     )

@@ -13,8 +13,9 @@ from unfool.core.spec import unknown
 from unfool.evaluation.corruptions import corruption_summary
 from unfool.evaluation.crafting.pictures import AttackPictures
 from unfool.evaluation.next_step import NextStep, step_after
-from unfool.evaluation.records import NO_ATTACK, Records
+from unfool.evaluation.records import NO_ATTACK, OWN, Records
 from unfool.evaluation.reliability.flags import too_many
+from unfool.evaluation.reliability.model_checks import chance_text
 from unfool.evaluation.results.claims import ClaimResult
 from unfool.evaluation.results.details import ClassAccuracy
 from unfool.evaluation.results.reliability import NOT_CHECKED, BinarizationResult, Reliability
@@ -41,6 +42,7 @@ class Evaluation:
         claim: How the claim was settled, if there was one.
         reliability: Whether the accuracies can be believed; None where it was not computed.
         pictures: A few images of each attack, for `show`.
+        right_again: By attack, how many images it fooled that were right when they were evaluated again.
         defended: Whether a defense stands before the classifier.
 
     Example:
@@ -60,6 +62,7 @@ class Evaluation:
     claim: SequentialResult | None = None
     reliability: Reliability | None = None
     pictures: dict[str, AttackPictures] = field(default_factory=dict[str, AttackPictures])
+    right_again: dict[str, int] = field(default_factory=dict[str, int])
     defended: bool = False
 
     def __repr__(self) -> str:
@@ -103,9 +106,37 @@ class Evaluation:
             for row in self.rows
             if too_many(row.zero_gradient or 0, row.n)
         ]
+        draws = [
+            f"{attack} fooled {count} images that were right when they were evaluated again: the model is random, and "
+            "the accuracy is that of the evaluation's own draw; average the attack over draws, with eot_draws=10"
+            for attack, count in self.right_again.items()
+            if count
+        ]
         raised = self.reliability.flags if self.reliability is not None else []
         flags = [flag.text if flag.name == NOT_CHECKED else f"{flag.name}: {flag.text}" for flag in raised]
-        return [*flat, *flags, *(test.text for test in self.binarization_tests.values() if not test.passed)]
+        tests = [test.text for test in self.binarization_tests.values() if not test.passed]
+        return [*flat, *draws, *self._above_clean(), *flags, *tests]
+
+    @property
+    def at_chance(self) -> str | None:
+        """What is wrong with a clean accuracy that guessing reaches; None for any other."""
+        clean = self.records[0] if self.records else None
+        if clean is None or clean.attack != NO_ATTACK:
+            return None
+        return chance_text(sum(clean.correct), clean.count, len(set(clean.labels)))
+
+    def _above_clean(self) -> list[str]:
+        """Attacks on the system itself under which more images are right than without one."""
+        clean = self.records[0] if self.records else None
+        if clean is None or clean.attack != NO_ATTACK:
+            return []
+        return [
+            f"{each.attack}: {sum(each.correct)} of {each.count} images are right under attack, more than the "
+            f"{sum(clean.correct)} clean ones: it moved errors to the right class, or the model is random; an image "
+            "that was wrong before is not robust"
+            for each in self.records[1:]
+            if each.protocol in OWN and each.ids == clean.ids and sum(each.correct) > sum(clean.correct)
+        ]
 
     @property
     def next_step(self) -> NextStep | None:

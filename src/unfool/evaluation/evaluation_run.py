@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from unfool.attacks import ProxySettings
@@ -65,6 +66,7 @@ class EvaluationRun:
         self.binarization_tests: dict[str, BinarizationResult] = {}
         self.settled_claim: SequentialResult | None = None
         self.reliability: Reliability | None = None
+        self.right_again: dict[str, int] = {}
         self.attacked: list[Records] = []
         """Records of attacks on the images of the table, this model's own first."""
 
@@ -92,12 +94,15 @@ class EvaluationRun:
                 proxy=self.proxy,
                 batch_size=self.settings.batch_size,
                 folder=attack_folder(self.folder, chosen.title, chosen.attack),
+                right=self.records[0].correct,
                 progress=renamed(self.progress, chosen.title),
             )
             self.sets.append(examples)
             self.pictures[chosen.title] = pictures_of(examples, table, column=self.column)
             self.attacked.append(classify(self.model, examples, batch_size=self.size))
             self.add(self.attacked[-1], chosen.settings)
+            right_again = (examples.fooled_by_part >= 0) & torch.tensor(self.attacked[-1].correct)
+            self.right_again[chosen.title] = int(right_again.sum())
 
     def claim(self, table: Table, chosen: ChosenAttack, claim: AccuracyClaim) -> None:
         """Attack until the claim about robust accuracy is settled."""

@@ -9,6 +9,25 @@ import torch
 from torch import nn
 
 
+def parts_in_train_mode(module: nn.Module) -> list[str]:
+    """Names of the submodules in train mode whose code asks for it: batch norm, dropout, and what a user writes so."""
+    return [
+        name or type(module).__name__
+        for name, part in module.named_modules()
+        if part.training and _asks_for_its_mode(type(part))
+    ]
+
+
+def _asks_for_its_mode(kind: type[nn.Module]) -> bool:
+    """Whether a class's methods read ``training``; one without Python code may."""
+    if issubclass(kind, torch.jit.ScriptModule):
+        return True
+    own = (vars(each).items() for each in kind.__mro__ if each not in (nn.Module, object))
+    members = (member for items in own for name, member in items if name not in ("__init__", "train", "eval"))
+    codes = (getattr(member, "__code__", None) for member in members)
+    return any(code is not None and "training" in code.co_names for code in codes)
+
+
 @contextmanager
 def frozen_eval(module: nn.Module) -> Generator[None, None, None]:
     """Inside: eval mode and frozen parameters. After, also after an exception: everything as it was.

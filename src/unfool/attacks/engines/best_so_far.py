@@ -6,6 +6,7 @@ Legend: B images of the batch, n of them still attacked at a step.
 from __future__ import annotations
 
 import math
+from typing import NoReturn
 
 import torch
 from torch import Tensor
@@ -13,6 +14,22 @@ from torch import Tensor
 from unfool.attacks.objective import Objective, ObjectiveValue
 from unfool.attacks.problem import Goal, Perturbed
 from unfool.core.errors import NonFiniteError
+from unfool.core.user_code import run_user_code
+
+
+def gradient_of(total: Tensor, leaves: Tensor) -> Tensor | None:
+    """The gradient of a sum; SpecError with the model's own line where its way back fails."""
+    try:
+        return torch.autograd.grad(total, leaves, allow_unused=True)[0]
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:  # Whatever a backward pass of the user's makes of it.
+        fault = error
+    return run_user_code("the model, on the way back,", lambda: _raise(fault))
+
+
+def _raise(error: Exception) -> NoReturn:
+    raise error
 
 
 class BestSoFar:
@@ -27,6 +44,8 @@ class BestSoFar:
         self.best_losses = self.losses.clone()
         self.fooled = torch.zeros(count, dtype=torch.bool, device=device)
         self.zero_gradient = torch.full((count,), gradients, device=device)
+        # A proxy may claim an image before its gradient was ever taken.
+        self.has_gradient = torch.zeros_like(self.fooled)
         self.model_images = 0
 
     def remaining_rows(self) -> Tensor:
@@ -58,7 +77,7 @@ class BestSoFar:
             # A sum: to check weights given beside it, autograd imports SymPy, which takes longer than a short attack.
             with torch.enable_grad():
                 total = (losses if keep is None else losses * keep).sum()
-            (gradient,) = torch.autograd.grad(total, leaves, allow_unused=True)
+            gradient = gradient_of(total, leaves)
         if gradient is None:
             gradient = torch.zeros_like(leaves)
         if keep is not None:
@@ -68,6 +87,7 @@ class BestSoFar:
         if not torch.isfinite(largest).all():
             raise NonFiniteError("the model gave a NaN or infinite gradient under attack; check its non-linearities")
         self.zero_gradient[rows] &= largest == 0
+        self.has_gradient[rows] = True
         return gradient.detach()
 
     def record(self, rows: Tensor, points: Tensor, value: ObjectiveValue) -> Tensor | None:
@@ -97,6 +117,6 @@ class BestSoFar:
             images=self.images,
             losses=self.losses * self.sign,
             fooled=self.fooled,
-            zero_gradient=self.zero_gradient & ~self.fooled,
+            zero_gradient=self.zero_gradient & self.has_gradient & ~self.fooled,
             model_images=self.model_images,
         )

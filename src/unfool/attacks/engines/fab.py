@@ -279,6 +279,7 @@ def _merge_trials(best_so_far: BestSoFar, rows: Tensor, best_of_trials: BestSoFa
     value = ObjectiveValue(losses=best_of_trials.best_losses[chosen], fooled=best_of_trials.fooled[chosen])
     best_so_far.record(rows, best_of_trials.images[chosen], value)
     best_so_far.zero_gradient[rows] &= best_of_trials.zero_gradient.view(repeats, -1).all(0)
+    best_so_far.has_gradient[rows] |= best_of_trials.has_gradient.view(repeats, -1).any(0)
     best_so_far.model_images += best_of_trials.model_images
 
 

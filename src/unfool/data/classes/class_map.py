@@ -106,7 +106,21 @@ def by_outputs(
                 UnfoolWarning,
                 stacklevel=2,
             )
-    return table if names is None else map_classes(table, names, column)
+    if names is None:
+        tell_outputs(table, outputs, column)
+        return table
+    return map_classes(table, names, column)
+
+
+def tell_outputs(table: Table, outputs: int, column: str | None = None) -> None:
+    """Warn of a network with more outputs than a table has classes with names: a prediction may be none of them."""
+    name = column or table.label_column
+    classes = table.classes.get(name or "", [])
+    if not classes or outputs <= len(classes) or classes == list(map(str, range(len(classes)))):
+        return
+    words = f"the model has {outputs:,} outputs and {table.name} {len(classes):,} classes, of which label 0 is output 0"
+    remedy = "name the outputs with --classes FILE, or classes= in Python"
+    warnings.warn(f"{words}; if that is wrong, {remedy}", UnfoolWarning, stacklevel=4)
 
 
 def _output(known: str, outputs_of: Mapping[str, set[int]], outputs: Sequence[str], where: str) -> int:

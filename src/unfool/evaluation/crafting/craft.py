@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -26,6 +26,8 @@ from unfool.evaluation.crafting.batches import device_of, fitting, own_batch_siz
 from unfool.evaluation.crafting.chosen_attacks import AttackLike, choose_attack
 from unfool.evaluation.crafting.processes import gathered
 from unfool.evaluation.identity import one_identity
+from unfool.evaluation.logits import checked_logits
+from unfool.models.modes import frozen_eval
 
 _PER_IMAGE = ("images", "distances", "zero_gradient", "fooled_by_part")
 
@@ -42,6 +44,7 @@ def craft(
     proxy: ProxySettings | None = None,
     batch_size: int | None = None,
     folder: str | Path | None = None,
+    right: Sequence[bool] | None = None,
     progress: Progress = silent,
 ) -> AdversarialSet:
     """Attack a model on every image of a table, and keep the adversarial examples with their provenance.
@@ -60,6 +63,8 @@ def craft(
             has its own.
         folder: Where finished batches, and finished parts of the attack, are stored. The same call with the same folder
             continues where it was stopped, with the same bits.
+        right: Which images the model classifies correctly without an attack, where that is known; else it classifies
+            them once more, since an image that was wrong before is nobody's success.
         progress: Called with the images done.
 
     Returns:
@@ -78,13 +83,13 @@ def craft(
         >>> model = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten())
         >>> examples = craft(model, (torch.full((2, 3, 4, 4), 0.5), [0, 1]), "fgsm", threat="linf:0.1")
         >>> examples
-        AdversarialSet(2 images of 3×4×4, fgsm at linf:0.1 on tensors test, 2 fooled)
+        AdversarialSet(2 images of 3×4×4, fgsm at linf:0.1 on tensors test, 1 fooled)
         >>> [round(distance, 3) for distance in examples.distances.tolist()]
         [0.1, 0.1]
     """
     check_model(model)
     with one_identity(model) as own:
-        return _craft(model, data, attack, threat, column, seed, proxy, batch_size, folder, progress, own)
+        return _craft(model, data, attack, threat, column, seed, proxy, batch_size, folder, right, progress, own)
 
 
 def _craft(
@@ -97,6 +102,7 @@ def _craft(
     proxy: ProxySettings | None,
     batch_size: int | None,
     folder: str | Path | None,
+    right: Sequence[bool] | None,
     progress: Progress,
     own_identity: str,
 ) -> AdversarialSet:
@@ -127,7 +133,7 @@ def _craft(
         "parts": attack.part_names,
     }
     progress(attack.name, 0, len(table))
-    work = _Crafting(model, table, attack, labels, Streams(seed).named("attack"), proxy, progress)
+    work = _Crafting(model, table, attack, labels, Streams(seed).named("attack"), proxy, right, progress)
     if home is None:
         done = {
             number: work.batch(cuts[number], _NotStored(work.part_done(cuts[number])))
@@ -161,8 +167,10 @@ class _Crafting:
         labels: Tensor,
         streams: Streams,
         proxy: ProxySettings | None,
+        right: Sequence[bool] | None,
         progress: Progress,
     ):
+        self.right = None if right is None else torch.tensor(right)
         self.model = model
         self.table = table
         self.attack = attack
@@ -209,8 +217,21 @@ class _Crafting:
         )
         tensors = {name: getattr(attacked, name).cpu() for name in _PER_IMAGE}
         tensors["model_images"] = torch.tensor(attacked.model_images)
+        # An attack of several parts looks at the clean images itself.
+        if len(self.attack.parts) == 1:
+            right = self._right(rows, batch.images, labels, tensors)
+            tensors["fooled_by_part"] = torch.where(right, tensors["fooled_by_part"], -1)
         self._report(span.stop)
         return tensors, time.process_time() - started + checkpoint.spent
+
+    def _right(self, rows: Tensor, images: Tensor, labels: Tensor, tensors: dict[str, Tensor]) -> Tensor:
+        """Which images (B,) the model classifies correctly without an attack, counted where it is asked."""
+        if self.right is not None:
+            return self.right[rows]
+        with frozen_eval(self.model), torch.no_grad():
+            right = checked_logits(self.model, images, labels).argmax(1) == labels
+        tensors["model_images"] += len(images)
+        return right.cpu()
 
     def _report(self, done: int) -> None:
         self.progress(self.attack.name, done, len(self.table))

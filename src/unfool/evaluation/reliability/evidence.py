@@ -17,7 +17,7 @@ from unfool.data.table import Table
 from unfool.evaluation.classify import classify
 from unfool.evaluation.crafting.adversarial_set import AdversarialSet
 from unfool.evaluation.identity import identity
-from unfool.evaluation.records import TRANSFER, Records
+from unfool.evaluation.records import NO_ATTACK, TRANSFER, Records
 
 GRADIENT, BLACK_BOX, NOISE = "gradient", "black-box", "noise"
 """What an attack on the model itself learns from: its gradients, its outputs, nothing; `TRANSFER` is from elsewhere."""
@@ -29,6 +29,8 @@ class Evidence:
     def __init__(self) -> None:
         self.tried: dict[str, set[int]] = {}
         self.fooled: dict[str, dict[str, set[int]]] = {}
+        self.wrong_before: set[int] = set()
+        """Images that no attack had to fool."""
 
     def add(self, kind: str, name: str, tried: Iterable[int], fooled: Iterable[int]) -> None:
         """Add the outcome of one attack on the images ``tried``."""
@@ -45,7 +47,7 @@ class Evidence:
 
     def missed_by_gradients(self, kind: str) -> dict[str, list[int]]:
         """The images that each attack of a kind fooled and no gradient attack did, though one was tried."""
-        standing = self.tried.get(GRADIENT, set()) - self.fooled_by(GRADIENT)
+        standing = self.tried.get(GRADIENT, set()) - self.fooled_by(GRADIENT) - self.wrong_before
         missed = {name: sorted(fooled & standing) for name, fooled in self.fooled.get(kind, {}).items()}
         return {name: ids for name, ids in missed.items() if ids}
 
@@ -92,6 +94,8 @@ def gather(
     own = identity(model)
     evidence, zero_gradient, judged = Evidence(), [], 0
     for each in records:
+        if each.attack == NO_ATTACK and (each.data, each.split) == (table.name, table.split):
+            evidence.wrong_before |= {number for number, right in zip(each.ids, each.correct, strict=True) if not right}
         if each.judged_on == own and _fits(each, table, threat):
             evidence.add_records(each)
     for examples in sets:

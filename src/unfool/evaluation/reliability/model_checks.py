@@ -7,7 +7,7 @@ Legend: B images, K classes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -21,6 +21,7 @@ from unfool.evaluation.reliability.flags import marked
 from unfool.evaluation.results.reliability import Flag
 from unfool.evaluation.statistics.paired import mcnemar
 from unfool.models.foreign import ForeignClassifier
+from unfool.models.modes import parts_in_train_mode
 from unfool.models.network import NORMALISATIONS, Network
 
 SAME = 1e-4
@@ -38,9 +39,13 @@ CERTAIN = 1e-3
 """Error rate of that test, for each of the normalisations tried."""
 FEWEST_IMAGES = 11
 """Below this many images even a rise on all of them is not certain (2 · 2⁻¹⁰ > 0.001)."""
+MOST_REORDERED = 1000
+"""Classes up to which another order of them is looked for."""
+BYTES = "images in 0–255"
 COMMON = {
     **{name: values for name, values in NORMALISATIONS.items() if name != "none"},
     "0.5": ((0.5,), (0.5,)),
+    BYTES: ((0.0,), (1 / 255,)),
 }
 """Normalisations that classifiers are trained with, mean and standard deviation by the name that --mean takes."""
 
@@ -85,8 +90,8 @@ class Subject:
 
 
 def train_mode(model: nn.Module) -> Flag | None:
-    """Flag a model of which any part is in train mode when it is handed over."""
-    parts = [name or type(model).__name__ for name, part in model.named_modules() if part.training]
+    """Flag a model of which a part is in train mode when it is handed over, and gives something else there."""
+    parts = parts_in_train_mode(model)
     if not parts:
         return None
     text = (
@@ -205,27 +210,58 @@ def short_steps(attacks: Iterable[Attack]) -> Flag | None:
     return Flag(name="short-steps", text=text)
 
 
-def chance(logits: Tensor, labels: Tensor, correct: Tensor) -> Flag | None:
-    """Flag an accuracy on clean images that guessing reaches, with what is usually wrong then."""
+def chance(logits: Tensor, labels: Tensor, correct: Tensor, others: Mapping[str, Tensor]) -> Flag | None:
+    """Flag an accuracy on clean images that guessing reaches, with the cause, or with what is usually wrong then.
+
+    ``others`` are the other label columns of the same images, which the outputs may belong to.
+    """
+    right, used = int(correct.sum()), int(labels.unique().numel())
+    guess = logits.argmax(1)
+    column = next((name for name, other in others.items() if _beats_chance(guess, other)), None)
+    if column is not None:
+        cause = f"its outputs agree with column {column!r} instead; give --column {column}"
+    elif _another_order(guess, labels):
+        cause = "its outputs fit the classes in another order; name them in order with --classes FILE"
+    else:
+        cause = ""
+    text = chance_text(right, len(correct), used, logits.shape[1], cause)
+    return None if text is None else Flag(name="chance", text=text, share=right / len(correct))
+
+
+def chance_text(right: int, count: int, used: int, outputs: int = 0, cause: str = "") -> str | None:
+    """What is wrong with an accuracy that guessing reaches: its ``cause`` where it is known; None for any other."""
     from scipy.stats import binomtest  # here, because it takes long to import
 
-    used = int(labels.unique().numel())
-    outputs = logits.shape[1]
-    rate = 1 / max(2, used)
-    right = int(correct.sum())
     # At chance as far as these images can tell: guessing gets at least as many right in 5 % of all draws.
-    if len(correct) < FEWEST_IMAGES or used < 2 or binomtest(right, len(correct), rate, "greater").pvalue < 0.05:
+    if count < FEWEST_IMAGES or used < 2 or binomtest(right, count, 1 / used, "greater").pvalue < 0.05:
         return None
-    more = (
-        f"the labels use {used} of the model's {outputs:,} outputs: map them to its classes; or "
-        if outputs > 2 * used
-        else ""
+    more = f"the labels use {used} of the model's {outputs:,} outputs: map them to its classes; or "
+    causes = cause or (
+        f"{more if outputs > 2 * used else ''}check the input scale (--mean, --std, --scale), the order of the "
+        "classes, the label column, and that the model was trained"
     )
-    text = (
-        f"{right} of {len(correct)} clean images are right, which is chance for {used} classes: {more}check the input "
-        "scale (--mean, --std, --scale), the order of the classes, the label column, and that the model was trained"
-    )
-    return Flag(name="chance", text=text, share=right / len(correct))
+    return f"{right} of {count} clean images are right, which is chance for {used} classes: {causes}"
+
+
+def _beats_chance(guess: Tensor, labels: Tensor) -> bool:
+    """Whether guesses (B,) agree with labels (B,) much more often than by chance."""
+    from scipy.stats import binomtest  # here, because it takes long to import
+
+    used, right = int(labels.unique().numel()), int((guess == labels).sum())
+    return used > 1 and bool(binomtest(right, len(labels), 1 / used, "greater").pvalue < CERTAIN)
+
+
+def _another_order(guess: Tensor, labels: Tensor) -> bool:
+    """Whether renumbered guesses are right: the numbering of one half of the images is tried on the other half."""
+    from scipy.optimize import linear_sum_assignment  # here, because it takes long to import
+
+    classes = int(max(guess.max(), labels.max())) + 1
+    if classes > MOST_REORDERED:
+        return False
+    half = torch.arange(len(labels), device=labels.device) % 2 == 0
+    pairs = torch.bincount(guess[half] * classes + labels[half], minlength=classes * classes)
+    order = torch.as_tensor(linear_sum_assignment(pairs.view(classes, classes).cpu().numpy(), maximize=True)[1])
+    return _beats_chance(order.to(guess)[guess[~half]], labels[~half])
 
 
 def normalises(model: nn.Module) -> bool:
@@ -260,4 +296,9 @@ def missing_normalisation(subject: Subject, correct: Tensor, batch_size: int) ->
         f"behind the normalisation {best[1]} the model gets {best[2]} of {len(correct)} clean images right instead of "
         f"{int(correct.sum())}: it was trained on normalised images; give --mean {best[1]} --std {best[1]}"
     )
+    if best[1] == BYTES:
+        text = (
+            f"with images in 0–255 the model gets {best[2]} of {len(correct)} clean images right instead of "
+            f"{int(correct.sum())}: it was trained on those; give --scale 255"
+        )
     return Flag(name="missing-normalisation", text=text, share=(best[2] - int(correct.sum())) / len(correct))

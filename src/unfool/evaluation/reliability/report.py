@@ -120,7 +120,9 @@ class _Run:
         logits = torch.cat([everyone.logits(part) for part in batch.images.split(images)])
         correct = logits.argmax(1) == everyone.labels
         self._model(everyone, logits, correct, attacks, images)
-        self.note("chance", model_checks.chance(logits, everyone.labels, correct))
+        own = column or table.label_column
+        others = {name: pool.labels(name).to(device) for name in pool.columns if name != own}
+        self.note("chance", model_checks.chance(logits, everyone.labels, correct, others))
         chosen = pool.subset(correct.cpu())
         chosen = chosen.sample(min(images, len(chosen)), streams.named("attacked"))
         subject = everyone.on(torch.isin(batch.ids, chosen.ids.to(device)))
