@@ -90,16 +90,24 @@ class _TooLongError(BaseException):
     """An input that takes longer than it may."""
 
 
+_reading = False
+"""Whether an alarm belongs to a reading that is still going on."""
+
+
 def _alarm(*_: object) -> None:
-    raise _TooLongError
+    if _reading:
+        raise _TooLongError
 
 
 def _outcome(read: Any) -> str:
     """Refused, accepted, or what went wrong."""
+    global _reading
     said = io.StringIO()
     try:
+        _reading = True
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(said):
             code = read()
+        _reading = False
     except UnfoolError as error:
         return "refused" if len(str(error)) <= LONGEST_MESSAGE and "\n" not in str(error) else "a message of many lines"
     except _TooLongError:
@@ -110,6 +118,8 @@ def _outcome(read: Any) -> str:
         frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "unfool" in frame.filename]
         where = f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
         return f"{type(error).__name__} at {where}: {str(error)[:120]}"
+    finally:
+        _reading = False
     text = said.getvalue()
     if "Traceback" in text or any(len(line) > LONGEST_MESSAGE + 100 for line in text.splitlines()):
         return f"printed a traceback or a long line: {text[-160:]}"
@@ -154,13 +164,9 @@ def _work(name: str, seed: int, first: int, end: float, sound: Material, folder:
         started = time.process_time()
         signal.setitimer(signal.ITIMER_REAL, BLOCKED_SECONDS)
         signal.setitimer(signal.ITIMER_PROF, MOST_SECONDS)
-        try:
-            outcome = _outcome(read)
-        except _TooLongError:
-            outcome = "too long"
-        finally:
-            signal.setitimer(signal.ITIMER_REAL, 0)
-            signal.setitimer(signal.ITIMER_PROF, 0)
+        outcome = _outcome(read)
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.setitimer(signal.ITIMER_PROF, 0)
         pipe.send((outcome, number, time.process_time() - started, _peak_mib()))
         number += 1
     pipe.send(("over", number, 0.0, 0))

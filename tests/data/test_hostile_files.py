@@ -16,6 +16,7 @@ from unfool.data.catalog import open_table, split_sources
 from unfool.data.decode import Framing, decode
 from unfool.data.folders import cache_folder
 from unfool.data.readers import download
+from unfool.data.readers import folder as folder_module
 from unfool.data.readers.shared_images import compare_splits
 
 
@@ -129,6 +130,15 @@ def test_a_folder_without_a_path_or_of_nobody_is_refused():
     for name in ("folder:", "folder: ", "folder:~nouser/x", "folder:" + "a" * 300):
         with pytest.raises(DataError, match=r"path|home|not a directory"):
             open_table(name, "train")
+
+
+def test_a_folder_of_other_files_is_not_walked_to_its_end(tmp_path, monkeypatch):
+    monkeypatch.setattr(folder_module, "MOST_OTHERS", 20)
+    name = folder(tmp_path, {"train": [(1, 1)]})
+    for number in range(30):
+        (tmp_path / "train" / "a" / f"{number}.txt").touch()
+    with pytest.raises(DataError, match="more than the 20 files and folders allowed that are no images"):
+        open_table(name, "train")
 
 
 def test_no_home_folder_is_one_line(monkeypatch):

@@ -26,6 +26,10 @@ SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".ppm", 
 _HIDDEN = frozenset({"__macosx", "@eadir", "$recycle.bin", "thumbs.db", "desktop.ini"})
 
 
+MOST_OTHERS = 50_000
+"""Files and folders below a set that are no images."""
+
+
 def folder_splits(root: Path) -> Mapping[str, Source]:
     """The splits of a folder; DataError if it is missing, or holds no class directories with images.
 
@@ -110,9 +114,19 @@ def _no_images(path: Path) -> DataError:
 
 
 def _files(path: Path) -> Iterator[Path]:
-    """All files below a directory in a fixed order, without hidden ones; links are followed, in circles once."""
+    """All files below a directory in a fixed order, without hidden ones; links are followed, in circles once.
+
+    DataError after MOST_OTHERS that are no images: then this is a whole disk, or the home of a user.
+    """
     seen: set[str] = set()
+    others = 0
     for folder, directories, names in os.walk(path, followlinks=True):
+        others += 1 + sum(os.path.splitext(name)[1].lower() not in SUFFIXES for name in names)
+        if others > MOST_OTHERS:
+            raise DataError(
+                f"{path} holds more than the {MOST_OTHERS:,} files and folders allowed that are no images; give the "
+                "folder with one directory per class"
+            )
         seen.add(os.path.realpath(folder))
         linked = [name for name in directories if os.path.islink(os.path.join(folder, name))]
         circles = {name for name in linked if os.path.realpath(os.path.join(folder, name)) in seen}
