@@ -34,7 +34,7 @@ from unfool.cli.usage import parse
 from unfool.core.borders.checksum import checksum
 from unfool.core.threat import ThreatModel
 from unfool.data.catalog import split_sources
-from unfool.data.classes.class_map import read_class_names
+from unfool.data.classes.names_file import read_class_names
 from unfool.data.decode import CorruptImageError, Framing, decode
 from unfool.data.readers.decode_rows import decoded_rows
 from unfool.data.sources import Columns

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from unfool.core.errors import DataError
-from unfool.data.classes.class_map import imagenet_classes, map_classes, names_of_outputs, read_class_names
+from unfool.data.classes.class_map import imagenet_classes, map_classes, names_of_outputs
+from unfool.data.classes.names_file import read_class_names
 from unfool.data.table import Table
 
 IMAGENETTE = ["tench", "English springer", "cassette player", "chain saw", "church", "French horn", "garbage truck",
@@ -79,6 +80,31 @@ def test_files_of_class_names(tmp_path, text):
 def test_the_index_of_keras_keeps_both_names(tmp_path):
     (tmp_path / "names").write_text(json.dumps({"1": ["n02", "dog"], "0": ["n01", "cat"]}))
     assert read_class_names(tmp_path / "names") == ["n01, cat", "n02, dog"]
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("a.txt", "\ufeffcat\r\ndog\r\n"),
+        ("a.txt", "1: dog\n0: cat\n"),
+        ("a.txt", "0 cat\n1 dog\n"),
+        ("a.csv", "index,name\n0,cat\n1,dog\n"),
+        ("a.csv", 'name;index\n"dog";1\n"cat";0\n'),
+        ("a.yaml", "- cat\n- dog\n"),
+        ("a.yml", "nc: 2\nnames: {0: cat, 1: dog}\n"),
+        ("a.json", '{"dog": 1, "cat": 0}'),
+        ("config.json", '{"model_type": "vit", "id2label": {"0": "cat", "1": "dog"}}'),
+    ],
+)
+def test_files_of_class_names_as_they_come(tmp_path, name, text):
+    (tmp_path / name).write_text(text)
+    assert read_class_names(tmp_path / name) == ["cat", "dog"]
+
+
+def test_names_that_begin_with_other_numbers_stay(tmp_path):
+    (tmp_path / "names").write_text("3 of hearts\n7 of clubs\n")
+    assert read_class_names(tmp_path / "names") == ["3 of hearts", "7 of clubs"]
+    assert map_classes(table(["golden_retriever"]), ["cat", "Golden-Retriever"]).labels().tolist() == [1]
 
 
 @pytest.mark.parametrize("text", ["", "cat\n\ndog", "[1, 2]", '{"0": "cat", "2": "dog"}', "[", "[" * 5000, '{"0": 3}'])

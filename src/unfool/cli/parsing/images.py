@@ -8,8 +8,8 @@ from typing import Protocol
 
 from unfool.core.errors import DataError, SpecError
 from unfool.data.catalog import open_table
-from unfool.data.classes.class_map import read_class_names
 from unfool.data.classes.label_sets import label_sets, merged_sets
+from unfool.data.classes.names_file import read_class_names
 from unfool.data.table import Table
 from unfool.models.foreign import ForeignClassifier
 from unfool.training import RunConfig

@@ -13,17 +13,14 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from unfool.core.borders.json_text import parse_json
-from unfool.core.borders.reading import read_text
 from unfool.core.errors import DataError, UnfoolWarning
+from unfool.data.classes.names_file import read_class_names
 from unfool.data.table import Table
 
 _WORDNET = re.compile(r"n\d{8}\b")
-_LONGEST_FILE = 16 << 20
 
 
 @cache
@@ -37,7 +34,7 @@ def map_classes(table: Table, outputs: Sequence[str], column: str | None = None)
     """Renumber the labels of a table by the names of a network's outputs.
 
     A class belongs to the output of the same WordNet id (n01440764), or else of the same name; names that are lists
-    ("chain saw, chainsaw") agree if one of their parts does, and case and underscores do not count.
+    ("chain saw, chainsaw") agree if one of their parts does, and case, underscores and hyphens do not count.
 
     Args:
         table: Images with labels.
@@ -142,44 +139,9 @@ def _output(known: str, outputs_of: Mapping[str, set[int]], outputs: Sequence[st
 
 
 def _words(name: str) -> list[str]:
-    """What a class may be called: its WordNet id, its whole name, its parts; lower case, underscores as spaces."""
-    plain = " ".join(name.replace("_", " ").lower().split())
+    """What a class may be called: its WordNet id, its whole name, its parts; lower case, with spaces alone."""
+    plain = " ".join(re.sub("[_-]", " ", name).lower().split())
     match = _WORDNET.match(plain)
     rest = plain[match.end() :].strip(" ,:") if match else plain
     parts = [part.strip() for part in rest.split(",")]
     return [*([match[0]] if match else []), *dict.fromkeys(part for part in (rest, *parts) if part)]
-
-
-def read_class_names(path: str | Path) -> list[str]:
-    """The names of a network's outputs from a file: a line each, a JSON list, or a JSON object by number.
-
-    The object may be transformers' ``id2label``, or the index of Keras, ``{"0": ["n01440764", "tench"]}``.
-    Raises DataError for a file that is missing, too large or of another form.
-    """
-    file = Path(path)
-    text = read_text(file, "give a text or JSON file of class names", most=_LONGEST_FILE)
-    names = _of_json(file, text) if text.lstrip()[:1] in ("[", "{") else text.splitlines()
-    names = [name.strip() for name in names]
-    while names and not names[-1]:
-        names.pop()
-    if not all(names) or not names:
-        empty = names.index("") if names else 0
-        raise DataError(f"{file} leaves output {empty} without a name; give a name for each, in order")
-    return names
-
-
-def _of_json(file: Path, text: str) -> list[str]:
-    wrong = DataError(f"{file} is no list of class names; give a JSON list, or an object of names by output number")
-    try:
-        names: Any = parse_json(text)
-    except ValueError as error:
-        raise DataError(f"{file} is no JSON ({error}); give class names, a line each, or as JSON") from error
-    if isinstance(names, dict):
-        numbered: dict[Any, Any] = names
-        if sorted(numbered, key=str) != sorted(map(str, range(len(numbered)))):
-            raise wrong
-        names = [numbered[str(number)] for number in range(len(numbered))]
-    entries = [", ".join(map(str, entry)) if isinstance(entry, list) else entry for entry in names]
-    if not all(isinstance(entry, str) for entry in entries):
-        raise wrong
-    return entries
