@@ -23,6 +23,7 @@ MOST_PIXELS = 64_000_000
 _BYTES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA")
 """Modes whose images take one gigabyte at most; of others, half as many pixels are decoded."""
 
+_STRIP = 1024
 _LARGE = 8_000_000
 _ONE_LARGE = Lock()
 """Images of more pixels than _LARGE are decoded one at a time, however many threads there are."""
@@ -99,9 +100,14 @@ def _pixels(image: Image.Image, framing: Framing) -> tuple[np.ndarray, str]:
     mode = image.mode
     frames = image.format in ("GIF", "PNG", "TIFF", "WEBP") and getattr(image, "is_animated", False)
     with _ONE_LARGE if image.width * image.height > _LARGE else nullcontext():
-        array = np.asarray(_framed(_in_rgb(image, mode), framing), dtype=np.uint8)
-        del image
-        return np.ascontiguousarray(array.transpose(2, 0, 1)), SEVERAL_FRAMES if frames else mode
+        image = _framed(_in_rgb(image, mode), framing)
+        pixels = np.empty((3, image.height, image.width), dtype=np.uint8)
+        # In strips, since Pillow copies what it gives to NumPy.
+        for top in range(0, image.height, _STRIP):
+            bottom = min(top + _STRIP, image.height)
+            strip = image if image.height <= _STRIP else image.crop((0, top, image.width, bottom))
+            pixels[:, top:bottom] = np.asarray(strip, dtype=np.uint8).transpose(2, 0, 1)
+        return pixels, SEVERAL_FRAMES if frames else mode
 
 
 def _in_rgb(image: Image.Image, mode: str) -> Image.Image:
