@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+import warnings
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # what editors and type checkers see; a test keeps it equal to the names below
@@ -119,6 +120,7 @@ _NAMES = {
     ),
 }
 _HOMES = {name: module for module, names in _NAMES.items() for name in names}
+_FORMER_NAMES = {"judge": "classify"}  # read for one more release, with a warning
 
 __all__ = ["__version__", *_ROOMS, *_HOMES]  # pyright: ignore[reportUnsupportedDunderAll]
 
@@ -128,6 +130,9 @@ def __getattr__(name: str) -> Any:
         return importlib.import_module("importlib.metadata").version("unfool")
     if name in _ROOMS:
         return importlib.import_module(f"unfool.{name}")
+    if name in _FORMER_NAMES:
+        warnings.warn(f"unfool.{name} is unfool.{_FORMER_NAMES[name]} now", DeprecationWarning, stacklevel=2)
+        name = _FORMER_NAMES[name]
     if name not in _HOMES:
         # Named, so that Python offers the nearest name.
         raise AttributeError(f"module 'unfool' has no attribute {name!r}", name=name, obj=sys.modules[__name__])

@@ -38,6 +38,12 @@ def test_another_name_is_no_attribute():
         unfool.tabel  # noqa: B018
 
 
+def test_a_former_name_leads_to_todays():
+    with pytest.warns(DeprecationWarning, match="unfool.judge is unfool.classify now"):
+        assert unfool.judge is unfool.classify
+    assert "judge" not in dir(unfool)
+
+
 def test_importing_it_imports_no_torch():
     program = (
         "import sys, unfool; assert 'torch' not in sys.modules; assert 'numpy' not in sys.modules; "
