@@ -79,8 +79,8 @@ def _of_lines(lines: Sequence[str]) -> list[str]:
     filled = [line.strip() for line in lines if line.strip()]
     for rows in (filled, filled[1:]):
         for form in (_NUMBER_FIRST, _NUMBER_LAST):
-            found = [match for line in rows if (match := form.fullmatch(line)) is not None]
-            names = {int(match["number"]): match["name"].strip('"') for match in found}
-            if rows and len(found) == len(rows) and sorted(names) == list(range(len(rows))):
+            matches = [match for line in rows if (match := form.fullmatch(line)) is not None]
+            names = {int(match["number"]): match["name"].strip('"') for match in matches}
+            if rows and len(matches) == len(rows) and sorted(names) == list(range(len(rows))):
                 return [names[number] for number in range(len(rows))]
     return list(lines)
