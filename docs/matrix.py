@@ -121,9 +121,10 @@ def kinds() -> list[Kind]:
 def cells(kind: Kind) -> dict[str, str]:
     """What each command makes of a kind of classifier: a word, or the line with which it refuses."""
     kind.make()
-    for path in ("run", "hard", "set.safetensors"):
+    for path in ("run", "hard", "set.safetensors", "set.state"):
         shutil.rmtree(path, ignore_errors=True)
-        Path(path).unlink(missing_ok=True)
+        if Path(path).is_file():
+            Path(path).unlink()
     model, data = ["--model", kind.model, *kind.more], ["--data", kind.data]
     few = [*data, "--images", "6"]
     named = ["--features", kind.features] if kind.features else []

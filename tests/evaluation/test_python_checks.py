@@ -57,7 +57,6 @@ def table():
     ("module", "error", "words"),
     [
         (Failing, SpecError, r"model Failing failed at .*test_python_checks.py:\d+: RuntimeError: mat1"),
-        (Overwriting, ImagesError, "overwrites the images"),
         (Undefined, NonFiniteError, "NaN or infinite logits"),
     ],
 )
@@ -67,6 +66,15 @@ def test_faults_of_a_model_are_named_before_work_is_spent(table, tmp_path, given
     with pytest.raises(error, match=words):
         harden(given(module().eval()), table, table, tmp_path / "run", settings=PLAN)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_model_that_works_in_place_is_adapted_or_refused(table):
+    before = table.images.clone()
+    (clean, attacked) = evaluate(adapt(Overwriting().eval()), table, "fgsm", settings=SETTINGS).rows
+    assert (clean.protocol, attacked.protocol) == ("clean", "white-box")
+    with pytest.raises(ImagesError, match="overwrites the images"):
+        evaluate(Overwriting().eval(), table, "fgsm", settings=SETTINGS)
+    assert torch.equal(table.images, before)
 
 
 def test_what_cannot_be_trained_is_not_hardened(table, tmp_path):

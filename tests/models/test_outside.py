@@ -18,6 +18,7 @@ from unfool import EvaluationSettings, adapt, attacks, classify, craft, evaluate
 from unfool.core.errors import ImagesError, SpecError, UnfoolError, UnfoolWarning
 from unfool.core.threat import Linf
 from unfool.models.foreign import load_classifier
+from unfool.models.foreign_network import check_trains
 from unfool.models.look import check_classifier
 from unfool.models.outside.outputs import set_logits
 
@@ -64,6 +65,7 @@ def looked(model, images=IMAGES, **options):
         (lambda y: {"heads": [{"a": y * 0}, {"main": y}]}, "heads.1.main", "output heads.1.main"),
         (lambda y: (y * 0, Output(None, y)), "1.logits", "output 1.logits"),
         (lambda y: (y * 0, y), "-1", "output -1"),
+        (lambda y: {"loss": None, "out": y}, None, "output ['out']"),
     ],
 )
 def test_logits_are_found_in_what_a_model_gives_and_told_once(act, path, words):
@@ -75,8 +77,8 @@ def test_logits_are_found_in_what_a_model_gives_and_told_once(act, path, words):
 def test_a_path_that_is_not_there_names_what_is():
     with pytest.raises(SpecError, match=r"without 'logit' \(--output logit\); it has logits, aux"):
         adapt(Gives(lambda y: {"logits": y, "aux": y}), output="logit")(IMAGES)
-    with pytest.raises(ImagesError, match=r"gave dict, not floating logits.*--output PATH"):
-        adapt(Gives(lambda y: {"scores": y}))(IMAGES)
+    with pytest.raises(ImagesError, match=r"gave dict of scores, aux, not floating logits.*--output PATH"):
+        adapt(Gives(lambda y: {"scores": y, "aux": y}))(IMAGES)
 
 
 @pytest.mark.parametrize("act", [lambda z: z, lambda z: z[:, 0], lambda z: z[:, :, None, None]])
@@ -273,6 +275,41 @@ def test_lazy_layers_need_their_weights(tmp_path):
         adapt(lazy)
     lazy(IMAGES)
     assert adapt(lazy)(IMAGES).shape == (6, 10)
+
+
+def in_place(inner, images):
+    images -= 0.5
+    return inner(images)
+
+
+def test_a_model_that_works_in_place_gets_images_of_its_own():
+    model, before = adapt(Wrapped(in_place).eval()), IMAGES.clone()
+    assert looked(model) == []
+    assert torch.equal(IMAGES, before)
+    torch.testing.assert_close(model(IMAGES), body()(IMAGES - 0.5))
+    assert evaluate(model, (IMAGES, LABELS), "pgd-2", settings=BARE).rows[-1].protocol == "white-box"
+
+
+def test_weights_without_values_and_weights_that_are_no_tensors():
+    with torch.device("meta"):
+        empty = nn.Linear(2, 2)
+    with pytest.raises(SpecError, match=r"weight has a shape and no values \(device meta\)"):
+        adapt(empty)
+
+    class Packed(nn.Linear):
+        def get_extra_state(self):
+            return ("packed",)
+
+    with pytest.raises(SpecError, match="a tuple and no tensor, as quantised layers do"):
+        check_trains(adapt(Packed(2, 2)))
+
+
+def test_features_of_an_average_and_of_a_script_inside():
+    average = torch.optim.swa_utils.AveragedModel(body())
+    assert adapt(average, features="0").feature_path == "module.0"
+    inside = nn.Sequential(torch.jit.script(body())).eval()
+    with pytest.raises(SpecError, match="features '0' cannot be had: a TorchScript program"):
+        adapt(inside, features="0").features(IMAGES)
 
 
 class Classes:

@@ -129,6 +129,9 @@ class ForeignClassifier(nn.Module):
         """The logits of one pass, and what submodules gave in it, (B, D) or (B, C, H, W) by path; raises as forward,
         and SpecError for a submodule that gives no representation."""
         inputs = self.inputs(images)
+        if inputs is images:
+            # A module that works in place must not write into the images.
+            inputs = images.clone()
 
         def run(part: Tensor) -> list[Tensor]:
             output, seen = run_user_code(f"model {self.shown_name}", lambda: run_watched(self.module, part, paths))

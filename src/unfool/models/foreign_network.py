@@ -175,6 +175,12 @@ def check_trains(classifier: ForeignClassifier) -> None:
         )
     if not any(parameter.is_floating_point() for parameter in classifier.parameters()):
         raise SpecError("the classifier has no parameters to train; give a torch.nn.Module with weights")
+    for name, value in classifier.module.state_dict().items():
+        if not isinstance(value, Tensor):
+            raise SpecError(
+                f"the classifier keeps {name!r} among its weights, a {type(value).__name__} and no tensor, as "
+                "quantised layers do; give the model that it was made from"
+            )
 
 
 def probed_network(classifier: ForeignClassifier, images: Tensor, paths: Sequence[str] | None) -> ForeignNetwork:

@@ -14,7 +14,7 @@ from unfool.core.streams import Streams
 from unfool.data.table import Table
 from unfool.models.foreign import ForeignClassifier
 from unfool.models.foreign_network import CLASSIFIER as FOREIGN_HEAD
-from unfool.models.foreign_network import ForeignNetwork, foreign_network
+from unfool.models.foreign_network import ForeignNetwork, check_trains, foreign_network
 from unfool.models.network import NORMALISATIONS, Network
 from unfool.models.trunks import TrunkSpec
 from unfool.models.weights import load_network
@@ -29,6 +29,7 @@ def resolve_start(config: RunConfig, classifier: ForeignClassifier | None = None
     the file's, and for a configuration of a classifier that is not given.
     """
     if classifier is not None:
+        check_trains(classifier)
         if config.model is None:
             config = dataclasses.replace(config, model=classifier.shown_name, trunk=None, normalisation=None)
         return dataclasses.replace(

@@ -26,7 +26,8 @@ def module_paths(module: nn.Module) -> list[str]:
 def checked_path(module: nn.Module, path: str) -> str:
     """The path of a submodule without the prefixes of wrappers; SpecError for one that is not there."""
     paths = module_paths(module)
-    for name in (path, path.removeprefix("module."), path.removeprefix("module.").removeprefix("_orig_mod.")):
+    bare = path.removeprefix("module.").removeprefix("_orig_mod.")
+    for name in (path, path.removeprefix("module."), bare, f"module.{bare}"):
         if name in paths:
             return name
     if shut := without_parts(module):
@@ -50,6 +51,9 @@ def run_watched(module: nn.Module, inputs: Tensor, paths: Iterable[str]) -> tupl
         return module(inputs), seen
     if shut := without_parts(module):
         raise SpecError(f"features {min(seen)!r} cannot be had: {shut}")
+    scripts = [path for path in seen if isinstance(module.get_submodule(path), torch.jit.ScriptModule)]
+    if scripts:
+        raise SpecError(f"features {scripts[0]!r} cannot be had: {without_parts(module.get_submodule(scripts[0]))}")
     nodes = _nodes(module, seen) if isinstance(module, fx.GraphModule) else {}
     hooks = [
         module.get_submodule(path).register_forward_hook(lambda _, __, output, kept=kept: kept.append(output))

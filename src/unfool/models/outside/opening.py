@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 from torch.nn.modules.lazy import LazyModuleMixin
+from torch.nn.parameter import is_lazy
 
 from unfool.core.errors import SpecError
 from unfool.models.outside.black_box import BlackBox, is_estimator
@@ -72,7 +73,12 @@ def _let_switch(module: nn.Module) -> None:
 
 
 def check_materialised(module: nn.Module) -> None:
-    """Raise SpecError for a lazy layer that has no weights yet."""
+    """Raise SpecError for a lazy layer that has no weights yet, and for weights on the meta device."""
+    for name, tensor in (*module.named_parameters(), *module.named_buffers()):
+        if not is_lazy(tensor) and tensor.is_meta:
+            raise SpecError(
+                f"{name} has a shape and no values (device meta); build the model on the CPU, with its weights"
+            )
     for name, part in module.named_modules():
         if isinstance(part, LazyModuleMixin) and part.has_uninitialized_params():  # pyright: ignore[reportAttributeAccessIssue]
             raise SpecError(

@@ -32,6 +32,8 @@ def read_logits(output: Any, count: int, name: str, path: str | None = None) -> 
         part = torch.from_numpy(part)
     if not isinstance(part, Tensor) or not part.is_floating_point():
         kind = part.dtype if isinstance(part, Tensor) else type(part).__name__
+        if isinstance(part, Mapping):
+            kind = f"{kind} of {', '.join(map(str, list(part)[:6]))}"
         raise ImagesError(f"model {name} gave {kind}, not floating logits; {_RULE}")
     shape = tuple(part.shape)
     if part.ndim == 4 and shape[2:] == (1, 1):
@@ -51,6 +53,10 @@ def _usual(output: Any) -> tuple[Any, str]:
         return logits, "output .logits"
     if isinstance(output, Mapping) and "logits" in output:
         return output["logits"], "output ['logits']"
+    if isinstance(output, Mapping):
+        tensors = [key for key, value in output.items() if isinstance(value, Tensor)]
+        if len(tensors) == 1:
+            return output[tensors[0]], f"output [{tensors[0]!r}]"
     if isinstance(output, (tuple, list)) and output and isinstance(output[0], Tensor):
         return output[0], f"first of {len(output)} outputs"
     return output, ""
