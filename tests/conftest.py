@@ -8,7 +8,6 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import pytest
-import torch
 from hypothesis import settings
 
 from unfool.core import plugins
@@ -16,7 +15,6 @@ from unfool.core import plugins
 # Compiled once and kept: the suite's many processes would each compile its modules anew.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
-torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 # A shared machine stalls now and then; slowness is measured in benchmarks, not here.
 settings.register_profile("unfool", deadline=None)
 settings.load_profile("unfool")
@@ -54,6 +52,13 @@ def pytest_xdist_make_scheduler(config, log):
     from xdist.scheduler import WorkStealingScheduling
 
     return WorkStealingScheduling(config, log) if config.option.dist == "load" else None
+
+
+@pytest.fixture(autouse=True, scope="session")
+def threads():
+    import torch  # not needed by the process that only hands out tests
+
+    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 
 
 @pytest.fixture(autouse=True)
