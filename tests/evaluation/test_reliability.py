@@ -82,7 +82,7 @@ def flag_of(found, name):
 # The planted and the honest
 
 PLANTED = {
-    "a quantiser": (planted.Quantiser, "vanishing-gradients", "square-1000", None),
+    "a quantiser": (planted.Quantiser, "vanishing-gradients", "square-500", None),
     "a softmax with temperature 1000": (planted.Sharpened, "vanishing-gradients", "cw-pgd-50", None),
     "dropout left on": (planted.DropoutLeftOn, "randomised-output", "autoattack:version=rand,steps=20,draws=8", None),
     "random resizing": (planted.RandomResizing, "randomised-output", "cw-pgd-20:goal=best", 8),
