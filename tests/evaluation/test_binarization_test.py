@@ -55,10 +55,22 @@ def network(digits, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def robust(digits, tmp_path_factory):
+def whole_digits():
+    """The digits at twice that size, where a robust network leaves the strong attacks a margin."""
+    return open_table("digits", "train"), open_table("digits", "test")
+
+
+@pytest.fixture(scope="module")
+def robust(whole_digits, tmp_path_factory):
     """The same, trained on perturbed digits."""
     perturb = "fgsm:random_start=true,step_size=0.125"
-    return trained(digits[0], tmp_path_factory.mktemp("robust") / "run", perturb)
+    return trained(whole_digits[0], tmp_path_factory.mktemp("robust") / "run", perturb)
+
+
+@pytest.fixture
+def systems(digits, network, whole_digits, robust):
+    """Networks by name, each with the digits that it is attacked on."""
+    return {"network": (network, digits), "robust": (robust, whole_digits)}
 
 
 def run(network, digits, attack, threat=LINF):
@@ -72,8 +84,8 @@ CASES = [("network", LINF), ("robust", LINF), ("network", L2), ("robust", L1)]
 @pytest.mark.parametrize(
     ("which", "threat", "attack"), [(*case, "pgd-50") for case in CASES] + [("network", LINF, "apgd-ce")]
 )
-def test_strong_attacks_pass(request, digits, which, threat, attack):
-    result = run(request.getfixturevalue(which), digits, attack, threat)
+def test_strong_attacks_pass(systems, which, threat, attack):
+    result = run(*systems[which], attack, threat)
     assert result.passed, result.text
     assert result.success >= 0.95
     assert (result.images, result.dropped) == (IMAGES, 0)
@@ -82,8 +94,8 @@ def test_strong_attacks_pass(request, digits, which, threat, attack):
 
 
 @pytest.mark.parametrize(("which", "threat"), CASES)
-def test_fgsm_fails(request, digits, which, threat):
-    result = run(request.getfixturevalue(which), digits, "fgsm", threat)
+def test_fgsm_fails(systems, which, threat):
+    result = run(*systems[which], "fgsm", threat)
     assert not result.passed
     assert result.high < 0.95
     assert "FAILED" in result.text
@@ -204,9 +216,8 @@ def test_features_that_do_not_vary_separate_nothing():
         assert binarization_test(make_network(), make_table(6), still, inner=5).dropped == 6
 
 
-def test_an_attack_on_shattered_gradients_is_too_weak(network):
+def test_an_attack_on_shattered_gradients_is_too_weak(network, whole_digits):
     """The examples are there, as the test above shows; without a gradient nothing leads to them."""
-    whole_digits = open_table("digits", "train"), open_table("digits", "test")
     shattered = Features(lambda images: network.features((images * 63).round() / 63))
     result = run(shattered, whole_digits, "pgd-50")
     assert result.images > IMAGES / 2

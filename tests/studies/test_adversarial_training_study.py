@@ -197,6 +197,7 @@ def test_work_is_shared_out_with_the_longest_first(tmp_path):
 def test_methods_are_compared_over_training_seeds(tmp_path, monkeypatch):
     several = dataclasses.replace(TINY, methods=("FGSM-RS", "N-FGSM", "PGD-10"), seeds=(0, 1))
     monkeypatch.setattr(AdversarialTraining, "scales", {"several": several})
+    monkeypatch.setattr("unfool.studies.framework.run.write_page", lambda path, page: path)
     result = run_study("adversarial-training", "several", tmp_path, console=Console(file=io.StringIO()), workers=1)
     claims = {claim.id: claim for claim in result.claims}
     assert list(claims) == ["fast-is-cheap", "pgd-10-over-fgsm-rs", "n-fgsm-over-fgsm-rs"]

@@ -180,5 +180,6 @@ def test_asking_again_makes_nothing_again(finished, monkeypatch):
     for name in ("audit", "ladder"):
         monkeypatch.setattr(adaptive, name, never)
     monkeypatch.setattr(systems, "pretext_figures", never)
+    monkeypatch.setattr("unfool.studies.framework.run.write_page", lambda path, page: path)
     again = run(out)
     assert {**again, "seconds": 0} == {**result, "seconds": 0}

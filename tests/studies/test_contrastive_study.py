@@ -198,6 +198,7 @@ def test_reopening_it_makes_nothing_again(finished, monkeypatch):
 
     monkeypatch.setattr(measurements, "craft", never)
     monkeypatch.setattr(measurements, "classify", never)
+    monkeypatch.setattr("unfool.studies.framework.run.write_page", lambda path, page: path)
     again = study(out)
     assert (again["rows"], again["claims"]) == (result["rows"], result["claims"])
     assert pieces(out) == before
@@ -225,6 +226,7 @@ def test_it_can_be_stopped_between_any_two_pieces(finished, tmp_path, monkeypatc
         after = pieces(tmp_path)
         assert {path: after[path] for path in before} == before
         assert len(after) > len(before)
+    monkeypatch.setattr("unfool.studies.framework.run.write_page", lambda path, page: path)
     again = study(tmp_path)
     figures = ("model", "attack", "protocol", "settings", "accuracy", "loss", "crafted_on", "judged_on")
     assert [[row[key] for key in figures] for row in again["rows"]] == [

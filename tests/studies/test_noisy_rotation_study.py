@@ -184,6 +184,7 @@ def test_asking_again_makes_nothing_again(finished, monkeypatch):
     monkeypatch.setattr(probes_module, "probe", never)
     for name in ("craft", "classify"):
         monkeypatch.setattr(networks_module, name, never)
+    monkeypatch.setattr("unfool.studies.framework.run.write_page", lambda path, page: path)
     again = run_study("noisy-rotation", "tiny", out, console=Console(quiet=True), workers=1).to_json()
     assert {**again, "seconds": 0} == {**result, "seconds": 0}
 

@@ -161,6 +161,7 @@ def test_asking_again_makes_nothing_again(finished, monkeypatch):
     for name in ("audit", "ladder"):
         monkeypatch.setattr(adaptive, name, never)
     monkeypatch.setattr(classifier, "gate_rates", never)
+    monkeypatch.setattr("unfool.studies.framework.run.write_page", lambda path, page: path)
     again = run(out, Console(quiet=True))
     assert {**again, "seconds": 0} == {**result, "seconds": 0}
 
