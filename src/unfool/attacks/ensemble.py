@@ -136,7 +136,8 @@ def _finish(parts: Sequence[Part], finisher: Part, problem: Problem[LabelLoss], 
     gain = (state["margins"] - before)[rows]
     share, evaluated = lacking(problem.objective, problem.images, state["images"][rows], rows, gain)
     state["model_images"] += evaluated
-    exact = dataclasses.replace(problem, proxy_objective=None)
+    proxy = problem.proxy_objective
+    exact = dataclasses.replace(problem, proxy_objective=None if proxy is None else proxy.exact())
     for index, part in enumerate(parts):
         near = (share <= (NEAR if part.follows_gradients else NEAR_SCORES)) & ~state["fooled"][rows]
         _run_part(part, index, exact, state, rows[near])

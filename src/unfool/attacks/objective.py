@@ -152,6 +152,11 @@ class LabelLoss:
             raise unknown("loss", loss, LOSSES)
         return self._replaced(loss=loss, targets=targets)
 
+    def exact(self) -> LabelLoss | None:
+        """The same on the fp32 copy that a bf16 proxy carries; None where the model carries none."""
+        copied = getattr(self.model, "exact_copy", None)
+        return None if copied is None else self._replaced(model=copied)
+
     def averaged(self, draws: int) -> LabelLoss:
         """The same, averaged over so many passes."""
         return self._replaced(draws=draws)

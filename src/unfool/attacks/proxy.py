@@ -46,7 +46,12 @@ class ProxySettings:
         Raises:
             SpecError: The dtype is unknown, or the model cannot be copied.
         """
-        return fast_copy(model, fold=self.fold, channels_last=self.channels_last, dtype=self.dtype, images=images)
+        fast = fast_copy(model, fold=self.fold, channels_last=self.channels_last, dtype=self.dtype, images=images)
+        if self.dtype == "bf16":
+            exact = fast_copy(model, fold=self.fold, channels_last=self.channels_last, images=images)
+            # Beside its submodules: near misses are attacked again on it, as an fp32 search would.
+            object.__setattr__(fast, "exact_copy", exact)
+        return fast
 
     @property
     def exact_share(self) -> float:

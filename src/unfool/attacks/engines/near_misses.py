@@ -2,7 +2,7 @@
 
 A search in bf16 ends elsewhere than one in fp32: roundings turn signs of gradients, and hide small gains of the loss.
 So the two may disagree on an image that either barely fools or barely misses. Where the search missed by little, beside
-what it reached, the attack is repeated with the same draws and without the copy; its verdict is then that of fp32.
+what it reached, the attack is repeated with the same draws as an fp32 search; its verdict is then that of fp32.
 
 Legend: B images of the batch, n of them not fooled.
 """
@@ -42,6 +42,8 @@ def repeat_near_misses(engine: Engine, problem: Problem[LabelLoss], perturbed: P
     rows = (~perturbed.fooled).nonzero().squeeze(1)
     share, evaluated = lacking(problem.objective, problem.images, perturbed.images[rows], rows)
     near = rows[share <= NEAR_UNFINISHED]
+    proxy = problem.proxy_objective
+    exact_proxy = None if proxy is None else proxy.exact()
     if len(near):
         exact = engine.run(
             dataclasses.replace(
@@ -50,7 +52,8 @@ def repeat_near_misses(engine: Engine, problem: Problem[LabelLoss], perturbed: P
                 images=problem.images[near],
                 ids=problem.ids[near],
                 starts=None if problem.starts is None else problem.starts[near],
-                proxy_objective=None,
+                proxy_objective=None if exact_proxy is None else exact_proxy.subset(near),
+                exact_share=0.0,
             )
         )
         won = near[exact.fooled]
