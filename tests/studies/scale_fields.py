@@ -3,14 +3,21 @@
 import dataclasses
 from collections.abc import Mapping
 
+from unfool.core.threat import ThreatModel
+
 
 def flatten(scale, path=""):
     """``{"variants.0.stage.epochs": 100, …}``: every field of nested dataclasses, mappings, tuples and lists.
 
-    An empty mapping, tuple or list is a value of its own, so that no field can be missing from the result.
+    A threat model is its text, and ``minutes`` of 0, which limit nothing, are left out. An empty mapping, tuple or list
+    is a value of its own, so that no field can be missing from the result.
     """
+    if isinstance(scale, ThreatModel):
+        return {path: str(scale)}
     if dataclasses.is_dataclass(scale):
         parts = {field.name: getattr(scale, field.name) for field in dataclasses.fields(scale)}
+        if parts.get("minutes") == 0:
+            del parts["minutes"]
     elif isinstance(scale, Mapping):
         parts = {str(key): value for key, value in scale.items()}
     elif isinstance(scale, (tuple, list)):

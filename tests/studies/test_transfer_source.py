@@ -263,7 +263,7 @@ def test_every_pretraining_learns_without_labels_in_one_stage(scale):
         learnt[name] = sorted(stage.tasks)
         wanted = (True, "dual-stream", "separate") if name == "adversarial contrast" else (False, "plain", "shared")
         assert (stage.perturb is not None, stage.adversarial, stage.statistics) == wanted
-        assert stage.threat == scale.threat
+        assert str(stage.threat) == scale.threat
     every = {
         "simclr": ["contrast"],
         "rotation": ["rotation"],
