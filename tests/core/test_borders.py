@@ -109,6 +109,7 @@ def test_a_dash_reads_the_standard_input(monkeypatch):
 
 
 def test_a_message_is_bounded_and_keeps_its_end():
+    assert str(SpecError("a name with\na line break")) == "a name with a line break"
     message = str(SpecError(f"x is {'9' * 10**6!r}; give less"))
     assert len(message) <= LONGEST_MESSAGE
     assert message.startswith("x is")

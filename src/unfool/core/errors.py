@@ -20,7 +20,7 @@ def bounded(message: str) -> str:
 class UnfoolError(Exception):
     """Base of all errors of this library; its message says what was given, what is allowed and what to do.
 
-    ``exit_code`` is what the command line returns. A message is never longer than LONGEST_MESSAGE.
+    ``exit_code`` is what the command line returns. A message is one line of at most LONGEST_MESSAGE.
 
     Example:
         >>> try:
@@ -33,7 +33,7 @@ class UnfoolError(Exception):
     exit_code = 1
 
     def __init__(self, message: object = ""):
-        super().__init__(bounded(str(message)))
+        super().__init__(bounded(" ".join(str(message).splitlines())))
 
 
 class SpecError(UnfoolError, ValueError):
