@@ -1,3 +1,4 @@
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 """Borrow a module for attacking it, and give it back exactly as it was."""
 
 from __future__ import annotations
