@@ -59,9 +59,7 @@ def cifar10(second, tasks, **part):
 
 ATTACKS = {"step_size": "2/255", "strongest": "autoattack", "reversal.steps": 10}
 LADDER = {
-    "threat.norm_name": "linf",
-    "threat.eps": 8 / 255,
-    "threat.text": "linf:8/255",
+    "threat": "linf:8/255",
     "seed": 0,
     "restarts": 1,
     "queries": 100,
