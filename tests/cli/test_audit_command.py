@@ -63,7 +63,8 @@ def test_a_set_of_other_images_is_refused(cli, parity, tmp_path):
     for split in ("train", "test"):
         for name in ("even", "odd"):
             (tmp_path / "other" / split / name).mkdir(parents=True)
-            Image.new("RGB", (32, 32)).save(tmp_path / "other" / split / name / "0.png")
+            shade = 40 * len(list((tmp_path / "other").rglob("*.png")))  # images that train and test do not share
+            Image.new("RGB", (32, 32), (shade, 0, 0)).save(tmp_path / "other" / split / name / "0.png")
     told = cli("audit", parity, "--defense", REVERSE, "--on", examples, "--data", f"folder:{tmp_path / 'other'}")
     complaint = told.complaint()
     assert told.code == 3, complaint

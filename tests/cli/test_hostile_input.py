@@ -1,6 +1,7 @@
 """What a user can type or store ends in one line and a documented exit code; special files stay what they are."""
 
 import contextlib
+import io
 import json
 import os
 import stat
@@ -9,6 +10,7 @@ import pytest
 import torch
 
 from unfool import AdversarialSet, load_set
+from unfool.cli import main
 from unfool.core.borders.checksum import checksum
 from unfool.core.errors import DataError, DeviceError, UnfoolError
 from unfool.evaluation.crafting import processes
@@ -145,9 +147,10 @@ def test_a_process_whose_others_never_start_or_end_says_so(monkeypatch):
 @pytest.fixture(scope="session")
 def evaluated(run):
     """The JSON of an evaluation."""
-    from conftest import call
-
-    return json.loads(call("evaluate", run, "--images", "20", "--attack", "fgsm", "--json").out)
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(io.StringIO()):
+        assert main(["evaluate", str(run), "--images", "20", "--attack", "fgsm", "--json"]) == 0
+    return json.loads(out.getvalue())
 
 
 @pytest.mark.parametrize("value", [None, True, -1, 10**30, 1e300, "x", [], {}, [[1]], {"a": 1}])

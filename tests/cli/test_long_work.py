@@ -87,7 +87,7 @@ def test_a_study_of_ones_own(cli, tmp_path, monkeypatch):
     assert told.out.splitlines()[-1] == "page: runs/my_study-small/report.html"
     assert (tmp_path / "runs/my_study-small/results/my-study/small.json").is_file()
     complaint = cli("study", "my_study.py").complaint()
-    assert "unknown scale of study my-study: 'demo'" in complaint
+    assert "unknown scale of study 'my-study': 'demo'" in complaint
     assert "allowed: small" in complaint
 
 

@@ -53,7 +53,7 @@ def test_its_p_value_decides_and_its_sign_says_which_way(low, high, p_value, ver
     claim = judged(change)
     assert (claim.id, claim.verdict, claim.p_value) == ("ladder", verdict, p_value)
     assert claim.text.endswith("more robust than it is by itself (apgd-t, linf:8/255)")
-    assert f"[{100 * low:+.1f}, {100 * high:+.1f}] on 40 images. Rule: holds if it is shown" in claim.evidence
+    assert f"[{100 * low:+.1f}, {100 * high:+.1f}] on 40 images. Rule: holds if the data show" in claim.evidence
     assert "On 40 attacked images the accuracy of the bare network is 10.0 % [5.0, 20.0]" in claim.evidence
     assert (
         "the defense 40.0 % [20.0, 80.0] on the same examples and 20.0 % [10.0, 40.0] under the worst" in claim.evidence

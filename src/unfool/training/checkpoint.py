@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -71,7 +72,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
         if not isinstance(progress, dict) or not isinstance(scalars, dict):
             raise ValueError("progress or scalars that are no mapping")
         progress = {"stage_seconds": 0.0, **progress}  # older checkpoints have none
-        counts = {item.name: progress[item.name] for item in fields(RunState)}
+        counts: dict[str, Any] = {item.name: progress[item.name] for item in fields(RunState)}
         if any(
             isinstance(count, bool) or not isinstance(count, (int, float)) or count < 0 for count in counts.values()
         ):
