@@ -33,7 +33,8 @@ from typing import Any
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import torch
-from hostile_inputs import CLASSES, Material, emptied, material
+from hostile_inputs import CLASSES
+from hostile_material import Material, emptied, material
 
 from unfool.core.errors import LONGEST_MESSAGE, UnfoolError
 

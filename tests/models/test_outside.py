@@ -1,58 +1,19 @@
 """Models from elsewhere: whatever they give, take and hold, each is evaluated or refused in one line."""
 
 import json
-import warnings
-from dataclasses import dataclass
 
-import numpy as np
 import pytest
 import torch
-from sklearn.linear_model import LogisticRegression, Perceptron
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
-from sklearn.svm import SVC
+from outside_models import BARE, IMAGES, LABELS, Gives, Output, Wrapped, body, looked
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from unfool import EvaluationSettings, adapt, attacks, classify, craft, evaluate, make_attack
-from unfool.core.errors import ImagesError, SpecError, UnfoolError, UnfoolWarning
-from unfool.core.threat import Linf
+from unfool import adapt, classify, craft, evaluate, make_attack
+from unfool.core.errors import ImagesError, SpecError
 from unfool.models.foreign import load_classifier
 from unfool.models.foreign_network import check_trains
 from unfool.models.look import check_classifier
 from unfool.models.outside.outputs import set_logits
-
-IMAGES = torch.rand(6, 3, 8, 8, generator=torch.Generator().manual_seed(0))
-LABELS = torch.arange(6) % 4
-BARE = EvaluationSettings(threat="linf:8/255", reliability=False)
-
-
-def body(outputs=4):
-    torch.manual_seed(0)
-    return nn.Sequential(nn.AvgPool2d(4), nn.Flatten(), nn.Linear(12, outputs)).eval()
-
-
-@dataclass
-class Output:
-    loss: object
-    logits: torch.Tensor
-
-
-class Gives(nn.Module):
-    def __init__(self, act, outputs=4):
-        super().__init__()
-        self.body, self.act = body(outputs), act
-
-    def forward(self, images):
-        return self.act(self.body(images))
-
-
-def looked(model, images=IMAGES, **options):
-    """The model after the look, and what was told."""
-    with warnings.catch_warnings(record=True) as told:
-        warnings.simplefilter("always")
-        check_classifier(model, images, **options)
-    return [str(one.message) for one in told if one.category is UnfoolWarning]
 
 
 @pytest.mark.parametrize(
@@ -185,19 +146,6 @@ def test_an_odd_batch_size_is_read_from_the_models_own_error_or_given():
     assert looked(adapt(silent), batches=[7])
 
 
-class Wrapped(nn.Module):
-    def __init__(self, wrap):
-        super().__init__()
-        self.body, self.wrap = body(), wrap
-
-    def forward(self, images):
-        return self.wrap(self.body, images)
-
-
-def detached(inner, images):
-    return inner(images).detach()
-
-
 def fails_late(inner, images):
     if len(images) == 2:
         raise KeyError("late")
@@ -310,108 +258,6 @@ def test_features_of_an_average_and_of_a_script_inside():
     inside = nn.Sequential(torch.jit.script(body())).eval()
     with pytest.raises(SpecError, match="features '0' cannot be had: a TorchScript program"):
         adapt(inside, features="0").features(IMAGES)
-
-
-class Classes:
-    def fit(self, x, y): ...
-    def predict(self, x): ...
-
-
-def linear(images):
-    weights = np.random.RandomState(0).randn(192, 4).astype("f4")
-    return np.asarray(images).reshape(len(images), -1) @ weights
-
-
-def of_tensors(images):
-    return body()(images.float())
-
-
-FLAT = IMAGES.flatten(1).numpy()
-ESTIMATORS = [
-    LogisticRegression().fit(FLAT, LABELS),
-    make_pipeline(StandardScaler(), LogisticRegression()).fit(FLAT, LABELS),
-    SVC(decision_function_shape="ovr").fit(FLAT, LABELS),
-]
-
-
-@pytest.mark.parametrize("scores", [linear, of_tensors, *ESTIMATORS], ids=["numpy", "torch", "logistic", "pipe", "svc"])
-def test_black_boxes_are_attacked_by_their_scores_alone(scores):
-    model = adapt(scores)
-    assert any("only score-based attacks" in line for line in looked(model))
-    labels = model(IMAGES).argmax(1)
-    evaluation = evaluate(model, (IMAGES, labels), ["square-30"], settings=EvaluationSettings(threat="linf:0.4"))
-    assert [row.protocol for row in evaluation.rows] == ["clean", "score-based"]
-    assert "score-based" in json.dumps(evaluation.to_json())
-    assert any("without a gradient" in doubt for doubt in evaluation.doubts)
-    for name in ("pgd-5", "autoattack", "fgsm"):
-        with pytest.raises(SpecError, match=r"follows gradients.*square-1000"):
-            evaluate(model, (IMAGES, labels), [name])
-        with pytest.raises(SpecError, match="follows gradients"):
-            make_attack(name, "linf:8/255")(model, IMAGES, labels)
-    assert attacks.Square(Linf(0.4), steps=20)(model, IMAGES, labels).distances.max() <= 0.4 + 1e-6
-
-
-def raises(error):
-    def scores(images):
-        raise error
-
-    return scores
-
-
-def needs_tensors_and_fails(images):
-    return images.permute(0, 2, 3, 1) / torch.zeros(7)
-
-
-@pytest.mark.parametrize(
-    ("scores", "error"),
-    [
-        (raises(IndexError("third")), "IndexError: third"),
-        (raises(ValueError("operands could not be broadcast")), "ValueError: operands"),
-        (raises(TypeError("unsupported operand")), "TypeError: unsupported"),
-        (needs_tensors_and_fails, "RuntimeError: The size of tensor"),
-        (lambda images: images.astype("f4").reshape(7, 7), "ValueError: cannot reshape"),
-    ],
-    ids=["index", "value", "type", "tensors", "reshape"],
-)
-def test_an_error_of_a_function_is_its_own_and_no_wish_for_tensors(scores, error):
-    with pytest.raises(SpecError, match=rf"failed at .*test_outside.py:\d+: {error}"):
-        adapt(scores)(IMAGES)
-
-
-def test_a_function_that_took_arrays_is_not_tried_with_tensors():
-    seen = []
-
-    def scores(images):
-        seen.append(type(images))
-        if len(images) == 2:
-            raise TypeError("two")
-        return linear(images)
-
-    model = adapt(scores)
-    model(IMAGES)
-    with pytest.raises(SpecError, match="TypeError: two"):
-        model(IMAGES[:2])
-    assert seen == [np.ndarray, np.ndarray]
-    script = torch.jit.script(body())
-    assert torch.equal(adapt(lambda images: script(images))(IMAGES), body()(IMAGES))
-
-
-def test_a_module_without_a_gradient_is_a_black_box():
-    model = adapt(Wrapped(detached).eval())
-    assert any("without a gradient" in line for line in looked(model))
-    assert model.black_box
-    with pytest.raises(SpecError, match="logits without a gradient"):
-        check_classifier(Wrapped(detached).eval(), IMAGES)
-
-
-def test_binary_estimators_and_those_without_scores():
-    two = SVC().fit(FLAT, LABELS % 2)
-    assert adapt(two)(IMAGES).argmax(1).tolist() == two.predict(FLAT).tolist()
-    with pytest.raises(SpecError, match=r"Classes gives classes and no scores"):
-        adapt(Classes())
-    assert adapt(Perceptron().fit(FLAT, LABELS))(IMAGES).shape == (6, 4)
-    with pytest.raises(UnfoolError, match=r"takes 192 features, and an image has 48"):
-        adapt(two)(IMAGES[:, :, :4, :4])
 
 
 @pytest.mark.parametrize(
