@@ -11,17 +11,12 @@ import tyro
 
 from unfool.cli.options.from_settings import explicit, options_from
 from unfool.cli.options.shared import (
-    Column,
-    Crop,
-    Data,
-    DataDir,
     Device,
     Eps,
-    Image,
+    ImageOptions,
     Json,
     ModelOptions,
     Norm,
-    Size,
 )
 
 if TYPE_CHECKING:
@@ -33,15 +28,8 @@ _TRAINING = ("minutes", "steps", "perturb", "adversarial", "awp", "learning_rate
 
 
 @dataclass(frozen=True, kw_only=True)
-class DataOptions:
+class DataOptions(ImageOptions):
     """The images: the train split is learnt from, the test split evaluated on."""
-
-    data: Data = None
-    column: Column = None
-    size: Size = None
-    crop: Crop = None
-    image: Image = None
-    data_dir: DataDir = None
 
 
 @options_from(SETTINGS, only=("threat",))

@@ -10,17 +10,14 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 import tyro
 
 from unfool.cli.options.shared import (
-    Column,
-    Crop,
-    Data,
-    DataDir,
+    DataOptions,
     Device,
-    Image,
+    ImageOptions,
     Json,
+    ModelOptions,
     OutsideOptions,
     Preset,
     Seed,
-    Size,
 )
 
 if TYPE_CHECKING:
@@ -33,15 +30,8 @@ _BATCH = 64
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReferenceOptions:
+class ReferenceOptions(ImageOptions):
     """The images that the defense is calibrated on, whose size and classes the files are given."""
-
-    data: Data = None
-    column: Column = None
-    size: Size = None
-    crop: Crop = None
-    image: Image = None
-    data_dir: DataDir = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +73,6 @@ class ReverseCommand:
     def run(self) -> None:
         import torch
 
-        from unfool.cli.options.shared import DataOptions, ModelOptions
         from unfool.cli.parsing.defended import default_reversal, open_defense, training_images
         from unfool.cli.parsing.systems import open_system
         from unfool.cli.printing import check_writable, print_json, print_lines, stderr

@@ -237,16 +237,22 @@ class ModelOptions(OutsideOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class DataOptions:
-    """The test images."""
+class ImageOptions:
+    """Where images come from, and how they are framed."""
 
     data: Data = None
     column: Column = None
-    images: Images = 1000
     size: Size = None
     crop: Crop = None
     image: Image = None
     data_dir: DataDir = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataOptions(ImageOptions):
+    """The test images."""
+
+    images: Images = 1000
 
 
 @dataclass(frozen=True, kw_only=True)
