@@ -37,6 +37,7 @@ from unfool.defenses import make_defense
 from unfool.evaluation.records import Records
 from unfool.evaluation.results.study_result import StudyResult
 from unfool.models.checkpoints.reader import load_weights, read_states
+from unfool.models.foreign import load_classifier
 from unfool.models.trunks.base import trunk_spec
 from unfool.models.weights import load_network, save_tensors
 from unfool.training.config import read_config
@@ -141,7 +142,8 @@ def weights(draw: Draw, folder: Path, sound: Material) -> Callable[[], object]:
                     content = spoiled_bytes(content, draw) if draw.random() < 0.8 else _doubling(draw)
                 new.writestr(entry.filename, content, way)
     network = copy.deepcopy(sound.network)
-    return draw.choice((lambda: read_states(path), lambda: load_weights(network, path)))
+    readings = (lambda: read_states(path), lambda: load_weights(network, path), lambda: load_classifier(str(path)))
+    return draw.choice(readings)
 
 
 def _doubling(draw: Draw) -> bytes:

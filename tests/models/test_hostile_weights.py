@@ -2,6 +2,7 @@
 
 import random
 import resource
+import struct
 import time
 import zipfile
 
@@ -10,9 +11,10 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from unfool.core.errors import WeightsError
+from unfool.core.errors import SpecError, WeightsError
 from unfool.models.checkpoints.archive import read_archive
 from unfool.models.checkpoints.reader import read_states
+from unfool.models.foreign import load_classifier
 from unfool.models.header import CHECKSUM
 from unfool.models.network import Network
 from unfool.models.trunks import TrunkSpec
@@ -105,3 +107,20 @@ def test_mappings_that_repeat_each_other_are_looked_into_once(tmp_path):
     with pytest.warns(UserWarning, match="pickle"):
         assert list(read_states(tmp_path / "a.pt")) == ["0.0.0.0"]
     assert time.process_time() - started < 5
+
+
+@pytest.mark.parametrize("damage", ["disks", "list"])
+def test_a_damaged_zip_archive_is_one_line_wherever_it_is_named(tmp_path, damage):
+    path = tmp_path / "weights.pt"
+    torch.save({"a": torch.zeros(2)}, path)
+    content = bytearray(path.read_bytes())
+    if damage == "disks":  # a record that says: one of two disks
+        end = content.rindex(b"PK\x05\x06")
+        content[end:end] = struct.pack("<4sLQL", b"PK\x06\x07", 1, 0, 2)
+    else:
+        content[content.rindex(b"PK\x01\x02")] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(WeightsError, match="a damaged zip archive"):
+        read_states(path)
+    with pytest.raises(SpecError, match="a damaged zip archive"):
+        load_classifier(str(path))

@@ -20,7 +20,6 @@ from unfool.core.errors import UnfoolError
 from unfool.core.processes import joint_batch
 from unfool.core.streams import Streams
 from unfool.models.network import Network
-from unfool.models.norms import bank_norms
 from unfool.models.trunks import TrunkSpec
 from unfool.models.weights import save_tensors
 from unfool.training import train
@@ -99,7 +98,6 @@ def joint_losses(out, number):
     rows = torch.arange(COUNT).chunk(2)[number]
     for name in STILL | NORMED:
         made, batch = joint_stage(name)
-        bank_norms(made.network)
         wrapped = accelerator.prepare(made)
         with joint_batch():
             losses, _ = wrapped(batch.rows(rows), Streams(3))

@@ -7,19 +7,22 @@ mode that a module happens to be in. Everywhere else networks are in eval mode: 
 
 The statistics of the batch are those of the joint batch where several processes train together (`core.processes`):
 a mean over all processes, then the mean square of what is left, both differentiated through; the running variance is
-the unbiased one, as torch has it. torch's own SyncBatchNorm is for GPUs alone.
+the unbiased one, as torch has it. That holds for every module that calls `F.batch_norm`, of whatever library, except
+inside TorchScript. torch's own SyncBatchNorm is for GPUs alone.
 """
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Collection, Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from unfool.core.errors import SpecError
 from unfool.core.processes import joint_rank_and_world_size, summed
@@ -39,7 +42,7 @@ class NormContext:
 
 
 class _Banked(BatchNorm):
-    """A batch norm with two banks of statistics and affine parameters, over the joint batch.
+    """A batch norm with two banks of statistics and affine parameters.
 
     Parameters, buffers and state dict are those of the main bank alone, under the names that plain batch norm gives
     them. The clean bank is another such module, which belongs to whoever trains it.
@@ -53,27 +56,7 @@ class _Banked(BatchNorm):
             if self.clean is None:
                 raise SpecError("a pass names the clean bank of a batch norm that has none; use add_clean_bank first")
             return self.clean.train(self.training)(input)
-        _, processes = joint_rank_and_world_size()
-        if not self.training or processes == 1:
-            return super().forward(input)
-        axes = [axis for axis in range(input.ndim) if axis != 1]
-        shape = [1, -1] + [1] * (input.ndim - 2)
-        features = input.to(torch.promote_types(input.dtype, torch.float32))
-        mean = summed(features.mean(axes)) / processes
-        centred = features - mean.view(shape)
-        variance = summed(centred.square().mean(axes)) / processes
-        self._follow(mean.detach(), variance.detach(), processes * input.numel() // input.shape[1])
-        scale, shift = self.weight.view(shape), self.bias.view(shape)
-        return (centred * torch.rsqrt(variance + self.eps).view(shape) * scale + shift).to(input.dtype)
-
-    def _follow(self, mean: Tensor, variance: Tensor, count: int) -> None:
-        """Move the running statistics towards those of a batch with ``count`` values of each channel."""
-        if self.running_mean is None or self.running_var is None or self.num_batches_tracked is None:
-            return
-        self.num_batches_tracked.add_(1)
-        share = 1.0 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
-        self.running_mean.lerp_(mean, share)
-        self.running_var.lerp_(variance * (count / (count - 1)), share)
+        return super().forward(input)
 
     def add_clean_bank(self, bank: _Banked) -> None:
         """Use ``bank`` as the clean one; it stays out of this module's parameters and state dict."""
@@ -81,11 +64,11 @@ class _Banked(BatchNorm):
 
 
 class BankedBatchNorm1d(_Banked, nn.BatchNorm1d):
-    """`nn.BatchNorm1d` with two banks, over the joint batch."""
+    """`nn.BatchNorm1d` with two banks."""
 
 
 class BankedBatchNorm2d(_Banked, nn.BatchNorm2d):
-    """`nn.BatchNorm2d` with two banks, over the joint batch."""
+    """`nn.BatchNorm2d` with two banks."""
 
 
 _BANKED: dict[type[nn.Module], Any] = {nn.BatchNorm1d: BankedBatchNorm1d, nn.BatchNorm2d: BankedBatchNorm2d}
@@ -148,13 +131,48 @@ class CleanBanks(nn.Module):
         self.zero_grad(set_to_none=True)
 
 
+class _JointNorms(TorchFunctionMode):
+    """Inside, `F.batch_norm` takes the statistics of the joint batch for those of the batch."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return (_joint_batch_norm if func is F.batch_norm else func)(*args, **(kwargs or {}))
+
+
+def _joint_batch_norm(
+    input: Tensor,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Tensor:
+    if not training:
+        return F.batch_norm(input, running_mean, running_var, weight, bias, False, momentum, eps)
+    _, processes = joint_rank_and_world_size()
+    axes = [axis for axis in range(input.ndim) if axis != 1]
+    shape = [1, -1] + [1] * (input.ndim - 2)
+    features = input.to(torch.promote_types(input.dtype, torch.float32))
+    mean = summed(features.mean(axes)) / processes
+    centred = features - mean.view(shape)
+    variance = summed(centred.square().mean(axes)) / processes
+    if running_mean is not None and running_var is not None:
+        count = processes * input.numel() // input.shape[1]
+        running_mean.lerp_(mean.detach().to(running_mean.dtype), momentum)
+        running_var.lerp_((variance.detach() * (count / (count - 1))).to(running_var.dtype), momentum)
+    outputs = centred * torch.rsqrt(variance + eps).view(shape)
+    outputs = outputs if weight is None else outputs * weight.view(shape)
+    return (outputs if bias is None else outputs + bias.view(shape)).to(input.dtype)
+
+
 @contextmanager
 def norm_context(
     module: nn.Module, context: NormContext, frozen: Collection[nn.Module] = ()
 ) -> Generator[None, None, None]:
     """Inside, the batch norms of a module use what ``context`` names; after, modes and banks are as they were.
 
-    Those among ``frozen`` use running statistics in every context.
+    Those among ``frozen`` use running statistics in every context. Statistics of the batch are the joint batch's.
     """
     fixed = {id(part) for part in frozen}
     norms = [part for part in module.modules() if isinstance(part, BatchNorm)]
@@ -168,7 +186,8 @@ def norm_context(
             norm.training = context.statistics == "batch" and id(norm) not in fixed
         for norm in banked:
             norm.bank = context.bank
-        yield
+        with _JointNorms() if joint_rank_and_world_size()[1] > 1 else nullcontext():
+            yield
     finally:
         for norm, mode in zip(norms, modes, strict=True):
             norm.training = mode

@@ -23,7 +23,6 @@ from unfool.data.table import Table
 from unfool.models.foreign import ForeignClassifier, adapt
 from unfool.models.foreign_network import ForeignNetwork, save_own_weights
 from unfool.models.header import read_header
-from unfool.models.norms import bank_norms
 from unfool.models.weights import save_network
 from unfool.training.checkpoint import RunState, read_checkpoint, restore, save_checkpoint
 from unfool.training.config import RunConfig, label_columns
@@ -178,8 +177,6 @@ class _Run:
             share_of(size, self.processes)
             if stage.config.held_out:
                 classifier_column(stage)
-        if self.processes > 1:
-            bank_norms(self.network)
         self.network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def finish(self) -> None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 import tarfile
-import zipfile
 from pathlib import Path
 
 from unfool.core.borders.reading import is_file, is_folder
+from unfool.core.borders.zip_names import zip_names
 from unfool.core.errors import WeightsError
 
 _PACKED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "zstandard"}
@@ -76,13 +76,12 @@ def _tar(path: Path) -> str:
 
 
 def _zip(path: Path) -> str | None:
-    if not zipfile.is_zipfile(path):
-        return "cut off, a zip archive without its end; download or copy it again"
     try:
-        with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
+        names = zip_names(path)
+    except ValueError:
         return "a damaged zip archive; download or copy it again"
+    if names is None:
+        return "cut off, a zip archive without its end; download or copy it again"
     if path.suffix == ".npz" or any(name.endswith("/data.pkl") or name == "data.pkl" for name in names):
         return None
     if any("exported_program" in name or name.endswith("archive_format") for name in names):

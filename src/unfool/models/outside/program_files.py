@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import os
-import zipfile
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +12,7 @@ import torch
 from torch import nn
 
 from unfool.core.borders.reading import is_file
+from unfool.core.borders.zip_names import zip_names
 from unfool.core.errors import SpecError
 from unfool.core.user_code import run_user_code
 
@@ -24,10 +24,12 @@ def read_program(path: Path) -> nn.Module:
     """
     if not is_file(path):
         raise SpecError(f"there is no file {path} to take a model from; check the path")
-    if not zipfile.is_zipfile(path):
+    try:
+        names = zip_names(path)
+    except ValueError as fault:
+        raise SpecError(f"{path} is {fault}; download or copy it again") from fault
+    if names is None:
         raise SpecError(f"{path} is no program; give FILE.py:NAME, and this file as --weights if it holds weights")
-    with zipfile.ZipFile(path) as archive:
-        names = archive.namelist()
     if any(name.endswith("/constants.pkl") for name in names) and any("/code/" in name for name in names):
         return run_user_code(path, lambda: torch.jit.load(str(path), map_location="cpu"))
     if any("archive_format" in name or name.endswith("serialized_exported_program.json") for name in names):
