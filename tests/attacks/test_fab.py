@@ -9,7 +9,7 @@ from small_models import CLASSES, Linear, make_batch, make_network, problem
 from torch import nn
 
 from unfool.attacks import ProxySettings, make_attack
-from unfool.attacks.engines import fab
+from unfool.attacks.engines import trials
 from unfool.attacks.engines.fab import FastAdaptiveBoundary
 from unfool.attacks.objective import LabelLoss
 from unfool.core.errors import SpecError
@@ -143,7 +143,7 @@ def test_targets_go_by_the_logits_and_the_nearest_boundary_does_not():
 
 @pytest.mark.parametrize(("stack", "passes"), [(1, 2), (10**9, 3 * 2)])
 def test_the_earliest_trial_that_succeeds_counts_and_ends_the_later_ones(stack, passes, monkeypatch):
-    monkeypatch.setattr(fab, "VALUES_AT_ONCE", stack)
+    monkeypatch.setattr(trials, "VALUES_AT_ONCE", stack)
     found = make_attack("fab-t:targets=4,steps=3", "linf:0.05")(Scores(), GREY, LABEL)
     assert found.fooled.all()
     moved = found.images != GREY
@@ -158,9 +158,9 @@ def test_trials_that_run_at_once_give_what_they_give_in_turn(norm_name, text, mo
     network = make_network(dtype=torch.float64)
     images, labels, ids = make_batch(network, 16, dtype=torch.float64)
     attack = make_attack(text, ThreatModel(norm_name, EPS[norm_name] / 2), {"steps": 12})
-    monkeypatch.setattr(fab, "VALUES_AT_ONCE", 1)
+    monkeypatch.setattr(trials, "VALUES_AT_ONCE", 1)
     single = attack(network, images, labels, ids=ids)
-    monkeypatch.setattr(fab, "VALUES_AT_ONCE", 10**9)
+    monkeypatch.setattr(trials, "VALUES_AT_ONCE", 10**9)
     stacked = attack(network, images, labels, ids=ids)
     assert 0 < int(single.fooled.sum()) < 16
     assert torch.equal(single.fooled, stacked.fooled)

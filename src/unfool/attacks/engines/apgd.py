@@ -16,6 +16,7 @@ from torch import Tensor
 from unfool.attacks.engines.best_so_far import BestSoFar
 from unfool.attacks.engines.projected_gradient import RECOMPUTE_BELOW
 from unfool.attacks.engines.step_schedule import HalvedSteps, SparseSteps, StepSchedule
+from unfool.attacks.engines.trials import BestOfTrials, trials_at_once
 from unfool.attacks.objective import LabelLoss
 from unfool.attacks.problem import Perturbed, Problem
 from unfool.core.threat import ThreatModel
@@ -49,24 +50,17 @@ class AutoProjectedGradient:
 
         Raises NonFiniteError for a NaN loss or gradient.
         """
-        images = problem.images
-        best_so_far = BestSoFar(images, self.goal, gradients=self.steps > 0)
-        classes = self._target_classes(best_so_far, problem.objective, images) if self.targets else None
-        for run in range(self.restarts * (classes.shape[1] if classes is not None else 1)):
-            rows = best_so_far.remaining_rows()
-            if not len(rows):
-                break
-            objective, proxy = problem.objective, problem.proxy_objective
-            if classes is not None:
-                targets = classes[:, run // self.restarts]
-                objective = objective.with_loss(objective.loss, targets)
-                proxy = proxy.with_loss(proxy.loss, targets) if proxy is not None else None
-            streams = problem.streams.named("start").at(run)
-            self._run(
-                best_so_far,
-                dataclasses.replace(problem, objective=objective, proxy_objective=proxy, streams=streams),
-                rows,
-            )
+        best_so_far = BestSoFar(problem.images, self.goal, gradients=self.steps > 0)
+        classes = self._target_classes(best_so_far, problem.objective, problem.images) if self.targets else None
+        runs = self.restarts * (classes.shape[1] if classes is not None else 1)
+        phases = self._phases(problem)
+        for rows, group in trials_at_once(best_so_far, runs):
+            trials = rows.repeat(len(group))
+            targets = None if classes is None else torch.cat([classes[rows, run // self.restarts] for run in group])
+            points = torch.cat([self._start(problem, rows, run, phases[0][0]) for run in group])
+            best_of_trials = BestOfTrials(problem.images[trials], len(group), self.goal, gradients=self.steps > 0)
+            self._run(best_of_trials, _of_trials(problem, trials, targets), points, phases)
+            best_of_trials.merge_into(best_so_far, rows)
         return best_so_far.result()
 
     def _target_classes(self, best_so_far: BestSoFar, objective: LabelLoss, images: Tensor) -> Tensor:
@@ -78,19 +72,32 @@ class AutoProjectedGradient:
         others = logits.scatter(1, objective.labels[:, None], -math.inf).argsort(dim=1, descending=True, stable=True)
         return others[:, : min(self.targets, logits.shape[1] - 1)]
 
-    def _run(self, best_so_far: BestSoFar, problem: Problem[LabelLoss], rows: Tensor) -> None:
-        """One run on the images ``rows`` (n,), through the larger balls first if ``wide``."""
-        objective, proxy, origins = problem.objective, problem.proxy_objective, problem.images[rows]
-        phases = [(self.threat, self.steps)]
-        if self.wide and problem.starts is None:
-            steps = [math.ceil(share * self.steps) for _, share in WIDE[:-1]]
-            steps.append(max(0, self.steps - sum(steps)))
-            wider = [ThreatModel(self.threat.norm_name, self._radius(times)) for times, _ in WIDE[:-1]]
-            phases = list(zip([*wider, self.threat], steps, strict=True))
-        if problem.starts is None:
-            points = self._schedule.start(phases[0][0], origins, problem.ids[rows], problem.streams)
-        else:
-            points = problem.starts[rows]
+    def _phases(self, problem: Problem[LabelLoss]) -> list[tuple[ThreatModel, int]]:
+        """The balls of a run and the steps in each: the larger ones first if ``wide``."""
+        if not self.wide or problem.starts is not None:
+            return [(self.threat, self.steps)]
+        steps = [math.ceil(share * self.steps) for _, share in WIDE[:-1]]
+        steps.append(max(0, self.steps - sum(steps)))
+        wider = [ThreatModel(self.threat.norm_name, self._radius(times)) for times, _ in WIDE[:-1]]
+        return list(zip([*wider, self.threat], steps, strict=True))
+
+    def _start(self, problem: Problem[LabelLoss], rows: Tensor, run: int, ball: ThreatModel) -> Tensor:
+        """The first points (n, C, H, W) of a run."""
+        if problem.starts is not None:
+            return problem.starts[rows]
+        streams = problem.streams.named("start").at(run)
+        return self._schedule.start(ball, problem.images[rows], problem.ids[rows], streams)
+
+    def _run(
+        self,
+        best_so_far: BestOfTrials,
+        problem: Problem[LabelLoss],
+        points: Tensor,
+        phases: list[tuple[ThreatModel, int]],
+    ) -> None:
+        """Trials from ``points`` (P, C, H, W) through all phases."""
+        objective, proxy, origins = problem.objective, problem.proxy_objective, problem.images
+        rows = torch.arange(len(points), device=points.device)
         for threat, steps in phases[:-1]:
             points = self._climb(best_so_far, proxy or objective, None, rows, origins, points, threat, steps).best
         threat, steps = phases[-1]
@@ -155,10 +162,8 @@ class AutoProjectedGradient:
             claimed = value.fooled.nonzero().squeeze(1)
             rows, points = schedule.rows[claimed], schedule.points[claimed]
             with torch.no_grad():
-                kept = best_so_far.record(rows, points, best_so_far.evaluate(confirmer, points, rows))
-            if kept is not None:
-                keep = torch.ones_like(value.fooled)
-                keep[claimed] = kept
+                if best_so_far.record(rows, points, best_so_far.evaluate(confirmer, points, rows)) is not None:
+                    keep = best_so_far.stays(schedule.rows)
         losses = value.losses.detach()
         if keep is not None:
             schedule.keep(keep)
@@ -169,3 +174,21 @@ class AutoProjectedGradient:
                 keep = None
                 leaves, value = best_so_far.evaluate_with_graph(driver, schedule.points, schedule.rows)
         schedule.record(losses, None if last else best_so_far.gradient(leaves, value, keep, schedule.rows))
+
+
+def _of_trials(problem: Problem[LabelLoss], rows: Tensor, targets: Tensor | None) -> Problem[LabelLoss]:
+    """The problem of trials of the images ``rows`` (P,), towards ``targets`` (P,) if there are any."""
+
+    def of_trials(objective: LabelLoss) -> LabelLoss:
+        own = objective.subset(rows)
+        return own if targets is None else own.with_loss(own.loss, targets)
+
+    proxy = problem.proxy_objective
+    return dataclasses.replace(
+        problem,
+        objective=of_trials(problem.objective),
+        proxy_objective=None if proxy is None else of_trials(proxy),
+        images=problem.images[rows],
+        ids=problem.ids[rows],
+        starts=None,
+    )

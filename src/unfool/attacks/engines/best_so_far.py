@@ -54,6 +54,10 @@ class BestSoFar:
             return (~self.fooled).nonzero().squeeze(1)
         return torch.arange(len(self.images), device=self.images.device)
 
+    def stays(self, rows: Tensor) -> Tensor:
+        """Which of the rows (n,) are not fooled yet."""
+        return ~self.fooled[rows]
+
     def evaluate(self, objective: Objective, points: Tensor, rows: Tensor) -> ObjectiveValue:
         """The objective at points (n, C, H, W), counted; NonFiniteError for a loss that is NaN or infinite."""
         value = objective(points, rows)
@@ -109,7 +113,7 @@ class BestSoFar:
         # The last points are stored when there are no further ones.
         if self.goal != "last_unchecked":
             self.images[rows[better]] = points[better].to(self.images.dtype)
-        return ~fooled if self.goal == "success" and fooled.any() else None
+        return self.stays(rows) if self.goal == "success" and fooled.any() else None
 
     def result(self) -> Perturbed:
         """What the run returns."""

@@ -22,6 +22,7 @@ from unfool.attacks.engines.best_so_far import BestSoFar
 from unfool.attacks.engines.boundaries import AllDifferences, nearest_boundary
 from unfool.attacks.engines.hyperplane import to_hyperplane
 from unfool.attacks.engines.projected_gradient import RECOMPUTE_BELOW
+from unfool.attacks.engines.trials import BestOfTrials, trials_at_once
 from unfool.attacks.objective import LabelLoss, Objective, ObjectiveValue
 from unfool.attacks.problem import Perturbed, Problem
 from unfool.core.errors import SpecError
@@ -37,9 +38,6 @@ ETA = 1.05
 
 BETA = 0.9
 """Share of the way from the clean image that a point keeps when it has crossed the boundary (the paper's beta)."""
-
-VALUES_AT_ONCE = 24 * 3 * 32 * 32
-"""Pixel values of the trials that run at once: more would save little time, and take more memory than APGD does."""
 
 
 @dataclass
@@ -103,10 +101,7 @@ class FastAdaptiveBoundary:
         columns = margin.differences.argsort(dim=1, descending=True, stable=True)[:, :count]
         targets = (objective.labels[:, None] + 1 + columns) % (margin.differences.shape[1] + 1)
         proxy_steps = problem.proxy_steps(self.steps)
-        # The first trial runs alone: it fools most images of most networks, whose other trials are then not needed.
-        waiting, at_once = list(range(self.restarts * max(1, count) if self.steps else 0)), 1
-        while waiting and len(rows := best_so_far.remaining_rows()):
-            group, waiting = waiting[:at_once], waiting[at_once:]
+        for rows, group in trials_at_once(best_so_far, self.restarts * max(1, count) if self.steps else 0):
             starts = [
                 self._start(images[rows], problem.ids[rows], problem.streams.at(trial), trial // max(1, count))
                 for trial in group
@@ -116,10 +111,9 @@ class FastAdaptiveBoundary:
             drivers = [_trial_objective(objective, trials, classes)] * (self.steps + 1)
             if proxy is not None:
                 drivers[:proxy_steps] = [_trial_objective(proxy, trials, classes)] * proxy_steps
-            best_of_trials = BestSoFar(images[trials], "success", gradients=self.steps > 0)
-            self._run(best_of_trials, drivers, torch.cat(starts), len(group))
-            _merge_trials(best_so_far, rows, best_of_trials, len(group))
-            at_once = max(1, VALUES_AT_ONCE // max(1, len(rows) * images[0].numel()))
+            best_of_trials = BestOfTrials(images[trials], len(group), "success", gradients=self.steps > 0)
+            self._run(best_of_trials, drivers, torch.cat(starts))
+            best_of_trials.merge_into(best_so_far, rows)
         return best_so_far.result()
 
     def _start(self, origins: Tensor, ids: Tensor, streams: Streams, restart: int) -> Tensor:
@@ -132,8 +126,8 @@ class FastAdaptiveBoundary:
         scale = (self.threat.eps / 2 / self.threat.norm(direction)).to(direction.dtype)
         return (origins + _column(scale, origins) * direction).clamp_(0.0, 1.0).to(origins.dtype)
 
-    def _run(self, best_so_far: BestSoFar, drivers: Sequence[Objective], starts: Tensor, repeats: int) -> None:
-        """Run trials, whose rows are ``repeats`` times the same images.
+    def _run(self, best_so_far: BestOfTrials, drivers: Sequence[Objective], starts: Tensor) -> None:
+        """Run trials from their ``starts`` (P, C, H, W).
 
         ``drivers`` are evaluated at the start and after each step; the last of them is the objective itself.
         """
@@ -150,9 +144,7 @@ class FastAdaptiveBoundary:
             across = torch.zeros_like(trials.rows, dtype=torch.bool) if value.fooled is None else value.fooled
             self._record(best_so_far, objective, driver, trials, points, value, across)
             del value
-            # A trial is over when it, or an earlier one of its image, has succeeded.
-            over = best_so_far.fooled.view(repeats, -1).int().cummax(0).values.flatten().bool()
-            stays = ~over[trials.rows]
+            stays = best_so_far.stays(trials.rows)
             trials = trials.select(stays)
             if not len(trials.rows) or step == self.steps:
                 break
@@ -268,19 +260,6 @@ def _trial_objective(objective: LabelLoss, rows: Tensor, targets: Tensor | None)
     """The objective of trials for these rows of the batch, called by the number of the trial."""
     of_trials = objective.subset(rows)
     return AllDifferences(of_trials) if targets is None else of_trials.with_loss("difference", targets)
-
-
-def _merge_trials(best_so_far: BestSoFar, rows: Tensor, best_of_trials: BestSoFar, repeats: int) -> None:
-    """Record each image's earliest trial that succeeded, or else the one with the highest loss."""
-    fooled = best_of_trials.fooled.view(repeats, -1)
-    earliest = (fooled.int() * torch.arange(repeats, 0, -1, device=rows.device)[:, None]).argmax(0)
-    best = torch.where(fooled.any(0), earliest, best_of_trials.best_losses.view(repeats, -1).argmax(0))
-    chosen = best * len(rows) + torch.arange(len(rows), device=rows.device)
-    value = ObjectiveValue(losses=best_of_trials.best_losses[chosen], fooled=best_of_trials.fooled[chosen])
-    best_so_far.record(rows, best_of_trials.images[chosen], value)
-    best_so_far.zero_gradient[rows] &= best_of_trials.zero_gradient.view(repeats, -1).all(0)
-    best_so_far.has_gradient[rows] |= best_of_trials.has_gradient.view(repeats, -1).any(0)
-    best_so_far.model_images += best_of_trials.model_images
 
 
 def _column(values: Tensor, like: Tensor) -> Tensor:
