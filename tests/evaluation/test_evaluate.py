@@ -108,11 +108,17 @@ def test_doubts_name_flat_rows_and_failed_strength_tests(table):
     found = evaluate(constant, table, ["pgd-2"], settings=QUICK)
     standing = int((labels == 0).sum())
     assert standing > 1
-    assert found.doubts == [f"pgd-2: the attacked network gave no gradient on {standing} of 24 images"]
-    assert evaluate(make_network(), table, ["pgd-2"], settings=QUICK).doubts == []
+    assert found.doubts == [
+        f"pgd-2: the attacked network gave no gradient on {standing} of 24 images",
+        f"chance: {found.at_chance}",
+    ]
+    own = make_table(24)
+    with torch.no_grad():
+        own.columns["label"] = make_network()(own.batch().images).argmax(1)
+    assert evaluate(make_network(), own, ["pgd-2"], settings=QUICK).doubts == []
     weak = evaluate(
         make_network(),
-        table,
+        own,
         ["pgd-1:step_size=0"],
         settings=EvaluationSettings(binarization_test=True, reliability=False),
     )

@@ -77,6 +77,12 @@ def test_errors_that_an_attack_makes_right_are_told():
         "or the model is random; an image that was wrong before is not robust"
     ]
     assert evaluate(Waves(), (images, [0] * 12), ["fgsm"], settings=QUICK).doubts == []
+    # Of some images too: this claim is settled by the first of them.
+    labels = torch.ones(80, dtype=torch.int64)
+    settled = EvaluationSettings(threat="linf:0.1", reliability=False, claim=">=0.5")
+    settled = evaluate(Waves(), (images[:1].expand(80, 3, 4, 4), labels), ["fgsm"], settings=settled)
+    assert 0 < settled.claim.records.count < 80
+    assert "images are right under attack, more than the 0 clean ones" in settled.doubts[0]
 
 
 def test_other_attacks_that_fool_what_was_wrong_before_prove_nothing():
@@ -139,6 +145,8 @@ def test_images_in_0_to_255_are_known_by_trying():
 def test_accuracy_at_chance_is_known_without_a_report():
     evaluation = evaluate(Brightest(lambda logits: logits.flip(1)), table(32), settings=QUICK)
     assert "which is chance for 4 classes" in evaluation.at_chance
+    assert evaluation.doubts == [f"chance: {evaluation.at_chance}"]
+    assert evaluation.next_step is None
     assert evaluate(Brightest(), table(32), settings=QUICK).at_chance is None
 
 

@@ -333,6 +333,51 @@ def test_what_cannot_be_settled_is_undecided_and_equals_the_full_run(network, ta
     assert records.model_images == full.model_images
 
 
+@pytest.mark.parametrize(
+    ("claim", "right", "reason"),
+    [
+        (">=0.97", 40, "no outcome on 40 images could show it; give at least"),
+        ("<0.01", 40, "no outcome on 40 images could show it; give at least"),
+        (">=0.5", 24, "only 24 of 40 images are right without an attack, and even if all of them stood"),
+        (">=0.5", 40, ""),
+        ("<0.5", 24, ""),
+        (">=0.1", 24, ""),
+    ],
+)
+def test_a_claim_that_no_attack_could_let_hold_is_out_of_reach(claim, right, reason):
+    flags = np.arange(40) * 7 % 40 < right
+    assert SequentialTest(claim).out_of_reach(flags, 4).startswith(reason)
+    assert bool(SequentialTest(claim).out_of_reach(flags, 4)) == bool(reason)
+    best = SequentialTest(claim)
+    for start in range(0, 40, 4):
+        best.update(flags[start : start + 4] if claim.startswith(">") else [False] * 4)
+    assert (best.verdict == "holds") == (not reason)
+
+
+@pytest.mark.parametrize(("bound", "relation"), [(0.5, ">="), (0.97, ">"), (0.03, "<=")])
+def test_the_images_that_a_claim_needs_are_counted(bound, relation):
+    test = SequentialTest(AccuracyClaim(relation, bound))
+    needed = int(test.out_of_reach([True], 1).split()[-1])
+    outcomes = [relation.startswith(">")] * needed
+    assert SequentialTest(test.claim).update(outcomes[:-1]) is None
+    assert SequentialTest(test.claim).update(outcomes) == "holds"
+
+
+def test_what_is_out_of_reach_is_said_with_its_reason(network, table):
+    attack = make_attack("fgsm", "linf:1e-6")
+    result = evaluate_claim(network, table, attack, ">=0.97")
+    assert result.verdict == "out of reach"
+    assert "robust accuracy >=0.97 is out of reach: 100.0 % after 40 of 40" in result.words()
+    assert "; no outcome on 40 images could show it" in result.words()
+    right = [True] * 22 + [False] * 18
+    wrong = table.subset(torch.arange(40))
+    wrong.columns["label"] = torch.where(torch.tensor(right), table.labels(), 1 - table.labels().clamp(max=1))
+    result = evaluate_claim(network, wrong, attack, ">=0.5", right=right)
+    assert (result.verdict, sum(result.records.correct)) == ("out of reach", 22)
+    assert "only 22 of 40 images are right without an attack" in result.words()
+    assert evaluate_claim(network, wrong, attack, ">=0.9", right=right).verdict == "fails"
+
+
 def test_other_columns_and_seeds_are_passed_on(network, table):
     attack = make_attack("fgsm", "linf:1e-6")
     found = evaluate_claim(network, table, attack, "<0.9", column="parity", seed=5, batch_size=40)

@@ -42,8 +42,6 @@ def print_evaluation(evaluation: Evaluation) -> None:
         console.print("[bold red]not to be believed[/bold red]:")
     for doubt in evaluation.doubts:
         console.print(f"  [red]![/red] {escape(doubt)}")
-    if evaluation.reliability is None and evaluation.at_chance is not None:
-        console.print(f"  [red]![/red] chance: {escape(evaluation.at_chance)}")
     if evaluation.reliability is not None and evaluation.reliability.trustworthy:
         checks, images = len(evaluation.reliability.checked), evaluation.reliability.images
         console.print(f"[dim]{checks} checks on {images} images gave no reason for doubt.[/dim]")

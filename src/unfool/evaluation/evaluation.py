@@ -115,7 +115,8 @@ class Evaluation:
         raised = self.reliability.flags if self.reliability is not None else []
         flags = [flag.text if flag.name == NOT_CHECKED else f"{flag.name}: {flag.text}" for flag in raised]
         tests = [test.text for test in self.binarization_tests.values() if not test.passed]
-        return [*flat, *draws, *self._above_clean(), *flags, *tests]
+        guessed = [] if self.reliability is not None or self.at_chance is None else [f"chance: {self.at_chance}"]
+        return [*flat, *draws, *self._above_clean(), *guessed, *flags, *tests]
 
     @property
     def at_chance(self) -> str | None:
@@ -130,12 +131,16 @@ class Evaluation:
         clean = self.records[0] if self.records else None
         if clean is None or clean.attack != NO_ATTACK:
             return []
+        right = dict(zip(clean.ids, clean.correct, strict=True))
+        # A claim is settled on some of the images.
+        before = [(each, sum(right.get(number, True) for number in each.ids)) for each in self.records[1:]]
         return [
             f"{each.attack}: {sum(each.correct)} of {each.count} images are right under attack, more than the "
-            f"{sum(clean.correct)} clean ones: it moved errors to the right class, or the model is random; an image "
+            f"{count} clean ones: it moved errors to the right class, or the model is random; an image "
             "that was wrong before is not robust"
-            for each in self.records[1:]
-            if each.protocol in OWN and each.ids == clean.ids and sum(each.correct) > sum(clean.correct)
+            for each, count in before
+            if each.protocol in OWN and (each.data, each.split) == (clean.data, clean.split)
+            if sum(each.correct) > count
         ]
 
     @property
@@ -143,7 +148,9 @@ class Evaluation:
         """The one call that these figures suggest, if any: harden what keeps less than half of its clean accuracy."""
         raised = self.reliability.flags if self.reliability is not None else []
         doubted = {flag.name for flag in raised if flag.name != NOT_CHECKED}
-        if len(self.doubts) > len(raised):
+        if self.at_chance is not None:
+            doubted.add("chance")
+        elif len(self.doubts) > len(raised):
             doubted.add("vanishing-gradients")
         return step_after(self.rows, doubted=doubted, tested=bool(self.binarization_tests), defended=self.defended)
 

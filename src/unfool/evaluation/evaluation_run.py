@@ -116,6 +116,7 @@ class EvaluationRun:
             seed=self.settings.seed,
             proxy=self.proxy,
             batch_size=min(LOOK, self.size),
+            right=self.records[0].correct,
             progress=self.progress,
         )
         self.records.append(result.records)

@@ -20,6 +20,7 @@ too narrow, so results of a sequential evaluation show this interval instead.
 
 from __future__ import annotations
 
+import bisect
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -43,7 +44,7 @@ from unfool.evaluation.crafting.chosen_attacks import AttackLike, choose_attack
 from unfool.evaluation.crafting.craft import craft
 from unfool.evaluation.intervals import check_confidence
 from unfool.evaluation.records import Records
-from unfool.evaluation.results.claims import FAILS, HOLDS, UNDECIDED
+from unfool.evaluation.results.claims import FAILS, HOLDS, OUT_OF_REACH, UNDECIDED
 from unfool.evaluation.results.rows import Row
 from unfool.evaluation.statistics.comparison import concatenate
 
@@ -159,9 +160,36 @@ class SequentialTest:
             self.verdict = HOLDS if above == self.claim.relation.startswith(">") else FAILS
         return self.verdict
 
+    def out_of_reach(self, right: Sequence[bool] | np.ndarray, look: int) -> str:
+        """Why the claim cannot hold on images in this order, looked at ``look`` at a time; empty if it can.
+
+        ``right`` says which of them are classified correctly without an attack: at best all of those stand.
+        """
+        upwards, total = self.claim.relation.startswith(">"), len(right)
+        looks = np.minimum(np.arange(look, total + look, look), total)
+        standing = np.cumsum(np.asarray(right, dtype=bool))[looks - 1] if upwards else looks * 0
+        bound = self.claim.bound if upwards else 1 - self.claim.bound
+        limit = math.log(2 / self.alpha)
+        if (log_evidence(standing if upwards else looks, looks - standing if upwards else 0, bound) >= limit).any():
+            return ""
+        if not (log_evidence(looks, 0, bound) >= limit).any():
+            return f"no outcome on {total} images could show it; give at least {_fewest(bound, limit)}"
+        return (
+            f"only {int(standing[-1])} of {total} images are right without an attack, and even if all of them stood it "
+            "would not be shown; give more images, or a lower bound"
+        )
+
     def interval(self) -> tuple[float, float]:
         """The interval of the accuracy, with confidence 1 - alpha whenever the evaluation stops."""
         return anytime_interval(self.correct, self.count, 1 - self.alpha)
+
+
+def _fewest(bound: float, limit: float) -> int:
+    """How many images, every one of them correct, it takes to show an accuracy above ``bound``."""
+    most = 1
+    while log_evidence(most, 0, bound) < limit:
+        most *= 2
+    return bisect.bisect_left(range(most), True, key=lambda count: bool(log_evidence(count, 0, bound) >= limit))
 
 
 def order(ids: Tensor, seed: int) -> Tensor:
@@ -174,8 +202,9 @@ def order(ids: Tensor, seed: int) -> Tensor:
 
 @dataclass(frozen=True, kw_only=True)
 class SequentialResult:
-    """How a sequential evaluation ended: ``verdict`` holds, fails or undecided (the images ran out).
+    """How a sequential evaluation ended: ``verdict`` holds, fails, undecided (the images ran out) or out of reach.
 
+    Out of reach is a claim that was not settled and could not have held whatever the attack did; ``reason`` says why.
     ``records`` are those of the images attacked, in the order taken, out of ``available``. ``low`` and ``high`` are
     the confidence sequence where it stopped, at confidence 1 - ``alpha``; use them and not the records' own interval.
     """
@@ -187,13 +216,15 @@ class SequentialResult:
     low: float
     high: float
     available: int
+    reason: str = ""
 
     def words(self) -> str:
         """The result in one sentence."""
         return (
-            f"robust accuracy {self.claim} {'is ' if self.verdict == UNDECIDED else ''}{self.verdict}: "
+            f"robust accuracy {self.claim} {'' if self.verdict in (HOLDS, FAILS) else 'is '}{self.verdict}: "
             f"{100 * self.records.accuracy:.1f} % after {self.records.count} of {self.available} images, "
             f"[{100 * self.low:.1f}, {100 * self.high:.1f}] at {100 * (1 - self.alpha):g} % confidence at any stop"
+            f"{f'; {self.reason}' if self.reason else ''}"
         )
 
     def row(self, model: str, *, settings: Mapping[str, Any] | None = None) -> Row:
@@ -215,10 +246,12 @@ def evaluate_claim(
     seed: int = 0,
     proxy: ProxySettings | None = None,
     batch_size: int = LOOK,
+    right: Sequence[bool] | None = None,
     progress: Progress = silent,
 ) -> SequentialResult:
     """Attack a table's images in random order, ``batch_size`` at a time, until a claim is settled or none is left.
 
+    ``right`` says of each image whether it is classified correctly without an attack, where that is known.
     Each image is attacked as in the full evaluation of the same seed. The claim is about the accuracy on images like
     the table's, of which they are a sample. The other arguments and errors are those of `craft` and `classify`; a
     claim, an error rate or a batch size that is not allowed raises SpecError.
@@ -237,10 +270,13 @@ def evaluate_claim(
         if verdict is not None:
             break
     low, high = test.interval()
+    standing = np.ones(len(table), dtype=bool) if right is None else np.asarray(right)[rows.numpy(force=True)]
+    reason = "" if test.verdict else test.out_of_reach(standing, batch_size)
     return SequentialResult(
         claim=test.claim,
         alpha=alpha,
-        verdict=test.verdict or UNDECIDED,
+        verdict=test.verdict or (OUT_OF_REACH if reason else UNDECIDED),
+        reason=reason,
         records=concatenate(parts),
         low=low,
         high=high,
