@@ -4,8 +4,10 @@ import pytest
 import torch
 from torch import nn
 
-from unfool.attacks import make_attack
+from unfool.attacks import Perturbed, make_attack
+from unfool.attacks.attacked import checked
 from unfool.core.errors import ImagesError, SpecError
+from unfool.core.threat import ThreatModel
 from unfool.evaluation import classify, craft, identity
 from unfool.evaluation.evaluate import evaluate
 
@@ -39,6 +41,25 @@ def test_images_of_another_precision_become_those_of_a_float_model(dtype):
 def test_rounding_beyond_the_box_is_no_error_and_does_not_stay():
     attacked = make_attack("pgd-2", "linf:8/255")(model(), IMAGES.clamp(min=0.9) * 0 + 1.0000002, LABELS)
     assert float(attacked.images.max()) <= 1.0
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
+@pytest.mark.parametrize("share", [0.5, 0.9999, 1.0001, 1.5, 2.5])
+def test_an_attack_that_leaves_its_ball_is_refused_whatever_it_says(norm, share):
+    threat = ThreatModel(norm, 0.25)
+    direction = torch.ones(3, 4, 4, dtype=torch.float64)
+    clean = torch.full((2, 3, 4, 4), 0.2, dtype=torch.float64)
+    length = {"linf": 1.0, "l2": 48**0.5, "l1": 48.0}[norm]
+    # The first image does not move.
+    moved = torch.stack([clean[0], clean[1] + share * threat.eps * direction / length])
+    no = torch.zeros(2, dtype=torch.bool)
+    claimed = Perturbed(images=moved, losses=torch.zeros(2), fooled=no, zero_gradient=no, model_images=1)
+    if share <= 1:
+        attacked = checked("mine", threat, claimed, torch.full((2,), -1), clean)
+        assert attacked.distances.tolist() == pytest.approx([0.0, share * 0.25], abs=1e-12)
+    else:
+        with pytest.raises(ImagesError, match="attack mine left"):
+            checked("mine", threat, claimed, torch.full((2,), -1), clean)
 
 
 class Overwrites(nn.Module):

@@ -36,6 +36,20 @@ def test_a_write_replaces_the_file_and_leaves_nothing_beside_it(tmp_path):
     assert names(target.parent) == ["weights.bin"]
 
 
+@pytest.mark.parametrize("mask", [0o022, 0o027])
+def test_a_written_file_may_be_read_by_whom_the_mask_allows(tmp_path, mask):
+    before = os.umask(mask)
+    try:
+        write_text(tmp_path / "plain", "text")
+        with atomic_path(tmp_path / "private") as temporary:
+            # As tempfile and the writers that use it do.
+            temporary.unlink()
+            os.close(os.open(temporary, os.O_CREAT | os.O_WRONLY, 0o600))
+    finally:
+        os.umask(before)
+    assert {stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("plain", "private")} == {0o666 & ~mask}
+
+
 def test_a_reader_of_the_old_file_goes_on_reading_it_whole(tmp_path):
     target = tmp_path / "weights.bin"
     target.write_text("old")

@@ -137,6 +137,43 @@ def test_a_crop_keeps_a_share_of_the_shorter_side():
     assert set(squeezed[0, 0]) == {128}
 
 
+def scaled(pixels, length, axis, shown=None):
+    """Pixels (H, W, C), the middle of one axis, ``shown`` pixels long, brought to ``length``: at each place a mean of
+    those around it, whose weight falls linearly to 0 at a distance of one pixel of the smaller of the two grids."""
+    total = pixels.shape[axis]
+    step = (total if shown is None else shown) / length
+    centres, places = total / 2 + (np.arange(length) + 0.5 - length / 2) * step, np.arange(total) + 0.5
+    weights = np.maximum(0, 1 - np.abs(places - centres[:, None]) / max(step, 1))
+    weights /= weights.sum(1, keepdims=True)
+    return np.moveaxis(np.tensordot(weights, pixels.astype(np.float64), (1, axis)), 0, axis)
+
+
+SHAPES = pytest.mark.parametrize("shape", [(45, 70), (70, 45), (9, 16)], ids=str)
+
+
+@SHAPES
+@pytest.mark.parametrize("crop", [1.0, 0.7, 0.0])
+def test_a_framed_picture_is_scaled_linearly_and_cut_from_the_middle(shape, crop):
+    pixels = np.random.default_rng(0).integers(0, 256, (*shape, 3), np.uint8)
+    side = round(16 / crop) if crop else 16
+    height, width = (round(side * length / min(shape)) for length in shape) if crop else (16, 16)
+    top, left = (height - 16) // 2, (width - 16) // 2
+    expected = scaled(scaled(pixels, height, 0), width, 1)[top : top + 16, left : left + 16]
+    framed = np.asarray(module._framed(Image.fromarray(pixels), Framing(16, crop)))
+    assert np.abs(framed - expected).max() <= 1.01
+
+
+@SHAPES
+@pytest.mark.parametrize("crop", [1.0, 0.7])
+def test_of_a_picture_that_would_not_fit_scaled_the_middle_alone_is_scaled(shape, crop, monkeypatch):
+    monkeypatch.setattr(module, "MOST_PIXELS", 0)
+    pixels = np.random.default_rng(0).integers(0, 256, (*shape, 3), np.uint8)
+    framed = np.asarray(module._framed(Image.fromarray(pixels), Framing(16, crop)))
+    shown = 16 * min(shape) / round(16 / crop)
+    expected = scaled(scaled(pixels, 16, 0, shown), 16, 1, shown)
+    assert np.abs(framed - expected).max() <= 1.01
+
+
 @pytest.mark.parametrize(("value", "expected"), [(200, 200), (51200, 200), (1 << 16, None), (-1, None)])
 def test_greys_of_32_bits_hold_8_or_16(value, expected):
     buffer = io.BytesIO()

@@ -81,6 +81,16 @@ def test_the_verdict_is_that_of_the_worst_case(adaptive, verdict, claim):
     assert "21 images" in cost
 
 
+@pytest.mark.parametrize(("adaptive", "verdict"), [(55, "undecided"), (56, "helps"), (45, "undecided"), (44, "fails")])
+def test_a_difference_that_the_paired_test_does_not_show_is_undecided(adaptive, verdict):
+    """Of five images that all changed the same way the exact test says p = 1/16, though the interval leaves out 0."""
+    result = made(share(50), share(80), share(adaptive))
+    comparison = result.comparison
+    assert comparison.low > 0 or comparison.high < 0
+    assert comparison.p_value == 2 * 0.5 ** abs(adaptive - 50)
+    assert result.verdict == verdict
+
+
 def test_an_image_that_falls_on_any_rung_falls_in_the_worst_case():
     found = made(share(50), [number >= 40 for number in range(100)], share(60))
     assert sum(found.worst.correct) == 20
