@@ -16,6 +16,7 @@ from unfool.core.errors import UnfoolWarning
 from unfool.evaluation.provenance.fingerprint import Fingerprint, writes_of
 from unfool.evaluation.provenance.first_digests import FirstDigests
 from unfool.evaluation.provenance.own_network import architecture_of, network_pieces
+from unfool.evaluation.provenance.python_code import changes_of_torch
 from unfool.evaluation.results.rows import SCORES_MARK, UNVERIFIED_MARK
 from unfool.models.outside.black_box import is_black_box
 
@@ -29,18 +30,20 @@ def identity(system: nn.Module) -> str:
     Hashed are, part by part: class, every parameter and buffer (name, dtype, shape, bits), hooks, and the settings: a
     Network's architecture, any other module's own attributes, private ones included, so that a defense's number of
     steps counts. The user's own code counts by its content: methods, nested functions, what they close over, the
-    global variables and helper modules that they mention. A library's code counts by its name and version. Device,
-    memory order and mode are not hashed, and neither is what a pass through the system writes: counters, lists of
-    feature maps, caches. The faster copy that attacks search on has no part in it: results carry the identity of the
-    system that confirmed them.
+    global variables and helper modules that they mention or import. A library's code counts by its name and version,
+    and by the functions that were put into it. Device, memory order and mode are not hashed, and neither is what a pass
+    through the system only writes: counters, lists of feature maps, caches. What it reads again, such as a scale that
+    is set at the first pass, counts as it was when the system was first asked for its identity. The faster copy that
+    attacks search on has no part in it: results carry the identity of the system that confirmed them.
 
     Args:
         system: The whole evaluated system, from normalisation to defense.
 
     Returns:
         Sixteen hex digits, equal for two systems only if they compute the same function from the same numbers. A
-        question mark follows where the system holds something that cannot be read, such as a generator or a handle of
-        a C library: results of equal ones are then named unverified. A tilde follows where it is a black box,
+        question mark follows where that cannot be told: the system holds something that cannot be read, such as a
+        generator or a handle of a C library, or what passes read was changed by somebody between them. Results of equal
+        ones are then named unverified. A tilde follows where it is a black box,
         whose results are named score-based.
 
     Example:
@@ -93,7 +96,7 @@ def one_identity(system: nn.Module) -> Generator[str, None, None]:
 def _name(system: nn.Module) -> tuple[str, Fingerprint | None]:
     """The identity, and what it was made from; None for a network of unfool's own, whose passes write nothing."""
     architecture = architecture_of(system)
-    if architecture is not None:
+    if architecture is not None and not changes_of_torch():
         digest = hashlib.blake2b(digest_size=8)
         for piece in network_pieces("", system, architecture):
             digest.update(piece)

@@ -20,7 +20,7 @@ from unfool.core.errors import DataError
 from unfool.core.files import JsonObject, write_json
 from unfool.evaluation.crafting.stored_names import follows_gradients_by_name
 from unfool.evaluation.intervals import wilson
-from unfool.evaluation.results.rows import Cost, Row, own_protocol
+from unfool.evaluation.results.rows import Cost, Row, protocol_between
 
 SCHEMA_VERSION = 2
 """Since 2 records say whether their attack follows gradients."""
@@ -116,11 +116,9 @@ class Records:
     @property
     def protocol(self) -> str:
         """clean, white-box, transfer; unverified where equal identities prove nothing, score-based on a black box."""
-        if self.crafted_on is None:
+        if self.crafted_on is None or self.judged_on is None:
             return CLEAN
-        if self.crafted_on != self.judged_on:
-            return TRANSFER
-        return own_protocol(self.crafted_on)
+        return protocol_between(self.crafted_on, self.judged_on)
 
     @property
     def count(self) -> int:

@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
+import collections
 import functools
 import hashlib
 import types
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping, Set
+from typing import Any, TypeVar
 
 from torch import Tensor, nn
 
-from unfool.evaluation.provenance.first_digests import FirstDigests
-from unfool.evaluation.provenance.origin import library_of
+from unfool.evaluation.provenance.first_digests import Digests, FirstDigests
+from unfool.evaluation.provenance.origin import library_of_class, module_of
 from unfool.evaluation.provenance.own_network import architecture_of, network_pieces
 from unfool.evaluation.provenance.parts import Parts, UnreadableError, class_name, plain_bytes, tensor_pieces
-from unfool.evaluation.provenance.python_code import mentioned_globals
+from unfool.evaluation.provenance.python_code import (
+    changes_of_torch,
+    imported_modules,
+    mentioned_globals,
+    names_of,
+    replaced_functions,
+)
 from unfool.evaluation.provenance.values import take_apart
 from unfool.evaluation.provenance.writes import Writes, written_by_passes
 from unfool.models.network import Network
 
+Key = TypeVar("Key", str, tuple[str, str])
+_FILLED = (Mapping, Set, list, collections.deque, bytearray)
 _MOST_VALUES = 1_000_000
 _DEEPEST = 120
 
@@ -50,16 +59,19 @@ class Fingerprint:
         self._path: list[str] = []
         self._mentioned: list[tuple[str, str, Any]] = []
         self._met: set[tuple[int, str]] = set()
+        self._familiar: set[int] = set()
+        """Holders that an earlier fingerprint has read: what passes have added to them since was not there."""
 
     def of_system(self, system: nn.Module) -> bytes:
         """The digest of a system and of the global variables that its code mentions, of helper modules too."""
         pieces = [self.of(system)]
+        self._mentioned += [(name, "torch", item) for name, item in changes_of_torch()]
         # Grows while it is read: what a variable holds may mention others.
         for name, module, value in self._mentioned:
             self._path = [module, name]
-            own = self.of(value)
-            self.seen.variables[module, name] = own
-            pieces.append(digest_of(f"{module} {name}=".encode(), self.first.variables.get((module, name), own)))
+            first, seen, written = self.first.variables, self.seen.variables, name in self.writes.variables
+            digest = self._counted(first, seen, (module, name), value, self.of(value), written)
+            pieces.append(digest_of(f"{module} {name}=".encode(), digest))
         self._path = []
         return digest_of(pieces[0], *sorted(pieces[1:]))
 
@@ -103,16 +115,32 @@ class Fingerprint:
         if architecture is not None:
             return digest_of(*network_pieces("", value, architecture))
         if isinstance(value, types.FunctionType):
-            for name, item in mentioned_globals(value):
-                if name not in self.writes.variables and (id(value.__globals__), name) not in self._met:
-                    self._met.add((id(value.__globals__), name))
-                    self._mentioned.append((name, value.__module__ or "", item))
+            self._mention(value)
         parts = take_apart(value)
+        if parts.attributes and self.first.knows(value):
+            self._familiar.add(id(value))
         digests = list(self._parts(value, parts))
         if isinstance(value, nn.Module):
             digests += self._tensors_and_children(value)
         own = digest_of(parts.own)
         return digest_of(own, *(digests if parts.ordered else sorted(digests)))
+
+    def _mention(self, function: types.FunctionType) -> None:
+        """Note the global variables of a function, to be read after the system."""
+        mentioned = mentioned_globals(function)
+        if function.__code__ in self.writes.run:
+            mentioned += imported_modules(function)
+        for name, item in mentioned:
+            key = (id(function.__globals__), name)
+            forgotten = name in self.writes.variables and name not in self.writes.read
+            if key not in self._met and not forgotten:
+                self._met.add(key)
+                self._mentioned.append((name, module_of(function), item))
+            if isinstance(item, types.ModuleType):
+                for place, other in replaced_functions(item):
+                    if place.rpartition(".")[2] in names_of(function.__code__) and (0, place) not in self._met:
+                        self._met.add((0, place))
+                        self._mentioned.append((place, "replaced", other))
 
     def _tensor(self, tensor: Tensor) -> bytes:
         # A write in place raises the version.
@@ -123,15 +151,47 @@ class Fingerprint:
 
     def _parts(self, value: Any, parts: Parts) -> Iterator[bytes]:
         for name, item in parts.parts:
-            if parts.attributes and self._left_out(value, name, item):
-                continue
-            digest = self._named(name, item)
-            if isinstance(value, nn.Module):
-                self.seen.of_module(value)[name] = digest
-                digest = self.first.of_module(value).get(name, digest)
-            yield digest
+            if not parts.attributes:
+                yield self._named(name, item)
+            elif not (written := self._written(value, name, item)) or self.writes.reads(value, name):
+                yield self._attribute(value, name, item, written)
 
-    def _left_out(self, value: Any, name: str, item: Any) -> bool:
+    def _attribute(self, holder: object, name: str, item: Any, written: bool) -> bytes:
+        """The digest of an attribute; of one that a pass may write, which another has just added, none."""
+        digest = self._named(name, item)
+        if not written and not isinstance(holder, nn.Module):
+            return digest
+        self._path.append(name)
+        try:
+            first, seen = self.first.of_holder(holder), self.seen.of_holder(holder)
+            if written and id(holder) in self._familiar and name not in first.filled:
+                first.setdefault(name, b"")
+            return self._counted(first, seen, name, item, digest, written)
+        finally:
+            self._path.pop()
+
+    def _counted(
+        self, first: Digests[Key], seen: Digests[Key], key: Key, item: object, digest: bytes, written: bool
+    ) -> bytes:
+        """The digest that counts for something that has this digest now: of what passes write, the first one.
+
+        What a pass writes and may read again holds what passes left there, or what somebody else did.
+        """
+        filled = written and isinstance(item, _FILLED)
+        if filled and key not in first and len(item):
+            first.filled.add(key)
+            return self._cannot_tell("filled by passes or by somebody else")
+        if written:
+            first.setdefault(key, digest)
+        if filled:
+            return first[key]
+        seen[key] = digest
+        counted, by_passes = first.counts(key, digest)
+        if not by_passes:
+            self._cannot_tell("no longer what passes left there")
+        return counted
+
+    def _written(self, value: Any, name: str, item: Any) -> bool:
         if isinstance(value, types.ModuleType):
             return name in self.writes.variables
         if isinstance(value, types.FunctionType):
@@ -148,11 +208,11 @@ class Fingerprint:
             self._path.pop()
 
     def _tensors_and_children(self, module: nn.Module) -> list[bytes]:
-        digests: list[bytes] = []
-        for name, tensor in (*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)):
-            counter = not tensor.is_floating_point() and not tensor.is_complex()
-            if not (counter and self.writes.covers(module, name, tensor)):
-                digests.append(self._named(name, tensor))
+        digests = [self._named(name, tensor) for name, tensor in module.named_parameters(recurse=False)]
+        for name, tensor in module.named_buffers(recurse=False):
+            written = self.writes.covers(module, name, tensor)
+            if not written or self.writes.reads(module, name):
+                digests.append(self._attribute(module, name, tensor, written))
         return digests + [self._named(name, child) for name, child in module.named_children()]
 
 
@@ -167,7 +227,7 @@ class _Finder(Fingerprint):
     def compound(self, value: Any) -> bytes:
         if isinstance(value, (Tensor, Network)) and (isinstance(value, Tensor) or architecture_of(value) is not None):
             return b""
-        if isinstance(value, type) and library_of(value.__module__) is None:
+        if isinstance(value, type) and library_of_class(value) is None:
             self.classes[value] = None
         return super().compound(value)
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextvars
-import itertools
 import logging
 import random
 import threading
@@ -16,6 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn.parameter import is_lazy
 
+from unfool.evaluation.provenance.origin import library_of
+
 _PLAIN = (bool, float, complex, str, bytes, torch.dtype, torch.memory_format, torch.layout, torch.Size, torch.finfo)
 _NOTHING = (
     torch.device,
@@ -24,14 +24,10 @@ _NOTHING = (
     np.random.Generator,
     np.random.RandomState,
     np.random.BitGenerator,
-    contextvars.ContextVar,
-    itertools.count,
-    itertools.cycle,
     threading.Thread,
     threading.Event,
     threading.Condition,
     threading.Semaphore,
-    threading.local,
     type(threading.Lock()),
     type(threading.RLock()),
     logging.Handler,
@@ -55,6 +51,13 @@ class UnreadableError(Exception):
     """A value whose content cannot be read, so that nobody can tell it from another one."""
 
 
+@dataclass(frozen=True)
+class Unreadable:
+    """Stands for a value that is known to be there and cannot be had; ``what`` says what it is."""
+
+    what: str
+
+
 def class_name(value: object) -> str:
     """A value's class, with its module."""
     return f"{type(value).__module__}.{type(value).__qualname__}"
@@ -66,7 +69,7 @@ def plain_bytes(value: Any) -> bytes | None:
         return f"{class_name(value)} {value!r};".encode("utf-8", "surrogatepass")
     if type(value) is int:
         return f"builtins.int {value:x};".encode()
-    if isinstance(value, _NOTHING):
+    if isinstance(value, _NOTHING) and (type(value) in _NOTHING or library_of(type(value).__module__) is not None):
         return f"{class_name(value)};".encode()
     if isinstance(value, np.generic) and not isinstance(value, np.void):
         return f"{value.dtype} {value!r};".encode()

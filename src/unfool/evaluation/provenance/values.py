@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import collections
+import contextvars
 import copyreg
 import enum
 import functools
 import io
+import itertools
 import re
 import types
 import weakref
@@ -19,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from unfool.evaluation.provenance.origin import library_of
-from unfool.evaluation.provenance.parts import Parts, UnreadableError, class_name
+from unfool.evaluation.provenance.parts import Parts, Unreadable, UnreadableError, class_name
 from unfool.evaluation.provenance.python_code import (
     parts_of_class,
     parts_of_code,
@@ -30,6 +32,8 @@ from unfool.evaluation.provenance.python_code import (
 _PLUMBING = frozenset(vars(nn.Module()))
 """Attributes that every module has: its mode, its tables of parts (read by themselves) and torch's own bookkeeping."""
 HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_backward_hooks", "_backward_pre_hooks")
+_PASSING = (types.GeneratorType, types.CoroutineType, io.IOBase, itertools.cycle)
+"""What shows its content only by giving it away."""
 _PLACES = frozenset({"_name_or_path", "name_or_path", "_commit_hash", "transformers_version"})
 """Where a configuration of transformers was read from: the same network lies in another folder elsewhere."""
 
@@ -62,10 +66,13 @@ def take_apart(value: Any) -> Parts:
     if isinstance(value, (staticmethod, classmethod)):
         return Parts(name.encode(), [("function", value.__func__)])
     if isinstance(value, np.ndarray):
-        flat = value.ravel()
+        # A class of one's own may hold more than the values: a mask, a unit.
+        more = [("class", type(value)), ("attributes", _state(value, {}))] if type(value) is not np.ndarray else []
+        plain = np.asarray(value)
         if value.dtype.hasobject:
-            return Parts(f"objects {value.shape}".encode(), [(str(i), item) for i, item in enumerate(flat.tolist())])
-        return Parts(f"{value.dtype} {value.shape};".encode() + np.ascontiguousarray(value).tobytes(), [])
+            items = [(str(i), item) for i, item in enumerate(plain.ravel().tolist())]
+            return Parts(f"objects {value.shape}".encode(), [*items, *more])
+        return Parts(f"{value.dtype} {value.shape};".encode() + np.ascontiguousarray(plain).tobytes(), more)
     if isinstance(value, enum.Enum):
         return Parts(f"{name}.{value.name}".encode(), [("value", value._value_)])
     return _of_container(value, name) or _of_object(value, name)
@@ -78,7 +85,7 @@ def _of_container(value: Any, name: str) -> Parts | None:
             return Parts(b"dict", entries, ordered=False)
         extra = [("attributes", state)] if (state := _state(value, {})) else []
         extra += [("default", value.default_factory)] if isinstance(value, collections.defaultdict) else []
-        return Parts(name.encode(), [*entries, *extra], ordered=False)
+        return Parts(name.encode(), [*entries, *extra], ordered=isinstance(value, collections.OrderedDict))
     if isinstance(value, (AbstractSet, weakref.WeakSet)):
         return Parts(name.encode(), [("item", item) for item in list(value)], ordered=False)
     if isinstance(value, (list, tuple, collections.deque)):
@@ -96,12 +103,18 @@ def _of_container(value: Any, name: str) -> Parts | None:
             return Parts(b"empty cell", [])
     if isinstance(value, weakref.ReferenceType):
         return Parts(b"reference", [("to", value())])
+    if isinstance(value, contextvars.ContextVar):
+        return Parts(b"variable", [("value", value.get(None))])
+    if isinstance(value, itertools.count):
+        return Parts(repr(value).encode(), [])
     return None
 
 
 def _of_object(value: Any, name: str) -> Parts:
     """An instance of any other class: its attributes, or what pickle would rebuild it from."""
-    if isinstance(value, (types.GeneratorType, types.CoroutineType, io.IOBase)):
+    if isinstance(value, Unreadable):
+        raise UnreadableError(value.what)
+    if isinstance(value, _PASSING):
         raise UnreadableError(f"a {type(value).__name__}")
     kind = [("class", type(value))]
     wrapped = getattr(value, "__wrapped__", None) if library_of(type(value).__module__) is not None else None

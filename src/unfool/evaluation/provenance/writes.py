@@ -8,24 +8,17 @@ from __future__ import annotations
 import ast
 import functools
 import linecache
-import re
 import types
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
-from torch import Tensor
+from torch import Tensor, nn
 
-from unfool.evaluation.provenance.origin import library_of
+from unfool.evaluation.provenance.origin import library_of, library_of_class, library_of_function, module_of
 from unfool.evaluation.provenance.python_code import names_of
+from unfool.evaluation.provenance.reads import MUTATORS, names_read
 
-_MUTATORS = frozenset(
-    re.findall(
-        r"\w+",
-        """append appendleft extend extendleft insert add update pop popleft popitem clear remove discard setdefault
-        sort reverse subtract rotate move_to_end put put_nowait get_nowait write register record push""",
-    )
-)
 _CONSTRUCTION = frozenset({"__init__", "__new__", "__post_init__", "__setstate__", "__init_subclass__"})
 _ENTRIES = ("forward", "__call__", "__getattr__", "__getattribute__", "__torch_function__")
 """Where a pass enters a class; from there the names that code mentions are followed."""
@@ -41,6 +34,14 @@ class Writes:
     grown_own: dict[type, set[str]] = field(default_factory=dict)
     grown_anywhere: set[str] = field(default_factory=set)
     """Attributes on which a method such as ``append`` or ``add`` is called: of a tensor, it leaves it as it is."""
+    read: set[str] = field(default_factory=set)
+    """Names that passes also read, so that what they hold may decide the outputs."""
+    read_by: dict[type | None, set[str]] = field(default_factory=dict)
+    """The same by the class whose methods read them."""
+    set_first: dict[type | None, set[str]] = field(default_factory=dict)
+    """Attributes that a class's ``forward`` sets for certain before anything reads them."""
+    run: set[types.CodeType] = field(default_factory=set)
+    """The code that a pass may run."""
 
     def covers(self, holder: object, name: str, value: object) -> bool:
         """Whether a pass writes the attribute ``name`` of this object, which is now ``value``."""
@@ -54,11 +55,25 @@ class Writes:
                 return True
         return False
 
+    def reads(self, holder: object, name: str) -> bool:
+        """Whether a pass reads an attribute of this object: by the user's code, or by its class's, if a library's."""
+        kind = holder if isinstance(holder, type) else type(holder)
+        return name in self.read or (library_of_class(kind) is not None and name in _names_in(kind))
+
     def covers_member(self, kind: type, name: str) -> bool:
         """Whether a pass writes the attribute ``name`` of this class, also through an instance of it."""
         tables = (*self.own.items(), *self.grown_own.items())
         related = (names for other, names in tables if issubclass(other, kind) or issubclass(kind, other))
         return name in self.anywhere or name in self.grown_anywhere or any(name in names for names in related)
+
+
+@functools.lru_cache(maxsize=1024)
+def _names_in(kind: type) -> frozenset[str]:
+    """The names that the methods of a library's class mention."""
+    methods = (item for base in kind.__mro__ if base not in (object, nn.Module) for item in vars(base).values())
+    return frozenset(
+        name for item in methods if isinstance(item, types.FunctionType) for name in names_of(item.__code__)
+    )
 
 
 def written_by_passes(classes: Iterable[type], functions: Iterable[types.FunctionType]) -> Writes:
@@ -67,19 +82,24 @@ def written_by_passes(classes: Iterable[type], functions: Iterable[types.Functio
     methods = {kind: dict(_methods(kind)) for kind in classes}
     mentioned: set[str] = set(_ENTRIES)
     waiting: list[tuple[type | None, types.FunctionType]] = [(None, function) for function in functions]
-    seen: set[types.CodeType] = set()
+    seen = writes.run
     while True:
         while waiting:
             owner, function = waiting.pop()
             if function.__code__ in seen:
                 continue
             seen.add(function.__code__)
+            if library_of(module_of(function)) is not None:
+                # A library's function around one of the user's.
+                inner = (cell.cell_contents for cell in function.__closure__ or () if cell != types.CellType())
+                waiting.extend((owner, item) for item in inner if isinstance(item, types.FunctionType))
+                continue
             _read(owner, function, writes)
             names = set(names_of(function.__code__))
             mentioned |= names
             for name in names:
                 value = function.__globals__.get(name)
-                if isinstance(value, types.FunctionType) and library_of(value.__module__) is None:
+                if isinstance(value, types.FunctionType) and library_of_function(value) is None:
                     waiting.append((None, value))
                 elif isinstance(value, types.ModuleType) and library_of(value.__name__) is None:
                     inner = (vars(value).get(other) for other in names)
@@ -91,6 +111,8 @@ def written_by_passes(classes: Iterable[type], functions: Iterable[types.Functio
             if name in mentioned and name not in _CONSTRUCTION and function.__code__ not in seen
         ]
         if not waiting:
+            for owner, names in writes.read_by.items():
+                writes.read |= names - writes.set_first.get(owner, set())
             return writes
 
 
@@ -114,10 +136,15 @@ def _read(owner: type | None, function: types.FunctionType, writes: Writes) -> N
         _read_bytecode(owner, function.__code__, writes)
     for node in nodes:
         _Reader(owner, node, function, writes).read()
+        own = (base for base in owner.__mro__ if library_of_class(base) is None) if owner is not None else ()
+        read, set_first = names_read(node, frozenset(name for base in own for name in vars(base)))
+        writes.read_by.setdefault(owner, set()).update(read)
+        if function.__name__ == "forward":
+            writes.set_first.setdefault(owner, set()).update(set_first)
 
 
 def _read_bytecode(owner: type | None, code: types.CodeType, writes: Writes) -> None:
-    """Without source: every attribute that is assigned, of whichever object."""
+    """Without source: every attribute that is assigned or read, of whichever object."""
     import dis
 
     for step in dis.get_instructions(code):
@@ -125,6 +152,8 @@ def _read_bytecode(owner: type | None, code: types.CodeType, writes: Writes) -> 
             (writes.own.setdefault(owner, set()) if owner is not None else writes.anywhere).add(str(step.argval))
         elif step.opname in ("STORE_GLOBAL", "STORE_DEREF"):
             writes.variables.add(str(step.argval))
+        elif step.opname.startswith("LOAD_") and isinstance(step.argval, str):
+            writes.read_by.setdefault(owner, set()).add(step.argval)
     for constant in code.co_consts:
         if isinstance(constant, types.CodeType):
             _read_bytecode(owner, constant, writes)
@@ -212,7 +241,7 @@ class _Reader(ast.NodeVisitor):
 
     def visit_Call(self, node: ast.Call) -> None:
         function = node.func
-        if isinstance(function, ast.Attribute) and function.attr in _MUTATORS:
+        if isinstance(function, ast.Attribute) and function.attr in MUTATORS:
             self.changed(function.value, by_method=True)
         elif isinstance(function, ast.Attribute) and function.attr.endswith("_") and function.attr[:1] != "_":
             self.changed(function.value)  # PyTorch's way to write in place

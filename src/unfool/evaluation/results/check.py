@@ -11,7 +11,7 @@ from unfool.core.errors import DataError, SpecError
 from unfool.core.spec import unknown
 from unfool.evaluation.results.charts import CHART_KINDS
 from unfool.evaluation.results.claims import VERDICTS
-from unfool.evaluation.results.rows import Row, own_protocol, system_names
+from unfool.evaluation.results.rows import Row, protocol_between, system_names
 
 SCHEMA_VERSION = 1
 """The newest layout of a results file that this version reads."""
@@ -150,7 +150,7 @@ def _check_row(row: Any, where: str) -> None:
     if row["protocol"] in ("white-box", "transfer", "unverified", "score-based"):
         if not isinstance(crafted, str) or not isinstance(judged, str):
             raise DataError(f"{where} does not say what its images were crafted and evaluated on; evaluate it again")
-        if row["protocol"] != (own_protocol(crafted) if crafted == judged else "transfer"):
+        if row["protocol"] != protocol_between(crafted, judged):
             proven = "the same system" if crafted == judged else "different systems"
             raise DataError(
                 f"{where} is called {row['protocol']}, but crafted_on and judged_on name {proven}; evaluate it again"

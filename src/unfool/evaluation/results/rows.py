@@ -57,6 +57,17 @@ def own_protocol(identity: str) -> str:
     return marked.get(identity[-1:], "white-box")
 
 
+def protocol_between(crafted_on: str, judged_on: str) -> str:
+    """The protocol of examples of one system on another: transfer, or that of an attack on the very system.
+
+    Unverified where the identities differ only in that one of them cannot tell.
+    """
+    if crafted_on == judged_on:
+        return own_protocol(crafted_on)
+    same = crafted_on.rstrip(UNVERIFIED_MARK) == judged_on.rstrip(UNVERIFIED_MARK)
+    return "unverified" if same else "transfer"
+
+
 _SAME_KEY = ("source_loss", "fooled_by", "rung", "common", "panel")
 _OPTIONAL = {"zero_gradient": "flat", **{name: name for name in _SAME_KEY}}
 """Fields that only some rows have, and their keys in a results file."""
