@@ -1,85 +1,103 @@
-"""Figures drawn from rows and metrics: contents, tolerance, and nothing left behind."""
+"""Figures drawn from rows and metrics: what they show, in lines and in words, and what is no figure."""
 
-import base64
 import math
-import xml.etree.ElementTree as ElementTree
+from collections import Counter
 
-import matplotlib
 import pytest
 from made_up_study import make_row, result
 
 from unfool.core.errors import DataError
-from unfool.report.curves import Curve, series, shared_axis
-from unfool.report.figures import _run_looks, curve_picture, model_colours, step_picture, system_colours
+from unfool.report.page import Page, render
+from unfool.report.plots.attack_curves import eps_figure, model_colours, step_figure, system_colours
+from unfool.report.plots.curves import Curve, series, shared_axis
+from unfool.report.plots.overview import overview
+from unfool.report.plots.training import run_looks, training_figure
 from unfool.report.tables import study_tables
 
 
-def svg_of(picture):
-    kind, _, data = picture.uri.partition(";base64,")
-    assert kind == "data:image/svg+xml"
-    return base64.b64decode(data).decode()
+def steps_of(values):
+    return step_figure(study_tables(result(values)))
 
 
 def test_steps_are_drawn_in_words_and_lines(study):
-    picture = step_picture(result(study))
-    assert picture is not None
-    assert (
-        "cifar10, simclr multitask (transfer from single-task): "
-        "72.1 % at 0 steps, 56.4 % at 7 steps, 55.8 % at 20 steps, 55.7 % at 50 steps." in picture.alt
-    )
-    assert "cifar10, single-task (white-box): 81.4 % at 0 steps, 0.0 % at 7 steps" in picture.alt
-    svg = svg_of(picture)
-    ElementTree.fromstring(svg)
-    assert "stroke-dasharray" in svg
-    white_box = [row for row in study["rows"] if row["protocol"] != "transfer"]
-    alone = step_picture(result({**study, "rows": white_box}))
-    assert alone is not None
-    assert "stroke-dasharray" not in svg_of(alone)
+    figure = steps_of(study)
+    assert figure is not None
+    words = " ".join(panel.alt for panel in figure.panels)
+    assert "simclr multitask (transfer from single-task): 72.1 % at 0, 56.4 % at 7, 55.8 % at 20, 55.7 % at 50" in words
+    assert "single-task (white-box): 81.4 % at 0, 0 % at 7" in words
+    looks = Counter(line.look for panel in figure.panels for line in panel.lines)
+    assert looks == {"plain": 5, "transfer": 3}
+    assert [key.look for key in figure.keys if key.colour is None] == ["plain", "transfer"]
+    first = figure.panels[0].lines[0]
+    assert [mark.shape for mark in first.marks].count("diamond") == 1  # FGSM stands alone
+    assert first.points.count(",") == 4
+
+
+def test_one_number_of_steps_is_no_curve(study):
+    rows = [make_row("net", "cifar10", attack, 0.5) for attack in ("none", "pgd-7")]
+    assert steps_of({**study, "rows": rows}) is None
 
 
 def test_more_systems_than_can_be_told_apart_are_not_drawn(study):
     def of(count):
         names = [f"network {number}" for number in range(count)]
-        rows = [make_row(name, "cifar10", attack, 0.5) for name in names for attack in ("none", "pgd-7")]
-        return step_picture(result({**study, "rows": rows}))
+        return steps_of(
+            {**study, "rows": [make_row(n, "cifar10", attack, 0.5) for n in names for attack in ("pgd-7", "pgd-9")]}
+        )
 
     assert of(24) is not None
     assert of(25) is None
 
 
-def test_the_same_results_give_the_same_bytes_and_no_setting_stays(study):
-    before = dict(matplotlib.rcParams)
-    first, second = step_picture(result(study)), step_picture(result(study))
-    assert first == second
-    assert dict(matplotlib.rcParams) == before
+def test_a_curve_over_eps_is_drawn_over_eps_and_not_over_steps(study):
+    settings = {"curve": "over eps"}
+    shares = {"linf:2/255": 0.6, "linf:4/255": 0.4, "linf:8/255": 0.1}
+    rows = [make_row("net", "cifar10", "none", 0.8, settings={}), make_row("net", "cifar10", "pgd-7", 0.1, settings={})]
+    rows += [make_row("net", "cifar10", "pgd-7", share, threat=eps, settings=settings) for eps, share in shares.items()]
+    results = result({**study, "study": "", "rows": rows, "claims": []})
+    figure = eps_figure(results.rows)
+    assert figure is not None
+    (panel,) = figure.panels
+    (line,) = panel.lines
+    assert [mark.x for mark in line.marks] == [0, 25, 50, 100]
+    assert [tick.text for tick in panel.x_ticks] == ["0", "2/255", "4/255", "8/255"]
+    assert "80 % at 0, 60 % at" in panel.alt
+    page = render(Page(title="t", subtitle="", result=results))
+    assert 'id="eps"' in page
+    assert 'id="steps"' not in page
+    assert "curve over eps" not in page.partition('id="overview"')[2].partition("</section>")[0]
 
 
-def test_figures_load_nothing(study):
-    picture = step_picture(result(study))
-    assert picture is not None
-    root = ElementTree.fromstring(svg_of(picture))
-    links = [value for node in root.iter() for key, value in node.attrib.items() if key.endswith("href")]
-    assert links
-    assert all(link.startswith("#") for link in links)
-    assert not [node for node in root.iter() if node.tag.endswith(("}image", "}script", "}foreignObject"))]
+def test_the_first_chart_shows_clean_borrowed_and_own(study):
+    results = result(study)
+    chart = overview(results, study_tables(results))
+    assert chart is not None
+    assert chart.looks == ("clean", "transfer", "white-box")
+    row = chart.rows[1]
+    assert (row.name, row.detail) == ("simclr multitask", "cifar10")
+    clean, borrowed, own = row.intervals
+    assert (clean.at, borrowed.at) == (pytest.approx(72.06, abs=0.01), pytest.approx(54.5, abs=0.1))
+    assert own.at < 1
+    assert borrowed.low < borrowed.at < borrowed.high
+    assert overview(result({}), []) is None
 
 
 @pytest.mark.parametrize("name", ["$\\frac{$", "_hidden", "a\nb\x00c", "<b>&amp;", "名前", "x" * 300])
 def test_names_are_plain_text(study, name):
-    study["rows"] = [make_row(name, name, attack, 0.5) for attack in ("none", "fgsm", "pgd-7")]
-    steps = step_picture(result(study))
-    curves = curve_picture([Curve(name, {"step": [1, 2], "loss": [2, 1], f"accuracy/{name}": [0.1, 0.2]})])
-    assert steps is not None
-    assert curves is not None
-    for picture in (steps, curves):
-        ElementTree.fromstring(svg_of(picture))
+    rows = [make_row(name, name, attack, 0.5) for attack in ("none", "fgsm", "pgd-7", "pgd-9")]
+    curves = [Curve(name, {"step": [1, 2], "loss": [2, 1], f"accuracy/{name}": [0.1, 0.2]})]
+    page = render(Page(title="t", subtitle="", result=result({**study, "rows": rows}), curves=curves))
+    assert 'id="steps"' in page
+    assert 'id="training"' in page
+    assert "<b>&amp;" not in page.partition("<main")[2].replace("&lt;b&gt;", "")
 
 
 def test_nothing_to_draw_is_no_figure(study):
-    assert step_picture(result({**study, "rows": []})) is None
-    assert step_picture(result({**study, "rows": [row for row in study["rows"] if row["attack"] == "none"]})) is None
-    assert curve_picture([]) is None
-    assert curve_picture([Curve("a", {"step": [1.0], "loss": [math.nan]})]) is None
+    assert steps_of({**study, "rows": []}) is None
+    assert steps_of({**study, "rows": [row for row in study["rows"] if row["attack"] == "none"]}) is None
+    assert eps_figure(result(study).rows) is None
+    assert training_figure([]) is None
+    assert training_figure([Curve("a", {"step": [1.0], "loss": [math.nan]})]) is None
 
 
 def test_a_metrics_file_is_read_as_it_is(tmp_path):
@@ -119,21 +137,22 @@ def test_a_missing_or_binary_metrics_file_is_one_line(tmp_path):
 
 def test_runs_take_the_colour_of_their_model(study):
     colours = model_colours(study_tables(result(study)))
-    looks = _run_looks(["cifar10 simclr multitask", "cifar100 simclr multitask", "another"], colours)
-    assert looks["cifar10 simclr multitask"]["color"] == colours["simclr multitask"]
-    assert looks["cifar100 simclr multitask"]["color"] == colours["simclr multitask"]
+    looks = run_looks(["cifar10 simclr multitask", "cifar100 simclr multitask", "another"], colours)
+    assert looks["cifar10 simclr multitask"][0] == colours["simclr multitask"]
+    assert looks["cifar100 simclr multitask"][0] == colours["simclr multitask"]
     assert len({str(look) for look in looks.values()}) == 3
-    assert looks["another"]["color"] not in colours.values()
+    assert looks["another"][0] not in colours.values()
 
 
 def test_task_losses_have_panels_only_where_a_run_has_several():
     both = {"step": [1, 2], "loss": [3, 2], "loss/labels": [2, 1], "loss/contrast": [1, 1]}
-    joint = curve_picture([Curve("joint", both)])
-    single = curve_picture([Curve("single", {"step": [1, 2], "loss": [3, 2], "loss/labels": [3, 2]})])
+    joint = training_figure([Curve("joint", both)])
+    single = training_figure([Curve("single", {"step": [1, 2], "loss": [3, 2], "loss/labels": [3, 2]})])
     assert joint is not None
     assert single is not None
-    assert "joint ends with loss, contrast 1." in joint.alt
-    assert "labels" not in single.alt
+    assert [panel.title for panel in joint.panels] == ["loss", "loss, labels", "loss, contrast"]
+    assert "joint: 1 at 1, 1 at 2" in joint.panels[2].alt
+    assert [panel.title for panel in single.panels] == ["loss"]
 
 
 def test_variants_of_one_model_are_told_apart_alike_in_all_panels(study):

@@ -18,9 +18,10 @@ from unfool.core.errors import ImagesError, OutputError, SpecError
 from unfool.evaluation.crafting.pictures import magnified_difference
 from unfool.evaluation.results.study_result import StudyResult
 from unfool.report import Curve, GalleryItem, Page, write_page
-from unfool.report.gallery import image_uri
+from unfool.report.pictures.gallery import image_uri
 
 EVIL = "<script>alert('x')</script>\"><img src=http://evil.example/x onerror=alert(1)>"
+DOWNLOADS = ("data:text/csv;base64,", "data:application/json;base64,")
 VOID = {"meta", "img", "br", "link", "input"}
 
 
@@ -85,7 +86,8 @@ def full(tmp_path_factory):
 
 
 def test_numbers_are_those_of_the_json(study, full):
-    values = Counter(attrs["value"] for tag, attrs in Reader(full).tags if tag == "data")
+    tables = full.partition('id="accuracy"')[2].partition("</section>")[0]
+    values = Counter(attrs["value"] for tag, attrs in Reader(tables).tags if tag == "data")
     rows = study["rows"]
     expected = Counter(str(row["accuracy"]) for row in rows)
     expected += Counter(str(row["source_value"]) for row in rows if row["source_value"] is not None)
@@ -130,7 +132,8 @@ def test_every_name_is_escaped(study, tmp_path):
     curves = [Curve(EVIL, {"step": [1, 2], "loss": [1, 2], f"accuracy/{EVIL}": [0, 1]}), Curve(EVIL, tmp_path / EVIL)]
     page = written(tmp_path, EVIL, EVIL, result(study), curves, [item(EVIL, **names)], [EVIL])
     reader = Reader(page)
-    assert not {"script", "iframe", "object", "embed", "link", "base"} & {tag for tag, _ in reader.tags}
+    assert not {"iframe", "object", "embed", "base"} & {tag for tag, _ in reader.tags}
+    assert [tag for tag, _ in reader.tags].count("script") == 1
     assert not [name for _, attrs in reader.tags for name in attrs if name.startswith("on")]
     assert page.count("&lt;script&gt;") > 10
     assert all(attrs["src"].startswith("data:image/") for tag, attrs in reader.tags if tag == "img")
@@ -141,14 +144,18 @@ def test_nothing_is_loaded_from_anywhere(full):
     for _, attributes in reader.tags:
         for name, value in attributes.items():
             if name in ("href", "src", "srcset", "action", "data", "poster", "style"):
-                assert value.startswith(("#", "data:image/png;base64,", "data:image/svg+xml;base64,"))
+                assert value.startswith(("#", "data:image/png;base64,", "data:,", *DOWNLOADS))
     assert not re.search(r"https?://", full)
     style = full.split("<style>")[1].split("</style>")[0]
     assert "url(" not in style
     assert "@import" not in style
-    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    script = full.split("<script>")[1].split("</script>")[0]
+    style_hash, script_hash = (
+        base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in (style, script)
+    )
     policy = next(a["content"] for t, a in reader.tags if t == "meta" and "content-security" in str(a).lower())
-    assert policy.split("; ")[:3] == ["default-src 'none'", "img-src data:", f"style-src 'sha256-{digest}'"]
+    admitted = [f"style-src 'sha256-{style_hash}'", f"script-src 'sha256-{script_hash}'"]
+    assert policy.split("; ")[:4] == ["default-src 'none'", "img-src data:", *admitted]
 
 
 def test_structure_is_accessible(full):
@@ -160,20 +167,24 @@ def test_structure_is_accessible(full):
     assert all(attributes.get("scope") for tag, attributes in reader.tags if tag == "th")
     ids = [attributes["id"] for _, attributes in reader.tags if "id" in attributes]
     assert len(ids) == len(set(ids))
-    anchors = [attributes["href"][1:] for tag, attributes in reader.tags if tag == "a"]
+    links = [attributes for tag, attributes in reader.tags if tag == "a"]
+    anchors = [attributes["href"][1:] for attributes in links if "download" not in attributes]
     assert set(anchors) <= set(ids)
-    assert len(anchors) == 7
-    assert full.count("<caption>") == full.count("<table")
+    assert len(anchors) == 9
+    assert all(attributes.get("aria-label") for tag, attributes in reader.tags if tag == "table")
+    drawings = [attributes for tag, attributes in reader.tags if tag == "svg" and attributes.get("role") == "img"]
+    assert len(drawings) > 5
+    assert all(attributes.get("aria-label") for attributes in drawings)
 
 
 def test_rows_have_as_many_cells_as_the_head(full):
-    for table in re.findall(r'<table class="accuracy">.*?</table>', full, re.S):
+    for table in re.findall(r'<table class="accuracy sorted".*?</table>', full, re.S):
         for body in re.findall(r"<tbody>.*?</tbody>", table, re.S):
             rows = re.findall(r"<tr.*?</tr>", body, re.S)
             counts = [len(re.findall(r"<t[dh]", row)) for row in rows]
             assert counts[0] == 12
             assert all(count == 9 for count in counts[1:])
-            assert re.search(rf'class="model" rowspan="{len(rows)}"', body)
+            assert re.search(rf'class="model" data-c="name" rowspan="{len(rows)}"', body)
 
 
 def test_seeds_are_told(study, tmp_path):
@@ -197,7 +208,7 @@ def test_a_note_that_is_told_twice_is_shown_once(study, tmp_path):
     page = written(
         tmp_path, "t", "", result({**study, "notes": ["From the file.", "Both."]}), notes=["Both.", "From the page."]
     )
-    items = re.findall(r"<li>(.*?)</li>", page)
+    items = re.findall(r"<li>(.*?)</li>", page.partition('id="notes"')[2])
     assert items == ["From the file.", "Both.", "From the page."]
 
 
@@ -206,7 +217,10 @@ def test_the_summary_comes_first_and_cuts_are_listed(study, tmp_path):
     assert StudyResult.from_json(results.to_json()) == results
     page = written(tmp_path, "t", "", results)
     main = page.split('<main class="wrap">')[1]
-    assert re.match(r'\s*<p class="summary">It holds\.</p>', main)
+    assert re.match(r'\s*<section id="overview"[^>]*>\s*<p class="headline">The same network', main)
+    assert '<p class="summary">It holds.</p>' in main
+    plain = written(tmp_path, "t", "", result({"summary": "It holds."}))
+    assert '<p class="headline">It holds.</p>' in plain
     assert re.search(r'id="cuts".*<li>One epoch for ten\.</li>', main, re.S)
     assert 'href="#cuts"' in page
 

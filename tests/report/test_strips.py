@@ -12,7 +12,7 @@ from PIL import Image
 from test_page import EVIL, Reader, item, written
 
 from unfool.core.errors import ImagesError
-from unfool.report.strips import Strip
+from unfool.report.pictures.strips import Strip
 from unfool.studies import Study, run_study
 
 BARE = result({})
@@ -56,11 +56,11 @@ def test_groups_stand_in_the_order_of_their_first_appearance(tmp_path):
     assert shown.count('class="strip"') == 3
 
 
-def test_the_section_comes_after_the_charts_and_before_the_gallery(study, tmp_path):
+def test_the_section_comes_after_the_gallery_and_before_the_charts(study, tmp_path):
     chart = {"title": "c", "x": "x", "y": "y", "kind": "line", "series": [{"name": "s", "points": [[0, 1], [1, 2]]}]}
     page = written(tmp_path, "t", "", result({**study, "charts": [chart]}), gallery=[item()], strips=[strip()])
     sections = re.findall(r'<section id="(\w+)"', page)
-    assert sections.index("charts") < sections.index("pictures") == sections.index("gallery") - 1
+    assert sections.index("gallery") + 1 == sections.index("pictures") < sections.index("charts")
     links = re.findall(r'<a href="#(\w+)">', page)
     assert links == sections
     assert '<a href="#pictures">Pictures</a>' in page
@@ -75,7 +75,7 @@ def test_no_strips_leave_no_section(study, tmp_path):
 def test_hostile_words_are_escaped_and_nothing_is_loaded(tmp_path):
     page = written(tmp_path, "t", "", BARE, strips=[strip(EVIL, (EVIL, EVIL), EVIL)])
     reader = Reader(page)
-    assert "script" not in {tag for tag, _ in reader.tags}
+    assert [tag for tag, _ in reader.tags].count("script") == 1
     assert not [name for _, attributes in reader.tags for name in attributes if name.startswith("on")]
     assert (
         pictures(page).count("&lt;script&gt;") == 1 + 2 * 2 + 2 + 1

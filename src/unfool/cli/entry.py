@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
+from unfool.cli.run_details import remember
 from unfool.cli.usage import parse
 from unfool.core.borders.reading import reason_of
 from unfool.core.errors import INTERRUPTED, DataError, OutputError, SpecError, UnfoolError, UnfoolWarning, bounded
@@ -42,6 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             arguments, plugins = _without_plugins([argument for argument in words if argument != "--debug"])
             for path in plugins:
                 load_plugin(path)
+            remember(words)
             command = parse(arguments)
             if command is not None:
                 command.run()

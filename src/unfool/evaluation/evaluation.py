@@ -11,7 +11,7 @@ from unfool.core.errors import SpecError
 from unfool.core.files import JsonObject
 from unfool.core.spec import unknown
 from unfool.evaluation.corruptions import corruption_summary
-from unfool.evaluation.crafting.pictures import AttackPictures
+from unfool.evaluation.crafting.pictures import AttackPictures, stored_pictures
 from unfool.evaluation.next_step import NextStep, step_after
 from unfool.evaluation.records import NO_ATTACK, OWN, Records
 from unfool.evaluation.reliability.flags import too_many
@@ -21,6 +21,7 @@ from unfool.evaluation.results.details import ClassAccuracy
 from unfool.evaluation.results.reliability import NOT_CHECKED, BinarizationResult, Reliability
 from unfool.evaluation.results.rows import Row, rows_frame, rows_html
 from unfool.evaluation.results.study_result import StudyResult
+from unfool.evaluation.results.versions import versions
 from unfool.evaluation.statistics.sequential import SequentialResult
 
 if TYPE_CHECKING:
@@ -165,6 +166,8 @@ class Evaluation:
             binarization_tests=self.binarization_tests,
             reliability=self.reliability,
             doubts=self.doubts,
+            versions=versions(),
+            pictures=stored_pictures(self.pictures),
         )
 
     def to_json(self) -> JsonObject:

@@ -4,9 +4,9 @@ Everything here is computed from results, the metrics of run folders and a few g
 and a transfer result is named transfer wherever it appears.
 """
 
-from unfool.report.curves import Curve
-from unfool.report.gallery import GalleryItem
 from unfool.report.page import Page, write_page
+from unfool.report.pictures.gallery import GalleryItem
+from unfool.report.plots.curves import Curve
 from unfool.report.tables import markdown, rich_tables, study_tables
 
 __all__ = ["Curve", "GalleryItem", "Page", "markdown", "rich_tables", "study_tables", "write_page"]

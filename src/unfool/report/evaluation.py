@@ -11,9 +11,10 @@ from unfool.evaluation.results.study_result import StudyResult
 
 @dataclass(frozen=True, kw_only=True)
 class Grid:
-    """A plain table of shares in [0,1]; None where there is none."""
+    """A plain table of shares in [0,1]; None where there is none. ``name`` is what its lines are."""
 
     caption: str
+    name: str
     columns: list[str]
     rows: dict[str, list[float | None]]
 
@@ -48,7 +49,7 @@ def _corruptions(summary: CorruptionSummary) -> Grid:
     rows = {name: [shares.get((name, severity)) for severity in severities] for name, _ in shares}
     mean, low, high = (f"{100 * share:.1f}" for share in (summary.accuracy, summary.low, summary.high))
     caption = f"Accuracy in % under common corruptions, by severity. Mean corruption accuracy {mean} % [{low}, {high}]"
-    return Grid(caption=f"{caption} on {summary.n} images.", columns=severities, rows=rows)
+    return Grid(name="corruption", caption=f"{caption} on {summary.n} images.", columns=severities, rows=rows)
 
 
 def _classes(classes: Mapping[str, Sequence[ClassAccuracy]]) -> Grid:
@@ -58,4 +59,4 @@ def _classes(classes: Mapping[str, Sequence[ClassAccuracy]]) -> Grid:
             shares.setdefault(each.name, {})[attack] = each.accuracy
     columns = list(classes)
     rows = {name: [own.get(attack) for attack in columns] for name, own in shares.items()}
-    return Grid(caption="Accuracy in % by class.", columns=columns, rows=rows)
+    return Grid(name="class", caption="Accuracy in % by class.", columns=columns, rows=rows)

@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-import torch
-from PIL import Image
-
-from unfool.core.errors import DataError
 from unfool.evaluation.results.ladder import LadderRung, LadderSection, Picture, PicturedExample
 from unfool.evaluation.results.study_result import StudyResult
-from unfool.report.gallery import image_uri
+from unfool.report.pictures.gallery import decoded, image_uri
 
 BADGES = {"helps": "holds", "fails": "fails", "undecided": "undecided"}
 """The badge that shows each verdict of a ladder."""
-_LARGEST = 1024
 _WIDTH, _HEIGHT, _MARGIN = 160.0, 36.0, 3.0
 
 
@@ -95,7 +88,7 @@ def _example(example: PicturedExample) -> ShownExample:
 def _picture(picture: Picture, label: str) -> ShownPicture:
     return ShownPicture(
         kind=picture.kind,
-        image=image_uri(_decoded(picture.png)),
+        image=image_uri(decoded(picture.png)),
         right=bool(picture.classes) and picture.classes[0].name == label,
         classes=[(each.name, each.probability) for each in picture.classes],
     )
@@ -110,16 +103,3 @@ def _polyline(values: Sequence[float]) -> str:
         f"{_MARGIN + across * place / (len(values) - 1):.1f},{_MARGIN + down * (high - value) / spread:.1f}"
         for place, value in enumerate(values)
     )
-
-
-def _decoded(png: bytes) -> torch.Tensor:
-    """The image of a PNG file, (C, H, W) in [0,1]; DataError for anything else."""
-    how = "give the JSON file that unfool evaluate --adaptive or a study wrote"
-    try:
-        image = Image.open(io.BytesIO(png), formats=("PNG",))
-        if max(image.size) > _LARGEST:
-            raise DataError(f"a picture of the ladder has {image.size[0]}×{image.size[1]} pixels; {how}")
-        pixels = torch.from_numpy(np.asarray(image.convert("RGB")).copy())
-    except (ValueError, OSError, SyntaxError) as error:
-        raise DataError(f"a picture of the ladder is no PNG ({error}); {how}") from error
-    return pixels.permute(2, 0, 1).float() / 255

@@ -93,6 +93,8 @@ class OutputOptions:
 
     out: Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint=_NONE)] = None
     """Write a results file (.json), which `unfool report` shows as a page; - prints it instead of the table."""
+    page: Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint=_NONE)] = None
+    """Write the page of the results (.html)."""
     state: Annotated[
         Path | None, tyro.conf.arg(metavar="DIR", help_behavior_hint="(default: FILE.state of --out, until it is done)")
     ] = None
@@ -135,7 +137,8 @@ class EvaluateCommand:
   unfool evaluate --model mine.py:build --weights w.safetensors --data cifar10 --attacks autoattack --out mine.json
   unfool evaluate --model mine.py:build --mean imagenet --std imagenet --data folder:pets --attack apgd-ce --strict
   unfool evaluate runs/a --attack autoattack --claim '>=0.45' --alpha 0.01
-  unfool evaluate runs/a --attack pgd-20 --curve eps=2/255,4/255,8/255 --corruptions --severity 3
+  unfool evaluate runs/a --attack pgd-20 --curve eps=2/255,4/255,8/255 --page curve.html
+  unfool evaluate runs/a --attack pgd-20 --corruptions --severity 3
   unfool evaluate runs/b --on pgd-on-a.safetensors --json
   unfool evaluate runs/b --defense reverse:task=contrast,steps=10 --on pgd-on-b.safetensors --no-reliability
   unfool evaluate runs/b --defense reverse:task=contrast,steps=10 --adaptive --images 100 --out ladder.json

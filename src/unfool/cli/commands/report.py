@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, ClassVar
 
 import tyro
 
@@ -13,18 +13,19 @@ from unfool.cli.options.shared import DataDir, Device, Json
 
 @dataclass(frozen=True, kw_only=True)
 class ReportCommand:
-    """Render the page of a finished study or of a results file, and publish the results.
+    """Render the page of a finished study or of a results file, and publish the results; or an index of many.
 
     A study's folder is opened again: nothing that is finished is computed twice, and its page gets its curves and
-    gallery. A lone results file (.json) gives a page with what the file holds.
+    gallery. A lone results file (.json) gives a page with what the file holds. Any other folder gives a page beside
+    every results file below it, and an index of them all.
     """
 
     results: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RESULTS")]
-    """A finished study's folder, or a results file (.json)."""
-    out: Annotated[
-        Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="(default: beside the results file)")
-    ] = None
-    """The page (.html), for a results file; a study's page is report.html in its folder."""
+    """A finished study's folder, a results file (.json), or a folder of results files."""
+    out: Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="(default: beside the results)")] = (
+        None
+    )
+    """The page (.html), for a results file, or the index of a folder; a study's page is report.html in its folder."""
     publish: Annotated[Path | None, tyro.conf.arg(metavar="DIR", help_behavior_hint="(default: not)")] = None
     """Copy the results file to DIR/STUDY/SCALE.json."""
     readme: Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="(default: not)")] = None
@@ -36,6 +37,7 @@ class ReportCommand:
     examples: ClassVar[str] = """
   unfool report runs/contrastive-multitask-demo
   unfool report results/contrastive-multitask/small.json --out small.html
+  unfool report results --out index.html
   unfool report runs/a-small --data-dir ../data --publish results --readme README.md
 """
 
@@ -44,6 +46,9 @@ class ReportCommand:
         from unfool.core.borders.reading import is_folder
         from unfool.report.publish import publish
 
+        if is_folder(self.results) and self._holds_results():
+            self._indexed()
+            return
         path = self._reopened() if is_folder(self.results) else self.results
         written = publish(path, self.publish, self.readme)
         page = self.results / "report.html" if is_folder(self.results) else self._rendered()
@@ -64,18 +69,35 @@ class ReportCommand:
         device = choose_device(self.device)
         return reopen_study(self.results, data_dir=self.data_dir, device=device, console=stderr())
 
+    def _holds_results(self) -> bool:
+        """Whether the folder is no study's, and results files lie in it."""
+        from unfool.report.index import results_files
+
+        return not (self.results / "study.json").is_file() and next(results_files(self.results), None) is not None
+
+    def _indexed(self) -> None:
+        """The pages of all results in the folder, and their index."""
+        from unfool.cli.printing import print_json, print_lines
+        from unfool.cli.result_pages import page_of
+        from unfool.core.errors import SpecError
+        from unfool.report.index import write_index
+
+        if self.publish is not None or self.readme is not None:
+            raise SpecError(f"--publish and --readme take one result; give a results file of {self.results}")
+        index = write_index(self.results, page_of, self.out)
+        if self.json:
+            print_json({"index": str(index)})
+        else:
+            print_lines([f"index: {index}"])
+
     def _rendered(self) -> Path:
         """The page of a results file by itself."""
+        from unfool.cli.result_pages import page_of
         from unfool.core.borders.shapes import of_known_form
         from unfool.evaluation.results.study_result import StudyResult
-        from unfool.report import Page, write_page
-        from unfool.studies import STUDIES
+        from unfool.report import write_page
 
         results = StudyResult.load(self.results)
-        title, subtitle = "Results", results.system
-        if results.study in STUDIES:
-            study: Any = STUDIES[results.study]()
-            title, subtitle = study.title, study.subtitle
         page = self.out or self.results.with_suffix(".html")
         with of_known_form(self.results, "give the JSON file that unfool wrote"):
-            return write_page(page, Page(title=title, subtitle=subtitle, result=results))
+            return write_page(page, page_of(results))

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from unfool.evaluation.adaptive.purification import Purification
+    from unfool.report.reversal import ReversedPicture
 
 _BATCH = 64
 """Images reversed at a time; no prediction depends on it."""
@@ -57,6 +58,8 @@ class ReverseCommand:
     preset: Preset = None
     out: Annotated[Path | None, tyro.conf.arg(metavar="DIR", help_behavior_hint="(default: beside each image)")] = None
     """Folder for the purified images."""
+    page: Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="(default: none)")] = None
+    """Write a page (.html) that shows every image before and after, and the pretext loss on the way."""
     seed: Seed = 0
     device: Device = "auto"
     json: Json = False
@@ -66,6 +69,7 @@ class ReverseCommand:
     examples: ClassVar[str] = """
   unfool reverse runs/robust cat.png dog.jpg
   unfool reverse runs/robust cat.png --defense reverse:task=contrast,steps=10,eps=16/255 --out purified
+  unfool reverse runs/robust cat.png --page cat.html
   unfool reverse runs/robust cat.png --json
   unfool reverse runs/head cat.png --model net.py:build --features layer4
 """
@@ -78,9 +82,12 @@ class ReverseCommand:
         from unfool.cli.printing import check_writable, print_json, print_lines, stderr
         from unfool.core.files import atomic_path
         from unfool.core.progress_display import progress_bar
-        from unfool.evaluation.adaptive.purification import png, purification
+        from unfool.evaluation.adaptive.purification import purification
+        from unfool.evaluation.crafting.pictures import png
 
         targets = self._targets()
+        if self.page is not None:
+            check_writable(self.page)
         system = open_system(ModelOptions(system=self.system, **vars(self.model)), self.device)
         text = default_reversal(self.defense, self.preset, system)
         options = DataOptions(**vars(self.data), images=1)
@@ -93,6 +100,7 @@ class ReverseCommand:
         shown, column = system.images(options)
         names = shown.classes[column or shown.label_column or ""]
         results: list[ReversedImage] = []
+        pictures: list[ReversedPicture] = []
         with progress_bar(stderr(), system.name) as progress:
             defense = open_defense(text, system, table, self.seed)
             for images in loaded.split(_BATCH):
@@ -104,11 +112,23 @@ class ReverseCommand:
                     before, after = _predictions(purified, row, names)
                     path = self.images[len(results)]
                     results.append(ReversedImage(image=str(path), written=str(target), before=before, after=after))
+                    if self.page is not None:
+                        pictures.append(_picture(results[-1], images[row], purified, row))
                 progress("", len(results), len(targets))
+        if self.page is not None:
+            self._write_page(self.page, pictures, system.name, text)
         if self.json:
             print_json({"defense": text, "images": [result.to_json() for result in results]})
         else:
             print_lines(result.line() for result in results)
+
+    def _write_page(self, page: Path, pictures: Sequence[ReversedPicture], system: str, defense: str) -> None:
+        from unfool.cli.parsing.systems import choose_device
+        from unfool.cli.run_details import run_details
+        from unfool.report import write_page
+        from unfool.report.reversal import reversal_page
+
+        write_page(page, reversal_page(pictures, system, defense, run_details(choose_device(self.device))))
 
     def _targets(self) -> list[Path]:
         """Where the purified images go; SpecError for no images, or two that would become one file."""
@@ -178,6 +198,20 @@ class ReversedImage:
     def line(self) -> str:
         """The line for a person."""
         return f"{self.image}: {self.before} -> {self.after}; written to {self.written}"
+
+
+def _picture(image: ReversedImage, before: Tensor, purified: Purification, row: int) -> ReversedPicture:
+    """An image as the page shows it."""
+    from unfool.report.reversal import ReversedPicture
+
+    return ReversedPicture(
+        name=Path(image.image).name,
+        before=before,
+        after=purified.images[row],
+        classes=(image.before.name, image.after.name),
+        probabilities=(image.before.probability, image.after.probability),
+        path=[] if purified.path is None else [round(value, 4) for value in purified.path[:, row].tolist()],
+    )
 
 
 def _predictions(purified: Purification, row: int, names: Sequence[str]) -> tuple[Prediction, Prediction]:

@@ -10,10 +10,12 @@ from unfool.attacks import make_attack
 from unfool.cli.next_command import next_line
 from unfool.cli.options.from_settings import explicit
 from unfool.cli.parsing.defended import open_defense, training_images, with_preset
-from unfool.cli.parsing.systems import open_system
+from unfool.cli.parsing.systems import choose_device, open_system
 from unfool.cli.parsing.threats import read_threat
 from unfool.cli.print_evaluation import print_evaluation, print_ladder
 from unfool.cli.printing import check_writable, print_json, print_lines, stderr
+from unfool.cli.result_pages import page_of
+from unfool.cli.run_details import run_details
 from unfool.core.config import build
 from unfool.core.errors import ReliabilityError, SpecError
 from unfool.core.files import write_json
@@ -27,8 +29,9 @@ from unfool.evaluation.evaluate import evaluate
 from unfool.evaluation.settings import EvaluationSettings, check_evaluation
 
 if TYPE_CHECKING:
-    from unfool.cli.commands.evaluate import EvaluateCommand
+    from unfool.cli.commands.evaluate import EvaluateCommand, OutputOptions
     from unfool.core.threat import ThreatModel
+    from unfool.evaluation.results.study_result import StudyResult
 
 
 def run_evaluation(command: EvaluateCommand) -> None:
@@ -41,8 +44,7 @@ def run_evaluation(command: EvaluateCommand) -> None:
     check_evaluation(attack.attack, settings)
     system = open_system(command.model, machine.device)
     sets = {str(path): load_set(path) for path in attack.on}
-    if output.out is not None:
-        check_writable(output.out)
+    _check_writable(output)
     table, column = None, data.column
     if command.model.multi_label and sets and data.data is None:
         raise SpecError("--multi-label needs the labels of a data set beside --on; give --data too")
@@ -67,16 +69,34 @@ def run_evaluation(command: EvaluateCommand) -> None:
         )
     if defense is not None:
         evaluation = replace(evaluation, rows=[replace(row, defense=defense) for row in evaluation.rows])
-    if output.out is not None:
-        write_json(output.out, evaluation.to_json())
+    result = _written(evaluation.result(), output, choose_device(machine.device))
     if output.folder is not None and output.state is None:
         discard(output.folder, attack.attack, settings.threat)
     if output.json and not output.streams:
-        print_json(evaluation.to_json())
+        print_json(result.to_json())
     elif not output.streams:
         print_evaluation(evaluation)
         print_lines(next_line(evaluation.next_step, command.model, data, device=machine.device, defense=defense))
     _check_reliable(command, evaluation.doubts)
+
+
+def _check_writable(output: OutputOptions) -> None:
+    for path in (output.out, output.page):
+        if path is not None:
+            check_writable(path)
+
+
+def _written(result: StudyResult, output: OutputOptions, device: object) -> StudyResult:
+    """Write the results and their page where these are wanted; return what is printed of them: all but pictures."""
+    whole = replace(result, run=run_details(device))
+    bare = replace(whole, pictures=())
+    if output.out is not None:
+        write_json(output.out, (bare if output.streams else whole).to_json())
+    if output.page is not None:
+        from unfool.report import write_page
+
+        write_page(output.page, page_of(whole))
+    return bare
 
 
 def _settings(command: EvaluateCommand) -> EvaluationSettings:
@@ -101,8 +121,7 @@ def run_ladder(command: EvaluateCommand) -> None:
     settings, threat = _ladder_settings(command)
     make_attack(attack, threat)
     system = open_system(command.model, machine.device)
-    if output.out is not None:
-        check_writable(output.out)
+    _check_writable(output)
     table, column = system.images(data, machine.batch_size)
     training = training_images(system, data)
     with progress_bar(stderr(), system.name) as progress:
@@ -118,12 +137,11 @@ def run_ladder(command: EvaluateCommand) -> None:
             folder=output.folder,
             progress=progress,
         )
-    if output.out is not None:
-        write_json(output.out, result.to_json())
+    results = _written(result.result(), output, choose_device(machine.device))
     if output.folder is not None and output.state is None:
         discard_ladder(output.folder)
     if output.json and not output.streams:
-        print_json(result.to_json())
+        print_json(results.to_json())
     elif not output.streams:
         print_ladder(result)
         print_lines(next_line(result.next_step, command.model, data, device=machine.device))

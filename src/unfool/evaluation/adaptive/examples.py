@@ -9,10 +9,11 @@ import torch
 from torch import nn
 
 from unfool.data.table import Table
-from unfool.evaluation.adaptive.purification import png, purification, top_classes
+from unfool.evaluation.adaptive.purification import purification, top_classes
 from unfool.evaluation.adaptive.rung_result import RungResult
 from unfool.evaluation.adaptive.static_attack import ReplayedExamples, StaticAttack
 from unfool.evaluation.crafting.adversarial_set import AdversarialSet
+from unfool.evaluation.crafting.pictures import png
 from unfool.evaluation.results.ladder import Picture, PicturedExample
 
 SHOWN = 3

@@ -28,6 +28,7 @@ from unfool.evaluation.results.claims import ClaimResult
 from unfool.evaluation.results.ladder import LadderDifference, LadderSection, PicturedExample
 from unfool.evaluation.results.rows import Row
 from unfool.evaluation.results.study_result import StudyResult
+from unfool.evaluation.results.versions import versions
 from unfool.evaluation.statistics.comparison import WORST_CASE, Comparison
 from unfool.evaluation.statistics.paired import PairedCounts, score_interval
 
@@ -243,6 +244,7 @@ class LadderResult:
             claims=[claim],
             ladders=[self.section()],
             doubts=self.doubts,
+            versions=versions(),
         )
 
     def to_json(self) -> JsonObject:

@@ -6,12 +6,10 @@ Legend: B images, K classes, S steps of the reversal.
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from PIL import Image
 from torch import Tensor, nn
 
 from unfool.core.batch import check_images
@@ -76,11 +74,3 @@ def top_classes(shares: Tensor, names: Sequence[str], count: int = 1) -> list[Cl
         ClassProbability(name=names[int(index)] if index < len(names) else ABSTAINS, probability=round(share, 4))
         for share, index in zip(top.values.tolist(), top.indices.tolist(), strict=True)
     ]
-
-
-def png(image: Tensor) -> bytes:
-    """An image (C, H, W) in [0,1], C 1 or 3, as a PNG file; its pixels are rounded to eight bits."""
-    pixels = (image.detach().float().cpu() * 255).round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0).numpy()
-    file = io.BytesIO()
-    Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels).save(file, format="PNG", optimize=True)
-    return file.getvalue()

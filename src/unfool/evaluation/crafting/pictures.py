@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import io
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
+from PIL import Image
 from torch import Tensor
 
 from unfool.core.errors import DataError, ImagesError
 from unfool.data.as_table import TableLike, as_table
+from unfool.evaluation.results.run_details import AttackPicture
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -19,6 +22,8 @@ if TYPE_CHECKING:
 
 KEPT = 8
 """Images of each attack that an evaluation keeps to look at."""
+_STORED, _AT_MOST = 4, 12
+"""Images of each attack, and of all, that go into a results file."""
 _GREY = 0.5
 
 
@@ -34,6 +39,19 @@ class AttackPictures:
 
     def __repr__(self) -> str:
         return f"AttackPictures({self.attack}, {len(self.labels)} images)"
+
+    def stored(self) -> list[AttackPicture]:
+        """The first few as a results file holds them."""
+        return [
+            AttackPicture(
+                attack=self.attack,
+                label=self.labels[place],
+                fooled=self.fooled[place],
+                clean=png(self.clean[place]),
+                adversarial=png(self.adversarial[place]),
+            )
+            for place in range(min(_STORED, len(self.labels)))
+        ]
 
     def draw(self, count: int = KEPT) -> Figure:
         """Draw up to ``count`` columns of three pictures: clean, adversarial, and the magnified difference."""
@@ -79,6 +97,11 @@ def pictures_of(
     )
 
 
+def stored_pictures(pictures: Mapping[str, AttackPictures]) -> list[AttackPicture]:
+    """What a results file holds of the pictures of all attacks: those of the strongest, which come last, first."""
+    return [picture for each in reversed(list(pictures.values())) for picture in each.stored()][:_AT_MOST]
+
+
 def magnified_difference(clean: Tensor, adversarial: Tensor) -> tuple[Tensor, int]:
     """The difference times a whole factor around mid-grey, and that factor: the largest that clips nothing, at least 1.
 
@@ -91,3 +114,11 @@ def magnified_difference(clean: Tensor, adversarial: Tensor) -> tuple[Tensor, in
     # 8/255 read as a float is a hair above 8/255: without the slack the factor would be 14, not 15
     factor = max(1, int(_GREY / largest + 1e-3)) if largest > 0.0 else 1
     return (_GREY + factor * difference).clamp(0.0, 1.0), factor
+
+
+def png(image: Tensor) -> bytes:
+    """An image (C, H, W) in [0,1], C 1 or 3, as a PNG file; its pixels are rounded to eight bits."""
+    pixels = (image.detach().float().cpu() * 255).round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0).numpy()
+    file = io.BytesIO()
+    Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels).save(file, format="PNG", optimize=True)
+    return file.getvalue()

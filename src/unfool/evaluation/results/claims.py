@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from unfool.core.files import JsonObject
+from unfool.evaluation.results.claim_words import ClaimEstimate, estimate_in_words
 
 HOLDS, FAILS, UNDECIDED, NOT_REPRODUCED = "holds", "fails", "undecided", "not reproduced"
 OUT_OF_REACH = "out of reach"
@@ -20,8 +21,9 @@ class ClaimResult:
     """One claim with its verdict: ``text`` is the claim in a sentence, ``evidence`` the figures and the rule applied.
 
     ``evidence`` is one text or several sentences; ``id`` names the claim within its study, and stays when its words
-    change. ``figure`` is what was compared, with its interval. ``p_value`` is that of the test (None where nothing was
-    tested), ``corrected_p_value`` the same after Holm's correction for the study's ``claims_tested``.
+    change. ``figure`` is what was compared, with its interval, and ``estimate`` the same in numbers, beside the rule's
+    bound. ``p_value`` is that of the test (None where nothing was tested), ``corrected_p_value`` the same after Holm's
+    correction for the study's ``claims_tested``.
     """
 
     text: str
@@ -32,6 +34,12 @@ class ClaimResult:
     p_value: float | None = None
     corrected_p_value: float | None = None
     claims_tested: int = 0
+    estimate: ClaimEstimate | None = None
+
+    @property
+    def numbers(self) -> ClaimEstimate | None:
+        """The estimate; of a claim that has none in numbers, the one that its evidence names, if it names one."""
+        return self.estimate or estimate_in_words(" ".join(self.sentences))
 
     @property
     def sentences(self) -> list[str]:
@@ -58,6 +66,7 @@ class ClaimResult:
             "p_value": _rounded(self.p_value),
             "corrected_p_value": _rounded(self.corrected_p_value),
             "claims_tested": self.claims_tested or None,
+            "estimate": None if self.estimate is None else self.estimate.to_json(),
         }
         known = {key: value for key, value in figures.items() if value is not None and value != ""}
         return {**named, "text": self.text, "verdict": self.verdict, "evidence": evidence, **known}
@@ -67,6 +76,7 @@ class ClaimResult:
         """The claim that `to_json` wrote."""
         evidence = values.get("evidence") or ""
         several = evidence if isinstance(evidence, str) else tuple(str(item) for item in evidence)
+        estimate = values.get("estimate")
         return cls(
             text=values["text"],
             verdict=values["verdict"],
@@ -76,6 +86,7 @@ class ClaimResult:
             p_value=values.get("p_value"),
             corrected_p_value=values.get("corrected_p_value"),
             claims_tested=int(values.get("claims_tested", 0)),
+            estimate=None if estimate is None else ClaimEstimate.from_json(estimate),
         )
 
 

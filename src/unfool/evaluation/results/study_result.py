@@ -28,6 +28,7 @@ from unfool.evaluation.results.details import (
 from unfool.evaluation.results.ladder import LadderSection
 from unfool.evaluation.results.reliability import BinarizationResult, Reliability
 from unfool.evaluation.results.rows import Row, rows_frame, rows_html
+from unfool.evaluation.results.run_details import AttackPicture, RunDetails
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -53,6 +54,8 @@ class StudyResult:
         binarization_tests: The outcome of the binarization test, by attack.
         reliability: The reliability report.
         doubts: Reasons not to believe the figures; None where nobody looked for any.
+        pictures: A few images before and after an attack.
+        run: The command that gave the results, its date and device.
 
     Raises:
         DataError: Rows that contradict themselves or each other: a result with such rows cannot exist.
@@ -84,6 +87,8 @@ class StudyResult:
     binarization_tests: Mapping[str, BinarizationResult] = field(default_factory=dict[str, BinarizationResult])
     reliability: Reliability | None = None
     doubts: Sequence[str] | None = None
+    pictures: Sequence[AttackPicture] = ()
+    run: RunDetails | None = None
 
     def __post_init__(self) -> None:
         check_results(self.to_json())
@@ -106,6 +111,8 @@ class StudyResult:
             "corruptions": self.corruptions.to_json() if self.corruptions is not None else None,
             "strength": {attack: test.to_json() for attack, test in self.binarization_tests.items()},
             "reliability": self.reliability.to_json() if self.reliability is not None else None,
+            "pictures": [picture.to_json() for picture in self.pictures],
+            "run": self.run.to_json() if self.run is not None else None,
         }
         return {
             "schema_version": SCHEMA_VERSION,
@@ -123,7 +130,7 @@ class StudyResult:
             check_results(values, where)
             ladders: Any = values.get("ladder") or []
             listed: list[Any] = [ladders] if isinstance(ladders, Mapping) else list(ladders)
-            reliability = read_mapping(values, "reliability")
+            reliability, run = read_mapping(values, "reliability"), read_mapping(values, "run")
             return cls(
                 **{key: values.get(key) or "" for key in ("study", "scale", "system", "summary")},
                 data=values.get("data") or {},
@@ -143,6 +150,8 @@ class StudyResult:
                 },
                 reliability=Reliability.from_json(reliability) if reliability else None,
                 doubts=values.get("doubts"),
+                pictures=[AttackPicture.from_json(picture) for picture in values.get("pictures") or []],
+                run=RunDetails.from_json(run) if run else None,
             )
 
     def to_frame(self) -> DataFrame:

@@ -18,6 +18,11 @@ LEVEL = 0.05
 class Rule(Protocol):
     """What an estimate is compared with."""
 
+    @property
+    def limit(self) -> float:
+        """The value on whose one side the claim holds."""
+        ...
+
     def p_value(self, estimate: Estimate) -> float:
         """The two-sided p-value that the estimate is just at the rule's bound."""
         ...
@@ -46,6 +51,10 @@ class Bound:
     holds: ClassVar[Callable[[float, float], bool]]
     words: ClassVar[str]
     upwards: ClassVar[bool]
+
+    @property
+    def limit(self) -> float:
+        return self.bound
 
     def p_value(self, estimate: Estimate) -> float:
         return estimate.p_value(self.bound)
@@ -108,6 +117,10 @@ class HalfOf:
     def half(self) -> Bound:
         """The same as a bound."""
         return (AtLeast if self.claimed > 0 else AtMost)(self.claimed / 2)
+
+    @property
+    def limit(self) -> float:
+        return self.half.limit
 
     def p_value(self, estimate: Estimate) -> float:
         return self.half.p_value(estimate)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from unfool.evaluation.results.claim_words import ClaimEstimate
 from unfool.evaluation.results.claims import NOT_REPRODUCED, OUT_OF_REACH, ClaimResult
 from unfool.evaluation.statistics.estimate import Estimate
 from unfool.evaluation.statistics.paired import holm
@@ -33,6 +34,13 @@ class Case:
         return (OUT_OF_REACH, reason) if reason else ("", "")
 
     @property
+    def numbers(self) -> ClaimEstimate:
+        """The estimate and the rule's bound as a results file holds them."""
+        values = (self.estimate.mean, self.estimate.low, self.estimate.high, self.rule.limit)
+        mean, low, high, bound = (round(value, 6) for value in values)
+        return ClaimEstimate(mean=mean, low=low, high=high, bound=bound, points=self.estimate.points)
+
+    @property
     def is_tested(self) -> bool:
         """Whether its verdict comes from a test: not where nothing can be said, nor of what was counted."""
         return not (self.estimate.exact or any(self.obstacle))
@@ -59,6 +67,7 @@ def judge_cases(cases: Sequence[Case]) -> list[ClaimResult]:
                 verdict=verdict or case.rule.verdict(case.estimate, 1.0 if corrected_p is None else corrected_p),
                 evidence=" ".join(filter(None, words)),
                 figure=case.estimate.figure,
+                estimate=case.numbers,
                 p_value=p_value,
                 corrected_p_value=corrected_p,
                 claims_tested=len(p_values) if is_tested else 0,

@@ -13,7 +13,7 @@ from unfool.attacks import make_attack
 from unfool.evaluation import Records
 from unfool.evaluation.results.charts import Chart
 from unfool.evaluation.statistics.chart_kinds import bars, spread, training_costs
-from unfool.report.curves import Curve
+from unfool.report.plots.curves import Curve
 from unfool.studies import framework as fw
 from unfool.studies.adversarial_training.scales import ALL, AWP, EMA, FAST, METHODS, NOISY, PGD, SCALES, Scale
 from unfool.studies.framework import counted

@@ -11,9 +11,9 @@ from unfool.evaluation.pretext.inpainting import inpainted
 from unfool.evaluation.pretext.puzzles import solved_puzzles
 from unfool.evaluation.results.charts import Chart
 from unfool.evaluation.statistics.chart_kinds import histogram
-from unfool.report.curves import Curve
-from unfool.report.pretext_strips import filled_strips, puzzle_strips, reversed_strips
-from unfool.report.strips import Strip
+from unfool.report.pictures.pretext_strips import filled_strips, puzzle_strips, reversed_strips
+from unfool.report.pictures.strips import Strip
+from unfool.report.plots.curves import Curve
 from unfool.studies.auxiliary_reversal.scales import IN_SHORT, INPAINTING, JIGSAW
 from unfool.studies.auxiliary_reversal.systems import AUDITED, Subject, head_of
 from unfool.studies.framework import Results

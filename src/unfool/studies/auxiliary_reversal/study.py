@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 
 from unfool.evaluation.results.charts import Chart
 from unfool.evaluation.results.ladder import LadderSection
-from unfool.report.strips import Strip
+from unfool.report.pictures.strips import Strip
 from unfool.studies import framework as fw
 from unfool.studies.auxiliary_reversal.claims import all_claims
 from unfool.studies.auxiliary_reversal.page import all_charts, all_strips

@@ -12,8 +12,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from unfool.attacks import make_attack
-from unfool.report.curves import Curve
-from unfool.report.gallery import GalleryItem
+from unfool.report.pictures.gallery import GalleryItem
+from unfool.report.plots.curves import Curve
 from unfool.studies import framework as fw
 from unfool.studies.contrastive_multitask.scales import (
     ADVERSARIAL,

@@ -10,7 +10,7 @@ from unfool.core.errors import SpecError
 from unfool.evaluation import Records
 from unfool.evaluation.results.published import Published, word_of
 from unfool.evaluation.results.rows import Row
-from unfool.report.gallery import GalleryItem, fooled_images
+from unfool.report.pictures.gallery import GalleryItem, fooled_images
 from unfool.studies.framework.measurements import Examples
 from unfool.studies.framework.networks import NetworkSpec
 from unfool.studies.framework.pieces import Measured, Measurement

@@ -17,10 +17,10 @@ from unfool.evaluation.results.charts import Chart
 from unfool.evaluation.results.claims import ClaimResult
 from unfool.evaluation.results.ladder import LadderSection
 from unfool.evaluation.results.published import Published
-from unfool.report.curves import Curve
-from unfool.report.gallery import GalleryItem
 from unfool.report.notes import text_beside, written_cuts, written_notes, written_summary
-from unfool.report.strips import Strip
+from unfool.report.pictures.gallery import GalleryItem
+from unfool.report.pictures.strips import Strip
+from unfool.report.plots.curves import Curve
 from unfool.studies.framework.adaptive import Laddered
 from unfool.studies.framework.claims import Claim
 from unfool.studies.framework.measurements import Clean, Corrupted, Examples

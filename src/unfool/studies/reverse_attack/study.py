@@ -16,8 +16,8 @@ from unfool.evaluation.results.charts import Chart
 from unfool.evaluation.statistics.chart_kinds import bars, histogram, lines, point, rungs
 from unfool.evaluation.statistics.gains import SAME_NETWORK, corrupted_gain
 from unfool.models.trunks import trunk_spec
-from unfool.report.gallery import GalleryItem
 from unfool.report.notes import text_beside, written_notes
+from unfool.report.pictures.gallery import GalleryItem
 from unfool.studies import framework as fw
 from unfool.studies.reverse_attack.classifier import RATE, Classifier
 from unfool.studies.reverse_attack.networks import PublishedWeights

@@ -12,7 +12,7 @@ from dataclasses import replace
 from unfool.attacks import make_attack
 from unfool.evaluation.results.charts import Chart
 from unfool.evaluation.statistics.chart_kinds import bars, lines, spread, training_costs
-from unfool.report.curves import Curve
+from unfool.report.plots.curves import Curve
 from unfool.studies import framework as fw
 from unfool.studies.transfer import networks as planned
 from unfool.studies.transfer import scales

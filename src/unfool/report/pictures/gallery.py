@@ -7,18 +7,23 @@ import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor, nn
 
 from unfool.core.batch import check_images
-from unfool.core.errors import ImagesError
+from unfool.core.errors import DataError, ImagesError
 from unfool.core.spec import unknown
 from unfool.data.table import Table
 from unfool.evaluation import AdversarialSet
+from unfool.evaluation.crafting.pictures import magnified_difference
 from unfool.evaluation.results.check import PROTOCOLS
+from unfool.evaluation.results.run_details import AttackPicture
 
 _SIDE = 192
+_LARGEST = 1024
+_HOW = "give the JSON file that unfool evaluate or a study wrote"
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,3 +112,82 @@ def image_uri(image: Tensor) -> tuple[str, int, int]:
     Image.fromarray(large[:, :, 0] if large.shape[2] == 1 else large).save(file, format="PNG", optimize=True)
     uri = "data:image/png;base64," + base64.b64encode(file.getvalue()).decode("ascii")
     return uri, large.shape[1], large.shape[0]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CardPicture:
+    """A clean or adversarial picture of a card: ``image`` is (URI, width, height), ``answer`` what came of it."""
+
+    kind: str
+    image: tuple[str, int, int]
+    answer: str
+    probability: float | None
+    right: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Card:
+    """An image of the gallery as the page shows it, with its difference magnified ``factor`` times."""
+
+    label: str
+    protocol: str
+    caption: str
+    pictures: list[CardPicture]
+    difference: tuple[str, int, int]
+    factor: int
+
+
+def item_card(item: GalleryItem) -> Card:
+    """A gallery item with its difference."""
+    difference, factor = magnified_difference(item.clean, item.adversarial)
+    seen = [
+        ("clean", item.clean, item.clean_prediction, item.clean_probability),
+        ("adversarial", item.adversarial, item.adversarial_prediction, item.adversarial_probability),
+    ]
+    pictures = [
+        CardPicture(kind=kind, image=image_uri(image), answer=name, probability=share, right=name == item.label)
+        for kind, image, name, share in seen
+    ]
+    return Card(
+        label=item.label,
+        protocol=item.protocol,
+        caption=" · ".join(filter(None, (item.model, item.caption))),
+        pictures=pictures,
+        difference=image_uri(difference),
+        factor=factor,
+    )
+
+
+def stored_card(picture: AttackPicture) -> Card:
+    """A picture of a results file with its difference; DataError where it holds no PNG or two of different sizes."""
+    clean, adversarial = decoded(picture.clean), decoded(picture.adversarial)
+    if clean.shape != adversarial.shape:
+        raise DataError("a picture of the results has two sizes, clean and attacked; evaluate again")
+    difference, factor = magnified_difference(clean, adversarial)
+    outcome = "fooled" if picture.fooled else "not fooled"
+    pictures = [
+        CardPicture(kind="clean", image=image_uri(clean), answer="", probability=None, right=True),
+        CardPicture(
+            kind="adversarial", image=image_uri(adversarial), answer=outcome, probability=None, right=not picture.fooled
+        ),
+    ]
+    return Card(
+        label=picture.label,
+        protocol="",
+        caption=picture.attack,
+        pictures=pictures,
+        difference=image_uri(difference),
+        factor=factor,
+    )
+
+
+def decoded(png: bytes) -> Tensor:
+    """The image of a PNG file, (C, H, W) in [0,1]; DataError for anything else, which no page shall carry on."""
+    try:
+        image = Image.open(io.BytesIO(png), formats=("PNG",))
+        if max(image.size) > _LARGEST:
+            raise DataError(f"a picture of the results has {image.size[0]}×{image.size[1]} pixels; {_HOW}")
+        pixels = torch.from_numpy(np.asarray(image.convert("RGB")).copy())
+    except (ValueError, OSError, SyntaxError) as error:
+        raise DataError(f"a picture of the results is no PNG ({error}); {_HOW}") from error
+    return pixels.permute(2, 0, 1).float() / 255

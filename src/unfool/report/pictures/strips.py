@@ -9,8 +9,18 @@ from torch import Tensor
 
 from unfool.core.batch import check_images
 from unfool.core.errors import ImagesError
-from unfool.report.drawing import Picture
-from unfool.report.gallery import image_uri
+from unfool.report.pictures.gallery import image_uri
+
+
+@dataclass(frozen=True, kw_only=True)
+class Picture:
+    """An image of the page: a ``data:`` URI, what it shows in words, and its size in CSS pixels."""
+
+    uri: str
+    alt: str
+    caption: str
+    width: int
+    height: int
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -12,8 +12,8 @@ from unfool.evaluation import AdversarialSet
 from unfool.evaluation.adaptive.purification import purification
 from unfool.evaluation.pretext.inpainting import Inpainted
 from unfool.evaluation.pretext.puzzles import SolvedPuzzle
-from unfool.report.gallery import probabilities
-from unfool.report.strips import Strip
+from unfool.report.pictures.gallery import probabilities
+from unfool.report.pictures.strips import Strip
 
 _SEARCHED = 50
 """Images that are searched for some that an attack turned."""

@@ -1,0 +1,1 @@
+"""Charts of a page as SVG that takes the page's width, fonts and colours: places are percentages, words are text."""
