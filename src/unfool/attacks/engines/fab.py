@@ -21,7 +21,6 @@ from torch import Tensor
 from unfool.attacks.engines.best_so_far import BestSoFar
 from unfool.attacks.engines.boundaries import AllDifferences, nearest_boundary
 from unfool.attacks.engines.hyperplane import to_hyperplane
-from unfool.attacks.engines.projected_gradient import RECOMPUTE_BELOW
 from unfool.attacks.engines.trials import BestOfTrials, trials_at_once
 from unfool.attacks.objective import LabelLoss, Objective, ObjectiveValue
 from unfool.attacks.problem import Perturbed, Problem
@@ -39,17 +38,30 @@ ETA = 1.05
 BETA = 0.9
 """Share of the way from the clean image that a point keeps when it has crossed the boundary (the paper's beta)."""
 
+BACKWARD = 1.5
+"""About what a gradient by the images costs, in forward passes."""
+
 
 @dataclass
 class _Trials:
     """Running trials: their numbers ``rows`` (P,), ``origins`` and current ``points`` (P, C, H, W), the ``nearest``
-    point so far that is across the boundary, and its distance ``lengths`` (P,), infinite before the first."""
+    point so far that is across the boundary, and its distance ``lengths`` (P,), infinite before the first; whether the
+    last step, and the one ``before``, ``crossed`` the boundary (P,)."""
 
     rows: Tensor
     origins: Tensor
     points: Tensor
     nearest: Tensor
     lengths: Tensor
+    crossed: Tensor
+    before: Tensor
+
+    def likely_to_cross(self) -> Tensor:
+        """Which trials will probably cross the boundary with their next step, (P,).
+
+        A step from a point that was brought back rarely reaches across, most others do, once the boundary is near.
+        """
+        return (self.lengths < math.inf) & ~(self.crossed & ~self.before)
 
     def select(self, mask: Tensor) -> _Trials:
         """The trials of a mask (P,)."""
@@ -134,21 +146,26 @@ class FastAdaptiveBoundary:
         objective = drivers[-1]
         rows = torch.arange(len(starts), device=starts.device)
         lengths = torch.full((len(starts),), math.inf, dtype=torch.float64, device=starts.device)
-        trials = _Trials(rows, best_so_far.images.clone(), starts, starts.clone(), lengths)
+        never = torch.zeros_like(rows, dtype=torch.bool)
+        trials = _Trials(rows, best_so_far.images.clone(), starts, starts.clone(), lengths, never, never)
         leaves, value = best_so_far.evaluate_with_graph(drivers[0], starts, rows)
         differences, normals = self._plane(best_so_far, drivers[0], leaves, value, None, rows)
+        del leaves, value
         for step, driver in enumerate(drivers[1:], 1):
-            points = self._step(trials, differences, normals)
-            evaluated = [best_so_far.evaluate_with_graph(driver, points, trials.rows)]
-            value = evaluated[0][1]
-            across = torch.zeros_like(trials.rows, dtype=torch.bool) if value.fooled is None else value.fooled
-            self._record(best_so_far, objective, driver, trials, points, value, across)
-            del value
-            stays = best_so_far.stays(trials.rows)
-            trials = trials.select(stays)
+            trials.points = self._step(trials, differences, normals)
+            # Points that step back need no gradient where they were.
+            likely = trials.likely_to_cross() if step < self.steps else torch.ones_like(trials.crossed)
+            if bool(likely.any()):
+                with torch.no_grad():
+                    value = best_so_far.evaluate(driver, trials.points[likely], trials.rows[likely])
+                self._record(best_so_far, objective, driver, trials, likely, value)
+                stays = best_so_far.stays(trials.rows)
+                trials, likely = trials.select(stays), likely[stays]
             if not len(trials.rows) or step == self.steps:
                 break
-            differences, normals = self._next_planes(best_so_far, driver, evaluated, stays, across, trials)
+            trials, differences, normals = self._next_planes(best_so_far, objective, driver, trials, ~likely)
+            if not len(trials.rows):
+                break
         if len(trials.rows):
             crossed = trials.lengths < math.inf
             trials.points[crossed] = trials.nearest[crossed]
@@ -177,65 +194,72 @@ class FastAdaptiveBoundary:
         objective: Objective,
         driver: Objective,
         trials: _Trials,
-        points: Tensor,
+        judged: Tensor,
         value: ObjectiveValue,
-        across: Tensor,
     ) -> None:
-        """Record the points inside the ball; of those across the boundary (P,) keep the nearest, and step back."""
-        lengths = self.threat.norm(points.double() - trials.origins.double())
+        """Record the points of the ``judged`` trials (P,), of ``value``, that are inside the ball.
+
+        Of those across the boundary keep the nearest, and step back.
+        """
+        places = judged.nonzero().squeeze(1)
+        points, origins = trials.points[places], trials.origins[places]
+        across = torch.zeros_like(places, dtype=torch.bool) if value.fooled is None else value.fooled
+        lengths = self.threat.norm(points.double() - origins.double())
         inside = lengths <= self.threat.eps
         if driver is not objective:
             inside &= across
         if bool(inside.any()):
-            rows, inner = trials.rows[inside], points[inside]
+            rows, inner = trials.rows[places[inside]], points[inside]
             with torch.no_grad():
                 if driver is objective:
                     inner_value = ObjectiveValue(losses=value.losses[inside], fooled=across[inside])
                 else:
                     inner_value = best_so_far.evaluate(objective, inner, rows)
                 best_so_far.record(rows, inner, inner_value)
-        nearer = across & (lengths < trials.lengths)
-        trials.nearest[nearer] = points[nearer]
-        trials.lengths[nearer] = lengths[nearer]
-        share = 1.0 - (1.0 - BETA) * across.to(points.dtype)
-        trials.points = torch.lerp(trials.origins, points, _column(share, points))
+        nearer = across & (lengths < trials.lengths[places])
+        trials.nearest[places[nearer]] = points[nearer]
+        trials.lengths[places[nearer]] = lengths[nearer]
+        # Not in place: a graph may hold the points.
+        back = torch.lerp(origins[across], points[across], BETA)
+        trials.points = trials.points.index_copy(0, places[across], back)
+        trials.before = trials.before.index_copy(0, places, trials.crossed[places])
+        trials.crossed = trials.crossed.index_copy(0, places, across)
 
     def _next_planes(
-        self,
-        best_so_far: BestSoFar,
-        driver: Objective,
-        evaluated: list[tuple[Tensor, ObjectiveValue]],
-        stays: Tensor,
-        across: Tensor,
-        trials: _Trials,
-    ) -> tuple[Tensor, Tensor]:
-        """Differences (P,) and their gradients (P, C, H, W) at the trials' current points.
+        self, best_so_far: BestOfTrials, objective: Objective, driver: Objective, trials: _Trials, judged: Tensor
+    ) -> tuple[_Trials, Tensor, Tensor]:
+        """The trials that stay, their differences (P,), and the gradients of these (P, C, H, W), at their points.
 
-        Trials that have not crossed the boundary are where they were ``evaluated``, so its graph gives theirs; those
-        that stepped back need another forward pass.
+        The ``judged`` ones (P,) are at new points; those that step back need another forward pass.
         """
-        stepped_back = across[stays]
-        unmoved = stays & ~across
-        # Taken out of the caller's list: two graphs at once would be the most memory of the whole attack.
-        leaves, value = evaluated.pop()
-        # All differences take K - 1 backward passes, beside which a forward pass costs little: compute none in vain.
-        least = 1.0 if isinstance(driver, AllDifferences) else RECOMPUTE_BELOW
-        if int(unmoved.sum()) < least * len(unmoved):
+        leaves, value = best_so_far.evaluate_with_graph(driver, trials.points, trials.rows)
+        if bool(judged.any()):
+            fooled = None if value.fooled is None else value.fooled[judged]
+            losses = value.losses.detach()[judged]
+            self._record(best_so_far, objective, driver, trials, judged, ObjectiveValue(losses=losses, fooled=fooled))
+        stays = best_so_far.stays(trials.rows)
+        usable = stays & ~(judged & trials.crossed)
+        moved = (judged & trials.crossed)[stays]
+        trials = trials.select(stays)
+        gradients = driver.differences.shape[1] if isinstance(driver, AllDifferences) else 1
+        # In vain are the gradients of points that are not usable; all forward passes, where all are evaluated anew.
+        if float((~usable).sum()) * (1 + gradients * BACKWARD) > len(usable):
             del leaves, value
+            if not len(trials.rows):
+                return trials, trials.lengths, trials.points
             leaves, value = best_so_far.evaluate_with_graph(driver, trials.points, trials.rows)
-            return self._plane(best_so_far, driver, leaves, value, None, trials.rows)
-        first = self._plane(best_so_far, driver, leaves, value, unmoved, trials.rows[~stepped_back])
+            return trials, *self._plane(best_so_far, driver, leaves, value, None, trials.rows)
+        keep = None if bool(usable.all()) else usable
+        first = self._plane(best_so_far, driver, leaves, value, keep, trials.rows[~moved])
+        # Two graphs at once would be the most memory of the whole attack.
         del leaves, value
-        if not bool(stepped_back.any()):
-            return first
-        differences = first[0].new_empty(len(stepped_back))
-        normals = first[1].new_empty(trials.points.shape)
-        differences[~stepped_back], normals[~stepped_back] = first
-        rows = trials.rows[stepped_back]
-        leaves, value = best_so_far.evaluate_with_graph(driver, trials.points[stepped_back], rows)
-        second = self._plane(best_so_far, driver, leaves, value, None, rows)
-        differences[stepped_back], normals[stepped_back] = second
-        return differences, normals
+        if not bool(moved.any()):
+            return trials, *first
+        differences, normals = first[0].new_empty(len(moved)), first[1].new_empty(trials.points.shape)
+        differences[~moved], normals[~moved] = first
+        leaves, value = best_so_far.evaluate_with_graph(driver, trials.points[moved], trials.rows[moved])
+        differences[moved], normals[moved] = self._plane(best_so_far, driver, leaves, value, None, trials.rows[moved])
+        return trials, differences, normals
 
     def _plane(
         self,
