@@ -5,6 +5,7 @@ import random
 import numpy as np
 import pytest
 import torch
+from task_cases import CASES, NAMES
 
 from unfool.core.batch import Batch, Views
 from unfool.core.errors import DataError, SpecError
@@ -14,28 +15,8 @@ from unfool.data.table import Table
 from unfool.models.heads import build_head
 from unfool.models.network import Network
 from unfool.models.trunks import TrunkSpec
-from unfool.tasks import TASKS, make_task
-from unfool.tasks.contrast_losses import CONTRAST_LOSSES
+from unfool.tasks import make_task
 
-NAMES = tuple(TASKS)
-BANK = {"negatives": "bank", "bank": 12, "drawn": 5}
-TILES = {"form": "context-free", "gap": 0, "jitter": 0.1, "hidden": 64}
-VARIANTS = {
-    "contrast": [
-        *({"loss": loss, **rest} for loss in CONTRAST_LOSSES for rest in ({}, {"views": 3}, BANK)),
-        {"negatives": "queue", "bank": 12, "decay": 4},
-    ],
-    "inpainting": [{"masks": 2, "lambda_adv": 0.5, "stage": "block2"}, {"discriminator": 0, "lambda_adv": 0.0}],
-    "jigsaw": [
-        {"grid": 3, "count": 30},
-        {"permutations": "original", "count": 9, "augmentation": "simclr"},
-        {**TILES, "augmentation": "simclr"},
-        {**TILES, "own_convolution": True},
-    ],
-    "rotation": [{"turns": "one"}],
-}
-"""Settings under which a task is tested beside its default ones."""
-CASES = [(name, values) for name in NAMES for values in ({}, *VARIANTS.get(name, []))]
 EACH = pytest.mark.parametrize(
     ("name", "values"), CASES, ids=[" ".join([n, *(f"{k}={v[k]}" for k in v)]) for n, v in CASES]
 )

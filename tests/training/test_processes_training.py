@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from tiny_runs import make_table
-from two_processes import NORMED, REFUSED, RUNS, STILL, found, joint_stage
+from two_processes import LONG, NORMED, REFUSED, RUNS, STILL, found, joint_stage, train_long
 
 from unfool.core.processes import joint_batch, joint_rank_and_world_size
 from unfool.core.streams import Streams
@@ -83,6 +83,16 @@ def same_run(alone, both, tolerance):
 def test_a_run_of_two_processes_ends_with_the_weights_and_the_log_of_one(together, tmp_path, name):
     train(RUNS[name], make_table(), tmp_path / "alone")
     same_run(tmp_path / "alone", together / "runs" / name, 3e-3 if "bf16" in name else 5e-4)
+
+
+@pytest.mark.parametrize("name", LONG)
+def test_after_fifty_steps_in_float64_two_processes_still_have_the_weights_of_one(together, tmp_path, name):
+    train_long(name, tmp_path / "alone")
+    ours, theirs = (
+        load_tensors(folder / "weights.safetensors")[0] for folder in (tmp_path / "alone", together / "long" / name)
+    )
+    assert all(value.dtype == torch.float64 for name, value in ours.items() if name.endswith(("weight", "bias")))
+    assert_close(ours, theirs, 1e-9)
 
 
 def test_two_processes_resume_where_they_were_stopped(together):

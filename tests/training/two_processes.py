@@ -14,11 +14,14 @@ import torch
 import torch._dynamo  # an optimizer's first step would import it, in every child anew
 from accelerate.state import AcceleratorState
 from tiny_runs import TRUNK, contrast, inpainting, labels, make_table, run, stage
+from torch import nn
 
 from unfool.cli import main as cli
 from unfool.core.errors import UnfoolError
 from unfool.core.processes import joint_batch
 from unfool.core.streams import Streams
+from unfool.data.pixels import DecodedPixels
+from unfool.data.table import Table
 from unfool.models.network import Network
 from unfool.models.trunks import TrunkSpec
 from unfool.models.weights import save_tensors
@@ -70,12 +73,67 @@ RUNS = {
     "one step of adam": run(stage({"contrast": contrast()}, steps=1)),
 }
 
+LONG = {
+    "a classifier from elsewhere, with odd norms and ties of maxima, perturbed": run(
+        stage(steps=50, perturb="pgd-1", threat="linf:8/255", optimizer="sgd", learning_rate=0.02),
+        trunk=None,
+        model="Odd",
+    ),
+}
+"""Runs in float64, to tell another order of sums from another result."""
+
 REFUSED = {"a batch of odd size": run(stage(batch_size=9)), "a table of odd size": run(stage(), fraction=0.1)}
 
 TRAIN = [
     *("train", "--data", "digits", "--trunk", "convnet", "--widths", "4", "8", "8", "--fraction", "0.2"),
     *("--optimizer", "sgd", "--learning-rate", "0.02", "--steps", "1", "--device", "cpu", "--json"),
 ]
+
+
+class OwnNorm(nn.BatchNorm2d):
+    """One of a class of its own, as libraries of models have them."""
+
+
+class Odd(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Sequential(
+            *(nn.Conv2d(3, 4, 3, 2, 1), OwnNorm(4), nn.ReLU(), nn.MaxPool2d(2), nn.BatchNorm2d(4, affine=False)),
+            *(nn.Conv2d(4, 4, 3, 1, 1), nn.BatchNorm2d(4, momentum=None), nn.ReLU()),
+        )
+        self.out = nn.Sequential(nn.BatchNorm1d(4, track_running_stats=False), nn.Linear(4, 4))
+
+    def forward(self, x):
+        return self.out(self.body(x).amax((2, 3)))
+
+
+def odd():
+    module = Odd()
+    with torch.no_grad():
+        for number, parameter in enumerate(module.parameters()):
+            parameter.copy_(Streams(number).normal(torch.arange(1), tuple(parameter.shape))[0])
+    return module
+
+
+def train_long(name, folder):
+    """Train one of LONG in float64, on images that are flat here and there."""
+    table = make_table()
+    pixels = table.batch().images.double()
+    pixels[::4] = pixels[::4].mean((2, 3), keepdim=True)
+    table = Table(
+        DecodedPixels(pixels),
+        table.ids,
+        table.columns,
+        table.classes,
+        label_column="label",
+        name="made-up",
+        split="train",
+    )
+    torch.set_default_dtype(torch.float64)
+    try:
+        train(LONG[name], table, folder, model=odd() if LONG[name].model else None)
+    finally:
+        torch.set_default_dtype(torch.float32)
 
 
 def joint_stage(name):
@@ -128,6 +186,8 @@ def child(out, number):
     joint_losses(out, number)
     for name, config in RUNS.items():
         train(config, make_table(), out / "runs" / name)
+    for name in LONG:
+        train_long(name, out / "long" / name)
     resumed(out)
     refusals = {}
     for name, config in REFUSED.items():
