@@ -105,9 +105,13 @@ def test_heads_of_other_tasks_hang_on_its_features(tmp_path):
         train(config({"tasks": tasks}), TABLE, tmp_path / "other", model=small())
 
 
-def test_a_stopped_run_goes_on_to_the_same_weights(tmp_path):
+def test_a_stopped_run_goes_on_to_the_same_weights_dropout_included(tmp_path):
     stage = {"steps": 6, "perturb": "fgsm", "ema": 0.9}
-    whole = train(config(stage), TABLE, tmp_path / "whole", model=small())
+    module = small()
+    module.out = nn.Sequential(nn.Dropout(), module.out)
+    state = torch.get_rng_state()
+    whole = train(config(stage), TABLE, tmp_path / "whole", model=module)
+    assert torch.equal(torch.get_rng_state(), state)
 
     class StoppedError(Exception):
         pass
@@ -117,8 +121,8 @@ def test_a_stopped_run_goes_on_to_the_same_weights(tmp_path):
             raise StoppedError
 
     with pytest.raises(StoppedError):
-        train(config(stage), TABLE, tmp_path / "cut", model=small(), progress=stop, checkpoint_seconds=0.0)
-    cut = train(config(stage), TABLE, tmp_path / "cut", model=small())
+        train(config(stage), TABLE, tmp_path / "cut", model=module, progress=stop, checkpoint_seconds=0.0)
+    cut = train(config(stage), TABLE, tmp_path / "cut", model=module)
     for name, value in whole.network.state_dict().items():
         assert torch.equal(cut.network.state_dict()[name], value), name
 

@@ -12,11 +12,13 @@ import torch
 from tiny_runs import make_table
 from two_processes import LONG, NORMED, REFUSED, RUNS, STILL, found, joint_stage, train_long
 
+from unfool.core.errors import UnfoolWarning
 from unfool.core.processes import joint_batch, joint_rank_and_world_size
 from unfool.core.streams import Streams
 from unfool.models.weights import load_tensors
 from unfool.tasks.gather import gathered, own_rows
 from unfool.training import open_run, train
+from unfool.training.processes import warn_of_scripts
 
 
 @pytest.fixture(scope="module")
@@ -127,3 +129,10 @@ def test_one_process_is_the_whole_of_its_batch():
         assert joint_rank_and_world_size() == (0, 1)
         assert gathered(rows, 2) is rows
         assert own_rows(rows) is rows
+
+
+def test_norms_in_torchscript_are_told_of_in_several_processes_alone():
+    scripted = torch.jit.script(torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4)))
+    warn_of_scripts(scripted, 1)
+    with pytest.warns(UnfoolWarning, match="1 batch norms of a TorchScript model"):
+        warn_of_scripts(scripted, 2)

@@ -3,19 +3,22 @@
 
 Several processes (``accelerate launch`` or ``torchrun``; gloo on the CPU, nccl on GPUs) train as one would: each takes
 an equal part of every batch, and what belongs to the batch as a whole is gathered (see `core.processes`): loss,
-gradients, batch-norm statistics, negatives, figures of the log. Every process sees the run's folder and the data; the
+gradients, batch-norm statistics, negatives, figures of the log. What they end with is the same to rounding, which
+docs/processes.md measures, and says what does not take part: random layers of classifiers from elsewhere draw by place
+in the batch, each process for itself. Every process sees the run's folder and the data; the
 first one alone writes, and evaluates held-out images.
 """
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from unfool.core.errors import DeviceError
+from unfool.core.errors import DeviceError, UnfoolWarning
 from unfool.core.processes import joint_rank_and_world_size, summed
 
 if TYPE_CHECKING:
@@ -69,6 +72,20 @@ def share_of(size: int, processes: int) -> int:
             f"{processes} divides, of at most the images there are"
         )
     return size // processes
+
+
+def warn_of_scripts(network: nn.Module, processes: int) -> None:
+    """UnfoolWarning for batch norms in TorchScript, which several processes cannot give the joint batch's statistics."""
+    scripts = [part for part in network.modules() if isinstance(part, torch.jit.ScriptModule)]
+    norms = [part for part in scripts if "BatchNorm" in str(getattr(part, "original_name", ""))]
+    if norms and processes > 1:
+        warnings.warn(
+            f"the {len(norms)} batch norms of a TorchScript model normalise the images of each of the {processes} "
+            "processes by themselves, so that the weights are not those of one process; train in one process, or give "
+            "the model's Python code",
+            UnfoolWarning,
+            stacklevel=2,
+        )
 
 
 def joint_means(values: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -23,6 +23,7 @@ from unfool.data.table import Table
 from unfool.models.foreign import ForeignClassifier, adapt
 from unfool.models.foreign_network import ForeignNetwork, save_own_weights
 from unfool.models.header import read_header
+from unfool.models.modes import random_layers
 from unfool.models.weights import save_network
 from unfool.training.checkpoint import RunState, read_checkpoint, restore, save_checkpoint
 from unfool.training.config import RunConfig, label_columns
@@ -39,7 +40,7 @@ from unfool.training.folder import (
 )
 from unfool.training.initial_network import check_outputs, initial_network, resolve_start
 from unfool.training.metrics import Metrics
-from unfool.training.processes import joint_means, make_accelerator, share_of, training_device
+from unfool.training.processes import joint_means, make_accelerator, share_of, training_device, warn_of_scripts
 from unfool.training.schedule import StageClock, learning_rate, make_optimizer
 from unfool.training.selection.early_stopping import COLUMNS, classifier_column
 from unfool.training.selection.held_out import cut_held_out
@@ -177,6 +178,7 @@ class _Run:
             share_of(size, self.processes)
             if stage.config.held_out:
                 classifier_column(stage)
+        warn_of_scripts(self.network, self.processes)
         self.network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def finish(self) -> None:
@@ -242,6 +244,7 @@ class _Run:
         wrapped, prepared = self.accelerator.prepare(stage, optimizer)
         stage.train()
         streams = self.streams.named(f"stage {index}")
+        layers = streams.named(f"random layers of process {self.number}")
         words = f"stage {index + 1}/{len(self.stages)}: {' + '.join(stage.tasks)}"
         counted = state.model_images - stage.model_images
         order, last_saved, pause = torch.empty(0, dtype=torch.int64), time.monotonic(), self.checkpoint_seconds
@@ -257,7 +260,7 @@ class _Run:
                 group["lr"] = rate
             stage.at(step / steps)
             try:
-                with joint_batch():
+                with joint_batch(), random_layers(layers.at(step)):
                     losses, scores = wrapped(batch, streams.at(epoch))
                     total = stage.total(losses)
                     named = {f"loss/{name}": values for name, values in losses.items()}

@@ -109,7 +109,8 @@ class TrainCommand:
 
     The same command resumes a run that was stopped, to the same weights. Several stages, one after the other, are
     written in a YAML file (--config); a finished run's config.yaml is an example of one. Several processes share every
-    batch and give the weights of a single one: `torchrun --nproc-per-node 2 -m unfool train ...`, or accelerate launch.
+    batch and give the weights of a single one, to rounding (docs/processes.md): `torchrun --nproc-per-node 2 -m unfool
+    train ...`, or accelerate launch.
     """
 
     out: Annotated[Path, tyro.conf.arg(metavar="DIR")]
