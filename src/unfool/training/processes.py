@@ -75,7 +75,7 @@ def share_of(size: int, processes: int) -> int:
 
 
 def warn_of_scripts(network: nn.Module, processes: int) -> None:
-    """UnfoolWarning for batch norms in TorchScript, which several processes cannot give the joint batch's statistics."""
+    """UnfoolWarning for batch norms in TorchScript, which in several processes know nothing of the joint batch."""
     scripts = [part for part in network.modules() if isinstance(part, torch.jit.ScriptModule)]
     norms = [part for part in scripts if "BatchNorm" in str(getattr(part, "original_name", ""))]
     if norms and processes > 1:
