@@ -45,14 +45,15 @@ def frozen_eval(module: nn.Module) -> Generator[None, None, None]:
         for part in module.modules()
         for name, buffer in part.named_buffers(recurse=False)
     ]
+    cpu = torch.random.get_rng_state()
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None
     try:
         module.eval()
         for parameter, _, _ in flags:
             parameter.requires_grad_(False)
             # Set aside, not cleared: an accumulation inside cannot reach the caller's tensor.
             parameter.grad = None
-        with _global_random_states():
-            yield
+        yield
     finally:
         # Flags are set on each submodule by itself: train() would also reach a batch norm that was frozen on purpose.
         for part, mode in modes:
@@ -66,6 +67,9 @@ def frozen_eval(module: nn.Module) -> Generator[None, None, None]:
                 # Written only if it changed: a write would invalidate graphs of the caller that saved the buffer.
                 if not torch.equal(buffer, saved):
                     buffer.copy_(saved)
+        torch.random.set_rng_state(cpu)
+        if cuda is not None:
+            torch.cuda.set_rng_state_all(cuda)
 
 
 @contextmanager
@@ -75,19 +79,7 @@ def random_layers(streams: Streams) -> Generator[None, None, None]:
     After, those states are as they were. Such draws belong to places in the batch and not to images: give every step,
     and every process of a joint batch, streams of its own.
     """
-    with _global_random_states():
+    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
+    with torch.random.fork_rng(devices=devices):
         torch.manual_seed(streams.key)
         yield
-
-
-@contextmanager
-def _global_random_states() -> Generator[None, None, None]:
-    """After, the global random states of torch (CPU and CUDA) are as they were."""
-    cpu = torch.random.get_rng_state()
-    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None
-    try:
-        yield
-    finally:
-        torch.random.set_rng_state(cpu)
-        if cuda is not None:
-            torch.cuda.set_rng_state_all(cuda)
