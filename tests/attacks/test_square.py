@@ -13,6 +13,7 @@ from small_models import make_batch, make_network, problem
 from torch import nn
 
 from unfool.attacks import ProxySettings, make_attack
+from unfool.attacks.engines import square
 from unfool.attacks.engines.square import SquareSearch
 from unfool.attacks.objective import LabelLoss, ObjectiveValue
 from unfool.core.errors import NonFiniteError, SpecError
@@ -127,7 +128,8 @@ class Bolder(nn.Module):
         return logits + logits.new_tensor([50.0, 0.0, 0.0, 0.0])
 
 
-def test_only_images_that_stand_and_have_changed_are_asked_about():
+def test_only_images_that_stand_and_have_changed_are_asked_about(monkeypatch):
+    monkeypatch.setattr(square, "VALUES_AT_ONCE", 0)
     images, labels, ids = make_batch(NETWORK, 24)
     model = LabelLoss(NETWORK, labels, "margin")
     asked, fooled = Counter(), Counter()
@@ -147,6 +149,26 @@ def test_only_images_that_stand_and_have_changed_are_asked_about():
     standing = [asked[row] for row in (~found.fooled).nonzero().flatten().tolist()]
     # The image itself, the start, the windows that change something, and the last word.
     assert 100 < min(standing) < max(standing) <= 153
+
+
+@pytest.mark.parametrize("norm", EPS)
+def test_windows_looked_at_ahead_give_what_they_give_in_turn_in_fewer_passes(norm, monkeypatch):
+    network = make_network(dtype=torch.float64)
+    images, labels, ids = make_batch(network, 8, dtype=torch.float64)
+    threat, results, passes = ThreatModel(norm, EPS[norm] / 2), [], []
+    network.register_forward_hook(lambda *_: passes.append(1))
+    for values in (0, 24 * images[0].numel()):
+        monkeypatch.setattr(square, "VALUES_AT_ONCE", values)
+        passes.clear()
+        results.append((attacked("square-200", threat, images, labels, ids, network), len(passes)))
+    (in_turn, many), (ahead, few) = results
+    assert 0 < int(in_turn.fooled.sum()) < 8
+    assert few < 0.85 * many
+    assert torch.equal(in_turn.fooled, ahead.fooled)
+    assert torch.allclose(in_turn.images, ahead.images, atol=1e-9)
+    assert torch.allclose(in_turn.losses, ahead.losses, atol=1e-6)
+    # What followed a window that was kept was looked at in vain.
+    assert in_turn.model_images < ahead.model_images < 1.5 * in_turn.model_images
 
 
 @pytest.mark.parametrize("norm", EPS)

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from unfool.attacks.engines.best_so_far import BestSoFar
 from unfool.attacks.engines.square_proposals import L1Proposals, L2Proposals, LinfProposals, Proposals
-from unfool.attacks.objective import Objective
+from unfool.attacks.objective import Objective, ObjectiveValue
 from unfool.attacks.problem import Perturbed, Problem
 from unfool.core.errors import SpecError
 from unfool.core.streams import Streams
@@ -29,8 +29,14 @@ HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
 
 PROPOSALS: dict[str, type[Proposals]] = {"linf": LinfProposals, "l2": L2Proposals, "l1": L1Proposals}
 
+VALUES_AT_ONCE = 28 * 3 * 32 * 32
+"""Pixel values of the queries of one pass: where few images are left, several windows of each are looked at at once."""
+
 _CHUNK = 64
 """Windows drawn at once; drawing each by itself would cost more than the rest of its step."""
+
+_MOST_IN_VAIN = 0.4
+"""Share of the windows looked at ahead that may follow one that is kept: they are drawn again from there."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,46 +101,124 @@ class _Restart:
         self.losses = torch.full((len(images),), -math.inf, dtype=torch.float64, device=images.device)
         self.proposals = PROPOSALS[settings.threat.norm_name](images, settings.threat)
         self.draws = self.points.new_empty(len(rows), 0)
+        self.next = torch.zeros_like(rows)
+        # Share of the windows that are kept, over about the last twenty passes.
+        self.kept_share = 0.5
 
     def run(self, streams: Streams) -> None:
         """Evaluate the start, then one window after another; the last steps query the objective, not its proxy."""
-        problem = self.problem
-        proxy_steps = problem.proxy_steps(self.settings.steps)
+        problem, steps = self.problem, self.settings.steps
+        proxy_steps = problem.proxy_steps(steps)
         queried = problem.proxy_objective if problem.proxy_objective is not None and proxy_steps else problem.objective
         if problem.starts is None:
             start = self.proposals.start(self.rows, problem.ids[self.rows], streams.named("start"))
         else:
             start = at_least_fp32(problem.starts)[self.rows]
         self._try(queried, start, self.rows)
-        for step in range(self.settings.steps):
+        # Up to the next limit, windows are of one size and one objective is queried.
+        limits = {*(step + 1 for step in HALVINGS if step + 1 < steps), steps}
+        if queried is not problem.objective:
+            limits.add(proxy_steps)
+        step = 0
+        for limit in sorted(limits):
             if step == proxy_steps and queried is not problem.objective:
                 queried = problem.objective
                 self.losses.fill_(-math.inf)
                 self._try(queried, self.points[self.rows], self.rows)
+            while step < limit and len(self.rows):
+                if self._ahead() > 1:
+                    self._search_ahead(queried, streams.named("windows"), step, limit)
+                    step = limit
+                else:
+                    step = self._search(queried, streams.named("windows"), step, limit)
             if not len(self.rows):
                 return
-            if step % _CHUNK == 0:
-                window_streams = streams.named("windows").at(step // _CHUNK)
-                self.draws = window_streams.uniform(problem.ids[self.rows], (_CHUNK, self.proposals.draws))
-            height, width = problem.images.shape[-2:]
-            side = self.settings.side(step, height, width, self.proposals.min_side, self.proposals.odd_side)
+        self._confirm(self.rows)
+
+    def _ahead(self) -> int:
+        """How many windows of each image are looked at in one pass."""
+        most = VALUES_AT_ONCE // max(1, len(self.rows) * self.points[0].numel())
+        return max(1, min(most, int(_MOST_IN_VAIN / max(self.kept_share, 1e-3))))
+
+    def _side(self, step: int) -> int:
+        return self.settings.side(step, *self.points.shape[-2:], self.proposals.min_side, self.proposals.odd_side)
+
+    def _drawn(self, windows: Streams, chunks: range) -> Tensor:
+        """The draws (n, windows, values) of some chunks of windows."""
+        ids, shape = self.problem.ids[self.rows], (_CHUNK, self.proposals.draws)
+        return torch.cat([windows.at(chunk).uniform(ids, shape) for chunk in chunks], 1)
+
+    def _search(self, queried: Objective, windows: Streams, step: int, limit: int) -> int:
+        """One window of every image a pass, up to ``limit`` or the chunk's end, which is returned."""
+        chunk, side = step // _CHUNK, self._side(step)
+        limit = min(limit, (chunk + 1) * _CHUNK)
+        self.draws = self._drawn(windows, range(chunk, chunk + 1))
+        for place in range(step - chunk * _CHUNK, limit - chunk * _CHUNK):
+            if not len(self.rows):
+                break
             # index_select copies whole images; indexing by a tensor takes four times as long.
             points = self.points.index_select(0, self.rows)
-            points, rows = self.proposals.propose(points, self.rows, side, self.draws[:, step % _CHUNK])
-            if len(rows):
-                self._try(queried, points, rows)
-        self._confirm(self.rows)
+            points, places = self.proposals.propose(points, self.rows, side, self.draws[:, place])
+            if len(places):
+                self._try(queried, points, self.rows[places])
+        return limit
+
+    def _search_ahead(self, queried: Objective, windows: Streams, step: int, limit: int) -> None:
+        """Several windows of every image a pass, each image from its own ``next``, to ``limit``.
+
+        All of an image's windows are drawn on its best point. What follows the first that is kept was in vain, and is
+        drawn again on the new point: the result is that of one window after another.
+        """
+        side, chunk = self._side(step), step // _CHUNK
+        self.next = torch.full_like(self.rows, step)
+        self.draws = self._drawn(windows, range(chunk, chunk + 2))
+        while len(self.rows):
+            first = int(self.next.min())
+            if first >= limit:
+                break
+            if first >= (chunk + 1) * _CHUNK:
+                chunk += 1
+                self.draws = torch.cat([self.draws[:, _CHUNK:], self._drawn(windows, range(chunk + 1, chunk + 2))], 1)
+            self._pass_ahead(queried, side, chunk * _CHUNK, min(limit, (chunk + 2) * _CHUNK))
+
+    def _pass_ahead(self, queried: Objective, side: int, drawn_from: int, end: int) -> None:
+        """One pass: the next windows of every image, none of step ``end`` or later."""
+        steps = self.next[:, None] + torch.arange(self._ahead(), device=self.rows.device)
+        places = (steps < end).flatten().nonzero().squeeze(1)
+        images = places // steps.shape[1]
+        rows = self.rows[images]
+        draws = self.draws[images, steps.flatten()[places] - drawn_from]
+        points, changed = self.proposals.propose(self.points.index_select(0, rows), rows, side, draws)
+        better = torch.zeros_like(steps, dtype=torch.bool)
+        if len(changed):
+            rows = rows[changed]
+            value = self.best_so_far.evaluate(queried, points.to(self.problem.images.dtype), rows)
+            better.view(-1)[places[changed]] = value.losses > self.losses[rows]
+            # Of each image the first that is better; places ascend image by image.
+            earliest = better & (better.cumsum(1) == 1)
+            self.next = torch.where(earliest.any(1), steps[:, 0] + earliest.int().argmax(1) + 1, steps[:, -1] + 1)
+            self._keep(rows, points, value, earliest.flatten()[places[changed]])
+        else:
+            self.next = steps[:, -1] + 1
+        self.next.clamp_(max=end)
 
     def _try(self, queried: Objective, points: Tensor, rows: Tensor) -> None:
         """Keep the points (n, C, H, W) with a higher loss; confirm those that are called fooled."""
         value = self.best_so_far.evaluate(queried, points.to(self.problem.images.dtype), rows)
-        better = value.losses > self.losses[rows]
-        better_rows, points = rows[better], points[better]
-        self.losses[better_rows] = value.losses[better].to(self.losses.dtype)
-        self.points[better_rows] = points
-        self.proposals.accept(better_rows, points)
+        self._keep(rows, points, value, value.losses > self.losses[rows])
+
+    def _keep(self, rows: Tensor, points: Tensor, value: ObjectiveValue, better: Tensor) -> None:
+        """Keep the points of a mask (n,), of different images; confirm those that are called fooled."""
+        places = better.nonzero().squeeze(1)
+        self.kept_share = 0.95 * self.kept_share + 0.05 * len(places) / len(rows)
+        if not len(places):
+            return
+        rows, points = rows[places], points[places]
+        self.losses[rows] = value.losses[places].to(self.losses.dtype)
+        self.points[rows] = points
+        self.proposals.accept(rows, points)
         if value.fooled is not None:
-            self._confirm(rows[better & value.fooled])
+            self._confirm(rows[value.fooled[places]])
 
     def _confirm(self, rows: Tensor) -> None:
         """Project the best points of these rows onto the ball to the last bit, and evaluate them by the objective."""
@@ -145,4 +229,4 @@ class _Restart:
         self.best_so_far.record(rows, projected, self.best_so_far.evaluate(objective, projected, rows))
         remaining = ~self.best_so_far.fooled[self.rows]
         if not bool(remaining.all()):
-            self.rows, self.draws = self.rows[remaining], self.draws[remaining]
+            self.rows, self.draws, self.next = self.rows[remaining], self.draws[remaining], self.next[remaining]

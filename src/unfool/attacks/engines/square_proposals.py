@@ -52,9 +52,10 @@ class Proposals(ABC):
 
     @abstractmethod
     def propose(self, points: Tensor, rows: Tensor, side: int, draws: Tensor) -> tuple[Tensor, Tensor]:
-        """The points (n, C, H, W) with a window redrawn, perhaps in place, and their rows.
+        """The points (m, C, H, W) with a window redrawn, perhaps in place, and their places (m,) among those given.
 
-        ``draws`` (n, ``draws``) are uniform in [0, 1). Points that the redrawn window leaves unchanged are left out.
+        ``points`` (n, C, H, W) are of the images ``rows`` (n,), several perhaps of one; ``draws`` (n, ``draws``) are
+        uniform in [0, 1). Points that the redrawn window leaves unchanged are left out.
         """
 
     @abstractmethod
@@ -79,14 +80,15 @@ class LinfProposals(Proposals):
     def propose(self, points: Tensor, rows: Tensor, side: int, draws: Tensor) -> tuple[Tensor, Tensor]:
         """One sign for each channel of the window; a window that has these signs already is unchanged."""
         top, left = corners(points, side, draws)
-        window = (torch.arange(len(rows), device=rows.device), slice(None), top, left)
+        each = torch.arange(len(rows), device=rows.device)
+        window = (each, slice(None), top, left)
         up = (draws[:, 2:] < 0.5).long()
         channels = torch.arange(points.shape[1], device=rows.device)
         drawn = windows(self.edges, side)[up, rows[:, None], channels, top[:, None], left[:, None]]
         view = windows(points, side)
         changed = (view[window] != drawn).flatten(1).any(1)
         view[window] = drawn
-        return (points, rows) if bool(changed.all()) else (points[changed], rows[changed])
+        return (points, each) if bool(changed.all()) else (points[changed], each[changed])
 
     def accept(self, rows: Tensor, points: Tensor) -> None:
         """Nothing to do: the edges are the same for every point."""
@@ -156,8 +158,8 @@ class TransferProposals(Proposals):
         view[each, :, top, left] = drawn * scale[:, :, None, None] + first_clean
         changed = (size > _LEAST_NORM * self.eps).any(1)
         if not bool(changed.all()):
-            points, rows = points[changed], rows[changed]
-        return self.project(points, self.origins.index_select(0, rows)), rows
+            points, each = points[changed], each[changed]
+        return self.project(points, self.origins.index_select(0, rows[each])), each
 
     def accept(self, rows: Tensor, points: Tensor) -> None:
         """Keep the masses of whole images."""
