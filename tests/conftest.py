@@ -69,3 +69,13 @@ def plugins_undone(monkeypatch):
     yield
     for file in set(plugins._files) - before:
         plugins.unload_plugin(file)
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """One browser for all tests that need one; they are skipped, saying why, where there is none."""
+    import browsing
+
+    if reason := browsing.missing():
+        pytest.skip(reason)
+    yield from browsing.started()

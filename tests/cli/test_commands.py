@@ -75,8 +75,10 @@ def test_task_options():
 
 
 def test_evaluate_tells_clean_from_white_box(cli, run, tmp_path):
-    file = tmp_path / "rows.json"
-    found = rows(cli, run, "--attack", "fgsm", "--attack", "pgd-3:restarts=2", "--images", "60", "--out", file)
+    file, page = tmp_path / "rows.json", tmp_path / "page.html"
+    found = rows(
+        cli, run, "--attack", "fgsm", "--attack", "pgd-3:restarts=2", "--images", "60", "--out", file, "--page", page
+    )
     assert [(row["attack"], row["protocol"], row["n"]) for row in found] == [
         ("none", "clean", 60),
         ("fgsm", "white-box", 60),
@@ -89,7 +91,13 @@ def test_evaluate_tells_clean_from_white_box(cli, run, tmp_path):
     assert pgd["settings"] == {"restarts": "2"}
     assert worst["accuracy"] <= min(fgsm["accuracy"], pgd["accuracy"])
     assert fgsm["cost"]["model_images"] > clean["cost"]["model_images"] == 60
-    assert json.loads(file.read_text())["rows"] == found
+    written = json.loads(file.read_text())
+    assert written["rows"] == found
+    assert written["run"]["command"].startswith(f"unfool evaluate {run} --attack fgsm")
+    assert (len(written["pictures"]), written["run"]["device"]) == (8, "cpu")
+    shown = page.read_text(encoding="utf-8")
+    for piece in ('id="gallery"', "fooled", "linf:8/255", written["run"]["date"], "torch ", "rows.json"):
+        assert piece in shown
 
 
 def test_evaluate_draws_the_same_images_every_time(cli, run):

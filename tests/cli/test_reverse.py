@@ -73,9 +73,16 @@ def test_what_is_shown_is_the_networks_own_word(cli, parity, files, tmp_path):
 
 
 def test_the_runs_own_task_is_the_default(cli, parity, files):
-    told = cli("reverse", parity, files[0], "--json")
+    page = files[0].with_name("page.html")
+    told = cli("reverse", parity, files[0], "--json", "--page", page)
     assert (told.code, told.err) == (0, "")
-    assert json.loads(told.out)["defense"] == "reverse:task=contrast,head=contrast,temperature=0.1"
+    defense = "reverse:task=contrast,head=contrast,temperature=0.1"
+    assert json.loads(told.out)["defense"] == defense
+    shown = page.read_text(encoding="utf-8")
+    assert shown.count('<img src="data:image/png;base64,') == 3
+    (before, after) = (json.loads(told.out)["images"][0][when]["name"] for when in ("before", "after"))
+    for piece in (defense, f"before: {before}", f"after: {after}", "difference ×", "unfool reverse", "<polyline"):
+        assert piece in shown
 
 
 def test_bad_input_is_one_line_and_writes_nothing(cli, run, parity, files, tmp_path):

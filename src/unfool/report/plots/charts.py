@@ -46,11 +46,12 @@ def _bars(chart: Chart) -> Bars:
     values = [float(value) for points in chart.series.values() for point in points for value in point[1:]]
     shares = _is_share(chart)
     words = in_percent if shares else plain
+    short = in_percent if shares else "{:.3g}".format
     scale = nice_scale([0.0, *values], words, limits=(0.0, 1.0) if shares and min(values) >= 0 else None)
     rows = []
     for name in names:
         points = [(n, p) for n, series in enumerate(chart.series.values()) for p in series if p[0] == name]
-        bars = tuple(_bar(point, scale, number % COLOURS, words(point[1])) for number, point in points)
+        bars = tuple(_bar(point, scale, number % COLOURS, short(point[1])) for number, point in points)
         rows.append(BarRow(name=name, bars=bars))
     said = [
         f"{series}: {', '.join(f'{words(point[1])} at {point[0]}' for point in points)}."
