@@ -177,14 +177,13 @@ class Fingerprint:
 
         What a pass writes and may read again holds what passes left there, or what somebody else did.
         """
-        filled = written and isinstance(item, _FILLED)
-        if filled and key not in first and len(item):
-            first.filled.add(key)
-            return self._cannot_tell("filled by passes or by somebody else")
+        if written and isinstance(item, _FILLED):
+            if key not in first and len(item):
+                first.filled.add(key)
+                return self._cannot_tell("filled by passes or by somebody else")
+            return first.setdefault(key, digest)
         if written:
             first.setdefault(key, digest)
-        if filled:
-            return first[key]
         seen[key] = digest
         counted, by_passes = first.counts(key, digest)
         if not by_passes:
