@@ -158,3 +158,24 @@ def test_a_function_that_builds_no_defense_is_named(monkeypatch):
     monkeypatch.setitem(defenses.DEFENSES._items, "odd", lambda request: request.network)
     with pytest.raises(SpecError, match="defense 'odd' was built as a Network; return a Defense from its function"):
         defenses.make_defense("odd", make_network())
+
+
+class Rounded(torch.nn.Module):
+    """Somebody's own defense, which says nothing of batches."""
+
+    def __init__(self, network):
+        super().__init__()
+        self.network = network
+
+    def purify(self, images, ids=None, streams=None):
+        return defenses.Purified(images=(images * 15).round() / 15)
+
+    def forward(self, images):
+        return self.network(self.purify(images).images)
+
+
+def test_a_module_of_one_s_own_depends_on_its_batch_only_if_it_says_so():
+    module = Rounded(make_network())
+    assert defenses.as_defense(module).batch_dependent is False
+    module.batch_dependent = True
+    assert defenses.as_defense(module).batch_dependent is True

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from unfool.core.errors import SpecError, UnfoolError
+from unfool.core.user_code import content_digest
 from unfool.evaluation import identity
 from unfool.models.python_file import load_module
 
@@ -126,3 +127,13 @@ def test_a_file_that_is_not_there(tmp_path):
     (tmp_path / "model.txt").write_text("")
     with pytest.raises(SpecError, match=r"no Python file"):
         load_module(f"{tmp_path / 'model.txt'}:build")
+
+
+def test_a_version_of_a_file_is_named_by_sixteen_digits_of_its_content(tmp_path):
+    names = []
+    for number, source in enumerate(("a = 1", "a = 2", "a = 1")):
+        path = tmp_path / f"m{number}.py"
+        path.write_text(source)
+        names.append(content_digest(path))
+    assert names[0] == names[2] != names[1]
+    assert {len(name) for name in names} == {16}

@@ -8,6 +8,7 @@ from made_up_study import make_row
 
 from unfool.core.errors import DataError, SpecError
 from unfool.evaluation.results.check import check_results
+from unfool.evaluation.results.details import read_classes
 from unfool.evaluation.results.study_result import StudyResult
 
 
@@ -98,3 +99,14 @@ def test_an_unknown_verdict_names_the_nearest(study):
     study["claims"][0]["verdict"] = "hold"
     with pytest.raises(SpecError, match="did you mean 'holds'"):
         check_results(study)
+
+
+def test_what_a_class_does_not_say_is_not_made_up():
+    (one,) = read_classes({"none": [{"name": "cat", "accuracy": 0.5}]})["none"]
+    assert (one.name, one.accuracy, one.low, one.high, one.n) == ("cat", 0.5, 0.0, 1.0, 0)
+
+
+@pytest.mark.parametrize("ladder", [3, [{}, 3], [3, {}]])
+def test_ladders_are_objects(study, ladder):
+    with pytest.raises(DataError, match="ladder of the results is no object"):
+        check_results({**study, "ladder": ladder})

@@ -173,3 +173,24 @@ def test_a_threat_model_is_given_as_one_or_as_text_and_written_as_text():
     assert to_plain(StageConfig(tasks=tasks, threat=Linf(4 / 255)))["threat"] == "linf:4/255"
     with pytest.raises(SpecError, match=r"write the attack as text, such as 'pgd-10', and give threat=Linf\(0.1\)"):
         StageConfig(tasks=tasks, perturb=attacks.PGD(Linf(0.1)))
+
+
+@pytest.mark.parametrize(
+    ("stages", "expected"),
+    [
+        ([stage(epochs=3)], 3 * 100),
+        ([stage(steps=5, batch_size=12)], 5 * 12),
+        # Seven steps of crafting, and one pass that learns.
+        ([stage(epochs=3, perturb="pgd-7")], 3 * 100 * 8),
+        # TRADES looks at the clean image beside the perturbed one.
+        ([stage(epochs=1, perturb="pgd-7:restarts=2", adversarial="trades")], 100 * 16),
+        ([stage(epochs=2), stage(steps=2, batch_size=10, perturb="fgsm")], 2 * 100 + 2 * 10 * 2),
+    ],
+)
+def test_the_images_that_a_run_sends_through_its_network_are_estimated(stages, expected):
+    assert run(*stages).model_images(100) == expected
+
+
+def test_fewer_labels_are_fewer_images_unless_the_steps_are_given():
+    config = run(stage(epochs=3), stage(steps=5, batch_size=12), fraction=0.5)
+    assert config.model_images(100) == 3 * 50 + 5 * 12
