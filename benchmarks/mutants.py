@@ -42,7 +42,7 @@ TESTS = ("core", "attacks", "data", "defenses", "evaluation", "models", "tasks",
 SLOW_TESTS = ("report", "cli")
 """Tried with --again alone."""
 EXPLAINED = Path(__file__).with_name("mutants_explained.json")
-MOST_SECONDS, MOST_FILES, MOST_READ = 8.0, 5, 2
+MOST_SECONDS, MOST_FILES, MOST_READ = 5.0, 4, 2
 """CPU seconds of tests, and files of them, that are tried on one bug, and files that are run to see what they call;
 with --again four times as many."""
 Results = dict[str, tuple[str, float]]
@@ -84,16 +84,16 @@ def _verdict(bug: Mutation, source: Path, keep: Path, depth: int) -> str:
     rooms = TESTS if depth == 1 else (*TESTS, *SLOW_TESTS)
     texts = {path: path.read_text() for room in rooms for path in sorted(Path("tests", room).glob("test_*.py"))}
     total, files, read = 0.0, 0, 0
-    likely = likely_tests(bug.file, bug.name, texts)
+    likely = likely_tests(bug.file, bug.name, (source / "unfool" / bug.file).read_text(), texts)
     for test_file in dict.fromkeys([*likely, *texts]):
         calls = calls_of(test_file, source, keep, only_known=test_file not in likely or read >= MOST_READ * depth)
         read += calls.fresh
         tests = calls.tests_of(f"{bug.file} {bug.name}")
         if not tests:
             continue
-        affordable = [test for number, (_, test) in enumerate(tests) if not number or _upto(tests, number) < 5 * depth]
+        affordable = [test for number, (_, test) in enumerate(tests) if not number or _upto(tests, number) < 3 * depth]
         cost = sum(seconds for seconds, test in tests if test in affordable)
-        status = _with_bug(bug, source, affordable, 20 + int(4 * cost))
+        status = _with_bug(bug, source, affordable, 20 + int(4 * cost), anew=depth > 1)
         if status not in (0, 5):
             return "killed by time" if status is None else "killed"
         total, files = total + cost, files + 1
@@ -106,15 +106,19 @@ def _upto(tests: list[tuple[float, str]], number: int) -> float:
     return sum(seconds for seconds, _ in tests[: number + 1])
 
 
-def _with_bug(bug: Mutation, source: Path, tests: list[str], seconds: int) -> int | None:
-    """Pytest's exit status with the bug in the child's memory, and on the disk for the processes that tests start."""
+def _with_bug(bug: Mutation, source: Path, tests: list[str], seconds: int, anew: bool) -> int | None:
+    """Pytest's exit status with the bug in the child's memory, and on the disk for the processes that tests start.
+
+    ``anew`` the child imports the package itself, so that what runs on import has the bug too.
+    """
     path = source / "unfool" / bug.file
     sound = path.read_bytes()
     path.write_bytes(bug.planted(sound))
     # Another time than any before, or a process would read what was compiled for the last bug.
-    os.utime(path, (time.time() + next(_NUMBERS),) * 2)
+    later = time.time() + next(_NUMBERS)
+    os.utime(path, (later, later))
     try:
-        return in_child(lambda: _run(bug, path, sound, tests), seconds)
+        return in_child(lambda: _run(bug, path, sound, tests, anew), seconds)
     finally:
         path.write_bytes(sound)
 
@@ -122,7 +126,7 @@ def _with_bug(bug: Mutation, source: Path, tests: list[str], seconds: int) -> in
 _NUMBERS = itertools.count(10, 10)
 
 
-def _run(bug: Mutation, path: Path, sound: bytes, tests: list[str]) -> int:
+def _run(bug: Mutation, path: Path, sound: bytes, tests: list[str], anew: bool) -> int:
     one, other = (compile(text, str(path), "exec", dont_inherit=True) for text in (sound, bug.planted(sound)))
     swaps = dict(_pairs(one, other))
     try:
@@ -130,6 +134,8 @@ def _run(bug: Mutation, path: Path, sound: bytes, tests: list[str]) -> int:
             if isinstance(item, FunctionType) and item.__code__.co_filename == str(path):
                 item.__code__ = swaps.get(item.__code__, item.__code__)
     except ValueError:  # The bug has left a variable of an outer function without a use.
+        anew = True
+    if anew:
         for name in [name for name in sys.modules if name.partition(".")[0] == "unfool"]:
             del sys.modules[name]
     return run_tests(["-x", *tests])
