@@ -7,7 +7,7 @@ STAMPS := $(VENV)/.stamps
 # Spinning OpenMP threads cost a busy machine far more than they win an idle one.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: help setup demo test golden catalogue faults check clean
+.PHONY: help setup demo test golden catalogue faults check docs clean
 .DEFAULT_GOAL := help
 
 help:
@@ -17,6 +17,7 @@ help:
 	@echo "make catalogue  what unfool study --help says of each study, written anew from the studies"
 	@echo "make faults a minute of hostile inputs: none may end in a traceback, above 1 GiB or after 10 s"
 	@echo "make check  ruff, pyright, and the test that no import points up the layers"
+	@echo "make docs   the documentation, in build/docs; a warning or a broken link fails"
 	@echo "make setup  everything, with the dev and bench extras"
 	@echo "make clean  remove .venv and runs/"
 
@@ -24,6 +25,7 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(STAMPS)/run: $(BIN)/python pyproject.toml
+	@echo "Installing unfool and PyTorch into $(VENV), once; this takes some minutes."
 	$(BIN)/pip install --quiet -e .
 	@mkdir -p $(STAMPS) && touch $@
 
@@ -34,6 +36,10 @@ $(STAMPS)/dev: $(BIN)/python pyproject.toml
 $(STAMPS)/bench: $(BIN)/python pyproject.toml
 	$(BIN)/pip install --quiet -e '.[dev,bench]'
 	@mkdir -p $(STAMPS) && touch $@ $(STAMPS)/dev $(STAMPS)/run
+
+$(STAMPS)/docs: $(BIN)/python pyproject.toml
+	$(BIN)/pip install --quiet -e '.[docs]'
+	@mkdir -p $(STAMPS) && touch $@ $(STAMPS)/run
 
 setup: $(STAMPS)/bench
 
@@ -57,6 +63,10 @@ check: $(STAMPS)/dev
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 	$(BIN)/python -m pytest -q tests/core/test_layers.py
+
+docs: $(STAMPS)/docs
+	$(BIN)/sphinx-build -q -W --keep-going -b html docs build/docs
+	@echo "build/docs/index.html"
 
 clean:
 	rm -rf $(VENV) runs

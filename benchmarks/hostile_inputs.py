@@ -306,7 +306,7 @@ def paths(draw: Draw, folder: Path, sound: Material) -> Callable[[], object]:
         ["evaluate", own, "--data", f"folder:{path}"], ["evaluate", own, "--data", path], ["--plugin", path, "list"],
         ["evaluate", "--model", f"{path}:build", "--data", "digits"], ["doctor", "--data", f"folder:{path}"],
         ["evaluate", own, "--data-dir", path, "--data", "nothing"], ["reverse", path, "a.png"],
-        ["report", results, "--out", path], ["report", results, "--readme", path], ["doctor", "--data", path],
+        ["report", results, "--out", path], ["report", results, "--publish", path], ["doctor", "--data", path],
     )  # fmt: skip
     arguments = [text.replace("\x00", "") for text in draw.choice(commands)]
     before = os.lstat(place).st_mode if os.path.lexists(place) else None

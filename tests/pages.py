@@ -13,6 +13,7 @@ import io
 import re
 import runpy
 import shlex
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,8 +55,8 @@ def commands_of(block: Block) -> list[list[str]]:
     return [each for each in words if each]
 
 
-def run_page(path: Path) -> str:
-    """Run a page in the current folder; returns all that it printed.
+def run_page(path: Path, stand_ins: Mapping[str, Callable[[list[str]], object]] | None = None) -> str:
+    """Run a page in the current folder; returns all that it printed. ``stand_ins`` are called in place of programs.
 
     Fails where a command does, where a block is of no kind that can be run, and where another output is shown.
     """
@@ -69,7 +70,7 @@ def run_page(path: Path) -> str:
             missing = unprinted(block.text, last)
             assert missing is None, f"{where}: {missing!r} was not printed, but\n{last}"
         else:
-            last = _run(block, where, namespace)
+            last = _run(block, where, namespace, stand_ins or {})
             printed += last
     return printed
 
@@ -85,7 +86,9 @@ def _plain(line: str) -> str:
     return _SEPARATORS.sub(" ", _NUMBER.sub("#", line)).strip()
 
 
-def _run(block: Block, where: str, namespace: dict[str, Any]) -> str:
+def _run(
+    block: Block, where: str, namespace: dict[str, Any], stand_ins: Mapping[str, Callable[[list[str]], object]]
+) -> str:
     """What a block prints."""
     out = io.StringIO()
     if block.kind == "python":
@@ -104,6 +107,8 @@ def _run(block: Block, where: str, namespace: dict[str, Any]) -> str:
             if words[0] == "unfool":
                 code = main(words[1:])
                 assert code == 0, f"{where}: {shlex.join(words)} ended with {code}: {errors.getvalue()}"
+            elif words[0] in stand_ins:
+                stand_ins[words[0]](words)
             elif words[0] == "python" and len(words) == 2:
                 runpy.run_path(words[1], run_name="__main__")
             else:

@@ -1,7 +1,9 @@
-"""The examples of README, CONTRIBUTING and the pages of docs do what they say."""
+"""The examples of README and the pages of docs do what they say, and their links lead somewhere."""
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 import json
 import os
 import re
@@ -13,18 +15,32 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from pages import blocks_of, run_page, unprinted
 
+import unfool
 from unfool.cli import main
+from unfool.cli.commands import COMMANDS
 from unfool.core.batch import Batch
 from unfool.core.streams import Streams
+from unfool.evaluation.results.study_result import StudyResult
 from unfool.models.network import Network
 from unfool.models.trunks import TrunkSpec
+from unfool.studies import STUDIES
 from unfool.tasks import TASKS, make_task
 from unfool.training.stage import Stage
 from unfool.training.stage_config import StageConfig, TaskConfig
 
 ROOT = Path(__file__).parents[1]
+PAGES = sorted((ROOT / "docs").glob("**/*.md"))
+
+
+def documents_module(name: str) -> types.ModuleType:
+    """A module of docs, which is no package."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / "docs" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def python_block(document: str, heading: str = "") -> str:
@@ -35,26 +51,54 @@ def python_block(document: str, heading: str = "") -> str:
     return block
 
 
-def test_the_readme_example_runs_and_prints_a_white_box_accuracy(tmp_path, monkeypatch, capsys):
+@pytest.fixture
+def scratch(tmp_path, monkeypatch, plugins_undone):
+    """An empty folder to work in; modules and plugins that come from it are forgotten."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delenv("UNFOOL_DATA_DIR", raising=False)
+    yield tmp_path
+    for name, module in list(sys.modules.items()):
+        if str(getattr(module, "__file__", None)).startswith(str(tmp_path)):
+            del sys.modules[name]
+
+
+def makes(words):
+    """The targets of a ``make`` command, which must be there; they themselves are run by CI."""
+    printed = subprocess.run(["make", "-n", *words[1:]], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert printed.returncode == 0, printed.stderr
+
+
+def test_the_readme_is_followed_line_by_line(scratch):
+    """From an empty folder: the example prints accuracies, and each command does what is shown below it."""
+    printed = run_page(ROOT / "README.md", stand_ins={"make": makes})
+    protocols = re.findall(r"^(\S+): ([\d.]+) % \[([\d.]+), ([\d.]+)\]$", printed, re.MULTILINE)
+    assert [protocol for protocol, *_ in protocols] == ["clean", "white-box"]
+    for _, accuracy, low, high in protocols:
+        assert 0 <= float(low) <= float(accuracy) <= float(high) <= 100
+    assert float(protocols[0][1]) > 90 > 50 > float(protocols[1][1])
+    assert (scratch / "runs/example/weights.safetensors").is_file()
+
+
+def test_the_readme_is_short_and_its_example_has_ten_lines():
+    assert len((ROOT / "README.md").read_bytes()) <= 10_000
     block = python_block("README.md")
     assert len([line for line in block.splitlines() if line.strip()]) <= 10
-    namespace: dict[str, object] = {}
-    exec(compile(block, "README.md", "exec"), namespace)
-    protocol, accuracy, low, high = re.fullmatch(
-        r"(\S+) ([\d.]+) \(([\d.]+), ([\d.]+)\)\n", capsys.readouterr().out
-    ).groups()
-    assert protocol == "white-box"
-    assert 0 <= float(low) <= float(accuracy) <= float(high) <= 1
-    assert (tmp_path / "runs/example/weights.safetensors").is_file()
+
+
+def test_the_findings_are_those_of_the_published_results():
+    findings = documents_module("findings")
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert f"{findings.BEGIN}\n{findings.findings()}\n{findings.END}" in text, "run python docs/findings.py --write"
+    assert len(findings.FINDINGS) == 6
 
 
 @pytest.fixture
 def mirror(monkeypatch):
-    """The task of CONTRIBUTING, registered for one test."""
+    """The task of the documentation, registered for one test."""
     name = "mirror"
     list(TASKS)
-    block = python_block("CONTRIBUTING.md", "## A new task, whole")
+    block = python_block("docs/extend/task.md")
     module = types.ModuleType("contributed")
     monkeypatch.setitem(sys.modules, module.__name__, module)
     exec(compile(block, "CONTRIBUTING.md", "exec"), module.__dict__)
@@ -63,7 +107,7 @@ def mirror(monkeypatch):
 
 
 def test_the_contributed_task_has_forty_lines_and_learns(mirror):
-    assert len(python_block("CONTRIBUTING.md", "## A new task, whole").splitlines()) <= 50
+    assert len(python_block("docs/extend/task.md").splitlines()) <= 50
     network = Network.build(TrunkSpec(name="convnet", widths=(4, 8, 8)), {})
     config = StageConfig(tasks={mirror: TaskConfig(task=mirror)})
     stage = Stage(config, network, {}, Streams(0))
@@ -82,36 +126,60 @@ def test_the_contributed_task_has_forty_lines_and_learns(mirror):
     assert make_task(mirror).views(batch, None).images.equal(images)
 
 
-def test_the_readme_names_every_command_and_the_make_targets_exist():
-    readme, makefile = (ROOT / "README.md").read_text(), (ROOT / "Makefile").read_text()
-    for command in ("study", "train", "evaluate", "attack", "report", "doctor"):
-        assert f"unfool {command}" in readme
-    for target in re.findall(r"^make (\w+)", readme, re.MULTILINE):
-        assert re.search(rf"^{target}:", makefile, re.MULTILINE)
+def test_readme_and_quickstart_lead_to_every_command_and_the_make_targets_exist():
+    documents = [ROOT / "README.md", *PAGES]
+    text = "\n".join(path.read_text(encoding="utf-8") for path in documents)
+    makefile = (ROOT / "Makefile").read_text()
+    for command in COMMANDS:
+        assert f"unfool {command}" in text, command
+    targets = {
+        target for target in re.findall(r"^make (\w+)|`make (\w+)", text, re.MULTILINE) for target in target if target
+    }
+    assert targets >= {"demo", "test", "docs"}
+    for target in targets:
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
 
 
-def shell_commands(document: str) -> list[list[str]]:
+def shell_commands(path: Path) -> list[list[str]]:
     """The arguments of each ``unfool`` command of a document's shell examples, comments and redirections left out."""
-    text = (ROOT / document).read_text(encoding="utf-8")
-    blocks = re.findall(r"^```(\w*)\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
-    lines = "\n".join(block for language, block in blocks if language != "python").replace("\\\n", " ")
-    matches = [re.match(r"\s*(?:\$ )?(?:torchrun \S+ \S+ -m )?unfool (.+)", line) for line in lines.splitlines()]
+    blocks = blocks_of(path.read_text(encoding="utf-8"))
+    lines = "\n".join(block.text for block in blocks if block.kind == "sh").replace("\\\n", " ")
+    launcher = r"(?:(?:srun .*?)?(?:torchrun|accelerate launch) .*?-m )?"
+    matches = [re.match(rf"\s*{launcher}unfool (.+)", line) for line in lines.splitlines()]
     return [shlex.split(match[1].partition(" > ")[0], comments=True) for match in matches if match is not None]
 
 
-@pytest.mark.parametrize("document", ["README.md"])
-def test_every_command_of_the_documents_is_understood(document):
+def test_every_command_of_the_documents_is_understood():
+    """Those of blocks that are not run too."""
     from unfool.cli.usage import parse
 
-    commands = shell_commands(document)
-    assert len(commands) >= 20
-    for arguments in commands:
-        assert parse(arguments) is not None, arguments
+    commands = [words for path in (ROOT / "README.md", *PAGES) for words in shell_commands(path)]
+    assert len(commands) >= 40
+    for words in commands:
+        plain = (
+            words[: words.index("--plugin")] + words[words.index("--plugin") + 2 :] if "--plugin" in words else words
+        )
+        assert parse(plain) is not None, words
+
+
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"])
+def test_links_inside_the_repository_lead_to_files(name):
+    """Those between pages of docs are checked when the site is built."""
+    links = re.findall(r"\]\(([^)\s]+)\)", (ROOT / name).read_text(encoding="utf-8"))
+    broken = [link for link in links if "://" not in link and not (ROOT / link.partition("#")[0]).is_file()]
+    assert broken == []
+
+
+def test_the_citation_and_the_package_agree():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    assert f'version = "{citation["version"]}"' in project
+    assert f'license = "{citation["license"]}"' in project
 
 
 def test_the_contributed_study_is_trained_attacked_and_judged(tmp_path, monkeypatch, capsys):
     """Its worker processes find it by its file alone; a second call makes nothing again."""
-    source = python_block("CONTRIBUTING.md", "## A study of your own, whole")
+    source = python_block("docs/extend/study.md")
     assert len(source.splitlines()) <= 60
     file, out = tmp_path / "my_study.py", tmp_path / "out"
     file.write_text(source)
@@ -131,25 +199,46 @@ def test_the_contributed_study_is_trained_attacked_and_judged(tmp_path, monkeypa
     assert "Is a wider network more robust?" in (out / "report.html").read_text()
 
 
-PAGES = sorted((ROOT / "docs").glob("**/*.md"))
-
-
-@pytest.fixture
-def scratch(tmp_path, monkeypatch):
-    """An empty folder to work in; modules that are imported from it are forgotten."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.delenv("UNFOOL_DATA_DIR", raising=False)
-    yield tmp_path
-    for name, module in list(sys.modules.items()):
-        if str(getattr(module, "__file__", None)).startswith(str(tmp_path)):
-            del sys.modules[name]
-
-
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT / "docs")))
 def test_a_page_does_what_it_shows(page, scratch):
     """Every block is run and prints what is shown, unless the page says why it is not run."""
     run_page(page)
+
+
+def test_every_study_has_a_page_that_is_filled_from_its_results():
+    published = documents_module("published")
+    for name in STUDIES:
+        page = (ROOT / f"docs/studies/{name}.md").read_text(encoding="utf-8")
+        assert published.MARKER.findall(page) == [name]
+    text = published.filled(page)
+    assert "<!-- unfool:results" not in text
+    result = StudyResult.load(ROOT / f"results/{name}/small.json")
+    assert text.count("\n- **") >= len(result.claims)
+    assert "| paper % |" in published.filled("<!-- unfool:results contrastive-multitask -->")
+
+
+def test_results_of_a_study_stand_with_the_largest_scale_first(tmp_path):
+    published = documents_module("published")
+    (tmp_path / "made-up").mkdir()
+    for scale in ("demo", "source", "small"):
+        StudyResult(study="made-up", scale=scale).save(tmp_path / f"made-up/{scale}.json")
+    text = published.filled("# Title\n\n<!-- unfool:results made-up -->\n\nafter", tmp_path)
+    assert re.findall(r"^## Results at scale (\w+)", text, re.MULTILINE) == ["source", "small", "demo"]
+    assert text.endswith("after")
+    with pytest.raises(published.MissingResultsError, match="no results of unknown"):
+        published.filled("<!-- unfool:results unknown -->", tmp_path)
+
+
+def test_the_reference_lists_every_public_name():
+    listed = re.findall(r"^   unfool\.(\S+)$", (ROOT / "docs/api/index.rst").read_text(), re.MULTILINE)
+    assert len(listed) == len(set(listed))
+    rooms = {room: importlib.import_module(f"unfool.{room}") for room in unfool._ROOMS}
+    for name in {*unfool.__all__} - {"__version__", *unfool._ROOMS}:
+        shown = {each.rpartition(".")[2] for each in listed}
+        assert name in shown, name
+    for name in listed:
+        room, _, own = name.rpartition(".")
+        assert hasattr(rooms[room] if room else unfool, own), name
 
 
 def test_the_hardened_weights_are_loaded_by_ten_lines_without_unfool():

@@ -265,18 +265,15 @@ def test_study_prints_table_verdicts_and_page(cli, study, tmp_path, monkeypatch)
 
 
 def test_report_reopens_and_publishes_a_study(cli, study, tmp_path):
-    out, readme = tmp_path / "out", tmp_path / "README.md"
+    out = tmp_path / "out"
     assert cli("study", "tiny", "--out", out).code == 0
     (out / "report.html").unlink()
-    readme.write_text("before\n<!-- unfool:results tiny/demo -->\nstale table\n<!-- /unfool:results -->\nafter\n")
-    told = cli("report", out, "--publish", tmp_path / "results", "--readme", readme, "--json")
+    told = cli("report", out, "--publish", tmp_path / "results", "--json")
     assert (told.code, told.err) == (0, "")
     assert (out / "report.html").is_file()
     copy = tmp_path / "results" / "tiny" / "demo.json"
     assert copy.read_bytes() == (out / "results" / "tiny" / "demo.json").read_bytes()
-    assert one_object(told.out)["written"] == [str(copy), str(readme)]
-    assert "It works" in readme.read_text()
-    assert "stale table" not in readme.read_text()
+    assert one_object(told.out)["written"] == [str(copy)]
     shutil.rmtree(out / "results")
     told = cli("report", out)
     assert told.code == 3

@@ -8,7 +8,8 @@ from rich.console import Console
 
 from unfool.core.errors import DataError
 from unfool.report.accuracy_table import attack_order
-from unfool.report.tables import markdown, rich_tables, study_tables
+from unfool.report.publishing.markdown import markdown, results_section
+from unfool.report.tables import rich_tables, study_tables
 
 
 def with_rows(study, rows):
@@ -151,6 +152,33 @@ def test_every_transfer_cell_says_so_in_markdown(study):
             assert all(part.strip().startswith("*transfer*") for part in line.split("|")[4:-1])
         elif line.startswith("|"):
             assert "transfer" not in line
+
+
+def test_a_section_puts_the_source_beside_and_folds_the_rest(study):
+    rows = [
+        make_row("plain", "digits", "none", 0.8, source_value=0.8246),
+        make_row("plain", "digits", "pgd-7", 0.0),
+        make_row("a|b", "digits", "pgd-7", 0.5, protocol="transfer", source_model="plain", source_value=0.6062),
+    ]
+    claims = [{"text": "It holds.", "verdict": "fails", "evidence": "0.0 %"}]
+    values = {
+        **study,
+        "scale": "small",
+        "rows": rows,
+        "claims": claims,
+        "cuts": ["Fewer epochs."],
+        "notes": ["A *note*."],
+    }
+    text = results_section(result(values))
+    assert text.startswith("## Results at scale small\n\n")
+    beside, _, folded = text.partition("### Verdicts")
+    assert "| plain | natural | clean | 82.46 | 80.0 [79.2, 80.8] | -2.5 |" in beside
+    assert "| a\\|b | PGD-7 | **transfer** from plain | 60.62 | 50.0 [45.6, 54.4] | -10.6 |" in beside
+    assert beside.count("| plain |") == 1
+    assert "<summary>1 claims: 1 fails</summary>" in folded
+    assert folded.count("<details>") == folded.count("</details>") == 4
+    assert "- A \\*note\\*." in folded
+    assert "- Fewer epochs." in folded
 
 
 def shown(study):

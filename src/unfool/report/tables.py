@@ -1,9 +1,7 @@
-"""The tables of a study as Markdown for a README and as rich tables for a terminal of 100 columns."""
+"""The tables of a study in words, and as rich tables for a terminal of 100 columns."""
 
 from __future__ import annotations
 
-import html
-import re
 from collections.abc import Iterator
 
 from rich import box
@@ -15,7 +13,7 @@ from unfool.evaluation.results.study_result import StudyResult
 from unfool.report.accuracy_table import Cell, Column, Table, TableRow, attack_title
 from unfool.report.pivot import study_tables
 
-__all__ = ["Table", "attack_title", "caption", "markdown", "percent", "rich_tables", "study_tables"]
+__all__ = ["Table", "attack_title", "caption", "percent", "rich_tables", "study_tables"]
 
 WIDTH = 100
 _COLUMNS_ACROSS = 5
@@ -47,31 +45,6 @@ def caption(table: Table) -> str:
     return "; ".join(parts) + "."
 
 
-def markdown(result: StudyResult) -> str:
-    """The summary, tables and verdicts of a study in GitHub's Markdown, names escaped."""
-    blocks = []
-    for table in study_tables(result):
-        lines = [f"**{_plain(table.data)}.** {_plain(caption(table))}", ""]
-        natural, attacks = _split(table)
-        titles = ["model", *(c.title for c in natural), "protocol", *(c.title for c in attacks)]
-        lines.append("| " + " | ".join(_plain(title) for title in titles) + " |")
-        lines.append("|---" + "|--:" * len(natural) + "|---" + "|--:" * len(attacks) + "|")
-        for row in table.rows:
-            name = _plain(row.model) + (f"<br>{_plain(row.variant)}" if row.variant else "")
-            words = _plain(row.provenance)
-            cells = [name, *(_markdown_cell(table, row, c) for c in natural)]
-            cells.append(words.replace("transfer", "**transfer**", 1) if row.protocol == "transfer" else words)
-            cells += [_markdown_cell(table, row, c) for c in attacks]
-            lines.append("| " + " | ".join(cells) + " |")
-        blocks.append("\n".join(lines))
-    claims = [
-        f"- **{claim.verdict}**: {_plain(claim.text)}" + "".join(f" *{_plain(text)}*" for text in claim.sentences)
-        for claim in result.claims
-    ]
-    summary = [_plain(result.summary)] if result.summary else []
-    return "\n\n".join([*summary, *blocks, *(["\n".join(claims)] if claims else [])]) + "\n"
-
-
 def rich_tables(result: StudyResult) -> list[RichTable]:
     """The tables for a terminal, each at most 100 columns wide: more than five attacks continue in a second table."""
     tables = []
@@ -92,35 +65,17 @@ def rich_tables(result: StudyResult) -> list[RichTable]:
     return tables
 
 
-def _split(table: Table) -> tuple[list[Column], list[Column]]:
-    natural = [column for column in table.columns if column.attack == "none"]
-    return natural, [column for column in table.columns if column.attack != "none"]
-
-
 def _chunks(columns: tuple[Column, ...]) -> Iterator[tuple[Column, ...]]:
     for start in range(0, len(columns), _COLUMNS_ACROSS):
         yield columns[start : start + _COLUMNS_ACROSS]
 
 
-def _markdown_cell(table: Table, row: TableRow, column: Column) -> str:
-    cell = row.cells.get(column.attack)
-    if cell is None:
-        return "–"
-    label = "*transfer* " if cell.protocol == "transfer" else ""
-    text = f"{label}{percent(cell.accuracy)} {interval(cell)}"
-    if cell.seeds > 1:
-        text += f" over {cell.seeds} seeds"
-    if cell.source_value is not None:
-        text += f"<br>source {percent(cell.source_value, table.source_decimals)}"
-    return text
-
-
 def _rich_name(row: TableRow) -> Text:
     style = {"white-box": "dim", "clean": "dim", "adaptive": "magenta"}.get(row.protocol, "italic yellow")
-    text = Text(_printable(row.model), style="bold")
+    text = Text(printable(row.model), style="bold")
     if row.variant:
-        text.append(f"\n{_printable(row.variant)}", style="not bold")
-    return text.append(f"\n{_printable(row.provenance)}", style=f"not bold {style}")
+        text.append(f"\n{printable(row.variant)}", style="not bold")
+    return text.append(f"\n{printable(row.provenance)}", style=f"not bold {style}")
 
 
 def _rich_cell(table: Table, cell: Cell | None) -> Text:
@@ -136,11 +91,6 @@ def _rich_cell(table: Table, cell: Cell | None) -> Text:
     return text.append("\ntransfer", style="italic yellow") if transfer else text
 
 
-def _plain(text: str) -> str:
-    """Text that neither Markdown nor the HTML inside it can mistake for markup, on one line."""
-    escaped = html.escape(_printable(text), quote=False)
-    return re.sub(r"([\\`*_\[\]|~$#])", r"\\\1", escaped)
-
-
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
+    """The text on one line, with a space for every character that cannot be shown."""
     return "".join(character if character.isprintable() else " " for character in text)

@@ -27,9 +27,7 @@ class ReportCommand:
     )
     """The page (.html), for a results file, or the index of a folder; a study's page is report.html in its folder."""
     publish: Annotated[Path | None, tyro.conf.arg(metavar="DIR", help_behavior_hint="(default: not)")] = None
-    """Copy the results file to DIR/STUDY/SCALE.json."""
-    readme: Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="(default: not)")] = None
-    """Markdown file in which the table between the markers of this study and scale is replaced."""
+    """Copy the study's results file to DIR/STUDY/SCALE.json, from which `make docs` makes its page (DIR: results)."""
     data_dir: DataDir = None
     device: Device = "auto"
     json: Json = False
@@ -38,19 +36,19 @@ class ReportCommand:
   unfool report runs/contrastive-multitask-demo
   unfool report results/contrastive-multitask/small.json --out small.html
   unfool report results --out index.html
-  unfool report runs/a-small --data-dir ../data --publish results --readme README.md
+  unfool report runs/a-small --data-dir ../data --publish results
 """
 
     def run(self) -> None:
         from unfool.cli.printing import print_json, print_lines
         from unfool.core.borders.reading import is_folder
-        from unfool.report.publish import publish
+        from unfool.report.publishing.publish import publish
 
         if is_folder(self.results) and self._holds_results():
             self._indexed()
             return
         path = self._reopened() if is_folder(self.results) else self.results
-        written = publish(path, self.publish, self.readme)
+        written = [] if self.publish is None else [publish(path, self.publish)]
         page = self.results / "report.html" if is_folder(self.results) else self._rendered()
         if self.json:
             print_json({"page": str(page), "results": str(path), "written": [str(item) for item in written]})
@@ -82,8 +80,8 @@ class ReportCommand:
         from unfool.core.errors import SpecError
         from unfool.report.index import write_index
 
-        if self.publish is not None or self.readme is not None:
-            raise SpecError(f"--publish and --readme take one result; give a results file of {self.results}")
+        if self.publish is not None:
+            raise SpecError(f"--publish takes one result; give a results file of {self.results}")
         index = write_index(self.results, page_of, self.out)
         if self.json:
             print_json({"index": str(index)})

@@ -1,0 +1,1 @@
+"""Results in a repository: the file of a study, and its page in the documentation as Markdown."""

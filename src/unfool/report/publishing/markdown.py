@@ -1,0 +1,135 @@
+"""The results of a study as Markdown, for the pages of a documentation: names escaped, on GitHub as in MyST."""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Iterable, Sequence
+
+from unfool.evaluation.results.claims import VERDICTS, ClaimResult
+from unfool.evaluation.results.study_result import StudyResult
+from unfool.report.accuracy_table import Cell, Column, Table, TableRow
+from unfool.report.pivot import study_tables
+from unfool.report.tables import caption, interval, percent, printable
+
+
+def markdown(result: StudyResult) -> str:
+    """The summary, tables and verdicts of a study."""
+    summary = [plain(result.summary)] if result.summary else []
+    blocks = [*summary, *map(_whole_table, study_tables(result)), *_verdicts(result.claims)]
+    return "\n\n".join(blocks) + "\n"
+
+
+def results_section(result: StudyResult) -> str:
+    """The results of one scale as a section: first the source's figures beside these, then verdicts, rows and notes.
+
+    What is long is folded into ``<details>``.
+    """
+    tables = study_tables(result)
+    blocks = [f"## Results at scale {plain(result.scale)}", plain(result.summary), _origin(result)]
+    published = _beside_the_source(tables)
+    if published:
+        blocks += ["### The paper beside this", *published]
+    if result.claims:
+        counts = [(verdict, sum(claim.verdict == verdict for claim in result.claims)) for verdict in VERDICTS]
+        tally = ", ".join(f"{count} {verdict}" for verdict, count in counts if count)
+        blocks += ["### Verdicts", _folded(f"{len(result.claims)} claims: {tally}", _verdicts(result.claims))]
+    if tables:
+        blocks += ["### Rows", _folded("All rows of the tables", map(_whole_table, tables))]
+    for title, texts in (("What this scale cuts", result.cuts), ("Notes and deviations", result.notes)):
+        if texts:
+            blocks.append(_folded(title, ["\n".join(f"- {plain(text)}" for text in texts)]))
+    return "\n\n".join(block for block in blocks if block) + "\n"
+
+
+def plain(text: str) -> str:
+    """Text that neither Markdown nor the HTML inside it can mistake for markup, on one line."""
+    escaped = html.escape(printable(text), quote=False)
+    return re.sub(r"([\\`*_\[\]|~$#])", r"\\\1", escaped)
+
+
+def _origin(result: StudyResult) -> str:
+    """When it was made and with what, in one line."""
+    seeds = sorted({row.seed for row in result.rows if row.seed is not None})
+    parts = [", ".join(f"{name} {version}" for name, version in result.versions.items())]
+    parts += [f"training seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"] if seeds else []
+    parts += [f"{result.seconds / 3600:.1f} hours on this machine"] if result.seconds else []
+    return plain("; ".join(part for part in parts if part))
+
+
+def _beside_the_source(tables: Sequence[Table]) -> list[str]:
+    """A table for each data set with every figure that the source states; none where it states none."""
+    blocks: list[str] = []
+    for table in tables:
+        lines: list[str] = []
+        for row in table.rows:
+            for column in table.columns:
+                cell = row.cells.get(column.attack)
+                line = None if cell is None else _compared(table, row, column, cell)
+                if line is not None and line not in lines:
+                    lines.append(line)
+        if lines:
+            head = "| system | attack | protocol | paper % | this % | difference |\n|---|---|---|--:|--:|--:|"
+            blocks.append(f"**{plain(table.data)}**")
+            blocks.append("\n".join([head, *lines]))
+    return blocks
+
+
+def _compared(table: Table, row: TableRow, column: Column, cell: Cell) -> str | None:
+    """The line of one figure; None where the source has none."""
+    if cell.source_value is None:
+        return None
+    protocol = "clean" if column.attack == "none" else _emphasised(row)
+    paper = percent(cell.source_value, table.source_decimals)
+    difference = f"{100 * (cell.accuracy - cell.source_value):+.1f}"
+    return f"| {_name(row)} | {plain(column.title)} | {protocol} | {paper} | {_figure(cell)} | {difference} |"
+
+
+def _whole_table(table: Table) -> str:
+    natural = [column for column in table.columns if column.attack == "none"]
+    attacks = [column for column in table.columns if column.attack != "none"]
+    titles = ["model", *(c.title for c in natural), "protocol", *(c.title for c in attacks)]
+    lines = [
+        f"**{plain(table.data)}.** {plain(caption(table))}",
+        "",
+        "| " + " | ".join(plain(title) for title in titles) + " |",
+        "|---" + "|--:" * len(natural) + "|---" + "|--:" * len(attacks) + "|",
+    ]
+    for row in table.rows:
+        cells = [_name(row), *(_cell(table, row, c) for c in natural), _emphasised(row)]
+        lines.append("| " + " | ".join([*cells, *(_cell(table, row, c) for c in attacks)]) + " |")
+    return "\n".join(lines)
+
+
+def _verdicts(claims: Sequence[ClaimResult]) -> list[str]:
+    lines = [
+        f"- **{claim.verdict}**: {plain(claim.text)}" + "".join(f" *{plain(text)}*" for text in claim.sentences)
+        for claim in claims
+    ]
+    return ["\n".join(lines)] if lines else []
+
+
+def _name(row: TableRow) -> str:
+    return plain(row.model) + (f"<br>{plain(row.variant)}" if row.variant else "")
+
+
+def _emphasised(row: TableRow) -> str:
+    """The protocol in words; a transfer stands out."""
+    words = plain(row.provenance)
+    return words.replace("transfer", "**transfer**", 1) if row.protocol == "transfer" else words
+
+
+def _cell(table: Table, row: TableRow, column: Column) -> str:
+    cell = row.cells.get(column.attack)
+    if cell is None:
+        return "–"
+    source = "" if cell.source_value is None else f"<br>source {percent(cell.source_value, table.source_decimals)}"
+    return f"{'*transfer* ' if cell.protocol == 'transfer' else ''}{_figure(cell)}{source}"
+
+
+def _figure(cell: Cell) -> str:
+    return f"{percent(cell.accuracy)} {interval(cell)}" + (f" over {cell.seeds} seeds" if cell.seeds > 1 else "")
+
+
+def _folded(title: str, blocks: Iterable[str]) -> str:
+    return "\n\n".join([f"<details>\n<summary>{title}</summary>", *blocks, "</details>"])
