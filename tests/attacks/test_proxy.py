@@ -1,12 +1,17 @@
 """Fast twins look for adversarial examples; only the model itself decides what counts."""
 
+import dataclasses
+
 import pytest
 import torch
 import torch.nn.functional as F
-from small_models import CLASSES, Wavy, make_batch, make_network
+from small_models import CLASSES, Wavy, make_batch, make_network, problem
 from torch import nn
 
-from unfool.attacks import ProxySettings, make_attack
+from unfool import Linf
+from unfool.attacks import CustomAttack, ProxySettings, make_attack
+from unfool.attacks.ensemble import run_parts
+from unfool.attacks.objective import LabelLoss
 from unfool.core.errors import SpecError
 
 THREAT = "linf:0.008"
@@ -161,3 +166,50 @@ def test_an_unknown_precision_is_refused():
     images, labels, ids = make_batch(make_network(), 4)
     with pytest.raises(SpecError, match="did you mean 'bf16'"):
         make_attack("pgd-3", THREAT)(make_network(), images, labels, ids=ids, proxy=ProxySettings(dtype="bf61"))
+
+
+class Sided(nn.Module):
+    """Two logits, ±(gap + w·(x - 0.5)): inside linf:eps the gap can be closed by eps·Σ|w| at most."""
+
+    def __init__(self, weight, gap):
+        super().__init__()
+        self.weight, self.gap = nn.Parameter(weight), gap
+
+    def forward(self, images):
+        score = self.gap + (images.flatten(1) - 0.5) @ self.weight
+        return torch.stack([score, -score], 1)
+
+
+@pytest.mark.parametrize(("wrong", "gap", "repeated"), [(2, 4.6, True), (6, 4.2, False)])
+def test_what_a_proxy_s_search_nearly_fools_is_attacked_again_by_every_part_on_the_model(wrong, gap, repeated):
+    """Of 48 pixels the proxy moves some the wrong way, and what is then lacking is 5 % of the rise, or 17 %."""
+    model = Sided(torch.ones(48), gap)
+    proxy = Sided(torch.ones(48).index_fill(0, torch.arange(wrong), -1.0), gap)
+    proxy.exact_copy = model
+    images, labels = torch.full((3, 3, 4, 4), 0.5), torch.zeros(3, dtype=torch.int64)
+    parts = make_attack("pgd-8", "linf:0.1").parts
+    idle = dataclasses.replace(parts[0], name="idle", engine=dataclasses.replace(parts[0].engine, steps=0))
+    both = problem(
+        LabelLoss(model, labels, "ce"),
+        images,
+        torch.arange(3),
+        proxy_objective=LabelLoss(proxy, labels, "ce"),
+        exact_share=0.1,
+    )
+    perturbed, fooled_by_part = run_parts(parts, idle, both)
+    assert perturbed.fooled.tolist() == [repeated] * 3
+    assert fooled_by_part.tolist() == [0 if repeated else -1] * 3
+    alone = problem(LabelLoss(model, labels, "ce"), images, torch.arange(3))
+    assert run_parts(parts, None, alone)[0].fooled.all()
+
+
+def test_only_a_bf16_search_is_finished_by_steps_of_the_model_itself(monkeypatch):
+    model = Sided(torch.ones(48), 4.2)
+    proxy = Sided(torch.ones(48).index_fill(0, torch.arange(6), -1.0), 4.2)
+    images, labels = torch.full((3, 3, 4, 4), 0.5), torch.zeros(3, dtype=torch.int64)
+    (part,) = make_attack("pgd-8", "linf:0.1").parts
+    attack = CustomAttack(Linf(0.1), label="two", components=(part, dataclasses.replace(part, name="again")))
+    monkeypatch.setattr(CustomAttack, "finisher", property(lambda self: part))
+    for settings, number in ((ProxySettings(), -1), (ProxySettings(dtype="bf16"), 2)):
+        attacked = attack(model, images, labels, proxy=settings, proxy_model=proxy)
+        assert attacked.fooled_by_part.tolist() == [number] * 3

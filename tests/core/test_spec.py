@@ -12,7 +12,14 @@ from unfool.core import errors
 from unfool.core.batch import Batch, Views, as_images, check_images
 from unfool.core.errors import DataError, ImagesError, SpecError, UnfoolError
 from unfool.core.registry import Registry
-from unfool.core.spec import nearest, parse_number, unknown
+from unfool.core.spec import nearest, parse_number, parse_whole, unknown
+
+
+def test_whole_numbers_have_at_most_18_digits():
+    assert parse_whole("9" * 18, "count") == 10**18 - 1
+    for text in ("9" * 19, "", "-1", "1.0", "²", " 1"):
+        with pytest.raises(SpecError, match="is no whole number; write digits, at most 18"):
+            parse_whole(text, "count")
 
 
 @pytest.mark.parametrize(

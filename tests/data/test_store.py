@@ -143,6 +143,17 @@ def test_conversions_are_counted_and_cmyk_is_told(cache):
     assert len(table) == 4
 
 
+def test_columns_that_are_not_read_are_told_also_from_the_store(cache):
+    def read():
+        return Rows(images=iter([encoded(pictures(1)[0])]), count=1, others={"score": "double"})
+
+    for _ in range(2):
+        table = opened(Source(fingerprint="f", read=read), cache)
+        assert table.others == {"score": "double"}
+        with pytest.raises(DataError, match=r"no label column 'label'; its other columns are score \(double\)"):
+            table.labels("label")
+
+
 def test_nothing_readable_is_an_error_and_leaves_nothing(cache):
     with pytest.raises(DataError, match="no readable image among its 2"):
         opened(Counted([b"junk", b"junk"]).source, cache)

@@ -1,14 +1,22 @@
 """The identity of foreign models: code that decides counts, what passes write does not, and no library is walked."""
 
 import collections
+import contextvars
 import copy
+import dataclasses
+import enum
 import fractions
+import functools
 import importlib.util
+import itertools
 import json
 import linecache
 import re
 import sys
+import threading
 import time
+import types
+import weakref
 from decimal import Decimal
 from pathlib import Path
 
@@ -219,6 +227,82 @@ def test_values_that_differ_make_systems_that_differ(first, second):
     names = [identity(Foreign(value=value)) for value in (first, copy.copy(first), second)]
     assert names[0] == names[1] != names[2]
     assert not any(name.endswith("?") for name in names)
+
+
+class Local(threading.local):
+    """A class of the user's that a library's threads would keep apart."""
+
+
+class Level(enum.Enum):
+    LOW, HIGH = 1, 2
+
+
+@dataclasses.dataclass(slots=True)
+class Slotted:
+    rate: float
+
+
+def local(value):
+    made = Local()
+    made.scale = value
+    return made
+
+
+def variable(value):
+    made = contextvars.ContextVar("scale")
+    made.set(value)
+    return made
+
+
+def dispatched(factor):
+    function = functools.singledispatch(lambda x: x)
+    function.register(int, lambda x: x * factor)
+    return function
+
+
+def module(name, value):
+    made = types.ModuleType(name)
+    made.scale = value
+    return made
+
+
+CONFIGS = [Config(1), Config(2)]
+MADE = {
+    "counts": lambda value: itertools.count(value),
+    "thread locals": local,
+    "context variables": variable,
+    "masked arrays": lambda value: np.ma.array([1, 2], mask=[value == 1, False]),
+    "ordered dictionaries": lambda value: collections.OrderedDict([(value, 0), (3 - value, 0)]),
+    "dispatched functions": dispatched,
+    "modules made by hand": lambda value: module("mine", value),
+    "modules with a library's name": lambda value: module("torch", value),
+    "members of enumerations": Level,
+    "slots of dataclasses": Slotted,
+    "references": lambda value: weakref.ref(CONFIGS[value - 1]),
+    "proxies": lambda value: weakref.proxy(CONFIGS[value - 1]),
+    "partials": lambda value: functools.partial(F.relu, inplace=value == 1),
+    "operators": lambda value: [torch.ops.aten.relu, torch.ops.aten.sigmoid][value - 1],
+    "functions of C": lambda value: [torch.relu, torch.sigmoid][value - 1],
+    "storages": lambda value: torch.full((2,), value).untyped_storage(),
+}
+
+
+@pytest.mark.parametrize("make", MADE.values(), ids=MADE)
+def test_values_made_anew_are_equal_and_others_are_not(make):
+    names = [identity(Foreign(value=make(value))) for value in (1, 1, 2)]
+    assert names[0] == names[1] != names[2]
+    assert not any(name.endswith("?") for name in names)
+
+
+@pytest.mark.parametrize("make", [itertools.cycle, lambda values: (value for value in values), open], ids=str)
+def test_what_shows_its_content_only_by_giving_it_away_is_unverified(make, tmp_path):
+    (tmp_path / "file").touch()
+    value = make(tmp_path / "file" if make is open else [1, 2])
+    try:
+        assert identity(Foreign(value=value)).endswith("?")
+    finally:
+        if make is open:
+            value.close()
 
 
 def test_hooks_backward_hooks_and_classes_count():

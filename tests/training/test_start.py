@@ -13,6 +13,7 @@ from unfool.models.network import Network
 from unfool.models.trunks import TrunkSpec
 from unfool.models.weights import load_network, save_network
 from unfool.training import RunConfig, read_config, train
+from unfool.training.initial_network import initial_network
 
 HEAD = stage({"contrast": contrast()}, trainable="heads", learning_rate=0.1, weight_decay=0.1, epochs=1)
 
@@ -133,3 +134,14 @@ def test_what_does_not_fit_the_file_is_refused_before_anything_is_written(tmp_pa
 def test_an_identity_without_a_start_is_refused():
     with pytest.raises(SpecError, match="set start"):
         RunConfig(data="made-up", stages=(HEAD,), start_identity="0" * 16)
+
+
+def test_without_a_start_the_weights_are_drawn_from_the_run_s_streams():
+    config = run()
+    for seed in (1, 2):
+        expected = Network.build(config.trunk, {}, normalisation="cifar10", streams=Streams(seed)).state_dict()
+        drawn = initial_network(config, Streams(seed)).state_dict()
+        assert drawn.keys() == expected.keys()
+        assert all(torch.equal(drawn[name], expected[name]) for name in expected)
+    first, second = (next(initial_network(config, Streams(seed)).parameters()) for seed in (1, 2))
+    assert not torch.equal(first, second)

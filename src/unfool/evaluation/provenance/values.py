@@ -73,6 +73,8 @@ def take_apart(value: Any) -> Parts:
             items = [(str(i), item) for i, item in enumerate(plain.ravel().tolist())]
             return Parts(f"objects {value.shape}".encode(), [*items, *more])
         return Parts(f"{value.dtype} {value.shape};".encode() + np.ascontiguousarray(plain).tobytes(), more)
+    if isinstance(value, (torch._ops.OpOverload, torch._ops.OpOverloadPacket)) and str(value).startswith("aten."):
+        return Parts(f"{name} {value}".encode(), [])
     if isinstance(value, enum.Enum):
         return Parts(f"{name}.{value.name}".encode(), [("value", value._value_)])
     return _of_container(value, name) or _of_object(value, name)
