@@ -1,90 +1,36 @@
-"""Which tests call which functions, and what each test costs: a test file is run once, and that is kept."""
+"""Which test files are likely to find a bug in a function; and tests run in a child process with a limit of its own."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import re
 import resource
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 LIMITS = {resource.RLIMIT_AS: 24 << 30, resource.RLIMIT_FSIZE: 1 << 30, resource.RLIMIT_CORE: 0}
 """What no test may exceed: bytes of address space and of a file."""
-MOST_SECONDS = 10
-"""CPU seconds of a test file; of one that takes longer the first tests count."""
 
 
-@dataclass(frozen=True)
-class Calls:
-    """Of one test file: seconds by test, and for each function the tests that call it (all of them: ``*``)."""
+class _FirstFailure:
+    """A pytest plugin that writes down which test failed first."""
 
-    seconds: dict[str, float]
-    callers: dict[str, list[str]]
-    fresh: bool = False
-    """It was run for this."""
-
-    def tests_of(self, function: str) -> list[tuple[float, str]]:
-        """Seconds and name of the tests that call a function, the cheapest first."""
-        callers = self.callers.get(function, [])
-        return sorted((cost, test) for test, cost in self.seconds.items() if "*" in callers or test in callers)
-
-
-class _Watch:
-    """A pytest plugin that notes the functions of a folder that each test calls."""
-
-    def __init__(self, source: Path, stored: Path):
-        self.source = f"{source}{os.sep}"
-        self.stored = stored
-        self.kept_at = 0.0
-        self.at = time.process_time()
-        self.called: dict[str, set[str]] = {}
-        self.seconds: dict[str, float] = {}
-        self.failed: set[str] = set()
-        self.current = "*"
-        self.files: dict[str, str | None] = {}
-
-    def watch(self, frame: FrameType, event: str, argument: object) -> None:
-        code = frame.f_code
-        name = self.files.get(code.co_filename, "")
-        if name == "":
-            inside = code.co_filename.startswith(self.source)
-            name = self.files[code.co_filename] = code.co_filename[len(self.source) :] if inside else None
-        if name is not None:
-            self.called.setdefault(f"{name} {code.co_name}", set()).add(self.current)
+    def __init__(self, note: Path):
+        self.note = note
 
     def pytest_runtest_logreport(self, report: Any) -> None:
-        # Of the CPU: a busy machine makes no test dear.
-        before, self.at = self.at, time.process_time()
-        self.seconds[report.nodeid] = self.seconds.get(report.nodeid, 0.0) + self.at - before
-        if report.failed:
-            self.failed.add(report.nodeid)
-        if report.when == "teardown" and time.process_time() > self.kept_at + 0.5:
-            self.keep()
+        if report.failed and not self.note.exists():
+            self.note.write_text(report.nodeid)
 
-    def keep(self) -> None:
-        calls = {function: sorted(tests) for function, tests in self.called.items()}
-        seconds = {test: round(value, 3) for test, value in self.seconds.items() if test not in self.failed}
-        temporary = self.stored.with_suffix(".new")
-        temporary.write_text(json.dumps({"seconds": seconds, "calls": calls}))
-        temporary.replace(self.stored)
-        self.kept_at = time.process_time()
 
-    def pytest_runtest_setup(self) -> None:
-        # A fixture may be shared by the tests of the file.
-        self.current = "*"
+def run_tests(tests: list[str], note: Path) -> int:
+    """Pytest's exit status for these tests, up to the first that fails, which is written to ``note``."""
+    import pytest
 
-    def pytest_runtest_call(self, item: Any) -> None:
-        self.current = item.nodeid
-
-    def pytest_runtest_teardown(self) -> None:
-        self.current = "*"
+    return int(pytest.main(["-q", "-x", "-p", "no:cacheprovider", *tests], plugins=[_FirstFailure(note)]))
 
 
 def in_child(action: Callable[[], int], seconds: int) -> int | None:
@@ -103,7 +49,8 @@ def in_child(action: Callable[[], int], seconds: int) -> int | None:
             status = action()
         finally:
             os._exit(status)
-    deadline = time.monotonic() + 40 * seconds + 60
+    # By the clock too, since a bug may wait for something that never comes.
+    deadline = time.monotonic() + 40 * seconds
     while True:
         finished, status = os.waitpid(child, os.WNOHANG)
         if finished:
@@ -113,42 +60,6 @@ def in_child(action: Callable[[], int], seconds: int) -> int | None:
             os.waitpid(child, 0)
             return None
         time.sleep(0.05)
-
-
-def run_tests(arguments: list[str], plugins: list[object] | None = None) -> int:
-    """Pytest's exit status for these arguments."""
-    import pytest
-
-    return int(pytest.main(["-q", "-p", "no:cacheprovider", *arguments], plugins=plugins or []))
-
-
-def calls_of(test_file: Path, source: Path, keep: Path, only_known: bool = False) -> Calls:
-    """What a test file of the working folder calls, read from the folder ``keep`` if it has not changed since.
-
-    Otherwise it is run, or, where ``only_known``, taken to call nothing.
-    """
-    keep.mkdir(parents=True, exist_ok=True)
-    digest = hashlib.blake2b(test_file.read_bytes(), digest_size=6).hexdigest()
-    stored = keep / f"{str(test_file).replace('/', '.')}.{digest}.json"
-    fresh = not stored.exists()
-    if fresh and only_known:
-        return Calls({}, {})
-    if fresh:
-        print(f"  reading {test_file}", file=sys.stderr, flush=True)
-        in_child(lambda: _watch_file(str(test_file), source, stored), MOST_SECONDS)
-    if not stored.exists():
-        stored.write_text(json.dumps({"seconds": {}, "calls": {}}))
-    values = json.loads(stored.read_text())
-    return Calls(values["seconds"], values["calls"], fresh)
-
-
-def _watch_file(name: str, source: Path, stored: Path) -> int:
-    watch = _Watch(source / "unfool", stored)
-    sys.settrace(watch.watch)
-    status = run_tests([name], [watch])
-    sys.settrace(None)
-    watch.keep()
-    return status
 
 
 def likely_tests(file: str, function: str, source: str, texts: dict[Path, str]) -> list[Path]:

@@ -6,8 +6,8 @@
     python benchmarks/mutants.py --plant 'core/threat.py project: a < b -> (a <= b)'
     python benchmarks/mutants.py --json > results/benchmarks/mutants.json
 
-The test files that speak most of a function are run once, to see which of their tests call it; those are run with the
-bug, the cheapest first, in a child process on a copy, until one fails: a few CPU seconds each.
+The test files that speak most of a function are run with the bug in it, in a child process on a copy of the repository,
+until a test fails that passes without it: a few CPU seconds each.
 Interrupted, it goes on where it stopped (--work). A bug that changes nothing that anybody could see is explained in
 mutants_explained.json; the score is killed over all that are not. Exit code 1 below --least.
 """
@@ -15,6 +15,7 @@ mutants_explained.json; the score is killed over all that are not. Exit code 1 b
 from __future__ import annotations
 
 import argparse
+import functools
 import gc
 import hashlib
 import importlib
@@ -33,8 +34,8 @@ from types import CodeType, FunctionType
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
+from likely_tests import in_child, likely_tests, run_tests
 from mutations import Mutation, mutations
-from tests_by_function import calls_of, in_child, likely_tests, run_tests
 
 ROOT = Path(__file__).resolve().parent.parent
 ROOMS = ("core", "attacks", "defenses", "evaluation", "training", "data")
@@ -42,9 +43,9 @@ TESTS = ("core", "attacks", "data", "defenses", "evaluation", "models", "tasks",
 SLOW_TESTS = ("report", "cli")
 """Tried with --again alone."""
 EXPLAINED = Path(__file__).with_name("mutants_explained.json")
-MOST_SECONDS, MOST_FILES, MOST_READ = 5.0, 4, 2
-"""CPU seconds of tests, and files of them, that are tried on one bug, and files that are run to see what they call;
-with --again four times as many."""
+MOST_SECONDS, MOST_FILES = 20, 3
+"""CPU seconds of a test file, and test files that are tried on one bug; with --again four times as many."""
+NOTE = Path("first-failure")
 Results = dict[str, tuple[str, float]]
 """By bug: what became of it, and the CPU seconds that it took."""
 
@@ -71,39 +72,36 @@ def _of_file(source: Path, path: Path) -> list[Mutation]:
     return mutations(str(path.relative_to(source / "unfool")), path.read_bytes())
 
 
-def verdict(bug: Mutation, source: Path, keep: Path, depth: int = 1) -> tuple[str, float]:
-    """``killed``, ``killed by time`` or ``survived``, and the CPU seconds that it took."""
+def verdict(bug: Mutation, source: Path, depth: int) -> tuple[str, float]:
+    """``killed``, ``survived`` or ``ran out of time``, and the CPU seconds that it took."""
     before = os.times()
-    state = _verdict(bug, source, keep, depth)
+    state = _verdict(bug, source, depth)
     after = os.times()
     seconds = after.children_user + after.children_system - before.children_user - before.children_system
     return state, round(seconds, 1)
 
 
-def _verdict(bug: Mutation, source: Path, keep: Path, depth: int) -> str:
+def _verdict(bug: Mutation, source: Path, depth: int) -> str:
     rooms = TESTS if depth == 1 else (*TESTS, *SLOW_TESTS)
     texts = {path: path.read_text() for room in rooms for path in sorted(Path("tests", room).glob("test_*.py"))}
-    total, files, read = 0.0, 0, 0
-    likely = likely_tests(bug.file, bug.name, (source / "unfool" / bug.file).read_text(), texts)
-    for test_file in dict.fromkeys([*likely, *texts]):
-        calls = calls_of(test_file, source, keep, only_known=test_file not in likely or read >= MOST_READ * depth)
-        read += calls.fresh
-        tests = calls.tests_of(f"{bug.file} {bug.name}")
-        if not tests:
-            continue
-        affordable = [test for number, (_, test) in enumerate(tests) if not number or _upto(tests, number) < 3 * depth]
-        cost = sum(seconds for seconds, test in tests if test in affordable)
-        status = _with_bug(bug, source, affordable, 20 + int(4 * cost), anew=depth > 1)
-        if status not in (0, 5):
-            return "killed by time" if status is None else "killed"
-        total, files = total + cost, files + 1
-        if total > MOST_SECONDS * depth or files >= MOST_FILES * depth:
-            break
-    return "survived"
+    state = "survived"
+    for test_file in likely_tests(bug.file, bug.name, (source / "unfool" / bug.file).read_text(), texts)[
+        : MOST_FILES * depth
+    ]:
+        NOTE.unlink(missing_ok=True)
+        status = _with_bug(bug, source, [str(test_file)], MOST_SECONDS * depth, anew=depth > 1)
+        if status is None:
+            # Tests that are slow by themselves say nothing.
+            state = "ran out of time"
+        elif status not in (0, 5) and _is_sound(NOTE.read_text() if NOTE.exists() else str(test_file)):
+            return "killed"
+    return state
 
 
-def _upto(tests: list[tuple[float, str]], number: int) -> float:
-    return sum(seconds for seconds, _ in tests[: number + 1])
+@functools.cache
+def _is_sound(test: str) -> bool:
+    """Whether a test passes without any bug."""
+    return in_child(lambda: run_tests([test], Path("sound-note")), 120) == 0
 
 
 def _with_bug(bug: Mutation, source: Path, tests: list[str], seconds: int, anew: bool) -> int | None:
@@ -138,7 +136,7 @@ def _run(bug: Mutation, path: Path, sound: bytes, tests: list[str], anew: bool) 
     if anew:
         for name in [name for name in sys.modules if name.partition(".")[0] == "unfool"]:
             del sys.modules[name]
-    return run_tests(["-x", *tests])
+    return run_tests(tests, NOTE)
 
 
 def _pairs(sound: CodeType, wrong: CodeType) -> Iterator[tuple[CodeType, CodeType]]:
@@ -155,8 +153,8 @@ def table(results: Results, explained: dict[str, str], rooms: list[str]) -> list
     lines: list[dict[str, object]] = []
     for room in [*rooms, "all"]:
         own = [key for key in results if room == "all" or key.startswith(f"{room}/")]
-        killed = sum(results[key][0] != "survived" for key in own)
-        spared = sum(results[key][0] == "survived" and key in explained for key in own)
+        killed = sum(results[key][0] == "killed" for key in own)
+        spared = sum(results[key][0] != "killed" and key in explained for key in own)
         score = killed / (len(own) - spared) if len(own) > spared else 1.0
         lines.append({"room": room, "mutants": len(own), "killed": killed, "explained": spared,
                       "survived": len(own) - killed - spared, "score": round(score, 4)})  # fmt: skip
@@ -184,11 +182,11 @@ def main() -> int:
         if options.plant:
             [bug] = [bug for bug in _of_file(source, source / "unfool" / options.plant.split()[0])
                      if bug.key == options.plant]  # fmt: skip
-            print(*verdict(bug, source, options.work / "calls", 4))
+            print(*verdict(bug, source, 4))
             return 0
         results = _run_all(chosen(source, options.rooms, options.number, options.seed), source, options)
     lines = table(results, explained, options.rooms)
-    survivors = {key: explained.get(key, "") for key, (state, _) in results.items() if state == "survived"}
+    survivors = {key: explained.get(key, "") for key, (state, _) in results.items() if state != "killed"}
     if options.json:
         print(json.dumps({"seed": options.seed, "rooms": lines, "survived": survivors}, indent=1))
     else:
@@ -235,9 +233,9 @@ def _run_all(bugs: list[Mutation], source: Path, options: argparse.Namespace) ->
     stored = json.loads(kept.read_text()) if kept.exists() else {}
     started = time.monotonic()
     for number, bug in enumerate(bugs, 1):
-        if bug.key in stored and not (options.again and stored[bug.key][0] == "survived"):
+        if bug.key in stored and not (options.again and stored[bug.key][0] != "killed"):
             continue
-        stored[bug.key] = verdict(bug, source, options.work / "calls", 4 if options.again else 1)
+        stored[bug.key] = verdict(bug, source, 4 if options.again else 1)
         temporary = kept.with_suffix(".new")
         temporary.write_text(json.dumps(stored, indent=1))
         temporary.replace(kept)
