@@ -54,10 +54,17 @@ def started() -> Iterator[Any]:
 def look(browser: Any, width: int, theme: str) -> None:
     """Give the browser's window a width and a theme."""
     browser.execute_cdp_cmd(
-        "Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": theme}]}
+        "Emulation.setEmulatedMedia", {"media": "", "features": [{"name": "prefers-color-scheme", "value": theme}]}
     )
     size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+
+
+def on_paper(browser: Any) -> None:
+    """Show the page as it is printed on paper of 190 mm."""
+    look(browser, 720, "light")
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    browser.execute_script("dispatchEvent(new Event('beforeprint'))")
 
 
 def faults_of(browser: Any, path: Path) -> list[str]:

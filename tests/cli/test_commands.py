@@ -94,7 +94,7 @@ def test_evaluate_tells_clean_from_white_box(cli, run, tmp_path):
     written = json.loads(file.read_text())
     assert written["rows"] == found
     assert written["run"]["command"].startswith(f"unfool evaluate {run} --attack fgsm")
-    assert (len(written["pictures"]), written["run"]["device"]) == (8, "cpu")
+    assert (len(written["gallery"]), written["run"]["device"]) == (8, "cpu")
     shown = page.read_text(encoding="utf-8")
     for piece in ('id="gallery"', "fooled", "linf:8/255", written["run"]["date"], "torch ", "rows.json"):
         assert piece in shown

@@ -41,7 +41,7 @@ COMMANDS = {
     "--threat linf:0.1",
     "probe": "probe run --epochs 6 --drop-every 2 --knn --seeds 0 1",
 }
-TIMES = {"cpu_seconds", "seconds", "versions", "run", "pictures"}
+TIMES = {"cpu_seconds", "seconds", "versions", "run", "gallery"}
 _HASH = re.compile(r"[0-9a-f]{16,64}")
 
 

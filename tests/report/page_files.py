@@ -66,7 +66,7 @@ def _evaluation() -> StudyResult:
     image = torch.rand(3, 16, 16, generator=torch.Generator().manual_seed(0))
     pair = {"clean": png(image), "adversarial": png((image + 0.03).clamp(0, 1))}
     pictures = [AttackPicture(attack="pgd-5 at linf:0.1", label="3", fooled=fooled, **pair) for fooled in (True, False)]
-    stored = {"pictures": [picture.to_json() for picture in pictures], "run": RUN.to_json()}
+    stored = {"gallery": [picture.to_json() for picture in pictures], "run": RUN.to_json()}
     doubts = ["more-steps-win: 4 of 48 images fell to PGD only with 25 steps instead of 5; attack with more steps"]
     return StudyResult.from_json({**values, **stored, "rows": [*values["rows"], *curve], "doubts": doubts})
 

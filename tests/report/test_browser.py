@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from browsing import faults_of, look
+from browsing import FAULTS, faults_of, look, on_paper
 from page_files import KINDS, write_pages
 
 HEAD = "<!DOCTYPE html><html lang=en><head><link rel=icon href='data:,'></head>"
@@ -92,6 +92,16 @@ def test_a_claim_opens_by_keyboard_and_everything_opens_on_paper(browser, pages)
     assert browser.execute_script(closed) == 0
     browser.execute_script("dispatchEvent(new Event('afterprint'))")
     assert browser.execute_script(closed) == before
+
+
+@pytest.mark.parametrize("kind", ["ladder", "longest"])
+def test_paper_holds_the_page(browser, pages, kind):
+    browser.get(pages[kind].as_uri())
+    on_paper(browser)
+    try:
+        assert browser.execute_script(FAULTS) == []
+    finally:
+        look(browser, 1366, "light")
 
 
 def test_results_come_before_claims(browser, pages):

@@ -13,7 +13,7 @@ from unfool.evaluation.results.study_result import StudyResult
 
 _COLUMNS = ("model", "seed", "data", "split", "attack", "threat", "protocol", "defense")
 _FIGURES = ("accuracy", "low", "high", "loss", "n", "source_value")
-_PICTURES = ("pictures", "examples")
+_PICTURES = ("gallery", "examples")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -33,10 +33,8 @@ def rendered(template: str, title: str, values: Mapping[str, object]) -> str:
 
 @lru_cache(maxsize=1)
 def _look() -> Look:
-    style, script = (
-        files("unfool.report").joinpath("templates", name).read_text(encoding="utf-8")
-        for name in ("page.css", "page.js")
-    )
+    folder = files("unfool.report") / "templates"
+    style, script = ((folder / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
     return Look(style=Markup(style), script=Markup(script), style_digest=_digest(style), script_digest=_digest(script))
 
 

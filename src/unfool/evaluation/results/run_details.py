@@ -51,7 +51,7 @@ class AttackPicture:
         """The picture that `to_json` gave; DataError for what is none."""
         try:
             files = {key: base64.b64decode(values[key], validate=True) for key in ("clean", "adversarial")}
-            words = {key: str(values[key]) for key in ("attack", "label")}
-            return cls(**words, **files, fooled=bool(values["fooled"]))
+            attack, label = str(values["attack"]), str(values["label"])
+            return cls(attack=attack, label=label, fooled=bool(values["fooled"]), **files)
         except (binascii.Error, ValueError, TypeError, KeyError) as error:
             raise DataError(f"a picture of the results is not whole ({error!r}); {HOW}") from error

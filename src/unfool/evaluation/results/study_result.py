@@ -111,7 +111,7 @@ class StudyResult:
             "corruptions": self.corruptions.to_json() if self.corruptions is not None else None,
             "strength": {attack: test.to_json() for attack, test in self.binarization_tests.items()},
             "reliability": self.reliability.to_json() if self.reliability is not None else None,
-            "pictures": [picture.to_json() for picture in self.pictures],
+            "gallery": [picture.to_json() for picture in self.pictures],
             "run": self.run.to_json() if self.run is not None else None,
         }
         return {
@@ -150,7 +150,7 @@ class StudyResult:
                 },
                 reliability=Reliability.from_json(reliability) if reliability else None,
                 doubts=values.get("doubts"),
-                pictures=[AttackPicture.from_json(picture) for picture in values.get("pictures") or []],
+                pictures=[AttackPicture.from_json(picture) for picture in values.get("gallery") or []],
                 run=RunDetails.from_json(run) if run else None,
             )
 
