@@ -20,7 +20,8 @@ class Square(Attack):
     when those of other attacks mislead.
 
     Departures from the published code: the windows of every image are its own (there one window is drawn for the whole
-    batch), and they lie wherever they fit (there never at the lower and right edge).
+    batch), and they lie wherever they fit (there never at the lower and right edge); where few images are left, several
+    windows of each are looked at in one pass, which gives the same result by a few queries more.
 
     Args:
         steps: Queries for each image after the start.

@@ -47,7 +47,8 @@ class SquareSearch:
 
     Args:
         threat: The allowed perturbations.
-        steps: Windows after the start; each is one query for every image that is not fooled yet.
+        steps: Windows after the start; each is one query for every image that is not fooled yet, beside those that
+            were looked at ahead in vain.
         p: Share of the image that the first windows cover. Its schedule does not depend on ``steps``, as in AutoAttack.
         restarts: Runs, each from a start of its own.
     """
@@ -141,7 +142,8 @@ class _Restart:
         return max(1, min(most, int(_MOST_IN_VAIN / max(self.kept_share, 1e-3))))
 
     def _side(self, step: int) -> int:
-        return self.settings.side(step, *self.points.shape[-2:], self.proposals.min_side, self.proposals.odd_side)
+        height, width = self.points.shape[-2:]
+        return self.settings.side(step, height, width, self.proposals.min_side, self.proposals.odd_side)
 
     def _drawn(self, windows: Streams, chunks: range) -> Tensor:
         """The draws (n, windows, values) of some chunks of windows."""
