@@ -7,6 +7,8 @@ import subprocess
 import sys
 import time
 
+import pytest
+
 from unfool import load_network
 
 
@@ -81,3 +83,52 @@ def test_kill_while_evaluating_and_resume(cli, run, tmp_path):
     for row in (*first, *second):
         row["cost"].pop("cpu_seconds")
     assert first == second
+
+
+def killed(*_, **__):
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("command", ["attack", "evaluate"])
+def test_what_is_done_is_kept_until_it_is_printed(cli, run, tmp_path, monkeypatch, command):
+    from unfool.cli.commands import run_evaluation
+
+    at = ("--attack", "pgd-2", "--threat", "linf:2/255", "--images", "4", "--json")
+    out = tmp_path / ("set.safetensors" if command == "attack" else "results.json")
+    more = () if command == "attack" else ("--no-reliability",)
+    arguments = (command, run, *at, *more, "--out", out)
+    monkeypatch.setattr("unfool.cli.printing.print_json", killed)
+    monkeypatch.setattr(run_evaluation, "print_json", killed)
+    assert cli(*arguments).code == 130
+    kept = {path: path.stat().st_mtime_ns for path in out.with_suffix(".state").rglob("batch-*.safetensors")}
+    assert kept
+    monkeypatch.undo()
+    crafted = []
+    monkeypatch.setattr("unfool.evaluation.crafting.attack_folder.BatchCheckpoint.finish", lambda *_: crafted.append(1))
+    assert cli(*arguments).code == 0
+    assert crafted == []
+    assert not out.with_suffix(".state").exists()
+
+
+def test_batches_without_their_description_are_not_believed(cli, run, tmp_path):
+    state = tmp_path / "state"
+    same = ("evaluate", run, "--attack", "fgsm", "--images", "40", "--no-reliability", "--json", "--state", state)
+    assert cli(*same, "--threat", "linf:0").code == 0
+    (folder,) = [path.parent for path in state.rglob("crafting.json")]
+    (folder / "crafting.json").unlink()
+    folder.rename(folder.with_name("fgsm_linf_80_255"))
+    told = cli(*same, "--threat", "linf:80/255")
+    assert told.code == 0, told.err
+    assert json.loads(told.out)["rows"][1]["accuracy"] < json.loads(told.out)["rows"][0]["accuracy"]
+
+
+@pytest.mark.parametrize("said", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: 9 bytes")])
+def test_memory_that_runs_out_is_one_line(cli, run, monkeypatch, said):
+    def full(*_, **__):
+        raise said
+
+    monkeypatch.setattr("unfool.cli.commands.run_evaluation.evaluate", full)
+    told = cli("evaluate", run, "--attack", "fgsm", "--images", "4")
+    assert told.code == 8
+    assert "memory ran out" in told.err
+    assert "--batch-size" in told.err

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 import pytest
 
 from unfool.core.errors import OutputError
-from unfool.core.files import atomic_path, claim_folder, folder_lock, write_json, write_text
+from unfool.core.files import atomic_path, claim_folder, folder_lock, remove_folder, write_json, write_text
 
 
 def names(folder):
@@ -257,3 +257,26 @@ def test_a_folder_that_is_claimed_is_refused_to_another_and_kept_by_its_owner(tm
     path.write_text("no JSON")
     with pytest.raises(OutputError, match="is not JSON"):
         claim_folder(path, {}, "study")
+
+
+REMOVING = """
+import os, shutil, signal, sys
+from unfool.core import files
+files.shutil.rmtree = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)
+files.remove_folder(sys.argv[1])
+"""
+
+
+def test_a_folder_is_removed_as_if_at_once_and_what_a_killed_removal_left_is_cleared(tmp_path):
+    folder = tmp_path / "state"
+    folder.mkdir()
+    (folder / "batch").write_text("done")
+    done = subprocess.run([sys.executable, "-c", REMOVING, str(folder)], check=False, capture_output=True, text=True)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert not folder.exists()
+    remove_folder(folder)
+    assert names(tmp_path) == []
+    (tmp_path / "elsewhere").mkdir()
+    folder.symlink_to("elsewhere")
+    remove_folder(folder)
+    assert names(tmp_path) == ["elsewhere", "state"]

@@ -15,7 +15,16 @@ from typing import Any
 from unfool.cli.run_details import remember
 from unfool.cli.usage import parse
 from unfool.core.borders.reading import reason_of
-from unfool.core.errors import INTERRUPTED, DataError, OutputError, SpecError, UnfoolError, UnfoolWarning, bounded
+from unfool.core.errors import (
+    INTERRUPTED,
+    DataError,
+    DeviceError,
+    OutputError,
+    SpecError,
+    UnfoolError,
+    UnfoolWarning,
+    bounded,
+)
 from unfool.core.plugins import load_plugin, plugin_files
 from unfool.core.user_code import line_of_user
 
@@ -57,6 +66,13 @@ def main(argv: Sequence[str] | None = None) -> int:
             _close_output()
             return BROKEN_PIPE
         except Exception as error:
+            if _out_of_memory(error):
+                return _report(
+                    f"memory ran out ({error}); give a smaller --batch-size, smaller images or fewer at a time, or "
+                    "free some memory, and run the same command again to resume",
+                    DeviceError.exit_code,
+                    debug,
+                )
             theirs = _in_a_plugin(error)
             if theirs is not None:
                 return _report(
@@ -87,6 +103,13 @@ def _without_plugins(arguments: list[str]) -> tuple[list[str], list[str]]:
             raise SpecError("--plugin needs a file; write --plugin my_plugin.py")
         files.append(path)
     return kept, files
+
+
+def _out_of_memory(error: Exception) -> bool:
+    """Whether an error says that the machine or its GPU has no memory left, as Python, NumPy and PyTorch say it."""
+    return isinstance(error, MemoryError) or any(
+        said in str(error) for said in ("can't allocate memory", "out of memory", "unable to mmap", "not enough memory")
+    )
 
 
 def _in_a_plugin(error: Exception) -> str | None:

@@ -88,6 +88,26 @@ def write_json(path: str | Path, value: Any) -> None:
         write_text(path, text + "\n")
 
 
+def remove_folder(path: str | Path) -> None:
+    """Remove a folder, if it is there, as if at once: what a process killed meanwhile leaves no longer has its name.
+
+    Whatever the file system refuses is left as it is.
+    """
+    path = Path(path)
+    with suppress(OSError):
+        _sweep(path.parent.iterdir(), _short(path.name))
+        if path.is_symlink() or not path.is_dir():
+            return
+        apart, held = _own_folder(path)
+        try:
+            os.replace(path, apart / path.name)
+            shutil.rmtree(apart, ignore_errors=True)
+        finally:
+            with suppress(OSError):
+                apart.rmdir()
+            os.close(held)
+
+
 def claim_folder(path: str | Path, owner: JsonObject, kind: str) -> None:
     """Write into a file of a folder whose the folder is; OutputError where it is that of another ``kind`` of thing
     already, or of the same with other values."""

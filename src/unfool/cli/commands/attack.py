@@ -105,7 +105,6 @@ class AttackCommand:
                     progress=progress,
                 )
             save_set(examples, path)
-            discard(path.with_suffix(".state"), [options.attack], str(attack.threat))
             row = classify(system.network, examples).row(system.name)
             written.append(WrittenSet(path=path, row=row, zero_gradient=int(examples.zero_gradient.sum())))
         if self.json:
@@ -118,6 +117,9 @@ class AttackCommand:
             clean = classify(system.network, table, column=column, threat=worst.threat or threats[0]).row(system.name)
             step = step_after([clean, worst])
             print_lines(next_line(step, self.model, self.data, device=self.machine.device))
+        # At the very end: until then the same command finds what is done.
+        for attack, path in zip(attacks, paths, strict=True):
+            discard(path.with_suffix(".state"), [options.attack], str(attack.threat))
 
     def _path(self, norm: str) -> Path:
         """Where the set of one norm goes."""

@@ -70,13 +70,13 @@ def run_evaluation(command: EvaluateCommand) -> None:
     if defense is not None:
         evaluation = replace(evaluation, rows=[replace(row, defense=defense) for row in evaluation.rows])
     result = _written(evaluation.result(), output, choose_device(machine.device))
-    if output.folder is not None and output.state is None:
-        discard(output.folder, attack.attack, settings.threat)
     if output.json and not output.streams:
         print_json(result.to_json())
     elif not output.streams:
         print_evaluation(evaluation)
         print_lines(next_line(evaluation.next_step, command.model, data, device=machine.device, defense=defense))
+    if output.folder is not None and output.state is None:
+        discard(output.folder, attack.attack, settings.threat)
     _check_reliable(command, evaluation.doubts)
 
 
@@ -138,13 +138,13 @@ def run_ladder(command: EvaluateCommand) -> None:
             progress=progress,
         )
     results = _written(result.result(), output, choose_device(machine.device))
-    if output.folder is not None and output.state is None:
-        discard_ladder(output.folder)
     if output.json and not output.streams:
         print_json(results.to_json())
     elif not output.streams:
         print_ladder(result)
         print_lines(next_line(result.next_step, command.model, data, device=machine.device))
+    if output.folder is not None and output.state is None:
+        discard_ladder(output.folder)
     _check_reliable(command, result.doubts)
 
 

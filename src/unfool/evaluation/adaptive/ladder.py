@@ -7,13 +7,13 @@ worst of all rungs that know the defense on each image, against the network by i
 from __future__ import annotations
 
 import dataclasses
-import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from torch import nn
 
 from unfool.core.errors import SpecError
+from unfool.core.files import remove_folder
 from unfool.core.processes import rank_and_world_size
 from unfool.core.progress import Progress, silent
 from unfool.data.as_table import TableLike, as_table
@@ -136,7 +136,7 @@ def discard_ladder(folder: Path) -> None:
     if rank_and_world_size()[0] != 0:
         return
     for rung in all_rungs():
-        shutil.rmtree(folder / rung.key, ignore_errors=True)
+        remove_folder(folder / rung.key)
     if folder.is_dir() and not any(folder.iterdir()):
         folder.rmdir()
 

@@ -32,6 +32,9 @@ class BatchCheckpoint:
         wanted = {"schema_version": SCHEMA_VERSION, **manifest}
         path = folder / _MANIFEST
         if not is_file(path):
+            # Batches whose description somebody removed could be of any attack.
+            for stray in (*folder.glob("batch-*.safetensors"), *folder.glob("underway-*.safetensors")):
+                stray.unlink(missing_ok=True)
             write_json(path, wanted)
             return
         stored = read_object(path, "choose another folder or remove this one", error=OutputError)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
 from unfool.attacks import Attack
+from unfool.core.files import remove_folder
 from unfool.core.processes import rank_and_world_size
 from unfool.core.threat import ThreatModel
 from unfool.evaluation.crafting.chosen_attacks import AttackLike, choose_attacks
@@ -25,6 +25,6 @@ def discard(folder: Path, attacks: Iterable[AttackLike], threat: ThreatModel | s
     for chosen in choose_attacks(attacks, threat):
         kept = attack_folder(folder, chosen.title, chosen.attack)
         if kept is not None:
-            shutil.rmtree(kept, ignore_errors=True)
+            remove_folder(kept)
     if folder.is_dir() and not any(folder.iterdir()):
         folder.rmdir()

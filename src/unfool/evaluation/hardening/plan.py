@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from unfool.core.borders.json_text import read_object
 from unfool.core.borders.reading import is_file
 from unfool.core.config import build, configured
 from unfool.core.errors import OutputError, SpecError
-from unfool.core.files import write_json
+from unfool.core.files import remove_folder, write_json
 
 FILE, BEFORE, AFTER = "plan.json", "before", "after"
 """Of a run's folder: the plan; and the names of both evaluations."""
@@ -59,6 +58,6 @@ def state_of(folder: Path, evaluation: str) -> Path:
 def remove_plan(folder: Path) -> None:
     """Remove the plan and what the evaluation before training stored; the folder too, if nothing else is in it."""
     (folder / FILE).unlink(missing_ok=True)
-    shutil.rmtree(state_of(folder, BEFORE), ignore_errors=True)
+    remove_folder(state_of(folder, BEFORE))
     if folder.is_dir() and not any(folder.iterdir()):
         folder.rmdir()
