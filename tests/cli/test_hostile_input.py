@@ -119,6 +119,7 @@ def test_a_run_below_a_name_that_is_no_text_is_trained_and_opened(cli, here, tin
     assert cli(*tiny, "--out", folder).code == 0
     assert cli("evaluate", folder, "--images", "2", "--no-reliability", "--out", os.fsdecode(b"\xff.json")).code == 0
     assert json.loads((here / os.fsdecode(b"\xff.json")).read_text())["rows"][0]["model"] == folder
+    assert cli("report", os.fsdecode(b"\xff.json"), "--out", here / "page.html").code == 0
 
 
 @pytest.mark.parametrize("size", ["x", "-1", "2.5", "9" * 400])

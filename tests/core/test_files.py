@@ -189,6 +189,12 @@ def test_the_name_of_a_file_that_is_no_text_is_written(tmp_path):
     assert json.loads((tmp_path / "a.json").read_text()) == {"name": "\udcff"}
 
 
+def test_a_path_with_a_nul_is_one_clear_line(tmp_path):
+    for write in (lambda path: write_text(path, ""), lambda path: folder_lock(path).__enter__()):
+        with pytest.raises(OutputError, match="no path holds a NUL"):
+            write(f"{tmp_path}/a\0b")
+
+
 @pytest.mark.parametrize("folder", ["/proc/unfool", "a-file/below", "a-file"])
 def test_an_unwritable_folder_is_one_clear_line(tmp_path, folder):
     (tmp_path / "a-file").write_text("in the way")

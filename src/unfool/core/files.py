@@ -153,6 +153,10 @@ def _writing(path: Path, only: frozenset[int] | None = None) -> Generator[None, 
     """Turn what the file system refuses into one line; ``only`` names the error numbers that are its fault."""
     try:
         yield
+    except ValueError as error:
+        if "null byte" not in str(error) and "null character" not in str(error):
+            raise
+        raise OutputError(f"cannot write {str(path)!r}: no path holds a NUL; choose another") from error
     except OSError as error:
         if only is not None and error.errno not in only:
             raise
@@ -165,8 +169,8 @@ def _replaceable(path: Path) -> Path:
     """The file that a write replaces, links followed; OutputError for anything but a regular file or nothing."""
     if str(path) == STREAM:
         raise OutputError("- is the standard output, which this is not written to; write ./- for a file of that name")
-    target = Path(os.path.realpath(path))
     with _writing(path):
+        target = Path(os.path.realpath(path))
         try:
             kind = not_regular(target.stat().st_mode)
         except FileNotFoundError:

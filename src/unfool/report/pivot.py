@@ -43,7 +43,7 @@ def _frame(rows: Sequence[Row], names: Mapping[str | None, str]) -> Frame:
     frame: Frame = DataFrame(
         [
             {
-                **{name: getattr(row, name) for name in _FIELDS},
+                **{name: _spelled(getattr(row, name)) for name in _FIELDS},
                 "threat": row.threat or "",
                 "key": json.dumps(dict(row.settings), sort_keys=True, default=str),
                 "crafted_by": _crafted_by(row, names),
@@ -55,6 +55,11 @@ def _frame(rows: Sequence[Row], names: Mapping[str | None, str]) -> Frame:
     )
     numbers = {name: frame[name].astype(float) for name in ("source_value", "cpu_seconds", "model_images")}
     return frame.assign(**numbers, place=frame.groupby(_SYSTEM, sort=False).ngroup())
+
+
+def _spelled(value: Any) -> Any:
+    """A text without half characters, as file names that are no text have them: pandas keeps UTF-8 alone."""
+    return value.encode("utf-8", "replace").decode("utf-8") if isinstance(value, str) else value
 
 
 _FIELDS = (
