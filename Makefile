@@ -7,7 +7,7 @@ STAMPS := $(VENV)/.stamps
 # Spinning OpenMP threads cost a busy machine far more than they win an idle one.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: help setup demo test golden catalogue faults check docs clean
+.PHONY: help setup demo test golden catalogue faults mutants check docs clean
 .DEFAULT_GOAL := help
 
 help:
@@ -16,6 +16,7 @@ help:
 	@echo "make golden the demos of all studies against the rows in tests/golden (minutes)"
 	@echo "make catalogue  what unfool study --help says of each study, written anew from the studies"
 	@echo "make faults a minute of hostile inputs: none may end in a traceback, above 1 GiB or after 10 s"
+	@echo "make mutants  small bugs, planted one at a time: how many of them a test finds (half an hour)"
 	@echo "make check  ruff, pyright, and the test that no import points up the layers"
 	@echo "make docs   the documentation, in build/docs; a warning or a broken link fails"
 	@echo "make setup  everything, with the dev and bench extras"
@@ -57,6 +58,9 @@ catalogue: $(STAMPS)/dev
 
 faults: $(STAMPS)/dev
 	$(BIN)/python benchmarks/faults.py --seconds 60
+
+mutants: $(STAMPS)/dev
+	$(BIN)/python benchmarks/mutants.py
 
 check: $(STAMPS)/dev
 	$(BIN)/ruff check .

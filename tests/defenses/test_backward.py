@@ -65,6 +65,10 @@ def test_redrawn_randomness_is_fresh_at_every_call_and_repeatable(wrapper):
     assert not torch.equal(first, fixed(images))
     assert torch.equal(first, again(images))
     assert torch.equal(second, again(images))
+    # Draw by draw the defense's own: the number of a call is the number of its draw.
+    for number, scores in enumerate((first, second)):
+        points = defense.purified_images(images, None, Streams(7).at(number))
+        assert torch.allclose(scores, defense.logits(points, images, None), atol=1e-5)
 
 
 @pytest.mark.parametrize(

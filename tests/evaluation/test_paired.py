@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from scipy.stats import norm
 
 from unfool.core.errors import SpecError
+from unfool.evaluation.statistics.gains import of_values
 from unfool.evaluation.statistics.paired import PairedCounts, holm, mcnemar, p_value, score, score_interval
 
 
@@ -143,3 +144,12 @@ def test_with_no_true_difference_verdicts_are_wrong_in_at_most_five_percent_of_s
 def test_nor_are_they_where_the_true_difference_is_the_margin(images, discordant, claims, margin):
     ahead, behind = max(margin, 0) + discordant / 2, max(-margin, 0) + discordant / 2
     assert wrong_studies(images, ahead, behind, claims, margin) <= LIMIT
+
+
+@pytest.mark.parametrize("values", [[1, 1, 0, -1, 0, 0, 1], [0, 0, -1], [1, 1], [0, 0, 0, 0]])
+def test_differences_of_one_seed_are_counted_pair_by_pair(values):
+    estimate = of_values([np.array(values, dtype=float)])
+    counts = PairedCounts(only_first=values.count(1), only_second=values.count(-1), n=len(values))
+    assert estimate.mean == pytest.approx(sum(values) / len(values))
+    assert (estimate.low, estimate.high) == score_interval(counts)
+    assert estimate.p_value(0.0) == pytest.approx(mcnemar(values.count(1), values.count(-1)))

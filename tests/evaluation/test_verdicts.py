@@ -3,6 +3,7 @@
 import dataclasses
 
 import pytest
+from scipy.stats import norm
 
 from unfool.core.errors import SpecError
 from unfool.evaluation.results.claims import ClaimResult
@@ -88,3 +89,15 @@ def test_a_control_is_near_its_source_or_nothing_is_said_of_the_source():
     assert Control({"model": "plain"}).not_reproduced([row(0.70)]) == ""
     with pytest.raises(SpecError, match="name a control that was measured"):
         control.not_reproduced([row(0.7, model="other")])
+
+
+@pytest.mark.parametrize(("value", "half"), [(0.0, 0.05), (0.06, 0.05), (0.25, 0.1), (0.12, 0.1)])
+def test_without_a_test_of_its_own_an_estimate_is_normal_on_each_side_of_its_interval(value, half):
+    estimate = Estimate(mean=0.1, low=0.05, high=0.2)
+    assert estimate.p_value(value) == pytest.approx(2 * norm.sf(1.96 * abs(value - 0.1) / half), rel=1e-9)
+    assert Estimate(mean=0.1, low=0.1, high=0.1).p_value(value) == 1.0
+
+
+def test_a_counted_number_says_what_it_counts():
+    assert counted(3, "steps", "Of ten.").evidence == "steps: 3.000. Of ten."
+    assert counted(0.25, "share").evidence == "share: 0.250."

@@ -13,7 +13,7 @@ from unfool.models.network import Network
 from unfool.models.trunks import TrunkSpec
 from unfool.models.weights import load_tensors
 from unfool.tasks.inpainting import Inpainting
-from unfool.training import train
+from unfool.training import task_optimizers, train
 from unfool.training.schedule import make_optimizer
 from unfool.training.stage import Stage
 from unfool.training.task_optimizers import TaskOptimizers
@@ -55,6 +55,19 @@ def test_a_group_takes_one_step_of_its_own_down_its_own_losses_and_nothing_else_
         assert moved.grad is None
     others = {name: value for name, value in made.network.state_dict().items() if name not in own}
     assert all(torch.equal(value, before[name]) for name, value in others.items())
+
+
+def test_three_processes_with_equal_images_step_a_group_as_one_does(monkeypatch):
+    moved = []
+    for processes in (1, 3):
+        monkeypatch.setattr(task_optimizers, "joint_rank_and_world_size", lambda processes=processes: (0, processes))
+        monkeypatch.setattr(task_optimizers, "summed", lambda part, processes=processes: part * processes)
+        made = make_stage().train()
+        made(make_table().batch(torch.arange(12)), Streams(3))
+        TaskOptimizers(made).step(0.4, 0)
+        moved.append([parameter.detach() for parameter in made.tasks["fill"].head.discriminator.parameters()])
+    for one, three in zip(*moved, strict=True):
+        torch.testing.assert_close(one, three)
 
 
 def test_the_stages_own_optimizer_holds_all_the_others():
