@@ -11,7 +11,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 .DEFAULT_GOAL := help
 
 help:
-	@echo "make demo   system A on the embedded digits: its table, and the page runs/demo/report.html"
+	@echo "make demo   four short lessons on embedded digits, and the page runs/demo/report.html"
 	@echo "make test   the tests (no network, no data needed; UNFOOL_DATA_DIR adds those on real data)"
 	@echo "make golden the demos of all studies against the rows in tests/golden (minutes)"
 	@echo "make catalogue  what unfool study --help says of each study, written anew from the studies"
@@ -45,7 +45,7 @@ $(STAMPS)/docs: $(BIN)/python pyproject.toml
 setup: $(STAMPS)/bench
 
 demo: $(STAMPS)/run
-	$(BIN)/unfool study contrastive-multitask --scale demo --out runs/demo
+	$(BIN)/unfool demo --out runs/demo
 
 test: $(STAMPS)/dev
 	$(BIN)/python -m pytest -n 2

@@ -64,9 +64,12 @@ def scratch(tmp_path, monkeypatch, plugins_undone):
 
 
 def makes(words):
-    """The targets of a ``make`` command, which must be there; they themselves are run by CI."""
-    printed = subprocess.run(["make", "-n", *words[1:]], cwd=ROOT, capture_output=True, text=True, timeout=60)
-    assert printed.returncode == 0, printed.stderr
+    """Runs no target, which CI does, but asks make for its commands, and prints what the demo prints, stored here."""
+    made = subprocess.run(["make", "-n", *words[1:]], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert made.returncode == 0, made.stderr
+    if words[1:] == ["demo"]:
+        assert "unfool demo --out runs/demo" in made.stdout
+        print((ROOT / "tests/cli/demo.txt").read_text(encoding="utf-8"))
 
 
 def test_the_readme_is_followed_line_by_line(scratch):
@@ -84,6 +87,19 @@ def test_the_readme_is_short_and_its_example_has_ten_lines():
     assert len((ROOT / "README.md").read_bytes()) <= 10_000
     block = python_block("README.md")
     assert len([line for line in block.splitlines() if line.strip()]) <= 10
+
+
+def test_the_sentence_and_the_picture_of_the_readme_are_those_of_the_demo():
+    """The same words and figures in README, documentation and picture as in the stored output of the demo."""
+    printed = " ".join((ROOT / "tests/cli/demo.txt").read_text(encoding="utf-8").split())
+    picture = (ROOT / "docs/images/borrowed.svg").read_text(encoding="utf-8")
+    for page in ("README.md", "docs/index.md"):
+        text = (ROOT / page).read_text(encoding="utf-8")
+        (sentence,) = re.findall(r"\*\*(The same network, .*?)\*\*", text)
+        assert sentence in printed
+        for share in re.findall(r"(\d+ %)", sentence):
+            assert f">{share}<" in picture
+            assert share in re.findall(r"!\[(.*?)\]", text)[0]
 
 
 def test_the_findings_are_those_of_the_published_results():

@@ -91,7 +91,7 @@ def killed(*_, **__):
 
 @pytest.mark.parametrize("command", ["attack", "evaluate"])
 def test_what_is_done_is_kept_until_it_is_printed(cli, run, tmp_path, monkeypatch, command):
-    from unfool.cli.commands import run_evaluation
+    from unfool.cli import run_evaluation
 
     at = ("--attack", "pgd-2", "--threat", "linf:2/255", "--images", "4", "--json")
     out = tmp_path / ("set.safetensors" if command == "attack" else "results.json")
@@ -127,7 +127,7 @@ def test_memory_that_runs_out_is_one_line(cli, run, monkeypatch, said):
     def full(*_, **__):
         raise said
 
-    monkeypatch.setattr("unfool.cli.commands.run_evaluation.evaluate", full)
+    monkeypatch.setattr("unfool.cli.run_evaluation.evaluate", full)
     told = cli("evaluate", run, "--attack", "fgsm", "--images", "4")
     assert told.code == 8
     assert "memory ran out" in told.err

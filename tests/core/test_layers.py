@@ -21,6 +21,7 @@ ROOMS = [
     "evaluation",
     "report",
     "studies",
+    "demo",
     "cli",
 ]
 FILES = sorted(ROOT.rglob("*.py"))

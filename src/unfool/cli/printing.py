@@ -10,13 +10,18 @@ import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, redirect_stdout, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
 from unfool.core.borders.reading import STREAM
 from unfool.core.files import atomic_path
 
+if TYPE_CHECKING:
+    from unfool.evaluation.results.claims import ClaimResult
+
+_REACH = "Out of reach here"
+"""How the sentence begins that says how much is left for a claim at most."""
 WIDTH = 100
 """Columns for tables where the output is no terminal."""
 
@@ -52,6 +57,28 @@ def print_names(sections: Mapping[str, Sequence[tuple[str, str]]]) -> None:
             wrapped = textwrap.wrap(text, WIDTH - indent) or [""]
             print(f"  {name:<{indent - 2}}{wrapped[0]}".rstrip())
             print_lines(f"{'':{indent}}{line}" for line in wrapped[1:])
+
+
+def print_claims(claims: Sequence[ClaimResult], reasons: bool = True, indent: int = 0) -> None:
+    """Each claim behind its verdict, with its evidence; without ``reasons`` only what keeps it out of reach."""
+    from rich.padding import Padding
+    from rich.table import Table
+    from rich.text import Text
+
+    from unfool.evaluation.results.claims import FAILS, HOLDS, NOT_REPRODUCED, OUT_OF_REACH, UNDECIDED
+
+    styles = {HOLDS: "bold green", FAILS: "bold red", UNDECIDED: "bold yellow"}
+    styles |= dict.fromkeys((NOT_REPRODUCED, OUT_OF_REACH), "bold magenta")
+    table = Table.grid(padding=(0, 2))
+    for claim in claims:
+        table.add_row(Text(claim.verdict.upper(), styles[claim.verdict]), Text(claim.text))
+        if reasons:
+            sentences = claim.sentences
+        else:
+            sentences = [text[text.find(_REACH) :] for text in claim.sentences if _REACH in text]
+        for sentence in sentences:
+            table.add_row("", Text(sentence, "dim"))
+    stdout().print(Padding(table, (0, 0, 0, indent), expand=False))
 
 
 @contextmanager

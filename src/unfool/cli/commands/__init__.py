@@ -6,6 +6,7 @@ import importlib
 from typing import Any, ClassVar, Protocol
 
 COMMANDS = {
+    "demo": "unfool.cli.commands.demo:DemoCommand",
     "study": "unfool.cli.commands.study:StudyCommand",
     "train": "unfool.cli.commands.train:TrainCommand",
     "harden": "unfool.cli.commands.harden:HardenCommand",

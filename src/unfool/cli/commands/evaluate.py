@@ -145,8 +145,8 @@ class EvaluateCommand:
 """
 
     def run(self) -> None:
-        from unfool.cli.commands.run_evaluation import run_evaluation, run_ladder
         from unfool.cli.printing import shared
+        from unfool.cli.run_evaluation import run_evaluation, run_ladder
 
         with shared():
             if self.defense.adaptive:

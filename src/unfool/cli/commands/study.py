@@ -94,22 +94,11 @@ class StudyCommand:
 
 def print_study(result: StudyResult, page: Path) -> None:
     """The tables, each claim with its verdict and evidence, and where the page lies."""
-    from rich.table import Table
-    from rich.text import Text
-
-    from unfool.cli.printing import print_lines, stdout
-    from unfool.evaluation.results.claims import FAILS, HOLDS, NOT_REPRODUCED, OUT_OF_REACH, UNDECIDED
+    from unfool.cli.printing import print_claims, print_lines, stdout
     from unfool.report.tables import rich_tables
 
     console = stdout()
     for table in rich_tables(result):
         console.print(table)
-    styles = {HOLDS: "bold green", FAILS: "bold red", UNDECIDED: "bold yellow", NOT_REPRODUCED: "bold magenta"}
-    styles[OUT_OF_REACH] = "bold magenta"
-    claims = Table.grid(padding=(0, 2))
-    for claim in result.claims:
-        claims.add_row(Text(claim.verdict.upper(), styles[claim.verdict]), Text(claim.text))
-        for sentence in claim.sentences:
-            claims.add_row("", Text(sentence, "dim"))
-    console.print(claims)
+    print_claims(result.claims)
     print_lines([f"page: {page}"])
