@@ -92,7 +92,10 @@ CASES = {
     "study": "study ../wider.py --scale demo --out study --json",
 }
 CLOCKS = {"cpu_seconds", "seconds", "date", "checksum"}
-_TIME = re.compile(r"\d[\d,.]* ?(s|min|h|seconds|minutes|hours)\b|\d+ times the CPU time")
+_TIME = re.compile(
+    r"\d[\d,.]* ?(s|min|h|seconds|minutes|hours)\b|\d+ times the CPU time|\d{4}-\d\d-\d\d \d\d:\d\d( UTC)?"
+    r"|base64,[\w+/=]+|sha256-[\w+/=]+"  # of files that a page holds, which name the time too
+)
 
 
 @dataclass

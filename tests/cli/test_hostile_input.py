@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 import os
+import shutil
 import stat
 
 import pytest
@@ -120,6 +121,42 @@ def test_a_run_below_a_name_that_is_no_text_is_trained_and_opened(cli, here, tin
     assert cli("evaluate", folder, "--images", "2", "--no-reliability", "--out", os.fsdecode(b"\xff.json")).code == 0
     assert json.loads((here / os.fsdecode(b"\xff.json")).read_text())["rows"][0]["model"] == folder
     assert cli("report", os.fsdecode(b"\xff.json"), "--out", here / "page.html").code == 0
+
+
+@contextlib.contextmanager
+def nobody():
+    """As a user who may read little: root may read everything."""
+    user = os.geteuid()
+    if user == 0:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(user)
+
+
+def test_what_lies_below_a_folder_that_may_not_be_entered(cli, run, here, tiny):
+    shut = here / "shut"
+    shut.mkdir()
+    weights = shut / "w.safetensors"
+    shutil.copy(run / "weights.safetensors", weights)
+    digits = ("--data", "digits", "--images", "2", "--no-reliability")
+    cases = {
+        ("evaluate", weights, *digits): 5,
+        (*tiny, "--out", shut / "run"): 6,
+        ("report", weights): 3,
+        ("train", "--config", weights, "--out", here / "new"): 3,
+        ("doctor", "--data", f"folder:{shut}/x"): 3,
+    }
+    assert cli("evaluate", weights, *digits).code == 0  # imports what the other user may not read
+    shut.chmod(0)
+    try:
+        for arguments, code in cases.items():
+            with nobody():
+                told = cli(*arguments)
+            assert (told.code, told.err.count("\n")) == (code, 1), (arguments, told.err)
+    finally:
+        shut.chmod(0o700)
 
 
 @pytest.mark.parametrize("size", ["x", "-1", "2.5", "9" * 400])

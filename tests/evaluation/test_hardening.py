@@ -13,6 +13,7 @@ from torch import nn
 from unfool.core.errors import DataError, OutputError, SpecError
 from unfool.data.table import Table
 from unfool.evaluation.hardening import HardenSettings, harden
+from unfool.evaluation.hardening.harden import discard_evaluations
 from unfool.training.processes import make_accelerator
 
 
@@ -59,7 +60,14 @@ def test_hardening_buys_robustness_and_says_so(tmp_path):
     assert torch.allclose(fresh(images), hardened.run.network(images), atol=1e-5)
     stored = json.loads((tmp_path / "run" / "results" / "hardened.json").read_text())
     assert stored["comparisons"][attacked] == hardened.comparisons[attacked].verdict
-    again = harden(brittle(), pictures(64, 0), pictures(64, 1), tmp_path / "run", settings=SETTINGS)
+    states = {"before.state", "after.state"}
+    assert not states & {path.name for path in (tmp_path / "run").iterdir()}
+    again = harden(
+        brittle(), pictures(64, 0), pictures(64, 1), tmp_path / "run", settings=SETTINGS, keep_evaluations=True
+    )
+    assert states <= {path.name for path in (tmp_path / "run").iterdir()}
+    discard_evaluations(tmp_path / "run", SETTINGS)
+    assert not states & {path.name for path in (tmp_path / "run").iterdir()}
     assert again.run.cpu_seconds == hardened.run.cpu_seconds  # a finished run is only opened
 
 

@@ -49,6 +49,7 @@ def harden(
     image: str | None = None,
     device: str = "cpu",
     started: float | None = None,
+    keep_evaluations: bool = False,
     progress: Progress = silent,
 ) -> Hardened:
     """Fine-tune a classifier on adversarial examples for a stated time, and measure what that bought and cost.
@@ -69,6 +70,8 @@ def harden(
         image: The column of the images, for the same.
         device: A device of torch.
         started: When the time began to count, by ``time.monotonic()``; default: now.
+        keep_evaluations: Keep what both evaluations stored, so that the same call finds it, until
+            `discard_evaluations`.
         progress: Called with what is being done, and how much of it is done.
 
     Returns:
@@ -144,9 +147,15 @@ def harden(
         seconds=dict(budget.seconds),
     )
     write_json(folder / "results" / "hardened.json", hardened.to_json())
-    for when in (BEFORE, AFTER):
-        discard(state_of(folder, when), [settings.attack], str(at))
+    if not keep_evaluations:
+        discard_evaluations(folder, settings)
     return hardened
+
+
+def discard_evaluations(folder: str | Path, settings: HardenSettings) -> None:
+    """Remove what both evaluations of a finished hardening stored in its folder."""
+    for when in (BEFORE, AFTER):
+        discard(state_of(Path(folder), when), [settings.attack], str(settings.at or settings.threat))
 
 
 def _passes(parts: Sequence[Part]) -> float:
