@@ -7,6 +7,7 @@ from unfool.core.errors import UnfoolError
 from unfool.evaluation.results.check import check_results
 from unfool.report.page import Page, render
 from unfool.report.plots.charts import chart_figures
+from unfool.report.plots.scale import in_percent, nice_scale
 
 
 def chart(**changes):
@@ -63,6 +64,15 @@ def test_lines_lie_where_their_figures_are():
     )
     assert 100 - marks[0].y == pytest.approx(start + (0.41 - low) / (high - low) * (end - start), abs=0.1)
     assert line.band.count(",") == 6
+
+
+@pytest.mark.parametrize("values", [(-1e308, 1e308), (5.0, 6.0), (1e-320, 2e-320), (0.0, 0.0)])
+def test_any_numbers_have_an_axis(values):
+    scale = nice_scale(values, in_percent)
+    assert scale.low < scale.high
+    assert scale.ticks
+    assert all(0 <= tick.place <= 100 for tick in scale.ticks)
+    assert nice_scale([0.41, 0.995], in_percent).high == 1
 
 
 def test_outlines_of_histograms_begin_and_end_at_zero():

@@ -47,7 +47,7 @@ def _bars(chart: Chart) -> Bars:
     shares = _is_share(chart)
     words = in_percent if shares else plain
     short = in_percent if shares else "{:.3g}".format
-    scale = nice_scale([0.0, *values], words, limits=(0.0, 1.0) if shares and min(values) >= 0 else None)
+    scale = nice_scale([0.0, *values], words)
     rows = []
     for name in names:
         points = [(n, p) for n, series in enumerate(chart.series.values()) for p in series if p[0] == name]

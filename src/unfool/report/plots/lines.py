@@ -29,7 +29,7 @@ def line_panel(series: Sequence[Series], *, title: str, x: str, y: str, across: 
     every = [point for each in series for point in (*each.points, *each.apart)]
     heights = [value for point in every for value in point[1:]]
     words = in_percent if shares else plain
-    up = nice_scale(heights, words, limits=(0.0, 1.0) if shares and min(heights) >= 0 else None)
+    up = nice_scale(heights, words)
     lines = [_line(each, across, up, shares) for each in series]
     said = [f"{each.name}: {_in_words((*each.points, *each.apart), words)}." for each in series]
     alt = f"{title or y}. {y} against {x}. {' '.join(said)}"

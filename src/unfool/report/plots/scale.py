@@ -9,6 +9,8 @@ from dataclasses import dataclass, replace
 _STEPS = (1.0, 2.0, 2.5, 5.0, 10.0)
 _NEAREST, _NEAREST_NARROW = 3.5, 11.0
 """Percent of an axis between two written values, and on a telephone."""
+_LARGEST = 1e300
+"""What an axis ends at, so that its length is a number."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,14 +52,12 @@ def in_percent(value: float) -> str:
     return f"{100 * value:.3g} %"
 
 
-def nice_scale(
-    values: Sequence[float], words: Callable[[float], str] = plain, *, limits: tuple[float, float] | None = None
-) -> Scale:
+def nice_scale(values: Sequence[float], words: Callable[[float], str] = plain) -> Scale:
     """An equally spread axis that holds all values, from round number to round number, written at round numbers.
 
-    ``limits`` are ends that the values cannot pass, such as those of shares.
+    Of shares in [0,1], written ``in_percent``, it does not pass their ends.
     """
-    low, high = min(values), max(values)
+    low, high = max(min(values), -_LARGEST), min(max(values), _LARGEST)
     if high - low < 1e-12:
         half = max(abs(high) * 0.1, 0.01)
         low, high = low - half, high + half
@@ -65,8 +65,8 @@ def nice_scale(
     step = next(size * each for each in _STEPS if (high - low) / (size * each) <= 6)
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
     start, end = first * step, last * step
-    if limits is not None:
-        start, end = max(start, limits[0]), min(end, limits[1])
+    if words is in_percent and min(values) >= 0 and max(values) <= 1:
+        start, end = max(start, 0.0), min(end, 1.0)
     scale = Scale(low=start, high=end)
     at = [round(number * step, 12) for number in range(first, last + 1)]
     return written(scale, [value for value in at if start - 1e-9 <= value <= end + 1e-9], words)
