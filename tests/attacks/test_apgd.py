@@ -11,7 +11,7 @@ from pyautoattack.autopgd_base import APGDAttack, APGDAttack_targeted, L1_projec
 from small_models import make_batch, make_network, problem
 from torch import nn
 
-from unfool.attacks import ProxySettings, make_attack
+from unfool.attacks import APGD, ProxySettings, make_attack
 from unfool.attacks.engines.apgd import AutoProjectedGradient
 from unfool.attacks.objective import LOSSES, LabelLoss
 from unfool.core.errors import SpecError, UnfoolWarning
@@ -160,6 +160,20 @@ def test_autoattack_in_l1_has_its_own_budgets():
     assert engines["apgd-t"].targets == theirs.apgd_targeted.n_target_classes == 5
     assert engines["apgd-ce"].wide
     assert engines["apgd-t"].wide
+
+
+@pytest.mark.parametrize(
+    ("threat", "said", "wide"),
+    [
+        ("l1:12", None, True),
+        ("linf:0.1", None, False),
+        ("l2:0.5", None, False),
+        ("l1:12", False, False),
+        ("linf:0.1", True, True),
+    ],
+)
+def test_the_larger_balls_first_are_those_of_l1_unless_something_is_said(threat, said, wide):
+    assert APGD(ThreatModel.parse(threat), wide=said).parts[0].engine.wide is wide
 
 
 class Memory:

@@ -19,6 +19,7 @@ from unfool.data.pixels import DecodedPixels
 from unfool.data.table import Table
 from unfool.evaluation import classify, craft
 from unfool.evaluation.reliability.attack_checks import huge
+from unfool.evaluation.reliability.evidence import gather
 from unfool.evaluation.reliability.flags import CHANCE, SHARE, more_than_chance, too_many
 from unfool.evaluation.reliability.report import reliability
 from unfool.evaluation.results.reliability import ATTACK_CHECKS, Flag
@@ -163,3 +164,15 @@ def test_a_huge_ball_holds_grey_images():
 def test_a_flag_has_a_known_name():
     with pytest.raises(SpecError, match="did you mean 'noise-wins'"):
         Flag(name="noise-win", text="")
+
+
+@pytest.mark.parametrize(
+    ("change", "counts"),
+    [({}, True), ({"data": "another"}, False), ({"split": "train"}, False), ({"threat": "linf:0.1"}, False)],
+)
+def test_only_results_on_these_images_in_this_threat_model_are_evidence(change, counts):
+    network, table = make_network(), make_table(12)
+    records = classify(network, craft(network, table, make_attack("fgsm", THREAT)))
+    changed = dataclasses.replace(records, **change)
+    gathered = gather(network, table, ThreatModel.parse(THREAT), [changed], ())
+    assert bool(gathered.evidence.tried) is counts

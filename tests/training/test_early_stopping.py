@@ -166,6 +166,19 @@ def test_a_network_that_defeats_one_step_alone_is_caught(tmp_path):
     assert cost > 3 * 40
 
 
+@pytest.mark.parametrize(
+    ("perturb", "own"),
+    [("fgsm", True), ("pgd-1:step_size=0.1", True), ("pgd-1:step_size=0.01", False), ("pgd-2", False)],
+)
+def test_one_full_step_is_the_stage_s_own_or_fgsm(perturb, own):
+    config = stage({"labels": labels(augmentation="none")}, perturb=perturb, held_out=12, threat="linf:0.1")
+    network = Network.build(run().trunk, {"labels": {"kind": "linear", "outputs": 4}}, classifier="labels")
+    made = EarlyStopping(
+        Stage(config, network, {"label": 4, "parity": 2}, Streams(0)), make_table(12), Streams(0), torch.device("cpu")
+    )
+    assert made.attacks["single_step"] == make_attack(perturb if own else "fgsm", "linf:0.1")
+
+
 def watched_stopping(tmp_path):
     config = stage({"labels": labels(augmentation="none")}, perturb="fgsm", held_out=40, threat="linf:0.1")
     network = load_network(train(run(), make_table(), tmp_path).folder / "weights.safetensors")
