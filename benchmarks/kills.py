@@ -95,6 +95,8 @@ CLOCKS = {"cpu_seconds", "seconds", "date", "checksum"}
 _TIME = re.compile(
     r"\d[\d,.]* ?(s|min|h|seconds|minutes|hours)\b|\d+ times the CPU time|\d{4}-\d\d-\d\d \d\d:\d\d( UTC)?"
     r"|base64,[\w+/=]+|sha256-[\w+/=]+"  # of files that a page holds, which name the time too
+    r"|<section id=\"cost\".*?</section>",
+    re.DOTALL,
 )
 
 
