@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from scipy.stats import norm
 
 from unfool.core.errors import SpecError
-from unfool.evaluation.statistics.gains import of_values
+from unfool.evaluation.records import Records
+from unfool.evaluation.statistics.gains import of_values, unpaired
 from unfool.evaluation.statistics.paired import PairedCounts, holm, mcnemar, p_value, score, score_interval
 
 
@@ -153,3 +154,30 @@ def test_differences_of_one_seed_are_counted_pair_by_pair(values):
     assert estimate.mean == pytest.approx(sum(values) / len(values))
     assert (estimate.low, estimate.high) == score_interval(counts)
     assert estimate.p_value(0.0) == pytest.approx(mcnemar(values.count(1), values.count(-1)))
+
+
+def clean_records(right, count, seed):
+    return Records(
+        attack="none",
+        threat="linf:0.1",
+        data=f"made-up {count}",
+        split="test",
+        seed=seed,
+        ids=list(range(count)),
+        correct=[number < right for number in range(count)],
+        losses=[0.0] * count,
+        distances=[0.0] * count,
+        crafted_on=None,
+        judged_on=None,
+        cpu_seconds=0.0,
+        model_images=count,
+    )
+
+
+def test_one_network_each_on_images_of_its_own_are_compared_by_shares():
+    ours, theirs = [clean_records(60, 80, 0)], [clean_records(20, 40, 0)]
+    estimate = unpaired(ours, theirs)
+    shares = [((60 + 1) / 82, 82), ((20 + 1) / 42, 42)]
+    error = math.sqrt(sum(share * (1 - share) / count for share, count in shares))
+    assert estimate.mean == pytest.approx(0.25)
+    assert estimate.high - estimate.mean == pytest.approx(norm.ppf(0.975) * error, rel=1e-3)
