@@ -62,12 +62,13 @@ def in_child(action: Callable[[], int], seconds: int) -> int | None:
         time.sleep(0.05)
 
 
-def likely_tests(file: str, function: str, source: str, texts: dict[Path, str]) -> list[Path]:
-    """Test files that speak of a function, of its module and of its room, the likeliest first."""
+def likely_tests(file: str, function: str, before: str, source: str, texts: dict[Path, str]) -> list[Path]:
+    """Test files that speak of a function, of what stands in it, of its module and of its room, the likeliest first."""
     path = Path(file)
     module = f"unfool.{file.removesuffix('.py').replace('/', '.')}"
     package = module.rpartition(".")[0]
     public = re.findall(r"^(?:class|def|async def) ([A-Za-z]\w+)", source, re.MULTILINE)
+    inside = {part for word in re.findall(r"[a-z_]{6,}", before) for part in word.split("_") if len(part) > 5}
     scores: dict[Path, float] = {}
     for test_file, text in texts.items():
         words = set(re.findall(r"\w+", text))
@@ -76,6 +77,7 @@ def likely_tests(file: str, function: str, source: str, texts: dict[Path, str]) 
         score += 3 * (path.stem in test_file.stem) + 2 * (path.stem[:6] in test_file.stem)
         score += 2 * (test_file.parent.name == path.parts[0]) + (f"from {package} import" in text)
         score += min(3, sum(name in words for name in public))
+        score += 1.5 * min(2, sum(word in str(test_file) or word in words for word in inside))
         # Of equals the one that says least beside it.
         scores[test_file] = score - len(text) / 1e6
     return sorted((test_file for test_file in texts if scores[test_file] > 2.5), key=lambda each: -scores[each])

@@ -85,7 +85,7 @@ def _verdict(bug: Mutation, source: Path, depth: int) -> str:
     rooms = TESTS if depth == 1 else (*TESTS, *SLOW_TESTS)
     texts = {path: path.read_text() for room in rooms for path in sorted(Path("tests", room).glob("test_*.py"))}
     state = "survived"
-    for test_file in likely_tests(bug.file, bug.name, (source / "unfool" / bug.file).read_text(), texts)[
+    for test_file in likely_tests(bug.file, bug.name, bug.before, (source / "unfool" / bug.file).read_text(), texts)[
         : MOST_FILES * depth
     ]:
         NOTE.unlink(missing_ok=True)
