@@ -286,3 +286,14 @@ def test_a_folder_is_removed_as_if_at_once_and_what_a_killed_removal_left_is_cle
     folder.symlink_to("elsewhere")
     remove_folder(folder)
     assert names(tmp_path) == ["elsewhere", "state"]
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="counts open files by /proc")
+def test_files_written_and_folders_removed_leave_nothing_open(tmp_path):
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(3):
+        (tmp_path / "folder").mkdir()
+        write_text(tmp_path / "folder" / "file", "text")
+        remove_folder(tmp_path / "folder")
+    assert not (tmp_path / "folder").exists()
+    assert len(os.listdir("/proc/self/fd")) == before

@@ -7,7 +7,7 @@ import pytest
 import torch
 from tiny_systems import Gives, make_network, make_table
 
-from unfool import Attack, adapt, classify, craft, evaluate, make_attack
+from unfool import Attack, Linf, adapt, classify, craft, evaluate, make_attack
 from unfool.attacks import CustomAttack
 from unfool.core.errors import SpecError, UnfoolError, UnfoolWarning
 from unfool.evaluation.crafting.evaluation_folder import attack_folder, discard
@@ -59,6 +59,15 @@ def test_rows_are_what_crafting_and_judging_give(network, table):
     by_class = found.to_json()["classes"]
     assert sum(one["n"] * one["accuracy"] for one in by_class["worst-case"]) == pytest.approx(24 * worst["accuracy"])
     assert sum(one["n"] for one in by_class["none"]) == 24
+
+
+def test_successes_are_told_by_part_where_there_are_two(network, table):
+    parts = (*make_attack("fgsm", "linf:8/255").parts, *make_attack("pgd-2", "linf:8/255").parts)
+    both = CustomAttack(Linf(8 / 255), label="both", components=parts)
+    single, several = (evaluate(network, table, [one], settings=QUICK).rows[1] for one in ("fgsm", both))
+    assert single.fooled_by is None
+    assert set(several.fooled_by) <= {part.name for part in parts}
+    assert len(several.fooled_by) == 2
 
 
 def test_the_same_call_gives_the_same_rows(network, table):
