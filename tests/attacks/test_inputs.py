@@ -62,6 +62,22 @@ def test_an_attack_that_leaves_its_ball_is_refused_whatever_it_says(norm, share)
             checked("mine", threat, claimed, torch.full((2,), -1), clean)
 
 
+@pytest.mark.parametrize(
+    ("value", "inside"), [(1.0, True), (1.01, False), (0.0, True), (-0.01, False), (float("nan"), False)]
+)
+def test_an_attack_that_leaves_the_box_is_refused(value, inside):
+    clean = torch.full((2, 3, 4, 4), 0.9 if value > 0.5 else 0.1)
+    moved = clean.clone()
+    moved[1, 2, 3, 3] = value
+    no = torch.zeros(2, dtype=torch.bool)
+    claimed = Perturbed(images=moved, losses=torch.zeros(2), fooled=no, zero_gradient=no, model_images=1)
+    if inside:
+        assert checked("mine", ThreatModel("linf", 0.25), claimed, torch.full((2,), -1), clean).distances[0] == 0
+    else:
+        with pytest.raises(ImagesError, match="attack mine left"):
+            checked("mine", ThreatModel("linf", 0.25), claimed, torch.full((2,), -1), clean)
+
+
 class Overwrites(nn.Module):
     def __init__(self):
         super().__init__()
