@@ -7,16 +7,17 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from unfool.core.progress import Progress
+from unfool.core.progress import Progress, renamed
 from unfool.core.threat import Linf
 from unfool.data.catalog import open_table
 from unfool.data.table import Table
 from unfool.models.network import Network
+from unfool.models.trunks import TrunkSpec
 from unfool.training import RunConfig, StageConfig, TaskConfig, train
 
 THREAT = Linf(16 / 255)
 """The budget of every attack of the demo."""
-_TRUNK = "convnet:stem=strided,widths=16-32-64"
+_TRUNK = TrunkSpec(name="convnet", stem="strided", widths=(16, 32, 64))
 _LABELS = {"labels": TaskConfig(task="labels")}
 
 
@@ -47,12 +48,8 @@ def train_networks(folder: Path, epochs: int, progress: Progress) -> Networks:
             threat=THREAT,
         )
         config = RunConfig(data="digits", trunk=_TRUNK, stages=(stage,), seed=seed)
-        return train(
-            config,
-            table,
-            folder / name,
-            progress=lambda _, done, total, note="": progress(f"train {name}", done, total, note),
-        ).network.eval()
+        run = train(config, table, folder / name, progress=renamed(progress, f"train {name}"))
+        return run.network.eval()
 
     return Networks(
         lender=trained("lender", _LABELS, seed=1),
