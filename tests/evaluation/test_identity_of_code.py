@@ -294,7 +294,9 @@ def test_values_made_anew_are_equal_and_others_are_not(make):
     assert not any(name.endswith("?") for name in names)
 
 
-@pytest.mark.parametrize("make", [itertools.cycle, lambda values: (value for value in values), open], ids=str)
+@pytest.mark.parametrize(
+    "make", [itertools.cycle, lambda values: (value for value in values), open], ids=["cycle", "generator", "file"]
+)
 def test_what_shows_its_content_only_by_giving_it_away_is_unverified(make, tmp_path):
     (tmp_path / "file").touch()
     value = make(tmp_path / "file" if make is open else [1, 2])
