@@ -28,6 +28,16 @@ def scores(images):
 FEW = ("--images", "40", "--no-reliability")
 
 
+def learnt(cli, folder, *tasks):
+    """A run whose accuracy is above chance; results at chance are not to be believed, and name no next step."""
+    short = ("--epochs", "4", "--learning-rate", "0.01", "--batch-size", "64")
+    trained = cli(
+        "train", "--data", "digits", "--trunk", "convnet:stem=strided,widths=8-16-16", *tasks, *short, "--out", folder
+    )
+    assert trained.code == 0, trained.err
+    return folder
+
+
 def steps(out):
     return [line for line in out.splitlines() if line.startswith("next: ")]
 
@@ -93,8 +103,9 @@ def test_nothing_is_said_of_what_stands_of_black_boxes_and_in_json(cli, theirs):
         assert steps(done.out) == []
 
 
-def test_a_run_is_hardened_by_its_folder(cli, run, tmp_path, monkeypatch):
+def test_a_run_is_hardened_by_its_folder(cli, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    run = learnt(cli, tmp_path / "run", "--task", "labels")
     weak = cli("evaluate", run, "--attack", "pgd-5", "--threat", "linf:0.2", *FEW)
     (line,) = steps(weak.out)
     plan = ("--steps", "2", "--batch-size", "16", "--images", "20", "--attack", "fgsm")
@@ -104,7 +115,8 @@ def test_a_run_is_hardened_by_its_folder(cli, run, tmp_path, monkeypatch):
     assert cli("evaluate", "hardened", "--images", "20", "--no-reliability").code == 0
 
 
-def test_a_defense_that_stands_is_attacked_as_a_whole(cli, parity):
+def test_a_defense_that_stands_is_attacked_as_a_whole(cli, tmp_path):
+    parity = learnt(cli, tmp_path / "run", "--task", "labels:column=parity", "--task", "contrast:weight=0.1")
     defense = ("--defense", "reverse:task=contrast,steps=1")
     stands = cli("evaluate", parity, *defense, "--attack", "fgsm", "--threat", "linf:0.001", *FEW)
     ladder = f"next: unfool evaluate {parity} --images 40 --threat linf:0.001 {' '.join(defense)} --adaptive"

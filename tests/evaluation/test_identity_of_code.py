@@ -283,7 +283,7 @@ MADE = {
     "partials": lambda value: functools.partial(F.relu, inplace=value == 1),
     "operators": lambda value: [torch.ops.aten.relu, torch.ops.aten.sigmoid][value - 1],
     "functions of C": lambda value: [torch.relu, torch.sigmoid][value - 1],
-    "storages": lambda value: torch.full((2,), value).untyped_storage(),
+    "storages": lambda value: [torch.full((2,), it).untyped_storage() for it in (value, 0, value)],
 }
 
 

@@ -6,8 +6,10 @@ import shlex
 from collections.abc import Sequence
 from contextvars import ContextVar
 from datetime import datetime, timezone
+from typing import TYPE_CHECKING
 
-from unfool.evaluation.results.run_details import RunDetails
+if TYPE_CHECKING:
+    from unfool.evaluation.results.run_details import RunDetails
 
 _ARGUMENTS: ContextVar[tuple[str, ...]] = ContextVar("arguments", default=())
 
@@ -20,6 +22,8 @@ def remember(arguments: Sequence[str]) -> None:
 def run_details(device: object) -> RunDetails:
     """The command that is run, the time in UTC, and the device."""
     import torch
+
+    from unfool.evaluation.results.run_details import RunDetails
 
     chosen = torch.device(str(device))
     name = torch.cuda.get_device_name(chosen) if chosen.type == "cuda" else ""

@@ -96,6 +96,9 @@ def _of_container(value: Any, name: str) -> Parts | None:
         return Parts(name.encode(), [*((str(index), item) for index, item in enumerate(value)), *extra])
     if isinstance(value, (slice, range)):
         return Parts(name.encode(), [("start", value.start), ("stop", value.stop), ("step", value.step)])
+    if isinstance(value, torch.UntypedStorage):
+        # Pickled, a storage carries its address.
+        return Parts(name.encode(), [("bytes", torch.empty(0, dtype=torch.uint8, device=value.device).set_(value))])
     if isinstance(value, bytearray | memoryview):
         return Parts(name.encode() + bytes(value), [])
     if isinstance(value, types.CellType):
