@@ -19,11 +19,11 @@ from __future__ import annotations
 import argparse
 import copy
 import json
+import multiprocessing
 import os
 import socket
 import sys
 import tempfile
-import traceback
 import warnings
 from pathlib import Path
 from typing import Any
@@ -172,21 +172,6 @@ def _work(names: list[str], steps: list[int], out: Path, dtype: torch.dtype, las
             trained(name, count, out / name / str(count), dtype, last_bit)
 
 
-def _fork(work: Any) -> int:
-    process = os.fork()
-    if process:
-        return process
-    code = 1
-    try:
-        work()
-        code = 0
-    except BaseException:
-        traceback.print_exc()
-    finally:
-        sys.stderr.flush()
-        os._exit(code)
-
-
 def run_both(names: list[str], steps: list[int], out: Path, dtype: torch.dtype) -> bool:
     """Train every case in one process and in two; whether all ended well."""
     with socket.socket() as free:
@@ -197,10 +182,17 @@ def run_both(names: list[str], steps: list[int], out: Path, dtype: torch.dtype) 
         os.environ.update(address, RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE="2", LOCAL_WORLD_SIZE="2")
         _work(names, steps, out / "two", dtype)
 
-    processes = [_fork(lambda: _work(names, steps, out / "one", dtype))]
-    processes += [_fork(lambda: _work(names, steps[-1:], out / "control", dtype, last_bit=True))]
-    processes += [_fork(lambda rank=rank: together(rank)) for rank in range(2)]
-    return not any(os.waitpid(process, 0)[1] for process in processes)
+    def alone(folder: str, steps: list[int], last_bit: bool) -> None:
+        _work(names, steps, out / folder, dtype, last_bit=last_bit)
+
+    fork = multiprocessing.get_context("fork").Process
+    processes = [fork(target=alone, args=("one", steps, False)), fork(target=alone, args=("control", steps[-1:], True))]
+    processes += [fork(target=together, args=(rank,)) for rank in range(2)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    return not any(process.exitcode for process in processes)
 
 
 def difference(one: Path, two: Path, name: str, steps: int) -> tuple[float, str]:

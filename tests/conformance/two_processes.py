@@ -4,10 +4,10 @@
 imported everything; they meet over gloo.
 """
 
+import multiprocessing
 import os
 import socket
 import sys
-import traceback
 from pathlib import Path
 
 import torch
@@ -87,22 +87,6 @@ def save(out, number, count, wrap):
         save_tensors(out / case.partition(":")[0] / f"{number} of {count}.safetensors", results(config, rows, wrap))
 
 
-def fork(work):
-    process = os.fork()
-    if process:
-        return process
-    code = 1
-    try:
-        torch.set_num_threads(1)
-        work()
-        code = 0
-    except BaseException:
-        traceback.print_exc()
-    finally:
-        sys.stderr.flush()
-        os._exit(code)
-
-
 def together(out, number, port):
     os.environ.update(RANK=str(number), LOCAL_RANK=str(number), WORLD_SIZE="2", LOCAL_WORLD_SIZE="2")
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=port)
@@ -113,10 +97,15 @@ def main(out):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
-    children = [fork(lambda: save(out, 0, 1, lambda stage: stage))]
-    children += [fork(lambda number=number: together(out, number, port)) for number in range(2)]
-    codes = [os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) for process in children]
-    sys.exit(max(abs(code) for code in codes))
+    torch.set_num_threads(1)
+    fork = multiprocessing.get_context("fork").Process
+    children = [fork(target=save, args=(out, 0, 1, lambda stage: stage))]
+    children += [fork(target=together, args=(out, number, port)) for number in range(2)]
+    for child in children:
+        child.start()
+    for child in children:
+        child.join()
+    sys.exit(max(abs(child.exitcode) for child in children))
 
 
 if __name__ == "__main__":
