@@ -24,6 +24,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from attributed_model import Foreign
 from torch import nn
 
 from unfool import adapt, classify, craft, evaluate, identity
@@ -33,17 +34,6 @@ from unfool.models.python_file import load_module
 
 IMAGES = torch.rand(6, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 LABELS = torch.arange(6) % 4
-
-
-class Foreign(nn.Module):
-    def __init__(self, **attributes):
-        super().__init__()
-        torch.manual_seed(0)
-        self.body = nn.Sequential(nn.AvgPool2d(4), nn.Flatten(), nn.Linear(12, 4))
-        vars(self).update(attributes)
-
-    def forward(self, images):
-        return self.body(images)
 
 
 class Log:
@@ -283,6 +273,7 @@ MADE = {
     "partials": lambda value: functools.partial(F.relu, inplace=value == 1),
     "operators": lambda value: [torch.ops.aten.relu, torch.ops.aten.sigmoid][value - 1],
     "functions of C": lambda value: [torch.relu, torch.sigmoid][value - 1],
+    "typed storages": lambda value: torch.full((2,), value).storage(),
     "storages": lambda value: [torch.full((2,), it).untyped_storage() for it in (value, 0, value)],
 }
 

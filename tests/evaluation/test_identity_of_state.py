@@ -4,7 +4,7 @@ import sys
 
 import pytest
 import torch
-from torch import nn
+from attributed_model import Foreign
 
 from unfool import classify, craft, identity
 from unfool.core.errors import UnfoolWarning
@@ -14,13 +14,7 @@ IMAGES = torch.rand(6, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 LABELS = torch.arange(6) % 4
 
 
-class Base(nn.Module):
-    def __init__(self, **attributes):
-        super().__init__()
-        torch.manual_seed(0)
-        self.body = nn.Sequential(nn.AvgPool2d(4), nn.Flatten(), nn.Linear(12, 4))
-        vars(self).update(attributes)
-
+class Base(Foreign):
     def forward(self, images):
         return self.body(images) * self.scale
 
