@@ -1,10 +1,12 @@
 """``unfool report FOLDER``: pages of all results in a folder, and an index of them."""
 
 import json
+import os
 
 from unfool.evaluation.results.claims import ClaimResult
 from unfool.evaluation.results.rows import Row
 from unfool.evaluation.results.study_result import StudyResult
+from unfool.report import index
 
 
 def row(attack, accuracy, **more):
@@ -28,11 +30,11 @@ def test_a_folder_gets_a_page_each_and_an_index(cli, tmp_path):
     (tmp_path / "broken.json").write_text(json.dumps({"schema_version": 1, "rows": 3}))
     told = cli("report", tmp_path)
     assert (told.code, told.out) == (0, f"index: {tmp_path / 'index.html'}\n")
-    index = (tmp_path / "index.html").read_text(encoding="utf-8")
+    text = (tmp_path / "index.html").read_text(encoding="utf-8")
     for piece in ('href="a/mine.html"', 'href="theirs.html"', "mine &amp; &lt;b&gt;", "1 out of reach", "broken.json"):
-        assert piece in index
-    assert "90.0\u00a0% of 40 clean images are right, 25.0\u00a0% of 40 under PGD-20 at linf:8/255." in index
-    assert "other.json" not in index
+        assert piece in text
+    assert "90.0\u00a0% of 40 clean images are right, 25.0\u00a0% of 40 under PGD-20 at linf:8/255." in text
+    assert "other.json" not in text
     assert "How robust is it?" in (tmp_path / "a" / "mine.html").read_text(encoding="utf-8")
 
 
@@ -50,3 +52,30 @@ def test_a_folder_whose_results_are_all_broken_is_one_line(cli, tmp_path):
     told = cli("report", tmp_path)
     assert told.code == 3
     assert "holds no results" in told.complaint()
+
+
+def test_results_whose_name_is_no_text_are_linked(cli, tmp_path):
+    saved(tmp_path / "sound.json", system="mine")
+    (tmp_path / "sound.json").rename(tmp_path / os.fsdecode(b"\xff.json"))
+    assert cli("report", tmp_path).code == 0
+    assert 'href="%FF.html"' in (tmp_path / "index.html").read_text(encoding="utf-8")
+
+
+def test_a_folder_that_holds_too_much_is_refused_before_anything_is_written(cli, tmp_path, monkeypatch):
+    """Such as the whole disk, whose results would all get pages beside them."""
+    monkeypatch.setattr(index, "MOST_ENTRIES", 5)
+    saved(tmp_path / "a.json", system="mine")
+    for number in range(5):
+        (tmp_path / "below" / f"{number}").mkdir(parents=True)
+    refused = cli("report", tmp_path)
+    assert refused.code == 3
+    assert "holds more than 5 files and folders" in refused.complaint()
+    assert not list(tmp_path.rglob("*.html"))
+
+
+def test_hidden_folders_are_not_looked_at(cli, tmp_path):
+    saved(tmp_path / ".venv" / "theirs.json", system="theirs")
+    saved(tmp_path / "mine.json", system="mine")
+    assert cli("report", tmp_path).code == 0
+    assert "theirs" not in (tmp_path / "index.html").read_text(encoding="utf-8")
+    assert not list((tmp_path / ".venv").glob("*.html"))

@@ -24,6 +24,9 @@ from unfool.report.tables import study_tables
 _LARGEST = 64 * 1024 * 1024
 """Bytes of a file that is looked at."""
 
+MOST_ENTRIES = 10_000
+"""Files and folders that are looked at: a folder of results holds fewer, and a whole disk is asked for by mistake."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class IndexLine:
@@ -42,10 +45,18 @@ class IndexLine:
 def results_files(folder: Path) -> Iterator[Path]:
     """The results files below a folder, in the order of their names.
 
-    A run's or a study's folder is looked at in its ``results`` alone.
+    A run's or a study's folder is looked at in its ``results`` alone, and hidden folders are not. Raises DataError for
+    a folder that holds more than `MOST_ENTRIES`.
     """
+    entries = 0
     for here, folders, names in os.walk(folder):
         path = Path(here)
+        entries += len(folders) + len(names)
+        if entries > MOST_ENTRIES:
+            raise DataError(
+                f"{folder} holds more than {MOST_ENTRIES:,} files and folders; give the folder of the results"
+            )
+        folders[:] = [name for name in folders if not name.startswith(".")]
         if {"study.json", "config.yaml"} & set(names):
             folders[:] = [name for name in folders if name == "results"]
             continue
@@ -57,12 +68,13 @@ def write_index(folder: Path, page_of: Callable[[StudyResult], Page], out: Path 
     """Write the page of every result below a folder beside its file, and an index of them; return the index' path.
 
     The page of a study's folder is its ``report.html`` where there is one. A file that cannot be read becomes a line
-    at the end of the index. Raises DataError for a folder without results, OutputError.
+    at the end of the index. Nothing is written before all are known. Raises DataError for a folder without results or
+    with too much beside them, OutputError.
     """
     target = out or folder / "index.html"
     lines: list[IndexLine] = []
     unread: list[str] = []
-    for file in results_files(folder):
+    for file in list(results_files(folder)):
         try:
             result = StudyResult.load(file)
             page = page_of(result)
@@ -105,7 +117,8 @@ def _line(link: str, file: str, page: Page) -> IndexLine:
     own = [row.accuracy for row in rows if row.protocol in (*OWN, "adaptive")]
     detail = [result.scale, page.subtitle if not result.study else "", file]
     return IndexLine(
-        link=quote(link),
+        # A file name need not be text.
+        link=quote(os.fsencode(link)),
         title=page.title,
         detail=" · ".join(filter(None, detail)),
         sentence=headline(result, study_tables(result)).text,
