@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from unfool.evaluation.records import OWN
-from unfool.evaluation.results.claims import FAILS, HOLDS, NOT_REPRODUCED, OUT_OF_REACH, UNDECIDED, VERDICTS
+from unfool.evaluation.results.claims import FAILS, HOLDS, NOT_REPRODUCED, OUT_OF_REACH, UNDECIDED, tally
 from unfool.evaluation.results.study_result import StudyResult
 from unfool.report.accuracy_table import Cell, Table, TableRow, attack_title
 
@@ -91,8 +91,7 @@ def _sentence(table: Table, borrowed: TableRow, own: Cell) -> str:
 
 
 def _tally(result: StudyResult) -> str:
-    counts = [(sum(claim.verdict == verdict for claim in result.claims), verdict) for verdict in VERDICTS]
-    words = [f"{count} {_VERBS[verdict][count > 1]}" for count, verdict in counts if count]
+    words = [f"{count} {_VERBS[verdict][count > 1]}" for verdict, count in tally(result.claims)]
     return f"Of {len(result.claims)} claims {', '.join(words)}." if words else ""
 
 

@@ -14,7 +14,7 @@ from unfool.core.borders.json_text import read_json
 from unfool.core.errors import DataError, UnfoolError
 from unfool.core.files import write_text
 from unfool.evaluation.records import OWN
-from unfool.evaluation.results.claims import VERDICTS
+from unfool.evaluation.results.claims import VERDICTS, tally
 from unfool.evaluation.results.study_result import StudyResult
 from unfool.report.headline import headline
 from unfool.report.page import Page, write_page
@@ -124,7 +124,7 @@ def _line(link: str, file: str, page: Page) -> IndexLine:
         sentence=headline(result, study_tables(result)).text,
         clean=max(clean, default=None),
         worst=_robust(own, result),
-        tally=_tally(result),
+        tally=tally(result.claims),
         date=result.run.date[:10] if result.run is not None else "",
     )
 
@@ -139,8 +139,3 @@ def _robust(own: Sequence[float], result: StudyResult) -> float | None:
             key = (row.model, row.defense, row.data)
             worst[key] = min(row.accuracy, worst.get(key, 1.0))
     return max(worst.values(), default=None)
-
-
-def _tally(result: StudyResult) -> list[tuple[str, int]]:
-    counts = [(verdict, sum(claim.verdict == verdict for claim in result.claims)) for verdict in VERDICTS]
-    return [(verdict, count) for verdict, count in counts if count]

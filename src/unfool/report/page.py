@@ -8,7 +8,7 @@ from pathlib import Path
 
 from unfool.core.errors import DataError
 from unfool.core.files import write_text
-from unfool.evaluation.results.claims import VERDICTS
+from unfool.evaluation.results.claims import tally
 from unfool.evaluation.results.study_result import StudyResult
 from unfool.report.costs import cost_table, systems
 from unfool.report.downloads import downloads
@@ -104,7 +104,7 @@ def render(page: Page) -> str:
         "page": page,
         "headline": first,
         "protocol_words": WORDS,
-        "tally": [(verdict, sum(claim.verdict == verdict for claim in result.claims)) for verdict in VERDICTS],
+        "tally": tally(result.claims),
         "tested": any(claim.claims_tested for claim in result.claims),
         "protocols": {row.protocol for table in tables for row in table.rows},
         "has_source": any(column.has_source for table in tables for column in table.columns),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -88,6 +88,12 @@ class ClaimResult:
             claims_tested=int(values.get("claims_tested", 0)),
             estimate=None if estimate is None else ClaimEstimate.from_json(estimate),
         )
+
+
+def tally(claims: Iterable[ClaimResult]) -> list[tuple[str, int]]:
+    """The verdicts that any of the claims has, in the order of `VERDICTS`, and how many have it."""
+    verdicts = [claim.verdict for claim in claims]
+    return [(verdict, verdicts.count(verdict)) for verdict in VERDICTS if verdict in verdicts]
 
 
 def _written(p_value: float) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import Match, SequenceMatcher
 
-from unfool.evaluation.results.claims import FAILS, HOLDS, VERDICTS, ClaimResult
+from unfool.evaluation.results.claims import FAILS, HOLDS, ClaimResult, tally
 from unfool.report.plots.scale import Scale, Tick, nice_scale, plain
 
 _ALIKE = 0.45
@@ -62,9 +62,7 @@ class Family:
     @property
     def tally(self) -> list[tuple[str, int]]:
         """How many claims have each verdict."""
-        rows = (*self.decided, *self.others)
-        counts = [(verdict, sum(row.claim.verdict == verdict for row in rows)) for verdict in VERDICTS]
-        return [(verdict, count) for verdict, count in counts if count]
+        return tally(row.claim for row in (*self.decided, *self.others))
 
 
 def families(claims: Sequence[ClaimResult]) -> list[Family]:

@@ -6,7 +6,7 @@ import html
 import re
 from collections.abc import Iterable, Sequence
 
-from unfool.evaluation.results.claims import VERDICTS, ClaimResult
+from unfool.evaluation.results.claims import ClaimResult, tally
 from unfool.evaluation.results.study_result import StudyResult
 from unfool.report.accuracy_table import Cell, Column, Table, TableRow
 from unfool.report.pivot import study_tables
@@ -31,9 +31,8 @@ def results_section(result: StudyResult) -> str:
     if published:
         blocks += ["### The paper beside this", *published]
     if result.claims:
-        counts = [(verdict, sum(claim.verdict == verdict for claim in result.claims)) for verdict in VERDICTS]
-        tally = ", ".join(f"{count} {verdict}" for verdict, count in counts if count)
-        blocks += ["### Verdicts", _folded(f"{len(result.claims)} claims: {tally}", _verdicts(result.claims))]
+        counts = ", ".join(f"{count} {verdict}" for verdict, count in tally(result.claims))
+        blocks += ["### Verdicts", _folded(f"{len(result.claims)} claims: {counts}", _verdicts(result.claims))]
     if tables:
         blocks += ["### Rows", _folded("All rows of the tables", map(_whole_table, tables))]
     for title, texts in (("What this scale cuts", result.cuts), ("Notes and deviations", result.notes)):
