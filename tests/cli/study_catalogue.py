@@ -13,15 +13,17 @@ RESULTS = Path(__file__).parents[2] / "results"
 
 
 def catalogue():
-    """Title and scales of each study; a scale whose results are published says how long it took on two cores."""
+    """Title and scales of each study; a scale whose results are published says how long that run took."""
     studies = {}
     for study in listed("studies"):
         scales = dict(study.scales)
         for scale in scales:
             file = RESULTS / study.name / f"{scale}.json"
-            seconds = json.loads(file.read_text(encoding="utf-8")).get("seconds") if file.is_file() else None
-            if seconds:
-                scales[scale] += f"; about {round(seconds / 60)} minutes on two cores"
+            published = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+            if published.get("seconds"):
+                threads = int(published["versions"]["threads"])
+                words = f"{threads} thread{'s' if threads > 1 else ''}"
+                scales[scale] += f"; the published run took {round(published['seconds'] / 60)} minutes with {words}"
         studies[study.name] = {"title": study.text, "scales": scales}
     return studies
 
