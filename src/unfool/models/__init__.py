@@ -5,9 +5,10 @@ safetensors files that carry the architecture, and its initial weights come from
 random state.
 """
 
+from unfool.models import zoo
 from unfool.models.foreign import adapt
 from unfool.models.network import Network
 from unfool.models.trunks import TRUNKS, TrunkSpec
 from unfool.models.weights import load_network, save_network
 
-__all__ = ["TRUNKS", "Network", "TrunkSpec", "adapt", "load_network", "save_network"]
+__all__ = ["TRUNKS", "Network", "TrunkSpec", "adapt", "load_network", "save_network", "zoo"]

@@ -19,10 +19,13 @@ from unfool.core.errors import OutputError, SpecError, WeightsError
 from unfool.core.files import atomic_path
 from unfool.models.header import CHECKSUM, DTYPES, MAX_HEADER_BYTES, SCHEMA_VERSION, Header, read_header
 from unfool.models.network import Network
+from unfool.models.zoo.located import weights_file
 
 FOREIGN = "foreign"
 """Name of the trunk of a classifier whose code is not unfool's."""
 
+_NORMALISATION = ("mean", "std")
+"""Buffers that are the normalisation, which the architecture names."""
 _SPELLED = {dtype: word for word, dtype in DTYPES.items()}
 
 
@@ -107,16 +110,19 @@ def _in_utf8(path: str | Path, descriptor: int) -> str:
         return f"/dev/fd/{descriptor}"
 
 
-def save_network(network: Network, path: str | Path, metadata: Mapping[str, Any] | None = None) -> None:
+def save_network(
+    network: Network, path: str | Path, metadata: Mapping[str, Any] | None = None, *, half: bool = False
+) -> None:
     """Write a network's weights and architecture to a safetensors file, whole or not at all.
 
     Args:
         network: The network; its mode and device do not matter.
         path: The file; its folder is created.
         metadata: What else belongs to the weights, as JSON takes it.
+        half: Round weights to half precision, for a file of half the size; read again they are float32.
 
     Raises:
-        WeightsError: NaN or infinite weights, or metadata that JSON cannot hold.
+        WeightsError: NaN or infinite weights, in half precision too, or metadata that JSON cannot hold.
         OutputError: A file that cannot be written.
         SpecError: Something that is no Network, or a head that `build_head` did not build.
 
@@ -133,17 +139,23 @@ def save_network(network: Network, path: str | Path, metadata: Mapping[str, Any]
         )
     if "architecture" in (metadata or {}):
         raise WeightsError(f"cannot write {path}: metadata key 'architecture' is unfool's own; choose another")
-    save_tensors(path, network.state_dict(), {"architecture": network.architecture, **(metadata or {})})
+    tensors = {name: _halved(name, tensor) if half else tensor for name, tensor in network.state_dict().items()}
+    save_tensors(path, tensors, {"architecture": network.architecture, **(metadata or {})})
+
+
+def _halved(name: str, tensor: Tensor) -> Tensor:
+    """A float tensor in half precision; the normalisation stays exact, since the architecture names it."""
+    return tensor.half() if tensor.dtype == torch.float32 and name not in _NORMALISATION else tensor
 
 
 def load_network(path: str | Path) -> Network:
     """Read a network from a weights file that `save_network` wrote; no code in the file is ever run.
 
     Args:
-        path: The .safetensors file.
+        path: The .safetensors file, or ``zoo:NAME``.
 
     Returns:
-        The network, on the CPU and in eval mode, bit for bit as it was saved.
+        The network, on the CPU and in eval mode, bit for bit as it was saved; weights in half precision are widened.
 
     Raises:
         WeightsError: A file that is missing, malformed, a pickle or of a newer unfool; an architecture that does not
@@ -155,6 +167,7 @@ def load_network(path: str | Path) -> Network:
         >>> load_network("weights.safetensors").training
         False
     """
+    path = weights_file(path)
     header = read_header(path)
     architecture = _architecture(path, header)
     try:
@@ -170,6 +183,7 @@ def load_into(network: Network, path: str | Path) -> None:
 
     Raises WeightsError as `load_network` does; for another architecture it names the first settings that differ.
     """
+    path = weights_file(path)
     header = read_header(path)
     differing = _differences("", _architecture(path, header), network.architecture)
     if differing:
@@ -211,16 +225,18 @@ def _fitting(path: str | Path, header: Header, network: Network) -> dict[str, Te
     if excess:
         raise WeightsError(f"{path} holds {len(excess)} tensors that its architecture lacks: {first_of(excess)}")
     for name, (dtype, shape) in wanted.items():
-        if header.tensors[name] != (dtype, shape):
+        halved = dtype == "F32" and name not in _NORMALISATION and header.tensors[name] == ("F16", shape)
+        if not halved and header.tensors[name] != (dtype, shape):
             actual = " ".join(map(str, header.tensors[name]))
             raise WeightsError(f"{path}: tensor {name!r} is {actual}; its architecture has {dtype} {shape}")
     tensors = _load(path, header)
-    for name in ("mean", "std"):
+    for name in _NORMALISATION:
         if not torch.equal(tensors[name], getattr(network, name).cpu()):
             raise WeightsError(
                 f"{path}: tensor {name!r} contradicts the normalisation in its architecture; save it again"
             )
-    return tensors
+    widened = [name for name, tensor in tensors.items() if tensor.dtype == torch.float16 and wanted[name][0] == "F32"]
+    return {**tensors, **{name: tensors[name].float() for name in widened}}
 
 
 def _differences(key: str, file: Any, network: Any) -> list[str]:

@@ -22,6 +22,7 @@ from unfool.models.foreign_network import load_foreign
 from unfool.models.header import read_header
 from unfool.models.network import Network
 from unfool.models.weights import load_network
+from unfool.models.zoo.located import run_folder
 from unfool.tasks import Task, make_task
 from unfool.training.config import RunConfig, read_config
 
@@ -73,7 +74,7 @@ def open_run(folder: str | Path, model: ForeignClassifier | None = None) -> Trai
     """Read a finished run.
 
     Args:
-        folder: The folder that `train` wrote.
+        folder: The folder that `train` wrote, or ``zoo:NAME``.
         model: The classifier of another library that the run trained, as `adapt` wraps it; its weights do not matter.
 
     Returns:
@@ -90,7 +91,7 @@ def open_run(folder: str | Path, model: ForeignClassifier | None = None) -> Trai
         >>> open_run("noise-run").config.seed
         3
     """
-    folder = Path(folder)
+    folder = run_folder(folder)
     weights = folder / WEIGHTS
     if not is_file(weights):
         state = "is not finished: resume it with unfool train" if is_file(folder / CONFIG) else "holds no run"

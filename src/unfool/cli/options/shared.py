@@ -228,8 +228,8 @@ class ModelOptions(OutsideOptions):
             Path | None,
             tyro.conf.arg(
                 metavar="SYSTEM",
-                help="A finished run's folder, or a weights file (.safetensors); or else --model; both where the run "
-                "trained that classifier.",
+                help="A finished run's folder, a weights file (.safetensors), a network of the package (zoo:digits); "
+                "or else --model; both where the run trained that classifier.",
                 help_behavior_hint="",
             ),
         ]

@@ -179,6 +179,13 @@ def from_torchvision(name: str, random: bool = False) -> Source:
     return _fetched("torchvision", name, load)
 
 
-HUBS = {"hf": from_transformers, "timm": from_timm, "torchvision": from_torchvision}
+def from_zoo(name: str, random: bool = False) -> Source:
+    """``zoo:NAME``: a network that comes with the package, which normalises inside itself."""
+    from unfool.models import zoo  # here, because networks are built of what this module's callers import
+
+    return Source(model=zoo.load(name))
+
+
+HUBS = {"zoo": from_zoo, "hf": from_transformers, "timm": from_timm, "torchvision": from_torchvision}
 """Where classifiers come from by prefix: a name, and whether its weights are given elsewhere."""
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
