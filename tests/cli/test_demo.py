@@ -66,3 +66,10 @@ def test_the_command_prints_each_lesson_and_the_page(demo, capsys):
     assert "OUT OF REACH" in printed
     assert "Out of reach here: at most +" in printed
     assert max(len(line) for line in printed.splitlines()) <= 100
+
+
+def test_the_page_begins_with_the_lessons(demo):
+    page = demo[0].page.read_text()
+    first = page.index('<section id="')
+    assert page[first:].startswith('<section id="lessons"')
+    assert page.index(demo[0].lessons[3].title) < page.index('<section id="ladder"')

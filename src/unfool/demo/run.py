@@ -96,5 +96,6 @@ def run_demo(
         result=result,
         gallery=[item for lesson in taught for item in lesson.gallery],
         strips=[strip for lesson in taught for strip in lesson.strips],
+        lessons=True,
     )
     return Demo(lessons=taught, result=result, page=write_page(folder / "report.html", page))

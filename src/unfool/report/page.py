@@ -14,7 +14,7 @@ from unfool.report.costs import cost_table, systems
 from unfool.report.downloads import downloads
 from unfool.report.evaluation import grids, trust
 from unfool.report.facts import facts
-from unfool.report.headline import headline
+from unfool.report.headline import Headline, headline
 from unfool.report.ladder import ladders
 from unfool.report.pictures.gallery import GalleryItem, item_card, stored_card
 from unfool.report.pictures.strips import Strip, strip_groups
@@ -29,6 +29,7 @@ from unfool.report.tables import study_tables
 
 _SECTIONS = {
     "overview": "Overview",
+    "lessons": "Lessons",
     "trust": "Reliability",
     "eps": "Over eps",
     "steps": "Over steps",
@@ -54,7 +55,8 @@ _IDS |= {"strips": "pictures", "curves": "training", "costs": "cost", "facts": "
 class Page:
     """What a page shows: a title, the results of a study, and what the run left beside them (these optional).
 
-    ``notes`` are deviations and remarks.
+    ``notes`` are deviations and remarks. A page of ``lessons`` begins with its charts and their sentences, in
+    place of the headline and the overview that other pages begin with.
     """
 
     title: str
@@ -64,6 +66,7 @@ class Page:
     gallery: list[GalleryItem] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     strips: list[Strip] = field(default_factory=list)
+    lessons: bool = False
 
 
 def write_page(path: str | Path, page: Page) -> Path:
@@ -82,9 +85,11 @@ def render(page: Page) -> str:
     result = page.result
     tables = study_tables(result)
     curves, unread = _readable(page.curves)
-    first = headline(result, tables)
+    first = Headline(text="") if page.lessons else headline(result, tables)
+    charts = chart_figures(result.charts)
     shown: dict[str, object] = {
-        "overview": overview(result, tables),
+        "overview": None if page.lessons else overview(result, tables),
+        "lessons": charts if page.lessons else [],
         "trust": trust(result),
         "eps": eps_figure(result.rows),
         "steps": step_figure(tables),
@@ -92,7 +97,7 @@ def render(page: Page) -> str:
         "gallery": [*map(stored_card, result.pictures), *map(item_card, page.gallery)],
         "tables": [(table, systems(table)) for table in tables],
         "ladders": ladders(result),
-        "charts": chart_figures(result.charts),
+        "charts": [] if page.lessons else charts,
         "grids": grids(result),
         "strips": strip_groups(page.strips),
         "curves": training_figure(curves, model_colours(tables)),

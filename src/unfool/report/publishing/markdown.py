@@ -52,7 +52,7 @@ def _origin(result: StudyResult) -> str:
     seeds = sorted({row.seed for row in result.rows if row.seed is not None})
     parts = [", ".join(f"{name} {version}" for name, version in result.versions.items())]
     parts += [f"training seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"] if seeds else []
-    parts += [f"{result.seconds / 3600:.1f} hours on this machine"] if result.seconds else []
+    parts += [f"{result.seconds / 3600:.1f} hours"] if result.seconds else []
     return plain("; ".join(part for part in parts if part))
 
 
