@@ -115,6 +115,7 @@ _NAMES = {
         "RunConfig",
         "StageConfig",
         "TaskConfig",
+        "Tracker",
         "TrainedRun",
         "open_run",
         "probe",

@@ -58,6 +58,10 @@ def test_losses_gradients_and_statistics_are_those_of_the_joint_batch(together, 
         assert_close(ours, joint, 1e-9)
 
 
+def test_the_first_process_alone_logs_to_trackers(together):
+    assert [json.loads((together / f"tracked {number}.json").read_text()) for number in range(2)] == [[1], []]
+
+
 def log(folder):
     with open(folder / "metrics.csv", newline="") as file:
         return list(csv.DictReader(file))

@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 import torch._dynamo  # an optimizer's first step would import it, in every child anew
 from accelerate.state import AcceleratorState
+from accelerate.tracking import GeneralTracker
 from tiny_runs import TRUNK, contrast, inpainting, labels, make_table, run, stage
 from torch import nn
 
@@ -163,6 +164,19 @@ def joint_losses(out, number):
         save_tensors(out / "losses" / f"{name} {number}.safetensors", found(made, losses), {})
 
 
+class Lines(GeneralTracker):
+    """A tracker that keeps the steps of its lines, of this process."""
+
+    name, requires_logging_directory, main_process_only = "lines", False, False
+
+    def __init__(self):
+        self.tracker = []
+        super().__init__()
+
+    def log(self, values, step=None, **kwargs):
+        self.tracker.append(step)
+
+
 class StopError(Exception):
     pass
 
@@ -189,6 +203,9 @@ def child(out, number):
     for name in LONG:
         train_long(name, out / "long" / name)
     resumed(out)
+    lines = Lines()
+    train(RUNS["one step of adam"], make_table(), out / "tracked", track=[lines])
+    (out / f"tracked {number}.json").write_text(json.dumps(lines.tracker))
     refusals = {}
     for name, config in REFUSED.items():
         try:
@@ -196,8 +213,10 @@ def child(out, number):
         except UnfoolError as error:
             refusals[name] = f"{type(error).__name__}: {error}"
     (out / f"refusals {number}.json").write_text(json.dumps(refusals))
-    # The command joins a group of its own, as if it had just been launched.
+    # The command joins a group of its own, as if it had just been launched: at another port, since the first process
+    # may still listen at this one when the other comes again.
     torch.distributed.destroy_process_group()
+    os.environ["MASTER_PORT"] = os.environ["SECOND_PORT"]
     AcceleratorState._reset_state(reset_partial_state=True)
     with (out / f"printed {number}.txt").open("w") as printed, contextlib.redirect_stdout(printed):
         code = cli([*TRAIN, "--out", str(out / "command")])
@@ -206,9 +225,11 @@ def child(out, number):
 
 
 def main(out):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
+    with socket.socket() as first, socket.socket() as second:
+        for free in (first, second):
+            free.bind(("127.0.0.1", 0))
+        ports = {"MASTER_PORT": str(first.getsockname()[1]), "SECOND_PORT": str(second.getsockname()[1])}
+        address = {"MASTER_ADDR": "127.0.0.1", **ports}
     children = []
     for number in range(2):
         process = os.fork()

@@ -9,6 +9,7 @@ from unfool.training.regimes import in_regime
 from unfool.training.run import train
 from unfool.training.selection.held_out import cut_held_out
 from unfool.training.stage_config import StageConfig, TaskConfig
+from unfool.training.tracking import Tracker
 
 __all__ = [
     "ProbeResult",
@@ -18,6 +19,7 @@ __all__ = [
     "StageConfig",
     "StageProbe",
     "TaskConfig",
+    "Tracker",
     "TrainedRun",
     "cut_held_out",
     "in_regime",

@@ -49,6 +49,14 @@ class Metrics:
             raise self._failed(error) from error
         self.lines += 1
 
+    def rows(self) -> list[dict[str, float]]:
+        """The lines that the log holds, without their empty columns; OutputError if they cannot be read."""
+        try:
+            with open(self.path, newline="", encoding="utf-8") as file:
+                return [{name: float(value) for name, value in row.items() if value} for row in csv.DictReader(file)]
+        except (OSError, UnicodeDecodeError, TypeError, ValueError) as error:
+            raise OutputError(f"cannot read {self.path}: {error}; delete the run folder to start again") from error
+
     def sync(self) -> None:
         """Bring the lines to the disk: a checkpoint that counts them must not outlive them."""
         try:

@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import shutil
 import time
+from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -47,6 +49,10 @@ from unfool.training.selection.held_out import cut_held_out
 from unfool.training.selection.weight_selection import WeightSelection
 from unfool.training.stage import Stage
 from unfool.training.task_optimizers import TaskOptimizers
+from unfool.training.tracking import TrackedRun, Tracker, TrackerLike, check_trackers
+
+if TYPE_CHECKING:
+    from accelerate.tracking import GeneralTracker
 
 LOG_EVERY = 10
 """Steps between two lines of metrics.csv."""
@@ -62,6 +68,7 @@ def train(
     device: str = "cpu",
     progress: Progress = silent,
     checkpoint_seconds: float = 30.0,
+    track: Sequence[TrackerLike] = (),
 ) -> TrainedRun:
     """Train a run in its folder, or finish one that was stopped there; a finished run is only opened.
 
@@ -80,6 +87,8 @@ def train(
         device: A device of torch, such as "cpu" or "cuda".
         progress: Called after each step with the stage, the steps done, the steps in all and the loss.
         checkpoint_seconds: Time between two checkpoints; so many times as long if writing one takes some seconds.
+        track: Experiment trackers that get the log too: names such as "tensorboard", `Tracker`, or an accelerate
+            ``GeneralTracker`` of your own. A finished run sends nothing.
 
     Returns:
         The finished run.
@@ -89,7 +98,8 @@ def train(
         NonFiniteError: A loss or gradient that is not finite.
         DataError: A table that is empty, too small to hold images out, or not the configuration's.
         DeviceError: A device that this machine lacks, or a batch that the processes cannot share.
-        SpecError: No configuration, or tasks that do not fit the data or their settings.
+        SpecError: No configuration, tasks that do not fit the data or their settings, or a tracker whose package is
+            missing.
         WeightsError: A ``start`` that cannot be read. This one and the three before are raised before anything is
             written.
 
@@ -103,14 +113,16 @@ def train(
     """
     if not isinstance(config, RunConfig):  # pyright: ignore[reportUnnecessaryIsInstance] - callers need not be typed
         raise SpecError(f"config is a {type(config).__name__}; give a RunConfig first, and a classifier as model=")
-    folder = Path(folder)
+    folder, trackers = Path(folder), check_trackers(track)
     weights = folder / WEIGHTS
     table = as_table(table, split="train", name=config.data)
     classifier = model if isinstance(model, ForeignClassifier) or model is None else adapt(model)
     config = resolve_start(config, classifier)
     if table.name != config.data:
         raise DataError(f"the configuration names the data {config.data!r}, the table is {table.name!r}; give one set")
-    run = None if is_file(weights) else _Run(config, table, folder, device, progress, checkpoint_seconds, classifier)
+    run = None
+    if not is_file(weights):
+        run = _Run(config, table, folder, device, progress, checkpoint_seconds, classifier, trackers)
     finished = is_file(weights) and not (folder / CHECKPOINT).exists()
     if run is not None and not run.first:
         run.finish()
@@ -145,6 +157,7 @@ class _Run:
         progress: Progress,
         checkpoint_seconds: float,
         classifier: ForeignClassifier | None = None,
+        track: Sequence[Tracker | GeneralTracker] = (),
     ):
         if not len(table):
             raise DataError(f"{table.name} has no images to train on; give a larger set or label fraction")
@@ -154,7 +167,8 @@ class _Run:
         self.first = self.number == 0
         if self.processes > 1 and self.device.type != "cpu":
             self.device = self.accelerator.device
-        self.config, self.folder = config, folder
+        self.config, self.folder, self.track = config, folder, track
+        self.tracked: TrackedRun | None = None
         self.progress, self.checkpoint_seconds = progress, checkpoint_seconds
         self.checkpoint = folder / CHECKPOINT / "state.safetensors"
         self.fingerprint = table_fingerprint(table)
@@ -191,19 +205,25 @@ class _Run:
         state = saved.run_state if saved is not None else RunState()
         started = time.process_time() - state.cpu_seconds / self.processes
         metrics = Metrics(self.folder / METRICS, self._columns(), state.lines) if self.first else None
-        for index in range(state.stage, len(self.stages)):
-            stage = self.stages[index].to(self.device)
-            stage.choose_trainable()
-            optimizer = make_optimizer(stage.config, stage.ungrouped())
-            task_optimizers = TaskOptimizers(stage)
-            # The others need no copy of the best weights: the next stage begins with the first process's.
-            selection = WeightSelection(stage, self.held_out if self.first else None, self.streams, self.device)
-            if saved is not None:
-                restore(saved, stage, [optimizer, *task_optimizers.optimizers.values()], selection.state())
-                saved = None
-            self._stage(index, stage, optimizer, task_optimizers, selection, state, metrics, started)
-            selection.finish()
-            state.stage, state.step, state.stage_seconds = index + 1, 0, 0.0
+        if metrics is not None:
+            self.tracked = TrackedRun(self.track, self.config, self.folder, metrics.rows() if self.track else [])
+        try:
+            for index in range(state.stage, len(self.stages)):
+                stage = self.stages[index].to(self.device)
+                stage.choose_trainable()
+                optimizer = make_optimizer(stage.config, stage.ungrouped())
+                task_optimizers = TaskOptimizers(stage)
+                # The others need no copy of the best weights: the next stage begins with the first process's.
+                selection = WeightSelection(stage, self.held_out if self.first else None, self.streams, self.device)
+                if saved is not None:
+                    restore(saved, stage, [optimizer, *task_optimizers.optimizers.values()], selection.state())
+                    saved = None
+                self._stage(index, stage, optimizer, task_optimizers, selection, state, metrics, started)
+                selection.finish()
+                state.stage, state.step, state.stage_seconds = index + 1, 0, 0.0
+        finally:
+            if self.tracked is not None:
+                self.tracked.finish()
         with joint_batch():
             seconds = summed(torch.tensor(time.process_time() - started, device=self.device))
         cost = {"cpu_seconds": float(seconds), "model_images": state.model_images}
@@ -274,11 +294,14 @@ class _Run:
             selection.after_step(step)
             last = step + 1 == steps
             figures = selection.after_epoch(epoch + 1) if batch_number + 1 == per_epoch or last else {}
+            state.model_images = counted + stage.model_images
             if metrics is not None and (step % LOG_EVERY == 0 or last or figures):
                 row = {"stage": index, "step": step + 1, "epoch": (step + 1) / per_epoch}
                 row |= {"images_seen": (step + 1) * size, "learning_rate": rate}
-                metrics.add(row | {name: float(value) for name, value in means.items()} | figures)
-            state.model_images = counted + stage.model_images
+                row |= {name: float(value) for name, value in means.items()} | figures
+                metrics.add(row)
+                if self.tracked is not None:
+                    self.tracked.log(row, state.model_images, time.process_time() - started)
             if metrics is not None and (saving := time.monotonic()) - last_saved >= pause and not last:
                 state.step, state.lines, state.stage_seconds = step + 1, metrics.lines, clock.seconds
                 # What the other processes have spent is added at the end; until then each counts as the first one.

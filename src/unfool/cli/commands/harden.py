@@ -17,6 +17,7 @@ from unfool.cli.options.shared import (
     Json,
     ModelOptions,
     Norm,
+    Track,
 )
 
 if TYPE_CHECKING:
@@ -69,6 +70,7 @@ class HardenCommand:
 
     out: Annotated[Path, tyro.conf.arg(metavar="DIR")]
     """The run's folder."""
+    track: Track = ()
     json: Json = False
     model: ModelOptions = field(default_factory=ModelOptions)
     data: DataOptions = field(default_factory=DataOptions)
@@ -96,6 +98,7 @@ class HardenCommand:
     def _harden(self, started: float) -> None:
         from unfool.cli.parsing.systems import choose_device, open_system
         from unfool.cli.parsing.threats import read_threat
+        from unfool.cli.parsing.trackers import read_trackers
         from unfool.cli.printing import print_json, stderr
         from unfool.core.config import build
         from unfool.core.progress_display import progress_bar
@@ -108,6 +111,7 @@ class HardenCommand:
         settings = build(
             HardenSettings, {**values, "threat": read_threat(options.threat, options.norm, options.eps)}, "hardening"
         )
+        trackers = read_trackers(self.track)
         opened = open_system(self.model, self.machine.device)
         train, test, column = opened.splits(self.data, self.training.batch_size)
         with progress_bar(stderr(), opened.name) as progress:
@@ -125,6 +129,7 @@ class HardenCommand:
                 started=started,
                 keep_evaluations=True,
                 progress=progress,
+                track=trackers,
             )
         if self.json:
             print_json(hardened.to_json())

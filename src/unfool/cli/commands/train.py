@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar, Literal
 import tyro
 
 from unfool.cli.options.from_settings import options_from
-from unfool.cli.options.shared import DataDir, Device, Eps, Json, Norm, OutsideOptions
+from unfool.cli.options.shared import DataDir, Device, Eps, Json, Norm, OutsideOptions, Track
 
 STAGE, RUN = "unfool.training.stage_config:StageConfig", "unfool.training.config:RunConfig"
 _OF_PERTURBATION = ("perturb", "threat", "adversarial", "statistics", "beta", "awp")
@@ -117,6 +117,7 @@ class TrainCommand:
     """The run's folder: configuration, log, checkpoint, weights."""
     config: Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="(default: none)")] = None
     """YAML of a run, instead of the options that describe one."""
+    track: Track = ()
     json: Json = False
     data: DataOptions = field(default_factory=DataOptions)
     model: ModelOptions = field(default_factory=ModelOptions)
@@ -153,11 +154,12 @@ class TrainCommand:
         from unfool.cli.commands.train_config import look, read_classifier, read_run
         from unfool.cli.next_command import command, options
         from unfool.cli.parsing.systems import choose_device
+        from unfool.cli.parsing.trackers import read_trackers
         from unfool.cli.printing import print_json, print_lines, stderr
         from unfool.core.progress_display import progress_bar
         from unfool.training import train
 
-        device = choose_device(self.machine.device)
+        device, trackers = choose_device(self.machine.device), read_trackers(self.track)
         classifier = read_classifier(self)
         config, table = read_run(self, classifier)
         if classifier is not None:
@@ -170,6 +172,7 @@ class TrainCommand:
                 model=classifier,
                 device=device,
                 progress=advance,
+                track=trackers,
             )
         cost = {"cpu_seconds": round(run.cpu_seconds, 2), "model_images": run.model_images}
         if self.json:

@@ -104,6 +104,14 @@ BatchSize = Annotated[
 ]
 
 _NONE = "(default: none)"
+Track = Annotated[
+    tyro.conf.UseAppendAction[tuple[str, ...]],
+    tyro.conf.arg(
+        metavar="NAME[:KEY=VALUE,..]",
+        help="Log to trackio, tensorboard, mlflow or wandb too; project=P and run=R name where.",
+        help_behavior_hint="(repeatable, default: none)",
+    ),
+]
 Key = Annotated[
     str | None,
     tyro.conf.arg(

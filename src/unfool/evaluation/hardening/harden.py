@@ -33,6 +33,7 @@ from unfool.evaluation.settings import EvaluationSettings
 from unfool.training import RunConfig, train
 from unfool.training.folder import METRICS, OWN_WEIGHTS, WEIGHTS
 from unfool.training.metrics import last_step
+from unfool.training.tracking import TrackerLike, check_trackers
 
 
 def harden(
@@ -51,6 +52,7 @@ def harden(
     started: float | None = None,
     keep_evaluations: bool = False,
     progress: Progress = silent,
+    track: Sequence[TrackerLike] = (),
 ) -> Hardened:
     """Fine-tune a classifier on adversarial examples for a stated time, and measure what that bought and cost.
 
@@ -73,6 +75,7 @@ def harden(
         keep_evaluations: Keep what both evaluations stored, so that the same call finds it, until
             `discard_evaluations`.
         progress: Called with what is being done, and how much of it is done.
+        track: Experiment trackers that get the log of training too, as `train` takes them.
 
     Returns:
         The run, the file of weights, both evaluations and their paired comparisons.
@@ -92,7 +95,7 @@ def harden(
         >>> sorted(hardened.comparisons), hardened.weights.name
         (['fgsm at linf:2/255', 'none'], 'model.safetensors')
     """
-    settings = settings or HardenSettings()
+    settings, track = settings or HardenSettings(), check_trackers(track)
     train_table, test_table = as_table(training_images, split="train"), as_table(test_images)
     label_column = column or train_table.label_column
     if label_column is None:
@@ -135,7 +138,7 @@ def harden(
     before = evaluated(subject.network, BEFORE, reliability=False)
     config = subject.config(run_of(begun or budget.limited(stage, plan, before)), folder)
     with budget.timed("training") as part:
-        run = train(config, train_table, folder, model=subject.classifier, device=device, progress=part)
+        run = train(config, train_table, folder, model=subject.classifier, device=device, progress=part, track=track)
     after = evaluated(run.network.to(device), AFTER, reliability=plan.reliability)
     hardened = Hardened(
         run=run,

@@ -1,0 +1,234 @@
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+# pyright: reportMissingTypeStubs=false, reportMissingImports=false
+"""Experiment trackers beside ``metrics.csv``, through accelerate: trackio, tensorboard, mlflow, wandb, or one's own.
+
+Only the first process logs. A resumed run goes on in the tracker's run that it began: ``trackers.json`` in its folder
+names that. What was logged after the last checkpoint is logged again at the same steps, with the same values.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import secrets
+import sys
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stdout
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
+
+from pydantic import Field
+
+from unfool.core.borders.json_text import read_object
+from unfool.core.borders.reading import is_file
+from unfool.core.config import build, configured, to_plain
+from unfool.core.errors import OutputError, SpecError, UnfoolWarning
+from unfool.core.files import write_json
+from unfool.training.config import RunConfig
+
+if TYPE_CHECKING:
+    from accelerate.tracking import GeneralTracker
+
+FILE = "trackers.json"
+SCHEMA_VERSION = 1
+Row: TypeAlias = "Mapping[str, float | int]"
+
+
+@configured
+class Tracker:
+    """An experiment tracker that a run is also logged to.
+
+    Raises:
+        SpecError: for a tracker that is not known.
+
+    Example:
+        >>> from unfool.training import Tracker
+        >>> Tracker(name="tensorboard").project
+        'unfool'
+    """
+
+    name: Literal["trackio", "tensorboard", "mlflow", "wandb"] = Field(description="Which tracker.")
+    project: str = Field(
+        default="unfool", min_length=1, description="Project of the run (mlflow: experiment; tensorboard has none)."
+    )
+    run: str | None = Field(default=None, description="What the tracker calls the run; default: the folder's name.")
+
+
+TrackerLike: TypeAlias = "str | Tracker | GeneralTracker"
+"""A tracker, its name alone, or a tracker of one's own: a started-by-us ``accelerate.tracking.GeneralTracker``."""
+
+
+def check_trackers(track: Sequence[TrackerLike]) -> list[Tracker | GeneralTracker]:
+    """The trackers that are meant; SpecError for one that is not known, is named twice, or whose package is missing."""
+    if isinstance(track, str):
+        raise SpecError(f"track is the text {track!r}; give a list of trackers, such as [{track!r}]")
+    trackers = [build(Tracker, {"name": item}, "track") if isinstance(item, str) else item for item in track]
+    names = [str(tracker.name) for tracker in trackers]
+    for tracker in trackers:
+        if names.count(str(tracker.name)) > 1:
+            raise SpecError(f"tracker {tracker.name} is named twice; name it once")
+        if isinstance(tracker, Tracker) and importlib.util.find_spec(tracker.name) is None:
+            raise SpecError(
+                f"tracker {tracker.name} needs a package that is not installed; run pip install {tracker.name}"
+            )
+    return trackers
+
+
+class TrackedRun:
+    """One training run in all its trackers; without any it does nothing.
+
+    ``earlier`` are the lines of the log that a resumed run keeps: a tracker that is new to the run gets them first.
+    Raises OutputError for a tracker that cannot begin.
+    """
+
+    def __init__(
+        self, track: Sequence[Tracker | GeneralTracker], config: RunConfig, folder: Path, earlier: Sequence[Row]
+    ):
+        self.trackers: list[GeneralTracker] = []
+        self._stage, self._before, self._now = 0, (0, 0), (0, 0)
+        self._model_images: int | None = None if earlier else 0
+        steps = [self._step(row) for row in earlier]
+        if not track:
+            return
+        runs = _read_runs(folder / FILE)
+        begun = set(runs)
+        for item in track:
+            name = str(item.name)
+            with _beginning(name, folder):
+                tracker, runs[name] = _started(item, folder, runs.get(name), self._now[0] + 1)
+                # trackio keeps the configuration of the last time that a run began.
+                if name not in begun or name == "trackio":
+                    tracker.store_init_configuration(_flat(to_plain(config)))
+            self.trackers.append(tracker)
+        write_json(folder / FILE, {"schema_version": SCHEMA_VERSION, "runs": runs})
+        for tracker in self.trackers[:]:
+            if tracker.name not in begun:
+                for step, row in zip(steps, earlier, strict=True):
+                    self._log(tracker, row, step)
+
+    def log(self, row: Row, model_images: int, cpu_seconds: float) -> None:
+        """Log a line of ``metrics.csv`` and what training has cost so far, crafting included."""
+        seen = self._now[1]
+        step = self._step(row)
+        cost: dict[str, float | int] = {"cost/model_images": model_images, "cost/cpu_seconds": cpu_seconds}
+        if self._model_images is not None and self._now[1] > seen:
+            cost["cost/model_images_per_image"] = (model_images - self._model_images) / (self._now[1] - seen)
+        self._model_images = model_images
+        for tracker in self.trackers[:]:
+            self._log(tracker, {**row, **cost}, step)
+
+    def finish(self) -> None:
+        """Let the trackers write what they still hold."""
+        for tracker in self.trackers[:]:
+            with self._surviving(tracker):
+                tracker.finish()
+        self.trackers = []
+
+    def _step(self, row: Row) -> int:
+        """The step of a line counted over all stages; lines come in their order."""
+        if int(row["stage"]) != self._stage:
+            self._stage, self._before = int(row["stage"]), self._now
+        self._now = self._before[0] + int(row["step"]), self._before[1] + int(row["images_seen"])
+        return self._now[0]
+
+    def _log(self, tracker: GeneralTracker, row: Row, step: int) -> None:
+        values = {name: value for name, value in row.items() if name != "step"}
+        with self._surviving(tracker):
+            tracker.log(values, step=step)
+
+    @contextmanager
+    def _surviving(self, tracker: GeneralTracker) -> Iterator[None]:
+        """A tracker that fails is left out with a warning: the training is worth more, and its log is complete."""
+        try:
+            with redirect_stdout(sys.stderr):
+                yield
+        except Exception as error:
+            self.trackers.remove(tracker)
+            warnings.warn(
+                f"tracker {tracker.name} failed and gets no more lines ({_reason(error)}); metrics.csv has them all",
+                UnfoolWarning,
+                stacklevel=2,
+            )
+
+
+def _started(item: Tracker | GeneralTracker, folder: Path, known: str | None, step: int) -> tuple[GeneralTracker, str]:
+    """The tracker at work, and its own name for the run; ``known`` is the run to go on with, ``step`` its next one."""
+    tracker, token = _tracker_of(item, folder, known, step)
+    tracker.start()
+    # The server of mlflow names a new run itself.
+    return tracker, str(cast("Any", tracker.tracker).info.run_id) if tracker.name == "mlflow" else token
+
+
+def _tracker_of(
+    item: Tracker | GeneralTracker, folder: Path, known: str | None, step: int
+) -> tuple[GeneralTracker, str]:
+    token = known or secrets.token_hex(4)
+    if not isinstance(item, Tracker):
+        return item, token
+    from accelerate import tracking
+
+    run = item.run or folder.resolve().name or "run"
+    if item.name == "tensorboard":
+        return tracking.TensorBoardTracker(item.name, folder, purge_step=step), token
+    if item.name == "mlflow":
+        return tracking.MLflowTracker(item.project, run_id=known, run_name=run), token
+    if item.name == "wandb":
+        return tracking.WandBTracker(item.project, id=token, name=run, resume="allow"), token
+
+    class Trackio(tracking.TrackioTracker):
+        """trackio, whose run is closed as the module closes it: else it speaks on stdout when the process ends."""
+
+        def store_init_configuration(self, values: dict[str, Any]) -> None:
+            self.run.config.update(values)
+
+        def finish(self) -> None:
+            import trackio
+
+            trackio.finish()
+
+    return Trackio(item.project, name=f"{run}-{token}", resume="allow", embed=False), token
+
+
+def _read_runs(path: Path) -> dict[str, str]:
+    """The run in each tracker that this training run has begun."""
+    advice = "delete it to begin anew in the trackers"
+    if not is_file(path):
+        return {}
+    stored = read_object(path, advice, error=OutputError)
+    runs: object = stored.get("runs")
+    if stored.get("schema_version") != SCHEMA_VERSION or not isinstance(runs, dict):
+        raise OutputError(f"{path} is not what this unfool writes (schema version {SCHEMA_VERSION}); {advice}")
+    return {str(name): str(token) for name, token in cast("dict[str, object]", runs).items()}
+
+
+def _flat(values: object, name: str = "") -> dict[str, Any]:
+    """Nested settings by their path, such as ``stages/0/epochs``; those that are None are left out."""
+    items: Mapping[Any, Any] = {}
+    if isinstance(values, Mapping):
+        items = cast("Mapping[Any, Any]", values)
+    elif isinstance(values, list):
+        items = dict(enumerate(cast("list[Any]", values)))
+    else:
+        return {} if values is None else {name: values}
+    return {
+        path: value
+        for key, nested in items.items()
+        for path, value in _flat(nested, f"{name}/{key}" if name else str(key)).items()
+    }
+
+
+@contextmanager
+def _beginning(name: str, folder: Path) -> Iterator[None]:
+    """Whatever a tracker raises as it begins is an OutputError, and what it prints goes to stderr."""
+    try:
+        with redirect_stdout(sys.stderr):
+            yield
+    except Exception as error:
+        raise OutputError(
+            f"tracker {name} cannot begin ({_reason(error)}); set it up, leave it out, or delete {folder / FILE} "
+            "to begin anew in it"
+        ) from error
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())[:200]
