@@ -11,7 +11,7 @@ import pytest
 from unfool.cli.commands import COMMANDS, command_class
 from unfool.cli.misuse import options_of
 
-EXIT_CODES = ("0", "2", "3", "4", "5", "6", "7", "8", "9", "70", "130", "141")
+EXIT_CODES = ("0", "2", "3", "4", "5", "6", "7", "8", "9", "10", "11", "70", "130", "141")
 
 
 def python(code, **environment):

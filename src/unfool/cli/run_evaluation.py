@@ -17,7 +17,7 @@ from unfool.cli.printing import check_writable, print_json, print_lines, stderr
 from unfool.cli.result_pages import page_of
 from unfool.cli.run_details import run_details
 from unfool.core.config import build
-from unfool.core.errors import ReliabilityError, SpecError
+from unfool.core.errors import ClaimError, ReliabilityError, SpecError, UnfoolError, UnsettledClaimError
 from unfool.core.files import write_json
 from unfool.core.progress_display import progress_bar
 from unfool.evaluation import load_set
@@ -26,12 +26,14 @@ from unfool.evaluation.adaptive.settings import LadderSettings
 from unfool.evaluation.crafting.evaluation_folder import discard
 from unfool.evaluation.curves import CurvePoints
 from unfool.evaluation.evaluate import evaluate
+from unfool.evaluation.results.claims import FAILS, HOLDS
 from unfool.evaluation.settings import EvaluationSettings, check_evaluation
 
 if TYPE_CHECKING:
     from unfool.cli.commands.evaluate import EvaluateCommand, OutputOptions
     from unfool.core.threat import ThreatModel
     from unfool.evaluation.results.study_result import StudyResult
+    from unfool.evaluation.statistics.sequential import SequentialResult
 
 
 def run_evaluation(command: EvaluateCommand) -> None:
@@ -69,7 +71,8 @@ def run_evaluation(command: EvaluateCommand) -> None:
         )
     if defense is not None:
         evaluation = replace(evaluation, rows=[replace(row, defense=defense) for row in evaluation.rows])
-    result = _written(evaluation.result(), output, choose_device(machine.device))
+    failure = _failure(command, evaluation.doubts, evaluation.claim)
+    result = _written(evaluation.result(), command, failure)
     if output.json and not output.streams:
         print_json(result.to_json())
     elif not output.streams:
@@ -77,18 +80,20 @@ def run_evaluation(command: EvaluateCommand) -> None:
         print_lines(next_line(evaluation.next_step, command.model, data, device=machine.device, defense=defense))
     if output.folder is not None and output.state is None:
         discard(output.folder, attack.attack, settings.threat)
-    _check_reliable(command, evaluation.doubts)
+    if failure is not None:
+        raise failure
 
 
 def _check_writable(output: OutputOptions) -> None:
-    for path in (output.out, output.page):
+    for path in (output.out, output.page, output.sarif):
         if path is not None:
             check_writable(path)
 
 
-def _written(result: StudyResult, output: OutputOptions, device: object) -> StudyResult:
-    """Write the results and their page where these are wanted; return what is printed of them: all but pictures."""
-    whole = replace(result, run=run_details(device))
+def _written(result: StudyResult, command: EvaluateCommand, failure: UnfoolError | None) -> StudyResult:
+    """Write the results as the options say; return what is printed of them: all but pictures."""
+    output = command.output
+    whole = replace(result, run=run_details(choose_device(command.machine.device)))
     bare = replace(whole, pictures=())
     if output.out is not None:
         write_json(output.out, (bare if output.streams else whole).to_json())
@@ -96,6 +101,17 @@ def _written(result: StudyResult, output: OutputOptions, device: object) -> Stud
         from unfool.report import write_page
 
         write_page(output.page, page_of(whole))
+    if output.sarif is not None:
+        from unfool.cli.finding_place import place_of
+        from unfool.report.sarif import write_sarif
+
+        write_sarif(
+            output.sarif,
+            whole,
+            place_of(command.model),
+            strict=command.reliability.strict,
+            exit_code=0 if failure is None else failure.exit_code,
+        )
     return bare
 
 
@@ -137,7 +153,8 @@ def run_ladder(command: EvaluateCommand) -> None:
             folder=output.folder,
             progress=progress,
         )
-    results = _written(result.result(), output, choose_device(machine.device))
+    failure = _failure(command, result.doubts, None)
+    results = _written(result.result(), command, failure)
     if output.json and not output.streams:
         print_json(results.to_json())
     elif not output.streams:
@@ -145,7 +162,8 @@ def run_ladder(command: EvaluateCommand) -> None:
         print_lines(next_line(result.next_step, command.model, data, device=machine.device))
     if output.folder is not None and output.state is None:
         discard_ladder(output.folder)
-    _check_reliable(command, result.doubts)
+    if failure is not None:
+        raise failure
 
 
 def _ladder_settings(command: EvaluateCommand) -> tuple[LadderSettings, ThreatModel]:
@@ -182,8 +200,12 @@ def _of_ladder(command: EvaluateCommand) -> tuple[str, str]:
     return defense, attack.attack[0] if attack.attack else "autoattack"
 
 
-def _check_reliable(command: EvaluateCommand, doubts: Sequence[str]) -> None:
-    """Raise ReliabilityError under --strict if there is a doubt."""
+def _failure(command: EvaluateCommand, doubts: Sequence[str], claim: SequentialResult | None) -> UnfoolError | None:
+    """What the command ends with once all is written: a doubt under --strict, else a claim that does not hold."""
     if command.reliability.strict and doubts:
         more = f" (and {len(doubts) - 1} more)" if len(doubts) > 1 else ""
-        raise ReliabilityError(f"not to be believed, {doubts[0]}{more}")
+        return ReliabilityError(f"not to be believed, {doubts[0]}{more}")
+    if claim is None or claim.verdict == HOLDS:
+        return None
+    kind = ClaimError if claim.verdict == FAILS else UnsettledClaimError
+    return kind(f"the claim was {'shown to be wrong' if claim.verdict == FAILS else 'not settled'}, {claim.words()}")

@@ -84,6 +84,18 @@ class ReliabilityError(UnfoolError):
     exit_code = 9
 
 
+class ClaimError(UnfoolError):
+    """A claim about robust accuracy that the evaluation has shown to be wrong (exit code 10)."""
+
+    exit_code = 10
+
+
+class UnsettledClaimError(ClaimError):
+    """A claim about robust accuracy that the images could not settle (exit code 11)."""
+
+    exit_code = 11
+
+
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells expect it."""
 

@@ -95,6 +95,8 @@ class OutputOptions:
     """Write a results file (.json), which `unfool report` shows as a page; - prints it instead of the table."""
     page: Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint=_NONE)] = None
     """Write the page of the results (.html)."""
+    sarif: Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint=_NONE)] = None
+    """Write what does not pass as SARIF 2.1.0, for code scanning (.sarif): failed claims and reasons for doubt."""
     state: Annotated[
         Path | None, tyro.conf.arg(metavar="DIR", help_behavior_hint="(default: FILE.state of --out, until it is done)")
     ] = None
@@ -119,6 +121,7 @@ class EvaluateCommand:
     Every accuracy comes with its 95 % interval and its protocol: clean, white-box, or TRANSFER where the examples were
     crafted on another system. A reliability report on a few images says when the figures are not to be believed. Where
     less than half of the clean accuracy stands an attack, the last line names the command that hardens the classifier.
+    With --claim the exit code is 10 where the claim fails, 11 where the images cannot settle it (docs/ci.md).
     """
 
     model: ModelOptions = field(default_factory=ModelOptions)
@@ -136,7 +139,7 @@ class EvaluateCommand:
   unfool evaluate weights.safetensors --data cifar10 --attack pgd-50:restarts=5 --norm l2 --eps 0.5 --images 500
   unfool evaluate --model mine.py:build --weights w.safetensors --data cifar10 --attacks autoattack --out mine.json
   unfool evaluate --model mine.py:build --mean imagenet --std imagenet --data folder:pets --attack apgd-ce --strict
-  unfool evaluate runs/a --attack autoattack --claim '>=0.45' --alpha 0.01
+  unfool evaluate runs/a --attack autoattack --claim '>=0.45' --alpha 0.01 --sarif robust.sarif
   unfool evaluate runs/a --attack pgd-20 --curve eps=2/255,4/255,8/255 --page curve.html
   unfool evaluate runs/a --attack pgd-20 --corruptions --severity 3
   unfool evaluate runs/b --on pgd-on-a.safetensors --json
