@@ -9,7 +9,7 @@ from unfool.training.regimes import in_regime
 from unfool.training.run import train
 from unfool.training.selection.held_out import cut_held_out
 from unfool.training.stage_config import StageConfig, TaskConfig
-from unfool.training.tracking import Tracker
+from unfool.training.trackers.tracker import Tracker
 
 __all__ = [
     "ProbeResult",

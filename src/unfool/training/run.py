@@ -49,7 +49,8 @@ from unfool.training.selection.held_out import cut_held_out
 from unfool.training.selection.weight_selection import WeightSelection
 from unfool.training.stage import Stage
 from unfool.training.task_optimizers import TaskOptimizers
-from unfool.training.tracking import TrackedRun, Tracker, TrackerLike, check_trackers
+from unfool.training.trackers.tracked_run import TrackedRun
+from unfool.training.trackers.tracker import Tracker, TrackerLike, check_trackers
 
 if TYPE_CHECKING:
     from accelerate.tracking import GeneralTracker

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from unfool.core.config import build, parse_settings
 from unfool.core.errors import SpecError
-from unfool.training.tracking import Tracker, check_trackers
+from unfool.training.trackers.tracker import Tracker, check_trackers
 
 
 def read_trackers(texts: Iterable[str]) -> list[Tracker]:

@@ -33,7 +33,7 @@ from unfool.evaluation.settings import EvaluationSettings
 from unfool.training import RunConfig, train
 from unfool.training.folder import METRICS, OWN_WEIGHTS, WEIGHTS
 from unfool.training.metrics import last_step
-from unfool.training.tracking import TrackerLike, check_trackers
+from unfool.training.trackers.tracker import TrackerLike, check_trackers
 
 
 def harden(

@@ -1,5 +1,5 @@
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
-# pyright: reportMissingTypeStubs=false, reportMissingImports=false
+# pyright: reportMissingTypeStubs=false
 """Experiment trackers beside ``metrics.csv``, through accelerate: trackio, tensorboard, mlflow, wandb, or one's own.
 
 Only the first process logs. A resumed run goes on in the tracker's run that it began: ``trackers.json`` in its folder
@@ -8,23 +8,20 @@ names that. What was logged after the last checkpoint is logged again at the sam
 
 from __future__ import annotations
 
-import importlib.util
-import secrets
 import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
-
-from pydantic import Field
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from unfool.core.borders.json_text import read_object
 from unfool.core.borders.reading import is_file
-from unfool.core.config import build, configured, to_plain
-from unfool.core.errors import OutputError, SpecError, UnfoolWarning
+from unfool.core.config import to_plain
+from unfool.core.errors import OutputError, UnfoolWarning
 from unfool.core.files import write_json
 from unfool.training.config import RunConfig
+from unfool.training.trackers.tracker import Tracker, started
 
 if TYPE_CHECKING:
     from accelerate.tracking import GeneralTracker
@@ -32,46 +29,6 @@ if TYPE_CHECKING:
 FILE = "trackers.json"
 SCHEMA_VERSION = 1
 Row: TypeAlias = "Mapping[str, float | int]"
-
-
-@configured
-class Tracker:
-    """An experiment tracker that a run is also logged to.
-
-    Raises:
-        SpecError: for a tracker that is not known.
-
-    Example:
-        >>> from unfool.training import Tracker
-        >>> Tracker(name="tensorboard").project
-        'unfool'
-    """
-
-    name: Literal["trackio", "tensorboard", "mlflow", "wandb"] = Field(description="Which tracker.")
-    project: str = Field(
-        default="unfool", min_length=1, description="Project of the run (mlflow: experiment; tensorboard has none)."
-    )
-    run: str | None = Field(default=None, description="What the tracker calls the run; default: the folder's name.")
-
-
-TrackerLike: TypeAlias = "str | Tracker | GeneralTracker"
-"""A tracker, its name alone, or a tracker of one's own: a started-by-us ``accelerate.tracking.GeneralTracker``."""
-
-
-def check_trackers(track: Sequence[TrackerLike]) -> list[Tracker | GeneralTracker]:
-    """The trackers that are meant; SpecError for one that is not known, is named twice, or whose package is missing."""
-    if isinstance(track, str):
-        raise SpecError(f"track is the text {track!r}; give a list of trackers, such as [{track!r}]")
-    trackers = [build(Tracker, {"name": item}, "track") if isinstance(item, str) else item for item in track]
-    names = [str(tracker.name) for tracker in trackers]
-    for tracker in trackers:
-        if names.count(str(tracker.name)) > 1:
-            raise SpecError(f"tracker {tracker.name} is named twice; name it once")
-        if isinstance(tracker, Tracker) and importlib.util.find_spec(tracker.name) is None:
-            raise SpecError(
-                f"tracker {tracker.name} needs a package that is not installed; run pip install {tracker.name}"
-            )
-    return trackers
 
 
 class TrackedRun:
@@ -95,7 +52,7 @@ class TrackedRun:
         for item in track:
             name = str(item.name)
             with _beginning(name, folder):
-                tracker, runs[name] = _started(item, folder, runs.get(name), self._now[0] + 1)
+                tracker, runs[name] = started(item, folder, runs.get(name), self._now[0] + 1)
                 # trackio keeps the configuration of the last time that a run began.
                 if name not in begun or name == "trackio":
                     tracker.store_init_configuration(_flat(to_plain(config)))
@@ -149,44 +106,6 @@ class TrackedRun:
                 UnfoolWarning,
                 stacklevel=2,
             )
-
-
-def _started(item: Tracker | GeneralTracker, folder: Path, known: str | None, step: int) -> tuple[GeneralTracker, str]:
-    """The tracker at work, and its own name for the run; ``known`` is the run to go on with, ``step`` its next one."""
-    tracker, token = _tracker_of(item, folder, known, step)
-    tracker.start()
-    # The server of mlflow names a new run itself.
-    return tracker, str(cast("Any", tracker.tracker).info.run_id) if tracker.name == "mlflow" else token
-
-
-def _tracker_of(
-    item: Tracker | GeneralTracker, folder: Path, known: str | None, step: int
-) -> tuple[GeneralTracker, str]:
-    token = known or secrets.token_hex(4)
-    if not isinstance(item, Tracker):
-        return item, token
-    from accelerate import tracking
-
-    run = item.run or folder.resolve().name or "run"
-    if item.name == "tensorboard":
-        return tracking.TensorBoardTracker(item.name, folder, purge_step=step), token
-    if item.name == "mlflow":
-        return tracking.MLflowTracker(item.project, run_id=known, run_name=run), token
-    if item.name == "wandb":
-        return tracking.WandBTracker(item.project, id=token, name=run, resume="allow"), token
-
-    class Trackio(tracking.TrackioTracker):
-        """trackio, whose run is closed as the module closes it: else it speaks on stdout when the process ends."""
-
-        def store_init_configuration(self, values: dict[str, Any]) -> None:
-            self.run.config.update(values)
-
-        def finish(self) -> None:
-            import trackio
-
-            trackio.finish()
-
-    return Trackio(item.project, name=f"{run}-{token}", resume="allow", embed=False), token
 
 
 def _read_runs(path: Path) -> dict[str, str]:

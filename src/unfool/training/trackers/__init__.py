@@ -1,0 +1,1 @@
+"""Experiment trackers: which there are, and a training run in several of them."""
