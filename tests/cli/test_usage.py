@@ -86,6 +86,8 @@ def test_version(cli):
         (["train", "--arch", "resnet18"], ["unknown option '--arch'", "did you mean '--trunk'?"]),
         (["evaluate", "x", "--batch_sise", "3"], ["'--batch_sise'", "did you mean '--batch-size'?"]),
         (["evaluate", "x", "-a", "fgsm"], ["unknown option '-a'"]),
+        (["evaluate", "x", "--attacks", "fgsm", "pgd"], ["'pgd'", "write --attacks fgsm --attacks pgd"]),
+        (["evaluate", "x", "--images", "3", "4"], ["does not understand '4'; see unfool evaluate --help"]),
     ],
 )
 def test_misuse_is_one_line_with_what_was_meant(cli, arguments, pieces):

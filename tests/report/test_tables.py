@@ -217,3 +217,12 @@ def test_a_study_without_rows_has_no_tables(study):
 def test_a_row_of_another_panel_is_not_told_twice(study):
     rows = [*study["rows"], {**study["rows"][0], "settings": {"loss": "margin"}, "panel": "charts"}]
     assert study_tables(result({**study, "rows": rows})) == study_tables(result(study))
+
+
+def test_threat_models_stand_by_their_size(study):
+    rows = [
+        make_row("m", "cifar10", "pgd-20", 0.5, threat=threat)
+        for threat in ("linf:16/255", "linf:0", "linf:4/255", "linf:8/255", "l2:0.5")
+    ]
+    (table,) = study_tables(result(with_rows(study, rows)))
+    assert [row.threat for row in table.rows] == ["l2:0.5", "linf:0", "linf:4/255", "linf:8/255", "linf:16/255"]

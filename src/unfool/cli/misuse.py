@@ -28,6 +28,9 @@ _MISSING = re.compile(r"Missing from (?P<command>unfool \w+): (?P<options>.*)")
 _MEANT = {"model": "--trunk", "arch": "--trunk", "dataset": "--data", "bs": "--batch-size", "output": "--out"}
 """What options of other programs are called here."""
 
+(_APPENDS,) = get_args(tyro.conf.UseAppendAction[int])[1:]
+"""What marks an option that may stand several times."""
+
 
 def check_options(arguments: Sequence[str], name: str, known: Sequence[str]) -> None:
     """Raise SpecError for the first argument that looks like an option and is none of the ``known`` ones."""
@@ -40,8 +43,36 @@ def check_options(arguments: Sequence[str], name: str, known: Sequence[str]) -> 
         raise SpecError(f"unknown option {option!r} of unfool {name}; {hint} unfool {name} --help")
 
 
+def remedy(arguments: Sequence[str], strange: str, name: str, repeatable: Sequence[str]) -> str:
+    """What to do about an argument that nothing takes: a second value of a ``repeatable`` option needs it once more."""
+    before = arguments[: arguments.index(strange)] if strange in arguments else []
+    if len(before) > 1 and before[-2] in repeatable:
+        option, first = before[-2:]
+        return f"for several values write {option} {first} {option} {strange}"
+    return f"see unfool {name} --help"
+
+
+def repeatable_options(cls: Any) -> list[str]:
+    """The options of a command that may stand several times, with their other names."""
+    repeatable: list[str] = []
+    hints = get_type_hints(cls, include_extras=True)
+    for field in dataclasses.fields(cls):
+        notes = get_args(hints[field.name])[1:]
+        if dataclasses.is_dataclass(hints[field.name]):
+            repeatable += repeatable_options(hints[field.name])
+        elif _APPENDS in notes:
+            repeatable += _names(field, notes)
+    return repeatable
+
+
+def _names(field: Any, notes: Sequence[Any]) -> list[str]:
+    """An option's name, and its other names; what is on by default can only be turned off."""
+    own = ("--no-" if field.default is True else "--") + field.name.replace("_", "-")
+    return [own, *(alias for note in notes for alias in getattr(note, "aliases", None) or ())]
+
+
 def options_of(cls: Any) -> list[str]:
-    """The options of a command, with their other names; what is on by default can only be turned off."""
+    """The options of a command, with their other names."""
     known: list[str] = []
     hints = get_type_hints(cls, include_extras=True)
     for field in dataclasses.fields(cls):
@@ -49,8 +80,7 @@ def options_of(cls: Any) -> list[str]:
         if dataclasses.is_dataclass(hints[field.name]):
             known += options_of(hints[field.name])
         elif tyro.conf.Positional not in notes:
-            known.append(("--no-" if field.default is True else "--") + field.name.replace("_", "-"))
-            known += [alias for note in notes for alias in getattr(note, "aliases", None) or ()]
+            known += _names(field, notes)
     return known
 
 

@@ -14,7 +14,7 @@ import tyro
 
 from unfool.cli.commands import COMMANDS, Command, command_class
 from unfool.cli.help_text import STYLE, LikeStdout, overview, wrapped
-from unfool.cli.misuse import check_options, first_paragraph, in_own_words, options_of
+from unfool.cli.misuse import check_options, first_paragraph, in_own_words, options_of, remedy, repeatable_options
 from unfool.core.errors import SpecError
 from unfool.core.spec import unknown
 
@@ -63,5 +63,7 @@ def _parsed(cls: Any, name: str, rest: list[str]) -> Command | None:
             print(f"{more}\nexamples:\n{cls.examples.strip(chr(10))}")
         return None
     if strange:
-        raise SpecError(f"unfool {name} does not understand {strange[0]!r}; see unfool {name} --help")
+        raise SpecError(
+            f"unfool {name} does not understand {strange[0]!r}; {remedy(rest, strange[0], name, repeatable_options(cls))}"
+        )
     return command

@@ -22,7 +22,7 @@ from unfool.attacks import Attack, ProxySettings, make_attack
 from unfool.core.config import configured, parse_settings
 from unfool.core.errors import SpecError
 from unfool.core.progress import Progress, silent
-from unfool.core.spec import parse_whole
+from unfool.core.spec import parse_whole, write_number
 from unfool.core.threat import ThreatModel
 from unfool.data.as_table import TableLike, as_table
 from unfool.data.table import Table
@@ -57,6 +57,9 @@ class CurvePoints:
         if len({threat.norm_name for threat in self.threats}) > 1:
             raise SpecError(f"a curve over eps is of one norm; these are {', '.join(map(str, self.threats))}")
         _check_ascending(self.over, [threat.eps for threat in self.threats] or self.steps)
+
+    def __str__(self) -> str:
+        return f"{self.over}={','.join(map(str, [write_number(threat.eps) for threat in self.threats] or self.steps))}"
 
     @property
     def over(self) -> str:

@@ -6,7 +6,8 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
-from unfool.core.errors import DataError
+from unfool.core.errors import DataError, SpecError
+from unfool.core.threat import ThreatModel
 from unfool.evaluation.results.check import PROTOCOLS
 from unfool.evaluation.results.rows import Row, system_names
 from unfool.evaluation.results.study_result import StudyResult
@@ -90,7 +91,13 @@ def _table(data: str, frame: Frame, everywhere: Mapping[str, Any]) -> Table:
             threat=first["threat"] if len(threats) > 1 and first["protocol"] != "clean" else "",
             cells=_cells(members),
         )
-        order = (models.index(row.model), first["split"] != split, defense != "none", first["place"], row.threat)
+        order = (
+            models.index(row.model),
+            first["split"] != split,
+            defense != "none",
+            first["place"],
+            _by_size(row.threat),
+        )
         built.append(((*order, PROTOCOLS.index(row.protocol)), row))
     ordered = tuple(row for _, row in sorted(built, key=lambda pair: pair[0]))
     return Table(
@@ -103,6 +110,15 @@ def _table(data: str, frame: Frame, everywhere: Mapping[str, Any]) -> Table:
         seeds=max(cell.seeds for row in ordered for cell in row.cells.values()),
         source_decimals=_source_decimals(frame["source_value"].dropna()),
     )
+
+
+def _by_size(threat: str) -> tuple[str, float]:
+    """Where a threat model stands in a table: by its norm, then by its eps; what is none by its text."""
+    try:
+        parsed = ThreatModel.parse(threat)
+    except SpecError:
+        return threat, 0.0
+    return parsed.norm_name, parsed.eps
 
 
 def _groups(clean: Frame, attacked: Frame, several: bool) -> Iterator[Frame]:
