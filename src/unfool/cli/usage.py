@@ -63,7 +63,6 @@ def _parsed(cls: Any, name: str, rest: list[str]) -> Command | None:
             print(f"{more}\nexamples:\n{cls.examples.strip(chr(10))}")
         return None
     if strange:
-        raise SpecError(
-            f"unfool {name} does not understand {strange[0]!r}; {remedy(rest, strange[0], name, repeatable_options(cls))}"
-        )
+        hint = remedy(rest, strange[0], name, repeatable_options(cls))
+        raise SpecError(f"unfool {name} does not understand {strange[0]!r}; {hint}")
     return command
