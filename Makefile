@@ -7,7 +7,7 @@ STAMPS := $(VENV)/.stamps
 # Spinning OpenMP threads cost a busy machine far more than they win an idle one.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: help setup demo test golden catalogue faults mutants check docs clean
+.PHONY: help setup demo test golden catalogue faults kills processes mutants check docs clean
 .DEFAULT_GOAL := help
 
 help:
@@ -16,6 +16,8 @@ help:
 	@echo "make golden the demos of all studies against the rows in tests/golden (minutes)"
 	@echo "make catalogue  what unfool study --help says of each study, written anew from the studies"
 	@echo "make faults a minute of hostile inputs: none may end in a traceback, above 1 GiB or after 10 s"
+	@echo "make kills  kill -9 at random moments and inside writes: nothing is lost, nothing is different (minutes)"
+	@echo "make processes  training in two processes against training in one, step by step in float64 (minutes)"
 	@echo "make mutants  small bugs, planted one at a time: how many of them a test finds (half an hour)"
 	@echo "make check  ruff, pyright, and the test that no import points up the layers"
 	@echo "make docs   the documentation, in build/docs; a warning or a broken link fails"
@@ -58,6 +60,12 @@ catalogue: $(STAMPS)/dev
 
 faults: $(STAMPS)/dev
 	$(BIN)/python benchmarks/faults.py --seconds 60
+
+kills: $(STAMPS)/dev
+	$(BIN)/python benchmarks/kills.py
+
+processes: $(STAMPS)/dev
+	$(BIN)/python benchmarks/processes.py
 
 mutants: $(STAMPS)/dev
 	$(BIN)/python benchmarks/mutants.py

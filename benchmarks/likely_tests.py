@@ -62,12 +62,17 @@ def in_child(action: Callable[[], int], seconds: int) -> int | None:
         time.sleep(0.05)
 
 
-def likely_tests(file: str, function: str, before: str, source: str, texts: dict[Path, str]) -> list[Path]:
-    """Test files that speak of a function, of what stands in it, of its module and of its room, the likeliest first."""
+def likely_tests(file: str, function: str, before: str, source: str, texts: dict[Path, str],
+                 users: list[tuple[str, str]]) -> list[Path]:  # fmt: skip
+    """Test files that speak of a function, of what stands in it, of its module and of its room, the likeliest first.
+
+    ``users`` are the modules that use this one, each with its text: what nobody calls by its name is tested by theirs.
+    """
     path = Path(file)
     module = f"unfool.{file.removesuffix('.py').replace('/', '.')}"
     package = module.rpartition(".")[0]
-    public = re.findall(r"^(?:class|def|async def) ([A-Za-z]\w+)", source, re.MULTILINE)
+    public, theirs = _public(source), {name for _, text in users for name in _public(text)}
+    stems = {Path(user).stem for user, _ in users}
     inside = {part for word in re.findall(r"[a-z_]{6,}", before) for part in word.split("_") if len(part) > 5}
     scores: dict[Path, float] = {}
     for test_file, text in texts.items():
@@ -78,6 +83,27 @@ def likely_tests(file: str, function: str, before: str, source: str, texts: dict
         score += 2 * (test_file.parent.name == path.parts[0]) + (f"from {package} import" in text)
         score += min(3, sum(name in words for name in public))
         score += 1.5 * min(2, sum(word in str(test_file) or word in words for word in inside))
+        score += max((min(2.0, text.count(part) / 5) for part in path.stem.split("_") if len(part) > 2), default=0)
+        score += 2 * any(stem in test_file.stem for stem in stems) + min(2, 0.5 * len(theirs & words))
         # Of equals the one that says least beside it.
         scores[test_file] = score - len(text) / 1e6
     return sorted((test_file for test_file in texts if scores[test_file] > 2.5), key=lambda each: -scores[each])
+
+
+def users_of(file: str, texts: dict[str, str]) -> list[tuple[str, str]]:
+    """The files of ``texts`` that import a module, and those of its room that import these, with their texts."""
+    room = Path(file).parts[0]
+    users, latest = dict[str, str](), {file}
+    for _ in range(2):
+        modules = [f"unfool.{each.removesuffix('.py').replace('/', '.')} import" for each in latest]
+        latest = {
+            name for name, text in texts.items()
+            if name != file and name not in users and Path(name).parts[0] == room
+            if any(f"from {module}" in text for module in modules)
+        }  # fmt: skip
+        users |= {name: texts[name] for name in latest}
+    return list(users.items())
+
+
+def _public(source: str) -> list[str]:
+    return re.findall(r"^(?:class|def|async def) ([A-Za-z]\w+)", source, re.MULTILINE)

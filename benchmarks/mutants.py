@@ -34,13 +34,13 @@ from types import CodeType, FunctionType
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-from likely_tests import in_child, likely_tests, run_tests
+from likely_tests import in_child, likely_tests, run_tests, users_of
 from mutations import Mutation, mutations
 
 ROOT = Path(__file__).resolve().parent.parent
 ROOMS = ("core", "attacks", "defenses", "evaluation", "training", "data")
 TESTS = ("core", "attacks", "data", "defenses", "evaluation", "models", "tasks", "training", "conformance", "plugins")
-SLOW_TESTS = ("report", "cli")
+SLOW_TESTS = ("report", "studies", "cli")
 """Tried with --again alone."""
 EXPLAINED = Path(__file__).with_name("mutants_explained.json")
 MOST_SECONDS, MOST_FILES = 20, 3
@@ -84,10 +84,10 @@ def verdict(bug: Mutation, source: Path, depth: int) -> tuple[str, float]:
 def _verdict(bug: Mutation, source: Path, depth: int) -> str:
     rooms = TESTS if depth == 1 else (*TESTS, *SLOW_TESTS)
     texts = {path: path.read_text() for room in rooms for path in sorted(Path("tests", room).glob("test_*.py"))}
-    state = "survived"
-    for test_file in likely_tests(bug.file, bug.name, bug.before, (source / "unfool" / bug.file).read_text(), texts)[
-        : MOST_FILES * depth
-    ]:
+    sources = _sources(source)
+    users, state = users_of(bug.file, sources), "survived"
+    likely = likely_tests(bug.file, bug.name, bug.before, sources[bug.file], texts, users)
+    for test_file in likely[: MOST_FILES * depth]:
         NOTE.unlink(missing_ok=True)
         status = _with_bug(bug, source, [str(test_file)], MOST_SECONDS * depth, anew=depth > 1)
         if status is None:
@@ -96,6 +96,12 @@ def _verdict(bug: Mutation, source: Path, depth: int) -> str:
         elif status not in (0, 5) and _is_sound(NOTE.read_text() if NOTE.exists() else str(test_file)):
             return "killed"
     return state
+
+
+@functools.cache
+def _sources(source: Path) -> dict[str, str]:
+    root = source / "unfool"
+    return {str(path.relative_to(root)): path.read_text() for path in sorted(root.rglob("*.py"))}
 
 
 @functools.cache

@@ -154,6 +154,9 @@ def test_readme_and_quickstart_lead_to_every_command_and_the_make_targets_exist(
     assert targets >= {"demo", "test", "docs"}
     for target in targets:
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+    for judge in ("faults", "kills", "mutants", "processes"):
+        assert re.search(rf"^{judge}: .*\n\t\$\(BIN\)/python benchmarks/{judge}\.py", makefile, re.MULTILINE), judge
+        assert f'"make {judge} ' in makefile
 
 
 def shell_commands(path: Path) -> list[list[str]]:

@@ -17,6 +17,7 @@ from unfool.attacks.engines import square
 from unfool.attacks.engines.square import SquareSearch
 from unfool.attacks.objective import LabelLoss, ObjectiveValue
 from unfool.core.errors import NonFiniteError, SpecError
+from unfool.core.streams import Streams
 from unfool.core.threat import ThreatModel
 
 EPS = {"linf": 0.008, "l2": 0.1, "l1": 1.0}
@@ -249,6 +250,19 @@ def test_the_model_does_not_take_over_the_losses_of_a_proxy():
     plain = engine.run(problem(model, images, ids))
     found = engine.run(problem(model, images, ids, proxy_objective=higher, exact_share=0.5))
     assert torch.allclose(found.losses, plain.losses, atol=1e-5)
+
+
+def test_gains_below_float32_s_rounding_count():
+    def objective(scale, offset):
+        return lambda images, rows: ObjectiveValue(losses=offset + scale * images.double().sum((1, 2, 3)).sin())
+
+    images = Streams(0).uniform(torch.arange(2), (3, 8, 8))
+    engine = SquareSearch(threat=ThreatModel("linf", 0.1), steps=60)
+    plain, small = (
+        engine.run(problem(objective(*values), images, torch.arange(2))) for values in ((1.0, 0.0), (2e-5, 100.0))
+    )
+    assert torch.equal(small.images, plain.images)
+    assert not torch.equal(small.images, images)
 
 
 def test_restarts_go_other_ways_and_pay():

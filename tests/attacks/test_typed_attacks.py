@@ -16,6 +16,7 @@ from unfool.attacks import ATTACKS, Attack, CustomAttack, Part, Perturbed
 from unfool.attacks.objective import LabelLoss
 from unfool.core.config import configured
 from unfool.core.errors import ImagesError, SpecError
+from unfool.core.threat import ThreatModel
 
 NETWORK = make_network().eval()
 EPS8 = Linf(8 / 255)
@@ -49,6 +50,15 @@ def test_the_text_makes_the_same_object(text, attack):
 @pytest.mark.parametrize(("text", "attack"), PAIRS, ids=[text for text, _ in PAIRS])
 def test_name_and_unusual_settings_are_the_attack_again(text, attack):
     assert make_attack(attack.name, attack.threat, attack.unusual_settings) == attack
+
+
+@pytest.mark.parametrize("version", ["standard", "plus", "rand"])
+@pytest.mark.parametrize("norm", ["linf", "l1"])
+def test_the_budgets_of_an_ensemble_are_those_of_its_parts(version, norm):
+    attack = attacks.AutoAttack(ThreatModel(norm, 0.1), version=version, steps=7, queries=11)
+    for part in attack.parts:
+        assert part.engine.steps == (11 if part.name == "square" else 7)
+        assert part.engine.threat == attack.threat
 
 
 def test_reprs_show_what_is_set():

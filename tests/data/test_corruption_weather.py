@@ -13,7 +13,7 @@ from PIL import Image
 
 from unfool.core.streams import Streams
 from unfool.data.corruptions import CORRUPTIONS, SEVERITIES
-from unfool.data.corruptions.digital import _affine, warped
+from unfool.data.corruptions.digital import _affine, _boxes, warped
 from unfool.data.corruptions.filters import zoomed
 from unfool.data.corruptions.textures import ice, plasma
 
@@ -116,6 +116,14 @@ def test_pixelate_is_pillows_box_filter_down_and_up(severity, shape):
     expected = tensor(small.resize((shape[1], shape[0]), Image.Resampling.BOX))
     # Pillow rounds to bytes after each of the two sides
     assert float((corrupt("pixelate", severity, image[None])[0] - expected).abs().max()) < 1.01 * BYTE
+
+
+def test_boxes_are_pillows_for_every_pair_of_sizes():
+    for side in range(2, 25):
+        line = Image.fromarray(np.eye(side, dtype=np.float32))
+        for size in range(1, side + 1):
+            small = line.resize((size, side), Image.Resampling.BOX).resize((side, side), Image.Resampling.BOX)
+            np.testing.assert_allclose(_boxes(side, size), np.asarray(small).T, atol=1e-6, err_msg=f"{side} {size}")
 
 
 @pytest.mark.parametrize(("repeat_edge", "mode"), [(True, "reflect"), (False, "mirror")])

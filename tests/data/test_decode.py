@@ -11,7 +11,7 @@ from small_sets import encoded, pictures
 
 from unfool.core.errors import DataError
 from unfool.data import decode as module
-from unfool.data.decode import CorruptImageError, Framing, decode
+from unfool.data.decode import CorruptImageError, Framing, bytes_of_numbers, decode
 
 
 def png_header_of(width: int, height: int) -> bytes:
@@ -79,6 +79,22 @@ def test_the_shorter_side_is_scaled_and_the_centre_cut_out():
 def test_any_size_can_be_asked_of_any_shape(side):
     for shape in [(2, 9), (9, 2), (8, 8), (31, 30)]:
         assert decode(encoded(pictures(1, *shape)[0]), side)[0].shape == (3, side, side)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int64])
+@pytest.mark.parametrize(
+    ("shape", "expected"),
+    [
+        ((2, 5), (2, 5)), ((2, 5, 1), (2, 5)), ((1, 2, 5), (2, 5)), ((2, 5, 3), (2, 5, 3)), ((3, 2, 5), (2, 5, 3)),
+        ((4, 2, 5), (2, 5, 4)), ((3, 3, 3), (3, 3, 3)),
+    ],
+)  # fmt: skip
+def test_numbers_become_bytes_with_the_channels_last(shape, expected, dtype):
+    numbers = np.arange(np.prod(shape)).reshape(shape).astype(dtype)
+    pixels = bytes_of_numbers(numbers)
+    assert (pixels.shape, pixels.dtype) == (expected, np.uint8)
+    turned = numbers.transpose(1, 2, 0) if expected != shape and shape[2] != 1 else numbers
+    assert pixels.ravel().tolist() == turned.ravel().tolist()
 
 
 def test_what_cannot_be_read_is_corrupt():

@@ -1,6 +1,7 @@
 """Label columns of every type and name, in Parquet files, CSV files, data sets and tensors."""
 
 import io
+import math
 
 import numpy as np
 import pyarrow as pa
@@ -188,6 +189,22 @@ def test_a_hugging_face_set_in_memory_has_the_same_choice():
 def test_tensors_take_the_same_labels(labels, numbers, names):
     table = Table.from_tensors(torch.zeros(3, 3, 4, 4), labels)
     assert (table.labels().tolist(), table.classes) == (numbers, {"label": names})
+
+
+@pytest.mark.parametrize(
+    "labels", [[1, None, 0], ["b", "", "a"], np.array(["b", None, "a"], object), [1.0, math.nan, 0.0]]
+)
+def test_a_label_that_is_missing_is_named_by_its_row(labels):
+    with pytest.raises(DataError, match="has no label in row 1"):
+        Table.from_tensors(torch.zeros(3, 3, 4, 4), labels)
+
+
+@pytest.mark.parametrize(
+    "labels", [[1, -2, 0], np.array([1, -2, 0]), torch.tensor([1, -2, 0]), torch.tensor([[1], [-2], [0]])]
+)
+def test_a_negative_label_is_no_missing_one(labels):
+    with pytest.raises(DataError, match="label -2; number the classes from 0"):
+        Table.from_tensors(torch.zeros(3, 3, 4, 4), labels)
 
 
 def test_known_names_number_texts():

@@ -82,8 +82,12 @@ def test_a_task_that_is_bound_stays_as_it_is_and_another_is_bound_anew():
     assert first.task.settings.size == 5
     with pytest.raises(SpecError, match="leave its sizes out"):
         defenses.Reverse(network, Contrast(Contrast.Settings(size=7)))
-    with pytest.raises(SpecError, match="no head 'other'"):
+    with pytest.raises(SpecError, match="no head 'other' for task 'contrast'"):
         defenses.Reverse(network, TASK, head="other")
+    del network.heads["contrast"]
+    with pytest.raises(SpecError, match="no head 'contrast' for task 'contrast'"):
+        defenses.Reverse(network, TASK)
+    network = make_network()
     with pytest.raises(DataError, match="bank"):
         defenses.Reverse(network, "contrast", calibrate_on=make_table(8))
 

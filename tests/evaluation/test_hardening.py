@@ -2,7 +2,10 @@
 
 import copy
 import json
+import shutil
+import sys
 import time
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,10 +13,10 @@ import torch._dynamo  # an optimizer's first step would import it
 from safetensors.torch import load_file
 from torch import nn
 
-from unfool.core.errors import DataError, OutputError, SpecError
+from unfool.core.errors import DataError, OutputError, SpecError, WeightsError
 from unfool.data.table import Table
+from unfool.evaluation.evaluate import evaluate
 from unfool.evaluation.hardening import HardenSettings, harden
-from unfool.evaluation.hardening.harden import discard_evaluations
 from unfool.training.processes import make_accelerator
 
 
@@ -60,15 +63,49 @@ def test_hardening_buys_robustness_and_says_so(tmp_path):
     assert torch.allclose(fresh(images), hardened.run.network(images), atol=1e-5)
     stored = json.loads((tmp_path / "run" / "results" / "hardened.json").read_text())
     assert stored["comparisons"][attacked] == hardened.comparisons[attacked].verdict
-    states = {"before.state", "after.state"}
-    assert not states & {path.name for path in (tmp_path / "run").iterdir()}
-    again = harden(
-        brittle(), pictures(64, 0), pictures(64, 1), tmp_path / "run", settings=SETTINGS, keep_evaluations=True
-    )
-    assert states <= {path.name for path in (tmp_path / "run").iterdir()}
-    discard_evaluations(tmp_path / "run", SETTINGS)
-    assert not states & {path.name for path in (tmp_path / "run").iterdir()}
-    assert again.run.cpu_seconds == hardened.run.cpu_seconds  # a finished run is only opened
+    assert not {"before.state", "after.state"} & {path.name for path in (tmp_path / "run").iterdir()}
+
+
+def again(folder, monkeypatch, **changes):
+    """What the same call gives, and which attacks it evaluated under anew."""
+    attacks = []
+
+    def counted(model, images, attack, **settings):
+        attacks.append(attack)
+        return evaluate(model, images, attack, **settings)
+
+    monkeypatch.setattr(sys.modules["unfool.evaluation.hardening.harden"], "evaluate", counted)
+    return harden(brittle(), pictures(64, 0), pictures(64, 1), folder, settings=replace(SETTINGS, **changes)), attacks
+
+
+def test_a_call_after_a_kill_repeats_no_evaluation_that_is_finished(tmp_path, monkeypatch):
+    folder = tmp_path / "run"
+    first, attacks = again(folder, monkeypatch, steps=4, images=8)
+    assert attacks == ["pgd-5", "pgd-5"]
+    # Killed before it removes what an evaluation stored, before it writes the whole result, and after the end.
+    left = folder / "after.state" / "pgd-5_linf_8_255"
+    left.mkdir(parents=True)
+    (folder / "results" / "hardened.json").unlink()
+    for _ in range(2):
+        second, attacks = again(folder, monkeypatch, steps=4, images=8)
+        assert not attacks
+        assert not left.parent.exists()
+        ours, theirs = ({**each.to_json(), "seconds": each.seconds["after"]} for each in (first, second))
+        assert (
+            ours
+            == theirs
+            == {**json.loads((folder / "results" / "hardened.json").read_text()), "seconds": first.seconds["after"]}
+        )
+        assert second.after.records == first.after.records
+        assert second.after.doubts == first.after.doubts
+        assert torch.equal(second.after.pictures["pgd-5"].adversarial, first.after.pictures["pgd-5"].adversarial)
+        assert second.after.next_step == first.after.next_step
+    # The file is of other weights, or other figures are asked for: evaluated anew.
+    shutil.copy(folder / "results" / "before.safetensors", folder / "results" / "after.safetensors")
+    assert again(folder, monkeypatch, steps=4, attack="fgsm", images=8)[1] == ["fgsm", "fgsm"]
+    (folder / "results" / "before.safetensors").write_bytes(b"half")
+    with pytest.raises(WeightsError, match=r"before\.safetensors"):
+        again(folder, monkeypatch, steps=4, attack="fgsm", images=8)
 
 
 def test_the_whole_ends_in_time_and_goes_on_where_it_was_stopped(tmp_path, monkeypatch):
@@ -87,7 +124,8 @@ def test_the_whole_ends_in_time_and_goes_on_where_it_was_stopped(tmp_path, monke
 
     with pytest.raises(KeyboardInterrupt):
         harden(brittle(), *tables, folder, settings=settings, progress=stop)
-    assert {path.name for path in folder.iterdir()} >= {"plan.json", "config.yaml", "before.state"}
+    assert {path.name for path in folder.iterdir()} >= {"plan.json", "config.yaml", "results"}
+    assert [path.name for path in (folder / "results").iterdir()] == ["before.safetensors"]
     assert not list(folder.glob("*.safetensors"))
     stopped = time.monotonic()
     hardened = harden(brittle(), *tables, folder, settings=settings, progress=lambda *values: shown.append(values))

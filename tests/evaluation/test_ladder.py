@@ -21,6 +21,7 @@ from unfool.defenses import make_defense
 from unfool.defenses.gate import Gate
 from unfool.evaluation import classify, craft
 from unfool.evaluation.adaptive.defense_attack import DefenseAttack
+from unfool.evaluation.adaptive.defense_aware import AWARE_STEPS
 from unfool.evaluation.adaptive.ladder import discard_ladder
 from unfool.evaluation.adaptive.ladder import ladder as climb
 from unfool.evaluation.adaptive.rung import RungContext, parse_rung
@@ -242,7 +243,10 @@ def test_every_view_of_a_reversal_is_counted(reverse, climbed, told, letter):
         settings=LadderSettings(**FEW),
     )
     rung = parse_rung(letter)
-    attack = DefenseAttack.of(rung.attack(context), rung.name, climbed.images_per_prediction)
+    adaptive = rung.attack(context)
+    if letter == "e":
+        assert {part.engine.steps for part in adaptive.parts} == {AWARE_STEPS * FEW["steps"]}
+    attack = DefenseAttack.of(adaptive, rung.name, climbed.images_per_prediction)
     SEEN.clear()
     examples = craft(defense, told, attack, batch_size=12)
     assert sum(SEEN) == examples.model_images > 12

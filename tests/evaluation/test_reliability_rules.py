@@ -158,7 +158,10 @@ def test_a_huge_ball_holds_grey_images():
     for text in ("linf:0.01", "l2:0.1", "l1:1"):
         wide = huge(ThreatModel.parse(text), (3, 4, 4))
         assert float(wide.norm(images - 0.5).max()) <= wide.eps
-    assert huge(ThreatModel.parse("linf:0.01"), (3, 4, 4)).eps == 0.5
+    grey, corner = torch.full((1, 3, 4, 4), 0.5), torch.zeros(1, 3, 4, 4)
+    for text in ("linf:0.01", "l2:0.1", "l1:1"):
+        wide = huge(ThreatModel.parse(text), (3, 4, 4))
+        assert float(wide.norm(grey - corner)) == pytest.approx(wide.eps)
 
 
 def test_a_flag_has_a_known_name():

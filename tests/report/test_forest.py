@@ -50,6 +50,21 @@ def test_figures_lie_on_the_axis_beside_the_bound():
     assert first.words == "+10 [0, +20]"
 
 
+@pytest.mark.parametrize(
+    ("rule", "bound"),
+    [
+        ("holds above 1.5 points, fails below", 0.015),
+        ("holds if it is more than half of the claimed 3 points, undecided otherwise", 0.015),
+        ("holds if the whole 95 % interval is above 0, fails below", 0.0),
+        ("holds if it is above 0.2, fails below", None),
+    ],
+)
+def test_the_bound_of_a_claim_in_words_has_its_unit(rule, bound):
+    estimate = estimate_in_words(f"+3.0 points [+1.0, +5.0] on 100 images. Rule: {rule}")
+    assert (estimate.mean, estimate.low, estimate.high, estimate.points) == (0.03, 0.01, 0.05, True)
+    assert estimate.bound == (bound if bound is None else pytest.approx(bound))
+
+
 def test_out_of_reach_is_no_failure(study):
     claims = [{"text": "Six claims cannot hold here", "verdict": "out of reach", "evidence": "At most +17 points."}]
     page = render(Page(title="t", subtitle="", result=result({**study, "claims": claims})))

@@ -1,5 +1,7 @@
 """Checkpoints: an optimizer's state comes back whole, or the run is refused."""
 
+from dataclasses import fields
+
 import pytest
 import torch
 from test_resume import Stopped, same_run, stop_after
@@ -8,6 +10,7 @@ from tiny_runs import contrast, inpainting, labels, make_table, run, stage
 from unfool.core.errors import WeightsError
 from unfool.models.weights import load_tensors, save_tensors
 from unfool.training import train
+from unfool.training.checkpoint import RunState, read_checkpoint
 
 BESIDE = stage({"labels": labels(), "fill": inpainting()})
 """The discriminator's optimizer comes second: its state is that of ``optimizer 1``."""
@@ -51,6 +54,18 @@ def test_a_file_without_the_list_of_states_is_no_checkpoint(tmp_path, state):
     save_tensors(path, tensors, {**metadata, "state": state})
     with pytest.raises(WeightsError, match="is not a checkpoint of this program"):
         train(run(), make_table(), tmp_path)
+
+
+@pytest.mark.parametrize("count", [True, -1, "2", None, [2]])
+def test_progress_that_is_no_count_is_refused(tmp_path, count):
+    path = tmp_path / "state.safetensors"
+    good = {"scalars": {}, "state": [], "progress": dict.fromkeys((item.name for item in fields(RunState)), 0)}
+    save_tensors(path, {"weight": torch.zeros(1)}, good)
+    assert read_checkpoint(path).run_state == RunState(**good["progress"])
+    for name in good["progress"]:
+        save_tensors(path, {"weight": torch.zeros(1)}, {**good, "progress": {**good["progress"], name: count}})
+        with pytest.raises(WeightsError, match="is not a checkpoint of this program"):
+            read_checkpoint(path)
 
 
 @pytest.mark.parametrize(

@@ -103,7 +103,6 @@ class HardenCommand:
         from unfool.core.config import build
         from unfool.core.progress_display import progress_bar
         from unfool.evaluation.hardening import HardenSettings, harden
-        from unfool.evaluation.hardening.harden import discard_evaluations
 
         groups = (self.training, self.evaluation, self.machine)
         values = {name: value for group in groups for name, value in explicit(group, without=["device"]).items()}
@@ -127,7 +126,6 @@ class HardenCommand:
                 image=self.data.image or (opened.config.image if opened.config is not None else None),
                 device=choose_device(self.machine.device),
                 started=started,
-                keep_evaluations=True,
                 progress=progress,
                 track=trackers,
             )
@@ -135,8 +133,6 @@ class HardenCommand:
             print_json(hardened.to_json())
         else:
             self._print(hardened)
-        # At the very end: until then the same command finds what is done.
-        discard_evaluations(self.out, settings)
 
     def _print(self, hardened: Hardened) -> None:
         """Before and after in one table, the paired tests, the cost, and what comes next."""

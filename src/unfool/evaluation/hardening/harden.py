@@ -7,33 +7,49 @@ Fine-tuning a trained classifier on examples of its own reaches much of what adv
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
 from torch import nn
 
 from unfool.attacks import make_attack
 from unfool.attacks.ensemble import Part, attack_passes
-from unfool.core.errors import DataError
-from unfool.core.files import write_json
+from unfool.core.borders.checksum import checksum
+from unfool.core.errors import DataError, OutputError
+from unfool.core.files import JsonObject, write_json
+from unfool.core.processes import rank_and_world_size
 from unfool.core.progress import Progress, silent
 from unfool.core.streams import Streams
+from unfool.core.threat import ThreatModel
 from unfool.data.as_table import TableLike, as_table
 from unfool.data.decode import Framing
+from unfool.data.table import Table
 from unfool.evaluation.compare import compare
+from unfool.evaluation.crafting.batches import spans
+from unfool.evaluation.crafting.chosen_attacks import choose_attack
 from unfool.evaluation.crafting.evaluation_folder import discard
 from unfool.evaluation.evaluate import evaluate, labelled
 from unfool.evaluation.evaluation import Evaluation
 from unfool.evaluation.hardening.budget import Budget
 from unfool.evaluation.hardening.hardened import Hardened
-from unfool.evaluation.hardening.plan import AFTER, BEFORE, state_of
+from unfool.evaluation.hardening.kept import keep, kept
+from unfool.evaluation.hardening.plan import AFTER, BEFORE, file_of, state_of
 from unfool.evaluation.hardening.settings import HardenSettings
 from unfool.evaluation.hardening.subject import Subject
+from unfool.evaluation.identity import identity
+from unfool.evaluation.results.versions import versions
 from unfool.evaluation.settings import EvaluationSettings
 from unfool.training import RunConfig, train
 from unfool.training.folder import METRICS, OWN_WEIGHTS, WEIGHTS
 from unfool.training.metrics import last_step
+from unfool.training.schedule import first_of
 from unfool.training.trackers.tracker import TrackerLike, check_trackers
+
+_AT_ONCE = 64
+"""Images whose pixels are hashed at a time."""
 
 
 def harden(
@@ -50,7 +66,6 @@ def harden(
     image: str | None = None,
     device: str = "cpu",
     started: float | None = None,
-    keep_evaluations: bool = False,
     progress: Progress = silent,
     track: Sequence[TrackerLike] = (),
 ) -> Hardened:
@@ -61,8 +76,9 @@ def harden(
             is copied and stays as it is.
         training_images: A table, or what `as_table` makes one of: the images that it is fine-tuned on.
         test_images: The same for both evaluations.
-        folder: Where the run goes; the same call goes on where it was stopped. The hardened weights are
-            ``model.safetensors`` in it, under the model's own names, those of a `Network` ``weights.safetensors``.
+        folder: Where the run goes; the same call goes on where it was stopped, and repeats nothing that is finished.
+            The hardened weights are ``model.safetensors`` in it, under the model's own names, those of a `Network`
+            ``weights.safetensors``.
         settings: Threat model, time, and how it is trained and evaluated; default: ``HardenSettings()``.
         name: What the rows call the classifier.
         column: Label column of both tables; default: their own choice.
@@ -72,8 +88,6 @@ def harden(
         image: The column of the images, for the same.
         device: A device of torch.
         started: When the time began to count, by ``time.monotonic()``; default: now.
-        keep_evaluations: Keep what both evaluations stored, so that the same call finds it, until
-            `discard_evaluations`.
         progress: Called with what is being done, and how much of it is done.
         track: Experiment trackers that get the log of training too, as `train` takes them.
 
@@ -111,17 +125,29 @@ def harden(
     chosen = test_table.sample(min(plan.images, len(test_table)), Streams(0).named("attacked images"))
 
     def evaluated(network: nn.Module, when: str, reliability: bool) -> Evaluation:
-        with budget.timed(when) as part:
-            return evaluate(
-                network,
-                chosen,
-                settings.attack,
-                settings=EvaluationSettings(threat=at, seed=settings.seed, reliability=reliability),
-                name=name,
-                column=column,
-                folder=state_of(folder, when),
-                progress=part,
-            )
+        file, state = file_of(folder, when), state_of(folder, when)
+        request = _request(network, chosen, settings, at, name=name, column=column, reliability=reliability)
+        finished = kept(file, request)
+        if first_of(float(finished is not None), device):
+            if finished is None:
+                raise OutputError(f"{file} is there for the first process alone; give a folder that all of them share")
+            evaluation, budget.seconds[when] = finished
+        else:
+            with budget.timed(when) as part:
+                evaluation = evaluate(
+                    network,
+                    chosen,
+                    settings.attack,
+                    settings=EvaluationSettings(threat=at, seed=settings.seed, reliability=reliability),
+                    name=name,
+                    column=column,
+                    folder=state,
+                    progress=part,
+                )
+            if rank_and_world_size()[0] == 0:
+                keep(evaluation, file, request, budget.seconds[when])
+        discard(state, [settings.attack], at)
+        return evaluation
 
     framing = framing or Framing()
     run_of = lambda stage: RunConfig(  # noqa: E731
@@ -150,15 +176,37 @@ def harden(
         seconds=dict(budget.seconds),
     )
     write_json(folder / "results" / "hardened.json", hardened.to_json())
-    if not keep_evaluations:
-        discard_evaluations(folder, settings)
     return hardened
 
 
-def discard_evaluations(folder: str | Path, settings: HardenSettings) -> None:
-    """Remove what both evaluations of a finished hardening stored in its folder."""
-    for when in (BEFORE, AFTER):
-        discard(state_of(Path(folder), when), [settings.attack], str(settings.at or settings.threat))
+def _request(
+    network: nn.Module,
+    images: Table,
+    settings: HardenSettings,
+    at: ThreatModel,
+    *,
+    name: str,
+    column: str | None,
+    reliability: bool,
+) -> JsonObject:
+    """All that an evaluation follows from: it is found again by this, and done anew where any of it differs."""
+    chosen = choose_attack(settings.attack, at).attack
+    pixels = hashlib.blake2b(digest_size=16)
+    for span in spans(len(images), _AT_ONCE):
+        batch = images.batch(torch.arange(span.start, span.stop))
+        pixels.update(checksum({}, {"images": batch.images, "ids": batch.ids}).encode())
+    request: JsonObject = {
+        "model": identity(network),
+        "name": name,
+        "attack": [chosen.name, dict(chosen.settings), list(chosen.part_names), str(at)],
+        "data": [images.name, images.split, column or images.label_column, pixels.hexdigest()],
+        "labels": checksum({}, {"labels": images.labels(column)}),
+        "seed": settings.seed,
+        "reliability": reliability,
+        "versions": versions(),
+    }
+    # As JSON gives it back: a tuple is a list there.
+    return json.loads(json.dumps(request, default=str))
 
 
 def _passes(parts: Sequence[Part]) -> float:

@@ -51,13 +51,20 @@ def read_plan(folder: Path, minutes: float) -> Plan | None:
 
 
 def state_of(folder: Path, evaluation: str) -> Path:
-    """Where an evaluation stores what is done, until hardening ends."""
+    """Where an evaluation stores what is done, until it is finished."""
     return folder / f"{evaluation}.state"
+
+
+def file_of(folder: Path, evaluation: str) -> Path:
+    """Where a finished evaluation is kept."""
+    return folder / "results" / f"{evaluation}.safetensors"
 
 
 def remove_plan(folder: Path) -> None:
     """Remove the plan and what the evaluation before training stored; the folder too, if nothing else is in it."""
     (folder / FILE).unlink(missing_ok=True)
     remove_folder(state_of(folder, BEFORE))
-    if folder.is_dir() and not any(folder.iterdir()):
-        folder.rmdir()
+    file_of(folder, BEFORE).unlink(missing_ok=True)
+    for left in (file_of(folder, BEFORE).parent, folder):
+        if left.is_dir() and not any(left.iterdir()):
+            left.rmdir()
