@@ -208,6 +208,23 @@ def test_an_unwritable_folder_is_one_clear_line(tmp_path, folder):
     assert names(tmp_path) == ["a-file"]
 
 
+@pytest.mark.parametrize("below", ["", "more", "more/still"])
+@pytest.mark.parametrize(
+    ("place", "words"),
+    [("FIFO", "a FIFO and no folder"), ("file", "a file and no folder"), ("link", "a link to .*nowhere, which is not")],
+)
+def test_what_stands_where_a_folder_should_be_is_named(tmp_path, place, words, below):
+    path = tmp_path / "run"
+    {"FIFO": os.mkfifo, "file": lambda path: path.touch(), "link": lambda path: os.symlink(tmp_path / "nowhere", path)}[
+        place
+    ](path)
+    with pytest.raises(OutputError, match=f"cannot write {path / below}: .*{words}"), folder_lock(path / below):
+        pass
+    with pytest.raises(OutputError, match=words):
+        write_text(path / below / "file", "text")
+    assert [each.name for each in tmp_path.iterdir()] == ["run"]
+
+
 def test_json_is_strict_and_readable(tmp_path):
     target = tmp_path / "rows.json"
     write_json(target, {"b": 1, "a": ["ü", None]})

@@ -2,6 +2,7 @@
 
 import colorsys
 import io
+import math
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from unfool.core.streams import Streams
 from unfool.data.corruptions import CORRUPTIONS, SEVERITIES
 from unfool.data.corruptions.digital import _affine, _boxes, warped
 from unfool.data.corruptions.filters import zoomed
-from unfool.data.corruptions.textures import ice, plasma
+from unfool.data.corruptions.textures import _needles, ice, plasma
 
 BYTE = 1 / 255
 
@@ -116,6 +117,26 @@ def test_pixelate_is_pillows_box_filter_down_and_up(severity, shape):
     expected = tensor(small.resize((shape[1], shape[0]), Image.Resampling.BOX))
     # Pillow rounds to bytes after each of the two sides
     assert float((corrupt("pixelate", severity, image[None])[0] - expected).abs().max()) < 1.01 * BYTE
+
+
+@pytest.mark.parametrize("turn", [10.0, 25.0, 50.0])
+def test_needles_lead_away_from_their_root_in_one_of_six_directions_and_fade(turn):
+    roots = torch.zeros(6, 41, 41)
+    roots[:, 20, 20] = torch.linspace(0.5, 1, 6)
+    streams = Streams(3).named("needles")
+    fields = _needles(roots, torch.arange(6), streams, torch.full((6,), turn), 1.0, 6.0)
+    directions = set()
+    for root, field in zip(roots[:, 20, 20].tolist(), fields.double().numpy(), strict=True):
+        expected = {}
+        for direction in range(6):
+            angle, grown = math.radians(turn + 60 * direction), np.zeros((41, 41))
+            for tap in range(18):
+                place = 20 + round(tap * math.sin(angle)), 20 + round(tap * math.cos(angle))
+                grown[place] = max(grown[place], root * math.exp(-0.5 * (tap / 6) ** 2))
+            expected[direction] = float(np.abs(grown - field).max())
+        directions.add(min(expected, key=lambda each: expected[each]))
+        assert min(expected.values()) < 1e-6
+    assert len(directions) > 1
 
 
 def test_boxes_are_pillows_for_every_pair_of_sizes():

@@ -12,7 +12,7 @@ from tiny_systems import make_network, make_table
 from torch import nn
 
 from unfool.attacks import CustomAttack, make_attack
-from unfool.core.errors import OutputError
+from unfool.core.errors import ImagesError, OutputError
 from unfool.core.threat import ThreatModel
 from unfool.evaluation import classify, craft
 from unfool.evaluation.crafting import batches
@@ -75,6 +75,30 @@ def test_a_folder_of_another_crafting_is_refused(tmp_path, changed, named):
     crafted()
     with pytest.raises(OutputError, match=named):
         crafted(**changed)
+
+
+class Refused(nn.Module):
+    def forward(self, images):
+        raise ImagesError("these images are refused")
+
+
+@pytest.mark.parametrize("before", [False, True])
+def test_an_attack_that_is_refused_leaves_no_trace_and_blocks_no_other(tmp_path, before):
+    folder, attack = tmp_path / "set.state" / "fgsm", make_attack("fgsm", THREAT)
+    if before:
+        folder.mkdir(parents=True)
+        (folder / "notes.txt").write_text("mine")
+    with pytest.raises(ImagesError):
+        craft(Refused(), make_table(6), attack, folder=folder, batch_size=3)
+    assert [path.name for path in tmp_path.iterdir()] == (["set.state"] if before else [])
+    # A process that was killed in its first batch leaves a description alone.
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "crafting.json").write_text('{"batch_size": 2, "seed": 5}')
+    other = craft(make_network(), make_table(5), attack, folder=folder, batch_size=3)
+    assert torch.equal(other.images, craft(make_network(), make_table(5), attack, batch_size=3).images)
+    with pytest.raises(OutputError, match="holds another evaluation: "):
+        craft(make_network(), make_table(6), attack, folder=folder, batch_size=3)
+    assert {path.name for path in folder.iterdir()} >= {"batch-00000.safetensors", "batch-00001.safetensors"}
 
 
 def test_two_processes_make_the_very_set_that_one_makes(tmp_path):

@@ -11,6 +11,7 @@ import os
 import re
 import secrets
 import shutil
+import stat
 import sys
 from collections.abc import Generator, Iterable
 from contextlib import contextmanager, suppress
@@ -20,7 +21,7 @@ from typing import Any, TypeAlias
 from filelock import FileLock, Timeout
 
 from unfool.core.borders.json_text import read_json
-from unfool.core.borders.reading import STREAM, is_file, not_regular
+from unfool.core.borders.reading import STREAM, is_file, kind_of, not_regular
 from unfool.core.errors import OutputError
 
 _DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS})
@@ -40,9 +41,12 @@ def atomic_path(path: str | Path) -> Generator[Path, None, None]:
     Raises OutputError if the folder cannot be written, if the disk is full, and where ``path`` is anything but a
     regular file or nothing: a device, FIFO, socket or directory, a link to one, or a link to nothing.
     """
+    if str(path) != STREAM:
+        with _writing(Path(path)):
+            _check_folder(Path(path).parent)
     path = _replaceable(Path(path))
     with _writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        _make_folder(path.parent)
         _sweep(path.parent.iterdir(), _short(path.name))
         apart, held = _own_folder(path)
     temporary = apart / path.name
@@ -108,6 +112,31 @@ def remove_folder(path: str | Path) -> None:
             os.close(held)
 
 
+def _make_folder(path: Path) -> None:
+    _check_folder(path)
+    path.mkdir(parents=True, exist_ok=True)
+
+
+def _check_folder(path: Path) -> None:
+    """OutputError where a folder cannot be, with what stands there or above it: a file, a FIFO, a link to nothing."""
+    for place in (path, *path.parents):
+        try:
+            mode = place.stat().st_mode
+        except FileNotFoundError:
+            if place.is_symlink():
+                target = os.path.realpath(place)
+                raise OutputError(
+                    f"cannot write {path}: {place} is a link to {target}, which is not there; remove the link"
+                ) from None
+            continue
+        except NotADirectoryError:
+            continue
+        if not stat.S_ISDIR(mode):
+            what = "it is" if place == path else f"{place} is"
+            raise OutputError(f"cannot write {path}: {what} {kind_of(mode)} and no folder; choose another")
+        return
+
+
 def claim_folder(path: str | Path, owner: JsonObject, kind: str) -> None:
     """Write into a file of a folder whose the folder is; OutputError where it is that of another ``kind`` of thing
     already, or of the same with other values."""
@@ -134,7 +163,7 @@ def folder_lock(folder: str | Path) -> Generator[None, None, None]:
     folder = Path(folder)
     lock = FileLock(folder / ".lock", timeout=0)
     with _writing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
+        _make_folder(folder)
         try:
             lock.acquire()
         except Timeout as error:

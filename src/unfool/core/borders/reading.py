@@ -15,11 +15,12 @@ MOST_BYTES = 1 << 28
 """The longest file that is read at once: 256 MiB."""
 
 _KINDS = {
-    stat.S_IFDIR: "Is a directory",
-    stat.S_IFIFO: "it is a FIFO, not a regular file",
-    stat.S_IFSOCK: "it is a socket, not a regular file",
-    stat.S_IFCHR: "it is a device, not a regular file",
-    stat.S_IFBLK: "it is a device, not a regular file",
+    stat.S_IFREG: "a file",
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a FIFO",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
 }
 
 
@@ -35,7 +36,14 @@ def is_folder(path: str | Path) -> bool:
 
 def not_regular(mode: int) -> str | None:
     """What a thing with this mode is instead of a regular file; None for a regular file."""
-    return None if stat.S_ISREG(mode) else _KINDS.get(stat.S_IFMT(mode), "it is not a regular file")
+    if stat.S_ISDIR(mode):
+        return "Is a directory"
+    return None if stat.S_ISREG(mode) else f"it is {kind_of(mode)}, not a regular file"
+
+
+def kind_of(mode: int) -> str:
+    """What a thing with this mode is, in words."""
+    return _KINDS.get(stat.S_IFMT(mode), "something else")
 
 
 def read_bytes(

@@ -7,7 +7,8 @@ stores its state after every part of the attack.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from torch import Tensor
 from unfool.core.borders.json_text import read_object
 from unfool.core.borders.reading import is_file
 from unfool.core.errors import DataError, OutputError, WeightsError
-from unfool.core.files import write_json
+from unfool.core.files import folder_lock, write_json
 from unfool.evaluation.crafting.stored_names import from_stored, to_stored
 from unfool.models.weights import load_tensors, save_tensors
 
@@ -24,16 +25,37 @@ SCHEMA_VERSION = 1
 _MANIFEST = "crafting.json"
 
 
+@contextmanager
+def held_folder(folder: Path) -> Generator[None, None, None]:
+    """Hold the folder of an attack for one process; OutputError if another holds it.
+
+    Where an error ends the block before anything was stored, what was not there before it is removed again: an attack
+    that was refused leaves no trace.
+    """
+    absent = [path for path in (folder, *folder.parents) if not path.exists()]
+    with folder_lock(folder):
+        try:
+            yield
+        except BaseException:
+            if absent and not _stored(folder):
+                for name in (_MANIFEST, ".lock"):
+                    (folder / name).unlink(missing_ok=True)
+                with suppress(OSError):  # Something else may have come into one of them.
+                    for path in absent:
+                        path.rmdir()
+            raise
+
+
 class BatchCheckpoint:
-    """The folder in which batches are stored; OutputError if it belongs to another attack, model or images."""
+    """The folder in which batches are stored; OutputError if it holds some of another attack, model or images."""
 
     def __init__(self, folder: Path, manifest: Mapping[str, Any]):
         self.folder = folder
         wanted = {"schema_version": SCHEMA_VERSION, **manifest}
         path = folder / _MANIFEST
-        if not is_file(path):
+        if not is_file(path) or not _stored(folder):
             # Batches whose description somebody removed could be of any attack.
-            for stray in (*folder.glob("batch-*.safetensors"), *folder.glob("underway-*.safetensors")):
+            for stray in _stored(folder):
                 stray.unlink(missing_ok=True)
             write_json(path, wanted)
             return
@@ -74,8 +96,15 @@ class BatchCheckpoint:
         return from_stored(tensors), float(seconds)
 
 
+def _stored(folder: Path) -> list[Path]:
+    """Finished batches of a folder, and states of unfinished ones."""
+    return [*folder.glob("batch-*.safetensors"), *folder.glob("underway-*.safetensors")]
+
+
 def stored_batch_size(folder: Path) -> int | None:
     """The batch size that a folder was begun with, None if it holds nothing: to resume with the same bits."""
+    if not _stored(folder):
+        return None
     try:
         size = read_object(folder / _MANIFEST, "remove the folder").get("batch_size")
     except DataError:

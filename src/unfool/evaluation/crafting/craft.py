@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from unfool.attacks import Attack, ProxySettings
 from unfool.attacks.inputs import check_model
 from unfool.core.borders.checksum import checksum
-from unfool.core.files import JsonObject, folder_lock
+from unfool.core.files import JsonObject
 from unfool.core.parallel.memory import keep_freed_memory
 from unfool.core.processes import rank_and_world_size
 from unfool.core.progress import Progress, silent
@@ -21,7 +21,12 @@ from unfool.core.threat import ThreatModel
 from unfool.data.as_table import TableLike, as_table
 from unfool.data.table import Table
 from unfool.evaluation.crafting.adversarial_set import AdversarialSet
-from unfool.evaluation.crafting.attack_folder import BatchCheckpoint, PartCheckpoint, stored_batch_size
+from unfool.evaluation.crafting.attack_folder import (
+    BatchCheckpoint,
+    PartCheckpoint,
+    held_folder,
+    stored_batch_size,
+)
 from unfool.evaluation.crafting.batches import device_of, fitting, own_batch_size, spans
 from unfool.evaluation.crafting.chosen_attacks import AttackLike, choose_attack
 from unfool.evaluation.crafting.processes import gathered
@@ -141,7 +146,7 @@ def _craft(
         }
     else:
         requested = {"search": vars(proxy) if proxy is not None else None, "ids": checksum({}, {"ids": table.ids})}
-        with folder_lock(home):
+        with held_folder(home):
             stored = BatchCheckpoint(home, {**manifest, **requested, "batch_size": batch_size})
             done = {number: work.resumed(number, cuts[number], stored) for number in range(rank, len(cuts), processes)}
     batches = [part for _, part in sorted(gathered(done).items())]

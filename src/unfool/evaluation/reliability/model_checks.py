@@ -124,6 +124,8 @@ def batch_dependence(subject: Subject) -> Flag | None:
     expected = subject.logits(subject.images)[: len(few)]
     try:
         alone = torch.cat([subject.logits(image) for image in few.split(1)])
+    except (MemoryError, torch.OutOfMemoryError):
+        raise
     except Exception as error:
         text = (
             f"the model fails on a single image ({type(error).__name__}), though not on a batch: a prediction depends "
@@ -283,6 +285,8 @@ def missing_normalisation(subject: Subject, correct: Tensor, batch_size: int) ->
         try:
             pieces = ((subject.images - shift) / scale).split(batch_size)
             better = torch.cat([subject.logits(piece) for piece in pieces]).argmax(1) == subject.labels
+        except (MemoryError, torch.OutOfMemoryError):
+            raise
         except Exception:
             # A model that refuses images outside [0,1] was not trained on any.
             continue
