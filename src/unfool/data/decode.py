@@ -6,11 +6,13 @@ from __future__ import annotations
 import io
 from contextlib import nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 from threading import Lock
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from unfool.core.borders.reading import MOST_BYTES, read_bytes
 from unfool.core.errors import DataError
 from unfool.data.sources import Encoded
 
@@ -66,6 +68,25 @@ def decode(encoded: Encoded, framing: Framing | int | None = None) -> tuple[np.n
         raise
     except Exception as error:  # Pillow's plugins raise nearly anything on damaged bodies
         raise CorruptImageError(str(error)) from error
+
+
+def decode_file(
+    path: Path, shape: tuple[int, ...], crop: float = 1.0, *, name: str = "", most: int = MOST_BYTES
+) -> np.ndarray:
+    """An image file as uint8 pixels of a ``shape`` (3, H, W), to whose square it is scaled; ``name`` is for messages.
+
+    Raises DataError for a file that is missing, longer than ``most`` bytes, no image, damaged, a decompression bomb,
+    or of another shape where that is no square.
+    """
+    name = name or str(path)
+    try:
+        encoded = read_bytes(path, "give an image file", most=most)
+        pixels, _ = decode(encoded, Framing(shape[1] if shape[1] == shape[2] else None, crop))
+    except CorruptImageError as error:
+        raise DataError(f"{name} is no image that can be read ({error}); give a PNG or JPEG file") from error
+    if pixels.shape != shape:
+        raise DataError(f"{name} has shape {pixels.shape} and the run takes {shape}; scale it to that")
+    return pixels
 
 
 def _opened(encoded: Encoded) -> Image.Image:

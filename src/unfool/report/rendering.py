@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.resources import files
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from unfool.report.ladder import letter, successes
@@ -26,15 +26,33 @@ class Look:
     script_digest: str
 
 
-def rendered(template: str, title: str, values: Mapping[str, object]) -> str:
-    """A page as HTML; every text from outside passes through Jinja's escaping."""
-    return _environment().get_template(template).render(title=title, look=_look(), **values)
+STYLES = ("report/palette.css", "report/charts.css", "report/page.css")
+SCRIPTS = ("report/page.js",)
+_ROOM = "report"
 
 
-@lru_cache(maxsize=1)
-def _look() -> Look:
-    folder = files("unfool.report") / "templates"
-    style, script = ((folder / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
+def rendered(
+    template: str, title: str, values: Mapping[str, object], look: Look | None = None, room: str = _ROOM
+) -> str:
+    """A page as HTML, by default in the look of results; every text from outside passes through Jinja's escaping."""
+    return fragment(template, {**values, "title": title, "look": look or look_of(STYLES, SCRIPTS)}, room)
+
+
+def fragment(template: str, values: Mapping[str, object], room: str = _ROOM) -> str:
+    """A part of a page as HTML, escaped as a page is; templates of other rooms may use those of this one."""
+    return _environment(room).get_template(template).render(**values)
+
+
+def template_text(name: str) -> str:
+    """A style or script, named by its room: ``report/palette.css``."""
+    room, _, file = name.partition("/")
+    return (files(f"unfool.{room}") / "templates" / file).read_text(encoding="utf-8")
+
+
+@lru_cache(maxsize=4)
+def look_of(styles: Sequence[str], scripts: Sequence[str]) -> Look:
+    """The look of a page of some styles and scripts, in this order."""
+    style, script = ("".join(map(template_text, names)) for names in (styles, scripts))
     return Look(style=Markup(style), script=Markup(script), style_digest=_digest(style), script_digest=_digest(script))
 
 
@@ -42,10 +60,13 @@ def _digest(text: str) -> str:
     return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
-@lru_cache(maxsize=1)
-def _environment() -> Environment:
+@lru_cache(maxsize=4)
+def _environment(room: str) -> Environment:
     environment = Environment(
-        loader=PackageLoader("unfool", "report/templates"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+        loader=ChoiceLoader([PackageLoader("unfool", f"{name}/templates") for name in dict.fromkeys((room, _ROOM))]),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
     )
     environment.filters.update(
         percent=percent, interval=interval, caption=caption, amount=_amount, count=_count, attack_title=attack_title

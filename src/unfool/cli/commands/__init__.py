@@ -15,6 +15,7 @@ COMMANDS = {
     "attack": "unfool.cli.commands.attack:AttackCommand",
     "audit": "unfool.cli.commands.audit:AuditCommand",
     "reverse": "unfool.cli.commands.reverse:ReverseCommand",
+    "play": "unfool.cli.commands.play:PlayCommand",
     "convert": "unfool.cli.commands.convert:ConvertCommand",
     "report": "unfool.cli.commands.report:ReportCommand",
     "list": "unfool.cli.commands.listing:ListCommand",

@@ -82,6 +82,7 @@ class ReverseCommand:
         from unfool.cli.printing import check_writable, print_json, print_lines, stderr
         from unfool.core.files import atomic_path
         from unfool.core.progress_display import progress_bar
+        from unfool.data.decode import decode_file
         from unfool.evaluation.adaptive.purification import purification
         from unfool.evaluation.crafting.pictures import png
 
@@ -94,7 +95,8 @@ class ReverseCommand:
         table = training_images(system, options)
         crop = system.config.crop if system.config is not None else 1.0
         crop = crop if options.crop is None else options.crop
-        loaded = torch.stack([read_image(path, table.shape, crop) for path in self.images])
+        loaded = torch.stack([torch.from_numpy(decode_file(path, table.shape, crop)) for path in self.images]).float()
+        loaded /= 255
         for target in targets:
             check_writable(target)
         shown, column = system.images(options)
@@ -141,27 +143,6 @@ class ReverseCommand:
             if targets.count(target) > 1:
                 raise SpecError(f"two images would both be written to {target}; reverse them one by one, or rename one")
         return targets
-
-
-def read_image(path: Path, shape: tuple[int, int, int], crop: float = 1.0) -> Tensor:
-    """An image file as float32 (C, H, W) in [0,1], scaled to a square of the shape that the run was trained on.
-
-    Raises DataError for a file that is missing, no image, damaged, or of another shape where that is no square.
-    """
-    import torch
-
-    from unfool.core.borders.reading import read_bytes
-    from unfool.core.errors import DataError
-    from unfool.data.decode import CorruptImageError, Framing, decode
-
-    try:
-        encoded = read_bytes(path, "give an image file")
-        pixels, _ = decode(encoded, Framing(shape[1] if shape[1] == shape[2] else None, crop))
-    except CorruptImageError as error:
-        raise DataError(f"{path} is no image that can be read ({error}); give a PNG or JPEG file") from error
-    if pixels.shape != shape:
-        raise DataError(f"{path} has shape {pixels.shape} and the run takes {shape}; scale it to that")
-    return torch.from_numpy(pixels).float() / 255
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -151,11 +151,11 @@ class TrainCommand:
             self._train()
 
     def _train(self) -> None:
-        from unfool.cli.commands.train_config import look, read_classifier, read_run
         from unfool.cli.next_command import command, options
         from unfool.cli.parsing.systems import choose_device
         from unfool.cli.parsing.trackers import read_trackers
         from unfool.cli.printing import print_json, print_lines, stderr
+        from unfool.cli.train_config import look, read_classifier, read_run
         from unfool.core.progress_display import progress_bar
         from unfool.training import train
 

@@ -18,7 +18,7 @@ def chart_figures(charts: Sequence[Chart]) -> list[tuple[str, Panels | Bars]]:
 
 
 def _is_share(chart: Chart) -> bool:
-    return "accuracy" in chart.y
+    return any(word in chart.y for word in ("accuracy", "probability"))
 
 
 def _keys(chart: Chart) -> tuple[Key, ...]:
