@@ -15,6 +15,7 @@ from sphinx.errors import ExtensionError
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+import percent
 import published
 
 project = "unfool"
@@ -83,7 +84,9 @@ def _fill(app: Sphinx, page: str, source: list[str]) -> None:
     for study in published.MARKER.findall(source[0]):
         for path in published.files_of(study):
             app.env.note_dependency(str(path))
-    source[0] = published.filled(source[0])
+    for notebook in percent.MARKER.findall(source[0]):
+        app.env.note_dependency(str(percent.NOTEBOOKS / f"{notebook}.py"))
+    source[0] = percent.filled(published.filled(source[0]))
 
 
 def _escape_stars(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:

@@ -70,6 +70,7 @@ if TYPE_CHECKING:  # what editors and type checkers see; a test keeps it equal t
     from unfool.training import RunConfig as RunConfig
     from unfool.training import StageConfig as StageConfig
     from unfool.training import TaskConfig as TaskConfig
+    from unfool.training import Tracker as Tracker
     from unfool.training import TrainedRun as TrainedRun
     from unfool.training import open_run as open_run
     from unfool.training import probe as probe

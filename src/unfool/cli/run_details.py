@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 from contextvars import ContextVar
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -29,6 +29,6 @@ def run_details(device: object) -> RunDetails:
     name = torch.cuda.get_device_name(chosen) if chosen.type == "cuda" else ""
     return RunDetails(
         command=shlex.join(["unfool", *_ARGUMENTS.get()]) if _ARGUMENTS.get() else "",
-        date=datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
+        date=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         device=f"{chosen} ({name})" if name else str(chosen),
     )
