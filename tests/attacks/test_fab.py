@@ -141,6 +141,23 @@ def test_targets_go_by_the_logits_and_the_nearest_boundary_does_not():
     assert nearest.model_images == 1 + 2
 
 
+@pytest.mark.parametrize(("targets", "restarts"), [(0, 3), (1, 3), (2, 2), (9, 2)])
+def test_the_first_run_of_every_target_starts_at_the_image_and_each_later_one_elsewhere(targets, restarts, monkeypatch):
+    images, labels, ids = make_batch(NETWORK, 2)
+    starts = []
+
+    def kept(*arguments):
+        starts.append(original(*arguments))
+        return starts[-1]
+
+    original = FastAdaptiveBoundary._start
+    monkeypatch.setattr(FastAdaptiveBoundary, "_start", kept)
+    engine = FastAdaptiveBoundary(threat=ThreatModel("linf", 1e-4), steps=1, targets=targets, restarts=restarts)
+    engine.run(problem(LabelLoss(NETWORK, labels, "difference" if targets else "margin"), images, ids))
+    each = max(1, min(targets, CLASSES - 1))
+    assert [torch.equal(start, images) for start in starts] == [True] * each + [False] * each * (restarts - 1)
+
+
 @pytest.mark.parametrize(("stack", "passes"), [(1, 2), (10**9, 3 * 2)])
 def test_the_earliest_trial_that_succeeds_counts_and_ends_the_later_ones(stack, passes, monkeypatch):
     monkeypatch.setattr(trials, "VALUES_AT_ONCE", stack)

@@ -8,14 +8,16 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import Future
 from pathlib import Path
+from queue import Queue
 
 import job_calls
 import pytest
 from rich.console import Console
 
 from unfool.core.errors import DataError
-from unfool.core.parallel import jobs
+from unfool.core.parallel import jobs as jobs_module
 from unfool.core.parallel.jobs import Job, run_jobs, urgency, workers_for
 
 
@@ -44,6 +46,24 @@ def test_the_longest_chain_is_the_most_urgent():
 
     jobs = [job("probe", 3, "short"), job("short", 1), job("long", 5), job("alone", 2), job("end", 4, "probe")]
     assert urgency(jobs) == {"long": 5, "alone": 2, "short": 1 + 3 + 4, "probe": 3 + 4, "end": 4}
+
+
+def test_the_most_urgent_of_those_that_are_ready_goes_first():
+    class AtOnce:
+        def submit(self, call):
+            future = Future()
+            future.set_result(call())
+            return future
+
+    order = []
+    costs = {"cheap": 1, "dear": 5, "waits": 9, "middle": 3}
+    jobs = [
+        Job(name=name, call=functools.partial(order.append, name), cost=cost,
+            needs=frozenset(["cheap"] if name == "waits" else []))
+        for name, cost in costs.items()
+    ]  # fmt: skip
+    jobs_module._run(AtOnce(), jobs, Queue(), Console(quiet=True), 1)
+    assert order == ["cheap", "waits", "dear", "middle"]
 
 
 def test_jobs_that_wait_for_each_other_are_refused():
@@ -117,6 +137,6 @@ def alive(process):
 
 
 def test_nobody_is_told_where_there_is_no_parent():
-    assert not jobs.in_worker()
-    with jobs.report_to_parent("alone") as advance:
+    assert not jobs_module.in_worker()
+    with jobs_module.report_to_parent("alone") as advance:
         advance("", 1, 1)

@@ -207,3 +207,6 @@ def test_steps_beyond_the_ball_are_told_in_pixel_units(attack, options):
         warnings.simplefilter("error")
         attacks.FGSM(Linf(8 / 255), step_size=10 / 255, random_start=True).check_runs_on(Brightest())
         attacks.PGD(Linf(8 / 255), steps=1, step_size=8 / 255).check_runs_on(Brightest())
+        attacks.PGD(Linf(8 / 255), steps=3, step_size=8 / 255).check_runs_on(Brightest())
+        attacks.FGSM(Linf(8 / 255), step_size=8 / 255).check_runs_on(Brightest())
+        attacks.FGSM(Linf(8 / 255), step_size=16 / 255, random_start=True).check_runs_on(Brightest())
