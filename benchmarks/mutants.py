@@ -172,7 +172,7 @@ def main() -> int:
     parser.add_argument("--number", type=int, default=200, help="how many bugs (200)")
     parser.add_argument("--seed", type=int, default=0, help="which bugs (0)")
     parser.add_argument("--rooms", nargs="+", choices=ROOMS, default=list(ROOMS))
-    parser.add_argument("--again", action="store_true", help="run those that survived again")
+    parser.add_argument("--again", action="store_true", help="run those that survived unexplained again")
     parser.add_argument("--plant", metavar="KEY", help="run this one bug, named as in the list of survivors")
     parser.add_argument("--work", type=Path, default=ROOT / "runs" / "mutants", help="where results are kept")
     parser.add_argument("--nice", type=int, default=10, help="priority: 19 waits for everybody (10)")
@@ -190,7 +190,8 @@ def main() -> int:
                      if bug.key == options.plant]  # fmt: skip
             print(*verdict(bug, source, 4))
             return 0
-        results = _run_all(chosen(source, options.rooms, options.number, options.seed), source, options)
+        bugs = chosen(source, options.rooms, options.number, options.seed)
+        results = _run_all(bugs, explained, source, options)
     lines = table(results, explained, options.rooms)
     survivors = {key: explained.get(key, "") for key, (state, _) in results.items() if state != "killed"}
     if options.json:
@@ -233,13 +234,13 @@ def _import_all(source: Path) -> None:
     gc.collect()
 
 
-def _run_all(bugs: list[Mutation], source: Path, options: argparse.Namespace) -> Results:
+def _run_all(bugs: list[Mutation], explained: dict[str, str], source: Path, options: argparse.Namespace) -> Results:
     """The verdict on each bug, kept in a file from one run to the next."""
     kept = options.work / "results.json"
     stored = json.loads(kept.read_text()) if kept.exists() else {}
     started = time.monotonic()
     for number, bug in enumerate(bugs, 1):
-        if bug.key in stored and not (options.again and stored[bug.key][0] != "killed"):
+        if bug.key in stored and not (options.again and stored[bug.key][0] != "killed" and bug.key not in explained):
             continue
         stored[bug.key] = verdict(bug, source, 4 if options.again else 1)
         temporary = kept.with_suffix(".new")

@@ -178,9 +178,12 @@ def test_equal_settings_made_anew_are_equal():
         return made
 
     other = make()
-    other.by = {"a": {2, 1, 3}, "b": 2}
+    other.by = {"b": 2, "a": {2, 1, 3}}
     other.device = torch.device("cuda")
     assert identity(make()) == identity(other)
+    # A pass may go through it in its order.
+    other.by = {"a": {2, 1, 3}, "b": 2}
+    assert identity(make()) != identity(other)
 
 
 def test_parameters_buffers_and_hooks_that_no_state_dict_shows_count():

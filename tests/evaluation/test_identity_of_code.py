@@ -11,6 +11,7 @@ import importlib.util
 import itertools
 import json
 import linecache
+import random
 import re
 import sys
 import threading
@@ -205,6 +206,8 @@ def pairs():
     yield "configurations", Config(1), Config(2)
     yield "bound methods", Config(1).scaled, Config(2).scaled
     yield "paths", Path("a"), Path("b")
+    yield "the order of dictionaries", {"a": 1, "b": 2}, {"b": 2, "a": 1}
+    yield "the order of counters", collections.Counter("aab"), collections.Counter("baa")
     yield "sets of tuples", {(1, "a"), (2, "b")}, {(1, "b"), (2, "a")}
     yield "bytes", bytearray(b"a"), bytearray(b"b")
     yield "types", nn.ReLU, nn.GELU
@@ -256,6 +259,11 @@ def module(name, value):
     return made
 
 
+def marked(tensor, value):
+    tensor.scale = value
+    return tensor
+
+
 CONFIGS = [Config(1), Config(2)]
 MADE = {
     "counts": lambda value: itertools.count(value),
@@ -263,6 +271,7 @@ MADE = {
     "context variables": variable,
     "masked arrays": lambda value: np.ma.array([1, 2], mask=[value == 1, False]),
     "ordered dictionaries": lambda value: collections.OrderedDict([(value, 0), (3 - value, 0)]),
+    "views of dictionaries": lambda value: types.MappingProxyType({value: 0, 3 - value: 0}),
     "dispatched functions": dispatched,
     "modules made by hand": lambda value: module("mine", value),
     "modules with a library's name": lambda value: module("torch", value),
@@ -273,6 +282,13 @@ MADE = {
     "partials": lambda value: functools.partial(F.relu, inplace=value == 1),
     "operators": lambda value: [torch.ops.aten.relu, torch.ops.aten.sigmoid][value - 1],
     "functions of C": lambda value: [torch.relu, torch.sigmoid][value - 1],
+    "seeds of torch": lambda value: torch.Generator().manual_seed(value),
+    "seeds of NumPy": np.random.default_rng,
+    "seeds of several numbers": lambda value: np.random.default_rng([value, 7]),
+    "spawned seeds": lambda value: np.random.default_rng(np.random.SeedSequence(1).spawn(2)[value - 1]),
+    "kinds of NumPy's sources": lambda value: [np.random.PCG64, np.random.Philox][value - 1](3),
+    "attributes of tensors": lambda value: marked(torch.ones(2), value),
+    "attributes of parameters": lambda value: marked(nn.Parameter(torch.ones(2)), value),
     "typed storages": lambda value: torch.full((2,), value).storage(),
     "storages": lambda value: [torch.full((2,), it).untyped_storage() for it in (value, 0, value)],
 }
@@ -296,6 +312,31 @@ def test_what_shows_its_content_only_by_giving_it_away_is_unverified(make, tmp_p
     finally:
         if make is open:
             value.close()
+
+
+@pytest.mark.parametrize("make", [random.Random, np.random.RandomState], ids=["Python", "NumPy"])
+def test_a_source_of_draws_that_forgets_its_seed_is_unverified(make):
+    assert identity(Foreign(source=make(1))).endswith("?")
+
+
+@pytest.mark.parametrize("make", [random.SystemRandom, np.random.default_rng], ids=["the system's", "no seed"])
+def test_draws_that_no_seed_repeats_are_the_same_system(make):
+    assert identity(Foreign(source=make())) == identity(Foreign(source=make()))
+
+
+def test_an_attribute_that_is_set_on_a_parameter_of_the_model_counts():
+    names = []
+    for value in (None, 1.0, 2.0):
+        model = Foreign()
+        if value is not None:
+            model.body[2].weight.scale = value
+        names.append(identity(model))
+        with torch.no_grad():
+            model(IMAGES)
+        assert identity(model) == names[-1]
+    assert len(set(names)) == 3
+    model.body[2].weight.scale = 1.0
+    assert identity(model) == names[1]
 
 
 def test_hooks_backward_hooks_and_classes_count():
@@ -391,10 +432,11 @@ def test_scripts_traces_and_exports_have_an_identity():
         assert identity(first) == name
 
 
-def test_where_a_network_lies_and_random_sources_do_not_count():
-    generator = torch.Generator().manual_seed(1)
-    model = Foreign(generator=generator, device=torch.device("cpu"))
+def test_where_a_network_lies_and_what_was_drawn_do_not_count():
+    generator, numbers = torch.Generator().manual_seed(1), np.random.default_rng(1)
+    model = Foreign(generator=generator, numbers=numbers, device=torch.device("cpu"))
     before = identity(model)
     torch.rand(3, generator=generator)
+    numbers.random(3)
     model.device = torch.device("cuda")
     assert identity(model) == before

@@ -147,7 +147,14 @@ class Fingerprint:
         key = (id(tensor), -1 if tensor.is_inference() else tensor._version)
         if key not in self.tensors:
             self.tensors[key] = digest_of(class_name(tensor).encode(), *tensor_pieces(tensor))
-        return self.tensors[key]
+        attributes = list(self._set_on(tensor))
+        return digest_of(self.tensors[key], *attributes) if attributes else self.tensors[key]
+
+    def _set_on(self, tensor: Tensor) -> Iterator[bytes]:
+        """The digests of what somebody has set on a tensor as attributes."""
+        for name, item in sorted(getattr(tensor, "__dict__", {}).items()):
+            if not (written := self._written(tensor, name, item)) or self.writes.reads(tensor, name):
+                yield self._attribute(tensor, name, item, written)
 
     def _parts(self, value: Any, parts: Parts) -> Iterator[bytes]:
         for name, item in parts.parts:

@@ -19,11 +19,7 @@ from unfool.evaluation.provenance.origin import library_of
 _PLAIN = (bool, float, complex, str, bytes, torch.dtype, torch.memory_format, torch.layout, torch.Size, torch.finfo)
 _NOTHING = (
     torch.device,
-    torch.Generator,
-    random.Random,
-    np.random.Generator,
-    np.random.RandomState,
-    np.random.BitGenerator,
+    random.SystemRandom,
     threading.Thread,
     threading.Event,
     threading.Condition,
@@ -33,7 +29,10 @@ _NOTHING = (
     logging.Handler,
     logging.Logger,
 )
-"""Where something is computed, sources of random draws (a pass moves them), and what only manages or tells."""
+"""Where something is computed, draws that nobody can repeat, and what only manages or tells."""
+_SOURCES = (torch.Generator, random.Random, np.random.Generator, np.random.RandomState, np.random.BitGenerator)
+_DRAWN_BITS = 64
+"""NumPy draws a seed of 128 bits from the system where none is given: such a source differs in every process."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +75,28 @@ def plain_bytes(value: Any) -> bytes | None:
     if isinstance(value, torch.finfo | torch.iinfo) or value is Ellipsis or value is NotImplemented:
         return repr(value).encode()
     return None
+
+
+def seed_of(source: Any) -> Any:
+    """The seed of a source of random draws, which draws leave as it is; None for one that was given none.
+
+    Raises UnreadableError for a source that does not keep its seed.
+    """
+    if isinstance(source, torch.Generator):
+        return source.initial_seed()
+    numbers = getattr(source, "bit_generator", source)
+    seeds = getattr(numbers, "seed_seq", None)
+    if not isinstance(seeds, np.random.SeedSequence):
+        raise UnreadableError(f"a {type(source).__name__}, which does not keep its seed")
+    given = np.asarray(seeds.entropy, dtype=object).ravel().tolist()
+    if any(not isinstance(number, int) or number.bit_length() > _DRAWN_BITS for number in given):
+        return None
+    return type(numbers).__name__, given, list(seeds.spawn_key)
+
+
+def is_source(value: object) -> bool:
+    """Whether a value is a source of random draws, of torch, NumPy or Python."""
+    return isinstance(value, _SOURCES)
 
 
 def tensor_pieces(tensor: Tensor) -> Iterator[bytes | memoryview]:

@@ -21,7 +21,14 @@ import torch
 from torch import Tensor, nn
 
 from unfool.evaluation.provenance.origin import library_of
-from unfool.evaluation.provenance.parts import Parts, Unreadable, UnreadableError, class_name
+from unfool.evaluation.provenance.parts import (
+    Parts,
+    Unreadable,
+    UnreadableError,
+    class_name,
+    is_source,
+    seed_of,
+)
 from unfool.evaluation.provenance.python_code import (
     parts_of_class,
     parts_of_code,
@@ -60,7 +67,9 @@ def take_apart(value: Any) -> Parts:
         bound = [] if itself is None or isinstance(itself, types.ModuleType) else [("self", itself)]
         return Parts(f"{name} {getattr(value, '__module__', '')}.{value.__qualname__}".encode(), list(bound))
     if isinstance(value, functools.partial):
-        return Parts(b"partial", [("func", value.func), ("args", value.args), ("keywords", value.keywords)])
+        return Parts(
+            b"partial", [("func", value.func), ("args", value.args), ("keywords", sorted(value.keywords.items()))]
+        )
     if isinstance(value, property):
         return Parts(b"property", [("get", value.fget), ("set", value.fset)])
     if isinstance(value, (staticmethod, classmethod)):
@@ -75,6 +84,8 @@ def take_apart(value: Any) -> Parts:
         return Parts(f"{value.dtype} {value.shape};".encode() + np.ascontiguousarray(plain).tobytes(), more)
     if isinstance(value, (torch._ops.OpOverload, torch._ops.OpOverloadPacket)) and str(value).startswith("aten."):
         return Parts(f"{name} {value}".encode(), [])
+    if is_source(value):
+        return Parts(name.encode(), [("seed", seed_of(value))])
     if isinstance(value, enum.Enum):
         return Parts(f"{name}.{value.name}".encode(), [("value", value._value_)])
     return _of_container(value, name) or _of_object(value, name)
@@ -84,10 +95,10 @@ def _of_container(value: Any, name: str) -> Parts | None:
     if isinstance(value, (Mapping, weakref.WeakKeyDictionary, weakref.WeakValueDictionary)):
         entries = [("entry", (key, item)) for key, item in list(value.items())]
         if type(value) is dict:
-            return Parts(b"dict", entries, ordered=False)
+            return Parts(b"dict", entries)
         extra = [("attributes", state)] if (state := _state(value, {})) else []
         extra += [("default", value.default_factory)] if isinstance(value, collections.defaultdict) else []
-        return Parts(name.encode(), [*entries, *extra], ordered=isinstance(value, collections.OrderedDict))
+        return Parts(name.encode(), [*entries, *extra], ordered=isinstance(value, (dict, types.MappingProxyType)))
     if isinstance(value, (AbstractSet, weakref.WeakSet)):
         return Parts(name.encode(), [("item", item) for item in list(value)], ordered=False)
     if isinstance(value, (list, tuple, collections.deque)):
