@@ -7,7 +7,7 @@ STAMPS := $(VENV)/.stamps
 # Spinning OpenMP threads cost a busy machine far more than they win an idle one.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: help setup demo test golden catalogue faults kills processes mutants check docs clean
+.PHONY: help setup demo test golden catalogue faults kills processes mutants wheel check docs clean
 .DEFAULT_GOAL := help
 
 help:
@@ -19,6 +19,7 @@ help:
 	@echo "make kills  kill -9 at random moments and inside writes: nothing is lost, nothing is different (minutes)"
 	@echo "make processes  training in two processes against training in one, step by step in float64 (minutes)"
 	@echo "make mutants  small bugs, planted one at a time: how many of them a test finds (half an hour)"
+	@echo "make wheel  wheel and sdist, in dist: complete, and what the README says works with the wheel alone (a minute)"
 	@echo "make check  ruff, pyright, and the test that no import points up the layers"
 	@echo "make docs   the documentation, in build/docs; a warning or a broken link fails"
 	@echo "make setup  everything, with the dev and bench extras"
@@ -69,6 +70,9 @@ processes: $(STAMPS)/dev
 
 mutants: $(STAMPS)/dev
 	$(BIN)/python benchmarks/mutants.py
+
+wheel: $(STAMPS)/dev
+	$(BIN)/python benchmarks/packages.py --keep dist
 
 check: $(STAMPS)/dev
 	$(BIN)/ruff check .
