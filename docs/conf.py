@@ -18,6 +18,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 import percent
 import published
 
+from unfool.cli import main
+
 project = "unfool"
 author = copyright = "The unfool developers"
 release = version = version_of("unfool")
@@ -98,6 +100,8 @@ def _finish(app: Sphinx, exception: Exception | None) -> None:
     if exception is not None or app.builder.name != "html":
         return
     published.write_pages(Path(app.outdir) / published.PAGES)
+    if main(["play", "--static", str(Path(app.outdir) / "play.html")]) != 0:
+        raise ExtensionError("unfool play --static wrote no page")
     broken = broken_links(Path(app.outdir))
     if broken:
         raise ExtensionError("broken links: " + "; ".join(broken))

@@ -73,8 +73,13 @@ def faults_of(browser: Any, path: Path) -> list[str]:
     browser.get_log("browser")
     look(browser, WIDTHS[0], THEMES[0])
     browser.get(path.resolve().as_uri())
-    faults: list[str] = []
     browser.execute_script("for (const each of document.querySelectorAll('details')) each.open = true;")
+    return faults_shown(browser)
+
+
+def faults_shown(browser: Any) -> list[str]:
+    """What is wrong with the page that the browser shows, as it stands, at any width and theme."""
+    faults: list[str] = []
     for width in WIDTHS:
         for theme in THEMES:
             look(browser, width, theme)

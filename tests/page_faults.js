@@ -28,7 +28,7 @@ const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
 const seen = new Map();
 while (texts.nextNode()) {
   const node = texts.currentNode, e = node.parentElement;
-  if (!node.data.trim() || e.closest("script, style, title, .sr, [hidden]") || !e.checkVisibility({ visibilityProperty: true })) continue;
+  if (!node.data.trim() || e.closest("script, style, title, .sr, .sr-only, [hidden]") || !e.checkVisibility({ visibilityProperty: true })) continue;
   const style = getComputedStyle(e);
   const svg = e.namespaceURI.endsWith("svg");
   range.selectNodeContents(node);
@@ -44,7 +44,7 @@ while (texts.nextNode()) {
   }
   if (!scrolls(e) && (box.left < -0.5 || box.right > width + 0.5)) faults.push(`clipped: ${name(e)} reaches from ${box.left} to ${box.right}`);
 }
-for (const e of document.querySelectorAll("body *")) {
+for (const e of document.querySelectorAll("body *:not(.sr-only)")) {
   const style = getComputedStyle(e);
   const hides = /hidden|clip/.test(style.overflowX) || style.textOverflow === "ellipsis";
   if (hides && e.scrollWidth > e.clientWidth + 1 && e.textContent.trim() && !(e instanceof SVGElement)) faults.push(`clipped: ${name(e)} hides ${e.scrollWidth - e.clientWidth} px`);

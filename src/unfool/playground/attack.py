@@ -5,6 +5,7 @@ Legend: S steps, K classes.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -80,38 +81,43 @@ def look_at(system: PlaygroundSystem, picture: Picture) -> Seen:
     return Seen(image=picture.image, probabilities=system.probabilities(picture.image[None])[0])
 
 
-def attack_picture(
+def attack_pictures(
     system: PlaygroundSystem,
-    picture: Picture,
+    pictures: Sequence[Picture],
     threat: ThreatModel,
     steps: int,
     lender: PlaygroundSystem | None = None,
-) -> AttackOutcome:
-    """Attack a picture by projected gradient from the picture itself, on a system or on the ``lender``.
+) -> list[AttackOutcome]:
+    """Attack pictures by projected gradient from the pictures themselves, on a system or on the ``lender``.
 
     Every point that the attack went through is then shown to the system. Raises as `Attack` does.
     """
-    clean = look_at(system, picture)
-    label = clean.top if picture.label is None else picture.label
+    images = torch.stack([picture.image for picture in pictures])
+    clean = system.probabilities(images)
+    labels = [
+        int(top) if each.label is None else each.label for top, each in zip(clean.argmax(1), pictures, strict=True)
+    ]
     crafter = lender or system
     watched = Watched(crafter.network)
-    attack = PGD(
-        threat, steps=steps, step_size=threat.eps * min(1.0, _FARTHER / max(1, steps)), random_start=False, goal="best"
-    )
-    images = picture.image[None].to(crafter.device)
-    attacked = attack(watched, images, torch.tensor([label], device=crafter.device), streams=Streams(0))
-    points = torch.cat(watched.images).cpu()
-    image = attacked.images.float().cpu()
-    seen = system.probabilities(torch.cat([points.float(), image]))
-    return AttackOutcome(
-        label=label,
-        known=picture.label is not None,
-        threat=threat,
-        steps=steps,
-        crafted_on=crafter.name,
-        borrowed=lender is not None,
-        clean=clean,
-        attacked=Seen(image=image[0], probabilities=seen[-1]),
-        path=seen[:-1],
-        distance=float(attacked.distances[0]),
-    )
+    step_size = threat.eps * min(1.0, _FARTHER / max(1, steps))
+    attack = PGD(threat, steps=steps, step_size=step_size, random_start=False, goal="best")
+    device = crafter.device
+    attacked = attack(watched, images.to(device), torch.tensor(labels, device=device), streams=Streams(0))
+    ends, points = attacked.images.float().cpu(), torch.stack(watched.images).float().cpu()
+    seen = system.probabilities(ends)
+    paths = system.probabilities(points.flatten(0, 1)).unflatten(0, (len(points), len(pictures)))
+    return [
+        AttackOutcome(
+            label=labels[row],
+            known=picture.label is not None,
+            threat=threat,
+            steps=steps,
+            crafted_on=crafter.name,
+            borrowed=lender is not None,
+            clean=Seen(image=picture.image, probabilities=clean[row]),
+            attacked=Seen(image=ends[row], probabilities=seen[row]),
+            path=paths[:, row],
+            distance=float(attacked.distances[row]),
+        )
+        for row, picture in enumerate(pictures)
+    ]

@@ -133,7 +133,7 @@ def built(play: Playground) -> gr.Blocks:
         gr.api(api_attack(play), api_name="attack")
         settings = [system, session, norm, eps, steps, source]
         shown = [notice, session, result, charts]
-        quiet = {"show_progress": "minimal", "api_visibility": "private"}
+        quiet = {"show_progress": "minimal", "show_progress_on": [result], "api_visibility": "private"}
         system.input(handlers.choose_system, [system], [*shown, picker, source, head, reverse], **quiet)
         picker.pick(handlers.choose_picture, [system, picker], [*shown, picker], **quiet)
         upload.upload(handlers.upload, [system, upload], [*shown, picker], **quiet)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from threading import Lock
 
@@ -10,9 +10,9 @@ from unfool.core.errors import SpecError
 from unfool.core.spec import unknown
 from unfool.core.threat import ThreatModel
 from unfool.defenses import Defense
-from unfool.playground.attack import MOST_STEPS, AttackOutcome, attack_picture, look_at
+from unfool.playground.attack import MOST_STEPS, AttackOutcome, attack_pictures, look_at
 from unfool.playground.pictures import Picture, picture_of, uploaded_picture
-from unfool.playground.reversal import ReversalOutcome, reversal_of, reverse_outcome
+from unfool.playground.reversal import ReversalOutcome, reversal_of, reverse_outcomes
 from unfool.playground.systems import PlaygroundSystem, Seen, lenders_of
 
 Opener = Callable[[], PlaygroundSystem]
@@ -75,6 +75,12 @@ class Playground:
         self, name: str, picture: Picture, threat: ThreatModel, steps: int, lender: str | None = None
     ) -> AttackOutcome:
         """Attack a picture on a system itself, or on the ``lender``; SpecError for settings that are not allowed."""
+        return self.attack_all(name, [picture], threat, steps, lender)[0]
+
+    def attack_all(
+        self, name: str, pictures: Sequence[Picture], threat: ThreatModel, steps: int, lender: str | None = None
+    ) -> list[AttackOutcome]:
+        """As `attack`, several pictures at once."""
         if not 1 <= steps <= MOST_STEPS:
             raise SpecError(f"{steps} steps are not allowed; give 1 to {MOST_STEPS}")
         system = self.system(name)
@@ -84,15 +90,19 @@ class Playground:
                 raise unknown(f"lender of examples to {name}", lender, self.lenders(name))
             other = self.system(lender)
         with self._turn:
-            return attack_picture(system, picture, threat, steps, other)
+            return attack_pictures(system, pictures, threat, steps, other)
 
     def reverse(self, name: str, head: str, outcome: AttackOutcome) -> ReversalOutcome:
         """Move the attacked image down a head's loss; raises as `reversal_of` does."""
+        return self.reverse_all(name, head, [outcome])[0]
+
+    def reverse_all(self, name: str, head: str, outcomes: Sequence[AttackOutcome]) -> list[ReversalOutcome]:
+        """As `reverse`, several images at once."""
         system = self.system(name)
         with self._turn:
             if (name, head) not in self._reversals:
                 self._reversals[name, head] = reversal_of(system, head)
-            return reverse_outcome(self._reversals[name, head], head, outcome)
+            return reverse_outcomes(self._reversals[name, head], head, outcomes)
 
     def _opened(self, name: str) -> PlaygroundSystem:
         if name not in self._systems:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from unfool.core.errors import SpecError
 from unfool.core.spec import unknown
@@ -76,21 +77,30 @@ def reversal_of(system: PlaygroundSystem, head: str) -> Defense:
     return make_defense("gate", system.network, classes, data=few, settings={**settings, "rate": RATE})
 
 
-def reverse_outcome(defense: Defense, task: str, outcome: AttackOutcome) -> ReversalOutcome:
-    """Reverse the attacked image, and ask the gate about it and about the clean one."""
-    purified = purification(defense.purifier, outcome.attacked.image[None])
+def reverse_outcomes(defense: Defense, task: str, outcomes: Sequence[AttackOutcome]) -> list[ReversalOutcome]:
+    """Reverse the attacked images, and ask the gate about them and about the clean ones."""
+    attacked = torch.stack([outcome.attacked.image for outcome in outcomes])
+    purified = purification(defense.purifier, attacked)
     if purified.path is None:
         raise SpecError(f"the reversal along {task} keeps no losses; take another task")
-    word = None
-    if isinstance(defense, Gate):
-        device = next(defense.classifier.parameters()).device
-        pair = torch.stack([outcome.clean.image, outcome.attacked.image]).to(device)
-        with torch.no_grad():
-            clean, attacked = defense.losses(pair).tolist()
-        word = GateWord(clean=clean, attacked=attacked, threshold=defense.threshold)
-    return ReversalOutcome(
-        task=task,
-        reversed=Seen(image=purified.images[0], probabilities=purified.after[0]),
-        losses=purified.path[:, 0].tolist(),
-        gate=word,
-    )
+    words = _words(defense, torch.stack([outcome.clean.image for outcome in outcomes]), attacked)
+    return [
+        ReversalOutcome(
+            task=task,
+            reversed=Seen(image=purified.images[row], probabilities=purified.after[row]),
+            losses=purified.path[:, row].tolist(),
+            gate=words[row],
+        )
+        for row in range(len(outcomes))
+    ]
+
+
+def _words(defense: Defense, clean: Tensor, attacked: Tensor) -> list[GateWord] | list[None]:
+    if not isinstance(defense, Gate):
+        return [None] * len(clean)
+    device = next(defense.classifier.parameters()).device
+    with torch.no_grad():
+        losses = [defense.losses(images.to(device)).tolist() for images in (clean, attacked)]
+    return [
+        GateWord(clean=each[0], attacked=each[1], threshold=defense.threshold) for each in zip(*losses, strict=True)
+    ]
