@@ -124,8 +124,8 @@ class Answer(io.BytesIO):
 
 def serve(monkeypatch, data: bytes | Exception):
     class Opener:
-        def open(self, address, timeout):
-            assert address.startswith("https://")
+        def open(self, request, timeout):
+            assert request.full_url.startswith("https://")
             assert timeout <= 30
             if isinstance(data, Exception):
                 raise data
@@ -157,4 +157,4 @@ def test_http_is_never_used(tmp_path):
         download.fetch("http://example.org/x", tmp_path / "x", "0")
     request = urllib.request.Request("https://example.org/x")
     with pytest.raises(DataError, match="not https"):
-        download._HttpsOnly().redirect_request(request, None, 302, "moved", {}, "http://example.org/x")
+        download._Redirection(True, DataError).redirect_request(request, None, 302, "moved", {}, "http://example.org/x")

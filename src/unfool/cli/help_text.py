@@ -33,8 +33,8 @@ exit codes:
   7  a loss or gradient that is not finite
   8  a device or precision that this machine does not offer
   9  a result that is not to be believed, under --strict
-  10 a claim (--claim) that is shown to be wrong
-  11 a claim that the images could not settle
+  10 a claim (--claim) or a model card that is shown to be wrong
+  11 a claim or a model card that the images could not settle
   70 a fault of unfool itself: please report it
   130 interrupted; the same command resumes
   141 the reader of the output closed it early"""

@@ -85,13 +85,13 @@ class ReliabilityError(UnfoolError):
 
 
 class ClaimError(UnfoolError):
-    """A claim about robust accuracy that the evaluation has shown to be wrong (exit code 10)."""
+    """A claim about robust accuracy, or a model card, that has been shown to be wrong (exit code 10)."""
 
     exit_code = 10
 
 
 class UnsettledClaimError(ClaimError):
-    """A claim about robust accuracy that the images could not settle (exit code 11)."""
+    """A claim about robust accuracy, or a model card, that the images could not settle (exit code 11)."""
 
     exit_code = 11
 

@@ -23,7 +23,7 @@ from __future__ import annotations
 import bisect
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -38,7 +38,9 @@ from unfool.core.spec import parse_number
 from unfool.core.streams import Streams
 from unfool.core.threat import ThreatModel
 from unfool.data.as_table import TableLike, as_table
+from unfool.data.table import Table
 from unfool.evaluation.classify import classify
+from unfool.evaluation.crafting.adversarial_set import AdversarialSet
 from unfool.evaluation.crafting.batches import spans
 from unfool.evaluation.crafting.chosen_attacks import AttackLike, choose_attack
 from unfool.evaluation.crafting.craft import craft
@@ -260,12 +262,11 @@ def evaluate_claim(
     table, chosen = as_table(data), choose_attack(attack, threat)
     rows = order(table.ids, seed)
     parts: list[Records] = []
-    for span in spans(len(table), batch_size):
-        examples = craft(
-            model, table.subset(rows[span]), chosen.attack, column=column, seed=seed, proxy=proxy, batch_size=batch_size
-        )
-        parts.append(classify(model, examples, batch_size=batch_size))
-        verdict = test.update(parts[-1].correct)
+    for records in records_in_order(
+        model, table, chosen.attack, column=column, seed=seed, proxy=proxy, batch_size=batch_size
+    ):
+        parts.append(records)
+        verdict = test.update(records.correct)
         progress(f"{chosen.title}: {test.claim}?", test.count, len(table))
         if verdict is not None:
             break
@@ -282,3 +283,25 @@ def evaluate_claim(
         high=high,
         available=len(table),
     )
+
+
+def records_in_order(
+    model: nn.Module,
+    table: Table,
+    attack: AttackLike | None,
+    *,
+    threat: ThreatModel | str | None = None,
+    column: str | None = None,
+    seed: int = 0,
+    proxy: ProxySettings | None = None,
+    batch_size: int = LOOK,
+) -> Iterator[Records]:
+    """Outcomes on a table's images in random order, ``batch_size`` at a time; without an attack on clean images."""
+    rows = order(table.ids, seed)
+    for span in spans(len(table), batch_size):
+        images: Table | AdversarialSet = table.subset(rows[span])
+        if attack is not None:
+            images = craft(
+                model, images, attack, threat=threat, column=column, seed=seed, proxy=proxy, batch_size=batch_size
+            )
+        yield classify(model, images, column=None if attack is not None else column, batch_size=batch_size)

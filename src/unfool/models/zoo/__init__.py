@@ -5,6 +5,6 @@ in a run's YAML, in `open_run` and `load_network`. Its folder is that of a finis
 ``config.yaml``.
 """
 
-from unfool.models.zoo.names import folder, load, names
+from unfool.models.zoo.catalog import card, folder, load, names
 
-__all__ = ["folder", "load", "names"]
+__all__ = ["card", "folder", "load", "names"]

@@ -1,16 +1,24 @@
-"""Where a trained network lies: the path of a run's folder or a weights file, or that of ``zoo:NAME``."""
+"""Where a trained network lies: a run's folder or a weights file by its path, ``zoo:NAME``, ``hf:OWNER/NAME``."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from unfool.models.zoo.names import PREFIX, WEIGHTS, folder
+from unfool.models.zoo import hub
+from unfool.models.zoo.catalog import PREFIX, WEIGHTS, folder
 
 
 def run_folder(text: str | Path) -> Path:
-    """The folder of the run that a text names; SpecError for an unknown name of the zoo."""
+    """The folder of the run that a text names, fetched from the hub where it lies there.
+
+    Raises SpecError for an unknown name of the zoo, and as `hub.download`.
+    """
     prefix, colon, name = str(text).partition(":")
-    return folder(name) if colon and prefix == PREFIX else Path(text)
+    if colon and prefix == PREFIX:
+        return folder(name)
+    if colon and prefix == hub.PREFIX:
+        return hub.download(name)
+    return Path(text)
 
 
 def weights_file(text: str | Path) -> Path:

@@ -10,6 +10,7 @@ from unfool.core.spec import unknown
 
 if TYPE_CHECKING:
     from unfool.models.network import Network
+    from unfool.models.zoo.model_card import Card
 
 PREFIX = "zoo"
 """What stands before a name, with a colon between."""
@@ -73,3 +74,25 @@ def load(name: str) -> Network:
     from unfool.models.weights import load_network
 
     return load_network(folder(name) / WEIGHTS)
+
+
+def card(name: str) -> Card:
+    """The card of a network that comes with the package: recipe, figures with their intervals, hashes, limits.
+
+    Args:
+        name: A name of `names`, with or without ``zoo:`` before it.
+
+    Returns:
+        The card; ``clean`` and ``attacked`` are its figures.
+
+    Raises:
+        SpecError: An unknown name; the nearest one is named.
+
+    Example:
+        >>> from unfool import zoo
+        >>> zoo.card("digits").data
+        'digits'
+    """
+    from unfool.models.zoo.model_card import CARD, Card
+
+    return Card.load(folder(name) / CARD)

@@ -1,0 +1,1 @@
+"""Commands of networks with model cards: those of the package, and those that users publish."""

@@ -1,0 +1,1 @@
+"""Model cards: made of what commands measured, and checked by measuring again."""

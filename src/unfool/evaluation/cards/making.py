@@ -1,0 +1,175 @@
+"""The card of a trained run: figures from results files that name this very network, hashes of what lies there."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import torch
+
+from unfool.core.errors import DataError
+from unfool.data.catalog import open_table
+from unfool.data.table import Table
+from unfool.evaluation.identity import identity
+from unfool.evaluation.records import NO_ATTACK
+from unfool.evaluation.results.rows import Row
+from unfool.evaluation.results.study_result import StudyResult
+from unfool.evaluation.results.versions import versions
+from unfool.models.header import read_header
+from unfool.models.network import Network
+from unfool.models.trunks import TrunkSpec
+from unfool.models.zoo.model_card import Card, Figure, Training, Words, file_sha256
+from unfool.models.zoo.probes import probe_images, probe_logits
+from unfool.training.config import RunConfig
+from unfool.training.folder import CONFIG, WEIGHTS, TrainedRun, open_run
+
+_CHUNK = 1000
+"""Images that are hashed at a time."""
+_SIDE = 32
+"""Side of generated images for a run whose images keep the set's own size."""
+
+
+def make_card(folder: Path, name: str, words: Words, results: Sequence[StudyResult] = ()) -> Card:
+    """The card of the run in a folder.
+
+    Args:
+        folder: A finished run, as it is published.
+        name: What the card calls the network.
+        words: What it is for, and what not.
+        results: Evaluations of this network; the clean figure is that on most images, the attacked one the lowest.
+
+    Returns:
+        The card.
+
+    Raises:
+        DataError: Results of another network.
+    """
+    run = open_run(folder)
+    network, own = run.network, identity(run.network)
+    clean, attacked = measured(results, clean=True), measured(results, clean=False)
+    table = _test_table(run.config)
+    for each in results:
+        _check_own(each, own, folder)
+    metadata = read_header(folder / WEIGHTS).metadata
+    side = run.config.size or _SIDE
+    said = attacked[1] if attacked is not None else None
+    heads = [run.config.classifier, *(head for head in network.heads if head != run.config.classifier)]
+    return Card(
+        name=name,
+        words=words,
+        data=run.config.data,
+        test_images=images_hash(table) if table is not None else None,
+        trunk=trunk_text(network.trunk.spec),
+        heads=tuple(heads),
+        parameters=sum(parameter.numel() for parameter in network.parameters()),
+        weights_bytes=(folder / WEIGHTS).stat().st_size,
+        weights_sha256=file_sha256(folder / WEIGHTS),
+        identity=own,
+        training=Training(
+            command=f"unfool train --config {CONFIG} --out {name}",
+            recipe_sha256=file_sha256(folder / CONFIG),
+            images=_text(metadata.get("table")),
+            cpu_seconds=round(run.cpu_seconds, 1),
+            model_images=run.model_images,
+        ),
+        clean=figure(clean, table),
+        attacked=figure(attacked, table),
+        reliability=reliability_word(said) if said is not None else "",
+        probes=tuple(tuple(row) for row in probe_logits(network, side)) if takes_probes(run, side) else (),
+        probe_side=side,
+        date=datetime.now(UTC).strftime("%Y-%m-%d"),
+        versions=dict(said.versions) if said is not None else versions(),
+    )
+
+
+def measured(results: Sequence[StudyResult], *, clean: bool) -> tuple[Row, StudyResult] | None:
+    """The row that a card's figure is taken from, and its results: clean that on most images, else the lowest."""
+    rows = [(row, each) for each in results for row in each.rows if (row.attack == NO_ATTACK) == clean]
+    return max(rows, key=lambda each: each[0].n if clean else -each[0].accuracy, default=None)
+
+
+def figure(source: tuple[Row, StudyResult] | None, table: Table | None = None) -> Figure | None:
+    """A row of results as a card's figure; None for none."""
+    if source is None:
+        return None
+    row, result = source
+    return Figure(
+        attack=row.attack,
+        threat=row.threat if row.attack != NO_ATTACK else None,
+        split=row.split,
+        accuracy=row.accuracy,
+        low=row.low,
+        high=row.high,
+        images=row.n,
+        available=len(table) if table is not None else None,
+        command=result.run.command if result.run is not None else "",
+        date=result.run.date if result.run is not None else "",
+    )
+
+
+def reliability_word(result: StudyResult) -> str:
+    """What the reliability report of an evaluation says, in a sentence."""
+    if result.doubts:
+        return f"not to be believed: {result.doubts[0]}"
+    if result.reliability is None:
+        return "not checked"
+    count, images = len(result.reliability.checked), result.reliability.images
+    return f"{count} checks on {images} images gave no reason for doubt"
+
+
+def trunk_text(spec: TrunkSpec) -> str:
+    """A trunk as the command line takes it: its name, and the settings that are not the default."""
+    plain = TrunkSpec(name=spec.name).to_dict()
+    settings = {key: value for key, value in spec.to_dict().items() if key != "name" and value != plain.get(key)}
+    shown = (
+        f"{key}={'-'.join(map(str, value)) if isinstance(value, list) else value}" for key, value in settings.items()
+    )
+    return ":".join(filter(None, [spec.name, ",".join(shown)]))
+
+
+def images_hash(table: Table) -> str:
+    """Thirty-two hex digits over the pixels, as bytes, and the labels of a table."""
+    digest = hashlib.blake2b(digest_size=16)
+    for rows in torch.arange(len(table)).split(_CHUNK):
+        batch = table.batch(rows)
+        digest.update((batch.images * 255).round().to(torch.uint8).contiguous().numpy().tobytes())
+        digest.update(batch.labels(table.label_column or "label").contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def split_table(config: RunConfig, split: str) -> Table:
+    """The images of a split as the run saw them; raises as `open_table`."""
+    return open_table(config.data, split, size=config.size or None, crop=config.crop, image=config.image)
+
+
+def takes_probes(run: TrainedRun, side: int) -> bool:
+    """Whether the generated images go through the network: a foreign one may take others."""
+    try:
+        with torch.no_grad():
+            run.network(probe_images(side)[:1])
+    except (RuntimeError, ValueError):
+        return False
+    return isinstance(run.network, Network)
+
+
+def _test_table(config: RunConfig) -> Table | None:
+    try:
+        return split_table(config, "test")
+    except DataError:
+        return None
+
+
+def _check_own(result: StudyResult, own: str, folder: Path) -> None:
+    """DataError unless all that an evaluation attacked was the network in the folder."""
+    for row in result.rows:
+        if row.judged_on is not None and row.judged_on != own:
+            raise DataError(
+                f"the results of {row.model} are those of another network ({row.judged_on}) than {folder} holds "
+                f"({own}); evaluate {folder} and give its results"
+            )
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None

@@ -1,0 +1,186 @@
+"""Model cards: a true one holds, and every way in which one can be wrong is caught, with and without the images."""
+
+import dataclasses
+import shutil
+
+import pytest
+
+from unfool import EvaluationSettings, evaluate, open_table, zoo
+from unfool.core.errors import ClaimError, DataError, SpecError, UnsettledClaimError
+from unfool.evaluation.cards import making, verifying
+from unfool.evaluation.cards.verifying import (
+    FAILS,
+    HOLDS,
+    NOT_CHECKED,
+    UNDECIDED,
+    VerificationSettings,
+    verify,
+)
+from unfool.evaluation.results.study_result import StudyResult
+from unfool.models.zoo.model_card import CARD, Card, file_sha256
+from unfool.report.publishing.published_run import publish
+
+ATTACK, THREAT = "fgsm", "linf:2/255"
+QUICK = VerificationSettings(images=0)
+
+
+@pytest.fixture(scope="module")
+def results():
+    settings = EvaluationSettings(threat=THREAT, reliability=False)
+    return evaluate(zoo.load("digits"), "digits", ATTACK, settings=settings, name="digits").result()
+
+
+@pytest.fixture(scope="module")
+def published(results, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("published") / "digits"
+    publish(zoo.folder("digits"), folder, "me/digits", results=[results])
+    return folder
+
+
+@pytest.fixture
+def copy(published, tmp_path):
+    return shutil.copytree(published, tmp_path / "copy")
+
+
+def verdicts(folder, **settings):
+    return {check.name: check.verdict for check in verify(folder, settings=VerificationSettings(**settings)).checks}
+
+
+def changed(folder, **values):
+    card = dataclasses.replace(Card.load(folder / CARD), **values)
+    card.save(folder / CARD)
+    return card
+
+
+def raised(figure, by):
+    return dataclasses.replace(
+        figure, **{key: min(1.0, getattr(figure, key) + by) for key in ("accuracy", "low", "high")}
+    )
+
+
+def test_a_true_card_holds_in_every_point(published):
+    verification = verify(published)
+    assert verification.verdict == HOLDS
+    assert {check.verdict for check in verification.checks} == {HOLDS}
+    assert len(verification.checks) == 8
+    verification.raise_for_verdict(strict=True)
+
+
+def test_its_figures_are_those_of_the_results(published, results):
+    card = Card.load(published / CARD)
+    clean, attacked = results.rows
+    for figure, row in ((card.clean, clean), (card.attacked, attacked)):
+        assert (figure.accuracy, figure.low, figure.high, figure.images) == (row.accuracy, row.low, row.high, row.n)
+    assert (card.attacked.attack, card.attacked.threat, card.attacked.available) == (ATTACK, THREAT, 397)
+    assert results.pictures
+    assert StudyResult.load(published / "attacked.json").pictures == []
+
+
+@pytest.mark.parametrize("by", [0.1, -0.1])
+def test_an_accuracy_that_is_ten_points_off_is_caught_by_a_fresh_sample(copy, by):
+    for name in ("clean.json", "attacked.json"):
+        (copy / name).unlink()
+    changed(copy, attacked=raised(Card.load(copy / CARD).attacked, by))
+    verification = verify(copy)
+    (check,) = [each for each in verification.checks if each.name == "accuracy under attack"]
+    assert check.verdict == FAILS
+    with pytest.raises(ClaimError, match="accuracy under attack: does not hold"):
+        verification.raise_for_verdict()
+
+
+def test_a_clean_accuracy_that_is_ten_points_off_is_caught(copy):
+    (copy / "clean.json").unlink()
+    changed(copy, clean=raised(Card.load(copy / CARD).clean, -0.1))
+    assert verdicts(copy)["clean accuracy"] == FAILS
+
+
+def test_a_figure_that_is_not_that_of_the_results_is_caught_without_images(copy):
+    changed(copy, attacked=raised(Card.load(copy / CARD).attacked, 0.1))
+    assert verdicts(copy, images=0)["attacked figure"] == FAILS
+
+
+def test_a_flipped_bit_in_the_weights_is_caught(copy):
+    path = copy / "weights.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-100] ^= 1
+    path.write_bytes(content)
+    caught = verdicts(copy, images=0)
+    assert caught["weights"] == FAILS
+    # Whoever adapts the card to the file still meets the checksum inside it.
+    changed(copy, weights_sha256=file_sha256(path))
+    caught = verdicts(copy, images=0)
+    assert (caught["weights"], caught["network"]) == (HOLDS, FAILS)
+
+
+def test_other_weights_under_an_adapted_card_are_caught_by_their_predictions(copy):
+    path = copy / "weights.safetensors"
+    shutil.copyfile(zoo.folder("digits-robust") / "weights.safetensors", path)
+    changed(copy, weights_sha256=file_sha256(path))
+    caught = verdicts(copy, images=0)
+    assert (caught["weights"], caught["network"], caught["predictions"]) == (HOLDS, HOLDS, FAILS)
+
+
+def test_another_recipe_is_caught(copy):
+    recipe = copy / "config.yaml"
+    recipe.write_text(recipe.read_text().replace("learning_rate: 0.1", "learning_rate: 0.2"))
+    assert verdicts(copy, images=0)["recipe"] == FAILS
+
+
+def test_without_its_images_all_else_is_checked(copy, monkeypatch):
+    def missing(*_):
+        raise DataError("there are no such images here")
+
+    monkeypatch.setattr(verifying, "split_table", missing)
+    verification = verify(copy)
+    assert verification.verdict == HOLDS
+    (left,) = verification.unchecked
+    assert left.verdict == NOT_CHECKED
+    assert "for want of data" in left.text
+    assert "no such images" in left.text
+    verification.raise_for_verdict()
+    with pytest.raises(UnsettledClaimError, match="not checked"):
+        verification.raise_for_verdict(strict=True)
+
+
+def test_too_few_images_leave_a_figure_open(copy):
+    verification = verify(copy, settings=VerificationSettings(images=16))
+    assert verification.verdict == UNDECIDED
+    with pytest.raises(UnsettledClaimError, match="accuracy under attack: cannot say") as error:
+        verification.raise_for_verdict()
+    assert error.value.exit_code == 11
+
+
+def test_other_test_images_are_named(copy):
+    changed(copy, test_images="0" * 32)
+    (check,) = [check for check in verify(copy).checks if check.name == "clean accuracy"]
+    assert check.verdict == HOLDS
+    assert "not the card's own test images" in check.text
+
+
+def test_results_of_another_network_make_no_card(results, tmp_path):
+    with pytest.raises(DataError, match="those of another network"):
+        publish(zoo.folder("digits-robust"), tmp_path / "run", "me/run", results=[results])
+
+
+def test_a_newer_card_is_refused(copy):
+    path = copy / CARD
+    path.write_text(path.read_text().replace('"schema_version": 1', '"schema_version": 2'))
+    with pytest.raises(SpecError, match="schema version 2"):
+        verify(copy)
+
+
+def test_a_run_without_results_gets_a_card_without_figures(tmp_path):
+    source = tmp_path / "run"
+    source.mkdir()
+    for name in ("config.yaml", "weights.safetensors"):
+        shutil.copyfile(zoo.folder("digits") / name, source / name)
+    card = publish(source, tmp_path / "out", "me/run")
+    assert (card.clean, card.attacked, card.reliability) == (None, None, "")
+    assert verify(tmp_path / "out").verdict == HOLDS
+    assert "Nobody measured" in (tmp_path / "out" / "README.md").read_text()
+
+
+def test_the_hash_of_images_is_that_of_their_pixels_and_labels():
+    table = open_table("digits", "test")
+    assert making.images_hash(table) == making.images_hash(open_table("digits", "test"))
+    assert making.images_hash(table.subset(range(396))) != making.images_hash(table)
