@@ -8,7 +8,6 @@ import time
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -50,10 +49,7 @@ from unfool.training.selection.weight_selection import WeightSelection
 from unfool.training.stage import Stage
 from unfool.training.task_optimizers import TaskOptimizers
 from unfool.training.trackers.tracked_run import TrackedRun
-from unfool.training.trackers.tracker import Tracker, TrackerLike, check_trackers
-
-if TYPE_CHECKING:
-    from accelerate.tracking import GeneralTracker
+from unfool.training.trackers.tracker import RunTracker, Tracker, TrackerLike, check_trackers
 
 LOG_EVERY = 10
 """Steps between two lines of metrics.csv."""
@@ -158,7 +154,7 @@ class _Run:
         progress: Progress,
         checkpoint_seconds: float,
         classifier: ForeignClassifier | None = None,
-        track: Sequence[Tracker | GeneralTracker] = (),
+        track: Sequence[Tracker | RunTracker] = (),
     ):
         if not len(table):
             raise DataError(f"{table.name} has no images to train on; give a larger set or label fraction")

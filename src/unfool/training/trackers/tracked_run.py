@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias, cast
+from typing import Any, TypeAlias, cast
 
 from unfool.core.borders.json_text import read_object
 from unfool.core.borders.reading import is_file
@@ -21,10 +21,7 @@ from unfool.core.config import to_plain
 from unfool.core.errors import OutputError, UnfoolWarning
 from unfool.core.files import write_json
 from unfool.training.config import RunConfig
-from unfool.training.trackers.tracker import Tracker, started
-
-if TYPE_CHECKING:
-    from accelerate.tracking import GeneralTracker
+from unfool.training.trackers.tracker import RunTracker, Tracker, started
 
 FILE = "trackers.json"
 SCHEMA_VERSION = 1
@@ -38,10 +35,8 @@ class TrackedRun:
     Raises OutputError for a tracker that cannot begin.
     """
 
-    def __init__(
-        self, track: Sequence[Tracker | GeneralTracker], config: RunConfig, folder: Path, earlier: Sequence[Row]
-    ):
-        self.trackers: list[GeneralTracker] = []
+    def __init__(self, track: Sequence[Tracker | RunTracker], config: RunConfig, folder: Path, earlier: Sequence[Row]):
+        self.trackers: list[RunTracker] = []
         self._stage, self._before, self._now = 0, (0, 0), (0, 0)
         self._model_images: int | None = None if earlier else 0
         steps = [self._step(row) for row in earlier]
@@ -88,13 +83,13 @@ class TrackedRun:
         self._now = self._before[0] + int(row["step"]), self._before[1] + int(row["images_seen"])
         return self._now[0]
 
-    def _log(self, tracker: GeneralTracker, row: Row, step: int) -> None:
+    def _log(self, tracker: RunTracker, row: Row, step: int) -> None:
         values = {name: value for name, value in row.items() if name != "step"}
         with self._surviving(tracker):
             tracker.log(values, step=step)
 
     @contextmanager
-    def _surviving(self, tracker: GeneralTracker) -> Iterator[None]:
+    def _surviving(self, tracker: RunTracker) -> Iterator[None]:
         """A tracker that fails is left out with a warning: the training is worth more, and its log is complete."""
         try:
             with redirect_stdout(sys.stderr):

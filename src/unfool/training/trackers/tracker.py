@@ -8,15 +8,27 @@ import importlib.util
 import secrets
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
+from typing import Any, Literal, Protocol, TypeAlias, cast
 
 from pydantic import Field
 
 from unfool.core.config import build, configured
 from unfool.core.errors import SpecError
 
-if TYPE_CHECKING:
-    from accelerate.tracking import GeneralTracker
+
+class RunTracker(Protocol):
+    """What accelerate's ``GeneralTracker`` and its subclasses are to a run."""
+
+    @property
+    def name(self) -> str: ...
+
+    def start(self) -> None: ...
+
+    def store_init_configuration(self, values: dict[str, Any]) -> None: ...
+
+    def log(self, values: dict[str, Any], step: int | None = None) -> None: ...
+
+    def finish(self) -> None: ...
 
 
 @configured
@@ -39,11 +51,11 @@ class Tracker:
     run: str | None = Field(default=None, description="What the tracker calls the run; default: the folder's name.")
 
 
-TrackerLike: TypeAlias = "str | Tracker | GeneralTracker"
+TrackerLike: TypeAlias = "str | Tracker | RunTracker"
 """A tracker, its name alone, or a tracker of one's own: a started-by-us ``accelerate.tracking.GeneralTracker``."""
 
 
-def check_trackers(track: Sequence[TrackerLike]) -> list[Tracker | GeneralTracker]:
+def check_trackers(track: Sequence[TrackerLike]) -> list[Tracker | RunTracker]:
     """The trackers that are meant; SpecError for one that is not known, is named twice, or whose package is missing."""
     if isinstance(track, str):
         raise SpecError(f"track is the text {track!r}; give a list of trackers, such as [{track!r}]")
@@ -59,17 +71,18 @@ def check_trackers(track: Sequence[TrackerLike]) -> list[Tracker | GeneralTracke
     return trackers
 
 
-def started(item: Tracker | GeneralTracker, folder: Path, known: str | None, step: int) -> tuple[GeneralTracker, str]:
+def started(item: Tracker | RunTracker, folder: Path, known: str | None, step: int) -> tuple[RunTracker, str]:
     """The tracker at work, and its own name for the run; ``known`` is the run to go on with, ``step`` its next one."""
     tracker, token = _tracker_of(item, folder, known, step)
     tracker.start()
-    # The server of mlflow names a new run itself.
-    return tracker, str(cast("Any", tracker.tracker).info.run_id) if tracker.name == "mlflow" else token
+    if isinstance(item, Tracker) and item.name == "mlflow":
+        # Its server names a new run itself.
+        active: Any = cast("Any", tracker).tracker
+        token = str(active.info.run_id)
+    return tracker, token
 
 
-def _tracker_of(
-    item: Tracker | GeneralTracker, folder: Path, known: str | None, step: int
-) -> tuple[GeneralTracker, str]:
+def _tracker_of(item: Tracker | RunTracker, folder: Path, known: str | None, step: int) -> tuple[RunTracker, str]:
     token = known or secrets.token_hex(4)
     if not isinstance(item, Tracker):
         return item, token
@@ -87,7 +100,8 @@ def _tracker_of(
         """trackio, whose run is closed as the module closes it: else it speaks on stdout when the process ends."""
 
         def store_init_configuration(self, values: dict[str, Any]) -> None:
-            self.run.config.update(values)
+            config: Any = self.run.config
+            config.update(values)
 
         def finish(self) -> None:
             import trackio
