@@ -161,16 +161,17 @@ def test_several_points_may_share_a_plane(norm_name):
     assert torch.allclose(shared, torch.stack(alone), atol=1e-12)
 
 
+@pytest.mark.parametrize(("planes", "size"), [(5, 100), (700, 8)])
 @pytest.mark.parametrize("norm_name", NORMS)
-def test_a_plane_that_points_share_may_need_most_of_their_values(norm_name):
-    _, normals, _ = (torch.tensor(part) for part in draw(2, 10, 100, 0.0, 2.0))
-    points = torch.full((2, 5, 100), 0.5, dtype=torch.float64)
-    normals = normals[:5].abs() + 0.01
+def test_a_plane_that_points_share_may_need_most_of_their_values(norm_name, planes, size):
+    _, normals, _ = (torch.tensor(part) for part in draw(2, planes, size, 0.0, 2.0))
+    points = torch.full((2, planes, size), 0.5, dtype=torch.float64)
+    normals = normals.abs() + 0.01
     offsets = normals.sum(1) * 0.95  # of 1 at most
     shared = to_hyperplane(points, normals, offsets, norm_name)
     alone = [to_hyperplane(part, normals, offsets, norm_name) for part in points]
     assert torch.allclose(shared, torch.stack(alone), atol=1e-12)
-    assert torch.allclose(((points + shared) * normals).sum(-1), offsets.expand(2, 5), rtol=1e-12)
+    assert torch.allclose(((points + shared) * normals).sum(-1), offsets.expand(2, planes), rtol=1e-12)
 
 
 @pytest.mark.parametrize("norm_name", NORMS)

@@ -139,7 +139,11 @@ def test_images_in_0_to_255_are_known_by_trying():
 
     looked = subject(Bytes(), table(32))
     correct = looked.logits(looked.images).argmax(1) == looked.labels
+    before = looked.model_images
+    assert before == len(looked.images)
     assert "give --scale 255" in missing_normalisation(looked, correct, 32).text
+    assert looked.model_images > before
+    assert looked.model_images % len(looked.images) == 0
 
 
 def test_accuracy_at_chance_is_known_without_a_report():

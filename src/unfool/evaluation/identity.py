@@ -33,8 +33,9 @@ def identity(system: nn.Module) -> str:
     global variables and helper modules that they mention or import. A library's code counts by its name and version,
     and by the functions that were put into it. Device, memory order and mode are not hashed, and neither is what a pass
     through the system only writes: counters, lists of feature maps, caches. What it reads again, such as a scale that
-    is set at the first pass, counts as it was when the system was first asked for its identity. The faster copy that
-    attacks search on has no part in it: results carry the identity of the system that confirmed them.
+    is set at the first pass, counts as it was when the system was first asked for its identity. Of a source of random
+    draws its seed counts, and not what was drawn. The faster copy that attacks search on has no part in it: results
+    carry the identity of the system that confirmed them.
 
     Args:
         system: The whole evaluated system, from normalisation to defense.
@@ -42,9 +43,9 @@ def identity(system: nn.Module) -> str:
     Returns:
         Sixteen hex digits, equal for two systems only if they compute the same function from the same numbers. A
         question mark follows where that cannot be told: the system holds something that cannot be read, such as a
-        generator or a handle of a C library, or what passes read was changed by somebody between them. Results of equal
-        ones are then named unverified. A tilde follows where it is a black box,
-        whose results are named score-based.
+        generator or a handle of a C library, its passes read files or other programs, or what passes read was changed
+        by somebody between them. Results of equal ones are then named unverified. A tilde follows where it is a black
+        box, whose results are named score-based.
 
     Example:
         >>> from unfool import identity

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from unfool.evaluation.provenance.first_digests import Digests, FirstDigests
 from unfool.evaluation.provenance.origin import library_of_class, module_of
+from unfool.evaluation.provenance.outside import outside_reads, replaced_around
 from unfool.evaluation.provenance.own_network import architecture_of, network_pieces
 from unfool.evaluation.provenance.parts import Parts, UnreadableError, class_name, plain_bytes, tensor_pieces
 from unfool.evaluation.provenance.python_code import (
@@ -129,7 +130,9 @@ class Fingerprint:
         """Note the global variables of a function, to be read after the system."""
         mentioned = mentioned_globals(function)
         if function.__code__ in self.writes.run:
-            mentioned += imported_modules(function)
+            mentioned += imported_modules(function) + replaced_around(function)
+            for what in outside_reads(function):
+                self._cannot_tell(f"code that reads {what}")
         for name, item in mentioned:
             key = (id(function.__globals__), name)
             forgotten = name in self.writes.variables and name not in self.writes.read
@@ -151,7 +154,9 @@ class Fingerprint:
         return digest_of(self.tensors[key], *attributes) if attributes else self.tensors[key]
 
     def _set_on(self, tensor: Tensor) -> Iterator[bytes]:
-        """The digests of what somebody has set on a tensor as attributes."""
+        """The digests of what somebody has set on a tensor as attributes, and of its class, where it is the user's."""
+        if library_of_class(type(tensor)) is None:
+            yield self._named("class", type(tensor))
         for name, item in sorted(getattr(tensor, "__dict__", {}).items()):
             if not (written := self._written(tensor, name, item)) or self.writes.reads(tensor, name):
                 yield self._attribute(tensor, name, item, written)

@@ -114,7 +114,7 @@ def imported_modules(function: types.FunctionType) -> list[tuple[str, Any]]:
     """The modules of the user's that a function itself imports, which a pass is known to run: they are imported now."""
     package = str(function.__globals__.get("__package__") or "")
     names: set[str] = set()
-    for code in _codes_of(function.__code__):
+    for code in codes_of(function.__code__):
         for step in dis.get_instructions(code):
             if step.opname == "IMPORT_NAME":
                 names |= {str(step.argval), f"{package}.{step.argval}".strip(".")}
@@ -140,21 +140,22 @@ def _imported(name: str) -> Any:
         return Unreadable(f"the module {name}, which cannot be imported")
 
 
-def _codes_of(code: types.CodeType) -> Iterator[types.CodeType]:
+def codes_of(code: types.CodeType) -> Iterator[types.CodeType]:
+    """A piece of code and the code inside it."""
     yield code
     for constant in code.co_consts:
         if isinstance(constant, types.CodeType):
-            yield from _codes_of(constant)
+            yield from codes_of(constant)
 
 
 def _texts_of(code: types.CodeType) -> Iterator[str]:
-    for inner in _codes_of(code):
+    for inner in codes_of(code):
         yield from (item for item in inner.co_consts if isinstance(item, str))
 
 
 def names_of(code: types.CodeType) -> Iterator[str]:
     """The names that a piece of code and the code inside it mention."""
-    for inner in _codes_of(code):
+    for inner in codes_of(code):
         yield from inner.co_names
 
 
