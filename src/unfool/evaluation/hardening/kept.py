@@ -97,10 +97,11 @@ def kept(path: Path, request: JsonObject) -> tuple[Evaluation, float] | None:
 
 
 def _records(values: Mapping[str, Any], number: int, tensors: Mapping[str, Tensor], path: Path) -> Records:
-    lists = {name: tensors[f"{number}.{name}"].tolist() for name in _PER_IMAGE}
-    check_types(Records, {**values, **lists}, path, "remove the file")
-    return Records(**values, **lists)
+    whole: JsonObject = {**values, **{name: tensors[f"{number}.{name}"].tolist() for name in _PER_IMAGE}}
+    check_types(Records, whole, path, "remove the file")
+    return Records(**whole)
 
 
 def _plain(value: Any) -> Any:
-    return dict(value) if isinstance(value, Mapping) else value
+    """A value as JSON takes it: the mappings of records need not be dictionaries."""
+    return {**value} if isinstance(value, Mapping) else value
