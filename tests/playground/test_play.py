@@ -145,7 +145,7 @@ def truncated() -> bytes:
         (b"", r"bad\.png is no image that can be read"),
         (bomb(), "pixels"),
         (truncated(), r"bad\.png is no image that can be read"),
-        (b"\x89PNG" + bytes(MOST_UPLOADED), r"more than the 8,000,000 allowed"),
+        (b"\x89PNG" + bytes(MOST_UPLOADED), r"more than the 8,388,608 allowed"),
     ],
     ids=["text", "empty", "bomb", "truncated", "long"],
 )

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from gradio.events import api
 from markupsafe import escape
 
 from unfool.core.errors import SpecError, UnfoolError
@@ -129,8 +130,8 @@ def built(play: Playground) -> gr.Blocks:
             with gr.Column(elem_classes="charts"):
                 charts = gr.HTML(start.view.charts, elem_id="charts", apply_default_css=False)
 
-        gr.api(api_load(play), api_name="load")
-        gr.api(api_attack(play), api_name="attack")
+        api(api_load(play), api_name="load")
+        api(api_attack(play), api_name="attack")
         settings = [system, session, norm, eps, steps, source]
         shown = [notice, session, result, charts]
         quiet = {"show_progress": "minimal", "show_progress_on": [result], "api_visibility": "private"}

@@ -14,8 +14,8 @@ from unfool.core.spec import unknown
 from unfool.data.decode import decode_file
 from unfool.playground.systems import PlaygroundSystem
 
-MOST_UPLOADED = 8_000_000
-"""Bytes of an image that is uploaded."""
+MOST_UPLOADED = 8 << 20
+"""Bytes of an image that is uploaded: 8 MiB."""
 PHOTOS = ("china", "flower")
 """The photographs that come with scikit-learn."""
 _SHOWN = 10

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 
-import gradio as gr
+from gradio.themes import Base
 
 _LETTERS = (
     "system-ui",
@@ -62,9 +62,9 @@ _COLOURS = {
 }
 
 
-def theme() -> gr.themes.Base:
+def theme() -> Base:
     """The theme; it names letters of the system alone, so that none are fetched."""
-    known = inspect.signature(gr.themes.Base.set).parameters
+    known = inspect.signature(Base.set).parameters
     both = {**_COLOURS, **{f"{name}_dark": value for name, value in _COLOURS.items() if f"{name}_dark" in known}}
-    base = gr.themes.Base(font=_LETTERS, font_mono=("ui-monospace", "Liberation Mono", "monospace"))
+    base = Base(font=_LETTERS, font_mono=("ui-monospace", "Liberation Mono", "monospace"))
     return base.set(button_border_width="1px", checkbox_label_border_width="1px", input_border_width="1px", **both)
