@@ -21,7 +21,8 @@ def test_the_list_names_every_network_with_its_figures(cli):
     told = cli("models")
     assert (told.code, told.err) == (0, "")
     for name in zoo.names():
-        assert f"zoo:{name} " in told.out
+        assert f" {name} " in told.out
+        assert "…" not in told.out
     cards = json.loads(cli("models", "--json").out)
     assert list(cards) == zoo.names()
     assert f"{100 * cards['digits']['clean']['accuracy']:.1f} [" in told.out

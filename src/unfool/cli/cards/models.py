@@ -11,7 +11,9 @@ import tyro
 from unfool.cli.options.shared import Json
 
 if TYPE_CHECKING:
-    from unfool.models.zoo.model_card import Card
+    from unfool.models.zoo.model_card import Card, Figure
+
+_SHORT = {"autoattack": "AA"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,18 +66,29 @@ class ModelsCommand:
 
         from unfool.cli.printing import print_lines, stdout
 
-        table = Table(box=box.SIMPLE_HEAD, title="Networks of the package", title_justify="left")
-        for word in ("network", "data", "size", "parameters", "clean %", "attacked %", "by"):
-            right = word in ("size", "parameters", "clean %", "attacked %")
-            table.add_column(word, justify="right" if right else "left", no_wrap=word != "by")
+        table = Table(box=box.SIMPLE_HEAD, title="Networks of the package, zoo:NAME", title_justify="left")
+        for word in ("NAME", "data", "size", "weights", "clean %", "attacked %", "under"):
+            right = word in ("size", "weights", "clean %", "attacked %")
+            table.add_column(word, justify="right" if right else "left", no_wrap=True)
+        table.padding = (0, 1, 0, 0)
         for name, card in cards.items():
-            figures = [
-                f"{100 * each.accuracy:.1f} \\[{100 * each.low:.1f}, {100 * each.high:.1f}]" if each else "not measured"
-                for each in (card.clean, card.attacked)
-            ]
-            attacked = card.attacked
-            by = f"{attacked.attack}, {attacked.threat}, n {attacked.images}" if attacked is not None else ""
             size = f"{card.weights_bytes / 1e6:.2f} MB"
-            table.add_row(f"zoo:{name}", card.data, size, f"{card.parameters:,}", *figures, by)
+            figures = (_share(card.clean), _share(card.attacked))
+            table.add_row(name, card.data, size, f"{card.parameters / 1000:,.0f} k", *figures, _under(card.attacked))
         stdout().print(table)
-        print_lines(["unfool models NAME shows a card, unfool verify zoo:NAME measures its figures again"])
+        print_lines(
+            ["AA: AutoAttack. unfool models NAME shows a card, unfool verify zoo:NAME measures its figures again"]
+        )
+
+
+def _share(figure: Figure | None) -> str:
+    if figure is None:
+        return "not measured"
+    return f"{100 * figure.accuracy:.1f} \\[{100 * figure.low:.1f}, {100 * figure.high:.1f}]"
+
+
+def _under(figure: Figure | None) -> str:
+    """The attack in a few letters, so that the table fits a terminal."""
+    if figure is None:
+        return ""
+    return f"{_SHORT.get(figure.attack, figure.attack)} {figure.threat}"
