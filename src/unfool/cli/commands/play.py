@@ -115,7 +115,8 @@ class PlayCommand:
         named = self.model.system or self.model.model
         if named is not None:
             openers[str(named)] = partial(self._opened, self.model, self.data)
-        for name in zoo.names():
+        # Digits first: their images come with the package.
+        for name in sorted(zoo.names(), key=lambda name: not name.startswith("digits")):
             system = f"zoo:{name}"
             openers.setdefault(
                 system,
