@@ -80,7 +80,7 @@ def test_the_page_shows_the_labels_the_bars_and_the_curve(play):
     reversal = ReversalOutcome(task="contrast", reversed=seen(p7=0.61), losses=[3.0, 1.0], gate=None)
     view = attack_view(system, outcome(seen(p7=0.98), seen(p3=0.99)), reversal)
     assert re.findall(r"<b>(\d)</b>", view.pictures) == ["7", "3", "7"]
-    assert re.findall(r'<figure class="(\w*)">', view.pictures) == ["", "wrong", "", ""]
+    assert re.findall(r'<figure class="(\w*)">', view.pictures) == ["right", "wrong", "", "right"]
     assert view.pictures.count("data:image/png") == 4
     for words in ("What the network sees", "Step by step", "The reversal", "pretext loss", "98 %", "99 %", "61 %"):
         assert words in view.charts
@@ -92,6 +92,7 @@ def test_names_from_outside_are_escaped(play):
     view = clean_view(system, picture, Seen(image=IMAGE, probabilities=torch.tensor([0.1, 0.8, 0.1])))
     assert "<b>dog" not in view.pictures + view.charts
     assert "&lt;b&gt;dog" in view.pictures
+    assert re.findall(r'<figure class="(\w*)">', view.pictures) == [""]  # nobody knows what it shows
 
 
 def test_the_strongest_other_class_and_the_classes_that_are_shown():

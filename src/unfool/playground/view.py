@@ -27,13 +27,16 @@ ROOM = "playground"
 
 @dataclass(frozen=True, kw_only=True)
 class ShownPicture:
-    """A picture of the page: what it is, its ``data:`` URI, what the network sees in it, and whether that is right."""
+    """A picture of the page: what it is, its ``data:`` URI, what the network sees in it, and whether that is right.
+
+    ``verdict`` is ``right``, ``wrong``, or empty where the class of the picture is not known.
+    """
 
     kind: str
     uri: str
     answer: str = ""
     share: str = ""
-    right: bool = True
+    verdict: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +60,7 @@ def clean_view(system: PlaygroundSystem, picture: Picture, seen: Seen) -> View:
     label = seen.top if picture.label is None else picture.label
     return _result(
         say_clean(system, seen, picture.label),
-        [_picture(system, "clean", seen, label)],
+        [_picture(system, "clean", seen, label, picture.label is not None)],
         [_probabilities(system, {"clean": seen})],
     )
 
@@ -72,14 +75,14 @@ def attack_view(system: PlaygroundSystem, outcome: AttackOutcome, reversal: Reve
     difference, factor = magnified_difference(outcome.clean.image, outcome.attacked.image)
     kind = "borrowed" if outcome.borrowed else "attacked"
     pictures = [
-        _picture(system, "clean", outcome.clean, outcome.label),
-        _picture(system, kind, outcome.attacked, outcome.label),
+        _picture(system, "clean", outcome.clean, outcome.label, outcome.known),
+        _picture(system, kind, outcome.attacked, outcome.label, outcome.known),
         ShownPicture(kind=f"difference ×{factor}", uri=image_uri(difference)[0]),
     ]
     seen = {"clean": outcome.clean, kind: outcome.attacked}
     charts = [_path(system, outcome)]
     if reversal is not None:
-        pictures.append(_picture(system, "reversed", reversal.reversed, outcome.label))
+        pictures.append(_picture(system, "reversed", reversal.reversed, outcome.label, outcome.known))
         seen["reversed"] = reversal.reversed
         charts.append(_losses(reversal))
     gate = "" if reversal is None or reversal.gate is None else say_gate(reversal.gate)
@@ -94,13 +97,14 @@ def _result(sentence: str, pictures: Sequence[ShownPicture], charts: Sequence[Ch
     )
 
 
-def _picture(system: PlaygroundSystem, kind: str, seen: Seen, label: int) -> ShownPicture:
+def _picture(system: PlaygroundSystem, kind: str, seen: Seen, label: int, known: bool) -> ShownPicture:
+    right = "right" if known else ""
     return ShownPicture(
         kind=kind,
         uri=image_uri(seen.image)[0],
         answer=system.class_name(seen.top),
         share=percent(seen.share),
-        right=seen.top == label,
+        verdict=right if seen.top == label else "wrong",
     )
 
 

@@ -51,7 +51,7 @@ function picture(kind, canvas, shown) {
   canvas.ariaLabel = shown ? `${kind} image: ${shown.answer}` : kind;
   const words = shown ? [make("b", { textContent: shown.answer }), " ", make("span", { className: "share", textContent: shown.share })] : [];
   const caption = make("figcaption", {}, make("span", { className: "kind", textContent: kind }), ...words);
-  return make("figure", { className: shown && !shown.right ? "wrong" : "" }, canvas, caption);
+  return make("figure", { className: shown ? (shown.right ? "right" : "wrong") : "" }, canvas, caption);
 }
 
 function bars(seen) {
