@@ -13,6 +13,7 @@ from unfool.data.table import Table
 from unfool.models.foreign import adapt
 from unfool.models.weights import load_network
 from unfool.training import RunConfig, StageConfig, TaskConfig, open_run, train
+from unfool.training.initial_network import resolve_start
 
 
 class Small(nn.Module):
@@ -43,6 +44,14 @@ LABELS = {"labels": TaskConfig(task="labels")}
 def config(stage=None, **changed):
     settings = {"tasks": LABELS, "steps": 3, "batch_size": 8, "optimizer": "sgd", "learning_rate": 0.1, **(stage or {})}
     return RunConfig(data="noise", stages=(StageConfig(**settings),), model="Small", **changed)
+
+
+def test_a_configuration_need_not_name_the_classifier_and_may_name_no_trunk_beside_it():
+    stages = (StageConfig(tasks=LABELS, steps=1),)
+    resolved = resolve_start(RunConfig(data="noise", stages=stages), adapt(small()))
+    assert (resolved.model, resolved.trunk, resolved.normalisation) == ("Small", None, None)
+    with pytest.raises(SpecError, match=r"names the trunk convnet, and Small is trained in its place; leave trunk out"):
+        resolve_start(RunConfig(data="noise", stages=stages, trunk="convnet:widths=4-8-8"), adapt(small()))
 
 
 def test_a_run_trains_the_users_own_weights_and_writes_them_under_their_names(tmp_path):

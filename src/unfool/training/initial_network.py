@@ -31,6 +31,11 @@ def resolve_start(config: RunConfig, classifier: ForeignClassifier | None = None
     if classifier is not None:
         check_trains(classifier)
         if config.model is None:
+            if config.trunk is not None and config.trunk != TrunkSpec():
+                raise SpecError(
+                    f"the configuration names the trunk {config.trunk.name}, and {classifier.shown_name} is trained in "
+                    "its place; leave trunk out, or the model"
+                )
             config = dataclasses.replace(config, model=classifier.shown_name, trunk=None, normalisation=None)
         return dataclasses.replace(
             config, start_identity=_identity_of(classifier, type(classifier.module).__qualname__)
