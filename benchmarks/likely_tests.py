@@ -84,6 +84,7 @@ def likely_tests(file: str, function: str, before: str, source: str, texts: dict
         score += min(3, sum(name in words for name in public))
         score += 1.5 * min(2, sum(word in str(test_file) or word in words for word in inside))
         score += max((min(2.0, text.count(part) / 5) for part in path.stem.split("_") if len(part) > 2), default=0)
+        score += 2 * any(folder[:5] in test_file.stem for folder in path.parts[1:-1])
         score += 2 * any(stem in test_file.stem for stem in stems) + min(2, 0.5 * len(theirs & words))
         # Of equals the one that says least beside it.
         scores[test_file] = score - len(text) / 1e6

@@ -90,6 +90,25 @@ def test_a_pipe_is_neither_read_nor_replaced(cli, here, run, arguments):
     assert os.path.islink("LINK")
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["attack", "RUN", "--attack", "fgsm", "--images", "2", "--out", "-"],
+        ["evaluate", "RUN", "--images", "2", "--page", "-"],
+        ["evaluate", "RUN", "--images", "2", "--sarif", "-"],
+        ["evaluate", "RUN", "--images", "2", "--out", "-", "--page", "-"],
+        ["probe", "RUN", "--out", "-"],
+    ],
+)
+def test_what_is_no_results_file_cannot_go_there_and_is_refused_before_the_work(cli, here, run, arguments, monkeypatch):
+    monkeypatch.setattr("unfool.attacks.base.Attack.run", None)
+    monkeypatch.setattr("unfool.evaluation.evaluate.evaluate", None)
+    told = cli(*[argument.replace("RUN", str(run)) for argument in arguments])
+    assert told.code == 6, told.err
+    assert "- is the standard output" in told.complaint()
+    assert not list(here.iterdir())
+
+
 def test_results_can_go_to_the_standard_output(cli, run, here):
     told = cli("evaluate", run, "--images", "2", "--no-reliability", "--out", "-")
     assert told.code == 0, told.err

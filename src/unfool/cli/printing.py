@@ -94,12 +94,12 @@ class _OnlyLookingError(Exception):
     pass
 
 
-def check_writable(path: Path) -> None:
+def check_writable(path: Path, *, streams: bool = False) -> None:
     """Fail before the work and not after it: OutputError if ``path`` could not be written; leaves no file.
 
-    For what is written as JSON: ``-`` is the standard output.
+    ``-`` is the standard output for results that it ``streams``, in place of what is printed otherwise.
     """
-    if str(path) == STREAM:
+    if streams and str(path) == STREAM:
         return
     with suppress(_OnlyLookingError), atomic_path(path):
         raise _OnlyLookingError

@@ -87,7 +87,7 @@ def run_evaluation(command: EvaluateCommand) -> None:
 def _check_writable(output: OutputOptions) -> None:
     for path in (output.out, output.page, output.sarif):
         if path is not None:
-            check_writable(path)
+            check_writable(path, streams=path is output.out)
 
 
 def _written(result: StudyResult, command: EvaluateCommand, failure: UnfoolError | None) -> StudyResult:

@@ -103,7 +103,7 @@ class AuditCommand:
         attack = make_attack(options.attack, read_threat(options.threat, options.norm, options.eps))
         system = open_system(self.model, self.machine.device)
         if self.out is not None:
-            check_writable(self.out)
+            check_writable(self.out, streams=True)
         examples = load_set(options.on) if options.on is not None else None
         # A set's images may be any of the split's, as long as they are of that split.
         table, column = system.images(self.data if examples is None else replace(self.data, images=sys.maxsize))
