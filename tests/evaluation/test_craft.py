@@ -17,6 +17,7 @@ from unfool.core.threat import ThreatModel
 from unfool.evaluation import classify, craft
 from unfool.evaluation.crafting import batches
 from unfool.evaluation.crafting.batches import fitting, spans
+from unfool.evaluation.crafting.evaluation_folder import discard
 
 HERE = Path(__file__).parent
 THREAT = "linf:2/255"
@@ -99,6 +100,26 @@ def test_an_attack_that_is_refused_leaves_no_trace_and_blocks_no_other(tmp_path,
     with pytest.raises(OutputError, match="holds another evaluation: "):
         craft(make_network(), make_table(6), attack, folder=folder, batch_size=3)
     assert {path.name for path in folder.iterdir()} >= {"batch-00000.safetensors", "batch-00001.safetensors"}
+
+
+def test_what_an_evaluation_stored_is_removed_at_once_and_what_is_not_its_own_stays(tmp_path, monkeypatch):
+    def stored(*names):
+        for name in names:
+            (tmp_path / "state" / name).mkdir(parents=True, exist_ok=True)
+
+    def killed(path, **settings):
+        raise KeyboardInterrupt
+
+    own = ("fgsm_linf_2_255", "pgd-3_linf_2_255")
+    stored(*own)
+    with monkeypatch.context() as patch:
+        patch.setattr("shutil.rmtree", killed)
+        with pytest.raises(KeyboardInterrupt):
+            discard(tmp_path / "state", ["fgsm", "pgd-3"], THREAT)
+    assert not (tmp_path / "state").exists()
+    stored(*own, "mine")
+    discard(tmp_path / "state", ["fgsm", "pgd-3"], THREAT)
+    assert [path.name for path in (tmp_path / "state").iterdir()] == ["mine"]
 
 
 def test_two_processes_make_the_very_set_that_one_makes(tmp_path):

@@ -19,12 +19,16 @@ def attack_folder(folder: Path | None, title: str, attack: Attack) -> Path | Non
 
 
 def discard(folder: Path, attacks: Iterable[AttackLike], threat: ThreatModel | str | None = None) -> None:
-    """Remove the folders of these attacks, and that of the evaluation if nothing else is in it; one process does it."""
-    if rank_and_world_size()[0] != 0:
+    """Remove the folders of these attacks, and that of the evaluation if nothing else is in it; one process does it.
+
+    In that case all go at once: a process that is killed meanwhile leaves all of them or none.
+    """
+    if rank_and_world_size()[0] != 0 or not folder.is_dir():
         return
-    for chosen in choose_attacks(attacks, threat):
-        kept = attack_folder(folder, chosen.title, chosen.attack)
+    own = [attack_folder(folder, chosen.title, chosen.attack) for chosen in choose_attacks(attacks, threat)]
+    if set(folder.iterdir()) <= set(own):
+        remove_folder(folder)
+        return
+    for kept in own:
         if kept is not None:
             remove_folder(kept)
-    if folder.is_dir() and not any(folder.iterdir()):
-        folder.rmdir()
