@@ -168,7 +168,7 @@ def trained(name: str, steps: int, folder: Path, dtype: torch.dtype, towards: fl
         torch.manual_seed(0)
         model = MODELS[trunk]()
     table = make_table(SIDE if trunk == CONVNET or model is not None else LARGE, dtype, towards)
-    which = {"model": trunk} if isinstance(trunk, str) else {"trunk": trunk}
+    which: dict[str, Any] = {"model": trunk} if isinstance(trunk, str) else {"trunk": trunk}
     train(RunConfig(data="made-up", stages=(item,), **which), table, folder, model=model)
 
 
