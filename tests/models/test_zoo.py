@@ -3,9 +3,10 @@
 import pytest
 import torch
 
-from unfool import load_network, open_run, save_network, zoo
+from unfool import adapt, load_network, open_run, save_network, zoo
 from unfool.core.errors import SpecError, WeightsError
 from unfool.models.header import read_header
+from unfool.models.published import read_published
 
 
 def test_a_name_stands_for_a_run_and_for_its_weights():
@@ -17,6 +18,17 @@ def test_a_name_stands_for_a_run_and_for_its_weights():
         logits = run.network(images)
         assert torch.equal(logits, load_network("zoo:digits")(images))
         assert torch.equal(logits, zoo.load("digits")(images))
+
+
+def test_a_study_starts_from_it_as_from_a_file():
+    state = read_published("zoo:digits").state_dict()
+    assert all(torch.equal(tensor, state[name]) for name, tensor in zoo.load("digits").state_dict().items())
+
+
+def test_it_is_a_model_from_outside_too():
+    images = torch.rand(3, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        assert torch.equal(adapt("zoo:digits")(images), zoo.load("digits")(images))
 
 
 def test_an_unknown_name_is_refused_with_the_nearest():

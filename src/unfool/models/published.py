@@ -16,6 +16,7 @@ from unfool.models.network import Network
 from unfool.models.trunks import scaled
 from unfool.models.trunks.wide_resnet import STEM_WIDTH
 from unfool.models.weights import load_network
+from unfool.models.zoo.located import weights_file
 
 _SIGNS = ("block1.layer.0.bn1.weight", "block1.layer.0.conv1.weight")
 """Names that no other layout has; the file of a network that was cut off elsewhere still has them."""
@@ -75,10 +76,11 @@ LAYOUTS: dict[str, Callable[[Mapping[str, Tensor], str | Path], Network]] = {"ca
 
 
 def read_published(path: str | Path) -> Network:
-    """The classifier in a file: in one of `LAYOUTS`, or as unfool writes its own.
+    """The classifier in a file or of ``zoo:NAME``: in one of `LAYOUTS`, or as unfool writes its own.
 
     Raises WeightsError for a file that is neither.
     """
+    path = weights_file(path)
     tensors = read_state(path)
     layout = detect_layout(tensors)
     return LAYOUTS[layout](tensors, path) if layout else load_network(path)

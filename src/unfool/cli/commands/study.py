@@ -42,7 +42,7 @@ class StudyCommand:
         Path | None,
         tyro.conf.arg(
             help="Weights that a study starts from in place of a robust classifier of its own (reverse-attack): a "
-            "checkpoint in a published layout, as `unfool convert` reads them, or a weights file.",
+            "checkpoint in a published layout, as `unfool convert` reads them, a weights file, or zoo:cifar10-robust.",
             metavar="FILE",
             help_behavior_hint="(default: trained here)",
         ),
