@@ -67,12 +67,12 @@ class ModelsCommand:
         from unfool.cli.printing import print_lines, stdout
 
         table = Table(box=box.SIMPLE_HEAD, title="Networks of the package, zoo:NAME", title_justify="left")
-        for word in ("NAME", "data", "size", "weights", "clean %", "attacked %", "under"):
-            right = word in ("size", "weights", "clean %", "attacked %")
+        for word in ("NAME", "data", "MB", "weights", "clean %", "attacked %", "under"):
+            right = word in ("MB", "weights", "clean %", "attacked %")
             table.add_column(word, justify="right" if right else "left", no_wrap=True)
         table.padding = (0, 1, 0, 0)
         for name, card in cards.items():
-            size = f"{card.weights_bytes / 1e6:.2f} MB"
+            size = f"{card.weights_bytes / 1e6:.2f}"
             figures = (_share(card.clean), _share(card.attacked))
             table.add_row(name, card.data, size, f"{card.parameters / 1000:,.0f} k", *figures, _under(card.attacked))
         stdout().print(table)
