@@ -49,6 +49,16 @@ def test_it_answers_through_its_interface_and_two_at_once_get_their_own(url):
     assert all(each["fooled"] and each["distance"] == pytest.approx(16 / 255, abs=1e-5) for each in both)
 
 
+def test_what_is_wrong_with_a_request_comes_back_in_one_line(url, capfd):
+    from gradio_client import Client
+
+    client = Client(url, verbose=False, analytics_enabled=False, download_files=False)
+    with pytest.raises(Exception, match="unknown picture 'nope'; allowed: example-0") as caught:
+        client.predict("zoo:digits", "nope", "linf", 8, 5, "", api_name="/attack")
+    assert "\n" not in str(caught.value)
+    assert "Traceback" not in capfd.readouterr().err
+
+
 def test_an_upload_beyond_the_bound_is_refused_before_it_is_read(url):
     files = {"files": ("large.png", bytes(MOST_UPLOADED + 1))}
     assert httpx.post(f"{url}/gradio_api/upload", files=files).status_code == 413

@@ -130,8 +130,8 @@ def built(play: Playground) -> gr.Blocks:
             with gr.Column(elem_classes="charts"):
                 charts = gr.HTML(start.view.charts, elem_id="charts", apply_default_css=False)
 
-        api(api_load(play), api_name="load")
-        api(api_attack(play), api_name="attack")
+        api(_refusing(api_load(play)), api_name="load")
+        api(_refusing(api_attack(play)), api_name="attack")
         settings = [system, session, norm, eps, steps, source]
         shown = [notice, session, result, charts]
         quiet = {"show_progress": "minimal", "show_progress_on": [result], "api_visibility": "private"}
@@ -148,6 +148,19 @@ def built(play: Playground) -> gr.Blocks:
 def head_html(style: str) -> str:
     """What stands in the head of the page."""
     return f"<style>{style}\n{template_text('playground/gradio.css')}</style>"
+
+
+def _refusing(function: Callable[..., dict[str, object]]) -> Callable[..., dict[str, object]]:
+    """A function of the interface whose caller reads in one line what was wrong with the values."""
+
+    @functools.wraps(function)
+    def safe(*values: Any) -> dict[str, object]:
+        try:
+            return function(*values)
+        except UnfoolError as error:
+            raise gr.Error(str(error), print_exception=False) from error
+
+    return safe
 
 
 def _said(handler: Callable[..., Sequence[Any]]) -> Callable[..., Sequence[Any]]:

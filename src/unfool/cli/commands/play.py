@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -66,6 +67,7 @@ class PlayCommand:
             self._serve()
 
     def _serve(self) -> None:
+        import signal
         import threading
 
         from unfool.cli.printing import print_json, print_lines
@@ -76,10 +78,10 @@ class PlayCommand:
                 print_json({"url": url})
             else:
                 print_lines([f"playing at {url}", "press Ctrl-C to stop"])
-            try:
-                threading.Event().wait()
-            except KeyboardInterrupt:
-                return
+            stopped = threading.Event()
+            signal.signal(signal.SIGTERM, lambda *_: stopped.set())
+            with contextlib.suppress(KeyboardInterrupt):
+                stopped.wait()
 
     def _check(self) -> None:
         from unfool.cli.printing import print_json, print_lines
