@@ -41,6 +41,10 @@ def test_a_name_that_is_none_is_refused(cli):
     assert told.code == 2
     assert "did you mean 'digits'" in told.complaint()
     assert cli("models", "nowhere").code == 3
+    for command in ("models", "verify", "evaluate"):
+        told = cli(command, "digit")
+        assert told.code == 2
+        assert "did you mean zoo:digits?" in told.complaint()
     assert cli("evaluate", "zoo:cifar", "--no-reliability").code == 2
 
 
@@ -76,6 +80,12 @@ def test_a_card_that_does_not_hold_ends_with_its_own_code(cli, copy):
     assert told.code == 10
     assert told.err.startswith("unfool: card of digits, clean figure: does not hold")
     assert len(told.err.splitlines()) == 1
+    values["clean"]["accuracy"] -= 0.01
+    values["attacked"]["threat"] = "linf:8/255"
+    card.write_text(json.dumps(values))
+    told = cli("verify", copy, "--images", "0")
+    assert told.code == 10
+    assert told.err.count(" at linf:8/255") == told.err.count(" at linf:16/255") == 1
 
 
 def test_what_has_no_card_has_nothing_to_verify(cli, tmp_path):

@@ -196,8 +196,13 @@ def _stored(folder: Path, card: Card, kind: str) -> Check:
     rows = [figure((row, result)) for row in result.rows if row.attack == said.attack]
     if any(row is not None and _same(row, said) for row in rows):
         return Check(name=name, verdict=HOLDS, text=f"{said.words}, as in {path.name}")
-    shown = ", ".join(row.words for row in rows if row is not None) or "no such row"
-    return Check(name=name, verdict=FAILS, text=f"the card says {said.words}, {path.name} has {shown}")
+    shown = ", ".join(_described(row) for row in rows if row is not None) or f"no row of {said.attack}"
+    return Check(name=name, verdict=FAILS, text=f"the card says {_described(said)}, {path.name} has {shown}")
+
+
+def _described(row: Figure) -> str:
+    """A figure with its images and its threat model, either of which may be what differs."""
+    return f"{row.words} on {row.images:,} images{f' at {row.threat}' if row.threat is not None else ''}"
 
 
 def _same(row: Figure, said: Figure) -> bool:

@@ -4,21 +4,26 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from unfool.core.errors import SpecError
+from unfool.core.spec import nearest
 from unfool.models.zoo import hub
-from unfool.models.zoo.catalog import PREFIX, WEIGHTS, folder
+from unfool.models.zoo.catalog import PREFIX, WEIGHTS, folder, names
 
 
 def run_folder(text: str | Path) -> Path:
     """The folder of the run that a text names, fetched from the hub where it lies there.
 
-    Raises SpecError for an unknown name of the zoo, and as `hub.download`.
+    Raises SpecError for an unknown name of the zoo or one without its prefix, and as `hub.download`.
     """
     prefix, colon, name = str(text).partition(":")
     if colon and prefix == PREFIX:
         return folder(name)
     if colon and prefix == hub.PREFIX:
         return hub.download(name)
-    return Path(text)
+    path = Path(text)
+    if len(path.parts) == 1 and not path.exists() and (near := nearest(str(text), names())) is not None:
+        raise SpecError(f"there is no {str(text)!r} here; did you mean {PREFIX}:{near}? unfool models lists all")
+    return path
 
 
 def weights_file(text: str | Path) -> Path:

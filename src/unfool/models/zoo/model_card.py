@@ -104,7 +104,7 @@ class Card:
     @classmethod
     def load(cls, path: str | Path) -> Card:
         """Read a card; SpecError for one that is missing, malformed or newer."""
-        values = read_object(path, "give the folder of a network that has a card (unfool push writes one)")
+        values = read_object(path, "give zoo:NAME, or the folder of a network that has a card (unfool push writes one)")
         version = values.get("schema_version")
         # First, since a newer card may well hold keys that this program does not know.
         if isinstance(version, int) and version > SCHEMA_VERSION:
