@@ -1,5 +1,6 @@
 """The playground without its page: what attacks and reversals make of a picture, and what is refused."""
 
+import dataclasses
 import io
 import struct
 import zlib
@@ -9,13 +10,14 @@ import pytest
 import torch
 from PIL import Image
 
-from unfool import L2, Linf, make_defense
+from unfool import L2, Linf, make_defense, zoo
 from unfool.core.errors import DataError, SpecError
 from unfool.core.streams import Streams
 from unfool.evaluation.adaptive.purification import purification
 from unfool.playground.budgets import BUDGETS, budget_of
 from unfool.playground.pictures import MOST_UPLOADED, pictures_of
 from unfool.playground.play import Playground
+from unfool.playground.systems import PlaygroundSystem
 
 SYSTEM, OTHER = "zoo:digits", "zoo:digits-robust"
 BUDGET = Linf(16 / 255)
@@ -95,6 +97,21 @@ def test_a_network_without_a_pretext_head_is_not_reversed(play):
     outcome = play.attack("natural", picture, BUDGET, 1)
     with pytest.raises(SpecError, match="unknown pretext head of natural 'contrast'"):
         play.reverse("natural", "contrast", outcome)
+
+
+def test_a_task_that_needs_images_is_offered_where_there_are_some(play):
+    digits = play.system(SYSTEM)
+    assert digits.pretext_heads == ["contrast"]
+    assert dataclasses.replace(digits, calibration=None).pretext_heads == []
+    several = PlaygroundSystem(
+        name="several", network=zoo.load("cifar10-multitask"), classes=[str(n) for n in range(10)], shape=(3, 32, 32)
+    )
+    assert several.pretext_heads == ["rotation", "inpainting"]
+    others = Playground({"several": lambda: several})
+    outcome = others.attack("several", pictures_of(several)[0], BUDGET, 1)
+    reversal = others.reverse("several", "rotation", outcome)
+    assert reversal.losses[-1] < reversal.losses[0]
+    assert reversal.gate is None
 
 
 def test_natural_images_have_the_photographs_and_unknown_classes(play):

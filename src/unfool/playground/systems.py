@@ -13,6 +13,7 @@ from unfool.data.table import Table
 from unfool.evaluation.logits import checked_logits
 from unfool.models.modes import frozen_eval
 from unfool.tasks import TASKS, make_task
+from unfool.tasks.base import Task
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -51,9 +52,13 @@ class PlaygroundSystem:
 
     @property
     def pretext_heads(self) -> list[str]:
-        """The heads of tasks without labels, which a reversal can go along."""
+        """The heads of tasks without labels that a reversal can go along with the images that there are."""
         heads = getattr(self.network, "heads", {})
-        return [name for name in heads if name in TASKS and not make_task(name).needs]
+        return [name for name in heads if name in TASKS and not make_task(name).needs and self._calibrates(name)]
+
+    def _calibrates(self, task: str) -> bool:
+        """Whether there are images to calibrate a task on, or it needs none."""
+        return self.calibration is not None or TASKS[task].calibrate is Task.calibrate
 
     def class_name(self, number: int) -> str:
         """The name of an output."""
