@@ -295,7 +295,7 @@ def test_fewer_images_for_a_costly_rung_lie_inside_the_others(reverse, told):
     assert all(shares["worst-case"].accuracy <= shares[letter].accuracy for letter in "bcf")
 
 
-def test_stopped_between_rungs_it_goes_on_and_ends_the_same(reverse, told, tmp_path):
+def test_stopped_between_rungs_it_goes_on_and_ends_the_same(reverse, told, tmp_path, monkeypatch):
     folder = tmp_path / "kept"
     whole = ladder(reverse, told, attack="fgsm", rungs="acd", **FEW)
 
@@ -315,6 +315,11 @@ def test_stopped_between_rungs_it_goes_on_and_ends_the_same(reverse, told, tmp_p
     for letter in "acd":
         assert torch.equal(whole.sets[letter].images, again.sets[letter].images)
     assert again.worst.correct == whole.worst.correct
+    with monkeypatch.context() as patch:  # nothing that is finished is repeated, whatever the last call was killed in
+        patch.setattr("unfool.evaluation.adaptive.ladder_run.classify", None)
+        third = ladder(reverse, told, attack="fgsm", rungs="acd", folder=folder, **FEW)
+    assert [rung.records for rung in third.rungs.values()] == [rung.records for rung in again.rungs.values()]
+    assert third.clean == again.clean
     with pytest.raises(OutputError, match="settings"):
         ladder(reverse, told, attack="fgsm", rungs="ac", folder=folder, **(FEW | {"steps": 6}))
     other = make_defense(REVERSE.replace("steps=2", "steps=3"), reverse.network, {"label": 4}, data=make_table(20))

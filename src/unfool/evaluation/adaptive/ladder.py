@@ -132,13 +132,12 @@ def ladder(
 
 
 def discard_ladder(folder: Path) -> None:
-    """Remove what `ladder` stored in its folder, and the folder if nothing else is in it; one process does it."""
-    if rank_and_world_size()[0] != 0:
+    """Remove what `ladder` stored in its folder, at once if nothing else is in it; one process does it."""
+    if rank_and_world_size()[0] != 0 or not folder.is_dir():
         return
-    for rung in all_rungs():
-        remove_folder(folder / rung.key)
-    if folder.is_dir() and not any(folder.iterdir()):
-        folder.rmdir()
+    own = [folder / rung.key for rung in all_rungs()]
+    for path in [folder] if set(folder.iterdir()) <= set(own) else own:
+        remove_folder(path)
 
 
 def _image_counts(images: int | Mapping[str, int] | None, rungs: Sequence[Rung], count: int) -> dict[str, int]:

@@ -6,10 +6,14 @@ import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 
+import torch
 from torch import nn
 
 from unfool.attacks import Attack, ProxySettings
+from unfool.core.borders.checksum import checksum
+from unfool.core.borders.reading import is_file
 from unfool.core.errors import DataError
+from unfool.core.processes import rank_and_world_size
 from unfool.core.progress import Progress, renamed, silent
 from unfool.core.streams import Streams
 from unfool.core.threat import ThreatModel
@@ -21,7 +25,12 @@ from unfool.evaluation.classify import classify
 from unfool.evaluation.crafting.adversarial_set import AdversarialSet
 from unfool.evaluation.crafting.batches import BATCH_SIZE
 from unfool.evaluation.crafting.craft import craft
+from unfool.evaluation.identity import identity
 from unfool.evaluation.records import Records
+from unfool.evaluation.results.versions import versions
+
+_FIRST = "a"
+"""The rung in whose folder the records of clean images lie."""
 
 
 class LadderRun:
@@ -94,6 +103,22 @@ class LadderRun:
         return dataclasses.replace(records, model_images=records.model_images + more)
 
     def evaluate_on(self, model: nn.Module, on: AdversarialSet | Table) -> Records:
-        """A model on images."""
+        """A model on images; with a folder, the records that it holds."""
         size = self.settings.batch_size or BATCH_SIZE
+        file = self._file_of(model, on) if self.folder is not None else None
+        # Several processes share the images among them: none can leave the others.
+        if file is not None and rank_and_world_size()[1] == 1:
+            if not is_file(file):
+                classify(model, on, column=self.column, threat=str(self.threat), batch_size=size).save(file)
+            return Records.load(file)
         return classify(model, on, column=self.column, threat=str(self.threat), batch_size=size)
+
+    def _file_of(self, model: nn.Module, on: AdversarialSet | Table) -> Path | None:
+        """Where the records of a model on images are kept, in the folder of the rung, by all that they follow from."""
+        key = next((key for key, examples in self.sets.items() if examples is on), _FIRST)
+        images = on.images if isinstance(on, AdversarialSet) else on.batch(torch.arange(len(on))).images
+        labels = on.labels if isinstance(on, AdversarialSet) else on.labels(self.column)
+        request = {"model": identity(model), "threat": str(self.threat), "size": self.settings.batch_size,
+                   "versions": versions()}  # fmt: skip
+        name = checksum(request, {"images": images, "labels": labels, "ids": on.ids})
+        return self.folder / key / f"records-{name}.json" if self.folder is not None else None
