@@ -46,14 +46,14 @@ class VerificationSettings:
     Example:
         >>> from unfool import VerificationSettings
         >>> VerificationSettings(images=500).tolerance
-        0.05
+        0.08
     """
 
     images: int = Field(
         default=2000, ge=0, description="Most test images that are attacked; 0: no accuracy is measured again."
     )
     tolerance: float = Field(
-        default=0.05, gt=0, lt=1, description="A figure holds once it is known to be as close to the accuracy as this."
+        default=0.08, gt=0, lt=1, description="A figure holds once it is known to be as close to the accuracy as this."
     )
     alpha: float = Field(default=0.05, gt=0, lt=1, description="Error rate of each accuracy's verdict.")
     seed: int = Field(default=1, ge=0, description="Seed of the sample, and of the attack on it.")
