@@ -124,7 +124,7 @@ def _probabilities(system: PlaygroundSystem, seen: dict[str, Seen]) -> Chart:
         for kind, each in seen.items()
     }
     rest = len(next(iter(seen.values())).probabilities) - len(classes)
-    text = f"The other {rest} classes are unlikely." if rest > 1 else ""
+    text = f"The other {rest} classes are less likely." if rest > 1 else ""
     return bars("What the network sees", "class", "probability", series, text)
 
 
