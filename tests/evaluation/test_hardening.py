@@ -17,6 +17,7 @@ from unfool.core.errors import DataError, OutputError, SpecError, WeightsError
 from unfool.data.table import Table
 from unfool.evaluation.evaluate import evaluate
 from unfool.evaluation.hardening import HardenSettings, harden
+from unfool.evaluation.hardening.plan import Plan, read_plan
 from unfool.training.processes import make_accelerator
 
 
@@ -139,6 +140,20 @@ def test_the_whole_ends_in_time_and_goes_on_where_it_was_stopped(tmp_path, monke
     other = HardenSettings(**PLAN, minutes=2, attack="fgsm")
     with pytest.raises(OutputError, match=r"begun with 0\.04 minutes, not 2"):
         harden(brittle(), *tables, folder, settings=other)
+
+
+@pytest.mark.parametrize("done", [None, "before.state", "results/before.safetensors", "config.yaml"])
+def test_a_plan_by_which_nothing_was_done_blocks_no_other(tmp_path, done):
+    plan = Plan(minutes=3.0, images=50, reliability=True)
+    plan.save(tmp_path)
+    assert read_plan(tmp_path, 3.0) == plan
+    if done is None:
+        assert read_plan(tmp_path, 5.0) is None
+    else:
+        (tmp_path / done).parent.mkdir(exist_ok=True)
+        (tmp_path / done).touch()
+        with pytest.raises(OutputError, match="begun with 3 minutes, not 5"):
+            read_plan(tmp_path, 5.0)
 
 
 def test_too_little_time_and_missing_labels_are_one_line(tmp_path):

@@ -11,6 +11,7 @@ from unfool.core.borders.reading import is_file
 from unfool.core.config import build, configured
 from unfool.core.errors import OutputError, SpecError
 from unfool.core.files import remove_folder, write_json
+from unfool.training.folder import CONFIG
 
 FILE, BEFORE, AFTER = "plan.json", "before", "after"
 """Of a run's folder: the plan; and the names of both evaluations."""
@@ -31,7 +32,10 @@ class Plan:
 
 
 def read_plan(folder: Path, minutes: float) -> Plan | None:
-    """The plan of a folder, None if there is none; OutputError for one of other ``minutes`` or that is no plan."""
+    """The plan of a folder, None if there is none; OutputError for one of other ``minutes`` or that is no plan.
+
+    Where nothing was done by a plan, as in a hardening that was refused, other ``minutes`` are as good.
+    """
     file, advice = folder / FILE, "choose another folder or delete this one"
     if is_file(folder):
         raise OutputError(f"{folder} is a file; give a folder for the run")
@@ -45,6 +49,9 @@ def read_plan(folder: Path, minutes: float) -> Plan | None:
         plan = build(Plan, values, str(file))
     except SpecError as fault:
         raise OutputError(f"{fault}; {advice}") from fault
+    done = (state_of(folder, BEFORE), file_of(folder, BEFORE), folder / CONFIG)
+    if plan.minutes != minutes and not any(path.exists() for path in done):
+        return None
     if plan.minutes != minutes:
         raise OutputError(f"{folder} was begun with {plan.minutes:g} minutes, not {minutes:g}; give the same, {advice}")
     return plan
