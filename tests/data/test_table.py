@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from unfool.core.errors import DataError, SpecError
 from unfool.core.streams import Streams
 from unfool.data.pixels import DecodedPixels
+from unfool.data.stratify import exactly
 from unfool.data.table import Table
 
 
@@ -114,6 +115,20 @@ def test_choices_depend_on_the_seed_and_the_id_alone():
     assert set(shuffled.fraction(0.2, streams).ids.tolist()) == set(chosen.ids.tolist())
     assert set(table.fraction(0.2, Streams(2)).ids.tolist()) != set(chosen.ids.tolist())
     assert table.cut(30, streams)[1].labels().bincount().tolist() == [10, 10, 10]
+
+
+@given(st.lists(st.integers(0, 4), min_size=1, max_size=60), st.floats(0, 1))
+def test_an_exact_draw_gives_each_class_its_quota_and_the_rest_to_the_largest_remainders(labels, share):
+    count = round(share * len(labels))
+    classes = torch.tensor(labels)
+    drawn = exactly(classes, torch.arange(len(labels)), count, Streams(3), "test")
+    quotas = [labels.count(name) * count / len(labels) for name in sorted(set(labels))]
+    taken = [int(drawn[classes == name].sum()) for name in sorted(set(labels))]
+    assert sum(taken) == count
+    more = [quota - int(quota) for quota, each in zip(quotas, taken, strict=True) if each > int(quota)]
+    less = [quota - int(quota) for quota, each in zip(quotas, taken, strict=True) if each == int(quota)]
+    assert len(more) + len(less) == len(taken)
+    assert not more or not less or min(more) >= max(less) - 1e-9
 
 
 def test_fractions_follow_the_column_they_are_asked_for():

@@ -142,6 +142,20 @@ def test_counters_and_caches_change_nothing_and_all_else_does():
     assert identity(Counts().eval()) == before
 
 
+def test_without_source_too_a_pass_writes_its_own_attributes_and_nobody_else_s():
+    space = {"Foreign": Foreign}
+    text = "    def forward(self, images):\n        self.seen = 1\n        return self.body(images) * self.part.seen\n"
+    exec(f"class Net(Foreign):\n{text}", space)
+    model = space["Net"](part=torch.nn.Module(), seen=0)
+    model.part.seen = 2
+    before = identity(model)
+    model.part.seen = 3
+    assert identity(model) != before
+    assert not identity(model).endswith("?")
+    model.part.seen = 2
+    assert identity(model) == before
+
+
 def test_a_cache_that_is_filled_beforehand_cannot_be_told():
     filled = Counts().eval()
     filled.seen[6] = torch.full((), 3.0)
