@@ -9,7 +9,7 @@ from tiny_runs import contrast, labels, make_table, run, stage
 from unfool.core.errors import SpecError
 from unfool.core.streams import Streams
 from unfool.training import train
-from unfool.training.adversarial.methods import ADVERSARIAL_METHODS, AdversarialMethod
+from unfool.training.adversarial.methods import ADVERSARIAL_METHODS, REWEIGHTING, AdversarialMethod, dynamic_mean
 
 
 def logit_pairing(clean, perturbed, targets, beta):
@@ -88,3 +88,13 @@ def test_an_unknown_method_is_answered_by_all_there_are():
         SpecError, match=r"did you mean 'trades'\? allowed: alp, dual-stream, .*, plain, quarter, trades"
     ):
         stage(perturb="pgd-1", adversarial="trade")
+
+
+def test_the_dynamic_mean_moves_weight_to_the_perturbed_views_and_stays_a_mean():
+    clean, perturbed = torch.tensor([1.0, 3.0]), torch.tensor([2.0, 5.0])
+    assert torch.equal(dynamic_mean(clean, perturbed, 1.0), (clean + perturbed) / 2)
+    for strength in (0.0, 0.25, 0.75):
+        moved = REWEIGHTING * (1 - strength)
+        expected = [(1 - moved) / 2 * a + (1 + moved) / 2 * b for a, b in ((1.0, 2.0), (3.0, 5.0))]
+        assert dynamic_mean(clean, perturbed, strength).tolist() == pytest.approx(expected)
+        assert torch.allclose(dynamic_mean(clean, clean, strength), clean)
