@@ -29,6 +29,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 NOT_SOURCES = {".git", ".venv", "__pycache__", "build", "dist", "runs", "generated"}
+FEW = ("--images", "32", "--tolerance", "0.3")
+"""A tolerance that so few images settle: AutoAttack takes a robust network a second an image."""
 EVALUATE = ("evaluate", "zoo:digits", "--attack", "pgd-5", "--images", "64", "--no-reliability")
 
 
@@ -100,7 +102,7 @@ def steps(python: Path) -> Iterator[tuple[str, list[str]]]:
     cards = "from unfool import zoo; print(*zoo.names())"
     names = subprocess.run([str(python), "-c", cards], capture_output=True, text=True, check=True).stdout.split()
     for name in names:
-        yield f"unfool verify zoo:{name}", [unfool, "verify", f"zoo:{name}"]
+        yield f"unfool verify zoo:{name}", [unfool, "verify", f"zoo:{name}", *FEW]
 
 
 def follow(python: Path, folder: Path) -> list[str]:

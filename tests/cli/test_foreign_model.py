@@ -209,7 +209,7 @@ class Trap:
         (2, ["no SYSTEM"], []),
         (5, ["nowhere.safetensors"], ["--model", "theirs.py:build", "--weights", "nowhere.safetensors"]),
         (5, ["lacks 1: head.bias"], ["--model", "theirs.py:build", "--weights", "half.safetensors"]),
-        (5, ["needs io.open"], ["--model", "theirs.py:build", "--weights", "trap.pt"]),
+        (5, ["io.open"], ["--model", "theirs.py:build", "--weights", "trap.pt"]),
         (5, ["is a pickle"], ["--model", "theirs.py:build", "--weights", "trap.safetensors"]),
         (5, ["--model FILE.py:NAME"], ["w.safetensors"]),
         (2, ["claim", "exactly one"], ["--model", "theirs.py:build", "--claim", ">=0.5"]),
@@ -247,7 +247,7 @@ def test_debug_shows_where_in_their_file(cli, here):
     ("code", "pieces", "arguments"),
     [
         (5, ["no weights file nowhere.pt"], ["nowhere.pt", "x.safetensors"]),
-        (5, ["needs io.open", "weights_only=True"], ["trap.pt", "x.safetensors"]),
+        (5, ["io.open", "weights_only=True"], ["trap.pt", "x.safetensors"]),
         (2, ["x.pt", ".safetensors"], ["w.pt", "x.pt"]),
         (6, ["theirs.py/x.safetensors"], ["w.pt", "theirs.py/x.safetensors"]),
         (5, ["lacks 2", "unexpected"], ["other.pt", "x.safetensors", "--model", "theirs.py:build"]),

@@ -88,10 +88,10 @@ def seed_of(source: Any) -> Any:
     seeds = getattr(numbers, "seed_seq", None)
     if not isinstance(seeds, np.random.SeedSequence):
         raise UnreadableError(f"a {type(source).__name__}, which does not keep its seed")
-    given = np.asarray(seeds.entropy, dtype=object).ravel().tolist()
-    if any(not isinstance(number, int) or number.bit_length() > _DRAWN_BITS for number in given):
+    entropy = np.asarray(seeds.entropy, dtype=object).ravel().tolist()
+    if any(not isinstance(number, int) or number.bit_length() > _DRAWN_BITS for number in entropy):
         return None
-    return type(numbers).__name__, given, list(seeds.spawn_key)
+    return type(numbers).__name__, entropy, list(seeds.spawn_key)
 
 
 def is_source(value: object) -> bool:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any, TypeAlias, cast
@@ -89,7 +89,7 @@ class TrackedRun:
             tracker.log(values, step=step)
 
     @contextmanager
-    def _surviving(self, tracker: RunTracker) -> Iterator[None]:
+    def _surviving(self, tracker: RunTracker) -> Generator[None]:
         """A tracker that fails is left out with a warning: the training is worth more, and its log is complete."""
         try:
             with redirect_stdout(sys.stderr):
@@ -132,7 +132,7 @@ def _flat(values: object, name: str = "") -> dict[str, Any]:
 
 
 @contextmanager
-def _beginning(name: str, folder: Path) -> Iterator[None]:
+def _beginning(name: str, folder: Path) -> Generator[None]:
     """Whatever a tracker raises as it begins is an OutputError, and what it prints goes to stderr."""
     try:
         with redirect_stdout(sys.stderr):
