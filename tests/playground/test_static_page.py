@@ -58,6 +58,7 @@ def test_the_page_holds_what_the_library_computes(play, data):
 def test_the_page_loads_nothing(page):
     text = page.read_text(encoding="utf-8")
     assert "default-src 'none'" in text
+    assert "linf is the most that any value changes" in text
     assert not re.search(r"""(?:src|href)=(?!["']?(?:data:|#))""", text.partition("<script")[0])
 
 

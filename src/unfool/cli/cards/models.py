@@ -24,7 +24,7 @@ class ModelsCommand:
     """
 
     name: Annotated[
-        tyro.conf.Positional[Path | None], tyro.conf.arg(metavar="NAME", help_behavior_hint="(default: all of them)")
+        tyro.conf.Positional[Path | None], tyro.conf.arg(metavar="[NAME]", help_behavior_hint="(default: all of them)")
     ] = None
     """A network of the package, with or without zoo: before it, hf:OWNER/NAME, or a network's folder: its card."""
     json: Json = False

@@ -235,7 +235,7 @@ class ModelOptions(OutsideOptions):
         Annotated[
             Path | None,
             tyro.conf.arg(
-                metavar="SYSTEM",
+                metavar="[SYSTEM]",
                 help="A finished run's folder, a weights file (.safetensors), a network of the package (zoo:digits); "
                 "or else --model; both where the run trained that classifier.",
                 help_behavior_hint="",
