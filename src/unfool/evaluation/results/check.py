@@ -31,7 +31,7 @@ def check_results(study: Any, where: str = "the results") -> None:
     ``crafted_on`` and ``judged_on``, ``transfer`` different ones.
     """
     if not isinstance(study, Mapping) or "schema_version" not in study:
-        raise DataError(f"{where} holds no results (no schema_version); give a results file (.json), of a study or of unfool evaluate --out")
+        raise DataError(f"{where} holds no results (no schema_version); give a results file (.json)")
     version = study["schema_version"]
     if not isinstance(version, int) or isinstance(version, bool) or version < 1:
         raise DataError(f"{where} has schema_version {version!r}; it must be a whole number from 1 to {SCHEMA_VERSION}")

@@ -173,7 +173,7 @@ class StudyResult:
     @classmethod
     def load(cls, path: str | Path) -> StudyResult:
         """Read a results file; DataError if it is missing or malformed, SpecError if its schema is newer."""
-        return cls.from_json(read_json(path, "give a results file (.json), of a study or of unfool evaluate --out"), str(path))
+        return cls.from_json(read_json(path, "give a results file (.json)"), str(path))
 
 
 def _texts(values: Mapping[str, Any], key: str) -> list[str]:
