@@ -21,6 +21,7 @@ from unfool.core.files import JsonObject
 from unfool.core.progress import Progress, silent
 from unfool.data.table import Table
 from unfool.evaluation.cards.making import figure, images_hash, split_table, trunk_text
+from unfool.evaluation.crafting.proxy import proxy_for
 from unfool.evaluation.identity import one_identity
 from unfool.evaluation.results.study_result import StudyResult
 from unfool.evaluation.statistics.sequential import LOOK, anytime_interval, records_in_order
@@ -252,7 +253,13 @@ def _accuracy(
     verdict: Callable[[], str | None] = lambda: _settled(said, low, high, settings.tolerance)  # noqa: E731
     attack = None if clean else said.attack
     for records in records_in_order(
-        run.network, table, attack, threat=said.threat, seed=settings.seed, batch_size=8 * LOOK if clean else LOOK
+        run.network,
+        table,
+        attack,
+        threat=said.threat,
+        seed=settings.seed,
+        proxy=proxy_for(run.network, "bf16"),
+        batch_size=8 * LOOK if clean else LOOK,
     ):
         correct, count = correct + sum(records.correct), count + records.count
         low, high = anytime_interval(correct, count, 1 - settings.alpha)
