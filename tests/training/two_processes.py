@@ -8,6 +8,7 @@ import json
 import os
 import socket
 import sys
+import warnings
 from pathlib import Path
 
 import torch
@@ -230,6 +231,8 @@ def main(out):
             free.bind(("127.0.0.1", 0))
         ports = {"MASTER_PORT": str(first.getsockname()[1]), "SECOND_PORT": str(second.getsockname()[1])}
         address = {"MASTER_ADDR": "127.0.0.1", **ports}
+    # Python 3.12 warns of threads, of which the children use none.
+    warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)
     children = []
     for number in range(2):
         process = os.fork()
