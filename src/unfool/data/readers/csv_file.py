@@ -111,11 +111,17 @@ def _rows_by_split(file: Path, rows: pd.DataFrame) -> dict[str, np.ndarray]:
         numbers = np.zeros(len(rows), dtype=np.int64) if labels is None else pd.factorize(labels)[0]
         train, test = stratify.train_and_test(numbers)
         return {"train": train, "test": test}
-    names = rows[column].map(split_of)
-    if names.isna().any():
-        wrong = next(split for split, known in zip(rows[column], names.notna(), strict=True) if not known)
+    written = _column(rows, column)
+    names = [split_of(text) for text in written]
+    if None in names:
+        wrong = written[names.index(None)]
         raise DataError(f"{file} has the split {wrong!r}; allowed: train, test, validation, unlabelled")
-    return {str(split): np.flatnonzero(names == split) for split in names.unique()}
+    return {str(split): np.flatnonzero(np.array(names) == split) for split in dict.fromkeys(names)}
+
+
+def _column(rows: pd.DataFrame, name: str) -> list[str]:
+    """The texts of a column, the first of that name."""
+    return rows.iloc[:, list(rows).index(name)].tolist()
 
 
 def _source(file: Path, rows: pd.DataFrame, chosen: np.ndarray) -> Source:
@@ -125,7 +131,7 @@ def _source(file: Path, rows: pd.DataFrame, chosen: np.ndarray) -> Source:
         labels: dict[str, np.ndarray] = {}
         classes: dict[str, list[str]] = {}
         for name in names:
-            numbers, known = _labels(rows[name], name)
+            numbers, known = _labels(_column(rows, name), name)
             if numbers[chosen].max(initial=MISSING) < 0:
                 continue
             if numbers[chosen].min() < 0:
@@ -194,9 +200,9 @@ def _label_names(file: Path, rows: pd.DataFrame, columns: Columns) -> list[str]:
     return [*columns.labels, *(name for name in usual if name not in columns.labels)]
 
 
-def _labels(values: pd.Series, name: str) -> tuple[np.ndarray, list[str]]:
+def _labels(values: Sequence[str], name: str) -> tuple[np.ndarray, list[str]]:
     """Class numbers where all are whole numbers, else texts as classes; of all splits, so that they agree."""
-    return class_numbers([text or None for text in values.tolist()], name)
+    return class_numbers([text or None for text in values], name)
 
 
 def _check_files(file: Path, paths: Sequence[Path]) -> None:
