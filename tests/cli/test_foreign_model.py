@@ -249,7 +249,7 @@ def test_debug_shows_where_in_their_file(cli, here):
         (5, ["no weights file nowhere.pt"], ["nowhere.pt", "x.safetensors"]),
         (5, ["io.open", "weights_only=True"], ["trap.pt", "x.safetensors"]),
         (2, ["x.pt", ".safetensors"], ["w.pt", "x.pt"]),
-        (6, ["cannot write theirs.py: it is a file"], ["w.pt", "theirs.py/x.safetensors"]),
+        (6, ["cannot write theirs.py/x.safetensors: theirs.py is a file"], ["w.pt", "theirs.py/x.safetensors"]),
         (5, ["lacks 2", "unexpected"], ["other.pt", "x.safetensors", "--model", "theirs.py:build"]),
     ],
 )

@@ -43,10 +43,10 @@ def atomic_path(path: str | Path) -> Generator[Path, None, None]:
     """
     if str(path) != STREAM:
         with _writing(Path(path)):
-            _check_folder(Path(path).parent)
+            _check_folder(Path(path).parent, Path(path))
     path = _replaceable(Path(path))
     with _writing(path):
-        _make_folder(path.parent)
+        _make_folder(path.parent, path)
         _sweep(path.parent.iterdir(), _short(path.name))
         apart, held = _own_folder(path)
     temporary = apart / path.name
@@ -112,13 +112,16 @@ def remove_folder(path: str | Path) -> None:
             os.close(held)
 
 
-def _make_folder(path: Path) -> None:
-    _check_folder(path)
+def _make_folder(path: Path, wanted: Path) -> None:
+    _check_folder(path, wanted)
     path.mkdir(parents=True, exist_ok=True)
 
 
-def _check_folder(path: Path) -> None:
-    """OutputError where a folder cannot be, with what stands there or above it: a file, a FIFO, a link to nothing."""
+def _check_folder(path: Path, wanted: Path) -> None:
+    """OutputError where a folder cannot be, with what stands there or above it: a file, a FIFO, a link to nothing.
+
+    ``wanted`` is what is to be written: the folder, or a file in it.
+    """
     for place in (path, *path.parents):
         try:
             mode = place.stat().st_mode
@@ -126,14 +129,14 @@ def _check_folder(path: Path) -> None:
             if place.is_symlink():
                 target = os.path.realpath(place)
                 raise OutputError(
-                    f"cannot write {path}: {place} is a link to {target}, which is not there; remove the link"
+                    f"cannot write {wanted}: {place} is a link to {target}, which is not there; remove the link"
                 ) from None
             continue
         except NotADirectoryError:
             continue
         if not stat.S_ISDIR(mode):
-            what = "it is" if place == path else f"{place} is"
-            raise OutputError(f"cannot write {path}: {what} {kind_of(mode)} and no folder; choose another")
+            what = "it is" if place == wanted else f"{place} is"
+            raise OutputError(f"cannot write {wanted}: {what} {kind_of(mode)} and no folder; choose another")
         return
 
 
@@ -163,7 +166,7 @@ def folder_lock(folder: str | Path) -> Generator[None, None, None]:
     folder = Path(folder)
     lock = FileLock(folder / ".lock", timeout=0)
     with _writing(folder):
-        _make_folder(folder)
+        _make_folder(folder, folder)
         try:
             lock.acquire()
         except Timeout as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from unfool.core.errors import SpecError
@@ -21,7 +22,7 @@ def run_folder(text: str | Path) -> Path:
     if colon and prefix == hub.PREFIX:
         return hub.download(name)
     path = Path(text)
-    if len(path.parts) == 1 and not path.exists() and (near := nearest(str(text), names())) is not None:
+    if len(path.parts) == 1 and not os.path.exists(path) and (near := nearest(str(text), names())) is not None:
         raise SpecError(f"there is no {str(text)!r} here; did you mean {PREFIX}:{near}? unfool models lists all")
     return path
 
