@@ -99,7 +99,7 @@ def run_example(name, text):
     report = io.StringIO()
     known_names = {"torch": torch, "unfool": unfool, **{name: getattr(unfool, name) for name in unfool.__all__}}
     example = doctest.DocTestParser().get_doctest(text, known_names, name, None, 0)
-    doctest.DocTestRunner(optionflags=FLAGS).run(example, out=report.write)
+    doctest.DocTestRunner(verbose=False, optionflags=FLAGS).run(example, out=report.write)
     return report.getvalue()
 
 
