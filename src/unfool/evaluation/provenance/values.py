@@ -9,6 +9,7 @@ import enum
 import functools
 import io
 import itertools
+import pathlib
 import re
 import types
 import weakref
@@ -105,6 +106,10 @@ def _of_container(value: Any, name: str) -> Parts | None:
         extra = [("attributes", state)] if type(value) not in (list, tuple) and (state := _state(value, {})) else []
         extra += [("longest", value.maxlen)] if isinstance(value, collections.deque) else []
         return Parts(name.encode(), [*((str(index), item) for index, item in enumerate(value)), *extra])
+    if isinstance(value, pathlib.PurePath):
+        # Its other attributes are kept from earlier calls, such as its hash.
+        own = [("attributes", vars(value))] if getattr(value, "__dict__", None) else []
+        return Parts(name.encode(), [("class", type(value)), ("text", str(value)), *own])
     if isinstance(value, (slice, range)):
         return Parts(name.encode(), [("start", value.start), ("stop", value.stop), ("step", value.step)])
     if isinstance(value, torch.UntypedStorage):
