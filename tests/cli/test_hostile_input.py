@@ -33,6 +33,7 @@ def here(tmp_path, monkeypatch):
     [
         (3, ["evaluate", LONG, *DIGITS]),
         (5, ["evaluate", f"{LONG}.safetensors", *DIGITS]),
+        (2, ["evaluate", "--model", f"hf:{LONG}", *DIGITS]),
         (2, ["evaluate", "--model", f"{LONG}.py:build", *DIGITS]),
         (2, ["--plugin", f"{LONG}.py", "list"]),
         (2, ["--plugin", "~nouser/a.py", "list"]),

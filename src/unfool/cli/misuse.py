@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import takewhile
 from typing import Any, get_args, get_type_hints
 
@@ -54,34 +54,25 @@ def remedy(arguments: Sequence[str], strange: str, name: str, repeatable: Sequen
 
 def repeatable_options(cls: Any) -> list[str]:
     """The options of a command that may stand several times, with their other names."""
-    repeatable: list[str] = []
-    hints = get_type_hints(cls, include_extras=True)
-    for field in dataclasses.fields(cls):
-        notes = get_args(hints[field.name])[1:]
-        if dataclasses.is_dataclass(hints[field.name]):
-            repeatable += repeatable_options(hints[field.name])
-        elif _APPENDS in notes:
-            repeatable += _names(field, notes)
-    return repeatable
-
-
-def _names(field: Any, notes: Sequence[Any]) -> list[str]:
-    """An option's name, and its other names; what is on by default can only be turned off."""
-    own = ("--no-" if field.default is True else "--") + field.name.replace("_", "-")
-    return [own, *(alias for note in notes for alias in getattr(note, "aliases", None) or ())]
+    return [name for names, notes in _options(cls) if _APPENDS in notes for name in names]
 
 
 def options_of(cls: Any) -> list[str]:
     """The options of a command, with their other names."""
-    known: list[str] = []
+    return [name for names, notes in _options(cls) if tyro.conf.Positional not in notes for name in names]
+
+
+def _options(cls: Any) -> Iterator[tuple[list[str], Sequence[Any]]]:
+    """The fields of a command and of its groups: names, and what their annotations note for tyro."""
     hints = get_type_hints(cls, include_extras=True)
     for field in dataclasses.fields(cls):
         notes = get_args(hints[field.name])[1:]
         if dataclasses.is_dataclass(hints[field.name]):
-            known += options_of(hints[field.name])
-        elif tyro.conf.Positional not in notes:
-            known += _names(field, notes)
-    return known
+            yield from _options(hints[field.name])
+        else:
+            # What is on by default can only be turned off.
+            own = ("--no-" if field.default is True else "--") + field.name.replace("_", "-")
+            yield [own, *(alias for note in notes for alias in getattr(note, "aliases", None) or ())], notes
 
 
 def in_own_words(complaint: str) -> str:

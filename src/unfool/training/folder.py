@@ -22,11 +22,12 @@ from unfool.models.foreign_network import load_foreign
 from unfool.models.header import read_header
 from unfool.models.network import Network
 from unfool.models.weights import load_network
+from unfool.models.zoo.catalog import WEIGHTS
 from unfool.models.zoo.located import run_folder
 from unfool.tasks import Task, make_task
 from unfool.training.config import RunConfig, read_config
 
-CONFIG, METRICS, WEIGHTS, CHECKPOINT = "config.yaml", "metrics.csv", "weights.safetensors", "checkpoint"
+CONFIG, METRICS, CHECKPOINT = "config.yaml", "metrics.csv", "checkpoint"
 OWN_WEIGHTS = "model.safetensors"
 """The weights of a classifier of another library, under its own names; beside the run's own ``weights.safetensors``."""
 

@@ -9,7 +9,7 @@ are compared.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,15 +26,13 @@ from unfool.evaluation.identity import one_identity
 from unfool.evaluation.results.study_result import StudyResult
 from unfool.evaluation.statistics.sequential import LOOK, anytime_interval, records_in_order
 from unfool.models.zoo.located import run_folder
-from unfool.models.zoo.model_card import CARD, Card, Figure, file_sha256
+from unfool.models.zoo.model_card import CARD, RESULTS, Card, Figure, file_sha256
 from unfool.models.zoo.probes import TOLERANCE, largest_difference, probe_logits
 from unfool.training.folder import CONFIG, WEIGHTS, TrainedRun, open_run
 
 HOLDS, FAILS, UNDECIDED, NOT_CHECKED = "holds", "does not hold", "cannot say", "not checked"
 SAME_IMAGES, SAME_ATTACK = 0.005, 0.02
 """By how much two evaluations of the same images may differ: by rounding, and by the random draws of an attack."""
-RESULTS = {"clean": "clean.json", "attacked": "attacked.json"}
-"""The evaluations beside a card, by the figure that was taken from them."""
 
 
 @configured
@@ -250,7 +248,7 @@ def _accuracy(
     most = len(table) if clean else min(settings.images, len(table))
     correct = count = 0
     low, high = 0.0, 1.0
-    verdict: Callable[[], str | None] = lambda: _settled(said, low, high, settings.tolerance)  # noqa: E731
+    verdict: str | None = None
     attack = None if clean else said.attack
     for records in records_in_order(
         run.network,
@@ -263,18 +261,19 @@ def _accuracy(
     ):
         correct, count = correct + sum(records.correct), count + records.count
         low, high = anytime_interval(correct, count, 1 - settings.alpha)
+        verdict = _settled(said, low, high, settings.tolerance)
         progress(f"{name}: {said.words}?", count, most)
-        if verdict() is not None or count >= most:
+        if verdict is not None or count >= most:
             break
     sampled = f"{100 * correct / count:.1f} % of {count:,} test images, [{100 * low:.1f}, {100 * high:.1f}]"
-    if count == len(table) and verdict() is None:
+    if count == len(table) and verdict is None:
         sampled = f"{100 * correct / count:.1f} % of all {count:,} test images"
         whole = same and said.images == len(table)
         nearest = min(max(correct / count, said.low), said.high)
         off = abs(correct / count - (said.accuracy if whole else nearest))
         outcome = HOLDS if off <= (SAME_IMAGES if clean else SAME_ATTACK) else FAILS
     else:
-        outcome = verdict() or UNDECIDED
+        outcome = verdict or UNDECIDED
     more = "" if same else "; these are not the card's own test images"
     under = "" if clean else f" under {said.attack} at {said.threat}"
     return Check(name=name, verdict=outcome, text=f"the card says {said.words}, here {sampled}{under}{more}")

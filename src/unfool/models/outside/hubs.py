@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from unfool.core.borders.reading import is_folder
 from unfool.core.errors import SpecError, UnfoolError
 from unfool.core.spec import nearest
 
@@ -84,10 +85,10 @@ def from_transformers(name: str, random: bool = False) -> Source:
     """
     library = _library("transformers", "hf")
     folder = Path(name).expanduser()
-    where = str(folder) if folder.is_dir() else name
-    if not folder.is_dir() and (name.startswith((".", "/", "~")) or name.count("/") != 1):
+    where = str(folder) if is_folder(folder) else name
+    if not is_folder(folder) and (name.startswith((".", "/", "~")) or name.count("/") != 1):
         raise SpecError(f"hf:{name} is neither a folder nor OWNER/NAME; give the folder that save_pretrained wrote")
-    away = None if folder.is_dir() else _unreachable(name)
+    away = None if is_folder(folder) else _unreachable(name)
 
     def load() -> Source:
         library.utils.logging.disable_progress_bar()

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ def open_source(text: str, *, random: bool = False) -> Source:
     ``random``: other weights are given, so those of a hub are not read. Raises SpecError.
     """
     prefix, colon, name = text.partition(":")
-    if colon and prefix in HUBS and not Path(text).exists():
+    if colon and prefix in HUBS and not os.path.exists(text):
         if not name:
             raise SpecError(f"model {text!r} names nothing; write {prefix}:NAME")
         return HUBS[prefix](name, random)

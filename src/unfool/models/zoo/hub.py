@@ -15,18 +15,19 @@ from typing import Any
 from unfool.core.errors import OutputError, SpecError, WeightsError
 from unfool.data.folders import cache_folder
 from unfool.data.readers.download import fetch
+from unfool.models.zoo.catalog import WEIGHTS
+from unfool.models.zoo.model_card import CARD, MOST_WEIGHTS, RESULTS
 
 PREFIX = "hf"
 FILES = {
     "config.yaml": 1 << 18,
-    "weights.safetensors": 1 << 30,
-    "card.json": 1 << 20,
-    "clean.json": 1 << 25,
-    "attacked.json": 1 << 25,
+    WEIGHTS: MOST_WEIGHTS,
+    CARD: 1 << 20,
+    **dict.fromkeys(RESULTS.values(), 1 << 25),
     "README.md": 1 << 20,
 }
 """The files of a run that are exchanged, and the most bytes of each."""
-NEEDED = ("config.yaml", "weights.safetensors")
+NEEDED = ("config.yaml", WEIGHTS)
 SECONDS = 600.0
 """How long all of a repository's files may take to arrive."""
 _ANSWER_SECONDS = 5.0
@@ -74,7 +75,7 @@ def download(name: str) -> Path:
     folder = commits / commit
     end = time.monotonic() + SECONDS
     # The weights last: a folder that has them is whole.
-    for file in sorted(chosen, key=lambda file: file == "weights.safetensors"):
+    for file in sorted(chosen, key=lambda file: file == WEIGHTS):
         if not (folder / file).is_file():
             fetch(
                 f"{constants.ENDPOINT}/{name}/resolve/{commit}/{file}",
@@ -130,7 +131,7 @@ class _UnreachableError(WeightsError):
 
 def _latest(commits: Path) -> Path | None:
     """The folder that was fetched last, of those that are whole; None for none."""
-    whole = [path for path in commits.glob("*/weights.safetensors") if path.is_file()]
+    whole = [path for path in commits.glob(f"*/{WEIGHTS}") if path.is_file()]
     return max(whole, key=lambda path: path.stat().st_mtime).parent if whole else None
 
 

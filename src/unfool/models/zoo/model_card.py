@@ -15,6 +15,8 @@ from unfool.core.files import write_json
 
 CARD = "card.json"
 """The name of a card in the folder of its network."""
+RESULTS = {"clean": "clean.json", "attacked": "attacked.json"}
+"""The evaluations beside a card, by the figure that was taken from them."""
 SCHEMA_VERSION = 1
 MOST_WEIGHTS = 1 << 30
 """Bytes of the largest weights file whose hash is taken: 1 GiB."""

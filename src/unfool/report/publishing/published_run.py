@@ -10,12 +10,11 @@ from pathlib import Path
 from unfool.core.borders.reading import is_file
 from unfool.core.files import atomic_path, write_text
 from unfool.evaluation.cards.making import make_card, measured
-from unfool.evaluation.cards.verifying import RESULTS
 from unfool.evaluation.results.study_result import StudyResult
 from unfool.models.header import read_header
 from unfool.models.network import Network
 from unfool.models.weights import save_network
-from unfool.models.zoo.model_card import CARD, Card, Words
+from unfool.models.zoo.model_card import CARD, RESULTS, Card, Words
 from unfool.report.publishing.model_card import card_text
 from unfool.training.folder import CONFIG, WEIGHTS, open_run
 
