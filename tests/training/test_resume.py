@@ -12,6 +12,7 @@ from tiny_runs import KILLED, contrast, labels, make_table, run, stage
 from unfool.core.errors import OutputError
 from unfool.models.weights import load_tensors
 from unfool.training import open_run, train
+from unfool.training.run import train_until
 
 
 class Stopped(BaseException):
@@ -168,3 +169,19 @@ def test_two_runs_in_one_folder_are_refused(tmp_path):
     train(run(), make_table(), tmp_path / "whole")
     assert len(refusals) == 1
     same_run(tmp_path / "whole", tmp_path / "run")
+
+
+@pytest.mark.parametrize("pauses", [(3,), (4, 6), (1, 2, 7)])
+def test_a_run_that_pauses_ends_with_the_weights_of_one_that_does_not(tmp_path, pauses):
+    """At any step, at the end of a stage too: the same bits, and no step is trained twice."""
+    table, config = make_table(60), run(stage(epochs=1, held_out=12), stage(epochs=2, held_out=12, ema=0.5))
+    train(config, table, tmp_path / "whole")
+    steps = []
+    for until in pauses:
+        for _ in range(2):  # a second call finds nothing to do
+            assert not train_until(until, config, table, tmp_path / "paused", progress=lambda *seen: steps.append(seen))
+            assert (tmp_path / "paused/checkpoint/state.safetensors").is_file()
+            assert len(steps) == (5 if until == 4 else until)
+    assert train_until(13, config, table, tmp_path / "paused", progress=lambda *seen: steps.append(seen))
+    assert len(steps) == 12
+    same_run(tmp_path / "whole", tmp_path / "paused")

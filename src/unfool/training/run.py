@@ -42,7 +42,7 @@ from unfool.training.folder import (
 from unfool.training.initial_network import check_outputs, initial_network, resolve_start
 from unfool.training.metrics import Metrics
 from unfool.training.processes import joint_means, make_accelerator, share_of, training_device, warn_of_scripts
-from unfool.training.schedule import StageClock, learning_rate, make_optimizer
+from unfool.training.schedule import StageClock, learning_rate, make_optimizer, stage_length
 from unfool.training.selection.early_stopping import COLUMNS, classifier_column
 from unfool.training.selection.held_out import cut_held_out
 from unfool.training.selection.weight_selection import WeightSelection
@@ -55,7 +55,6 @@ LOG_EVERY = 10
 """Steps between two lines of metrics.csv."""
 
 
-@keep_freed_memory()
 def train(
     config: RunConfig,
     table: TableLike,
@@ -110,31 +109,69 @@ def train(
     """
     if not isinstance(config, RunConfig):  # pyright: ignore[reportUnnecessaryIsInstance] - callers need not be typed
         raise SpecError(f"config is a {type(config).__name__}; give a RunConfig first, and a classifier as model=")
-    folder, trackers = Path(folder), check_trackers(track)
-    weights = folder / WEIGHTS
-    table = as_table(table, split="train", name=config.data)
     classifier = model if isinstance(model, ForeignClassifier) or model is None else adapt(model)
+    _train(config, table, Path(folder), classifier, device, progress, checkpoint_seconds, track)
+    return open_run(folder, classifier)
+
+
+def train_until(
+    steps: int,
+    config: RunConfig,
+    table: TableLike,
+    folder: str | Path,
+    *,
+    device: str = "cpu",
+    progress: Progress = silent,
+    checkpoint_seconds: float = 30.0,
+) -> bool:
+    """Train a run up to ``steps`` steps of all its stages together; False where it pauses there, its checkpoint kept.
+
+    It goes on from there, by this or by `train`, to the weights of a run that never paused. One that ends earlier is
+    finished; at the end of a stage it goes one step into the next. Stages limited to ``minutes`` have no number of
+    steps. Raises as `train` does.
+    """
+    return _train(config, table, Path(folder), None, device, progress, checkpoint_seconds, (), steps)
+
+
+@keep_freed_memory()
+def _train(
+    config: RunConfig,
+    table: TableLike,
+    folder: Path,
+    classifier: ForeignClassifier | None,
+    device: str,
+    progress: Progress,
+    checkpoint_seconds: float,
+    track: Sequence[TrackerLike],
+    until: int | None = None,
+) -> bool:
+    """Train a run, at most ``until`` some step; whether it is finished."""
+    trackers, weights = check_trackers(track), folder / WEIGHTS
+    table = as_table(table, split="train", name=config.data)
     config = resolve_start(config, classifier)
     if table.name != config.data:
         raise DataError(f"the configuration names the data {config.data!r}, the table is {table.name!r}; give one set")
     run = None
     if not is_file(weights):
         run = _Run(config, table, folder, device, progress, checkpoint_seconds, classifier, trackers)
+        run.until = until
     finished = is_file(weights) and not (folder / CHECKPOINT).exists()
+    paused = False
     if run is not None and not run.first:
-        run.finish()
+        paused = not run.finish()
     else:
         # A finished run is only read, by as many as want it at once.
         with nullcontext() if finished else folder_lock(folder):
             claim_folder(folder, config)
             if run is not None and not is_file(weights):
-                run.finish()
-            check_table(folder, read_header(weights).metadata.get("table"), table_fingerprint(table))
-            # A run killed between its last two acts leaves this behind.
-            shutil.rmtree(folder / CHECKPOINT, ignore_errors=True)
+                paused = not run.finish()
+            if not paused:
+                check_table(folder, read_header(weights).metadata.get("table"), table_fingerprint(table))
+                # A run killed between its last two acts leaves this behind.
+                shutil.rmtree(folder / CHECKPOINT, ignore_errors=True)
     if run is not None:
         run.accelerator.wait_for_everyone()
-    return open_run(folder, classifier)
+    return not paused
 
 
 def _first_images(table: Table) -> Tensor:
@@ -165,6 +202,7 @@ class _Run:
         if self.processes > 1 and self.device.type != "cpu":
             self.device = self.accelerator.device
         self.config, self.folder, self.track = config, folder, track
+        self.until: int | None = None
         self.tracked: TrackedRun | None = None
         self.progress, self.checkpoint_seconds = progress, checkpoint_seconds
         self.checkpoint = folder / CHECKPOINT / "state.safetensors"
@@ -192,8 +230,8 @@ class _Run:
         warn_of_scripts(self.network, self.processes)
         self.network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
-    def finish(self) -> None:
-        """Train what is left of the stages, and write the weights."""
+    def finish(self) -> bool:
+        """Train what is left of the stages, and write the weights; False where the run pauses before."""
         # All read the same checkpoint: the first may still be writing it for a run that the others know has stopped.
         self.accelerator.wait_for_everyone()
         saved = read_checkpoint(self.checkpoint) if self.checkpoint.is_file() else None
@@ -206,6 +244,8 @@ class _Run:
             self.tracked = TrackedRun(self.track, self.config, self.folder, metrics.rows() if self.track else [])
         try:
             for index in range(state.stage, len(self.stages)):
+                if self._reached(index, state.step):
+                    return False
                 stage = self.stages[index].to(self.device)
                 stage.choose_trainable()
                 optimizer = make_optimizer(stage.config, stage.ungrouped())
@@ -215,7 +255,8 @@ class _Run:
                 if saved is not None:
                     restore(saved, stage, [optimizer, *task_optimizers.optimizers.values()], selection.state())
                     saved = None
-                self._stage(index, stage, optimizer, task_optimizers, selection, state, metrics, started)
+                if not self._stage(index, stage, optimizer, task_optimizers, selection, state, metrics, started):
+                    return False
                 selection.finish()
                 state.stage, state.step, state.stage_seconds = index + 1, 0, 0.0
         finally:
@@ -231,6 +272,7 @@ class _Run:
             if isinstance(network, ForeignNetwork):
                 save_own_weights(network, self.folder / OWN_WEIGHTS)
             save_network(network, self.folder / WEIGHTS, metadata)
+        return True
 
     def _columns(self) -> list[str]:
         """The columns of metrics.csv."""
@@ -251,13 +293,14 @@ class _Run:
         state: RunState,
         metrics: Metrics | None,
         started: float,
-    ) -> None:
-        """Train what is left of a stage; ``started`` is the process time at which the run would have begun."""
+    ) -> bool:
+        """Train what is left of a stage; False where the run pauses in it. ``started`` is the process time at which the
+        run would have begun."""
         config = stage.config
         size = min(config.batch_size, len(self.table))
         share = share_of(size, self.processes)
-        per_epoch = len(self.table) // size
-        clock = StageClock(config, config.steps or per_epoch * config.epochs, state.stage_seconds, self.device)
+        length, per_epoch = stage_length(config, len(self.table))
+        clock = StageClock(config, length, state.stage_seconds, self.device)
         wrapped, prepared = self.accelerator.prepare(stage, optimizer)
         stage.train()
         streams = self.streams.named(f"stage {index}")
@@ -299,7 +342,9 @@ class _Run:
                 metrics.add(row)
                 if self.tracked is not None:
                     self.tracked.log(row, state.model_images, time.process_time() - started)
-            if metrics is not None and (saving := time.monotonic()) - last_saved >= pause and not last:
+            pausing = not last and self._reached(index, step + 1)
+            if metrics is not None and not last and (pausing or time.monotonic() - last_saved >= pause):
+                saving = time.monotonic()
                 state.step, state.lines, state.stage_seconds = step + 1, metrics.lines, clock.seconds
                 # What the other processes have spent is added at the end; until then each counts as the first one.
                 state.cpu_seconds = (time.process_time() - started) * self.processes
@@ -310,8 +355,16 @@ class _Run:
                 # Those of large networks take seconds, and may not take the time that is there for training.
                 pause = self.checkpoint_seconds * max(1.0, last_saved - saving)
             self.progress(words, step + 1, steps, f"loss {float(means['loss']):.3f}")
-            if last:
-                break
+            if last or pausing:
+                return last
+        return True
+
+    def _reached(self, index: int, step: int) -> bool:
+        """Whether the run pauses before that step of a stage; never before its first, of which no checkpoint tells."""
+        if self.until is None or not step:
+            return False
+        lengths = [stage_length(stage, len(self.table))[0] for stage in self.config.stages[:index]]
+        return sum(lengths) + step >= self.until
 
     def _backward(
         self,

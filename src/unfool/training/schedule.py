@@ -31,6 +31,12 @@ def make_optimizer(config: StageConfig, parameters: Iterable[nn.Parameter]) -> t
     )
 
 
+def stage_length(config: StageConfig, images: int) -> tuple[int, int]:
+    """How many steps a stage has on a table of so many images, and how many an epoch; ``minutes`` may end it before."""
+    per_epoch = images // min(config.batch_size, images)
+    return config.steps or per_epoch * config.epochs, per_epoch
+
+
 def learning_rate(config: StageConfig, step: int, steps: int, per_epoch: int) -> float:
     """The rate of step ``step`` of ``steps``, counted from 0, in epochs of ``per_epoch`` steps.
 
