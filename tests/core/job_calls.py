@@ -3,7 +3,6 @@
 As a program, two jobs that last two minutes: ``python job_calls.py FOLDER``.
 """
 
-import functools
 import os
 import sys
 import time
@@ -12,47 +11,50 @@ from pathlib import Path
 from rich.console import Console
 
 from unfool.core.errors import DataError
-from unfool.core.parallel.jobs import Job, report_to_parent, run_jobs
+from unfool.core.parallel.job import Job
+from unfool.core.parallel.local import LocalExecutor
+from unfool.core.parallel.reporting import report_to_parent
 
 
-def note(name, folder, before=()):
+def note(name, before, place):
     """Writes which process it is and how many threads it has; the jobs ``before`` must have written already."""
     import torch
 
+    folder = place.folder
     assert all((folder / other).exists() for other in before)
     with report_to_parent(f"piece {name}") as advance:
         advance("", 1, 2, "half")
         (folder / name).write_text(f"{os.getpid()} {torch.get_num_threads()}")
 
 
-def note_in_workspace(name, folder, before=()):
+def note_in_workspace(name, before, place):
     from unfool.studies.framework.workspace import Workspace
 
-    with Workspace(folder, None, "cpu", Console(quiet=True)).bar(f"bar {name}") as advance:
+    with Workspace(place.folder, None, "cpu", Console(quiet=True)).bar(f"bar {name}") as advance:
         advance("", 1, 1)
-    note(name, folder, before)
+    note(name, before, place)
 
 
-def refuse():
+def refuse(place):
     raise DataError("this piece cannot be made")
 
 
-def refuse_when_begun(folder):
-    while not list(folder.glob("begun-*")):
+def refuse_when_begun(place):
+    while not list(place.folder.glob("begun-*")):
         time.sleep(0.05)
-    refuse()
+    refuse(place)
 
 
-def go_on(folder):
+def go_on(place):
     """Two minutes of progress."""
     with report_to_parent("piece") as advance:
-        (folder / f"begun-{os.getpid()}").touch()
+        (place.folder / f"begun-{os.getpid()}").touch()
         for step in range(1200):
             advance("", step, 1200, "x" * 100)
             time.sleep(0.1)
-    (folder / "finished").touch()
+    (place.folder / "finished").touch()
 
 
 if __name__ == "__main__":
-    call = functools.partial(go_on, Path(sys.argv[1]))
-    run_jobs([Job(name=name, call=call) for name in "ab"], Console(quiet=True), 2)
+    jobs = [Job(name=name, call=go_on) for name in "ab"]
+    LocalExecutor(2).run(jobs, Path(sys.argv[1]), Console(quiet=True))

@@ -8,17 +8,17 @@ import signal
 import subprocess
 import sys
 import time
-from concurrent.futures import Future
 from pathlib import Path
-from queue import Queue
 
 import job_calls
 import pytest
 from rich.console import Console
 
 from unfool.core.errors import DataError
-from unfool.core.parallel import jobs as jobs_module
-from unfool.core.parallel.jobs import Job, run_jobs, urgency, workers_for
+from unfool.core.parallel import reporting
+from unfool.core.parallel.job import Job, Place
+from unfool.core.parallel.local import LocalExecutor, workers_for
+from unfool.core.parallel.schedule import Schedule, urgency
 
 
 def test_all_pieces_are_made_elsewhere_with_one_thread_each_after_what_they_need(tmp_path, monkeypatch):
@@ -27,10 +27,10 @@ def test_all_pieces_are_made_elsewhere_with_one_thread_each_after_what_they_need
     needs = {"a": "", "b": "", "c": "ab", "d": "c"}
     calls = dict.fromkeys("abc", job_calls.note) | {"d": job_calls.note_in_workspace}
     jobs = [
-        Job(name=name, call=functools.partial(calls[name], name, tmp_path, before), needs=frozenset(before))
+        Job(name=name, call=functools.partial(calls[name], name, before), needs=frozenset(before))
         for name, before in reversed(needs.items())
     ]
-    run_jobs(jobs, console, 2)
+    LocalExecutor(2).run(jobs, tmp_path, console)
     assert {path.name for path in tmp_path.iterdir()} == set(needs)
     notes = [(tmp_path / name).read_text().split() for name in needs]
     assert all(threads == "1" for _, threads in notes)
@@ -49,38 +49,34 @@ def test_the_longest_chain_is_the_most_urgent():
 
 
 def test_the_most_urgent_of_those_that_are_ready_goes_first():
-    class AtOnce:
-        def submit(self, call):
-            future = Future()
-            future.set_result(call())
-            return future
-
-    order = []
     costs = {"cheap": 1, "dear": 5, "waits": 9, "middle": 3}
     jobs = [
-        Job(name=name, call=functools.partial(order.append, name), cost=cost,
-            needs=frozenset(["cheap"] if name == "waits" else []))
+        Job(name=name, call=job_calls.refuse, cost=cost, needs=frozenset(["cheap"] if name == "waits" else []))
         for name, cost in costs.items()
-    ]  # fmt: skip
-    jobs_module._run(AtOnce(), jobs, Queue(), Console(quiet=True), 1)
+    ]
+    schedule, order = Schedule(jobs), []
+    while job := schedule.begin():
+        order.append(job.name)
+        schedule.done(job.name)
     assert order == ["cheap", "waits", "dear", "middle"]
+    assert not schedule.active
 
 
 def test_jobs_that_wait_for_each_other_are_refused():
     calls = {"a": "b", "b": "a"}
     jobs = [Job(name=name, call=job_calls.refuse, needs=frozenset(need)) for name, need in calls.items()]
     with pytest.raises(ValueError, match="cycle"):
-        run_jobs(jobs, Console(quiet=True), 2)
+        Schedule(jobs)
 
 
 def test_an_error_comes_back_as_it_was_whatever_else_is_being_made(tmp_path):
     jobs = [
-        Job(name="a", call=functools.partial(job_calls.refuse_when_begun, tmp_path)),
-        Job(name="b", call=functools.partial(job_calls.go_on, tmp_path)),
+        Job(name="a", call=job_calls.refuse_when_begun),
+        Job(name="b", call=job_calls.go_on),
     ]
     others = set(multiprocessing.active_children())
     with pytest.raises(DataError, match="this piece cannot be made"):
-        run_jobs(jobs, Console(quiet=True), 2)
+        LocalExecutor(2).run(jobs, tmp_path, Console(quiet=True))
     assert not (tmp_path / "finished").exists()
     assert set(multiprocessing.active_children()) <= others
 
@@ -88,7 +84,7 @@ def test_an_error_comes_back_as_it_was_whatever_else_is_being_made(tmp_path):
 def test_there_is_a_process_for_each_core_and_one_on_other_devices(monkeypatch):
     # Of this process, number 0 by its own account.
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0, 1} if process == 0 else {0})
-    assert (workers_for("cpu", 5), workers_for("cpu", 1), workers_for("cuda", 5)) == (2, 1, 1)
+    assert (workers_for("cpu"), workers_for("cuda")) == (2, 1)
 
 
 def started(folder):
@@ -137,6 +133,37 @@ def alive(process):
 
 
 def test_nobody_is_told_where_there_is_no_parent():
-    assert not jobs_module.in_worker()
-    with jobs_module.report_to_parent("alone") as advance:
+    assert not reporting.in_worker()
+    with reporting.report_to_parent("alone") as advance:
         advance("", 1, 1)
+
+
+def test_one_worker_is_this_process_and_jobs_that_follow_from_others_are_run(tmp_path):
+    def leave(place):
+        place.progress("", 1, 1)
+        calls.append((place.folder, place.data_dir, place.device, os.getpid()))
+
+    def more(name):
+        return [Job(name=f"{name}+", call=leave)] if len(name) < 3 else []
+
+    calls = []
+    LocalExecutor(1, "meta").run(
+        [Job(name="a", call=leave)], tmp_path, Console(quiet=True), data_dir=tmp_path / "data", more=more
+    )
+    assert calls == [(tmp_path, tmp_path / "data", "meta", os.getpid())] * 3
+
+
+def test_a_job_finds_the_files_that_it_names_alone(tmp_path):
+    place = Place(folder=tmp_path, files={Path("weights"): tmp_path / "elsewhere"})
+    assert place.file("weights") == tmp_path / "elsewhere"
+    with pytest.raises(ValueError, match="other is not among the files of the job"):
+        place.file("other")
+
+
+def test_a_job_that_ran_can_wait_again_and_names_are_unique():
+    schedule = Schedule([Job(name="a", call=job_calls.refuse)])
+    schedule.begin()
+    schedule.again("a")
+    assert schedule.begin().name == "a"
+    with pytest.raises(ValueError, match="two jobs are called a"):
+        schedule.add([Job(name="a", call=job_calls.refuse)])

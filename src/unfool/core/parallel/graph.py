@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import Any, Protocol, TypeVar
 
 from unfool.core.errors import SpecError
-from unfool.core.parallel.jobs import Job
+from unfool.core.parallel.job import Job, Place
 
 
 class Node(Protocol):
@@ -82,7 +82,7 @@ def missing_pieces(pieces: Sequence[Piece], work: Any) -> dict[str, Piece]:
     return missing
 
 
-def jobs_of(missing: Mapping[str, Node], work: Any, call: Callable[[str], Callable[[], object]]) -> list[Job]:
+def jobs_of(missing: Mapping[str, Node], work: Any, call: Callable[[str], Callable[[Place], object]]) -> list[Job]:
     """A job for each piece, its ``call`` by its path; what has no files of its own is counted in every job that needs
     it."""
     jobs: list[Job] = []

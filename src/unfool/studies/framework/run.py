@@ -14,8 +14,10 @@ from unfool.core.config import to_plain
 from unfool.core.errors import DataError
 from unfool.core.files import claim_folder, folder_lock
 from unfool.core.parallel.clock import SECONDS, study_clock
+from unfool.core.parallel.executor import Executor, executor_for
 from unfool.core.parallel.graph import jobs_of, missing_pieces, with_needs
-from unfool.core.parallel.jobs import run_jobs, workers_for
+from unfool.core.parallel.job import Place
+from unfool.core.parallel.local import LocalExecutor
 from unfool.data.folders import data_folder
 from unfool.evaluation.results.study_result import StudyResult
 from unfool.evaluation.results.versions import versions
@@ -35,6 +37,7 @@ def run_study(
     device: str = "cpu",
     console: Console | None = None,
     workers: int | None = None,
+    executor: Executor | None = None,
     base: str | Path = "",
 ) -> StudyResult:
     """Run a study in a folder: train, attack and measure all that it describes, and judge its claims.
@@ -51,6 +54,7 @@ def run_study(
         device: Where networks are trained and attacked, such as ``cpu`` or ``cuda``.
         console: Where progress is shown; None: stderr.
         workers: Processes that work side by side; None: one a core on the CPU, otherwise one.
+        executor: What makes the pieces in their place, such as a cluster; None: processes of this machine.
         base: A file of weights that a study which allows it starts from, in place of a classifier of its own.
 
     Returns:
@@ -82,6 +86,7 @@ def run_study(
     chosen = load_study(study) if isinstance(study, str) else study
     settings, out = chosen.settings(scale, base), Path(out)
     data_folder(data_dir)  # refuses one that is missing before anything is made
+    executor = executor or executor_for(None, device=device, workers=workers)
     with folder_lock(out):
         file = {"file": str(Path(source).resolve())} if source.endswith(".py") else {}
         owner = {"study": chosen.name, "scale": scale, "settings": to_plain(settings), **file}
@@ -89,7 +94,7 @@ def run_study(
         work = Workspace(out, data_dir, device, console or Console(stderr=True))
         try:
             with study_clock(out) as spent:
-                result, page = _measure(chosen, source, scale, settings, work, workers, base)
+                result, page = _measure(chosen, source, scale, settings, work, executor, base)
                 result = replace(result, seconds=round(spent(), 1))
         except BaseException:
             if not (out / "models").is_dir():
@@ -97,21 +102,21 @@ def run_study(
                 for file in ("study.json", SECONDS):
                     (out / file).unlink(missing_ok=True)
             raise
-        result.save(_results_path(out, chosen.name, scale))
+        result.save(out / "results" / chosen.name / f"{scale}.json")
         write_page(out / "report.html", replace(page, result=result))
     return result
 
 
 def _measure(
-    study: Study[Any], source: str, scale: str, settings: Any, work: Workspace, workers: int | None, base: str | Path
+    study: Study[Any], source: str, scale: str, settings: Any, work: Workspace, executor: Executor, base: str | Path
 ) -> tuple[StudyResult, Page]:
     """All pieces of a study, its results and its page."""
     measurements = study.plan(settings)
     missing = missing_pieces(measurements, work)
-    count = workers_for(work.device, len(missing)) if workers is None else workers
-    if missing and source and count > 1:  # else each piece is made below, by what asks for it first
-        where = (source, scale, work.out, work.data_dir, work.device, base)
-        run_jobs(jobs_of(missing, work, lambda path: partial(make_piece, path, *where)), work.console, count)
+    # Without jobs that go side by side each piece is made below, by what asks for it first.
+    if source and missing and executor.workers > 1 and (len(missing) > 1 or not isinstance(executor, LocalExecutor)):
+        jobs = jobs_of(missing, work, lambda path: partial(make_piece, path, source, scale, base))
+        executor.run(jobs, work.out, work.console, data_dir=work.data_dir)
     results = Results.collect(scale, work, measurements, study.published)
     described = list(study.claims(settings))
     claims = judge(described, results)
@@ -141,17 +146,15 @@ def _measure(
     return result, page
 
 
-def make_piece(
-    path: str, source: str, scale: str, out: Path, data_dir: Path | None, device: str, base: str | Path = ""
-) -> None:
+def make_piece(path: str, source: str, scale: str, base: str | Path, place: Place) -> None:
     """Make one piece of a study, in a worker, which finds the study by its name or file."""
-    pieces, work = _open(source, scale, out, data_dir, device, base)
+    pieces, work = _open(source, scale, base, place.folder, place.data_dir, place.device)
     work.get(pieces[path])
 
 
 @lru_cache(maxsize=1)
 def _open(
-    source: str, scale: str, out: Path, data_dir: Path | None, device: str, base: str | Path
+    source: str, scale: str, base: str | Path, out: Path, data_dir: Path | None, device: str
 ) -> tuple[dict[str, Piece], Workspace]:
     """The study's pieces by path, and its workspace, kept from job to job."""
     study = load_study(source)
@@ -192,12 +195,8 @@ def reopen_study(
         base = str(held["settings"].get("base", ""))
     except (DataError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{out} holds no study; give the folder of a finished study or its results file") from error
-    path = _results_path(out, name, scale)
+    path = out / "results" / name / f"{scale}.json"
     if not path.is_file():
         raise DataError(f"the study in {out} is not finished; run unfool study {source} --scale {scale} --out {out}")
     run_study(source, scale, out, data_dir=data_dir, device=device, console=console, base=base)
     return path
-
-
-def _results_path(out: Path, name: str, scale: str) -> Path:
-    return out / "results" / name / f"{scale}.json"

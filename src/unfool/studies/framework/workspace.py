@@ -16,7 +16,7 @@ from rich.console import Console
 
 from unfool.core.borders.json_text import read_object
 from unfool.core.files import JsonObject, write_json
-from unfool.core.parallel.jobs import in_worker, report_to_parent
+from unfool.core.parallel.reporting import in_worker, report_to_parent
 from unfool.core.progress import Progress, silent
 from unfool.core.progress_display import progress_bar
 from unfool.data.catalog import open_table

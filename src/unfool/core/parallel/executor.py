@@ -1,0 +1,52 @@
+"""What runs jobs: processes of this machine, or a cluster; both behind one interface."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from unfool.core.parallel.job import Job
+from unfool.core.parallel.local import LocalExecutor, workers_for
+from unfool.core.parallel.schedule import More
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+class Executor(Protocol):
+    """Runs jobs side by side, about ``workers`` at a time, each on a machine with the ``device``."""
+
+    @property
+    def workers(self) -> int: ...
+
+    @property
+    def device(self) -> str: ...
+
+    def run(
+        self,
+        jobs: Iterable[Job],
+        folder: Path,
+        console: Console,
+        *,
+        data_dir: Path | None = None,
+        more: More | None = None,
+    ) -> None:
+        """Call every job, the most urgent of those that can begin first, until all are done.
+
+        What jobs leave in their place's folder lands in ``folder``, of which this process is the only writer.
+        ``data_dir`` holds the image sets of this machine. ``more`` is asked for further jobs when one is done, by its
+        name. The first error of a job, or an interrupt, ends them all and is raised here as it was.
+        """
+        ...
+
+
+def executor_for(cluster: str | None, *, device: str = "cpu", workers: int | None = None) -> Executor:
+    """The executor that a command was asked for.
+
+    ``cluster`` is None for this machine (``workers`` processes; None: one a core on the CPU, one on another
+    device), or the address of a Ray cluster, ``auto`` for the one that this machine belongs to.
+    """
+    if cluster is None:
+        return LocalExecutor(workers_for(device) if workers is None else workers, device)
+    raise NotImplementedError

@@ -1,0 +1,136 @@
+"""Jobs in processes of this machine: one with one thread for each core, each job as soon as what it needs is done.
+
+Small networks gain next to nothing from a second thread, and everything from a second process. What a job makes lies
+in files, so nothing but progress comes back.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterable
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from dataclasses import dataclass
+from multiprocessing.queues import Queue
+from pathlib import Path
+from queue import Empty
+from typing import TYPE_CHECKING
+
+from unfool.core.parallel.job import Job, Place
+from unfool.core.parallel.reporting import EVERY, Report, progress_of, send_reports_to, show_report
+from unfool.core.parallel.schedule import More, Schedule
+from unfool.core.progress import renamed
+from unfool.core.progress_display import progress_bars
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+def workers_for(device: str) -> int:
+    """How many processes share jobs: one a core on the CPU, and one in all on any other device."""
+    return len(os.sched_getaffinity(0)) if device == "cpu" else 1
+
+
+@dataclass(frozen=True)
+class LocalExecutor:
+    """Runs jobs in ``workers`` processes of this machine with one thread each; with one worker in this process, one
+    job after the other. Jobs work in the asker's folder itself."""
+
+    workers: int
+    device: str = "cpu"
+
+    def run(
+        self,
+        jobs: Iterable[Job],
+        folder: Path,
+        console: Console,
+        *,
+        data_dir: Path | None = None,
+        more: More | None = None,
+    ) -> None:
+        """As `Executor.run`. Workers end with this process, even if it is killed."""
+        schedule = Schedule(jobs, more)
+        if self.workers > 1:
+            self._run_in_pool(schedule, folder, console, data_dir)
+            return
+        with progress_bars(console) as bars:
+            while job := schedule.begin():
+                here = {path: path for path in job.files}
+                progress = renamed(bars, job.name)
+                job.call(Place(folder=folder, data_dir=data_dir, device=self.device, progress=progress, files=here))
+                schedule.done(job.name)
+
+    def _run_in_pool(self, schedule: Schedule, folder: Path, console: Console, data_dir: Path | None) -> None:
+        others = set(multiprocessing.active_children())
+        context = multiprocessing.get_context("spawn")
+        queue: Queue[Report] = context.Queue()
+        pool = ProcessPoolExecutor(self.workers, mp_context=context, initializer=_start_worker, initargs=(queue,))
+        try:
+            self._submit(pool, schedule, queue, folder, console, data_dir)
+        except BaseException:
+            # What a worker leaves half made is resumed by the next call, or swept; waiting would hide the error.
+            for worker in set(multiprocessing.active_children()) - others:
+                worker.terminate()
+            raise
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+    def _submit(
+        self,
+        pool: ProcessPoolExecutor,
+        schedule: Schedule,
+        queue: Queue[Report],
+        folder: Path,
+        console: Console,
+        data_dir: Path | None,
+    ) -> None:
+        """Submit jobs as they become ready and show their progress until all are done; raises the first error."""
+        running: dict[Future[object], str] = {}
+        with progress_bars(console) as bars:
+
+            def drain(seconds: float) -> None:
+                with contextlib.suppress(Empty):
+                    while True:
+                        show_report(queue.get(timeout=seconds), bars, console)
+
+            while schedule.active:
+                while len(running) < self.workers and (job := schedule.begin()):
+                    future = pool.submit(_call, job.name, job.call, job.files, folder, data_dir, self.device)
+                    running[future] = job.name
+                finished, _ = wait(running, timeout=EVERY, return_when=FIRST_COMPLETED)
+                drain(0.01)
+                for future in finished:
+                    future.result()
+                    schedule.done(running.pop(future))
+            drain(EVERY)
+
+
+def _call(
+    name: str,
+    call: Callable[[Place], object],
+    files: tuple[Path, ...],
+    folder: Path,
+    data_dir: Path | None,
+    device: str,
+) -> None:
+    """Call a job in a worker."""
+    here = {path: path for path in files}
+    call(Place(folder=folder, data_dir=data_dir, device=device, progress=progress_of(name), files=here))
+
+
+def _start_worker(queue: Queue[Report]) -> None:
+    import torch  # not needed by the process that waits
+
+    send_reports_to(queue.put)
+    # A terminal interrupts every process of a group: the study decides what becomes of its workers, and says so once.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # After another job's error nobody reads progress any more, and a worker would wait for a reader when it ends.
+    queue.cancel_join_thread()
+    torch.set_num_threads(1)
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        # A worker that outlived its study would keep the run folder locked against the study's next call.
+        threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
