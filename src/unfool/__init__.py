@@ -27,6 +27,7 @@ if TYPE_CHECKING:  # what editors and type checkers see; a test keeps it equal t
     from unfool.core.errors import UnfoolWarning as UnfoolWarning
     from unfool.core.plugins import load_plugin as load_plugin
     from unfool.core.streams import Streams as Streams
+    from unfool.core.threat import L0 as L0
     from unfool.core.threat import L1 as L1
     from unfool.core.threat import L2 as L2
     from unfool.core.threat import Linf as Linf
@@ -87,7 +88,7 @@ _NAMES = {
     "unfool.core.errors": ("UnfoolError", "UnfoolWarning"),
     "unfool.core.plugins": ("load_plugin",),
     "unfool.core.streams": ("Streams",),
-    "unfool.core.threat": ("L1", "L2", "Linf", "ThreatModel"),
+    "unfool.core.threat": ("L0", "L1", "L2", "Linf", "ThreatModel"),
     "unfool.data.as_table": ("as_table",),
     "unfool.data.catalog": ("open_table",),
     "unfool.data.table": ("Table",),

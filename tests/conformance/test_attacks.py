@@ -25,13 +25,18 @@ SHORT = {
     "autoattack": {"steps": 4, "queries": 12},
 }
 """Fewer steps for the long ones; an attack that is not named here runs as it comes."""
-THREATS = ("linf:8/255", "l2:0.5", "l1:4")
-EPS = {"linf": 0.2, "l2": 2.0, "l1": 20.0}
+THREATS = {"linf": "linf:8/255", "l2": "l2:0.5", "l1": "l1:4", "l0": "l0:12"}
+EPS = {"linf": 0.2, "l2": 2.0, "l1": 20.0, "l0": 20.0}
 CLASSES = 4
+IN_EACH_NORM = [(name, norm) for name in NAMES for norm in ATTACKS[name].norms]
 
 
 def make_short(name, threat, options=None):
     return make_attack(name, threat, {**SHORT.get(name, {}), **(options or {})})
+
+
+def usual_threat(name):
+    return THREATS[ATTACKS[name].norms[0]]
 
 
 def make_network(channels=3, dtype=torch.float32):
@@ -63,13 +68,13 @@ def assert_inside(found, images, threat):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
 @pytest.mark.parametrize("shape", [(3, 12, 12), (1, 9, 14), (4, 10, 9)])
-@pytest.mark.parametrize("norm", EPS)
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(("name", "norm"), IN_EACH_NORM)
 def test_images_stay_inside_ball_and_box(name, norm, shape, dtype):
     draws = random.Random(f"{name} {norm} {shape} {dtype}")
     network = make_network(shape[0], dtype)
     for share in draws.sample([0.01, 0.3, 1.0], 2):
-        stays_inside(name, ThreatModel(norm, EPS[norm] * share), network, shape, dtype, draws)
+        eps = max(1, round(EPS[norm] * share)) if norm == "l0" else EPS[norm] * share
+        stays_inside(name, ThreatModel(norm, eps), network, shape, dtype, draws)
 
 
 def stays_inside(name, threat, network, shape, dtype, draws):
@@ -84,9 +89,9 @@ def stays_inside(name, threat, network, shape, dtype, draws):
         assert found.model_images >= count
 
 
-@pytest.mark.parametrize("threat", THREATS)
-@pytest.mark.parametrize("name", NAMES)
-def test_an_attack_does_harm_and_tells_the_truth(name, threat):
+@pytest.mark.parametrize(("name", "norm"), IN_EACH_NORM)
+def test_an_attack_does_harm_and_tells_the_truth(name, norm):
+    threat = THREATS[norm]
     images, labels = make_images(16)
     network = make_network()
     with torch.no_grad():
@@ -101,8 +106,7 @@ def test_an_attack_does_harm_and_tells_the_truth(name, threat):
     assert int(found.fooled.sum()) == int((found.fooled_by_part >= 0).sum())
 
 
-@pytest.mark.parametrize("norm", EPS)
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(("name", "norm"), IN_EACH_NORM)
 def test_zero_budget_returns_the_images_bit_for_bit(name, norm):
     images, labels = make_images()
     found = make_short(name, ThreatModel(norm, 0.0))(make_network(), images, labels)
@@ -114,7 +118,7 @@ def test_zero_budget_returns_the_images_bit_for_bit(name, norm):
 @pytest.mark.parametrize("name", NAMES)
 def test_the_same_seed_gives_the_same_bits_and_the_global_state_is_left_alone(name):
     images, labels = make_images()
-    attack = make_short(name, "linf:8/255")
+    attack = make_short(name, usual_threat(name))
     torch.manual_seed(1)
     states = torch.get_rng_state(), np.random.get_state()[1].copy(), random.getstate()
     first = attack(make_network(), images, labels, streams=Streams(3))
@@ -132,7 +136,7 @@ def test_splitting_and_permuting_a_batch_change_nothing(name):
     images, labels = make_images(6, dtype=torch.float64)
     ids = torch.tensor([5, 9, 2, 7, 0, 11])
     network = make_network(dtype=torch.float64)
-    attack = make_short(name, "linf:0.1")
+    attack = make_short(name, ThreatModel(ATTACKS[name].norms[0], EPS[ATTACKS[name].norms[0]] / 2))
     whole = attack(network, images, labels, ids=ids)
     for rows in (torch.tensor([3, 0, 5, 1, 4, 2]), torch.tensor([4]), torch.tensor([1, 2])):
         part = attack(network, images[rows], labels[rows], ids=ids[rows])
@@ -174,7 +178,7 @@ def test_a_model_is_given_back_as_it_was(name, fails):
     modes = [part.training for part in network.modules()]
     flags = [parameter.requires_grad for parameter in network.parameters()]
     kept, state = images.clone(), torch.get_rng_state()
-    attack = make_short(name, "linf:0.1")
+    attack = make_short(name, usual_threat(name))
     if fails:
         with pytest.raises(ZeroDivisionError):
             attack(FailsMidway(network), images, labels)
@@ -205,9 +209,9 @@ class Constant(torch.nn.Module):
 
 
 @pytest.mark.parametrize("connected", [False, True])
-@pytest.mark.parametrize("threat", THREATS)
-@pytest.mark.parametrize("name", NAMES)
-def test_a_constant_network_is_flagged_and_gives_no_nan(name, threat, connected):
+@pytest.mark.parametrize(("name", "norm"), IN_EACH_NORM)
+def test_a_constant_network_is_flagged_and_gives_no_nan(name, norm, connected):
+    threat = THREATS[norm]
     images, _ = make_images()
     attack = make_short(name, threat)
     found = attack(Constant(connected), images, torch.zeros(4, dtype=torch.int64))
@@ -229,7 +233,7 @@ def test_logits_that_are_not_finite_are_an_error(name, value):
         network.heads["labels"][0].bias[1] = value
     images, labels = make_images()
     with pytest.raises(NonFiniteError, match="NaN or infinite"):
-        make_short(name, "linf:8/255")(network, images, labels)
+        make_short(name, usual_threat(name))(network, images, labels)
 
 
 def bad_images():
@@ -253,11 +257,18 @@ def test_bad_images_are_refused(name, fault):
     images, words = bad_images()[fault]
     labels = torch.zeros(len(images), dtype=torch.int64)
     with pytest.raises(ImagesError, match=words):
-        make_short(name, "linf:8/255")(make_network(), images, labels)
+        make_short(name, usual_threat(name))(make_network(), images, labels)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_an_unknown_setting_is_refused_with_the_nearest(name):
-    known = next(iter(make_attack(name, "linf:8/255").settings))
+    known = next(iter(make_attack(name, usual_threat(name)).settings))
     with pytest.raises(SpecError, match=f"did you mean '{known}'"):
-        make_short(name, "linf:8/255", {known + "x": 1})
+        make_short(name, usual_threat(name), {known + "x": 1})
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_norm_without_a_form_is_refused_and_those_who_have_one_are_named(name):
+    for norm in set(THREATS) - set(ATTACKS[name].norms):
+        with pytest.raises(SpecError, match=f"has no form in {norm}.*attacks in {norm} are .*pgd"):
+            make_short(name, THREATS[norm])

@@ -1,5 +1,7 @@
 """The geometry of the three norms against float64 oracles and the properties that attacks rely on."""
 
+import itertools
+
 import numpy as np
 import pytest
 import scipy.stats
@@ -9,7 +11,7 @@ from hypothesis import strategies as st
 
 from unfool.core.geometry import L1_SHARE
 from unfool.core.streams import Streams
-from unfool.core.threat import ThreatModel
+from unfool.core.threat import L0, ThreatModel
 
 NORMS = ["linf", "l2", "l1"]
 DTYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
@@ -290,3 +292,62 @@ def test_samples_are_uniform_in_the_ball(norm_name):
     # A linear functional separates the balls from each other: the spread of one value inside each unit ball.
     expected = {"linf": 1 / 3, "l2": 1 / 6, "l1": 2 / 30}[norm_name] * 0.3**2
     assert (flat**2).mean() == pytest.approx(expected, rel=0.05)
+
+
+def literal_l0(image, origin, eps):
+    """Nearest point of ball ∩ box: of all subsets of pixels the one whose change brings it nearest."""
+    inside = np.clip(image, 0.0, 1.0)
+    places = list(np.ndindex(image.shape[1:]))
+    best, least = origin, np.inf
+    for chosen in itertools.combinations(places, min(eps, len(places))):
+        point = origin.copy()
+        for place in chosen:
+            point[:, *place] = inside[:, *place]
+        distance = ((point - image) ** 2).sum()
+        if distance < least - 1e-12:
+            best, least = point, distance
+    return best
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 10**6), st.integers(1, 4), st.sampled_from([1, 3]), st.sampled_from([0.05, 1.0]))
+def test_l0_projection_agrees_with_the_search_through_all_subsets(seed, eps, channels, spread):
+    images, origins = draw_images(seed, (2, channels, 2, 3), torch.float64, spread)
+    result = L0(eps).project(images, origins)
+    for ours, image, origin in zip(result.numpy(), images.numpy(), origins.numpy(), strict=True):
+        literal = literal_l0(image, origin, eps)
+        assert ((ours - image) ** 2).sum() == pytest.approx(((literal - image) ** 2).sum(), abs=1e-12)
+    assert (L0(eps).norm(result - origins) <= eps).all()
+    assert torch.equal(L0(eps).project(result, origins), result)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_l0_counts_a_pixel_once_whatever_its_channels(dtype):
+    images, origins = draw_images(5, (4, 3, 5, 5), dtype, 1.0)
+    inside = L0(6).project(images, origins)
+    assert inside.dtype == dtype
+    assert L0(6).norm(inside.double() - origins.double()).tolist() == [6.0] * 4
+    assert int(((inside != origins).sum(1) > 1).sum()) > 6
+
+
+def test_no_l0_step_inside_the_box_climbs_a_linear_loss_further():
+    _, origins = draw_images(6, (1, 2, 2, 3), torch.float64, 1.0)
+    gradient = torch.tensor(np.random.default_rng(6).standard_normal((1, 2, 2, 3)))
+    step = L0(2).steepest(gradient, origins, origins, 2)
+    assert int(L0(2).norm(step)) == 2
+    assert 0 <= float((origins + step).min()) <= float((origins + step).max()) <= 1
+    edge = (gradient > 0).double() - origins
+    gains = (edge * gradient).sum(1).flatten()
+    best = max(float(gains[list(pair)].sum()) for pair in itertools.combinations(range(6), 2))
+    assert float((step * gradient).sum()) == pytest.approx(best)
+    assert torch.equal(L0(2).steepest(gradient, origins, origins, torch.tensor([1.2])), step)
+    assert not L0(2).steepest(gradient * 0, origins, origins, 2).any()
+
+
+def test_l0_samples_change_every_pixel_alike():
+    origins = torch.full((2000, 1, 2, 3), 0.5)
+    drawn = L0(2).sample(origins, torch.arange(2000), Streams(1))
+    assert L0(2).norm(drawn - origins).tolist() == [2.0] * 2000
+    counts = (drawn != origins).sum(0).flatten().numpy()
+    assert scipy.stats.chisquare(counts).pvalue > 0.001
+    assert torch.equal(L0(2).sample(origins[:3], torch.tensor([7, 9, 5]), Streams(1)), drawn[[7, 9, 5]])

@@ -9,9 +9,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from unfool import attacks
 from unfool.core.errors import ImagesError, SpecError
 from unfool.core.streams import Streams
-from unfool.core.threat import Linf, ThreatModel
+from unfool.core.threat import L0, Linf, ThreatModel
 
 
 @pytest.mark.parametrize(
@@ -20,6 +21,7 @@ from unfool.core.threat import Linf, ThreatModel
         ("linf:8/255", "linf", 8 / 255),
         ("l2:0.5", "l2", 0.5),
         ("l1:12", "l1", 12.0),
+        ("l0:10", "l0", 10.0),
         ("linf:0", "linf", 0.0),
         ("linf:1", "linf", 1.0),
         ("linf:255/255", "linf", 1.0),
@@ -40,7 +42,7 @@ def test_reads_norm_and_eps(text, norm_name, eps):
     [
         ("lnf:8/255", "did you mean 'linf'"),
         ("Linf:8/255", "did you mean 'linf'"),
-        ("l3:1", "allowed: l1, l2, linf"),
+        ("l3:1", "allowed: l0, l1, l2, linf"),
         ("linf:-1", "negative"),
         ("l2:-0.5", "negative"),
         ("linf:300", "perhaps an eps such as 8/255"),
@@ -98,7 +100,7 @@ def test_text_that_says_something_else_is_refused():
     with pytest.raises(SpecError, match="is not linf"):
         ThreatModel("linf", 0.1, "linf:0.2")
     with pytest.raises(SpecError, match="unknown norm"):
-        ThreatModel("l0", 1.0)
+        ThreatModel("l3", 1.0)
 
 
 def test_how_it_was_written_is_no_part_of_equality():
@@ -126,7 +128,7 @@ def test_images_that_do_not_match_their_origins_are_refused(norm_name, eps):
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
-@pytest.mark.parametrize("text", ["linf:0.1", "l2:0.5", "l1:3"])
+@pytest.mark.parametrize("text", ["linf:0.1", "l2:0.5", "l1:3", "l0:3"])
 def test_callers_tensors_and_the_global_generator_are_left_alone(text, dtype):
     threat = ThreatModel.parse(text)
     origins = torch.rand(2, 3, 4, 4).to(dtype)
@@ -147,3 +149,20 @@ def test_eps_may_be_a_number_of_numpy_and_is_never_text():
     assert type(Linf(np.float32(0.5)).eps) is float
     with pytest.raises(SpecError, match="is text; give a number, such as 8/255 without quotes"):
         Linf("8/255")
+
+
+@pytest.mark.parametrize("text", ["l0:0.5", "l0:8/255"])
+def test_l0_counts_whole_pixels(text):
+    with pytest.raises(SpecError, match="it counts pixels, so give a whole number, such as l0:10"):
+        ThreatModel.parse(text)
+    assert (repr(L0(10)), str(L0(10))) == ("L0(10)", "l0:10")
+    assert ThreatModel.parse("l0:20/2") == L0(10)
+
+
+def test_l0_allows_no_more_pixels_than_the_image_has():
+    origins = torch.rand(2, 3, 4, 5)
+    assert torch.equal(L0(20).project(1 - origins, origins), 1 - origins)
+    with pytest.raises(ImagesError, match="l0:21 changes more pixels than an image of 4x5 has; give at most l0:20"):
+        L0(21).project(origins, origins)
+    with pytest.raises(ImagesError, match="give at most l0:20"):
+        attacks.PGD(L0(21))(torch.nn.Flatten(), origins, torch.zeros(2, dtype=torch.int64))

@@ -32,6 +32,9 @@ from unfool.models.outside.black_box import is_black_box
 Settings: TypeAlias = JsonObject
 """Settings of an attack by name, as records keep them."""
 
+DENSE = ("linf", "l2", "l1")
+"""Norms in which all values of an image may change a little."""
+
 _COMMON = ("threat", "label", "eot_draws")
 """Fields of every attack, which are not settings of its own."""
 
@@ -81,6 +84,9 @@ class Attack(ABC):
     label: str = field(default="", kw_only=True)
     eot_draws: PositiveInt = field(default=1, kw_only=True)
 
+    norms: ClassVar[tuple[str, ...]] = DENSE
+    """The norms that the attack works in; in another it is refused."""
+
     preset_defaults: ClassVar[frozenset[str]] = frozenset()
     """Settings of a `preset` that text may set to something else; the others are what the name stands for."""
 
@@ -91,6 +97,13 @@ class Attack(ABC):
             cls.__repr__ = Attack.__repr__
 
     def __post_init__(self) -> None:
+        if self.threat.norm_name not in self.norms:
+            name = self.threat.norm_name
+            able = ", ".join(sorted(each for each in ATTACKS if name in ATTACKS[each].norms))
+            raise SpecError(
+                f"attack {self.registered_name} has no form in {name}, and {self.threat} was given; "
+                f"attacks in {name} are {able}"
+            )
         # Engines refuse settings that do not go together; better here than at the first batch.
         _ = self.parts
 
@@ -242,6 +255,7 @@ class Attack(ABC):
         check_model(model)
         self.check_runs_on(model)
         images = readable_images(model, images)
+        self.threat.check_fits(images)
         labels = as_labels(images, labels)
         # A caller's inference mode would forbid the gradient by the image.
         with torch.inference_mode(False), frozen_eval(model):

@@ -8,6 +8,7 @@ from typing import Any
 
 from unfool.attacks.base import Attack, Settings
 from unfool.attacks.ensemble import Part
+from unfool.core.geometry import GEOMETRIES
 
 
 @dataclass(frozen=True, repr=False)
@@ -30,6 +31,8 @@ class CustomAttack(Attack):
 
     components: tuple[Part, ...] = field(default=(), kw_only=True)
     details: Mapping[str, Any] = field(default_factory=dict[str, Any], kw_only=True, hash=False)
+
+    norms = tuple(GEOMETRIES)
 
     @property
     def parts(self) -> tuple[Part, ...]:

@@ -11,6 +11,7 @@ from unfool.attacks.engines.projected_gradient import ProjectedGradient
 from unfool.attacks.ensemble import Part
 from unfool.attacks.problem import Goal
 from unfool.core.config import configured
+from unfool.core.geometry import GEOMETRIES
 from unfool.core.spec import parse_number
 from unfool.core.threat import ThreatModel
 
@@ -55,6 +56,7 @@ class FGSM(Attack):
     goal: Goal = "last"
 
     preset_defaults = frozenset({"step_size"})
+    norms = tuple(GEOMETRIES)
 
     @classmethod
     def preset(cls, name: str, threat: ThreatModel) -> Settings:
@@ -121,6 +123,8 @@ class PGD(Attack):
     random_start: bool = True
     restarts: int = Field(default=1, ge=1)
     goal: Goal = "success"
+
+    norms = tuple(GEOMETRIES)
 
     @property
     def default_name(self) -> str:

@@ -1,5 +1,5 @@
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
-"""The geometry of three norms: exact projections, steepest steps, uniform draws and lengths.
+"""The geometry of four norms: exact projections, steepest steps, uniform draws and lengths.
 
 Legend: ``images``, ``origins``, ``gradient`` and displacements are (B, C, H, W); a ball is the set of images within
 ``eps`` of their origins, the box is [0,1]; n = C·H·W. Nothing here loops over images. Results have the dtype of the
@@ -46,6 +46,10 @@ class Geometry(ABC):
     @abstractmethod
     def sample(self, ids: Tensor, shape: tuple[int, ...], streams: Streams) -> Tensor:
         """Displacements (B, *shape) drawn uniformly in the unit ball, one per image id."""
+
+    def sample_within(self, ids: Tensor, shape: tuple[int, ...], streams: Streams, eps: float) -> Tensor:
+        """Displacements (B, *shape) drawn uniformly in the ball of radius eps."""
+        return self.sample(ids, shape, streams).mul_(eps)
 
     @abstractmethod
     def norm(self, delta: Tensor) -> Tensor:
@@ -160,7 +164,63 @@ class L1Geometry(Geometry):
         return torch.linalg.vector_norm(delta.flatten(1), ord=1, dim=1, dtype=torch.float64)
 
 
-GEOMETRIES: dict[str, Geometry] = {"linf": LinfGeometry(), "l2": L2Geometry(), "l1": L1Geometry()}
+class L0Geometry(Geometry):
+    """At most eps pixels change, each by any amount; all channels of a pixel count as one."""
+
+    def project(self, images: Tensor, origins: Tensor, eps: float) -> Tensor:
+        """The nearest images in ball ∩ box: the pixels that are worst to lose keep their change."""
+        points = images.to(origins.dtype).clamp(0.0, 1.0)
+        exact = images.double()
+        # What a pixel's return to its origin costs, beyond what bringing it into the box costs anyway.
+        cost = (exact - origins.double()).square() - (exact - points.double()).square()
+        return torch.where(_largest(_by_pixel(cost), eps) | (points == origins), points, origins)
+
+    def steepest(self, gradient: Tensor, images: Tensor, step: float | Tensor, share: Tensor | None = None) -> Tensor:
+        """The ``step`` pixels (rounded up) that gain most go to the edge of the box, each value along its gradient.
+
+        Among all displacements of so many pixels inside the box this one has the largest product with the gradient.
+        """
+        to_edge = torch.where(gradient > 0, 1.0 - images, -images).mul_(gradient != 0)
+        gains = _by_pixel(to_edge * gradient)
+        return torch.where(_largest(gains, step), to_edge, torch.zeros_like(to_edge)).to(images.dtype)
+
+    def sample(self, ids: Tensor, shape: tuple[int, ...], streams: Streams) -> Tensor:
+        """One pixel, each of its values uniform in [-1, 1)."""
+        return self.sample_within(ids, shape, streams, 1)
+
+    def sample_within(self, ids: Tensor, shape: tuple[int, ...], streams: Streams, eps: float) -> Tensor:
+        """As many pixels as eps allows, all subsets alike, and each of their values uniform in [-1, 1)."""
+        values = streams.named("value").uniform(ids, shape, -1.0, 1.0)
+        ranks = streams.named("pixel").uniform(ids, (1, *shape[1:]), 0.5, 1.0)
+        return torch.where(_largest(ranks, eps), values, torch.zeros_like(values))
+
+    def norm(self, delta: Tensor) -> Tensor:
+        """How many pixels differ; of ``delta`` (B, C, H, W) the second dimension holds a pixel's channels."""
+        changed = delta != 0
+        return (changed.any(1) if changed.ndim == 4 else changed).flatten(1).sum(1).double()
+
+
+GEOMETRIES: dict[str, Geometry] = {
+    "linf": LinfGeometry(),
+    "l2": L2Geometry(),
+    "l1": L1Geometry(),
+    "l0": L0Geometry(),
+}
+
+
+def _by_pixel(values: Tensor) -> Tensor:
+    """Values (B, C, H, W) added up over channels, (B, 1, H, W)."""
+    return values.sum(1, keepdim=True)
+
+
+def _largest(scores: Tensor, count: float | Tensor) -> Tensor:
+    """Mask (B, 1, H, W) of each image's ``count`` (one, or B) largest scores above 0, the first among equals."""
+    flat = scores.flatten(1)
+    order = flat.argsort(dim=1, descending=True, stable=True)
+    places = torch.arange(flat.shape[1], device=flat.device)
+    counts = count[:, None] if isinstance(count, Tensor) else count
+    ranks = torch.empty_like(order).scatter_(1, order, places.expand_as(order))
+    return ((ranks < counts) & (flat > 0)).view_as(scores)
 
 
 def _column(values: Tensor, like: Tensor) -> Tensor:

@@ -1,5 +1,5 @@
 # pyright: reportUnnecessaryIsInstance=false
-"""Threat models: how much an attack may change an image, in which norm; ``linf:8/255``, ``l2:0.5``, ``l1:12``."""
+"""Threat models: how much an attack may change an image, in which norm: ``linf:8/255`` or ``l0:10``."""
 
 from __future__ import annotations
 
@@ -22,19 +22,20 @@ from unfool.core.streams import Streams
 SMALLEST, LARGEST = 1e-30, 1e9
 """The smallest eps but 0, whose changes do not yet vanish in float32; the largest, farther than images are apart."""
 
-_FORM = "write norm:eps such as linf:8/255, l2:0.5 or l1:12"
+_FORM = "write norm:eps such as linf:8/255, l2:0.5, l1:12 or l0:10"
 
 
 @dataclass(frozen=True)
 class ThreatModel:
     """The perturbations that an attack may make: all images within ``eps`` of their origin in a norm, and in [0,1].
 
-    Make one with `Linf`, `L2` or `L1`, or read it from text with `ThreatModel.parse`. Its methods take images and
+    Make one with `Linf`, `L2`, `L1` or `L0`, or read it from text with `ThreatModel.parse`. Its methods take images and
     origins (B, C, H, W), the origins inside the box; results have the origins' dtype and carry no gradient.
 
     Args:
-        norm_name: ``"linf"``, ``"l2"`` or ``"l1"``.
-        eps: Largest distance, in pixel units (images are in [0,1]); for linf at most 1.
+        norm_name: ``"linf"``, ``"l2"``, ``"l1"`` or ``"l0"``.
+        eps: Largest distance, in pixel units (images are in [0,1]); for linf at most 1. For l0 how many pixels change,
+            a whole number; all channels of a pixel count as one.
         text: How it was written, ``linf:8/255`` rather than ``linf:0.0314``; not compared.
 
     Raises:
@@ -79,6 +80,10 @@ class ThreatModel:
             raise SpecError(
                 f"linf eps {self.eps:g} is not allowed; pixels lie in [0,1], so give eps from 0 to 1; perhaps {meant}"
             )
+        if self.norm_name == "l0" and self.eps != int(self.eps):
+            raise SpecError(
+                f"l0 eps {self.eps:g} is not allowed; it counts pixels, so give a whole number, such as l0:10"
+            )
         if not self.text:
             object.__setattr__(self, "text", f"{self.norm_name}:{float(self.eps)!r}")
         elif _read(self.text) != (self.norm_name, self.eps):
@@ -107,12 +112,12 @@ class ThreatModel:
         return self.text
 
     def __repr__(self) -> str:
-        norm = {"linf": "Linf", "l2": "L2", "l1": "L1"}[self.norm_name]
+        norm = {"linf": "Linf", "l2": "L2", "l1": "L1", "l0": "L0"}[self.norm_name]
         return f"{norm}({write_number(self.eps)})"
 
     @torch.no_grad()
     def project(self, images: Tensor, origins: Tensor) -> Tensor:
-        """Bring images into ball ∩ box: onto the nearest point (linf, l1), or into the ball and then the box (l2).
+        """Bring images into ball ∩ box: onto the nearest point (linf, l1, l0), or into the ball, then the box (l2).
 
         Args:
             images: Images (B, C, H, W).
@@ -123,7 +128,7 @@ class ThreatModel:
             come back unchanged; with eps = 0 all are the origins.
 
         Raises:
-            ImagesError: Images and origins have different shapes.
+            ImagesError: Images and origins have different shapes, or l0 allows more pixels than there are.
         """
         self._check(images, origins)
         if self.eps == 0:
@@ -145,12 +150,13 @@ class ThreatModel:
             gradient: Gradient of the loss by the images (B, C, H, W).
             images: Current images (B, C, H, W).
             origins: Their clean images (B, C, H, W).
-            step: Length in this norm, in pixel units: one number, or one per image (B,).
+            step: Length in this norm, in pixel units: one number, or one per image (B,). In l0 pixels, rounded up.
             share: In l1, the part of each image's values that may change (B,); default 1 %.
 
         Returns:
             Displacements (B, C, H, W): in linf the gradient's sign, in l2 the unit gradient, in l1 evenly over the
-            values with the largest gradients that the box lets change; each times ``step``. Zero for a zero gradient.
+            values with the largest gradients that the box lets change; each times ``step``. In l0 the ``step`` pixels
+            that gain most go to the edge of the box. Zero for a zero gradient.
 
         Raises:
             ImagesError: The shapes differ.
@@ -173,16 +179,24 @@ class ThreatModel:
         """
         if self.eps == 0:
             return origins.clone()
-        displacements = GEOMETRIES[self.norm_name].sample(ids, tuple(origins.shape[1:]), streams)
-        return self.project(origins + displacements.mul_(self.eps), origins)
+        displacements = GEOMETRIES[self.norm_name].sample_within(ids, tuple(origins.shape[1:]), streams, self.eps)
+        return self.project(origins + displacements, origins)
 
     @torch.no_grad()
     def norm(self, delta: Tensor) -> Tensor:
         """The lengths (B,), float64, of displacements (B, ...) in this norm, in pixel units."""
         return GEOMETRIES[self.norm_name].norm(delta)
 
-    @staticmethod
-    def _check(images: Tensor, origins: Tensor) -> None:
+    def check_fits(self, images: Tensor) -> None:
+        """Refuse images (B, C, H, W) with fewer pixels than l0 allows to change; raises ImagesError."""
+        if self.norm_name == "l0" and images.ndim == 4 and self.eps > images.shape[2] * images.shape[3]:
+            height, width = images.shape[2:]
+            raise ImagesError(
+                f"{self} changes more pixels than an image of {height}x{width} has; give at most l0:{height * width}"
+            )
+
+    def _check(self, images: Tensor, origins: Tensor) -> None:
+        self.check_fits(origins)
         if images.shape != origins.shape:
             raise ImagesError(
                 f"images or gradients have shape {tuple(images.shape)}, their origins {tuple(origins.shape)}; "
@@ -255,6 +269,26 @@ def L1(eps: float) -> ThreatModel:  # noqa: N802
         l1:12
     """
     return _written("l1", eps)
+
+
+def L0(eps: int) -> ThreatModel:  # noqa: N802
+    """At most ``eps`` pixels change, each by any amount; all channels of a pixel count as one.
+
+    Args:
+        eps: Largest number of changed pixels, a whole number such as ``10``, at most as many as the images have.
+
+    Returns:
+        The threat model, written ``l0:10``.
+
+    Raises:
+        SpecError: eps is no whole number of 0 or more.
+
+    Example:
+        >>> from unfool import L0
+        >>> print(L0(10))
+        l0:10
+    """
+    return _written("l0", eps)
 
 
 def _written(norm_name: str, eps: float) -> ThreatModel:

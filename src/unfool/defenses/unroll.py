@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from unfool.attacks.engines.projected_gradient import ProjectedGradient
+from unfool.core.errors import SpecError
 from unfool.core.streams import Streams
 from unfool.core.threat import ThreatModel
 from unfool.defenses.pretext import PretextObjective
@@ -88,7 +89,10 @@ def _projected(threat: ThreatModel, moved: Tensor, origins: Tensor) -> Tensor:
     exact = threat.project(moved.detach(), origins.detach())
     if threat.eps == 0:
         return _with(exact, origins)
-    carrier = {"linf": _linf, "l2": _l2, "l1": _l1}[threat.norm_name](moved, origins, threat.eps, exact)
+    carriers = {"linf": _linf, "l2": _l2, "l1": _l1}
+    if threat.norm_name not in carriers:
+        raise SpecError(f"a reversal within {threat} has no derivative; give it a norm among {', '.join(carriers)}")
+    carrier = carriers[threat.norm_name](moved, origins, threat.eps, exact)
     return _with(exact, carrier.to(exact.dtype))
 
 

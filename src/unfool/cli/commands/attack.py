@@ -28,10 +28,10 @@ class AttackOptions:
     ]
     threat: Threat = None
     norm: Annotated[
-        Literal["linf", "l2", "l1", "all"] | None,
+        Literal["linf", "l2", "l1", "l0", "all"] | None,
         tyro.conf.arg(
-            help="Instead of --threat: its norm, with --eps or with linf:8/255, l2:0.5, l1:12; all: the three, "
-            "into FILE with -linf, -l2, -l1 in its name.",
+            help="Instead of --threat: its norm, with --eps or with linf:8/255, l2:0.5, l1:12, l0:10; all: the "
+            "first three, into FILE with -linf, -l2, -l1 in its name.",
             help_behavior_hint="(default: linf)",
         ),
     ] = None

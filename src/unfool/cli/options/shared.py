@@ -24,14 +24,14 @@ Threat = Annotated[
     str | None,
     tyro.conf.arg(
         metavar="NORM:EPS",
-        help="Threat model: linf:8/255, l2:0.5 or l1:12, in pixel units.",
+        help="Threat model: linf:8/255, l2:0.5 or l1:12, in pixel units, or l0:10, which counts pixels.",
         help_behavior_hint="(default: linf:8/255)",
     ),
 ]
 Norm = Annotated[
-    Literal["linf", "l2", "l1"] | None,
+    Literal["linf", "l2", "l1", "l0"] | None,
     tyro.conf.arg(
-        help="Instead of --threat: its norm, with --eps or with linf:8/255, l2:0.5, l1:12.",
+        help="Instead of --threat: its norm, with --eps or with linf:8/255, l2:0.5, l1:12, l0:10.",
         help_behavior_hint="(default: linf)",
     ),
 ]

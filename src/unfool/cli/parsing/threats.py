@@ -5,8 +5,11 @@ from __future__ import annotations
 from unfool.core.errors import SpecError
 from unfool.core.threat import ThreatModel
 
-BUDGETS = {"linf": "8/255", "l2": "0.5", "l1": "12"}
+BUDGETS = {"linf": "8/255", "l2": "0.5", "l1": "12", "l0": "10"}
 """The usual eps on 32-pixel images, by norm."""
+
+EVERY = ("linf", "l2", "l1")
+"""The norms of --norm all, in which every attack works."""
 
 
 def read_threat(threat: str | None, norm: str | None, eps: str | None) -> ThreatModel:
@@ -26,4 +29,4 @@ def read_threats(threat: str | None, norm: str | None, eps: str | None) -> list[
         return [read_threat(threat, norm, eps)]
     if threat is not None or eps is not None:
         raise SpecError("--norm all takes the usual eps of each norm; leave out --threat and --eps, or give one norm")
-    return [read_threat(None, each, None) for each in BUDGETS]
+    return [read_threat(None, each, None) for each in EVERY]

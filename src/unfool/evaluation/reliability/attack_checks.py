@@ -47,9 +47,10 @@ FEWEST_CORRECT = 16
 
 
 def huge(threat: ThreatModel, shape: tuple[int, ...]) -> ThreatModel:
-    """The threat model in which half the range of every pixel of an image (C, H, W) is allowed: linf 0.5."""
+    """The threat model in which half the range of every pixel of an image (C, H, W) is allowed: linf 0.5, l0 all."""
     size = math.prod(shape)
-    return ThreatModel(threat.norm_name, {"linf": 0.5, "l2": 0.5 * math.sqrt(size), "l1": 0.5 * size}[threat.norm_name])
+    eps = {"linf": 0.5, "l2": 0.5 * math.sqrt(size), "l1": 0.5 * size, "l0": math.prod(shape[1:])}
+    return ThreatModel(threat.norm_name, eps[threat.norm_name])
 
 
 class Trial:

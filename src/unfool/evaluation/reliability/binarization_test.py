@@ -58,6 +58,8 @@ def binarization_test(
     classes use their two-class form. Raises SpecError for a model without features, DataError for a table without
     images.
     """
+    if attack.threat.norm_name == "l0":
+        raise SpecError(f"the binarization test has no form for {attack.threat}; test the attack in linf, l2 or l1")
     features, table = representation(model), as_table(data)
     if images < 1 or inner < 1:
         raise SpecError(f"images {images}, inner {inner} are not allowed; give 1 or more of each")

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor, nn
 
-from unfool.attacks import Attack
+from unfool.attacks import Attack, Square
 from unfool.attacks.inputs import check_labels
 from unfool.core.errors import DataError, SpecError
 from unfool.core.progress import Progress, silent
@@ -168,7 +168,10 @@ class _Run:
 
     def _attack(self, trial: Trial, zero_gradient: Tensor, attacks: Sequence[Attack]) -> None:
         self.note("vanishing-gradients", attack_checks.vanishing_gradients(trial, zero_gradient))
-        self.note("black-box-wins", attack_checks.black_box_wins(trial))
+        if trial.threat.norm_name in Square.norms:
+            self.note("black-box-wins", attack_checks.black_box_wins(trial))
+        else:
+            self.miss(["black-box-wins"], f"Square has no form for {trial.threat}")
         self.note("noise-wins", attack_checks.noise_wins(trial))
         if self.evidence.compared(TRANSFER):
             self.note("transfer-wins", attack_checks.transfer_wins(trial))
