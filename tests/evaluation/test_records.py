@@ -233,20 +233,22 @@ def test_sets_come_back_bit_for_bit_and_are_judged_the_same(tmp_path, examples):
     assert [path.name for path in tmp_path.iterdir()] == ["set.safetensors"]
 
 
-@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize("version", [1, 2, 3])
 def test_sets_of_earlier_versions_are_read(tmp_path, examples, version):
     save_set(examples, tmp_path / "now.safetensors")
     tensors, manifest = load_tensors(tmp_path / "now.safetensors")
-    later = ("schema_version", "adversarial_set", "checksum", "follows_gradients", *(["parts"] if version == 1 else []))
+    later = ["schema_version", "adversarial_set", "checksum"]
+    later += ["follows_gradients"] * (version < 3) + ["parts"] * (version == 1)
     manifest = {name: value for name, value in manifest.items() if name not in later}
     if version == 1:
         del tensors["by"]
     path = tmp_path / "then.safetensors"
-    save_tensors(path, tensors, {"adversarial_set": version, **manifest, "seal": checksum(manifest, tensors)})
+    seal = "checksum" if version > 2 else "seal"
+    save_tensors(path, tensors, {"adversarial_set": version, **manifest, seal: checksum(manifest, tensors)})
     loaded = load_set(path)
-    if version == 2:
+    if version > 1:
         same(loaded, examples)
-    assert loaded.fooled_by_part.tolist() == (examples.fooled_by_part.tolist() if version == 2 else [-1] * 6)
+    assert loaded.fooled_by_part.tolist() == (examples.fooled_by_part.tolist() if version > 1 else [-1] * 6)
     assert loaded.follows_gradients == [True] * len(loaded.parts)
     assert torch.equal(loaded.images, examples.images)
 
@@ -272,7 +274,7 @@ CHANGES = {
     "one more key": {"protocol": "white-box"},
     "no checksum": {"checksum": ...},
     "no mark": {"adversarial_set": ...},
-    "newer": {"adversarial_set": 4},
+    "newer": {"adversarial_set": 5},
 }
 
 
@@ -304,8 +306,9 @@ def test_truncated_foreign_and_missing_sets_are_told(tmp_path, examples):
         load_set(path)
     with pytest.raises(DataError, match="not a file"):
         load_set(tmp_path / "absent.safetensors")
+    (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="not a file"):
-        load_set(tmp_path)
+        load_set(tmp_path / "empty")
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from unfool.attacks import make_attack
 from unfool.cli.next_command import next_line
 from unfool.cli.options.from_settings import explicit
 from unfool.cli.parsing.defended import open_defense, training_images, with_preset
-from unfool.cli.parsing.systems import choose_device, open_system
+from unfool.cli.parsing.systems import LOOKED_AT, choose_device, open_system
 from unfool.cli.parsing.threats import read_threat
 from unfool.cli.print_evaluation import print_evaluation, print_ladder
 from unfool.cli.printing import check_writable, print_json, print_lines, stderr
@@ -53,7 +53,7 @@ def run_evaluation(command: EvaluateCommand) -> None:
     if attack.attack or not sets or data.data is not None or system.config is not None:
         table, column = system.images(data, machine.batch_size)
     for examples in sets.values():
-        system.check(examples.images, machine.batch_size)
+        system.check(examples.read(slice(LOOKED_AT)), machine.batch_size)
     network, defense = system.network, with_preset(command.defense.defense, command.defense.preset)
     with progress_bar(stderr(), system.name) as progress:
         if defense is not None:

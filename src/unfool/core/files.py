@@ -74,6 +74,33 @@ def atomic_path(path: str | Path) -> Generator[Path, None, None]:
         os.close(held)
 
 
+@contextmanager
+def atomic_folder(path: str | Path) -> Generator[Path, None, None]:
+    """Give a new folder beside the target; on success it becomes ``path``, on any failure it is removed.
+
+    A file or folder that is there is replaced: whether it may be, the caller has seen to. What is written into the
+    folder is fsynced by whoever writes it. Raises OutputError as `atomic_path` does.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        path = _replaceable(path)
+    with _writing(path):
+        _make_folder(path.parent, path)
+        _sweep(path.parent.iterdir(), _short(path.name))
+        apart, held = _own_folder(path)
+        (apart / "new").mkdir()
+    try:
+        with _writing(path, only=_DISK):
+            yield apart / "new"
+        with _writing(path):
+            if path.exists():
+                os.replace(path, apart / "old")
+            os.replace(apart / "new", path)
+    finally:
+        shutil.rmtree(apart, ignore_errors=True)
+        os.close(held)
+
+
 def write_text(path: str | Path, text: str) -> None:
     """Write a text file whole or not at all; of a file name that is no text, what cannot be spelled is escaped."""
     with atomic_path(path) as temporary, _writing(Path(path)):

@@ -121,5 +121,5 @@ def _labels(source: AdversarialSet | Table, column: str | None) -> Tensor:
 def _batch(source: AdversarialSet | Table, span: slice) -> Batch:
     if isinstance(source, AdversarialSet):
         # A copy, since a model may write into its input.
-        return Batch(images=source.images[span].clone(), ids=source.ids[span])
+        return Batch(images=source.read(span), ids=source.ids[span])
     return source.batch(torch.arange(len(source))[span])

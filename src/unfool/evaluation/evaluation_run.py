@@ -23,6 +23,7 @@ from unfool.evaluation.crafting.craft import craft
 from unfool.evaluation.crafting.evaluation_folder import attack_folder
 from unfool.evaluation.crafting.pictures import AttackPictures, pictures_of
 from unfool.evaluation.crafting.proxy import proxy_for
+from unfool.evaluation.crafting.stored_set import ONE_FILE
 from unfool.evaluation.curves import CurvePoints, curve
 from unfool.evaluation.records import Records
 from unfool.evaluation.reliability.binarization_test import binarization_test
@@ -95,6 +96,7 @@ class EvaluationRun:
                 batch_size=self.settings.batch_size,
                 folder=attack_folder(self.folder, chosen.title, chosen.attack),
                 right=self.records[0].correct,
+                in_memory=ONE_FILE // len(attacks),
                 progress=renamed(self.progress, chosen.title),
             )
             self.sets.append(examples)

@@ -89,7 +89,7 @@ def load_tensors(path: str | Path, *, foreign: bool = False) -> tuple[dict[str, 
 
 def _load(path: str | Path, header: Header) -> dict[str, Tensor]:
     try:
-        with open(path, "rb") as opened, safe_open(_in_utf8(path, opened.fileno()), framework="pt") as file:
+        with open(path, "rb") as opened, safe_open(path_in_utf8(path, opened.fileno()), framework="pt") as file:
             # Cloned, because a mapped tensor dies with the file when another process shortens it.
             tensors = {name: file.get_tensor(name).clone() for name in header.tensors}
     except (SafetensorError, OSError) as error:
@@ -102,7 +102,7 @@ def _load(path: str | Path, header: Header) -> dict[str, Tensor]:
     return tensors
 
 
-def _in_utf8(path: str | Path, descriptor: int) -> str:
+def path_in_utf8(path: str | Path, descriptor: int) -> str:
     """The path of an open file, spelled otherwise where it is no UTF-8, which is all that safetensors opens."""
     try:
         return str(path).encode("utf-8").decode()

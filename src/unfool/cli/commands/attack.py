@@ -79,6 +79,7 @@ class AttackCommand:
         from unfool.evaluation import classify, craft, save_set
         from unfool.evaluation.crafting.evaluation_folder import attack_folder, discard
         from unfool.evaluation.crafting.proxy import proxy_for
+        from unfool.evaluation.crafting.stored_set import is_set_folder
         from unfool.evaluation.next_step import step_after
 
         options = self.attack
@@ -88,7 +89,8 @@ class AttackCommand:
         system = open_system(self.model, self.machine.device)
         table, column = system.images(self.data, self.machine.batch_size)
         for path in paths:
-            check_writable(path)
+            if not is_set_folder(path):  # which is replaced
+                check_writable(path)
         proxy = proxy_for(system.network, options.precision)
         written: list[WrittenSet] = []
         for attack, path in zip(attacks, paths, strict=True):

@@ -25,6 +25,7 @@ from unfool.evaluation.classify import classify
 from unfool.evaluation.crafting.adversarial_set import AdversarialSet
 from unfool.evaluation.crafting.batches import BATCH_SIZE
 from unfool.evaluation.crafting.craft import craft
+from unfool.evaluation.crafting.sharded_images import ImagesInChunks
 from unfool.evaluation.identity import identity
 from unfool.evaluation.records import Records
 from unfool.evaluation.results.versions import versions
@@ -116,9 +117,10 @@ class LadderRun:
     def _file_of(self, model: nn.Module, on: AdversarialSet | Table) -> Path | None:
         """Where the records of a model on images are kept, in the folder of the rung, by all that they follow from."""
         key = next((key for key, examples in self.sets.items() if examples is on), _FIRST)
-        images = on.images if isinstance(on, AdversarialSet) else on.batch(torch.arange(len(on))).images
+        read = on.read if isinstance(on, AdversarialSet) else lambda rows: on.batch(rows).images
+        shape = on.images.shape if isinstance(on, AdversarialSet) else torch.Size((len(on), *on.shape))
         labels = on.labels if isinstance(on, AdversarialSet) else on.labels(self.column)
         request = {"model": identity(model), "threat": str(self.threat), "size": self.settings.batch_size,
                    "versions": versions()}  # fmt: skip
-        name = checksum(request, {"images": images, "labels": labels, "ids": on.ids})
+        name = checksum(request, {"images": ImagesInChunks(shape, read), "labels": labels, "ids": on.ids})
         return self.folder / key / f"records-{name}.json" if self.folder is not None else None

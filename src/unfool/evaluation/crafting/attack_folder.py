@@ -69,13 +69,17 @@ class BatchCheckpoint:
                 "choose another folder or remove this one"
             )
 
+    def path(self, number: int) -> Path:
+        """The file of a finished batch, which can be a shard of the set."""
+        return self.folder / batch_name(number)
+
     def batch(self, number: int) -> tuple[dict[str, Tensor], float] | None:
         """A finished batch and its CPU seconds, None if it is not finished."""
-        return self._load(self.folder / f"batch-{number:05}.safetensors")
+        return self._load(self.path(number))
 
     def finish(self, number: int, tensors: Mapping[str, Tensor], seconds: float) -> None:
         """Store a finished batch, and remove the state of its parts."""
-        save_tensors(self.folder / f"batch-{number:05}.safetensors", to_stored(tensors), {"cpu_seconds": seconds})
+        save_tensors(self.path(number), to_stored(tensors), {"cpu_seconds": seconds})
         self._underway(number).unlink(missing_ok=True)
 
     def parts(self, number: int, seconds: Callable[[], float], part_done: Callable[[int], None]) -> PartCheckpoint:
@@ -94,6 +98,11 @@ class BatchCheckpoint:
         if isinstance(seconds, bool) or not isinstance(seconds, (int, float)):
             raise WeightsError(f"{path} is no batch of an evaluation: it names no CPU seconds; remove its folder")
         return from_stored(tensors), float(seconds)
+
+
+def batch_name(number: int) -> str:
+    """The name of the file of a finished batch."""
+    return f"batch-{number:05}.safetensors"
 
 
 def _stored(folder: Path) -> list[Path]:

@@ -15,6 +15,8 @@ BATCH_SIZE = 250
 GPU_BATCH_SIZE = 1000
 MEMORY_SHARE = 0.5
 """Part of the free memory that a batch may take; the rest is for the attack's own copies of the images."""
+CPU_BYTES = 1 << 30
+"""What a batch may take on a CPU, 1 GiB, however much is free: larger ones are no faster, and processes share it."""
 _SMALLEST = 8
 
 
@@ -43,8 +45,8 @@ def device_of(model: nn.Module) -> torch.device:
 def fitting(model: nn.Module, image: Tensor) -> int:
     """The batch size that fits into memory, for images such as this one (1, C, H, W), forward and backward.
 
-    Measured by the bytes that the forward pass of one image saves for its gradient; at most BATCH_SIZE, on a GPU
-    GPU_BATCH_SIZE: larger batches only take memory.
+    Measured by the bytes that the forward pass of one image saves for its gradient; at most BATCH_SIZE and CPU_BYTES,
+    on a GPU GPU_BATCH_SIZE: larger batches only take memory.
     """
     kept = 0
 
@@ -64,7 +66,10 @@ def fitting(model: nn.Module, image: Tensor) -> int:
         model(image.to(device).detach().clone().requires_grad_())
     most = GPU_BATCH_SIZE if device.type == "cuda" else BATCH_SIZE
     each = 2 * kept + 16 * image.numel() * image.element_size()
-    return max(_SMALLEST, min(most, int(MEMORY_SHARE * _free(device) / each)))
+    room = MEMORY_SHARE * _free(device)
+    if device.type == "cpu":
+        room = min(room, CPU_BYTES)
+    return max(_SMALLEST, min(most, int(room / each)))
 
 
 def _free(device: torch.device) -> int:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Sequence
+import atexit
+import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from unfool.attacks import Attack, ProxySettings
+from unfool.attacks import ProxySettings
 from unfool.attacks.inputs import check_model
 from unfool.core.borders.checksum import checksum
+from unfool.core.borders.reading import is_file
+from unfool.core.errors import DataError, OutputError
 from unfool.core.files import JsonObject
 from unfool.core.parallel.memory import keep_freed_memory
 from unfool.core.processes import rank_and_world_size
@@ -19,22 +22,15 @@ from unfool.core.progress import Progress, silent
 from unfool.core.streams import Streams
 from unfool.core.threat import ThreatModel
 from unfool.data.as_table import TableLike, as_table
-from unfool.data.table import Table
 from unfool.evaluation.crafting.adversarial_set import AdversarialSet
-from unfool.evaluation.crafting.attack_folder import (
-    BatchCheckpoint,
-    PartCheckpoint,
-    held_folder,
-    stored_batch_size,
-)
-from unfool.evaluation.crafting.batches import device_of, fitting, own_batch_size, spans
+from unfool.evaluation.crafting.attack_folder import BatchCheckpoint, held_folder, stored_batch_size
+from unfool.evaluation.crafting.batches import fitting, own_batch_size, spans
 from unfool.evaluation.crafting.chosen_attacks import AttackLike, choose_attack
+from unfool.evaluation.crafting.crafted_batches import PER_IMAGE, CraftedBatch, Crafting
 from unfool.evaluation.crafting.processes import gathered
+from unfool.evaluation.crafting.sharded_images import Shard, ShardedImages
+from unfool.evaluation.crafting.stored_set import ONE_FILE, image_bytes
 from unfool.evaluation.identity import one_identity
-from unfool.evaluation.logits import checked_logits
-from unfool.models.modes import frozen_eval
-
-_PER_IMAGE = ("images", "distances", "zero_gradient", "fooled_by_part")
 
 
 @keep_freed_memory()
@@ -50,6 +46,7 @@ def craft(
     batch_size: int | None = None,
     folder: str | Path | None = None,
     right: Sequence[bool] | None = None,
+    in_memory: int = ONE_FILE,
     progress: Progress = silent,
 ) -> AdversarialSet:
     """Attack a model on every image of a table, and keep the adversarial examples with their provenance.
@@ -70,6 +67,8 @@ def craft(
             continues where it was stopped, with the same bits.
         right: Which images the model classifies correctly without an attack, where that is known; else it classifies
             them once more, since an image that was wrong before is nobody's success.
+        in_memory: Bytes of images that may stay in memory, by default 256 MiB. More are read from files as they are
+            needed: those of ``folder``, or of a temporary folder that goes with the set.
         progress: Called with the images done.
 
     Returns:
@@ -94,7 +93,9 @@ def craft(
     """
     check_model(model)
     with one_identity(model) as own:
-        return _craft(model, data, attack, threat, column, seed, proxy, batch_size, folder, right, progress, own)
+        return _craft(
+            model, data, attack, threat, column, seed, proxy, batch_size, folder, right, in_memory, progress, own
+        )
 
 
 def _craft(
@@ -108,6 +109,7 @@ def _craft(
     batch_size: int | None,
     folder: str | Path | None,
     right: Sequence[bool] | None,
+    in_memory: int,
     progress: Progress,
     own_identity: str,
 ) -> AdversarialSet:
@@ -116,8 +118,12 @@ def _craft(
     labels = table.labels(column)
     spans(len(table), 1 if batch_size is None else batch_size)  # refuse no images before anything is computed
     rank, processes = rank_and_world_size()
+    in_files = image_bytes((len(table), *table.shape)) > in_memory
     # Each process keeps its own share: a lock on one folder would shut the others out.
     share = f"process-{rank}-of-{processes}" if processes > 1 else ""
+    owner = _temporary(processes) if in_files and folder is None else None
+    if owner is not None:
+        folder = owner.name
     home = Path(folder) / share if folder is not None else None
     batch_size = own_batch_size(model) or batch_size
     if batch_size is None:
@@ -138,121 +144,49 @@ def _craft(
         "parts": attack.part_names,
     }
     progress(attack.name, 0, len(table))
-    work = _Crafting(model, table, attack, labels, Streams(seed).named("attack"), proxy, right, progress)
+    work = Crafting(model, table, attack, labels, Streams(seed).named("attack"), proxy, right, progress)
+    own_share = range(rank, len(cuts), processes)
     if home is None:
-        done = {
-            number: work.batch(cuts[number], _NotStored(work.part_done(cuts[number])))
-            for number in range(rank, len(cuts), processes)
-        }
+        done = {number: work.batch(cuts[number]) for number in own_share}
     else:
         requested = {"search": vars(proxy) if proxy is not None else None, "ids": checksum({}, {"ids": table.ids})}
         with held_folder(home):
             stored = BatchCheckpoint(home, {**manifest, **requested, "batch_size": batch_size})
-            done = {number: work.resumed(number, cuts[number], stored) for number in range(rank, len(cuts), processes)}
-    batches = [part for _, part in sorted(gathered(done).items())]
+            done = {number: work.stored(number, cuts[number], stored, in_files=in_files) for number in own_share}
+    batches = [batch for _, batch in sorted(gathered(done).items())]
     return AdversarialSet(
-        **{name: torch.cat([tensors[name] for tensors, _ in batches]) for name in _PER_IMAGE},
+        images=_joined(batches, table.shape, owner),
+        **{name: torch.cat([batch.per_image[name] for batch in batches]) for name in PER_IMAGE},
         labels=labels.clone(),
         ids=table.ids.clone(),
-        cpu_seconds=sum(seconds for _, seconds in batches),
-        model_images=sum(int(tensors["model_images"]) for tensors, _ in batches),
+        cpu_seconds=sum(batch.cpu_seconds for batch in batches),
+        model_images=sum(batch.model_images for batch in batches),
         follows_gradients=[kind == "gradient" for kind in attack.learns_from],
         **manifest,
     )
 
 
-class _Crafting:
-    """Crafts one adversarial set batch by batch; a batch gives its tensors and CPU seconds."""
+def _temporary(processes: int) -> tempfile.TemporaryDirectory[str]:
+    """A folder for images that goes with the set, or, where other processes read them too, with this process."""
+    try:
+        owner = tempfile.TemporaryDirectory(prefix="unfool-set-")
+    except OSError as error:
+        raise OutputError(f"no temporary folder can be made: {error.strerror}; set TMPDIR to a writable one") from error
+    if processes > 1:
+        atexit.register(owner.cleanup)
+    return owner
 
-    def __init__(
-        self,
-        model: nn.Module,
-        table: Table,
-        attack: Attack,
-        labels: Tensor,
-        streams: Streams,
-        proxy: ProxySettings | None,
-        right: Sequence[bool] | None,
-        progress: Progress,
-    ):
-        self.right = None if right is None else torch.tensor(right)
-        self.model = model
-        self.table = table
-        self.attack = attack
-        self.labels = labels
-        self.streams = streams
-        self.proxy = proxy
-        self.progress = progress
-        self.device = device_of(model)
-        few = table.batch(torch.arange(min(4, len(table))), self.device).images
-        self.proxy_model = proxy.copy(model, few) if proxy is not None else None
 
-    def resumed(self, number: int, span: slice, folder: BatchCheckpoint) -> tuple[dict[str, Tensor], float]:
-        """A batch that the folder holds, or else one that is crafted now and stored there."""
-        finished = folder.batch(number)
-        if finished is not None:
-            self._report(span.stop)
-            return finished
-        started = time.process_time()
-        checkpoint = folder.parts(number, lambda: time.process_time() - started, self.part_done(span))
-        tensors, seconds = self.batch(span, checkpoint)
-        folder.finish(number, tensors, seconds)
-        return tensors, seconds
-
-    def part_done(self, span: slice) -> Callable[[int], None]:
-        """What reports how many parts of the attack are done with a batch, as a share of its images."""
-        count, parts = span.stop - span.start, len(self.attack.part_names)
-        return lambda done: self._report(span.start + count * done // (parts + 1))
-
-    def batch(self, span: slice, checkpoint: PartCheckpoint | _NotStored) -> tuple[dict[str, Tensor], float]:
-        """Attack one batch."""
-        started = time.process_time()
-        rows = torch.arange(span.start, span.stop)
-        batch = self.table.batch(rows, self.device)
-        labels = self.labels[rows].to(self.device)
-        attacked = self.attack(
-            self.model,
-            batch.images,
-            labels,
-            ids=batch.ids,
-            streams=self.streams,
-            proxy=self.proxy,
-            proxy_model=self.proxy_model,
-            checkpoint=checkpoint,
+def _joined(batches: Sequence[CraftedBatch], shape: tuple[int, int, int], owner: object) -> Tensor | ShardedImages:
+    """The images of all batches: one tensor, or what reads them from the batches' files."""
+    tensors = [batch.images for batch in batches if isinstance(batch.images, Tensor)]
+    shards = [batch.images for batch in batches if isinstance(batch.images, Shard)]
+    if not shards:
+        return torch.cat(tensors)
+    absent = next((shard.path for shard in shards if not is_file(shard.path)), None)
+    if absent is not None:
+        raise DataError(
+            f"{absent} of another process is not on this machine; sets of more than {ONE_FILE >> 20} MiB need a "
+            "folder that all processes see: give --state DIR, or folder= in Python"
         )
-        tensors = {name: getattr(attacked, name).cpu() for name in _PER_IMAGE}
-        tensors["model_images"] = torch.tensor(attacked.model_images)
-        # An attack of several parts looks at the clean images itself.
-        if len(self.attack.parts) == 1:
-            right = self._right(rows, batch.images, labels, tensors)
-            tensors["fooled_by_part"] = torch.where(right, tensors["fooled_by_part"], -1)
-        self._report(span.stop)
-        return tensors, time.process_time() - started + checkpoint.spent
-
-    def _right(self, rows: Tensor, images: Tensor, labels: Tensor, tensors: dict[str, Tensor]) -> Tensor:
-        """Which images (B,) the model classifies correctly without an attack, counted where it is asked."""
-        if self.right is not None:
-            return self.right[rows]
-        with frozen_eval(self.model), torch.no_grad():
-            right = checked_logits(self.model, images, labels).argmax(1) == labels
-        tensors["model_images"] += len(images)
-        return right.cpu()
-
-    def _report(self, done: int) -> None:
-        self.progress(self.attack.name, done, len(self.table))
-
-
-class _NotStored:
-    """The state of a batch between the parts of an attack, where it is stored nowhere: its parts are only counted."""
-
-    spent = 0.0
-
-    def __init__(self, part_done: Callable[[int], None]):
-        self.part_done = part_done
-
-    def load(self) -> None:
-        """Nothing: the attack begins at its first part."""
-
-    def save(self, state: dict[str, Tensor]) -> None:
-        """Report how many parts are done."""
-        self.part_done(int(state["done"]))
+    return ShardedImages(shards, shape, owner, checked=True)

@@ -91,7 +91,7 @@ def pictures_of(
     return AttackPictures(
         attack=f"{examples.attack} at {examples.threat}",
         clean=clean.float().cpu(),
-        adversarial=examples.images[rows].float().cpu(),
+        adversarial=examples.read(rows).float().cpu(),
         labels=[names[number] if number < len(names) else str(number) for number in numbers],
         fooled=(examples.fooled_by_part[rows] >= 0).tolist(),
     )

@@ -56,6 +56,8 @@ def joined() -> Iterator[bool]:
         raise DeviceError(f"the group of processes cannot be joined ({reason}); start them with torchrun") from error
     try:
         yield rank_and_world_size()[0] == 0
+        # The others may still read what this process has stored.
+        torch.distributed.barrier()
     except RuntimeError as error:
         if not re.search(r"gloo|nccl|DistStore|Connection (closed|reset)", str(error), re.IGNORECASE):
             raise

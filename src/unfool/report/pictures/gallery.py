@@ -23,6 +23,8 @@ from unfool.evaluation.results.run_details import AttackPicture
 
 _SIDE = 192
 _LARGEST = 1024
+_AT_ONCE = 250
+"""Images that a network sees together while fooled ones are looked for."""
 _HOW = "give the JSON file that unfool evaluate or a study wrote"
 
 
@@ -63,21 +65,18 @@ def fooled_images(
     ``clean`` holds the images that the set was crafted from, in its order; ``seen_by`` are networks by name, among them
     the attacked one.
     """
-    images, names = clean.batch().images, clean.classes[examples.column]
-    right = probabilities(attacked, images).argmax(1) == examples.labels
-    fooled = probabilities(attacked, examples.images).argmax(1) != examples.labels
+    names = clean.classes[examples.column]
     origin = next((name for name, network in seen_by.items() if network is attacked), "another network")
     items: list[GalleryItem] = []
-    for row in (right & fooled).nonzero().flatten()[:count].tolist():
+    for row in _fooled_rows(examples, clean, attacked, count):
+        images, adversarial = clean.batch(torch.tensor([row])).images, examples.read(torch.tensor([row]))
         caption = f"{clean.name}, test image {int(examples.ids[row])}; {examples.attack} at {examples.threat}"
         for name, network in seen_by.items():
-            before, after = (
-                _top(probabilities(network, batch[row : row + 1])[0], names) for batch in (images, examples.images)
-            )
+            before, after = (_top(probabilities(network, image)[0], names) for image in (images, adversarial))
             items.append(
                 GalleryItem(
-                    clean=images[row],
-                    adversarial=examples.images[row],
+                    clean=images[0],
+                    adversarial=adversarial[0],
                     label=names[int(examples.labels[row])],
                     clean_prediction=before[0],
                     clean_probability=before[1],
@@ -89,6 +88,19 @@ def fooled_images(
                 )
             )
     return items
+
+
+def _fooled_rows(examples: AdversarialSet, clean: Table, attacked: nn.Module, count: int) -> list[int]:
+    """The first rows that a network gets right clean and wrong attacked."""
+    rows: list[int] = []
+    for batch_rows in torch.arange(len(examples)).split(_AT_ONCE):
+        labels = examples.labels[batch_rows]
+        right = probabilities(attacked, clean.batch(batch_rows).images).argmax(1) == labels
+        fooled = probabilities(attacked, examples.read(batch_rows)).argmax(1) != labels
+        rows += batch_rows[right & fooled].tolist()
+        if len(rows) >= count:
+            break
+    return rows[:count]
 
 
 @torch.no_grad()

@@ -141,11 +141,11 @@ class Examples(Piece):
         return len(self.images.table(work)) * attack_passes(self.attack.parts, self.attack.averaged_passes)
 
     def exists(self, work: Workspace) -> bool | None:
-        return (work.out / "sets" / f"{self.path}.safetensors").is_file() if self.kept else None
+        return (work.out / "sets" / f"{self.path}.safetensors").exists() if self.kept else None
 
     def make(self, work: Workspace) -> AdversarialSet:
         file, own = work.out / "sets" / f"{self.path}.safetensors", identity_of(self.network, work)
-        if file.is_file() and (examples := load_set(file)).crafted_on == own:
+        if file.exists() and (examples := load_set(file)).crafted_on == own:
             return examples
         proxy = ProxySettings(dtype=self.precision)
         with work.bar(f"{self.attack.name} on {self.network.path}") as advance:
