@@ -9,8 +9,8 @@ An attack is a configured object, called on a model, images and labels:
 >>> attack(model, torch.tensor([[[[0.52, 0.5], [0.4, 0.3]]]]), torch.tensor([0])).fooled
 tensor([True])
 
-`FGSM`, `NFGSM`, `PGD`, `CWPGD`, `APGD` and `FAB` follow gradients, `Square` queries outputs alone, and `AutoAttack` is
-the ensemble that robust accuracies are compared by.
+`FGSM`, `NFGSM`, `PGD`, `CWPGD`, `APGD` and `FAB` follow gradients, `Square` queries outputs alone, `AutoAttack` is
+the ensemble that robust accuracies are compared by, and `Lean` finds the same in a fraction of its passes.
 """
 
 from unfool.attacks.apgd import APGD
@@ -20,6 +20,7 @@ from unfool.attacks.base import ATTACKS, Attack
 from unfool.attacks.custom import CustomAttack
 from unfool.attacks.ensemble import Part
 from unfool.attacks.fab import FAB
+from unfool.attacks.lean.attack import Lean
 from unfool.attacks.noisy_fgsm import NFGSM
 from unfool.attacks.parse import make_attack
 from unfool.attacks.pgd import CWPGD, FGSM, PGD
@@ -40,6 +41,7 @@ __all__ = [
     "AutoAttack",
     "CustomAttack",
     "Engine",
+    "Lean",
     "Part",
     "Perturbed",
     "Problem",

@@ -36,6 +36,7 @@ class Part:
         loss: The loss that it climbs, one of `LOSSES`.
         learns_from: What it learns from the model. A black-box attack says ``"scores"`` or ``"nothing"``: the
             reliability report then holds its successes against those of gradient attacks.
+        from_best: Start from the best point that the parts before it reached for each image.
 
     Example:
         >>> part = attacks.Square(Linf(0.1)).parts[0]
@@ -47,6 +48,7 @@ class Part:
     engine: Engine
     loss: str = "ce"
     learns_from: LearnsFrom = "gradient"
+    from_best: bool = False
 
     @property
     def follows_gradients(self) -> bool:
@@ -120,7 +122,7 @@ def _run_part(
             images=problem.images[rows],
             ids=problem.ids[rows],
             streams=problem.streams.named(part.name),
-            starts=state["images"][rows] if finishing else None,
+            starts=state["images"][rows] if finishing or part.from_best else None,
             proxy_objective=proxy.subset(rows).with_loss(part.loss) if proxy is not None else None,
             exact_share=0.0,
         )

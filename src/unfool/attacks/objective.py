@@ -60,6 +60,11 @@ def _margin(logits: Tensor, labels: Tensor, targets: Tensor | None) -> Tensor:
     return _highest_other(logits, labels) - _logit_of(logits, labels)
 
 
+def _fall(logits: Tensor, labels: Tensor, targets: Tensor | None) -> Tensor:
+    own = _logit_of(logits, labels)
+    return (logits.sum(1) - own) / max(1, logits.shape[1] - 1) - own
+
+
 def _dlr(logits: Tensor, labels: Tensor, targets: Tensor | None) -> Tensor:
     highest = logits.topk(3, dim=1).values
     return _margin(logits, labels, None) / (highest[:, 0] - highest[:, 2] + _TINY)
@@ -80,15 +85,17 @@ def _dlr_targeted(logits: Tensor, labels: Tensor, targets: Tensor | None) -> Ten
 LOSSES: dict[str, Callable[[Tensor, Tensor, Tensor | None], Tensor]] = {
     "ce": _cross_entropy,
     "margin": _margin,
+    "fall": _fall,
     "dlr": _dlr,
     "difference": _difference,
     "dlr-targeted": _dlr_targeted,
 }
 """Losses (n,) of logits (n, K), labels (n,) and targets (n,); the higher, the closer to another class.
 
-``ce``: cross-entropy. ``margin``: Carlini & Wagner 2017, the difference to the highest other logit. ``dlr`` and
-``dlr-targeted``: the same and the target's difference, over the spread of the highest logits, so that neither the scale
-nor the shift of the logits matters (Croce & Hein, ICML 2020, equations 6 and 7). ``difference``: target minus label.
+``ce``: cross-entropy. ``margin``: Carlini & Wagner 2017, the difference to the highest other logit. ``fall``: the
+difference to the mean of the other logits, whichever class gains. ``dlr`` and ``dlr-targeted``: the margin and the
+target's difference, over the spread of the highest logits, so that neither the scale nor the shift of the logits
+matters (Croce & Hein, ICML 2020, equations 6 and 7). ``difference``: target minus label.
 """
 
 FEWEST_CLASSES = {"dlr": (3, "margin"), "dlr-targeted": (4, "difference")}

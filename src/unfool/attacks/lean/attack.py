@@ -1,0 +1,73 @@
+"""The lean attack: what AutoAttack's gradient attacks find, in a tenth of its passes."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from unfool.attacks.base import ATTACKS, Attack
+from unfool.attacks.ensemble import FINISH, Part
+from unfool.attacks.lean.cosine_steps import CosineSteps
+from unfool.core.config import configured
+
+NEAR = 0.1
+"""A near miss lacks at most this share of the rise in margin that the parts before reached."""
+MOST_TARGETS, RESTARTS = 9, 2
+"""Near misses are attacked towards all likely classes, from the image and from a random point."""
+
+
+@ATTACKS.add("lean")
+@configured
+class Lean(Attack):
+    """A short attack without a target, a few targets for what stands, and many for what nearly fell.
+
+    Three parts, each on the images that stand: ``short`` lowers the label's logit and then raises the margin;
+    ``targets`` does so towards the classes with the nearest linearised boundaries; ``near`` takes up images that lack
+    less than a tenth of the rise in margin that they reached, towards all likely classes, from two starts.
+
+    In an evaluation (`evaluate`, `craft`, and ``unfool evaluate`` and ``unfool attack``) AutoAttack's other parts,
+    FAB-T and Square, follow on a random ``share`` of the images that still stand, and on all of them as soon as one
+    falls. Where a check of the model gives reason for doubt, AutoAttack itself follows.
+
+    Args:
+        steps: Steps of each run.
+        targets: Target classes of each image that the first run did not fool.
+        share: Share of the images that stand which FAB-T and Square attack in an evaluation.
+        fewest: How many images these attack at least.
+        queries: Queries of Square for each image.
+
+    Example:
+        >>> import torch
+        >>> from unfool import Linf, attacks
+        >>> model = torch.nn.Flatten()  # four pixels are four logits
+        >>> images = torch.tensor([[[[0.6, 0.5], [0.4, 0.3]]]])
+        >>> attack = attacks.Lean(Linf(0.1))
+        >>> attack.part_names
+        ['short', 'targets', 'near', 'finish']
+        >>> attack(model, images, torch.tensor([0])).fooled
+        tensor([True])
+    """
+
+    steps: int = Field(default=20, ge=1)
+    targets: int = Field(default=3, ge=1)
+    share: float = Field(default=0.05, ge=0, le=1)
+    fewest: int = Field(default=8, ge=0)
+    queries: int = Field(default=5000, ge=1)
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        near = CosineSteps(
+            threat=self.threat, steps=self.steps, targets=MOST_TARGETS, restarts=RESTARTS, random_start=True, near=NEAR
+        )
+        return (
+            Part(name="short", engine=CosineSteps(threat=self.threat, steps=self.steps), loss="margin"),
+            Part(
+                name="targets",
+                engine=CosineSteps(threat=self.threat, steps=self.steps, targets=self.targets),
+                loss="difference",
+            ),
+            Part(name="near", engine=near, loss="difference", from_best=True),
+        )
+
+    @property
+    def finisher(self) -> Part | None:
+        return Part(name=FINISH, engine=CosineSteps(threat=self.threat, steps=self.steps), loss="margin")
