@@ -96,6 +96,12 @@ class UnsettledClaimError(ClaimError):
     exit_code = 11
 
 
+class WorkerError(UnfoolError):
+    """Work that other processes did not finish: one that died, or a cluster that is out of reach (exit code 12)."""
+
+    exit_code = 12
+
+
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells expect it."""
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import tyro
 
+from unfool.cli.options.cluster import ClusterOptions
 from unfool.cli.options.shared import DataDir, Device, Json
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ CATALOGUE = Path(__file__).with_name("studies.json")
 
 
 @dataclass(frozen=True, kw_only=True)
-class StudyCommand:
+class StudyCommand(ClusterOptions):
     """Run a study: train its networks, attack them, and give a verdict on each of its claims.
 
     Prints the tables and the verdicts, and writes a page. The same command continues a study that was stopped.
@@ -60,6 +61,7 @@ class StudyCommand:
   unfool study noisy-rotation --scale small --data-dir ../data --out runs/e-small
   unfool study adversarial-training --scale demo --json > results.json
   unfool study my_study.py --scale small
+  unfool study transfer --scale small --cluster auto --data-dir ../data --out runs/c-small
 """
 
     @staticmethod
@@ -81,8 +83,9 @@ class StudyCommand:
             self.scale,
             out,
             data_dir=self.data_dir,
-            device=choose_device(self.device),
+            device=choose_device(self.device if self.cluster is None else "auto"),
             console=stderr(),
+            executor=self.executor(self.device),
             base=self.base or "",
         )
         page = out / "report.html"

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from unfool.core.errors import SpecError
 from unfool.core.parallel.job import Job
 from unfool.core.parallel.local import LocalExecutor, workers_for
 from unfool.core.parallel.schedule import More
@@ -41,12 +43,26 @@ class Executor(Protocol):
         ...
 
 
-def executor_for(cluster: str | None, *, device: str = "cpu", workers: int | None = None) -> Executor:
+def executor_for(
+    cluster: str | None,
+    *,
+    device: str = "cpu",
+    workers: int | None = None,
+    ship_data: bool = True,
+    gpu_share: float = 1.0,
+) -> Executor:
     """The executor that a command was asked for.
 
-    ``cluster`` is None for this machine (``workers`` processes; None: one a core on the CPU, one on another
-    device), or the address of a Ray cluster, ``auto`` for the one that this machine belongs to.
+    ``cluster`` is None for this machine (``workers`` processes; None: one a core on the CPU, one on another device),
+    or the address of a Ray cluster, ``auto`` for the one that this machine belongs to; there ``device`` may be
+    ``auto``, ``ship_data`` says whether nodes are sent image sets that they lack, and a job on a GPU that does not say
+    what it takes takes ``gpu_share`` of it. Raises WorkerError for a cluster that cannot be reached, SpecError without
+    the package that it needs.
     """
     if cluster is None:
         return LocalExecutor(workers_for(device) if workers is None else workers, device)
-    raise NotImplementedError
+    if importlib.util.find_spec("ray") is None:
+        raise SpecError("--cluster needs the package ray; run pip install 'unfool[cluster]', here and on every node")
+    from unfool.core.cluster.ray_executor import RayExecutor
+
+    return RayExecutor(cluster, device=device, ship_data=ship_data, gpu_share=gpu_share)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
+from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from unfool.core.errors import SpecError
-from unfool.core.parallel.job import Job, Place
+from unfool.core.parallel.job import Job, Place, reads_nothing
 
 
 class Node(Protocol):
@@ -82,13 +84,51 @@ def missing_pieces(pieces: Sequence[Piece], work: Any) -> dict[str, Piece]:
     return missing
 
 
-def jobs_of(missing: Mapping[str, Node], work: Any, call: Callable[[str], Callable[[Place], object]]) -> list[Job]:
+def jobs_of(
+    missing: Mapping[str, Node],
+    work: Any,
+    call: Callable[[str], Callable[[Place], object]],
+    *,
+    folder: Path | None = None,
+    every: Iterable[str] = (),
+    files: Iterable[str | Path] = (),
+    data: Iterable[str] = (),
+) -> list[Job]:
     """A job for each piece, its ``call`` by its path; what has no files of its own is counted in every job that needs
-    it."""
+    it.
+
+    Each reads its own files and those of all that it needs in ``folder``, where ``every`` piece has them by its path,
+    the asker's ``files`` elsewhere, and the image sets ``data``.
+    """
     jobs: list[Job] = []
+    paths, files, data = frozenset(every), tuple(Path(file) for file in files if file), frozenset(data)
     for path, piece in missing.items():
         below = {name: need for name, need in with_needs([piece]).items() if name != path}
         inside = sum(need.cost(work) for need in below.values() if need.exists(work) is None)
         needs = frozenset(below.keys() & missing.keys())
-        jobs.append(Job(name=path, call=call(path), needs=needs, cost=piece.cost(work) + inside))
+        reads = reads_nothing if folder is None else partial(files_of, folder, (path, *below), paths)
+        cost = piece.cost(work) + inside
+        jobs.append(Job(name=path, call=call(path), needs=needs, cost=cost, reads=reads, files=files, data=data))
     return jobs
+
+
+def files_of(folder: Path, names: Iterable[str], every: frozenset[str]) -> list[Path]:
+    """The files of some pieces in a folder: below each of its folders, what is called as their path, with or without
+    an ending, or lies below that, unless it is that of a longer path among ``every`` piece's."""
+    files: list[Path] = []
+    for kind in sorted(path for path in folder.iterdir() if path.is_dir()):
+        for name in names:
+            place = kind / name
+            if place.parent.is_dir():
+                files += [
+                    file for file in place.parent.iterdir() if file.is_file() and place.name in (file.name, file.stem)
+                ]
+            for below, folders, inside in os.walk(place):
+                prefix = Path(below).relative_to(kind).as_posix()
+                folders[:] = [word for word in folders if f"{prefix}/{word}" not in every]
+                files += [
+                    Path(below) / word
+                    for word in inside
+                    if not every & {f"{prefix}/{word}", f"{prefix}/{Path(word).stem}"}
+                ]
+    return files

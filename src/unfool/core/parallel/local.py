@@ -13,12 +13,14 @@ import signal
 import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from multiprocessing.queues import Queue
 from pathlib import Path
 from queue import Empty
 from typing import TYPE_CHECKING
 
+from unfool.core.errors import WorkerError
 from unfool.core.parallel.job import Job, Place
 from unfool.core.parallel.reporting import EVERY, Report, progress_of, send_reports_to, show_report
 from unfool.core.parallel.schedule import More, Schedule
@@ -103,7 +105,14 @@ class LocalExecutor:
                 finished, _ = wait(running, timeout=EVERY, return_when=FIRST_COMPLETED)
                 drain(0.01)
                 for future in finished:
-                    future.result()
+                    try:
+                        future.result()
+                    except BrokenProcessPool as error:
+                        raise WorkerError(
+                            f"a worker process was killed while it made {', '.join(running.values())}, perhaps because "
+                            "memory ran out; free some memory or take smaller settings, and start again: what is "
+                            "finished is kept"
+                        ) from error
                     schedule.done(running.pop(future))
             drain(EVERY)
 

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from unfool.core.progress import Progress
+from unfool.core.progress_display import progress_bar
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -43,6 +44,19 @@ def report_to_parent(title: str) -> Generator[Progress]:
     yield progress_of(title)
     if _send is not None:
         _send((title, OVER, OVER, f"{time.monotonic() - started:.0f} s"))
+
+
+@contextmanager
+def report_or_show(title: str, console: Console) -> Generator[Progress]:
+    """Progress of a piece: in a worker for the parent to show, elsewhere as a bar, and in a line when it is over."""
+    if in_worker():
+        with report_to_parent(title) as advance:
+            yield advance
+        return
+    started = time.monotonic()
+    with progress_bar(console, title) as advance:
+        yield advance
+    console.print(f"  {title}: {time.monotonic() - started:.0f} s", highlight=False, soft_wrap=True)
 
 
 def progress_of(title: str) -> Progress:

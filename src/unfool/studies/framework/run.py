@@ -115,7 +115,9 @@ def _measure(
     missing = missing_pieces(measurements, work)
     # Without jobs that go side by side each piece is made below, by what asks for it first.
     if source and missing and executor.workers > 1 and (len(missing) > 1 or not isinstance(executor, LocalExecutor)):
-        jobs = jobs_of(missing, work, lambda path: partial(make_piece, path, source, scale, base))
+        call, every = lambda path: partial(make_piece, path, source, scale, base), with_needs(measurements)
+        files = [source if source.endswith(".py") else "", base]
+        jobs = jobs_of(missing, work, call, folder=work.out, every=every, files=files, data=work.sets)
         executor.run(jobs, work.out, work.console, data_dir=work.data_dir)
     results = Results.collect(scale, work, measurements, study.published)
     described = list(study.claims(settings))
@@ -148,6 +150,7 @@ def _measure(
 
 def make_piece(path: str, source: str, scale: str, base: str | Path, place: Place) -> None:
     """Make one piece of a study, in a worker, which finds the study by its name or file."""
+    source, base = (str(place.file(name)) if Path(name) in place.files else name for name in (source, base))
     pieces, work = _open(source, scale, base, place.folder, place.data_dir, place.device)
     work.get(pieces[path])
 

@@ -5,10 +5,9 @@ So a study that was stopped goes on where it stopped, and asking for a finished 
 
 from __future__ import annotations
 
-import time
 from abc import abstractmethod
-from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, TypeVar
 
@@ -16,9 +15,8 @@ from rich.console import Console
 
 from unfool.core.borders.json_text import read_object
 from unfool.core.files import JsonObject, write_json
-from unfool.core.parallel.reporting import in_worker, report_to_parent
+from unfool.core.parallel.reporting import report_or_show
 from unfool.core.progress import Progress, silent
-from unfool.core.progress_display import progress_bar
 from unfool.data.catalog import open_table
 from unfool.data.table import Table
 from unfool.evaluation import Records
@@ -63,9 +61,11 @@ class Workspace:
     def __init__(self, out: Path, data_dir: Path | None, device: str, console: Console):
         self.out, self.data_dir, self.device, self.console = out, data_dir, device, console
         self._kept: dict[str, Any] = {}
+        self.sets: set[str] = set()  # names of all image sets that were opened
 
     def table(self, data: str, split: str, size: int = 0) -> Table:
         """A split of a data set, opened once; ``size`` in pixels a side, 0 for the set's own."""
+        self.sets.add(data)
         open_it = lambda: open_table(data, split, data_dir=self.data_dir, size=size or None)  # noqa: E731
         return self.once(f"table {data} {split} {size}", open_it)
 
@@ -98,16 +98,6 @@ class Workspace:
             write_json(file, make())
         return read_object(file, "delete it, it is made again")
 
-    @contextmanager
-    def bar(self, title: str, *, quiet: bool = False) -> Generator[Progress]:
+    def bar(self, title: str, *, quiet: bool = False) -> AbstractContextManager[Progress]:
         """A progress bar with the time left; where nobody watches, a line when it is over. ``quiet`` shows nothing."""
-        if quiet:
-            yield silent
-        elif in_worker():
-            with report_to_parent(title) as advance:
-                yield advance
-        else:
-            started = time.monotonic()
-            with progress_bar(self.console, title) as advance:
-                yield advance
-            self.console.print(f"  {title}: {time.monotonic() - started:.0f} s", highlight=False, soft_wrap=True)
+        return nullcontext(silent) if quiet else report_or_show(title, self.console)

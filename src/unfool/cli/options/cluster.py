@@ -1,0 +1,56 @@
+"""Options of the commands whose work can be done by a cluster."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
+
+import tyro
+
+if TYPE_CHECKING:
+    from unfool.core.parallel.executor import Executor
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClusterOptions:
+    """Where the work is done."""
+
+    cluster: Annotated[
+        str | None,
+        tyro.conf.arg(
+            metavar="ADDRESS",
+            help="Ray cluster that does the work: HOST:PORT of its head, or auto for the one that this machine belongs "
+            "to. Results land here.",
+            help_behavior_hint="(default: this machine)",
+        ),
+    ] = None
+    ship_data: Annotated[
+        bool,
+        tyro.conf.arg(help="Send image sets of --data-dir to nodes of the cluster that lack them, once each."),
+    ] = True
+    gpu_share: Annotated[
+        float,
+        tyro.conf.arg(
+            metavar="SHARE", help="Part of a GPU that a piece of work on the cluster takes; 0.25: four a GPU."
+        ),
+    ] = 1.0
+
+    def executor(self, device: str, workers: int | None = None) -> Executor:
+        """What does the work: processes of this machine, or the cluster; ``device`` is the word that a user wrote.
+
+        Raises WorkerError for a cluster that cannot be reached, SpecError for options that do not go together.
+        """
+        from unfool.cli.parsing.systems import choose_device
+        from unfool.core.errors import SpecError
+        from unfool.core.parallel.executor import executor_for
+
+        if self.cluster is None and (not self.ship_data or self.gpu_share != 1.0):
+            option = "--no-ship-data" if not self.ship_data else f"--gpu-share {self.gpu_share:g}"
+            raise SpecError(f"{option} is for --cluster; add --cluster auto, or leave it out")
+        return executor_for(
+            self.cluster,
+            device=choose_device(device) if self.cluster is None else device,
+            workers=workers,
+            ship_data=self.ship_data,
+            gpu_share=self.gpu_share,
+        )
