@@ -22,6 +22,9 @@ SHORT = {
     "fab": {"steps": 6},
     "fab-t": {"steps": 5, "targets": 2},
     "square": {"steps": 40},
+    "fmn": {"steps": 10},
+    "ddn": {"steps": 10},
+    "sigma-zero": {"steps": 20},
     "autoattack": {"steps": 4, "queries": 12},
 }
 """Fewer steps for the long ones; an attack that is not named here runs as it comes."""

@@ -87,6 +87,9 @@ class Attack(ABC):
     norms: ClassVar[tuple[str, ...]] = DENSE
     """The norms that the attack works in; in another it is refused."""
 
+    uses_proxy: ClassVar[bool] = True
+    """Whether a faster copy of the model, where there is one, drives the search."""
+
     preset_defaults: ClassVar[frozenset[str]] = frozenset()
     """Settings of a `preset` that text may set to something else; the others are what the name stands for."""
 
@@ -291,7 +294,7 @@ class Attack(ABC):
         Each part climbs its own loss of the problem's objective. Of several parts, the finisher runs if there is a
         proxy and ``exact_share`` is not 0.
         """
-        objective, proxy = problem.objective, problem.proxy_objective
+        objective, proxy = problem.objective, problem.proxy_objective if self.uses_proxy else None
         if self.averaged_passes > 1:
             objective = objective.averaged(self.averaged_passes)
             proxy = proxy.averaged(self.averaged_passes) if proxy is not None else None

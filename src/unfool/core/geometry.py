@@ -30,10 +30,10 @@ L1_SHARE = 0.01
 
 
 class Geometry(ABC):
-    """The operations of a norm; ``eps`` and ``step`` are in pixel units, ``step`` one number or one per image (B,)."""
+    """The operations of a norm; ``eps`` and ``step`` are in pixel units, one number or one per image (B,)."""
 
     @abstractmethod
-    def project(self, images: Tensor, origins: Tensor, eps: float) -> Tensor:
+    def project(self, images: Tensor, origins: Tensor, eps: float | Tensor) -> Tensor:
         """The images brought into ball ∩ box."""
 
     @abstractmethod
@@ -47,9 +47,10 @@ class Geometry(ABC):
     def sample(self, ids: Tensor, shape: tuple[int, ...], streams: Streams) -> Tensor:
         """Displacements (B, *shape) drawn uniformly in the unit ball, one per image id."""
 
-    def sample_within(self, ids: Tensor, shape: tuple[int, ...], streams: Streams, eps: float) -> Tensor:
+    def sample_within(self, ids: Tensor, shape: tuple[int, ...], streams: Streams, eps: float | Tensor) -> Tensor:
         """Displacements (B, *shape) drawn uniformly in the ball of radius eps."""
-        return self.sample(ids, shape, streams).mul_(eps)
+        unit = self.sample(ids, shape, streams)
+        return unit.mul_(_per_image(eps, unit))
 
     @abstractmethod
     def norm(self, delta: Tensor) -> Tensor:
@@ -59,13 +60,14 @@ class Geometry(ABC):
 class LinfGeometry(Geometry):
     """Each value changes by at most eps."""
 
-    def project(self, images: Tensor, origins: Tensor, eps: float) -> Tensor:
+    def project(self, images: Tensor, origins: Tensor, eps: float | Tensor) -> Tensor:
         """The nearest images in ball ∩ box (one clamp per value, which is the Euclidean projection)."""
         if origins.dtype in (torch.float16, torch.bfloat16):
             exact_origins = origins.float()
             return _round_towards(self.project(images.float(), exact_origins, eps), origins, exact_origins)
-        low = (origins - eps).clamp_(min=0.0)
-        high = (origins + eps).clamp_(max=1.0)
+        radius = _per_image(eps, origins)
+        low = (origins - radius).clamp_(min=0.0)
+        high = (origins + radius).clamp_(max=1.0)
         return images.to(origins.dtype).clamp(low, high)
 
     def steepest(self, gradient: Tensor, images: Tensor, step: float | Tensor, share: Tensor | None = None) -> Tensor:
@@ -84,13 +86,14 @@ class LinfGeometry(Geometry):
 class L2Geometry(Geometry):
     """The Euclidean distance of all values together is at most eps."""
 
-    def project(self, images: Tensor, origins: Tensor, eps: float) -> Tensor:
+    def project(self, images: Tensor, origins: Tensor, eps: float | Tensor) -> Tensor:
         """The nearest images in the ball, then clamped to the box: inside both, as the origins are in the box."""
         exact_origins, points = origins.double(), images.double()
         delta = points - exact_origins
         length = _column(self.norm(delta), delta)
-        on_ball = delta.mul_(eps / length.clamp(min=eps)).add_(exact_origins)
-        nearest = torch.where(length > eps + _SLACK, on_ball, points).clamp_(0.0, 1.0)
+        radius = _per_image(eps, delta)
+        on_ball = delta.mul_(radius / length.clamp(min=radius)).add_(exact_origins)
+        nearest = torch.where(length > radius + _SLACK, on_ball, points).clamp_(0.0, 1.0)
         return _round_towards(nearest, origins, exact_origins)
 
     def steepest(self, gradient: Tensor, images: Tensor, step: float | Tensor, share: Tensor | None = None) -> Tensor:
@@ -116,7 +119,7 @@ class L2Geometry(Geometry):
 class L1Geometry(Geometry):
     """The absolute changes of all values sum to at most eps."""
 
-    def project(self, images: Tensor, origins: Tensor, eps: float) -> Tensor:
+    def project(self, images: Tensor, origins: Tensor, eps: float | Tensor) -> Tensor:
         """The nearest images in ball ∩ box (Croce & Hein 2021, Proposition 2.1), not ball and box in turn."""
         exact_origins = origins.double()
         delta = (images.double() - exact_origins).flatten(1)
@@ -125,7 +128,8 @@ class L1Geometry(Geometry):
         outside = torch.minimum(delta.abs(), room).sum(1) > eps + _SLACK
         rows = outside.nonzero().squeeze(1)
         if len(rows):
-            shrunk = _shrink(delta[rows].abs(), room[rows], eps).copysign_(delta[rows])
+            radius = eps[rows, None].double() if isinstance(eps, Tensor) else eps
+            shrunk = _shrink(delta[rows].abs(), room[rows], radius).copysign_(delta[rows])
             points[rows] = exact_origins[rows] + shrunk.view_as(exact_origins[rows])
         return _round_towards(points.clamp_(0.0, 1.0), origins, exact_origins)
 
@@ -167,7 +171,7 @@ class L1Geometry(Geometry):
 class L0Geometry(Geometry):
     """At most eps pixels change, each by any amount; all channels of a pixel count as one."""
 
-    def project(self, images: Tensor, origins: Tensor, eps: float) -> Tensor:
+    def project(self, images: Tensor, origins: Tensor, eps: float | Tensor) -> Tensor:
         """The nearest images in ball ∩ box: the pixels that are worst to lose keep their change."""
         points = images.to(origins.dtype).clamp(0.0, 1.0)
         exact = images.double()
@@ -188,7 +192,7 @@ class L0Geometry(Geometry):
         """One pixel, each of its values uniform in [-1, 1)."""
         return self.sample_within(ids, shape, streams, 1)
 
-    def sample_within(self, ids: Tensor, shape: tuple[int, ...], streams: Streams, eps: float) -> Tensor:
+    def sample_within(self, ids: Tensor, shape: tuple[int, ...], streams: Streams, eps: float | Tensor) -> Tensor:
         """As many pixels as eps allows, all subsets alike, and each of their values uniform in [-1, 1)."""
         values = streams.named("value").uniform(ids, shape, -1.0, 1.0)
         ranks = streams.named("pixel").uniform(ids, (1, *shape[1:]), 0.5, 1.0)
@@ -243,8 +247,8 @@ def _round_towards(exact: Tensor, origins: Tensor, exact_origins: Tensor) -> Ten
     return torch.where(farther, torch.nextafter(nearest, origins), nearest)
 
 
-def _shrink(size: Tensor, room: Tensor, eps: float) -> Tensor:
-    """clip(size - λ, 0, room), with a λ for each row that makes it sum to ``eps``; all (R, n) float64.
+def _shrink(size: Tensor, room: Tensor, eps: float | Tensor) -> Tensor:
+    """clip(size - λ, 0, room), with a λ for each row that makes it sum to ``eps`` (or (R, 1)); all (R, n) float64.
 
     The sum falls with λ and is linear between breakpoints: Newton's step is exact once λ is in the right piece, and
     from the left it gets there in a few iterations. Where many values are at their room the sum is not convex; halving

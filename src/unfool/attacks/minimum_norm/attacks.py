@@ -1,0 +1,189 @@
+"""FMN, DDN and sigma-zero as attacks: inside a threat model, and as distances of the nearest examples."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from unfool.attacks.base import ATTACKS, Attack, Settings
+from unfool.attacks.ensemble import Part
+from unfool.attacks.minimum_norm.ddn import DecoupledNorm
+from unfool.attacks.minimum_norm.fmn import FastMinimumNorm
+from unfool.attacks.minimum_norm.search import MinimumNormSearch
+from unfool.attacks.minimum_norm.sigma_zero import SigmaZeroSearch
+from unfool.core.config import configured
+from unfool.core.geometry import GEOMETRIES
+
+STEP_SIZES = {"linf": 10.0, "l2": 1.0, "l1": 1.0, "l0": 1.0}
+"""First step of FMN by norm."""
+
+
+@configured
+class MinimumNormAttack(Attack):
+    """An attack whose real result is the distance of the nearest adversarial example; the base class of these.
+
+    Inside a threat model it succeeds where that distance is at most eps. It searches on the model itself, whatever the
+    precision of the evaluation. `unfool.minimum_norms` gives the distances.
+
+    Args:
+        steps: Points of each path to the boundary; each costs a forward and a backward pass.
+        restarts: Paths; those after the first start at a random point, half as far as the nearest example so far.
+
+    Example:
+        >>> import torch
+        >>> from unfool import L2, attacks
+        >>> isinstance(attacks.DDN(L2(0.5)), attacks.MinimumNormAttack)
+        True
+    """
+
+    steps: int = Field(default=100, ge=1)
+    restarts: int = Field(default=1, ge=1)
+
+    uses_proxy = False
+
+    @property
+    def loss(self) -> Literal["margin", "ce"]:
+        """The loss that is climbed."""
+        return "margin"
+
+    @property
+    def search(self) -> MinimumNormSearch:
+        """The search, which knows no eps."""
+        raise NotImplementedError(f"{type(self).__name__} has no search")
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        return (Part(name=self.name, engine=self.search, loss=self.loss),)
+
+
+@ATTACKS.add("fmn")
+@configured
+class FMN(MinimumNormAttack):
+    """Fast minimum-norm attack: a ball that shrinks while the point inside it is adversarial, and else grows.
+
+    Pintor et al., "Fast minimum-norm adversarial attacks through adaptive norm constraints", NeurIPS 2021, algorithm 1,
+    in linf, l2, l1 and l0, on the margin of the logits (equation 5).
+
+    Departures from the published code: the projections are exact in ball and box (there onto the ball, then the box);
+    in l0 all channels of a pixel count as one; restarts start at random points.
+
+    Args:
+        step_size: Euclidean length of the first step; it falls to a hundredth along a cosine. Default: 10 in linf,
+            else 1.
+        gamma: By which share the radius changes at first; it falls to 0.001.
+
+    Example:
+        >>> import torch
+        >>> from unfool import Linf, attacks
+        >>> model = torch.nn.Flatten()  # four pixels are four logits
+        >>> images = torch.tensor([[[[0.6, 0.5], [0.4, 0.3]]]])
+        >>> attacks.FMN(Linf(0.06), steps=50)(model, images, torch.tensor([0])).fooled
+        tensor([True])
+        >>> attacks.FMN(Linf(0.04), steps=50)(model, images, torch.tensor([0])).fooled
+        tensor([False])
+    """
+
+    step_size: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    gamma: float = Field(default=0.05, gt=0, lt=1)
+
+    norms = tuple(GEOMETRIES)
+
+    @property
+    def own_settings(self) -> Settings:
+        return {**super().own_settings, "step_size": self.search.step_size}
+
+    @property
+    def search(self) -> FastMinimumNorm:
+        return FastMinimumNorm(
+            threat=self.threat,
+            steps=self.steps,
+            restarts=self.restarts,
+            step_size=STEP_SIZES[self.threat.norm_name] if self.step_size is None else self.step_size,
+            gamma=self.gamma,
+        )
+
+
+@ATTACKS.add("ddn")
+@configured
+class DDN(MinimumNormAttack):
+    """Decoupled direction and norm: the direction follows the gradient, the length rises and falls by itself.
+
+    Rony et al., "Decoupling direction and norm for efficient gradient-based L2 adversarial attacks and defenses",
+    CVPR 2019, algorithm 1, on the cross-entropy. In l2 alone.
+
+    Departure from the paper: pixels are not rounded to 256 levels.
+
+    Args:
+        radius: First length of a change.
+        gamma: By which share the length changes with each step.
+
+    Example:
+        >>> import torch
+        >>> from unfool import L2, attacks
+        >>> model = torch.nn.Flatten()  # four pixels are four logits
+        >>> images = torch.tensor([[[[0.6, 0.5], [0.4, 0.3]]]])
+        >>> attacks.DDN(L2(0.1), steps=50)(model, images, torch.tensor([0])).fooled
+        tensor([True])
+    """
+
+    radius: float = Field(default=1.0, gt=0, allow_inf_nan=False)
+    gamma: float = Field(default=0.05, gt=0, lt=1)
+
+    norms = ("l2",)
+
+    @property
+    def loss(self) -> Literal["margin", "ce"]:
+        return "ce"
+
+    @property
+    def search(self) -> DecoupledNorm:
+        return DecoupledNorm(
+            threat=self.threat, steps=self.steps, restarts=self.restarts, radius=self.radius, gamma=self.gamma
+        )
+
+
+@ATTACKS.add("sigma-zero")
+@configured
+class SigmaZero(MinimumNormAttack):
+    """Sigma-zero: as few changed pixels as fool the model.
+
+    Cinà et al., "Sigma-zero: gradient-based optimization of l0-norm adversarial examples", ICLR 2025, algorithm 1: a
+    smooth count of the changed pixels is minimised beside the margin, and changes below a threshold that rises and
+    falls by itself are dropped. In l0 alone.
+
+    Departure from the published code: a pixel's channels count, and are dropped, together (there one by one).
+
+    Args:
+        step_size: First step of Adam, which moves each value; it falls to a tenth along a cosine.
+        sigma: A change whose square is sigma counts as half a pixel.
+        threshold: First size below which a pixel's change is dropped.
+        threshold_step: By how much the threshold changes with each step, as a share of the step size.
+
+    Example:
+        >>> import torch
+        >>> from unfool import L0, attacks
+        >>> model = torch.nn.Flatten()  # four pixels are four logits
+        >>> images = torch.tensor([[[[0.6, 0.5], [0.4, 0.3]]]])
+        >>> attacks.SigmaZero(L0(1))(model, images, torch.tensor([0])).distances
+        tensor([1.], dtype=torch.float64)
+    """
+
+    step_size: float = Field(default=1.0, gt=0, allow_inf_nan=False)
+    sigma: float = Field(default=0.001, gt=0, allow_inf_nan=False)
+    threshold: float = Field(default=0.3, ge=0, le=1)
+    threshold_step: float = Field(default=0.01, ge=0, allow_inf_nan=False)
+
+    norms = ("l0",)
+
+    @property
+    def search(self) -> SigmaZeroSearch:
+        return SigmaZeroSearch(
+            threat=self.threat,
+            steps=self.steps,
+            restarts=self.restarts,
+            step_size=self.step_size,
+            sigma=self.sigma,
+            threshold=self.threshold,
+            threshold_step=self.threshold_step,
+        )

@@ -1,0 +1,217 @@
+"""What minimum-norm attacks share: paths to the decision boundary, and the nearest point across it so far.
+
+A path begins at the clean image, or for a later restart at a random point, and its method moves it with each gradient:
+out while it is on the label's side, in once it has crossed. An attack inside a threat model is over with an image whose
+nearest point lies within eps; `MinimumNormSearch.nearest` knows no eps.
+
+Legend: B images of the batch, n of them still on their way.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from unfool.attacks.engines.best_so_far import BestSoFar
+from unfool.attacks.objective import LabelLoss, ObjectiveValue
+from unfool.attacks.problem import Perturbed, Problem
+from unfool.core.errors import SpecError
+from unfool.core.geometry import GEOMETRIES, Geometry
+from unfool.core.streams import Streams
+from unfool.core.threat import ThreatModel
+
+
+@dataclass(frozen=True, kw_only=True)
+class Look:
+    """What a method is told at its current points (n, C, H, W), all but ``share`` one per image (n,).
+
+    ``share`` of the steps is done; ``gradient`` (n, C, H, W) leads uphill on ``losses``; ``fooled`` points lie across
+    the boundary; ``distances`` are those of the points and ``nearest`` the least across the boundary so far, infinite
+    before the first.
+    """
+
+    share: float
+    gradient: Tensor
+    losses: Tensor
+    fooled: Tensor
+    distances: Tensor
+    nearest: Tensor
+
+
+class Path(ABC):
+    """The paths of n images: their ``origins`` and current ``points``, and what else a method keeps, one per image."""
+
+    def __init__(self, origins: Tensor, points: Tensor):
+        self.origins = origins
+        self.points = points
+
+    @abstractmethod
+    def move(self, look: Look) -> None:
+        """Set ``points`` to the next ones, inside the box."""
+
+    def keep(self, mask: Tensor) -> None:
+        """Leave only the images of a mask (n,)."""
+        for name, value in vars(self).items():
+            if isinstance(value, Tensor):
+                setattr(self, name, value[mask])
+
+
+@dataclass(frozen=True, kw_only=True)
+class MinimumNorms:
+    """The nearest adversarial examples: ``images`` (B, C, H, W), and their ``distances`` (B,), infinite for none.
+
+    An image without one comes back as it was; one that is misclassified as it is has the distance 0.
+    ``zero_gradient`` (B,) says which had no example, and no gradient at any step.
+    """
+
+    images: Tensor
+    distances: Tensor
+    zero_gradient: Tensor
+    model_images: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class MinimumNormSearch(ABC):
+    """A search for the nearest adversarial example in the norm of ``threat``.
+
+    Args:
+        threat: The norm, and the allowed perturbations of `run`.
+        steps: Points of each path; each costs a forward and a backward pass.
+        restarts: Paths; those after the first start at a random point, half as far as the nearest example so far.
+    """
+
+    threat: ThreatModel
+    steps: int = 100
+    restarts: int = 1
+
+    def __post_init__(self) -> None:
+        if self.steps < 1 or self.restarts < 1:
+            raise SpecError(
+                f"steps {self.steps}, restarts {self.restarts} are not allowed; give steps ≥ 1, restarts ≥ 1"
+            )
+
+    @property
+    def geometry(self) -> Geometry:
+        """The operations of the norm."""
+        return GEOMETRIES[self.threat.norm_name]
+
+    @abstractmethod
+    def path(self, origins: Tensor, points: Tensor) -> Path:
+        """The method's paths from ``points`` (n, C, H, W)."""
+
+    def nearest(self, problem: Problem[LabelLoss]) -> MinimumNorms:
+        """The nearest examples, however far they are; raises NonFiniteError for a NaN loss or gradient."""
+        # Nothing is nearer than the image itself, or than one changed pixel.
+        best = self._search(problem, within=1.0 if self.threat.norm_name == "l0" else 0.0)
+        return MinimumNorms(
+            images=best.nearest,
+            distances=best.distances,
+            zero_gradient=best.zero_gradient & best.has_gradient & (best.distances == math.inf),
+            model_images=best.model_images,
+        )
+
+    def run(self, problem: Problem[LabelLoss]) -> Perturbed:
+        """Perturb the problem's images; an image leaves with its first example inside the threat model.
+
+        For an image without one, its last point is brought into the ball and evaluated too. ``losses`` are the highest
+        seen inside the ball. Raises as `nearest`.
+        """
+        best = self._search(problem, within=self.threat.eps)
+        rows = (~best.fooled).nonzero().squeeze(1)
+        if len(rows):
+            inside = self.threat.project(best.last[rows], problem.images[rows])
+            with torch.no_grad():
+                best.record(rows, inside, best.evaluate(problem.objective, inside, rows))
+        return best.result()
+
+    def _search(self, problem: Problem[LabelLoss], within: float) -> NearestSoFar:
+        """All paths; an image is done when its nearest example is ``within`` so far."""
+        best = NearestSoFar(problem.images, self.threat)
+        for restart in range(self.restarts if self.threat.eps > 0 or within > 0 else 1):
+            rows = (best.distances > within).nonzero().squeeze(1)
+            if not len(rows):
+                break
+            origins = problem.images[rows]
+            points = self._start(origins, problem.ids[rows], best.distances[rows], problem.streams.at(restart), restart)
+            self._follow(self.path(origins, points), best, problem.objective, rows, within)
+        return best
+
+    def _follow(self, path: Path, best: NearestSoFar, objective: LabelLoss, rows: Tensor, within: float) -> None:
+        for step in range(self.steps):
+            leaves, value = best.evaluate_with_graph(objective, path.points, rows)
+            distances, fooled = best.look(rows, path.points, path.origins, value)
+            stays = best.distances[rows] > within
+            if step == self.steps - 1 or not bool(stays.any()):
+                break
+            gradient = best.gradient(leaves, value, None, rows)
+            look = Look(
+                share=step / self.steps,
+                gradient=gradient,
+                losses=value.losses.detach(),
+                fooled=fooled,
+                distances=distances,
+                nearest=best.distances[rows],
+            )
+            path.move(look)
+            path.points = path.points.to(path.origins.dtype)
+            if not bool(stays.all()):
+                rows = rows[stays]
+                path.keep(stays)
+
+    def _start(self, origins: Tensor, ids: Tensor, nearest: Tensor, streams: Streams, restart: int) -> Tensor:
+        """The clean images, or for a restart points drawn half as far as the nearest example so far."""
+        if restart == 0:
+            return origins
+        farthest = self.geometry.norm(torch.maximum(origins, 1 - origins))
+        radius = torch.minimum(nearest, farthest) / 2
+        drawn = self.geometry.sample_within(ids, tuple(origins.shape[1:]), streams.named("start"), radius)
+        return (origins + drawn).clamp_(0.0, 1.0).to(origins.dtype)
+
+
+class NearestSoFar(BestSoFar):
+    """The ``nearest`` points across the boundary (B, C, H, W), and their ``distances`` (B,), infinite before the first;
+    what an attack inside the threat model returns, and the ``last`` points looked at."""
+
+    def __init__(self, images: Tensor, threat: ThreatModel):
+        super().__init__(images, "best")
+        self.threat = threat
+        self.nearest = images.clone()
+        self.last = images.clone()
+        self.distances = torch.full((len(images),), math.inf, dtype=torch.float64, device=images.device)
+
+    def look(self, rows: Tensor, points: Tensor, origins: Tensor, value: ObjectiveValue) -> tuple[Tensor, Tensor]:
+        """Keep what is nearer; the distances (n,) of the points, and which lie across the boundary (n,)."""
+        fooled = torch.zeros_like(rows, dtype=torch.bool) if value.fooled is None else value.fooled
+        distances = self.threat.norm(points.double() - origins.double())
+        nearer = fooled & (distances < self.distances[rows])
+        self.nearest[rows[nearer]] = points[nearer]
+        self.distances[rows[nearer]] = distances[nearer]
+        self.last[rows] = points
+        inside = distances <= self.threat.eps
+        if bool(inside.any()):
+            seen = ObjectiveValue(losses=value.losses.detach()[inside], fooled=fooled[inside])
+            self.record(rows[inside], points[inside], seen)
+        return distances, fooled
+
+
+def annealed(start: float, end: float, share: float) -> float:
+    """A step size that falls from ``start`` to ``end`` along half a cosine, when ``share`` of the steps is done."""
+    return end + (start - end) * (1 + math.cos(math.pi * share)) / 2
+
+
+def column(values: Tensor, like: Tensor) -> Tensor:
+    """(n,) as (n, 1, 1, 1), in the other's dtype."""
+    return values.to(like.dtype).view(-1, *[1] * (like.ndim - 1))
+
+
+def unit(gradient: Tensor, order: float = 2.0) -> Tensor:
+    """Each image's gradient divided by its norm, or zero; float32 or wider."""
+    slope = gradient if gradient.dtype == torch.float64 else gradient.float()
+    # Divided by the largest value first: the squares of a vanishing gradient would underflow to zero.
+    largest = slope.flatten(1).abs().amax(1)
+    slope = slope / column(torch.where(largest > 0, largest, 1.0), slope)
+    return slope / column(torch.linalg.vector_norm(slope.flatten(1), ord=order, dim=1).clamp(min=1.0), slope)
