@@ -58,6 +58,8 @@ if TYPE_CHECKING:  # what editors and type checkers see; a test keeps it equal t
     from unfool.evaluation.evaluation import Evaluation as Evaluation
     from unfool.evaluation.hardening import HardenSettings as HardenSettings
     from unfool.evaluation.hardening import harden as harden
+    from unfool.evaluation.minimum_norms import Distances as Distances
+    from unfool.evaluation.minimum_norms import minimum_norms as minimum_norms
     from unfool.evaluation.results.study_result import StudyResult as StudyResult
     from unfool.evaluation.settings import EvaluationSettings as EvaluationSettings
     from unfool.evaluation.statistics.sequential import AccuracyClaim as AccuracyClaim
@@ -105,6 +107,7 @@ _NAMES = {
     "unfool.evaluation.evaluate": ("evaluate",),
     "unfool.evaluation.evaluation": ("Evaluation",),
     "unfool.evaluation.hardening": ("HardenSettings", "harden"),
+    "unfool.evaluation.minimum_norms": ("Distances", "minimum_norms"),
     "unfool.evaluation.results.study_result": ("StudyResult",),
     "unfool.evaluation.settings": ("EvaluationSettings",),
     "unfool.evaluation.statistics.sequential": ("AccuracyClaim",),

@@ -18,7 +18,7 @@ import torch
 from pydantic import Field
 from torch import nn
 
-from unfool.attacks import Attack, ProxySettings, make_attack
+from unfool.attacks import Attack, MinimumNormAttack, ProxySettings, make_attack
 from unfool.core.config import configured, parse_settings
 from unfool.core.errors import SpecError
 from unfool.core.progress import Progress, silent
@@ -29,6 +29,7 @@ from unfool.data.table import Table
 from unfool.evaluation.classify import classify
 from unfool.evaluation.crafting.chosen_attacks import AttackLike, choose_attack
 from unfool.evaluation.crafting.craft import craft
+from unfool.evaluation.minimum_norms import BOUND, minimum_norms
 from unfool.evaluation.records import Records
 from unfool.evaluation.statistics.comparison import PER_IMAGE, total
 
@@ -94,9 +95,16 @@ def curve(
 
     A fooled image keeps the loss and the distance at which it was first fooled. Over steps, every point attacks the
     other images from the beginning, from a random start of its own if the attack has one: the point is the worst case
-    of the attacks up to it. The other arguments and errors are those of `craft`; SpecError for an attack without steps.
+    of the attacks up to it. A minimum-norm attack such as ``fmn`` runs once for all eps (`minimum_norms`). The other
+    arguments and errors are those of `craft`; SpecError for an attack without steps.
     """
     if points.threats:
+        free = _minimum_norm(attack, points.threats[0])
+        if free is not None:
+            distances = minimum_norms(model, data, free, column=column, seed=seed, progress=progress)
+            first, *others = (distances.records(threat) for threat in points.threats)
+            # The one run is paid once.
+            return [first, *(dataclasses.replace(each, cpu_seconds=0.0, model_images=0) for each in others)]
         attacks = [_within(attack, point) for point in points.threats]
     else:
         attacks = [_of_steps(attack, count, threat) for count in points.steps]
@@ -106,6 +114,20 @@ def curve(
         records.append(_point(model, table, each, records[-1:], column=column, seed=seed, proxy=proxy))
         progress(f"curve over {points.over}", len(records), len(attacks))
     return records
+
+
+def row_settings(attack: Attack, points: CurvePoints) -> dict[str, str]:
+    """What the rows of a curve say of themselves."""
+    one_run = bool(points.threats) and isinstance(attack, MinimumNormAttack)
+    return {"curve": f"over {points.over}", **({"bound": BOUND} if one_run else {})}
+
+
+def _minimum_norm(attack: AttackLike, threat: ThreatModel) -> MinimumNormAttack | None:
+    """The attack in the norm of a curve, if it looks for the nearest examples."""
+    chosen = choose_attack(attack).attack if not isinstance(attack, str) else make_attack(attack, threat)
+    if not isinstance(chosen, MinimumNormAttack):
+        return None
+    return dataclasses.replace(chosen, threat=threat)
 
 
 def _within(attack: AttackLike, threat: ThreatModel) -> Attack:

@@ -24,7 +24,7 @@ from unfool.evaluation.crafting.evaluation_folder import attack_folder
 from unfool.evaluation.crafting.pictures import AttackPictures, pictures_of
 from unfool.evaluation.crafting.proxy import proxy_for
 from unfool.evaluation.crafting.stored_set import ONE_FILE
-from unfool.evaluation.curves import CurvePoints, curve
+from unfool.evaluation.curves import CurvePoints, curve, row_settings
 from unfool.evaluation.records import Records
 from unfool.evaluation.reliability.binarization_test import binarization_test
 from unfool.evaluation.reliability.report import reliability
@@ -161,7 +161,7 @@ class EvaluationRun:
             progress=self.progress,
         )
         for point in records:
-            self.add(point, {"curve": f"over {points.over}", **chosen.settings})
+            self.add(point, {**row_settings(chosen.attack, points), **chosen.settings})
 
     def corruptions(self, table: Table) -> None:
         """Accuracy under common corruptions."""

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
 from typing import Literal
 
 from pydantic import Field
 
 from unfool.attacks.base import ATTACKS, Attack, Settings
+from unfool.attacks.custom import CustomAttack
 from unfool.attacks.ensemble import Part
 from unfool.attacks.minimum_norm.ddn import DecoupledNorm
 from unfool.attacks.minimum_norm.fmn import FastMinimumNorm
-from unfool.attacks.minimum_norm.search import MinimumNormSearch
+from unfool.attacks.minimum_norm.search import MinimumNormSearch, NearestExamples
 from unfool.attacks.minimum_norm.sigma_zero import SigmaZeroSearch
 from unfool.core.config import configured
 from unfool.core.geometry import GEOMETRIES
+from unfool.core.threat import ThreatModel
 
 STEP_SIZES = {"linf": 10.0, "l2": 1.0, "l1": 1.0, "l0": 1.0}
 """First step of FMN by norm."""
@@ -55,6 +59,20 @@ class MinimumNormAttack(Attack):
     @property
     def parts(self) -> tuple[Part, ...]:
         return (Part(name=self.name, engine=self.search, loss=self.loss),)
+
+    def unbounded(self, shape: tuple[int, ...]) -> CustomAttack:
+        """The same search without a radius on images (C, H, W): it returns the nearest example, however far it is."""
+        everything = whole_box(self.threat.norm_name, shape)
+        engine = NearestExamples(search=dataclasses.replace(self, threat=everything).search)
+        part = Part(name=self.name, engine=engine, loss=self.loss)
+        return CustomAttack(everything, label=self.name, components=(part,), details=self.settings)
+
+
+def whole_box(norm_name: str, shape: tuple[int, ...]) -> ThreatModel:
+    """The threat model of a norm in which an image (C, H, W) may become any other."""
+    size = math.prod(shape)
+    eps = {"linf": 1.0, "l2": math.sqrt(size), "l1": float(size), "l0": float(math.prod(shape[1:]))}
+    return ThreatModel(norm_name, eps[norm_name])
 
 
 @ATTACKS.add("fmn")

@@ -64,12 +64,13 @@ class Path(ABC):
 class MinimumNorms:
     """The nearest adversarial examples: ``images`` (B, C, H, W), and their ``distances`` (B,), infinite for none.
 
-    An image without one comes back as it was; one that is misclassified as it is has the distance 0.
-    ``zero_gradient`` (B,) says which had no example, and no gradient at any step.
+    An image without one comes back as it was; one that is misclassified as it is has the distance 0. ``losses`` (B,)
+    are the highest seen; ``zero_gradient`` (B,) says which had no example, and no gradient at any step.
     """
 
     images: Tensor
     distances: Tensor
+    losses: Tensor
     zero_gradient: Tensor
     model_images: int
 
@@ -110,6 +111,7 @@ class MinimumNormSearch(ABC):
         return MinimumNorms(
             images=best.nearest,
             distances=best.distances,
+            losses=best.losses,
             zero_gradient=best.zero_gradient & best.has_gradient & (best.distances == math.inf),
             model_images=best.model_images,
         )
@@ -170,6 +172,29 @@ class MinimumNormSearch(ABC):
         radius = torch.minimum(nearest, farthest) / 2
         drawn = self.geometry.sample_within(ids, tuple(origins.shape[1:]), streams.named("start"), radius)
         return (origins + drawn).clamp_(0.0, 1.0).to(origins.dtype)
+
+
+@dataclass(frozen=True, kw_only=True)
+class NearestExamples:
+    """An engine that returns the nearest examples of a search, in a threat model that holds all images."""
+
+    search: MinimumNormSearch
+
+    @property
+    def threat(self) -> ThreatModel:
+        """All perturbations of the search's norm."""
+        return self.search.threat
+
+    def run(self, problem: Problem[LabelLoss]) -> Perturbed:
+        """Perturb the problem's images; one without an example comes back as it was."""
+        nearest = self.search.nearest(problem)
+        return Perturbed(
+            images=nearest.images,
+            losses=nearest.losses,
+            fooled=nearest.distances < math.inf,
+            zero_gradient=nearest.zero_gradient,
+            model_images=nearest.model_images,
+        )
 
 
 class NearestSoFar(BestSoFar):

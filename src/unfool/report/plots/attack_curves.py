@@ -123,7 +123,13 @@ def eps_figure(rows: Sequence[Row]) -> Panels | None:
             keys.append(Key(name=name, colour=series[-1].colour, look=look))
         across = _eps_scale([float(point[0]) for each in series for point in each.points], words)
         panels.append(line_panel(series, title=data, x=f"eps ({norm})", y="accuracy", across=across, shares=True))
-    text = "Each point attacks the images that no smaller ball fooled; eps 0 is the natural accuracy. 95 % intervals."
+    one_run = any("bound" in row.settings for points in groups.values() for row in points.values())
+    how = (
+        "One run finds the nearest example of each image, so each point is an upper bound"
+        if one_run
+        else ("Each point attacks the images that no smaller ball fooled")
+    )
+    text = f"{how}; eps 0 is the natural accuracy. 95 % intervals."
     return Panels(panels=tuple(panels), keys=tuple(keys), caption=text)
 
 
