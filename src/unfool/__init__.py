@@ -74,11 +74,13 @@ if TYPE_CHECKING:  # what editors and type checkers see; a test keeps it equal t
     from unfool.training import ProbeSettings as ProbeSettings
     from unfool.training import RunConfig as RunConfig
     from unfool.training import StageConfig as StageConfig
+    from unfool.training import SweepResult as SweepResult
     from unfool.training import TaskConfig as TaskConfig
     from unfool.training import Tracker as Tracker
     from unfool.training import TrainedRun as TrainedRun
     from unfool.training import open_run as open_run
     from unfool.training import probe as probe
+    from unfool.training import sweep as sweep
     from unfool.training import train as train
 
     __version__: str
@@ -122,11 +124,13 @@ _NAMES = {
         "ProbeSettings",
         "RunConfig",
         "StageConfig",
+        "SweepResult",
         "TaskConfig",
         "Tracker",
         "TrainedRun",
         "open_run",
         "probe",
+        "sweep",
         "train",
     ),
 }

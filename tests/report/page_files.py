@@ -18,10 +18,12 @@ from unfool.evaluation.results.study_result import StudyResult
 from unfool.report import Page, write_page
 from unfool.report.index import write_index
 from unfool.report.reversal import ReversedPicture, reversal_page
+from unfool.report.sweeps.page import write_sweep_page
+from unfool.training.sweeping.result import DIVERGED, FINISHED, STOPPED, SweepResult, SweepRun
 
 TESTS = Path(__file__).parents[1]
 RESULTS = TESTS.parent / "results"
-KINDS = ("demo", "evaluation", "ladder", "longest", "reversal", "index")
+KINDS = ("demo", "evaluation", "ladder", "longest", "reversal", "sweep", "index")
 RUN = RunDetails(command="unfool evaluate run --attack pgd-5", date="2026-11-29 12:00 UTC", device="cpu")
 
 
@@ -33,8 +35,51 @@ def write_pages(folder: Path) -> dict[str, Path]:
         result.save(folder / "all" / f"{name}.json")
         paths[name] = write_page(folder / f"{name}.html", page_of(result))
     paths["reversal"] = write_page(folder / "reversal.html", _reversal())
+    paths["sweep"] = write_sweep_page(made_up_sweep(), "runs/sweep", folder / "sweep.html")
     paths["index"] = write_index(folder / "all", page_of)
     return paths
+
+
+def made_up_sweep(seeds: int = 3, **changes: Any) -> SweepResult:
+    """Twelve settings of two fields: four finished, seven stopped early, one diverged."""
+    runs = [
+        _sweep_run(number, seed, rate, trunk)
+        for number, (rate, trunk) in enumerate((rate, trunk) for rate in (0.01, 0.1, 1.0) for trunk in _TRUNKS)
+        for seed in range(seeds)
+    ]
+    values: dict[str, Any] = {
+        "config": {"stages": [{"threat": "linf:4/255"}]},
+        "vary": {"learning_rate": [0.01, 0.1, 1.0], "trunk": _TRUNKS, "seed": list(range(seeds))},
+        "metric": "robust",
+        "measured_by": "robust accuracy on 200 images held out from the training set, under pgd-10 at linf:4/255",
+        "stop_early": 3,
+        "data": "digits",
+        "command": "unfool sweep train.yaml --vary learning_rate=0.01,0.1,1 --vary seed=0..2 --stop-early 3",
+        "date": "2026-11-29 12:00 UTC",
+        "versions": {"unfool": "0.1", "torch": "2.9"},
+    }
+    return SweepResult(**{**values, "runs": runs, **changes})
+
+
+_TRUNKS = ["resnet18", "convnet:stem=strided,widths=24-64-128", "wide-resnet:depth=28,width=10", "vgg16<b>"]
+
+
+def _sweep_run(number: int, seed: int, rate: float, trunk: str) -> SweepRun:
+    state = FINISHED if number < 4 else DIVERGED if number == 11 else STOPPED
+    steps = 900 if state == FINISHED else 100 * (1 + number % 3)
+    score = 0.6 - 0.03 * number + 0.01 * ((seed * 7 + number) % 3)
+    return SweepRun(
+        values={"learning_rate": rate, "trunk": trunk, "seed": seed},
+        seed=seed,
+        folder=f"learning-rate-{rate}-trunk-resnet18-seed-{seed}-0123456789{number:02}",
+        state=state,
+        steps=steps,
+        length=900,
+        score=None if state == DIVERGED else score,
+        curve=[(step, score * step / (step + 60)) for step in range(100, steps + 1, 100)],
+        cpu_seconds=12.5 * steps,
+        model_images=1100 * steps,
+    )
 
 
 def _golden(name: str) -> Any:

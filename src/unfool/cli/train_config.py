@@ -8,19 +8,19 @@ from typing import TYPE_CHECKING
 import torch
 
 from unfool.cli.options.from_settings import explicit
-from unfool.cli.parsing.images import open_described
 from unfool.cli.parsing.systems import LOOKED_AT, open_foreign, open_outside
 from unfool.cli.parsing.tasks import read_tasks
 from unfool.cli.parsing.threats import read_threat
 from unfool.core.config import build, parse_settings
 from unfool.core.errors import SpecError
+from unfool.data.catalog import open_described
 from unfool.data.table import Table
 from unfool.models.foreign import ForeignClassifier
 from unfool.models.trunks import TRUNKS, TrunkSpec
 from unfool.models.trunks.settings import read_texts
 from unfool.tasks import make_task
 from unfool.training import RunConfig, StageConfig, in_regime
-from unfool.training.config import label_columns, read_config
+from unfool.training.config import read_config, training_table
 
 if TYPE_CHECKING:
     from unfool.cli.commands.train import TrainCommand
@@ -118,13 +118,4 @@ def _from_file(command: TrainCommand) -> tuple[RunConfig, Table]:
         options = ", ".join("--" + name.replace("_", "-") for name in sorted(said))
         raise SpecError(f"{options} and --config cannot be combined; write it into {command.config}")
     config = read_config(command.config)
-    table = open_described(
-        config.data,
-        "train",
-        data_dir=command.data.data_dir,
-        size=config.size or None,
-        crop=config.crop,
-        image=config.image,
-        columns=label_columns(config),
-    )
-    return config, table
+    return config, training_table(config, command.data.data_dir)

@@ -81,6 +81,26 @@ def open_table(
     return stored_table(name, actual, source, framing=framing, columns=columns, cache=cache_folder(), limit=limit)
 
 
+def open_described(
+    name: str,
+    split: str,
+    *,
+    data_dir: Path | None,
+    size: int | None,
+    crop: float,
+    image: str | None,
+    columns: Sequence[str | None] = (),
+) -> Table:
+    """A split whose label ``columns`` need no usual names; the first one that is no usual one is then primary."""
+
+    def opened(labels: Sequence[str] = ()) -> Table:
+        return open_table(name, split, data_dir=data_dir, size=size, crop=crop, image=image, labels=labels)
+
+    table = opened()
+    missing = [column for column in dict.fromkeys(columns) if column in table.others]
+    return opened([column for column in missing if column is not None]) if missing else table
+
+
 def split_sources(name: str, data_dir: Path | None) -> Mapping[str, Source]:
     """The splits of a set as its reader gives them; SpecError for an unknown name, DataError for a missing set."""
     if name.startswith("folder:"):

@@ -31,7 +31,7 @@ def downloads(result: StudyResult) -> list[Download]:
     values = json.dumps(_without_pictures(result.to_json()), ensure_ascii=False, separators=(",", ":"))
     files = [(f"{stem}.csv", "text/csv", rows_csv(result))] if result.rows else []
     files.append((f"{stem}.json", "application/json", values))
-    return [_download(name, kind, text.encode("utf-8", "replace")) for name, kind, text in files]
+    return [download(name, kind, text.encode("utf-8", "replace")) for name, kind, text in files]
 
 
 def rows_csv(result: StudyResult) -> str:
@@ -43,11 +43,11 @@ def rows_csv(result: StudyResult) -> str:
         names = [getattr(row, name) for name in _COLUMNS]
         settings = json.dumps(dict(row.settings), ensure_ascii=False, default=str)
         figures = [getattr(row, name) for name in _FIGURES]
-        writer.writerow([*map(_safe, names), _safe(settings), *figures, row.cost.cpu_seconds, row.cost.model_images])
+        writer.writerow([*map(safe, names), safe(settings), *figures, row.cost.cpu_seconds, row.cost.model_images])
     return file.getvalue()
 
 
-def _safe(value: object) -> object:
+def safe(value: object) -> object:
     """A text that no spreadsheet takes for a formula."""
     return f"'{value}" if isinstance(value, str) and value[:1] in ("=", "+", "-", "@") else value
 
@@ -58,7 +58,8 @@ def _without_pictures(value: object) -> object:
     return [_without_pictures(each) for each in value] if isinstance(value, list) else value
 
 
-def _download(name: str, kind: str, content: bytes) -> Download:
+def download(name: str, kind: str, content: bytes) -> Download:
+    """A file of some kind, such as text/csv, inside a page."""
     uri = f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"
     size = f"{len(content) / 1024:.0f} kB" if len(content) >= 1024 else f"{len(content)} bytes"
     return Download(name=name, uri=uri, size=size)

@@ -16,7 +16,9 @@ from unfool.core.batch import Batch, Views
 from unfool.core.config import NoSettings, build
 from unfool.core.errors import SpecError
 from unfool.core.registry import Registry
+from unfool.core.spec import unknown
 from unfool.core.streams import Streams
+from unfool.data.augment import AUGMENTATIONS
 from unfool.data.table import Table
 from unfool.models.heads import HeadDescription, HeadSetting, build_head
 from unfool.models.network import Network
@@ -180,4 +182,7 @@ def make_task(name: str, settings: Mapping[str, object] | None = None) -> Task:
         0.2
     """
     cls = TASKS[name]
-    return cls(build(cls.Settings, dict(settings or {}), f"task {name!r}"))
+    built: Any = build(cls.Settings, dict(settings or {}), f"task {name!r}")
+    if (augmentation := getattr(built, "augmentation", None)) is not None and augmentation not in AUGMENTATIONS:
+        raise unknown("augmentation", str(augmentation), AUGMENTATIONS)
+    return cls(built)

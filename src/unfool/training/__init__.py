@@ -9,6 +9,8 @@ from unfool.training.regimes import in_regime
 from unfool.training.run import train
 from unfool.training.selection.held_out import cut_held_out
 from unfool.training.stage_config import StageConfig, TaskConfig
+from unfool.training.sweeping.result import SweepResult
+from unfool.training.sweeping.sweep import sweep
 from unfool.training.trackers.tracker import Tracker
 
 __all__ = [
@@ -18,6 +20,7 @@ __all__ = [
     "StageClassifier",
     "StageConfig",
     "StageProbe",
+    "SweepResult",
     "TaskConfig",
     "Tracker",
     "TrainedRun",
@@ -26,5 +29,6 @@ __all__ = [
     "open_run",
     "probe",
     "read_config",
+    "sweep",
     "train",
 ]

@@ -16,6 +16,8 @@ from unfool.core.borders.yaml_text import read_yaml
 from unfool.core.config import build, configured, to_plain
 from unfool.core.errors import SpecError
 from unfool.core.spec import unknown
+from unfool.data.catalog import open_described
+from unfool.data.table import Table
 from unfool.models.network import NORMALISATIONS
 from unfool.models.trunks import TrunkSpec, trunk_spec
 from unfool.tasks import make_task
@@ -227,3 +229,19 @@ def label_columns(config: RunConfig) -> list[str]:
     """The label columns that a run's tasks learn."""
     tasks = [task for stage in config.stages for task in stage.tasks.values()]
     return list(dict.fromkeys(column for task in tasks for column in make_task(task.task, task.settings).needs))
+
+
+def training_table(config: RunConfig, data_dir: Path | None = None) -> Table:
+    """The training split of a run's data, framed as it says, with the label columns that its tasks learn.
+
+    Raises SpecError for an unknown set, DataError for one that cannot be opened.
+    """
+    return open_described(
+        config.data,
+        "train",
+        data_dir=data_dir,
+        size=config.size or None,
+        crop=config.crop,
+        image=config.image,
+        columns=label_columns(config),
+    )

@@ -51,11 +51,7 @@ class Metrics:
 
     def rows(self) -> list[dict[str, float]]:
         """The lines that the log holds, without their empty columns; OutputError if they cannot be read."""
-        try:
-            with open(self.path, newline="", encoding="utf-8") as file:
-                return [{name: float(value) for name, value in row.items() if value} for row in csv.DictReader(file)]
-        except (OSError, UnicodeDecodeError, TypeError, ValueError) as error:
-            raise OutputError(f"cannot read {self.path}: {error}; delete the run folder to start again") from error
+        return read_metrics(self.path)
 
     def sync(self) -> None:
         """Bring the lines to the disk: a checkpoint that counts them must not outlive them."""
@@ -69,6 +65,15 @@ class Metrics:
         return OutputError(
             f"cannot write {self.path}: {error.strerror}; free some space or choose a writable folder, then resume"
         )
+
+
+def read_metrics(path: Path) -> list[dict[str, float]]:
+    """The lines of a log without their empty columns; OutputError if they cannot be read."""
+    try:
+        with open(path, newline="", encoding="utf-8") as file:
+            return [{name: float(value) for name, value in row.items() if value} for row in csv.DictReader(file)]
+    except (OSError, UnicodeDecodeError, TypeError, ValueError) as error:
+        raise OutputError(f"cannot read {path}: {error}; delete the run folder to start again") from error
 
 
 def last_step(path: Path) -> int:

@@ -133,6 +133,11 @@ def train_until(
     return _train(config, table, Path(folder), None, device, progress, checkpoint_seconds, (), steps)
 
 
+def check_run(config: RunConfig, table: Table) -> None:
+    """Raise what `train` would raise before it writes anything."""
+    _Run(resolve_start(config), table, Path(), "cpu", silent, 0.0)
+
+
 @keep_freed_memory()
 def _train(
     config: RunConfig,

@@ -9,6 +9,7 @@ COMMANDS = {
     "demo": "unfool.cli.commands.demo:DemoCommand",
     "study": "unfool.cli.commands.study:StudyCommand",
     "train": "unfool.cli.commands.train:TrainCommand",
+    "sweep": "unfool.cli.commands.sweep:SweepCommand",
     "harden": "unfool.cli.commands.harden:HardenCommand",
     "probe": "unfool.cli.commands.probe:ProbeCommand",
     "evaluate": "unfool.cli.commands.evaluate:EvaluateCommand",

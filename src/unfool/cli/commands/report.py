@@ -16,12 +16,12 @@ class ReportCommand:
     """Render the page of a finished study or of a results file, and publish the results; or an index of many.
 
     A study's folder is opened again: nothing that is finished is computed twice, and its page gets its curves and
-    gallery. A lone results file (.json) gives a page with what the file holds. Any other folder gives a page beside
-    every results file below it, and an index of them all.
+    gallery. A lone results file (.json) gives a page with what the file holds, as does a sweep. Any other folder gives
+    a page beside every results file below it, and an index of them all.
     """
 
     results: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RESULTS")]
-    """A finished study's folder, a results file (.json), or a folder of results files."""
+    """A finished study's or sweep's folder, a results file (.json), or a folder of results files."""
     out: Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="(default: beside the results)")] = (
         None
     )
@@ -36,6 +36,7 @@ class ReportCommand:
   unfool report runs/contrastive-multitask-demo
   unfool report results/contrastive-multitask/small.json --out small.html
   unfool report results --out index.html
+  unfool report runs/trades-sweep
   unfool report runs/a-small --data-dir ../data --publish results
 """
 
@@ -44,6 +45,9 @@ class ReportCommand:
         from unfool.core.borders.reading import is_folder
         from unfool.report.publishing.publish import publish
 
+        if self._holds_sweep():
+            self._swept()
+            return
         if is_folder(self.results) and self._holds_results():
             self._indexed()
             return
@@ -54,6 +58,33 @@ class ReportCommand:
             print_json({"page": str(page), "results": str(path), "written": [str(item) for item in written]})
         else:
             print_lines([f"page: {page}", *(f"written: {item}" for item in written)])
+
+    def _holds_sweep(self) -> bool:
+        """Whether the results are those of a sweep: its folder or its file."""
+        from unfool.core.borders.json_text import read_json
+        from unfool.core.borders.reading import is_file, is_folder
+
+        if is_folder(self.results):
+            return is_file(self.results / "sweep.json")
+        values = read_json(self.results, "give the JSON file that unfool wrote")
+        return isinstance(values, dict) and "vary" in values
+
+    def _swept(self) -> None:
+        """The page of a sweep."""
+        from unfool.cli.printing import print_json, print_lines
+        from unfool.core.borders.reading import is_folder
+        from unfool.core.errors import SpecError
+        from unfool.report.sweeps.page import write_sweep_page
+        from unfool.training.sweeping.result import SweepResult
+
+        if self.publish is not None:
+            raise SpecError(f"--publish is for studies; {self.results} is a sweep")
+        folder = self.results if is_folder(self.results) else self.results.parent
+        page = write_sweep_page(SweepResult.load(self.results), folder, self.out)
+        if self.json:
+            print_json({"page": str(page), "results": str(folder / "sweep.json"), "written": []})
+        else:
+            print_lines([f"page: {page}"])
 
     def _reopened(self) -> Path:
         """The results file of a finished study, whose page and file are made again."""

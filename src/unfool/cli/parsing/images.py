@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Protocol
 
 from unfool.core.errors import DataError, SpecError
-from unfool.data.catalog import open_table
+from unfool.data.catalog import open_described
 from unfool.data.classes.label_sets import label_sets, merged_sets
 from unfool.data.classes.names_file import read_class_names
 from unfool.data.table import Table
@@ -61,26 +61,6 @@ def open_images(
         image=options.image or (config.image if config is not None and own else None),
         columns=[*columns, *(label_columns(config) if config is not None and own else ())],
     )
-
-
-def open_described(
-    name: str,
-    split: str,
-    *,
-    data_dir: Path | None,
-    size: int | None,
-    crop: float,
-    image: str | None,
-    columns: Sequence[str | None] = (),
-) -> Table:
-    """A split whose label ``columns`` need no usual names; the first one that is no usual one is then primary."""
-
-    def opened(labels: Sequence[str] = ()) -> Table:
-        return open_table(name, split, data_dir=data_dir, size=size, crop=crop, image=image, labels=labels)
-
-    table = opened()
-    missing = [column for column in dict.fromkeys(columns) if column in table.others]
-    return opened([column for column in missing if column is not None]) if missing else table
 
 
 def by_label_sets(table: Table, classifier: ForeignClassifier, classes: Path | None, column: str | None) -> Table:

@@ -1,0 +1,1 @@
+"""Sweeps: their sentences, and their page."""
