@@ -7,7 +7,7 @@ STAMPS := $(VENV)/.stamps
 # Spinning OpenMP threads cost a busy machine far more than they win an idle one.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: help setup demo test golden catalogue faults kills processes mutants wheel check docs clean
+.PHONY: help setup demo test golden catalogue faults kills processes cluster mutants wheel check docs clean
 .DEFAULT_GOAL := help
 
 help:
@@ -18,6 +18,7 @@ help:
 	@echo "make faults a minute of hostile inputs: none may end in a traceback, above 1 GiB or after 10 s"
 	@echo "make kills  kill -9 at random moments and inside writes: nothing is lost, nothing is different (minutes)"
 	@echo "make processes  training in two processes against training in one, step by step in float64 (minutes)"
+	@echo "make cluster  studies and jobs on three nodes of a Ray cluster on this machine, some of which are killed (a minute)"
 	@echo "make mutants  small bugs, planted one at a time: how many of them a test finds (half an hour)"
 	@echo "make wheel  wheel and sdist, in dist: complete, and what the README says works with the wheel alone (a minute)"
 	@echo "make check  ruff, pyright, and the test that no import points up the layers"
@@ -67,6 +68,9 @@ kills: $(STAMPS)/dev
 
 processes: $(STAMPS)/dev
 	$(BIN)/python benchmarks/processes.py
+
+cluster: $(STAMPS)/dev
+	$(BIN)/python -m pytest -m cluster tests/cluster
 
 mutants: $(STAMPS)/dev
 	$(BIN)/python benchmarks/mutants.py

@@ -1,4 +1,4 @@
-"""A study of two seeds of two small networks, the second of which begins with the first's weights."""
+"""A study of three seeds of two small networks, the second of which begins with the first's weights."""
 
 from typing import ClassVar
 
@@ -10,12 +10,12 @@ from unfool.training import RunConfig, StageConfig, TaskConfig
 
 
 class Small(Study):
-    name, title = "small-study", "Do forty more steps help?"
-    scales: ClassVar[dict[str, int]] = {"tiny": 10, "long": 1500}
+    name, title = "small-study", "Do a second run of steps help?"
+    scales: ClassVar[dict[str, int]] = {"tiny": 150}
 
     def networks(self, steps):
         stage = StageConfig(tasks={"labels": TaskConfig(task="labels")}, steps=steps, batch_size=16)
-        for seed in (0, 1):
+        for seed in (0, 1, 2):
             config = RunConfig(data="digits", trunk="convnet:widths=4-8-8", stages=(stage,), seed=seed)
             first = NetworkSpec(key={"model": "first", "seed": seed}, config=config)
             yield first

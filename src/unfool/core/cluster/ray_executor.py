@@ -20,7 +20,16 @@ os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
 
 import ray
-from ray.exceptions import GetTimeoutError, LocalRayletDiedError, OutOfMemoryError, RayError, RayTaskError
+from ray.exceptions import (
+    GetTimeoutError,
+    LocalRayletDiedError,
+    NodeDiedError,
+    ObjectLostError,
+    OutOfMemoryError,
+    RayError,
+    RayTaskError,
+    WorkerCrashedError,
+)
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from unfool.core.cluster import ray_tasks
@@ -118,6 +127,8 @@ def _connect(address: str) -> None:
         ) from error
     finally:
         signal.signal(signal.SIGTERM, before)
+    # What becomes of workers is told by this program, in a line; the engine would print paragraphs on stdout.
+    ray._private.worker._worker_logs_enabled = False
 
 
 @contextmanager
@@ -333,9 +344,14 @@ def _event(handle: Any) -> Message | Lost:
     except RayTaskError as error:
         raise error.cause if isinstance(error.cause, Exception) else error from None
     except RayError as error:
-        return Lost(f"{_first_line(error)}")
+        return Lost(_first_line(error))
 
 
 def _first_line(error: Exception) -> str:
+    """What the engine says of a lost task, in a few words."""
+    if isinstance(error, WorkerCrashedError):
+        return "its worker was killed"
+    if isinstance(error, (NodeDiedError, ObjectLostError)):
+        return "its node is gone"
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return f"{type(error).__name__}: {lines[0][:160]}" if lines else type(error).__name__
