@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -63,6 +64,9 @@ class Landing:
             raise WorkerError(f"parts of {chunk.path} came out of order from a node; run the same command again")
         arriving.file.write(chunk.data.data)
         arriving.written += len(chunk.data)
+        if arriving.written == arriving.size:
+            arriving.file.flush()
+            os.fsync(arriving.file.fileno())  # so that files which land together do so within an instant
 
 
 class _AbandonedError(Exception):

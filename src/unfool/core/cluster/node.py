@@ -102,6 +102,10 @@ class NodeRun:
                 (joined / name).symlink_to(place)
         return joined
 
+    def release(self) -> None:
+        """This worker no longer uses it."""
+        os.close(self._held)
+
     def remove(self) -> None:
         """Remove all that the run has here."""
         shutil.rmtree(self.root, ignore_errors=True)

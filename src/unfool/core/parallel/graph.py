@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -119,16 +119,22 @@ def files_of(folder: Path, names: Iterable[str], every: frozenset[str]) -> list[
     for kind in sorted(path for path in folder.iterdir() if path.is_dir()):
         for name in names:
             place = kind / name
-            if place.parent.is_dir():
-                files += [
-                    file for file in place.parent.iterdir() if file.is_file() and place.name in (file.name, file.stem)
-                ]
-            for below, folders, inside in os.walk(place):
-                prefix = Path(below).relative_to(kind).as_posix()
-                folders[:] = [word for word in folders if f"{prefix}/{word}" not in every]
-                files += [
-                    Path(below) / word
-                    for word in inside
-                    if not every & {f"{prefix}/{word}", f"{prefix}/{Path(word).stem}"}
-                ]
+            for entry in place.parent.iterdir() if place.parent.is_dir() else ():
+                if place.name == entry.name or (
+                    place.name == entry.stem and entry.relative_to(kind).as_posix() not in every
+                ):
+                    files += [entry] if entry.is_file() else _files_below(kind, entry, every)
     return files
+
+
+def _files_below(kind: Path, entry: Path, every: frozenset[str]) -> Iterator[Path]:
+    """The files of a folder but for those of other pieces, whose path begins with its own."""
+    for below, folders, inside in os.walk(entry):
+        folders[:] = [word for word in folders if not _is_of(kind, Path(below, word), every)]
+        yield from (file for word in inside if not _is_of(kind, file := Path(below, word), every))
+
+
+def _is_of(kind: Path, path: Path, every: frozenset[str]) -> bool:
+    """Whether a file or folder is called as the path of a piece, with or without an ending."""
+    name = path.relative_to(kind)
+    return not every.isdisjoint((name.as_posix(), name.with_name(name.stem).as_posix()))
