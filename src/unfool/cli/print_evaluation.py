@@ -24,6 +24,9 @@ def print_evaluation(evaluation: Evaluation) -> None:
     """Print the rows as one table, claims and corruptions if there are any, and each reason for doubt on a line."""
     console = stdout()
     console.print(_table(evaluation.name, evaluation.rows, bool(evaluation.doubts)))
+    for row in evaluation.rows:
+        if row.remark is not None:
+            console.print(escape(f"{row.attack}: {row.remark}."))
     for claim in evaluation.result().claims:
         console.print(f"[bold]{claim.verdict.upper()}[/bold]: {escape(' '.join(claim.sentences))}")
     if evaluation.corrupted:

@@ -29,6 +29,8 @@ UNVERIFIED, SCORE_BASED = "unverified", "score-based"
 OWN = (WHITE_BOX, UNVERIFIED, SCORE_BASED)
 """Protocols of attacks on the evaluated system itself."""
 NO_ATTACK = "none"
+REMARK = "remark"
+"""Key of an attack's settings that holds a sentence on what it left out or added, for its row."""
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -166,6 +168,7 @@ class Records:
             crafted_on=self.crafted_on,
             judged_on=self.judged_on,
             source_value=source_value,
+            remark=self.settings.get(REMARK),
             cost=Cost(cpu_seconds=round(self.cpu_seconds, 2), model_images=self.model_images),
         )
 

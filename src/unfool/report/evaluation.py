@@ -30,7 +30,8 @@ class Trust:
 def trust(result: StudyResult) -> Trust | None:
     """Whether an evaluation can be believed; None if nothing was checked."""
     doubts = list(result.doubts or [])
-    checks = [test.text for test in result.binarization_tests.values()]
+    checks = [f"{row.attack}: {row.remark}." for row in result.rows if row.remark is not None]
+    checks += [test.text for test in result.binarization_tests.values()]
     if result.reliability is not None:
         checked = result.reliability.checked
         checks.append(f"{len(checked)} checks on {result.reliability.images} images: {', '.join(checked)}.")

@@ -50,7 +50,7 @@ class Lean(Attack):
     steps: int = Field(default=20, ge=1)
     targets: int = Field(default=3, ge=1)
     share: float = Field(default=0.05, ge=0, le=1)
-    fewest: int = Field(default=8, ge=0)
+    fewest: int = Field(default=4, ge=0)
     queries: int = Field(default=5000, ge=1)
 
     @property

@@ -148,6 +148,8 @@ class WrittenSet:
             f"{self.path}: {row.n} {row.data} {row.split} images under {row.attack} at {row.threat}",
             f"accuracy of {row.model} on them: {share}; crafted in {row.cost.cpu_seconds or 0.0:.1f} s of CPU",
         ]
+        if row.remark is not None:
+            lines.append(f"{row.attack}: {row.remark}")
         if self.zero_gradient:
             lines.append(f"not to be believed: the network gave no gradient on {self.zero_gradient} of {row.n} images")
         return lines

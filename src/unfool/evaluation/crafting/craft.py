@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from unfool.attacks import ProxySettings
+from unfool.attacks import Attack, Lean, ProxySettings
 from unfool.attacks.inputs import check_model
 from unfool.core.borders.checksum import checksum
 from unfool.core.borders.reading import is_file
@@ -22,6 +22,7 @@ from unfool.core.progress import Progress, silent
 from unfool.core.streams import Streams
 from unfool.core.threat import ThreatModel
 from unfool.data.as_table import TableLike, as_table
+from unfool.data.table import Table
 from unfool.evaluation.crafting.adversarial_set import AdversarialSet
 from unfool.evaluation.crafting.attack_folder import BatchCheckpoint, held_folder, stored_batch_size
 from unfool.evaluation.crafting.batches import fitting, own_batch_size, spans
@@ -92,17 +93,25 @@ def craft(
         [0.1, 0.1]
     """
     check_model(model)
+    table, chosen = as_table(data), choose_attack(attack, threat).attack
+    home = Path(folder) if folder is not None else None
     with one_identity(model) as own:
-        return _craft(
-            model, data, attack, threat, column, seed, proxy, batch_size, folder, right, in_memory, progress, own
-        )
+
+        def craft_on(some: Table, one: Attack, place: Path | None) -> AdversarialSet:
+            known = right if some is table else None
+            return _craft(model, some, one, column, seed, proxy, batch_size, place, known, in_memory, progress, own)
+
+        if isinstance(chosen, Lean):
+            from unfool.evaluation.lean.escalation import craft_lean  # judges what was crafted with this module's sets
+
+            return craft_lean(model, table, chosen, craft_on, column=column, seed=seed, folder=home, progress=progress)
+        return craft_on(table, chosen, home)
 
 
 def _craft(
     model: nn.Module,
-    data: TableLike,
-    attack: AttackLike,
-    threat: ThreatModel | str | None,
+    table: Table,
+    attack: Attack,
     column: str | None,
     seed: int,
     proxy: ProxySettings | None,
@@ -113,8 +122,7 @@ def _craft(
     progress: Progress,
     own_identity: str,
 ) -> AdversarialSet:
-    table = as_table(data)
-    attack = choose_attack(attack, threat).attack
+    """Attack a table with one attack as it is."""
     labels = table.labels(column)
     spans(len(table), 1 if batch_size is None else batch_size)  # refuse no images before anything is computed
     rank, processes = rank_and_world_size()

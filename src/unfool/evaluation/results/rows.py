@@ -68,7 +68,7 @@ def protocol_between(crafted_on: str, judged_on: str) -> str:
     return "unverified" if same else "transfer"
 
 
-_SAME_KEY = ("source_loss", "fooled_by", "rung", "common", "panel")
+_SAME_KEY = ("source_loss", "fooled_by", "remark", "rung", "common", "panel")
 _OPTIONAL = {"zero_gradient": "flat", **{name: name for name in _SAME_KEY}}
 """Fields that only some rows have, and their keys in a results file."""
 
@@ -83,7 +83,8 @@ class Row:
     rows apart. ``panel`` names where a page shows the row in place of its table; ``rung`` and ``common`` (the
     accuracy on the images of all rungs) belong to rows of a ladder, ``source_loss`` is the source's mean loss,
     ``zero_gradient`` counts images that stood without any gradient, and ``fooled_by`` images by the part of an
-    ensemble that fooled them. `dataclasses.replace` makes a row with other values.
+    ensemble that fooled them; ``remark`` is a sentence on what an attack left out or added. `dataclasses.replace` makes
+    a row with other values.
     """
 
     model: str
@@ -107,6 +108,7 @@ class Row:
     cost: Cost = Cost()
     zero_gradient: int | None = None
     fooled_by: Mapping[str, int] | None = None
+    remark: str | None = None
     rung: str | None = None
     common: Share | None = None
     panel: str | None = None

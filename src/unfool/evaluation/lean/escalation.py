@@ -1,0 +1,157 @@
+"""The lean attack on a table: its own runs, checks, and as much of AutoAttack as these call for."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from unfool.attacks import Attack, AutoAttack, CustomAttack
+from unfool.attacks.lean.attack import Lean
+from unfool.core.progress import Progress
+from unfool.core.streams import Streams
+from unfool.data.table import Table
+from unfool.evaluation.classify import classify
+from unfool.evaluation.crafting.adversarial_set import AdversarialSet
+from unfool.evaluation.lean.outcome import Outcome
+from unfool.evaluation.lean.reasons import checks, reasons
+from unfool.evaluation.lean.replay import replayed
+from unfool.evaluation.records import REMARK
+from unfool.evaluation.reliability.flags import too_many
+
+SKIPPED_PARTS = ("fab-t", "square")
+"""AutoAttack's parts that attack a sample first."""
+
+
+class CraftOn(Protocol):
+    """Crafts the examples of one attack on a table, in a folder of its own."""
+
+    def __call__(self, table: Table, attack: Attack, folder: Path | None) -> AdversarialSet: ...
+
+
+def craft_lean(
+    model: nn.Module,
+    table: Table,
+    attack: Lean,
+    craft_on: CraftOn,
+    *,
+    column: str | None = None,
+    seed: int = 0,
+    folder: Path | None = None,
+    progress: Progress,
+) -> AdversarialSet:
+    """Attack a table leanly, and with AutoAttack where there is reason to.
+
+    The gradient runs attack all images. Where a check of the model raises a flag, AutoAttack attacks all images that
+    stand; else FAB-T and Square attack a random sample of them, and all as soon as one falls; AutoAttack's other parts
+    follow if too many do. The set's settings say what was left out, under `REMARK`. Raises as `craft`.
+    """
+    run = _Escalation(table, attack, craft_on, folder)
+    short = run.step("short", table, attack)
+    correct = torch.tensor(classify(model, short).correct)
+    standing = (correct & (short.fooled_by_part < 0)).nonzero().squeeze(1)
+    run.model_images += len(table)
+    outcome = Outcome(images=len(table), standing=len(standing))
+    if len(standing):
+        report = checks(model, table, attack, column, short, seed, folder, progress)
+        run.spent(report.cost.cpu_seconds, report.cost.model_images)
+        found = reasons(report, short, len(standing))
+        if found:
+            random = any(flag.name == "randomised-output" for flag in report.flags)
+            outcome = run.autoattack(standing, replace(outcome, reasons=tuple(found)), random=random)
+        else:
+            outcome = run.sample(standing, Streams(seed).named("lean"), outcome)
+    return run.result(outcome)
+
+
+class _Escalation:
+    """The steps of one lean attack, each a set of examples in a folder of its own."""
+
+    def __init__(self, table: Table, attack: Lean, craft_on: CraftOn, folder: Path | None):
+        self.table = table
+        self.attack = attack
+        self.craft_on = craft_on
+        self.folder = folder
+        self.sets: list[AdversarialSet] = []
+        self.cpu_seconds = 0.0
+        self.model_images = 0
+
+    def spent(self, cpu_seconds: float | None, model_images: int | None) -> None:
+        """Add a cost."""
+        self.cpu_seconds += cpu_seconds or 0.0
+        self.model_images += model_images or 0
+
+    def step(self, name: str, table: Table, attack: Attack) -> AdversarialSet:
+        """Attack a table, and keep the set."""
+        examples = self.craft_on(table, attack, None if self.folder is None else self.folder / name)
+        self.spent(examples.cpu_seconds, examples.model_images)
+        self.sets.append(examples)
+        return examples
+
+    def fallen(self, name: str, rows: Tensor, attack: Attack) -> Tensor:
+        """Attack the images ``rows`` (n,) of the table; return the mask (n,) of those that fell."""
+        if not len(rows):
+            return torch.zeros(0, dtype=torch.bool)
+        return self.step(name, self.table.subset(rows), attack).fooled_by_part >= 0
+
+    def autoattack(self, standing: Tensor, outcome: Outcome, *, random: bool) -> Outcome:
+        """All of AutoAttack on the images that stand; on a random model the version for those first."""
+        draws, queries = self.attack.eot_draws, self.attack.queries
+        fell = torch.zeros(len(standing), dtype=torch.bool)
+        if random:
+            fell = self.fallen("rand", standing, AutoAttack(self.attack.threat, version="rand"))
+        whole = AutoAttack(self.attack.threat, queries=queries, eot_draws=draws)
+        left = (~fell).nonzero().squeeze(1)
+        fell[left] = self.fallen("autoattack", standing[left], whole)
+        return replace(outcome, fell=outcome.fell + int(fell.sum()))
+
+    def sample(self, standing: Tensor, streams: Streams, outcome: Outcome) -> Outcome:
+        """FAB-T and Square on a sample of the images that stand, and on the others if one of it falls."""
+        count = min(len(standing), max(self.attack.fewest, math.ceil(self.attack.share * len(standing))))
+        order = streams.named("sample").uniform(self.table.ids[standing]).argsort(stable=True)
+        first, others = standing[order[:count].sort().values], standing[order[count:].sort().values]
+        rest = self._skipped_parts
+        fell = int(self.fallen("sample", first, rest).sum()) if count else 0
+        outcome = replace(outcome, sampled=count, fell_in_sample=fell, fell=fell)
+        if not fell:
+            return outcome
+        fell += int(self.fallen("rest", others, rest).sum())
+        outcome = replace(outcome, fell=fell)
+        if not too_many(fell, outcome.standing):
+            return outcome
+        reason = f"FAB-T and Square fooled {fell} of {outcome.standing} images that gradients left standing"
+        fooled = torch.cat([examples.ids[examples.fooled_by_part >= 0] for examples in self.sets[1:]])
+        left = standing[~torch.isin(self.table.ids[standing], fooled)]
+        return self.autoattack(left, replace(outcome, reasons=(reason,)), random=False)
+
+    @property
+    def _skipped_parts(self) -> Attack:
+        attack = self.attack
+        whole = AutoAttack(attack.threat, queries=attack.queries)
+        parts = tuple(part for part in whole.parts if part.name in SKIPPED_PARTS)
+        return CustomAttack(
+            attack.threat,
+            label=f"{attack.name}-sample",
+            components=parts,
+            details={"queries": attack.queries},
+            eot_draws=attack.eot_draws,
+        )
+
+    def result(self, outcome: Outcome) -> AdversarialSet:
+        """One set of all steps, with their cost together and what was left out."""
+        short = self.sets[0]
+        settings: Mapping[str, Any] = {**short.settings, REMARK: outcome.sentence()}
+        whole = short
+        if outcome.fell:
+            name, threat = self.attack.name, self.attack.threat
+            started = time.process_time()
+            replay = replayed(name, threat, self.sets, dict(self.attack.settings))
+            whole = self.craft_on(self.table, replay, None if self.folder is None else self.folder / "whole")
+            self.spent(time.process_time() - started, whole.model_images)
+        return replace(whole, settings=settings, cpu_seconds=self.cpu_seconds, model_images=self.model_images)

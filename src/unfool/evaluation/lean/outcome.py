@@ -1,0 +1,85 @@
+"""What the lean attack left out, what that may have cost, and why it went on where it did."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+CONFIDENCE = 0.95
+"""Of the bound on what was left out."""
+
+
+def most_missed(standing: int, sampled: int, confidence: float = CONFIDENCE) -> int:
+    """How many of the images outside a sample could be fooled, at most, where none in it was.
+
+    ``sampled`` of ``standing`` images were attacked in vain. The bound is exact: of the numbers d for which such a
+    sample misses all with a probability of at least 1 - ``confidence``, C(N - d, m) / C(N, m), it is the largest.
+
+    Example:
+        >>> from unfool.evaluation.lean.outcome import most_missed
+        >>> most_missed(100, 10), most_missed(100, 100), most_missed(100, 0)
+        (24, 0, 100)
+    """
+    rest = standing - sampled
+    whole = math.comb(standing, sampled)
+    # The probability falls as d grows: bisection, as sets have 50,000 images.
+    low, high = 0, rest
+    while low < high:
+        middle = (low + high + 1) // 2
+        if math.comb(standing - middle, sampled) / whole >= 1 - confidence:
+            low = middle
+        else:
+            high = middle - 1
+    return low
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What followed the lean attack's gradient runs.
+
+    Args:
+        images: Images in all.
+        standing: Images that the gradient runs left right.
+        sampled: Those of them that FAB-T and Square attacked first.
+        fell_in_sample: How many of these fell.
+        fell: How many images of all fell to anything that followed the gradient runs.
+        reasons: Why AutoAttack followed; none where it did not.
+    """
+
+    images: int
+    standing: int
+    sampled: int = 0
+    fell_in_sample: int = 0
+    fell: int = 0
+    reasons: tuple[str, ...] = ()
+
+    @property
+    def skipped(self) -> int:
+        """Images that FAB-T and Square did not attack although they stand."""
+        return 0 if self.reasons or self.fell_in_sample else self.standing - self.sampled
+
+    @property
+    def missed_at_most(self) -> int:
+        """Upper bound on the images that what was skipped would have fooled, at `CONFIDENCE`."""
+        return most_missed(self.standing, self.sampled) if self.skipped else 0
+
+    def sentence(self) -> str:
+        """What was done and left out, in one sentence for a table."""
+        if self.reasons:
+            more = f"it fooled {self.fell} of the {self.standing} images that stood"
+            return f"escalated to AutoAttack ({more}), because {'; '.join(self.reasons)}"
+        if not self.standing:
+            return "no image stood, so that nothing was left to attack"
+        if self.fell_in_sample:
+            return (
+                f"FAB-T and Square fooled {self.fell_in_sample} of {self.sampled} images that stood, and so attacked "
+                f"all {self.standing}, of which they fooled {self.fell}"
+            )
+        if not self.skipped:
+            return f"FAB-T and Square attacked all {self.standing} images that stood, and fooled none"
+        most, share = self.missed_at_most, self.missed_at_most / self.images
+        return (
+            f"FAB-T and Square attacked {self.sampled} of the {self.standing} images that stood, drawn at random, and "
+            f"fooled none; of the other {self.skipped} they would have fooled at most {most} (with {CONFIDENCE:.0%} "
+            f"confidence), which is {100 * share:.1f} points of robust accuracy"
+        )

@@ -1,0 +1,79 @@
+"""Earlier results as an attack, so that several sets of examples of the same images become one.
+
+Legend: B images of the batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from unfool.attacks import CustomAttack, Part, Perturbed, Problem
+from unfool.attacks.objective import LabelLoss
+from unfool.core.files import JsonObject
+from unfool.core.threat import ThreatModel
+from unfool.evaluation.crafting.adversarial_set import AdversarialSet
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Replay:
+    """An engine that gives the images that one part of earlier attacks ended with; nothing is attacked again.
+
+    Args:
+        threat: The threat model of the sets.
+        sets: Adversarial sets of some of the images each, with the number that the part has in each.
+    """
+
+    threat: ThreatModel
+    sets: tuple[tuple[AdversarialSet, int], ...]
+
+    def run(self, problem: Problem[LabelLoss]) -> Perturbed:
+        """The sets' images of the problem's ids, and the clean image of an id that is in none of them."""
+        images = problem.images.clone()
+        fooled = torch.zeros(len(images), dtype=torch.bool, device=images.device)
+        zero_gradient = torch.ones_like(fooled)
+        ids = problem.ids.cpu()
+        for examples, number in self.sets:
+            rows, positions = _matching(ids, examples.ids)
+            if not len(rows):
+                continue
+            images[rows] = examples.read(positions).to(images)
+            fooled[rows] = (examples.fooled_by_part[positions] == number).to(fooled.device)
+            zero_gradient[rows] = examples.zero_gradient[positions].to(fooled.device)
+        return Perturbed(
+            images=images,
+            losses=torch.zeros(len(images), device=images.device),
+            fooled=fooled,
+            zero_gradient=zero_gradient & ~fooled,
+            model_images=0,
+        )
+
+
+def _matching(ids: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
+    """The rows of ``ids`` (B,) that are among the ``known`` ids, and where they are there."""
+    ordered, order = known.sort()
+    places = torch.searchsorted(ordered, ids).clamp(max=len(ordered) - 1)
+    rows = (ordered[places] == ids).nonzero().squeeze(1)
+    return rows, order[places[rows]]
+
+
+def replayed(name: str, threat: ThreatModel, sets: Sequence[AdversarialSet], settings: JsonObject) -> CustomAttack:
+    """The attack ``name`` whose parts are those of all sets, those of one name together, in the order of the sets."""
+    of_part: dict[str, list[tuple[AdversarialSet, int]]] = {}
+    follows: dict[str, bool] = {}
+    for examples in sets:
+        for number, part in enumerate(examples.parts):
+            of_part.setdefault(part, []).append((examples, number))
+            follows[part] = examples.follows_gradients[number]
+    parts = tuple(
+        Part(
+            name=part,
+            engine=Replay(threat=threat, sets=tuple(of_part[part])),
+            learns_from="gradient" if follows[part] else "scores",
+        )
+        for part in of_part
+    )
+    return CustomAttack(threat, label=name, components=parts, details=settings)
