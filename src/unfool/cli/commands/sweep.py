@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import tyro
 
+from unfool.cli.options.cluster import ClusterOptions
 from unfool.cli.options.shared import DataDir, Device, Json
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SweepCommand:
+class SweepCommand(ClusterOptions):
     """Train a run for every combination of some values, and say which setting is best and how sure that is.
 
     Runs are compared on images that are held out from the training set (held_out in the file, or --vary held_out=200),
@@ -73,6 +74,7 @@ class SweepCommand:
   unfool sweep runs/digits/config.yaml --vary learning_rate=0.05,0.1,0.2 --vary seed=0..4 --vary held_out=200
   unfool sweep train.yaml --vary learning_rate=0.01,0.03,0.1,0.3 --vary beta=1,3,6 --stop-early 3 --out runs/trades
   unfool sweep train.yaml --vary 'stages.*.weight_decay=0,5e-4' --by clean --dry-run
+  unfool sweep train.yaml --vary seed=0..9 --cluster auto --data-dir ../data --out runs/ten
   unfool sweep train.yaml --vary contrast.temperature=0.1,0.5 --vary seed=0..2 --workers 2 --json > sweep.json
 """
 
@@ -82,7 +84,6 @@ class SweepCommand:
         from unfool.cli.printing import stderr
         from unfool.cli.run_details import run_details
         from unfool.core.errors import SpecError
-        from unfool.core.parallel.executor import executor_for
         from unfool.report.sweeps.page import write_sweep_page
         from unfool.training import sweep
         from unfool.training.config import read_config
@@ -90,6 +91,8 @@ class SweepCommand:
 
         if self.workers is not None and self.workers < 1:
             raise SpecError(f"--workers {self.workers} is not allowed; give 1 or more")
+        if self.workers is not None and self.cluster is not None:
+            raise SpecError("--workers is for this machine, and --cluster has its own; leave one of the two out")
         if not self.vary:
             raise SpecError("nothing is varied; give --vary FIELD=VALUES, such as --vary learning_rate=0.05,0.1")
         config, vary = read_config(self.config), read_variations(self.vary)
@@ -98,14 +101,14 @@ class SweepCommand:
             self._list(plan)
             return
         stderr().print(_counted(plan), highlight=False, soft_wrap=True)
-        device = choose_device(self.device)
+        device = choose_device(self.device if self.cluster is None else "auto")
         result = sweep(
             config,
             vary,
             self._folder,
             metric=self.by,
             stop_early=self.stop_early,
-            executor=executor_for(None, device=device, workers=self.workers),
+            executor=self.executor(self.device, self.workers),
             data_dir=self.data_dir,
             console=stderr(),
         )

@@ -45,7 +45,7 @@ def _train(config: RunConfig, name: str, steps: int, place: Place) -> None:
 
 def _train_on(table: Table, config: RunConfig, name: str, steps: int, place: Place) -> None:
     folder = place.folder / name
-    if config.start is not None:
+    if config.start is not None and Path(config.start) in place.files:
         config = dataclasses.replace(config, start=str(place.file(config.start)))
     try:
         train_until(steps, config, table, folder, device=place.device, progress=place.progress)

@@ -117,6 +117,8 @@ class _Training:
         self.settings = plan.settings
         self.names = {run.identity: folder_of(run, folder).name for run in plan.runs}
         self.progress = {run.identity: plan.progress(run, folder) for run in plan.runs}
+        starts = {Path(run.config.start) for run in plan.runs if run.config.start is not None}
+        self.starts = tuple(sorted(path for path in starts if is_file(path)))
         self.jobs: dict[str, PlannedRun] = {}
         self.begun: set[tuple[str, int]] = set()
 
@@ -157,8 +159,9 @@ class _Training:
             call=train_job(run.config, name, steps, self.table),
             # What goes on from a rung comes before what only begins.
             cost=self.plan.model_images(run) * (1 + level),
-            reads=partial(tuple, [Path(name)]),
-            files=() if run.config.start is None else (Path(run.config.start),),
+            reads=partial(tuple, [self.folder / name]),
+            # Of all runs, since what is sent to nodes is settled by the first jobs.
+            files=self.starts,
             data=frozenset({run.config.data}),
         )
 
