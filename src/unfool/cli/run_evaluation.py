@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from unfool.attacks import make_attack
 from unfool.cli.next_command import next_line
 from unfool.cli.options.from_settings import explicit
 from unfool.cli.parsing.defended import open_defense, training_images, with_preset
+from unfool.cli.parsing.shared_out import folder_or_temporary, opens_system, sharing_of
 from unfool.cli.parsing.systems import LOOKED_AT, choose_device, open_system
 from unfool.cli.parsing.threats import read_threat
 from unfool.cli.print_evaluation import print_evaluation, print_ladder
@@ -19,6 +22,7 @@ from unfool.cli.run_details import run_details
 from unfool.core.config import build
 from unfool.core.errors import ClaimError, ReliabilityError, SpecError, UnfoolError, UnsettledClaimError
 from unfool.core.files import write_json
+from unfool.core.progress import Progress
 from unfool.core.progress_display import progress_bar
 from unfool.evaluation import load_set
 from unfool.evaluation.adaptive.ladder import discard_ladder, ladder
@@ -26,6 +30,8 @@ from unfool.evaluation.adaptive.settings import LadderSettings
 from unfool.evaluation.crafting.evaluation_folder import discard
 from unfool.evaluation.curves import CurvePoints
 from unfool.evaluation.evaluate import evaluate
+from unfool.evaluation.parts.opened import Opened
+from unfool.evaluation.parts.sharing import share_evaluation
 from unfool.evaluation.results.claims import FAILS, HOLDS
 from unfool.evaluation.settings import EvaluationSettings, check_evaluation
 
@@ -42,7 +48,7 @@ def run_evaluation(command: EvaluateCommand) -> None:
     if explicit(command.ladder):
         option = next(iter(explicit(command.ladder)))
         raise SpecError(f"--{option} is a setting of the adaptive ladder; give --adaptive and --defense beside it")
-    settings = _settings(command)
+    settings, shared = _settings(command), command.work.shared
     check_evaluation(attack.attack, settings)
     system = open_system(command.model, machine.device)
     sets = {str(path): load_set(path) for path in attack.on}
@@ -55,9 +61,16 @@ def run_evaluation(command: EvaluateCommand) -> None:
     for examples in sets.values():
         system.check(examples.read(slice(LOOKED_AT)), machine.batch_size)
     network, defense = system.network, with_preset(command.defense.defense, command.defense.preset)
-    with progress_bar(stderr(), system.name) as progress:
+    with ExitStack() as stack:
+        progress, folder = stack.enter_context(progress_bar(stderr(), system.name)), output.folder
         if defense is not None:
             network = open_defense(defense, system, training_images(system, data), machine.seed)
+        if shared and table is not None:
+            folder = stack.enter_context(folder_or_temporary(folder))
+            one_by_one = settings.claim is not None or settings.curve is not None
+            chosen = [] if one_by_one else check_evaluation(attack.attack, settings)[1]
+            opened = Opened(model=network, table=table, column=column, attacks=chosen)
+            _share(command, settings, opened, defense, folder, progress)
         evaluation = evaluate(
             network,
             table,
@@ -66,7 +79,7 @@ def run_evaluation(command: EvaluateCommand) -> None:
             column=column,
             settings=settings,
             stored_sets=sets,
-            folder=output.folder,
+            folder=folder,
             progress=progress,
         )
     if defense is not None:
@@ -82,6 +95,35 @@ def run_evaluation(command: EvaluateCommand) -> None:
         discard(output.folder, attack.attack, settings.threat)
     if failure is not None:
         raise failure
+
+
+def _share(
+    command: EvaluateCommand,
+    settings: EvaluationSettings,
+    opened: Opened,
+    defense: str | None,
+    folder: Path,
+    progress: Progress,
+) -> None:
+    """Let the workers do what can be done in parts, into the folder."""
+    machine = command.machine
+    opens = opens_system(
+        command.model,
+        command.data,
+        opened.attacks,
+        defense=defense,
+        seed=machine.seed,
+        batch_size=machine.batch_size,
+    )
+    share_evaluation(
+        sharing_of(command.work, opens, folder, machine.device),
+        opened,
+        seed=settings.seed,
+        precision=settings.precision,
+        batch_size=settings.batch_size,
+        severities=sorted(set(settings.severities)) if settings.corruptions else (),
+        progress=progress,
+    )
 
 
 def _check_writable(output: OutputOptions) -> None:
@@ -133,6 +175,8 @@ def _settings(command: EvaluateCommand) -> EvaluationSettings:
 def run_ladder(command: EvaluateCommand) -> None:
     """Run the adaptive ladder as the options say, then write and print the results."""
     data, output, machine = command.data, command.output, command.machine
+    if command.work.shared:
+        raise SpecError("--adaptive is not shared out; leave --workers and --cluster out, or start it with torchrun")
     defense_text, attack = _of_ladder(command)
     settings, threat = _ladder_settings(command)
     make_attack(attack, threat)

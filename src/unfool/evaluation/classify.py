@@ -4,24 +4,23 @@
 from __future__ import annotations
 
 import dataclasses
-import time
+from collections.abc import Callable
+from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from unfool.attacks.inputs import check_model
-from unfool.core.batch import Batch, check_images
+from unfool.core.batch import Batch
 from unfool.core.errors import DataError
 from unfool.core.threat import ThreatModel
 from unfool.data.as_table import TableLike, as_table
 from unfool.data.table import Table
 from unfool.evaluation.crafting.adversarial_set import AdversarialSet
-from unfool.evaluation.crafting.batches import BATCH_SIZE, device_of, own_batch_size, spans
+from unfool.evaluation.crafting.batches import BATCH_SIZE, own_batch_size, spans
 from unfool.evaluation.identity import one_identity
-from unfool.evaluation.logits import checked_logits
+from unfool.evaluation.outcomes import classified, stored_outcomes
 from unfool.evaluation.records import NO_ATTACK, Records, shared_kind
-from unfool.models.modes import frozen_eval
 
 
 def classify(
@@ -59,20 +58,23 @@ def classify(
     """
     check_model(model)
     source = data if isinstance(data, AdversarialSet) else as_table(data)
-    started = time.process_time()
-    device = device_of(model)
-    labels = _labels(source, column)
-    correct: list[Tensor] = []
-    losses: list[Tensor] = []
-    with one_identity(model) as own, frozen_eval(model), torch.no_grad():
-        for span in spans(len(source), own_batch_size(model) or batch_size):
-            batch = _batch(source, span).to(device)
-            check_images(batch.images)
-            target = labels[span].to(device)
-            logits = checked_logits(model, batch.images, target)
-            correct.append((logits.argmax(1) == target).cpu())
-            losses.append(F.cross_entropy(logits, target, reduction="none").cpu())
-    seconds = time.process_time() - started
+    return classify_or_read(model, source, column=column, threat=threat, batch_size=batch_size)
+
+
+def classify_or_read(
+    model: nn.Module,
+    source: AdversarialSet | Table,
+    *,
+    column: str | None = None,
+    threat: ThreatModel | str = "linf:8/255",
+    batch_size: int = BATCH_SIZE,
+    stored: Path | None = None,
+) -> Records:
+    """As `classify`; where a folder holds the ``stored`` outcomes of all images, they are read from it."""
+    labels = labels_of(source, column)
+    cuts = spans(len(source), own_batch_size(model) or batch_size)
+    with one_identity(model) as own:
+        outcomes = stored_outcomes(stored, len(source)) or classified(model, reader(source), labels, cuts)
     clean = Records(
         attack=NO_ATTACK,
         threat=str(ThreatModel.parse(threat) if isinstance(threat, str) else threat),
@@ -80,13 +82,13 @@ def classify(
         split=source.split,
         seed=0,
         ids=source.ids.tolist(),
-        correct=torch.cat(correct).tolist(),
-        losses=[round(loss, 6) for loss in torch.cat(losses).tolist()],
+        correct=outcomes.correct.tolist(),
+        losses=[round(loss, 6) for loss in outcomes.losses.tolist()],
         labels=labels.tolist(),
         distances=[0.0] * len(source),
         crafted_on=None,
         judged_on=None,
-        cpu_seconds=seconds,
+        cpu_seconds=outcomes.cpu_seconds,
         model_images=len(source),
     )
     if not isinstance(source, AdversarialSet):
@@ -99,7 +101,7 @@ def classify(
         distances=[round(distance, 7) for distance in source.distances.tolist()],
         crafted_on=source.crafted_on,
         judged_on=own,
-        cpu_seconds=seconds + source.cpu_seconds,
+        cpu_seconds=outcomes.cpu_seconds + source.cpu_seconds,
         model_images=len(source) + source.model_images,
         settings=source.settings,
         zero_gradient=int(source.zero_gradient.sum()),
@@ -108,7 +110,8 @@ def classify(
     )
 
 
-def _labels(source: AdversarialSet | Table, column: str | None) -> Tensor:
+def labels_of(source: AdversarialSet | Table, column: str | None) -> Tensor:
+    """The labels (N,) of images; DataError for another column than that of an adversarial set."""
     if not isinstance(source, AdversarialSet):
         return source.labels(column)
     if column not in (None, source.column):
@@ -118,8 +121,8 @@ def _labels(source: AdversarialSet | Table, column: str | None) -> Tensor:
     return source.labels
 
 
-def _batch(source: AdversarialSet | Table, span: slice) -> Batch:
+def reader(source: AdversarialSet | Table) -> Callable[[slice], Batch]:
+    """What gives a span of the images as a batch of their own, since a model may write into its input."""
     if isinstance(source, AdversarialSet):
-        # A copy, since a model may write into its input.
-        return Batch(images=source.read(span), ids=source.ids[span])
-    return source.batch(torch.arange(len(source))[span])
+        return lambda span: Batch(images=source.read(span), ids=source.ids[span])
+    return lambda span: source.batch(torch.arange(len(source))[span])

@@ -11,20 +11,28 @@ import torch
 from torch import nn
 
 from unfool.attacks import ProxySettings
+from unfool.core.borders.reading import is_file
 from unfool.core.progress import Progress, renamed
 from unfool.core.threat import ThreatModel
+from unfool.data.corruptions import CORRUPTIONS
 from unfool.data.table import Table
-from unfool.evaluation.classify import classify
+from unfool.evaluation.classify import classify, classify_or_read
 from unfool.evaluation.corruptions import classify_corrupted
 from unfool.evaluation.crafting.adversarial_set import AdversarialSet
-from unfool.evaluation.crafting.batches import BATCH_SIZE
+from unfool.evaluation.crafting.batches import BATCH_SIZE, own_batch_size
 from unfool.evaluation.crafting.chosen_attacks import ChosenAttack
 from unfool.evaluation.crafting.craft import craft
-from unfool.evaluation.crafting.evaluation_folder import attack_folder
+from unfool.evaluation.crafting.evaluation_folder import (
+    attack_folder,
+    clean_folder,
+    corrupted_folder,
+    judged_folder,
+)
 from unfool.evaluation.crafting.pictures import AttackPictures, pictures_of
 from unfool.evaluation.crafting.proxy import proxy_for
 from unfool.evaluation.crafting.stored_set import ONE_FILE
 from unfool.evaluation.curves import CurvePoints, curve, row_settings
+from unfool.evaluation.identity import identity
 from unfool.evaluation.records import Records
 from unfool.evaluation.reliability.binarization_test import binarization_test
 from unfool.evaluation.reliability.report import reliability
@@ -57,7 +65,7 @@ class EvaluationRun:
         self.folder = folder
         self.progress = progress
         self.proxy: ProxySettings | None = proxy_for(model, settings.precision)
-        self.size = settings.batch_size or BATCH_SIZE
+        self.size = own_batch_size(model) or settings.batch_size or BATCH_SIZE
         self.rows: list[Row] = []
         self.records: list[Records] = []
         self.sets: list[AdversarialSet] = []
@@ -81,11 +89,19 @@ class EvaluationRun:
 
     def clean(self, table: Table) -> None:
         """Clean accuracy."""
-        self.add(classify(self.model, table, column=self.column, threat=self.threat, batch_size=self.size))
+        stored = None
+        if self.folder is not None:
+            stored = clean_folder(self.folder, table, self.column, identity(self.model), self.size)
+        self.add(
+            classify_or_read(
+                self.model, table, column=self.column, threat=self.threat, batch_size=self.size, stored=stored
+            )
+        )
 
     def attack(self, table: Table, attacks: Sequence[ChosenAttack]) -> None:
         """Accuracy under each attack."""
         for chosen in attacks:
+            home = attack_folder(self.folder, chosen.title, chosen.attack) if self.folder is not None else None
             examples = craft(
                 self.model,
                 table,
@@ -94,14 +110,15 @@ class EvaluationRun:
                 seed=self.settings.seed,
                 proxy=self.proxy,
                 batch_size=self.settings.batch_size,
-                folder=attack_folder(self.folder, chosen.title, chosen.attack),
+                folder=home,
                 right=self.records[0].correct,
                 in_memory=ONE_FILE // len(attacks),
                 progress=renamed(self.progress, chosen.title),
             )
             self.sets.append(examples)
             self.pictures[chosen.title] = pictures_of(examples, table, column=self.column)
-            self.attacked.append(classify(self.model, examples, batch_size=self.size))
+            judged = judged_folder(home, self.size) if home is not None else None
+            self.attacked.append(classify_or_read(self.model, examples, batch_size=self.size, stored=judged))
             self.add(self.attacked[-1], chosen.settings)
             right_again = (examples.fooled_by_part >= 0) & torch.tensor(self.attacked[-1].correct)
             self.right_again[chosen.title] = int(right_again.sum())
@@ -117,7 +134,7 @@ class EvaluationRun:
             column=self.column,
             seed=self.settings.seed,
             proxy=self.proxy,
-            batch_size=min(LOOK, self.size),
+            batch_size=min(LOOK, self.settings.batch_size or BATCH_SIZE),
             right=self.records[0].correct,
             progress=self.progress,
         )
@@ -165,10 +182,18 @@ class EvaluationRun:
 
     def corruptions(self, table: Table) -> None:
         """Accuracy under common corruptions."""
+        severities = sorted(set(self.settings.severities))
+        if self.folder is not None:
+            own, seed = identity(self.model), self.settings.seed
+            stored = corrupted_folder(self.folder, table, self.column, own, self.size, seed)
+            files = [stored / f"{name}-{severity}.json" for name in CORRUPTIONS for severity in severities]
+            if all(is_file(file) for file in files):
+                self.corrupted = [Records.load(file) for file in files]
+                return
         self.corrupted = classify_corrupted(
             self.model,
             table,
-            severities=sorted(set(self.settings.severities)),
+            severities=severities,
             column=self.column,
             seed=self.settings.seed,
             batch_size=self.size,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import tyro
 
+from unfool.cli.options.cluster import WorkOptions
 from unfool.cli.options.shared import DataOptions, Eps, Json, MachineOptions, ModelOptions, Precision, Threat
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ class AttackCommand:
     data: DataOptions = field(default_factory=DataOptions)
     attack: AttackOptions
     machine: MachineOptions = field(default_factory=MachineOptions)
+    work: WorkOptions = field(default_factory=WorkOptions)
 
     examples: ClassVar[str] = """
   unfool attack runs/digits --attack pgd-20 --threat linf:8/255 --images 200 --out pgd.safetensors
@@ -72,17 +74,23 @@ class AttackCommand:
     def _run(self) -> None:
         from unfool.attacks import make_attack
         from unfool.cli.next_command import next_line
+        from unfool.cli.parsing.shared_out import opens_system, sharing_of
         from unfool.cli.parsing.systems import open_system
         from unfool.cli.parsing.threats import read_threats
         from unfool.cli.printing import check_writable, print_json, print_lines, stderr
         from unfool.core.progress_display import progress_bar
-        from unfool.evaluation import classify, craft, save_set
-        from unfool.evaluation.crafting.evaluation_folder import attack_folder, discard
+        from unfool.evaluation import craft, identity, save_set
+        from unfool.evaluation.classify import classify_or_read
+        from unfool.evaluation.crafting.batches import BATCH_SIZE, own_batch_size
+        from unfool.evaluation.crafting.chosen_attacks import choose_attack
+        from unfool.evaluation.crafting.evaluation_folder import attack_folder, clean_folder, discard, judged_folder
         from unfool.evaluation.crafting.proxy import proxy_for
         from unfool.evaluation.crafting.stored_set import is_set_folder
         from unfool.evaluation.next_step import step_after
+        from unfool.evaluation.parts.opened import Opened
+        from unfool.evaluation.parts.sharing import share_evaluation
 
-        options = self.attack
+        options, shared = self.attack, self.work.shared
         threats = read_threats(options.threat, options.norm, options.eps)
         attacks = [make_attack(options.attack, threat) for threat in threats]
         paths = [self._path(attack.threat.norm_name) for attack in attacks]
@@ -91,23 +99,40 @@ class AttackCommand:
         for path in paths:
             if not is_set_folder(path):  # which is replaced
                 check_writable(path)
-        proxy = proxy_for(system.network, options.precision)
+        network, batch_size = system.network, self.machine.batch_size
+        proxy, size = proxy_for(network, options.precision), own_batch_size(network) or batch_size or BATCH_SIZE
+        states = [path.with_suffix(".state") for path in paths]
         written: list[WrittenSet] = []
-        for attack, path in zip(attacks, paths, strict=True):
+        for attack, path, state in zip(attacks, paths, states, strict=True):
+            home = attack_folder(state, options.attack, attack)
             with progress_bar(stderr(), str(attack.threat)) as progress:
+                if shared:
+                    chosen = [choose_attack(options.attack, attack.threat)]
+                    opens = opens_system(self.model, self.data, chosen, batch_size=batch_size)
+                    share_evaluation(
+                        sharing_of(self.work, opens, state, self.machine.device),
+                        Opened(model=network, table=table, column=column, attacks=chosen),
+                        clean=not self.json and path is paths[0],
+                        tell_right=False,
+                        seed=self.machine.seed,
+                        precision=options.precision,
+                        batch_size=batch_size,
+                        progress=progress,
+                    )
                 examples = craft(
-                    system.network,
+                    network,
                     table,
                     attack,
                     column=column,
                     seed=self.machine.seed,
                     proxy=proxy,
-                    batch_size=self.machine.batch_size,
-                    folder=attack_folder(path.with_suffix(".state"), options.attack, attack),
+                    batch_size=batch_size,
+                    folder=home,
                     progress=progress,
                 )
             save_set(examples, path)
-            row = classify(system.network, examples).row(system.name)
+            judged = judged_folder(home, size)
+            row = classify_or_read(network, examples, batch_size=size, stored=judged).row(system.name)
             written.append(WrittenSet(path=path, row=row, zero_gradient=int(examples.zero_gradient.sum())))
         if self.json:
             sets = [item.to_json() for item in written]
@@ -116,12 +141,16 @@ class AttackCommand:
             print_lines(line for item in written for line in item.lines())
             rows = [item.row for item in written]
             worst = min(rows, key=lambda row: row.accuracy)
-            clean = classify(system.network, table, column=column, threat=worst.threat or threats[0]).row(system.name)
+            stored = clean_folder(states[0], table, column, identity(network), size)
+            threat = worst.threat or threats[0]
+            clean = classify_or_read(network, table, column=column, threat=threat, batch_size=size, stored=stored).row(
+                system.name
+            )
             step = step_after([clean, worst])
             print_lines(next_line(step, self.model, self.data, device=self.machine.device))
         # At the very end: until then the same command finds what is done.
-        for attack, path in zip(attacks, paths, strict=True):
-            discard(path.with_suffix(".state"), [options.attack], str(attack.threat))
+        for attack, state in zip(attacks, states, strict=True):
+            discard(state, [options.attack], str(attack.threat))
 
     def _path(self, norm: str) -> Path:
         """Where the set of one norm goes."""

@@ -8,6 +8,7 @@ from typing import Annotated, ClassVar
 
 import tyro
 
+from unfool.cli.options.cluster import WorkOptions
 from unfool.cli.options.from_settings import options_from
 from unfool.cli.options.shared import (
     DataOptions,
@@ -133,6 +134,7 @@ class EvaluateCommand:
     reliability: ReliabilityOptions = field(default_factory=ReliabilityOptions)
     output: OutputOptions = field(default_factory=OutputOptions)
     machine: MachineOptions = field(default_factory=MachineOptions)
+    work: WorkOptions = field(default_factory=WorkOptions)
 
     examples: ClassVar[str] = """
   unfool evaluate runs/digits --attack fgsm --attack pgd-20 --threat linf:8/255
@@ -142,6 +144,7 @@ class EvaluateCommand:
   unfool evaluate runs/a --attack autoattack --claim '>=0.45' --alpha 0.01 --sarif robust.sarif
   unfool evaluate runs/a --attack pgd-20 --curve eps=2/255,4/255,8/255 --page curve.html
   unfool evaluate runs/a --attack pgd-20 --corruptions --severity 3
+  unfool evaluate runs/a --attacks autoattack --images 10000 --workers 4 --out a.json
   unfool evaluate runs/b --on pgd-on-a.safetensors --json
   unfool evaluate runs/b --defense reverse:task=contrast,steps=10 --on pgd-on-b.safetensors --no-reliability
   unfool evaluate runs/b --defense reverse:task=contrast,steps=10 --adaptive --images 100 --out ladder.json

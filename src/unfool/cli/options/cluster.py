@@ -54,3 +54,32 @@ class ClusterOptions:
             ship_data=self.ship_data,
             gpu_share=self.gpu_share,
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkOptions(ClusterOptions):
+    """Who does the work."""
+
+    workers: Annotated[
+        int,
+        tyro.conf.arg(
+            metavar="N", help="Processes of this machine that share the images, with one thread each; same results."
+        ),
+    ] = 1
+
+    @property
+    def shared(self) -> bool:
+        """Whether anybody but this process does some of it; SpecError for numbers and launchers that do not go."""
+        from unfool.core.errors import SpecError
+        from unfool.core.processes import rank_and_world_size
+
+        if self.workers < 1:
+            raise SpecError(f"--workers {self.workers} is not allowed; give at least 1")
+        if self.workers > 1 and self.cluster is not None:
+            raise SpecError("--workers are processes of this machine; leave it out beside --cluster")
+        if self.cluster is None:
+            self.executor("cpu", self.workers)  # refuses what belongs to a cluster
+        chosen = self.workers > 1 or self.cluster is not None
+        if chosen and rank_and_world_size()[1] > 1:
+            raise SpecError("torchrun has started processes already; leave --workers and --cluster out")
+        return chosen

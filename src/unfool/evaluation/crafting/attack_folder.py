@@ -47,11 +47,14 @@ def held_folder(folder: Path) -> Generator[None, None, None]:
 
 
 class BatchCheckpoint:
-    """The folder in which batches are stored; OutputError if it holds some of another attack, model or images."""
+    """The folder in which batches are stored."""
 
-    def __init__(self, folder: Path, manifest: Mapping[str, Any]):
+    def __init__(self, folder: Path):
         self.folder = folder
-        wanted = {"schema_version": SCHEMA_VERSION, **manifest}
+
+    def claim(self, manifest: Mapping[str, Any]) -> None:
+        """Write whose folder it is; OutputError if it holds batches of another attack, model or images."""
+        folder, wanted = self.folder, {"schema_version": SCHEMA_VERSION, **manifest}
         path = folder / _MANIFEST
         if not is_file(path) or not _stored(folder):
             # Batches whose description somebody removed could be of any attack.
@@ -80,13 +83,14 @@ class BatchCheckpoint:
     def finish(self, number: int, tensors: Mapping[str, Tensor], seconds: float) -> None:
         """Store a finished batch, and remove the state of its parts."""
         save_tensors(self.path(number), to_stored(tensors), {"cpu_seconds": seconds})
-        self._underway(number).unlink(missing_ok=True)
+        self.underway(number).unlink(missing_ok=True)
 
     def parts(self, number: int, seconds: Callable[[], float], part_done: Callable[[int], None]) -> PartCheckpoint:
         """Where batch ``number`` stores its state between parts."""
         return PartCheckpoint(self, number, seconds, part_done)
 
-    def _underway(self, number: int) -> Path:
+    def underway(self, number: int) -> Path:
+        """The file with the state of an unfinished batch."""
         return self.folder / f"underway-{number:05}.safetensors"
 
     @staticmethod
@@ -106,8 +110,8 @@ def batch_name(number: int) -> str:
 
 
 def _stored(folder: Path) -> list[Path]:
-    """Finished batches of a folder, and states of unfinished ones."""
-    return [*folder.glob("batch-*.safetensors"), *folder.glob("underway-*.safetensors")]
+    """Finished batches of a folder, states of unfinished ones, and how their images were classified."""
+    return [path for name in ("batch-*", "underway-*", "judged-*/*") for path in folder.glob(f"{name}.safetensors")]
 
 
 def stored_batch_size(folder: Path) -> int | None:
@@ -135,7 +139,7 @@ class PartCheckpoint:
 
     def load(self) -> dict[str, Tensor] | None:
         """The state after the last finished part."""
-        stored = self.folder._load(self.folder._underway(self.number))
+        stored = self.folder._load(self.folder.underway(self.number))
         if stored is None:
             return None
         state, self.spent = stored
@@ -144,5 +148,5 @@ class PartCheckpoint:
     def save(self, state: dict[str, Tensor]) -> None:
         """Store the state, and report how many parts are done."""
         seconds = self.spent + self.seconds()
-        save_tensors(self.folder._underway(self.number), to_stored(state), {"cpu_seconds": seconds})
+        save_tensors(self.folder.underway(self.number), to_stored(state), {"cpu_seconds": seconds})
         self.part_done(int(state["done"]))

@@ -12,10 +12,8 @@ from torch import Tensor, nn
 
 from unfool.attacks import Attack, Lean, ProxySettings
 from unfool.attacks.inputs import check_model
-from unfool.core.borders.checksum import checksum
 from unfool.core.borders.reading import is_file
 from unfool.core.errors import DataError, OutputError
-from unfool.core.files import JsonObject
 from unfool.core.parallel.memory import keep_freed_memory
 from unfool.core.processes import rank_and_world_size
 from unfool.core.progress import Progress, silent
@@ -24,10 +22,10 @@ from unfool.core.threat import ThreatModel
 from unfool.data.as_table import TableLike, as_table
 from unfool.data.table import Table
 from unfool.evaluation.crafting.adversarial_set import AdversarialSet
-from unfool.evaluation.crafting.attack_folder import BatchCheckpoint, held_folder, stored_batch_size
-from unfool.evaluation.crafting.batches import fitting, own_batch_size, spans
+from unfool.evaluation.crafting.attack_folder import BatchCheckpoint, held_folder
 from unfool.evaluation.crafting.chosen_attacks import AttackLike, choose_attack
 from unfool.evaluation.crafting.crafted_batches import PER_IMAGE, CraftedBatch, Crafting
+from unfool.evaluation.crafting.plan import plan_crafting
 from unfool.evaluation.crafting.processes import gathered
 from unfool.evaluation.crafting.sharded_images import Shard, ShardedImages
 from unfool.evaluation.crafting.stored_set import ONE_FILE, image_bytes
@@ -124,7 +122,6 @@ def _craft(
 ) -> AdversarialSet:
     """Attack a table with one attack as it is."""
     labels = table.labels(column)
-    spans(len(table), 1 if batch_size is None else batch_size)  # refuse no images before anything is computed
     rank, processes = rank_and_world_size()
     in_files = image_bytes((len(table), *table.shape)) > in_memory
     # Each process keeps its own share: a lock on one folder would shut the others out.
@@ -133,34 +130,27 @@ def _craft(
     if owner is not None:
         folder = owner.name
     home = Path(folder) / share if folder is not None else None
-    batch_size = own_batch_size(model) or batch_size
-    if batch_size is None:
-        own = (stored_batch_size(home) if home is not None else None) or fitting(
-            model, table.batch(torch.arange(1)).images
-        )
-        batch_size = min(gathered({rank: own}).values())
-    cuts = spans(len(table), batch_size)
-    manifest: JsonObject = {
-        "attack": attack.name,
-        "threat": str(attack.threat),
-        "data": table.name,
-        "split": table.split,
-        "column": column or table.label_column or "",
-        "seed": seed,
-        "crafted_on": own_identity,
-        "settings": dict(attack.settings),
-        "parts": attack.part_names,
-    }
+    plan = plan_crafting(
+        model,
+        table,
+        attack,
+        crafted_on=own_identity,
+        column=column,
+        seed=seed,
+        proxy=proxy,
+        batch_size=batch_size,
+        home=home,
+    )
     progress(attack.name, 0, len(table))
     work = Crafting(model, table, attack, labels, Streams(seed).named("attack"), proxy, right, progress)
-    own_share = range(rank, len(cuts), processes)
+    own_share = range(rank, len(plan.spans), processes)
     if home is None:
-        done = {number: work.batch(cuts[number]) for number in own_share}
+        done = {number: work.batch(plan.spans[number]) for number in own_share}
     else:
-        requested = {"search": vars(proxy) if proxy is not None else None, "ids": checksum({}, {"ids": table.ids})}
         with held_folder(home):
-            stored = BatchCheckpoint(home, {**manifest, **requested, "batch_size": batch_size})
-            done = {number: work.stored(number, cuts[number], stored, in_files=in_files) for number in own_share}
+            stored = BatchCheckpoint(home)
+            stored.claim(plan.stored)
+            done = {number: work.stored(number, plan.spans[number], stored, in_files=in_files) for number in own_share}
     batches = [batch for _, batch in sorted(gathered(done).items())]
     return AdversarialSet(
         images=_joined(batches, table.shape, owner),
@@ -170,7 +160,7 @@ def _craft(
         cpu_seconds=sum(batch.cpu_seconds for batch in batches),
         model_images=sum(batch.model_images for batch in batches),
         follows_gradients=[kind == "gradient" for kind in attack.learns_from],
-        **manifest,
+        **plan.manifest,
     )
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from unfool.attacks import Attack, ProxySettings
-from unfool.core.progress import Progress
+from unfool.core.progress import Progress, silent
 from unfool.core.streams import Streams
 from unfool.data.table import Table
 from unfool.evaluation.crafting.attack_folder import BatchCheckpoint, PartCheckpoint
@@ -54,10 +54,10 @@ class Crafting:
         labels: Tensor,
         streams: Streams,
         proxy: ProxySettings | None,
-        right: Sequence[bool] | None,
-        progress: Progress,
+        right: Sequence[bool] | None = None,
+        progress: Progress = silent,
     ):
-        self.right = None if right is None else torch.tensor(right)
+        self.right: Tensor | None = None if right is None else torch.tensor(right)
         self.model = model
         self.table = table
         self.attack = attack

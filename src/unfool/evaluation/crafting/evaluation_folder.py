@@ -6,16 +6,43 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
+import torch
+
 from unfool.attacks import Attack
-from unfool.core.files import remove_folder
+from unfool.core.borders.checksum import checksum
+from unfool.core.files import JsonObject, remove_folder
 from unfool.core.processes import rank_and_world_size
 from unfool.core.threat import ThreatModel
+from unfool.data.table import Table
 from unfool.evaluation.crafting.chosen_attacks import AttackLike, choose_attacks
+from unfool.evaluation.results.versions import versions
 
 
-def attack_folder(folder: Path | None, title: str, attack: Attack) -> Path | None:
+def attack_folder(folder: Path, title: str, attack: Attack) -> Path:
     """The folder of one attack in that of an evaluation, named for the attack, so that others may come and go."""
-    return folder / re.sub(r"[^\w.-]+", "_", f"{title} {attack.threat}") if folder is not None else None
+    return folder / re.sub(r"[^\w.-]+", "_", f"{title} {attack.threat}")
+
+
+def clean_folder(folder: Path, table: Table, column: str | None, identity: str, size: int) -> Path:
+    """Where the outcomes of clean images lie, by all that they follow from."""
+    return folder / f"clean-{_key(table, column, {'model': identity, 'size': size})}"
+
+
+def judged_folder(home: Path, size: int) -> Path:
+    """Where the outcomes of the images in an attack's folder lie, classified so many at a time."""
+    return home / f"judged-{size}"
+
+
+def corrupted_folder(folder: Path, table: Table, column: str | None, identity: str, size: int, seed: int) -> Path:
+    """Where the records of corrupted images lie, those of each corruption and severity as ``NAME-SEVERITY.json``."""
+    return folder / f"corrupted-{_key(table, column, {'model': identity, 'size': size, 'seed': seed})}"
+
+
+def _key(table: Table, column: str | None, values: JsonObject) -> str:
+    """A name for images with their labels, of which the first stands for all pixels, and values."""
+    first = table.batch(torch.arange(1)).images
+    values = {**values, "data": table.name, "split": table.split, "shape": list(table.shape), "versions": versions()}
+    return checksum(values, {"ids": table.ids, "labels": table.labels(column), "first": first})[:16]
 
 
 def discard(folder: Path, attacks: Iterable[AttackLike], threat: ThreatModel | str | None = None) -> None:
@@ -26,9 +53,9 @@ def discard(folder: Path, attacks: Iterable[AttackLike], threat: ThreatModel | s
     if rank_and_world_size()[0] != 0 or not folder.is_dir():
         return
     own = [attack_folder(folder, chosen.title, chosen.attack) for chosen in choose_attacks(attacks, threat)]
+    own += [path for name in ("clean", "corrupted") for path in folder.glob(f"{name}-{'[0-9a-f]' * 16}")]
     if set(folder.iterdir()) <= set(own):
         remove_folder(folder)
         return
     for kept in own:
-        if kept is not None:
-            remove_folder(kept)
+        remove_folder(kept)

@@ -1,0 +1,137 @@
+"""A command's work in several processes or on a cluster: its system is opened again there from what the user wrote."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from rich.console import Console
+
+from unfool.cli.options.cluster import WorkOptions
+from unfool.cli.options.shared import DataOptions, ModelOptions
+from unfool.cli.parsing.defended import open_defense, training_images
+from unfool.cli.parsing.systems import open_system
+from unfool.core.errors import OutputError
+from unfool.core.parallel.job import Place
+from unfool.core.threat import ThreatModel
+from unfool.evaluation.crafting.chosen_attacks import ChosenAttack, choose_attack
+from unfool.evaluation.parts.opened import Opened
+from unfool.evaluation.parts.sharing import Sharing
+from unfool.training.folder import CONFIG
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpensSystem:
+    """Opens the system of a command with its images and attacks, wherever a job is run.
+
+    Args:
+        model: The options that name the system.
+        data: The options that name its images.
+        files: What of these is a file or folder of the asker's machine, by the option, as ``files_of`` lists them.
+        attacks: Attacks by their names, each with its threat model.
+        defense: A defense before the system.
+        seed: Seed of the defense's own draws.
+        batch_size: The batch size that was asked for.
+    """
+
+    model: ModelOptions
+    data: DataOptions
+    files: tuple[tuple[str, Path], ...]
+    attacks: tuple[tuple[str, ThreatModel], ...] = ()
+    defense: str | None = None
+    seed: int = 0
+    batch_size: int | None = None
+
+    def __call__(self, place: Place) -> Opened:
+        data = replace(self.data, data_dir=place.data_dir or self.data.data_dir)
+        system = open_system(self._model(place), place.device)
+        table, column = system.images(data, self.batch_size)
+        network = system.network
+        if self.defense is not None:
+            network = open_defense(self.defense, system, training_images(system, data), self.seed)
+        attacks = [choose_attack(name, threat) for name, threat in self.attacks]
+        return Opened(model=network, table=table, column=column, attacks=attacks)
+
+    def _model(self, place: Place) -> ModelOptions:
+        """The options with files where they lie on this machine."""
+        moved: dict[str, Path | str] = {}
+        for option, path in self.files:
+            written, here = getattr(self.model, option), place.file(path)
+            if option == "model":
+                moved[option] = f"{here}:{written.rpartition(':')[2]}"
+            else:
+                moved[option] = here if written == path else here / written.name
+        return replace(self.model, **moved)  # type: ignore[arg-type]
+
+    @property
+    def all_files(self) -> tuple[Path, ...]:
+        """Files and folders of the asker's machine that it reads."""
+        return tuple(dict.fromkeys(path for _, path in self.files))
+
+
+def opens_system(
+    model: ModelOptions,
+    data: DataOptions,
+    attacks: Sequence[ChosenAttack] = (),
+    *,
+    defense: str | None = None,
+    seed: int = 0,
+    batch_size: int | None = None,
+) -> OpensSystem:
+    """What opens the system of a command; whatever runs jobs loads the plugins that are loaded here."""
+    return OpensSystem(
+        model=model,
+        data=data,
+        files=tuple(files_of(model)),
+        attacks=tuple((chosen.title, chosen.attack.threat) for chosen in attacks),
+        defense=defense,
+        seed=seed,
+        batch_size=batch_size,
+    )
+
+
+def files_of(model: ModelOptions) -> Iterator[tuple[str, Path]]:
+    """Options that name a file or folder of this machine, with it; of a run's weights file that is the run's folder."""
+    system = model.system
+    if system is not None and system.exists():
+        yield "system", system.parent if system.is_file() and system.with_name(CONFIG).is_file() else system
+    for option in ("weights", "classes"):
+        path: Path | None = getattr(model, option)
+        if path is not None and path.exists():
+            yield option, path
+    file = Path((model.model or "").rpartition(":")[0] or "-")
+    if file.is_file():
+        yield "model", file
+
+
+def sharing_of(work: WorkOptions, opens: OpensSystem, folder: Path, device: str) -> Sharing:
+    """Who shares out a command's work, as its options say."""
+    data = opens.data.data
+    return Sharing(
+        executor=work.executor(device, work.workers),
+        opens=opens,
+        folder=folder,
+        # Without bars of its own: the parts of an evaluation are one piece of work to who waits for it.
+        console=Console(file=sys.stderr, highlight=False, force_terminal=False),
+        files=opens.all_files,
+        data=frozenset() if data is None else frozenset({data}),
+        data_dir=opens.data.data_dir,
+    )
+
+
+@contextmanager
+def folder_or_temporary(folder: Path | None) -> Iterator[Path]:
+    """The folder that parts land in; where the user gave none, one that goes again."""
+    if folder is not None:
+        yield folder
+        return
+    try:
+        temporary = TemporaryDirectory(prefix="unfool-parts-")
+    except OSError as error:
+        raise OutputError(f"no temporary folder can be made: {error.strerror}; set TMPDIR to a writable one") from error
+    with temporary as name:
+        yield Path(name)

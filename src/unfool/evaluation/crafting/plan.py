@@ -1,0 +1,74 @@
+"""What an attack on the images of a table is, cut into batches: whoever crafts some of them needs no more to know."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from unfool.attacks import Attack, ProxySettings
+from unfool.core.borders.checksum import checksum
+from unfool.core.files import JsonObject
+from unfool.core.processes import rank_and_world_size
+from unfool.data.table import Table
+from unfool.evaluation.crafting.attack_folder import stored_batch_size
+from unfool.evaluation.crafting.batches import fitting, own_batch_size, spans
+from unfool.evaluation.crafting.processes import gathered
+
+
+@dataclass(frozen=True, kw_only=True)
+class CraftingPlan:
+    """The batches of an attack (``spans``), what their set says of itself (``manifest``), and what else decides its
+    bits (``search``)."""
+
+    spans: list[slice]
+    manifest: JsonObject
+    search: JsonObject
+
+    @property
+    def stored(self) -> JsonObject:
+        """What the folder of the attack says of itself."""
+        return {**self.manifest, **self.search}
+
+
+def plan_crafting(
+    model: nn.Module,
+    table: Table,
+    attack: Attack,
+    *,
+    crafted_on: str,
+    column: str | None,
+    seed: int,
+    proxy: ProxySettings | None,
+    batch_size: int | None,
+    home: Path | None,
+) -> CraftingPlan:
+    """Cut an attack into batches: of the model's own size, or ``batch_size``, or that of the folder ``home`` where it
+    was begun, or what memory allows. Raises SpecError for a size below 1, DataError for no images."""
+    spans(len(table), 1 if batch_size is None else batch_size)  # refuse no images before anything is computed
+    batch_size = own_batch_size(model) or batch_size
+    if batch_size is None:
+        stored = stored_batch_size(home) if home is not None else None
+        own = stored or fitting(model, table.batch(torch.arange(1)).images)
+        batch_size = min(gathered({rank_and_world_size()[0]: own}).values())
+    return CraftingPlan(
+        spans=spans(len(table), batch_size),
+        manifest={
+            "attack": attack.name,
+            "threat": str(attack.threat),
+            "data": table.name,
+            "split": table.split,
+            "column": column or table.label_column or "",
+            "seed": seed,
+            "crafted_on": crafted_on,
+            "settings": dict(attack.settings),
+            "parts": attack.part_names,
+        },
+        search={
+            "search": vars(proxy) if proxy is not None else None,
+            "ids": checksum({}, {"ids": table.ids}),
+            "batch_size": batch_size,
+        },
+    )

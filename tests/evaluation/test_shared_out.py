@@ -1,0 +1,158 @@
+"""An evaluation in parts is that of one process to the bit, whoever does them, and goes on where it was stopped."""
+
+import dataclasses
+import sys
+from dataclasses import dataclass
+from functools import cache
+
+import pytest
+import torch
+from elsewhere import Elsewhere
+from rich.console import Console
+from tiny_systems import make_network, make_table
+
+from unfool import EvaluationSettings, evaluate
+from unfool.core.errors import ImagesError, OutputError, WorkerError
+from unfool.core.parallel.local import LocalExecutor
+from unfool.evaluation.crafting.chosen_attacks import choose_attacks
+from unfool.evaluation.crafting.evaluation_folder import discard
+from unfool.evaluation.parts import sharing as sharing_module
+from unfool.evaluation.parts.opened import Opened
+from unfool.evaluation.parts.sharing import Sharing, share_evaluation
+
+ATTACKS, COUNT = ("fgsm", "pgd-2:restarts=2"), 23
+
+
+@dataclass(frozen=True)
+class Opens:
+    """Opens the test's system; another seed is another system."""
+
+    seed: int = 0
+
+    def __call__(self, place):
+        return Opened(model=make_network(self.seed), table=make_table(COUNT), column=None, attacks=attacks())
+
+
+def attacks():
+    return choose_attacks(ATTACKS, "linf:2/255")
+
+
+def settings(**changes):
+    options = {"threat": "linf:2/255", "batch_size": 5, "reliability": False, **changes}
+    return EvaluationSettings(**options)
+
+
+@cache
+def alone():
+    return evaluate(make_network(), make_table(COUNT), ATTACKS, settings=settings())
+
+
+def shared(folder, executor, opens=Opens(), **options):
+    progress = []
+    share_evaluation(
+        Sharing(executor=executor, opens=opens, folder=folder, console=Console(quiet=True)),
+        Opens()(None),
+        batch_size=5,
+        progress=lambda what, *done: progress.append(done),
+        **options,
+    )
+    return progress
+
+
+def same(one, other):
+    def plain(records):
+        return [dataclasses.replace(each, cpu_seconds=0.0) for each in records]
+
+    assert plain(one.records) == plain(other.records)
+    assert plain(one.corrupted) == plain(other.corrupted)
+    assert one.right_again == other.right_again
+    for name, pictures in one.pictures.items():
+        assert torch.equal(pictures.adversarial, other.pictures[name].adversarial)
+
+
+def fails(*arguments, **settings):
+    raise AssertionError("the model was run again")
+
+
+def read_back(folder, monkeypatch, **changes):
+    """The evaluation of a folder that holds everything: its model is not run."""
+    with monkeypatch.context() as patch:
+        patch.setattr(sys.modules["unfool.evaluation.classify"], "classified", fails)
+        patch.setattr("unfool.evaluation.crafting.crafted_batches.Crafting._crafted", fails)
+        patch.setattr("unfool.evaluation.evaluation_run.classify_corrupted", fails)
+        return evaluate(make_network(), make_table(COUNT), ATTACKS, settings=settings(**changes), folder=folder)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_parts_done_in_any_order_elsewhere_join_to_what_one_process_gives(tmp_path, monkeypatch, seed):
+    monkeypatch.setattr(sharing_module, "_PARTS", 3)
+    executor = Elsewhere(seed)
+    progress = shared(tmp_path, executor)
+    same(read_back(tmp_path, monkeypatch), alone())
+    assert len(executor.names) == 5 + 2 * (5 + 5)
+    assert progress[0] == (0, 5 * COUNT)
+    assert progress[-1] == (5 * COUNT, 5 * COUNT)
+
+
+@pytest.mark.parametrize("together", [1, 3])
+def test_an_interrupted_one_goes_on_with_what_is_missing(tmp_path, monkeypatch, together):
+    first, second = Elsewhere(1, fails_at=9), Elsewhere(2)
+    with pytest.raises(KeyboardInterrupt):
+        shared(tmp_path, first)
+    shared(tmp_path, second)
+    assert len(first.names) == 9
+    assert not set(first.names) & set(second.names)
+    same(read_back(tmp_path, monkeypatch), alone())
+    assert shared(tmp_path, Elsewhere(3, fails_at=0)) == []
+
+
+def test_workers_of_this_machine_do_the_same(tmp_path, monkeypatch):
+    shared(tmp_path, LocalExecutor(1))
+    same(read_back(tmp_path, monkeypatch), alone())
+
+
+def test_large_sets_and_corruptions_are_shared_out_too(tmp_path, monkeypatch):
+    monkeypatch.setattr("unfool.evaluation.evaluation_run.ONE_FILE", 1)
+    shared(tmp_path, Elsewhere(0), severities=(3,))
+    corrupted = settings(corruptions=True, severities=(3,))
+    whole = evaluate(make_network(), make_table(COUNT), ATTACKS, settings=corrupted)
+    same(read_back(tmp_path, monkeypatch, corruptions=True, severities=(3,)), whole)
+    (tmp_path / "mine.txt").write_text("mine")
+    discard(tmp_path, ATTACKS, "linf:2/255")
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def test_attacks_alone_know_by_themselves_what_is_right(tmp_path, monkeypatch):
+    executor = Elsewhere(0)
+    shared(tmp_path, executor, clean=False, tell_right=False)
+    assert not [name for name in executor.names if name.startswith("clean")]
+    fooled = [records.fooled_by for records in read_or_run(tmp_path).records[1:]]
+    assert fooled == [records.fooled_by for records in alone().records[1:3]] + fooled[2:]
+
+
+def read_or_run(folder):
+    return evaluate(make_network(), make_table(COUNT), ATTACKS, settings=settings(), folder=folder)
+
+
+def test_a_worker_with_another_system_is_refused(tmp_path):
+    with pytest.raises(WorkerError, match="opened another system"):
+        shared(tmp_path, Elsewhere(0), opens=Opens(seed=1))
+
+
+def test_the_folder_of_another_evaluation_is_refused(tmp_path):
+    shared(tmp_path, Elsewhere(0))
+    with pytest.raises(OutputError, match="holds another evaluation: seed"):
+        shared(tmp_path, Elsewhere(0), seed=4)
+
+
+@dataclass(frozen=True)
+class OpensWithoutLabels:
+    def __call__(self, place):
+        opened = Opens()(place)
+        opened.table.columns["label"] = opened.table.columns["label"] + 100
+        return opened
+
+
+def test_an_error_of_a_part_is_raised_as_it_is(tmp_path):
+    with pytest.raises(ImagesError, match="none of the model's"):
+        shared(tmp_path, Elsewhere(0), opens=OpensWithoutLabels())
