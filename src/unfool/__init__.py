@@ -63,6 +63,7 @@ if TYPE_CHECKING:  # what editors and type checkers see; a test keeps it equal t
     from unfool.evaluation.results.study_result import StudyResult as StudyResult
     from unfool.evaluation.settings import EvaluationSettings as EvaluationSettings
     from unfool.evaluation.statistics.sequential import AccuracyClaim as AccuracyClaim
+    from unfool.evaluation.statistics.union import ThreatUnion as ThreatUnion
     from unfool.models import zoo as zoo
     from unfool.models.foreign import adapt as adapt
     from unfool.models.network import Network as Network
@@ -113,6 +114,7 @@ _NAMES = {
     "unfool.evaluation.results.study_result": ("StudyResult",),
     "unfool.evaluation.settings": ("EvaluationSettings",),
     "unfool.evaluation.statistics.sequential": ("AccuracyClaim",),
+    "unfool.evaluation.statistics.union": ("ThreatUnion",),
     "unfool.models": ("zoo",),
     "unfool.models.foreign": ("adapt",),
     "unfool.models.network": ("Network",),

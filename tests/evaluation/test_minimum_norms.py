@@ -84,7 +84,7 @@ def test_evaluate_says_that_the_curve_is_an_upper_bound(network, table):
     evaluation = evaluate(network, table, ATTACK, settings=settings)
     shown = [row for row in evaluation.rows if "curve" in row.settings]
     assert [row.threat for row in shown] == ["linf:2/255", "linf:8/255"]
-    assert {row.settings["bound"] for row in shown} == {"upper: one run for all eps"}
+    assert {row.settings["bound"] for row in shown} == {"upper, by one run"}
     assert shown[1].accuracy >= evaluation.rows[-1].accuracy
     assert json.dumps(evaluation.to_json())
 

@@ -39,6 +39,10 @@ _COMMON = ("threat", "label", "eot_draws")
 """Fields of every attack, which are not settings of its own."""
 
 
+class NoFormError(SpecError):
+    """An attack in a norm that it does not work in."""
+
+
 @dataclass(frozen=True, repr=False)
 class Attack(ABC):
     """A configured attack, called on a model and images; the base class of all attacks.
@@ -103,7 +107,7 @@ class Attack(ABC):
         if self.threat.norm_name not in self.norms:
             name = self.threat.norm_name
             able = ", ".join(sorted(each for each in ATTACKS if name in ATTACKS[each].norms))
-            raise SpecError(
+            raise NoFormError(
                 f"attack {self.registered_name} has no form in {name}, and {self.threat} was given; "
                 f"attacks in {name} are {able}"
             )

@@ -27,13 +27,14 @@ from unfool.core.progress_display import progress_bar
 from unfool.evaluation import load_set
 from unfool.evaluation.adaptive.ladder import discard_ladder, ladder
 from unfool.evaluation.adaptive.settings import LadderSettings
-from unfool.evaluation.crafting.evaluation_folder import discard
+from unfool.evaluation.crafting.evaluation_folder import discard_attacks
 from unfool.evaluation.curves import CurvePoints
 from unfool.evaluation.evaluate import evaluate
 from unfool.evaluation.parts.opened import Opened
 from unfool.evaluation.parts.sharing import share_evaluation
 from unfool.evaluation.results.claims import FAILS, HOLDS
 from unfool.evaluation.settings import EvaluationSettings, check_evaluation
+from unfool.evaluation.statistics.union import ThreatUnion
 
 if TYPE_CHECKING:
     from unfool.cli.commands.evaluate import EvaluateCommand, OutputOptions
@@ -49,7 +50,7 @@ def run_evaluation(command: EvaluateCommand) -> None:
         option = next(iter(explicit(command.ladder)))
         raise SpecError(f"--{option} is a setting of the adaptive ladder; give --adaptive and --defense beside it")
     settings, shared = _settings(command), command.work.shared
-    check_evaluation(attack.attack, settings)
+    _, wanted = check_evaluation(attack.attack, settings)
     system = open_system(command.model, machine.device)
     sets = {str(path): load_set(path) for path in attack.on}
     _check_writable(output)
@@ -68,7 +69,7 @@ def run_evaluation(command: EvaluateCommand) -> None:
         if shared and table is not None:
             folder = stack.enter_context(folder_or_temporary(folder))
             one_by_one = settings.claim is not None or settings.curve is not None
-            chosen = [] if one_by_one else check_evaluation(attack.attack, settings)[1]
+            chosen = [] if one_by_one else wanted
             opened = Opened(model=network, table=table, column=column, attacks=chosen)
             _share(command, settings, opened, defense, folder, progress)
         evaluation = evaluate(
@@ -92,7 +93,7 @@ def run_evaluation(command: EvaluateCommand) -> None:
         print_evaluation(evaluation)
         print_lines(next_line(evaluation.next_step, command.model, data, device=machine.device, defense=defense))
     if output.folder is not None and output.state is None:
-        discard(output.folder, attack.attack, settings.threat)
+        discard_attacks(output.folder, wanted)
     if failure is not None:
         raise failure
 
@@ -159,13 +160,20 @@ def _written(result: StudyResult, command: EvaluateCommand, failure: UnfoolError
 
 def _settings(command: EvaluateCommand) -> EvaluationSettings:
     attack, corruption = command.attack, command.corruption
-    threat = read_threat(attack.threat, attack.norm, attack.eps)
+    union = None if attack.union is None else ThreatUnion.parse(attack.union)
+    if union is None:
+        threat = read_threat(attack.threat, attack.norm, attack.eps)
+    elif attack.threat is None and attack.norm is None and attack.eps is None:
+        threat = union.threats[0]
+    else:
+        raise SpecError(f"--union {union} states the threat models; leave out --threat, --norm and --eps")
     values = {
-        **explicit(attack, without=["attack", "threat", "norm", "eps", "on", "curve"]),
+        **explicit(attack, without=["attack", "threat", "norm", "eps", "on", "curve", "union"]),
         **explicit(corruption, without=["severity"]),
         **explicit(command.reliability, without=["strict"]),
         **explicit(command.machine, without=["device"]),
         "threat": threat,
+        "union": union,
         "curve": CurvePoints.parse(attack.curve, threat.norm_name) if attack.curve is not None else None,
         **({"severities": corruption.severity} if corruption.severity else {}),
     }
@@ -235,6 +243,7 @@ def _of_ladder(command: EvaluateCommand) -> tuple[str, str]:
         "binarization-test": command.reliability.binarization_test,
         "claim": attack.claim,
         "curve": attack.curve,
+        "union": attack.union,
         "corruptions": command.corruption.corruptions,
         "severity": command.corruption.severity,
     }

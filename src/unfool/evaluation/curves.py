@@ -27,7 +27,7 @@ from unfool.core.threat import ThreatModel
 from unfool.data.as_table import TableLike, as_table
 from unfool.data.table import Table
 from unfool.evaluation.classify import classify
-from unfool.evaluation.crafting.chosen_attacks import AttackLike, choose_attack
+from unfool.evaluation.crafting.chosen_attacks import AttackLike, choose_attack, within
 from unfool.evaluation.crafting.craft import craft
 from unfool.evaluation.minimum_norms import BOUND, minimum_norms
 from unfool.evaluation.records import Records
@@ -105,7 +105,7 @@ def curve(
             first, *others = (distances.records(threat) for threat in points.threats)
             # The one run is paid once.
             return [first, *(dataclasses.replace(each, cpu_seconds=0.0, model_images=0) for each in others)]
-        attacks = [_within(attack, point) for point in points.threats]
+        attacks = [within(attack, point) for point in points.threats]
     else:
         attacks = [_of_steps(attack, count, threat) for count in points.steps]
     table = as_table(data)
@@ -128,16 +128,6 @@ def _minimum_norm(attack: AttackLike, threat: ThreatModel) -> MinimumNormAttack 
     if not isinstance(chosen, MinimumNormAttack):
         return None
     return dataclasses.replace(chosen, threat=threat)
-
-
-def _within(attack: AttackLike, threat: ThreatModel) -> Attack:
-    """An attack with another ball; its other settings stay."""
-    if isinstance(attack, str):
-        return make_attack(attack, threat)
-    moved = dataclasses.replace(choose_attack(attack).attack, threat=threat)
-    if any(part.engine.threat != threat for part in moved.parts):
-        raise SpecError(f"attack {attack.name} is made for {attack.threat} alone; give one of `unfool.attacks`")
-    return moved
 
 
 def _of_steps(attack: AttackLike, steps: int, threat: ThreatModel | str | None) -> Attack:

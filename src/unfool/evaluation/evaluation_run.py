@@ -42,6 +42,7 @@ from unfool.evaluation.results.rows import Row
 from unfool.evaluation.settings import EvaluationSettings
 from unfool.evaluation.statistics.comparison import by_class, worst_case
 from unfool.evaluation.statistics.sequential import LOOK, AccuracyClaim, SequentialResult, evaluate_claim
+from unfool.evaluation.statistics.union import union_of
 
 
 class EvaluationRun:
@@ -154,9 +155,15 @@ class EvaluationRun:
                 self.attacked.append(records)
 
     def worst(self) -> None:
-        """Accuracy in the worst case of all attacks on each image."""
-        if len(self.attacked) > 1:
-            self.attacked.append(worst_case(self.attacked))
+        """Accuracy in the worst case of all attacks on each image: in each threat model, and in the union of them."""
+        own = list(self.attacked)
+        for threat in dict.fromkeys(records.threat for records in own):
+            same = [records for records in own if records.threat == threat]
+            if len(same) > 1:
+                self.attacked.append(worst_case(same))
+                self.add(self.attacked[-1])
+        if self.settings.union is not None and own:
+            self.attacked.append(union_of(own, self.settings.union))
             self.add(self.attacked[-1])
 
     def by_class(self, table: Table) -> None:
@@ -215,7 +222,7 @@ class EvaluationRun:
             table,
             threat=self.threat,
             column=self.column,
-            attacks=[chosen.attack for chosen in attacks],
+            attacks=[chosen.attack for chosen in attacks if chosen.attack.threat == self.threat],
             records=self.records,
             sets=self.sets,
             seed=self.settings.seed,

@@ -35,7 +35,7 @@ from unfool.evaluation.results.rows import Share
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-BOUND = "upper: one run for all eps"
+BOUND = "upper, by one run"
 """What rows of such a curve say of themselves."""
 
 

@@ -27,7 +27,7 @@ _NONE = "(default: none)"
 Flag = Annotated[bool, tyro.conf.arg(help_behavior_hint="")]
 
 
-@options_from(EVALUATION, only=("claim", "alpha", "curve", "precision"), own_first=True)
+@options_from(EVALUATION, only=("claim", "alpha", "curve", "union", "precision"), own_first=True)
 class AttackOptions:
     """The attacks."""
 
@@ -143,6 +143,7 @@ class EvaluateCommand:
   unfool evaluate --model mine.py:build --mean imagenet --std imagenet --data folder:pets --attack apgd-ce --strict
   unfool evaluate runs/a --attack autoattack --claim '>=0.45' --alpha 0.01 --sarif robust.sarif
   unfool evaluate runs/a --attack pgd-20 --curve eps=2/255,4/255,8/255 --page curve.html
+  unfool evaluate runs/a --attacks autoattack --union linf:8/255,l2:0.5,l1:12
   unfool evaluate runs/a --attack pgd-20 --corruptions --severity 3
   unfool evaluate runs/a --attacks autoattack --images 10000 --workers 4 --out a.json
   unfool evaluate runs/b --on pgd-on-a.safetensors --json

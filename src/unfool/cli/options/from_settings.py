@@ -41,6 +41,7 @@ LOOKS = {
     "claim": Look(metavar="'>=SHARE'"),
     "classifier": Look(metavar="HEAD", default="the first labels task's"),
     "crop": Look(metavar="SHARE"),
+    "union": Look(metavar="NORM:EPS,..", form="Written linf:8/255,l2:0.5,l1:12."),
     "curve": Look(metavar="eps=..|steps=..", form="Written eps=2/255,4/255,8/255 or steps=1,10,100."),
     "data": Look(
         metavar="NAME",

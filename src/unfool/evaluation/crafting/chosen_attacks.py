@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -69,6 +70,16 @@ def choose_attack(attack: object, threat: ThreatModel | str | None = None) -> Ch
     settings = attack.unusual_settings
     words = ",".join(f"{name}={value}" for name, value in settings.items())
     return ChosenAttack(title=f"{attack.name}:{words}" if words else attack.name, attack=attack, settings=settings)
+
+
+def within(attack: AttackLike, threat: ThreatModel) -> Attack:
+    """An attack in another ball; its other settings stay. SpecError for one that is made for its ball alone."""
+    if isinstance(attack, str):
+        return make_attack(attack, threat)
+    moved = dataclasses.replace(choose_attack(attack).attack, threat=threat)
+    if any(part.engine.threat != threat for part in moved.parts):
+        raise SpecError(f"attack {attack.name} is made for {attack.threat} alone; give one of `unfool.attacks`")
+    return moved
 
 
 def _listed(attacks: object) -> list[object]:

@@ -14,7 +14,7 @@ from unfool.core.files import JsonObject, remove_folder
 from unfool.core.processes import rank_and_world_size
 from unfool.core.threat import ThreatModel
 from unfool.data.table import Table
-from unfool.evaluation.crafting.chosen_attacks import AttackLike, choose_attacks
+from unfool.evaluation.crafting.chosen_attacks import AttackLike, ChosenAttack, choose_attacks
 from unfool.evaluation.results.versions import versions
 
 
@@ -45,17 +45,22 @@ def _key(table: Table, column: str | None, values: JsonObject) -> str:
     return checksum(values, {"ids": table.ids, "labels": table.labels(column), "first": first})[:16]
 
 
-def discard(folder: Path, attacks: Iterable[AttackLike], threat: ThreatModel | str | None = None) -> None:
+def discard_attacks(folder: Path, attacks: Iterable[ChosenAttack]) -> None:
     """Remove the folders of these attacks, and that of the evaluation if nothing else is in it; one process does it.
 
     In that case all go at once: a process that is killed meanwhile leaves all of them or none.
     """
     if rank_and_world_size()[0] != 0 or not folder.is_dir():
         return
-    own = [attack_folder(folder, chosen.title, chosen.attack) for chosen in choose_attacks(attacks, threat)]
+    own = [attack_folder(folder, chosen.title, chosen.attack) for chosen in attacks]
     own += [path for name in ("clean", "corrupted") for path in folder.glob(f"{name}-{'[0-9a-f]' * 16}")]
     if set(folder.iterdir()) <= set(own):
         remove_folder(folder)
         return
     for kept in own:
         remove_folder(kept)
+
+
+def discard(folder: Path, attacks: Iterable[AttackLike], threat: ThreatModel | str | None = None) -> None:
+    """Remove the folders of attacks within one threat model, as `discard_attacks` does."""
+    discard_attacks(folder, choose_attacks(attacks, threat))

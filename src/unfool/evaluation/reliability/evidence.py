@@ -18,6 +18,7 @@ from unfool.evaluation.classify import classify
 from unfool.evaluation.crafting.adversarial_set import AdversarialSet
 from unfool.evaluation.identity import identity
 from unfool.evaluation.records import NO_ATTACK, TRANSFER, Records
+from unfool.evaluation.statistics.union import UNION
 
 GRADIENT, BLACK_BOX, NOISE = "gradient", "black-box", "noise"
 """What an attack on the model itself learns from: its gradients, its outputs, nothing; `TRANSFER` is from elsewhere."""
@@ -112,4 +113,6 @@ def gather(
 
 
 def _fits(source: Records | AdversarialSet, table: Table, threat: ThreatModel) -> bool:
-    return (source.data, source.split) == (table.name, table.split) and ThreatModel.parse(source.threat) == threat
+    if (source.data, source.split) != (table.name, table.split) or source.attack == UNION:
+        return False
+    return ThreatModel.parse(source.threat) == threat

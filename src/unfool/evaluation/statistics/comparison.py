@@ -71,14 +71,14 @@ def total(counts: Sequence[Mapping[str, int]]) -> dict[str, int]:
     return {name: sum(each.get(name, 0) for each in counts) for name in names}
 
 
-def worst_case(records: Sequence[Records]) -> Records:
+def worst_case(records: Sequence[Records], *, attack: str = WORST_CASE) -> Records:
     """The worst of several attacks on one system, image by image: correct only if correct under all of them.
 
     The loss is the highest. The distance is the smallest at which an attack succeeded, or that of the highest loss if
     none did. Costs are summed. An image counts as fooled by the first attack that fooled it. An attacker who sees the
     system may also use examples from elsewhere, so the worst case is white-box if one of the attacks is; if none is,
-    all examples must come from the same system. Raises DataError for clean records, which name no system, and for
-    records that differ in system, threat model or images.
+    all examples must come from the same system. The result calls itself ``attack``. Raises DataError for clean records,
+    which name no system, and for records that differ in system, threat model or images.
     """
     if not records:
         raise DataError("a worst case needs records; give those of at least one attack")
@@ -97,7 +97,7 @@ def worst_case(records: Sequence[Records]) -> Records:
     of_highest = np.take_along_axis(distances, losses.argmax(0)[None], 0)[0]
     return dataclasses.replace(
         records[0],
-        attack=WORST_CASE,
+        attack=attack,
         correct=stands.tolist(),
         losses=losses.max(0).tolist(),
         distances=np.where(stands, of_highest, nearest).tolist(),

@@ -1,0 +1,100 @@
+"""Union accuracy: an image is right only if it stands under every threat model."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from tiny_systems import make_network, make_table
+
+from unfool import L0, L2, EvaluationSettings, Linf, ThreatUnion, attacks, classify, craft, evaluate
+from unfool.core.errors import DataError, SpecError
+from unfool.evaluation import wilson
+from unfool.evaluation.statistics.union import union_of
+
+UNION = ThreatUnion.parse("linf:0.01,l2:0.3,l0:4")
+
+
+@pytest.fixture(scope="module")
+def network():
+    return make_network()
+
+
+@pytest.fixture(scope="module")
+def table(network):
+    made = make_table(40)
+    with torch.no_grad():
+        made.columns["label"] = network(made.batch().images).argmax(1)
+    return made
+
+
+@pytest.fixture(scope="module")
+def records(network, table):
+    made = (attacks.PGD(Linf(0.01), steps=5), attacks.PGD(L2(0.3), steps=5), attacks.PGD(L0(4), steps=5))
+    return [classify(network, craft(network, table, attack)) for attack in made]
+
+
+def test_an_image_stands_only_if_it_stands_under_each(records):
+    union = union_of(records, UNION)
+    correct = np.array([each.correct for each in records])
+    assert union.correct == correct.all(0).tolist()
+    assert union.accuracy < min(each.accuracy for each in records)
+    assert union.interval() == wilson(int(correct.all(0).sum()), 40)
+    assert (union.attack, union.threat, union.protocol) == ("union", "linf:0.01+l2:0.3+l0:4", "white-box")
+    assert union.judged_on == records[0].judged_on
+    assert union.model_images == sum(each.model_images for each in records)
+    assert list(union.fooled_by) == ["linf:0.01", "l2:0.3", "l0:4"]
+    assert sum(union.fooled_by.values()) == union.correct.count(False)
+    assert [each["threat"] for each in union.settings["attacks"]] == [each.threat for each in records]
+    assert [each["attack"] for each in union.settings["attacks"]] == ["pgd-5"] * 3
+    assert max(union.distances) <= 1 + 1e-5
+
+
+def test_each_threat_model_needs_an_attack_on_the_same_images(network, table, records):
+    with pytest.raises(DataError, match="has no records at l0:4; attack in each threat model"):
+        union_of(records[:2], UNION)
+    few = classify(network, craft(network, table.subset(torch.arange(5)), attacks.FGSM(L0(4))))
+    with pytest.raises(DataError, match="differ in ids"):
+        union_of([*records[:2], few], UNION)
+
+
+def test_evaluate_ends_with_the_union_of_the_worst_cases(network, table):
+    settings = EvaluationSettings(union="linf:0.01,l0:4")
+    evaluation = evaluate(
+        network, table, ["pgd-5", "apgd-ce:steps=5", attacks.SigmaZero(L0(1), steps=9)], settings=settings
+    )
+    shown = [(row.attack, row.threat) for row in evaluation.rows]
+    assert shown == [
+        ("none", "linf:0.01"),
+        ("pgd-5", "linf:0.01"),
+        ("apgd-ce", "linf:0.01"),
+        ("pgd-5", "l0:4"),
+        ("sigma-zero-9", "l0:4"),
+        ("worst-case", "linf:0.01"),
+        ("worst-case", "l0:4"),
+        ("union", "linf:0.01+l0:4"),
+    ]
+    worst = [np.array(each.correct) for each in evaluation.records if each.attack == "worst-case"]
+    assert evaluation.records[-1].correct == (worst[0] & worst[1]).tolist()
+    assert evaluation.rows[-1].low <= evaluation.rows[-1].accuracy <= evaluation.rows[-1].high
+    assert sum(each.accuracy * each.n for each in evaluation.classes["union"]) == sum(evaluation.records[-1].correct)
+    assert json.loads(json.dumps(evaluation.to_json()))["rows"][-1]["threat"] == "linf:0.01+l0:4"
+    assert set(evaluation.pictures) >= {"pgd-5 at linf:0.01", "pgd-5 at l0:4"}
+
+
+@pytest.mark.parametrize(
+    ("attack", "values", "words"),
+    [
+        ("pgd", {"union": "linf:0.1"}, "a union of 1 threat models is none"),
+        ("pgd", {"union": "linf:0.1,linf:0.2"}, "has two threat models in linf, and the larger holds the smaller"),
+        ("pgd", {"union": "linf:0.1,l7:1"}, "unknown norm 'l7'"),
+        ([], {"union": "linf:0.1,l2:1"}, "is of attacks; give at least one"),
+        ("autoattack", {"union": "linf:0.1,l0:1"}, "autoattack has no form in l0.*attacks in l0 are"),
+        (["pgd", "sigma-zero"], {"union": "linf:0.1,l2:1"}, "sigma-zero has no form in any threat model of the union"),
+        ("pgd", {"union": "linf:0.1,l2:1", "threat": "l2:1"}, "give the union alone"),
+        ("pgd", {"union": "linf:0.1,l2:1", "claim": ">=0.5"}, "about one threat model"),
+    ],
+)
+def test_what_is_no_union_is_refused(network, table, attack, values, words):
+    with pytest.raises(SpecError, match=words):
+        evaluate(network, table, attack, settings=EvaluationSettings(**values))
