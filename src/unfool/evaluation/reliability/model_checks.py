@@ -80,13 +80,15 @@ class Subject:
     def changed(self, first: Tensor, second: Tensor) -> Tensor:
         """Which images (B,) have other logits (B, K), by more than rounding; a shift of all logits is not seen."""
         scale = (first - first.mean(1, keepdim=True)).abs().max()
-        return (first - second).abs().amax(1) > self._rounding() * scale
+        return (first - second).abs().amax(1) > (SAME_COARSE if self.coarse else SAME) * scale
 
-    def _rounding(self) -> float:
+    @property
+    def coarse(self) -> bool:
+        """Whether the model computes in 8 to 11 bits, whose roundings hide small changes."""
         tensors = [*self.model.parameters(), *self.model.buffers()]
         coarse = any(tensor.dtype in (torch.float16, torch.bfloat16) for tensor in tensors)
         tf32 = self.images.is_cuda and (torch.backends.cudnn.allow_tf32 or torch.backends.cuda.matmul.allow_tf32)
-        return SAME_COARSE if coarse or tf32 else SAME
+        return coarse or tf32
 
 
 def train_mode(model: nn.Module) -> Flag | None:

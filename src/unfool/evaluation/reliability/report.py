@@ -26,6 +26,7 @@ from unfool.evaluation.records import TRANSFER, Records
 from unfool.evaluation.reliability import attack_checks, model_checks
 from unfool.evaluation.reliability.attack_checks import Trial
 from unfool.evaluation.reliability.evidence import BLACK_BOX, NOISE, Evidence, gather
+from unfool.evaluation.reliability.finite_differences import wrong_gradients
 from unfool.evaluation.reliability.flags import not_checked
 from unfool.evaluation.reliability.model_checks import Subject
 from unfool.evaluation.results.reliability import ATTACK_CHECKS, MODEL_CHECKS, Flag, Reliability
@@ -178,6 +179,10 @@ class _Run:
         self.note("stands-at-any-size", attack_checks.stands_at_any_size(trial))
         self.note("more-steps-win", attack_checks.more_steps_win(trial, attacks))
         self.note("more-restarts-win", attack_checks.more_restarts_win(trial))
+        if any(flag.name == "randomised-output" for flag in self.flags):
+            self.miss(["wrong-gradients"], "the model is random, so that no two passes can be compared")
+        elif not trial.subject.coarse:
+            self.note("wrong-gradients", wrong_gradients(trial.subject, trial.threat))
 
     def result(self, seconds: float) -> Reliability:
         missed: dict[str, list[int]] = {}

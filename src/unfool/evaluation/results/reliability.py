@@ -33,6 +33,7 @@ ATTACK_CHECKS = (
     "stands-at-any-size",
     "more-steps-win",
     "more-restarts-win",
+    "wrong-gradients",
 )
 """What attacks on a few images reveal."""
 FLAGS = (*MODEL_CHECKS, *ATTACK_CHECKS, NOT_CHECKED)
