@@ -33,7 +33,7 @@ class Elsewhere:
                 for path in job.reads():
                     there = Path(place) / path.relative_to(folder)
                     there.parent.mkdir(parents=True, exist_ok=True)
-                    shutil.copy(path, there)
+                    shutil.copytree(path, there) if path.is_dir() else shutil.copy(path, there)
                 before = set(Path(place).rglob("*"))
                 call = pickle.loads(pickle.dumps(job.call))
                 call(Place(folder=Path(place), data_dir=data_dir, files={path: path for path in job.files}))

@@ -12,6 +12,7 @@ from rich.console import Console
 from tiny_systems import make_network, make_table
 
 from unfool import EvaluationSettings, evaluate
+from unfool.attacks import Attack
 from unfool.core.errors import ImagesError, OutputError, WorkerError
 from unfool.core.parallel.local import LocalExecutor
 from unfool.evaluation.crafting.chosen_attacks import choose_attacks
@@ -94,8 +95,44 @@ def test_parts_done_in_any_order_elsewhere_join_to_what_one_process_gives(tmp_pa
     assert progress[-1] == (5 * COUNT, 5 * COUNT)
 
 
-@pytest.mark.parametrize("together", [1, 3])
-def test_an_interrupted_one_goes_on_with_what_is_missing(tmp_path, monkeypatch, together):
+@dataclass(frozen=True)
+class OpensRight:
+    """Labels are what the network says, so that there is something to attack in the reliability report."""
+
+    def __call__(self, place):
+        opened = Opens()(place)
+        said = opened.model(opened.table.batch().images).argmax(1)
+        table = opened.table.relabelled("label", said, opened.table.classes["label"])
+        return dataclasses.replace(opened, table=table)
+
+
+def test_the_attacks_of_the_reliability_report_are_shared_out(tmp_path, monkeypatch):
+    opened, options = OpensRight()(None), settings(reliability=True)
+    run, runs = Attack.run, []
+    monkeypatch.setattr(Attack, "run", lambda *arguments: runs.append(arguments) or run(*arguments))
+    whole = evaluate(opened.model, opened.table, ATTACKS, settings=options)
+    alone = len(runs)
+    executor = Elsewhere(0)
+    share_evaluation(
+        Sharing(executor=executor, opens=OpensRight(), folder=tmp_path, console=Console(quiet=True)),
+        opened,
+        batch_size=5,
+        threat=options.threat,
+    )
+    assert len([name for name in executor.names if name.startswith("check")]) == 5
+    runs.clear()
+    joined = evaluate(opened.model, opened.table, ATTACKS, settings=options, folder=tmp_path)
+    # Which images stand for the longer run depends on the attacks on all images, which jobs of the report do not know.
+    assert alone > 5
+    assert len(runs) <= 1
+    same(joined, whole)
+    one, other = (dataclasses.replace(each.reliability, cost=None) for each in (joined, whole))
+    assert one == other
+    assert joined.reliability.cost.model_images == whole.reliability.cost.model_images
+    assert "more-restarts-win" in joined.reliability.checked
+
+
+def test_an_interrupted_one_goes_on_with_what_is_missing(tmp_path, monkeypatch):
     first, second = Elsewhere(1, fails_at=9), Elsewhere(2)
     with pytest.raises(KeyboardInterrupt):
         shared(tmp_path, first)

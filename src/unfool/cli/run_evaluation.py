@@ -107,7 +107,7 @@ def _share(
     progress: Progress,
 ) -> None:
     """Let the workers do what can be done in parts, into the folder."""
-    machine = command.machine
+    machine, threat = command.machine, check_evaluation(command.attack.attack, settings)[0]
     opens = opens_system(
         command.model,
         command.data,
@@ -123,6 +123,7 @@ def _share(
         precision=settings.precision,
         batch_size=settings.batch_size,
         severities=sorted(set(settings.severities)) if settings.corruptions else (),
+        threat=threat if settings.reliability and settings.claim is None and settings.curve is None else None,
         progress=progress,
     )
 

@@ -12,6 +12,7 @@ from torch import nn
 
 from unfool.attacks import ProxySettings
 from unfool.core.borders.reading import is_file
+from unfool.core.processes import rank_and_world_size
 from unfool.core.progress import Progress, renamed
 from unfool.core.threat import ThreatModel
 from unfool.data.corruptions import CORRUPTIONS
@@ -24,6 +25,7 @@ from unfool.evaluation.crafting.chosen_attacks import ChosenAttack
 from unfool.evaluation.crafting.craft import craft
 from unfool.evaluation.crafting.evaluation_folder import (
     attack_folder,
+    checks_folder,
     clean_folder,
     corrupted_folder,
     judged_folder,
@@ -217,6 +219,10 @@ class EvaluationRun:
 
     def check_reliability(self, table: Table, attacks: Sequence[ChosenAttack]) -> None:
         """Whether the figures can be believed."""
+        runs, seed = None, self.settings.seed
+        if self.folder is not None and rank_and_world_size()[1] == 1:
+            used, own = [chosen.attack for chosen in attacks], identity(self.model)
+            runs = checks_folder(self.folder, table, self.column, own, seed, used, str(self.threat))
         self.reliability = reliability(
             self.model,
             table,
@@ -225,6 +231,7 @@ class EvaluationRun:
             attacks=[chosen.attack for chosen in attacks if chosen.attack.threat == self.threat],
             records=self.records,
             sets=self.sets,
-            seed=self.settings.seed,
+            seed=seed,
+            runs=runs,
             progress=self.progress,
         )

@@ -15,8 +15,8 @@ BATCH_SIZE = 250
 GPU_BATCH_SIZE = 1000
 MEMORY_SHARE = 0.5
 """Part of the free memory that a batch may take; the rest is for the attack's own copies of the images."""
-CPU_BYTES = 1 << 30
-"""What a batch may take on a CPU, 1 GiB, however much is free: larger ones are no faster, and processes share it."""
+CPU_BYTES = 3 << 28
+"""What a batch may take on a CPU, 768 MiB, however much is free: larger ones are no faster, and processes share it."""
 _SMALLEST = 8
 
 

@@ -38,6 +38,15 @@ def corrupted_folder(folder: Path, table: Table, column: str | None, identity: s
     return folder / f"corrupted-{_key(table, column, {'model': identity, 'size': size, 'seed': seed})}"
 
 
+def checks_folder(
+    folder: Path, table: Table, column: str | None, identity: str, seed: int, attacks: Iterable[Attack], threat: str
+) -> Path:
+    """Where the attacks of the reliability checks are kept."""
+    values = {"model": identity, "seed": seed, "threat": threat}
+    values["attacks"] = [[attack.name, dict(attack.settings)] for attack in attacks]
+    return folder / f"checks-{_key(table, column, values)}"
+
+
 def _key(table: Table, column: str | None, values: JsonObject) -> str:
     """A name for images with their labels, of which the first stands for all pixels, and values."""
     first = table.batch(torch.arange(1)).images
@@ -53,7 +62,7 @@ def discard_attacks(folder: Path, attacks: Iterable[ChosenAttack]) -> None:
     if rank_and_world_size()[0] != 0 or not folder.is_dir():
         return
     own = [attack_folder(folder, chosen.title, chosen.attack) for chosen in attacks]
-    own += [path for name in ("clean", "corrupted") for path in folder.glob(f"{name}-{'[0-9a-f]' * 16}")]
+    own += [path for name in ("clean", "corrupted", "checks") for path in folder.glob(f"{name}-{'[0-9a-f]' * 16}")]
     if set(folder.iterdir()) <= set(own):
         remove_folder(folder)
         return

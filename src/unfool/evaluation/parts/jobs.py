@@ -13,12 +13,14 @@ import torch
 
 from unfool.core.batch import Batch
 from unfool.core.parallel.job import Place
+from unfool.core.threat import ThreatModel
 from unfool.evaluation.classify import reader
 from unfool.evaluation.corruptions import classify_corrupted
 from unfool.evaluation.crafting.attack_folder import BatchCheckpoint
 from unfool.evaluation.crafting.sharded_images import Shard, ShardedImages
 from unfool.evaluation.outcomes import classified, load_outcomes, save_outcomes, stored_parts
 from unfool.evaluation.parts.opened import Subject, opened_once
+from unfool.evaluation.reliability.report import run_checks
 
 
 def classify_clean(subject: Subject, folder: str, spans: Sequence[slice], place: Place) -> None:
@@ -63,6 +65,21 @@ def classify_under(subject: Subject, name: str, severity: int, size: int, file: 
         batch_size=size,
     )
     records[0].save(place.folder / file)
+
+
+def check_reliability(subject: Subject, check: str, threat: str, folder: str, place: Place) -> None:
+    """Run the attacks of one check of the reliability report."""
+    opened = opened_once(subject, place)
+    run_checks(
+        opened.model,
+        opened.table,
+        threat=ThreatModel.parse(threat),
+        column=opened.column,
+        attacks=[chosen.attack for chosen in opened.attacks],
+        runs=place.folder / folder,
+        check=check,
+        seed=subject.seed,
+    )
 
 
 def _rows(spans: Sequence[slice]) -> slice:

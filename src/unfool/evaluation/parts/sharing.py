@@ -18,16 +18,24 @@ from unfool.core.borders.reading import is_file
 from unfool.core.parallel.executor import Executor
 from unfool.core.parallel.job import Job, Place
 from unfool.core.progress import Progress, silent
+from unfool.core.threat import ThreatModel
 from unfool.data.corruptions import CORRUPTIONS
 from unfool.evaluation.crafting.attack_folder import BatchCheckpoint, held_folder
 from unfool.evaluation.crafting.batches import BATCH_SIZE, own_batch_size, spans
-from unfool.evaluation.crafting.evaluation_folder import attack_folder, clean_folder, corrupted_folder, judged_folder
+from unfool.evaluation.crafting.evaluation_folder import (
+    attack_folder,
+    checks_folder,
+    clean_folder,
+    corrupted_folder,
+    judged_folder,
+)
 from unfool.evaluation.crafting.plan import plan_crafting
 from unfool.evaluation.crafting.proxy import proxy_for
 from unfool.evaluation.identity import one_identity
 from unfool.evaluation.outcomes import part_path
 from unfool.evaluation.parts import jobs
 from unfool.evaluation.parts.opened import Opened, Opener, Subject, ready
+from unfool.evaluation.reliability.report import CHECKED, CHECKS
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -113,6 +121,7 @@ def share_evaluation(
     precision: str = "fp32",
     batch_size: int | None = None,
     severities: Sequence[int] = (),
+    threat: ThreatModel | None = None,
     progress: Progress = silent,
 ) -> None:
     """Classify the clean images, attack them with every attack and classify what comes of that, all in parts.
@@ -128,6 +137,7 @@ def share_evaluation(
         precision: Precision in which attacks search.
         batch_size: Images at a time; default: what memory allows.
         severities: Severities of the common corruptions under which images are classified too; none by default.
+        threat: Threat model of the reliability report; none: there is no report.
         progress: Called with the images done, each counted for every part that it is in.
 
     Raises:
@@ -142,6 +152,8 @@ def share_evaluation(
         for number in range(len(opened.attacks)):
             plan.attack(number, stack, tell_right=tell_right)
         plan.corruptions(severities)
+        if threat is not None:
+            plan.checks(threat)
         sharing.run(plan.work, progress)
 
 
@@ -227,6 +239,20 @@ class _Planner:
             if not is_file(file := where / f"{name}-{severity}.json"):
                 call = partial(jobs.classify_under, subject, name, severity, self.size, self._named(file))
                 self._add(f"{name} {severity}", call, slice(0, len(table)), _CLASSIFY)
+
+    def checks(self, threat: ThreatModel) -> None:
+        """Run the attacks of the reliability report, as far as they do not follow from those on all images.
+
+        An ensemble leaves other images standing than the report's own attacks: then the rest is left to the asker.
+        """
+        attacks = [chosen.attack for chosen in self.opened.attacks]
+        table, column, subject = self.opened.table, self.opened.column, self.subject
+        where = checks_folder(self.folder, table, column, subject.identity, subject.seed, attacks, str(threat))
+        known = CHECKS if all(len(attack.parts) == 1 for attack in attacks) else CHECKS[:2]
+        for check in known if not where.is_dir() else ():
+            call = partial(jobs.check_reliability, subject, check, str(threat), self._named(where))
+            needs = () if check == CHECKS[0] else (f"check {CHECKS[0]}",)
+            self._add(f"check {check}", call, slice(0, CHECKED), _ATTACK, reads=(where,), needs=needs)
 
     def _named(self, path: Path) -> str:
         """A path as jobs know it."""

@@ -26,6 +26,7 @@ from unfool.evaluation.records import TRANSFER
 from unfool.evaluation.reliability.evidence import BLACK_BOX, GRADIENT, NOISE, Evidence
 from unfool.evaluation.reliability.flags import marked, more_than_chance, too_many
 from unfool.evaluation.reliability.model_checks import Subject
+from unfool.evaluation.reliability.trial_runs import TrialRun, TrialRuns
 from unfool.evaluation.results.reliability import Flag
 
 STEPS = 20
@@ -56,10 +57,13 @@ def huge(threat: ThreatModel, shape: tuple[int, ...]) -> ThreatModel:
 class Trial:
     """Runs gradient attacks on the images of a subject, with which the checks below compare; ``fooled`` (B,) by any.
 
-    ``evidence`` holds the outcomes of earlier evaluations; those of the checks are added to it.
+    ``evidence`` holds the outcomes of earlier evaluations; those of the checks are added to it. ``runs`` knows of
+    attacks that were run before.
     """
 
-    def __init__(self, subject: Subject, threat: ThreatModel, evidence: Evidence, streams: Streams):
+    def __init__(self, subject: Subject, threat: ThreatModel, evidence: Evidence, streams: Streams, runs: TrialRuns):
+        self.runs = runs
+        self.earlier_seconds = 0.0
         self.subject = subject
         self.threat = threat
         self.evidence = evidence
@@ -68,27 +72,32 @@ class Trial:
         known = torch.tensor(sorted(evidence.fooled_by(GRADIENT)), dtype=torch.int64, device=subject.ids.device)
         self.fooled_before = torch.isin(subject.ids, known)
         entropy, margin = PGD(threat, steps=STEPS), CWPGD(threat, steps=STEPS)
-        self.entropy, self.margin = self.run(entropy, self.every), self.run(margin, self.every)
+        self.entropy, self.margin = self.run("entropy", entropy, self.every), self.run("margin", margin, self.every)
         self.fooled = self.fooled_before | self.entropy.fooled | self.margin.fooled
         self.note(GRADIENT, entropy.name, self.entropy.fooled)
         self.note(GRADIENT, margin.name, self.margin.fooled)
 
-    def run(self, attack: Attack, mask: Tensor) -> Attacked:
-        """Attack the images of a mask (B,); the result is of these alone."""
+    def run(self, what: str, attack: Attack, mask: Tensor) -> TrialRun:
+        """Attack the images of a mask (B,), which the checks call ``what``; the result is of these alone."""
         rows = mask.nonzero().squeeze(1)
         subject = self.subject
-        objective = subject.objective.subset(rows)
-        attacked = attack.run(
-            Problem(objective=objective, images=subject.images[rows], ids=subject.ids[rows], streams=self.streams)
-        )
-        subject.model_images += attacked.model_images
-        return attacked
 
-    def fooled_by(self, attack: Attack, mask: Tensor) -> Tensor:
+        def attacked() -> Attacked:
+            objective = subject.objective.subset(rows)
+            return attack.run(
+                Problem(objective=objective, images=subject.images[rows], ids=subject.ids[rows], streams=self.streams)
+            )
+
+        outcome = self.runs.run(what, attack, subject.ids, mask, attacked)
+        subject.model_images += outcome.model_images
+        self.earlier_seconds += outcome.earlier_seconds
+        return outcome
+
+    def fooled_by(self, what: str, attack: Attack, mask: Tensor) -> Tensor:
         """Which images (B,) of a mask an attack fools."""
         fooled = torch.zeros_like(mask)
         if mask.any():
-            fooled[mask] = self.run(attack, mask).fooled
+            fooled[mask] = self.run(what, attack, mask).fooled
         return fooled
 
     def note(self, kind: str, name: str, fooled: Tensor) -> None:
@@ -129,7 +138,7 @@ def vanishing_gradients(trial: Trial, zero_gradient: Tensor) -> Flag | None:
 def black_box_wins(trial: Trial) -> Flag | None:
     """Flag images that Square, or another attack without gradients, fools and gradient attacks do not."""
     attack = Square(trial.threat, steps=QUERIES)
-    trial.note(BLACK_BOX, attack.name, trial.fooled_by(attack, ~trial.fooled))
+    trial.note(BLACK_BOX, attack.name, trial.fooled_by("square", attack, ~trial.fooled))
     names = ", ".join(trial.evidence.missed_by_gradients(BLACK_BOX))
     return _wins(trial.evidence, BLACK_BOX, "black-box-wins", f"attacks that use no gradients ({names})")
 
@@ -175,7 +184,7 @@ def stands_at_any_size(trial: Trial) -> Flag | None:
     threat = huge(trial.threat, tuple(trial.subject.images.shape[1:]))
     standing = trial.every
     for attack in (PGD(threat, steps=HUGE_STEPS), CWPGD(threat, steps=HUGE_STEPS)):
-        standing = standing & ~trial.fooled_by(attack, standing)
+        standing = standing & ~trial.fooled_by("any-size", attack, standing)
     if not too_many(int(standing.sum()), len(standing)):
         return None
     return marked(
@@ -195,14 +204,13 @@ def more_steps_win(trial: Trial, attacks: Sequence[Attack]) -> Flag | None:
         part, standing = few.parts[0], ~trial.fooled
     else:
         few = CustomAttack(trial.threat, label=part.name, components=(part,))
-        standing = ~(trial.fooled_before | trial.fooled_by(few, trial.every))
+        standing = ~(trial.fooled_before | trial.fooled_by("few-steps", few, trial.every))
     engine: Any = part.engine
     # Under one name both draw the same start: the longer run is the shorter one, continued.
     longer = dataclasses.replace(engine, steps=engine.steps * FACTOR, goal="success")
     many = CustomAttack(trial.threat, label=few.name, components=(dataclasses.replace(part, engine=longer),))
-    return _gained(
-        trial, "more-steps-win", trial.fooled_by(many, standing), f"{longer.steps} steps instead of {engine.steps}"
-    )
+    won = trial.fooled_by(f"{longer.steps}-steps", many, standing)
+    return _gained(trial, "more-steps-win", won, f"{longer.steps} steps instead of {engine.steps}")
 
 
 def _longest(attacks: Sequence[Attack], threat: ThreatModel) -> Part | None:
@@ -216,7 +224,7 @@ def more_restarts_win(trial: Trial) -> Flag | None:
     """Flag images that PGD fools only from one of several random starts."""
     again = PGD(trial.threat, steps=STEPS, restarts=RESTARTS - 1, label=f"pgd-{STEPS} again")
     return _gained(
-        trial, "more-restarts-win", trial.fooled_by(again, ~trial.fooled), f"{RESTARTS} starts instead of one"
+        trial, "more-restarts-win", trial.fooled_by("again", again, ~trial.fooled), f"{RESTARTS} starts instead of one"
     )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -29,11 +30,16 @@ from unfool.evaluation.reliability.evidence import BLACK_BOX, NOISE, Evidence, g
 from unfool.evaluation.reliability.finite_differences import wrong_gradients
 from unfool.evaluation.reliability.flags import not_checked
 from unfool.evaluation.reliability.model_checks import Subject
+from unfool.evaluation.reliability.trial_runs import TrialRuns
 from unfool.evaluation.results.reliability import ATTACK_CHECKS, MODEL_CHECKS, Flag, Reliability
 from unfool.evaluation.results.rows import Cost
 from unfool.models.modes import frozen_eval
 from unfool.models.outside.black_box import is_black_box
 
+CHECKS = ("start", "stands-at-any-size", "black-box-wins", "more-steps-win", "more-restarts-win")
+"""Checks whose attacks are worth running elsewhere, after the first, which runs those that all compare with."""
+CHECKED = 64
+"""Images that are attacked."""
 POOL = 4
 """Clean images looked at for each one attacked, so that enough are classified correctly."""
 
@@ -47,15 +53,17 @@ def reliability(
     attacks: Sequence[Attack] = (),
     records: Iterable[Records] = (),
     sets: Iterable[AdversarialSet] = (),
-    images: int = 64,
+    images: int = CHECKED,
     seed: int = 0,
+    runs: Path | None = None,
     progress: Progress = silent,
 ) -> Reliability:
     """Check whether accuracies of ``model`` (images in [0,1] → logits) under ``threat`` can be believed.
 
     Up to ``images`` correctly classified images of the table are attacked, with a small fixed budget. The settings of
     ``attacks`` are checked too. ``records`` and ``sets`` are earlier results: attacks on the model, and examples from
-    other systems, which are evaluated as transfer. The model is left as it was.
+    other systems, which are evaluated as transfer. The model is left as it was. What attacks of the checks did is kept
+    in the folder ``runs``, and found there.
     Raises SpecError for no images, DataError for an empty table, ImagesError and NonFiniteError as attacks do.
     """
     if images < 1:
@@ -65,18 +73,75 @@ def reliability(
         raise DataError("there are no images to check a model on; give a table with at least one")
     threat = ThreatModel.parse(threat) if isinstance(threat, str) else threat
     started = time.process_time()
-    run = _Run(progress)
+    run = _Run(progress, runs)
     run.note("train-mode", model_checks.train_mode(model))
     with torch.inference_mode(False), frozen_eval(model):
         run.look(model, table, threat, column, attacks, records, sets, images, Streams(seed).named("reliability"))
-    return run.result(time.process_time() - started)
+    return run.result(time.process_time() - started + run.earlier_seconds)
+
+
+def run_checks(
+    model: nn.Module,
+    table: Table,
+    *,
+    threat: ThreatModel,
+    column: str | None,
+    attacks: Sequence[Attack],
+    runs: Path,
+    check: str,
+    images: int = CHECKED,
+    seed: int = 0,
+) -> None:
+    """Run the attacks of one check of `CHECKS` into the folder ``runs``, where `reliability` finds them.
+
+    What earlier evaluations will say is not known here: where it changes which images are attacked, the check is made
+    again.
+    """
+    streams = Streams(seed).named("reliability")
+    with torch.inference_mode(False), frozen_eval(model):
+        pool, everyone, _, correct = _looked_at(model, table, column, images, streams)
+        subject = _attacked(pool, everyone, correct, images, streams)
+        if is_black_box(model) or len(subject.ids) < attack_checks.FEWEST_CORRECT:
+            return
+        trial = Trial(subject, threat, Evidence(), streams.named("attacks"), TrialRuns(runs))
+        if check == "black-box-wins" and threat.norm_name in Square.norms:
+            attack_checks.black_box_wins(trial)
+        elif check == "stands-at-any-size":
+            attack_checks.stands_at_any_size(trial)
+        elif check == "more-steps-win":
+            attack_checks.more_steps_win(trial, attacks)
+        elif check == "more-restarts-win":
+            attack_checks.more_restarts_win(trial)
+
+
+def _looked_at(
+    model: nn.Module, table: Table, column: str | None, images: int, streams: Streams
+) -> tuple[Table, Subject, Tensor, Tensor]:
+    """The images that are looked at, as a table and as a subject, their logits, and which are right."""
+    pool = table.sample(min(len(table), POOL * images), streams.named("pool"))
+    device = device_of(model)
+    batch = pool.batch(device=device)
+    labels = pool.labels(column).to(device)
+    check_labels(batch.images, labels)
+    everyone = Subject(model, batch.images, labels, batch.ids)
+    logits = torch.cat([everyone.logits(part) for part in batch.images.split(images)])
+    return pool, everyone, logits, logits.argmax(1) == everyone.labels
+
+
+def _attacked(pool: Table, everyone: Subject, correct: Tensor, images: int, streams: Streams) -> Subject:
+    """The images that are attacked: so many of the right ones."""
+    chosen = pool.subset(correct.cpu())
+    chosen = chosen.sample(min(images, len(chosen)), streams.named("attacked"))
+    return everyone.on(torch.isin(everyone.ids, chosen.ids.to(everyone.ids.device)))
 
 
 class _Run:
     """Runs the checks one by one and collects their flags."""
 
-    def __init__(self, progress: Progress):
+    def __init__(self, progress: Progress, runs: Path | None):
         self.progress = progress
+        self.runs = runs
+        self.earlier_seconds = 0.0
         self.flags: list[Flag] = []
         self.checked: list[str] = []
         self.missed = 0
@@ -112,38 +177,30 @@ class _Run:
         images: int,
         streams: Streams,
     ) -> None:
-        pool = table.sample(min(len(table), POOL * images), streams.named("pool"))
-        device = device_of(model)
-        batch = pool.batch(device=device)
-        labels = pool.labels(column).to(device)
-        check_labels(batch.images, labels)
-        everyone = Subject(model, batch.images, labels, batch.ids)
-        logits = torch.cat([everyone.logits(part) for part in batch.images.split(images)])
-        correct = logits.argmax(1) == everyone.labels
+        pool, everyone, logits, correct = _looked_at(model, table, column, images, streams)
         self._model(everyone, logits, correct, attacks, images)
         own = column or table.label_column
-        others = {name: pool.labels(name).to(device) for name in pool.columns if name != own}
+        others = {name: pool.labels(name).to(correct.device) for name in pool.columns if name != own}
         self.note("chance", model_checks.chance(logits, everyone.labels, correct, others))
-        chosen = pool.subset(correct.cpu())
-        chosen = chosen.sample(min(images, len(chosen)), streams.named("attacked"))
-        subject = everyone.on(torch.isin(batch.ids, chosen.ids.to(device)))
-        self.images = len(chosen)
+        subject = _attacked(pool, everyone, correct, images, streams)
+        self.images = len(subject.ids)
         gathered = gather(model, table, threat, records, sets)
         self.evidence = gathered.evidence
         if is_black_box(model):
             self.miss(ATTACK_CHECKS, "the model gives scores without a gradient: what stands is an upper bound")
             self.model_images += everyone.model_images + gathered.model_images
             return
-        if len(chosen) < attack_checks.FEWEST_CORRECT:
+        if self.images < attack_checks.FEWEST_CORRECT:
             more = "" if any(flag.name == "chance" for flag in self.flags) else "; give more images"
             reason = (
-                f"only {len(chosen)} of {len(pool)} images are classified correctly, and "
+                f"only {self.images} of {len(pool)} images are classified correctly, and "
                 f"{attack_checks.FEWEST_CORRECT} are needed{more}"
             )
             self.miss(ATTACK_CHECKS, reason)
         else:
-            trial = Trial(subject, threat, self.evidence, streams.named("attacks"))
+            trial = Trial(subject, threat, self.evidence, streams.named("attacks"), TrialRuns(self.runs))
             self._attack(trial, gathered.zero_gradient, attacks)
+            self.earlier_seconds = trial.earlier_seconds
         self.model_images += everyone.model_images + subject.model_images + gathered.model_images
 
     def _model(
