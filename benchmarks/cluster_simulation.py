@@ -298,9 +298,7 @@ def measure(studies: Sequence[Path], scale: Path | None) -> Measured:
         raise SystemExit("no folder holds networks with attacks on them; give folders of finished studies")
     handling, landing = asker_times()
     if scale is not None:
-        handling = max(
-            handling, float(read_object(scale, "give what scale.py --json printed")["ray_seconds_per_piece"])
-        )
+        handling += float(read_object(scale, "give what scale.py --json printed")["ray_seconds_per_piece"])
     return Measured(
         rates={kind: [float(f"{rate:.4g}") for rate in values] for kind, values in rates.items()},
         bytes_per_parameter=round(statistics.median(per_parameter), 3),
@@ -465,10 +463,10 @@ def assumptions(measured: Measured, options: argparse.Namespace) -> list[str]:
     where = "on a Ray cluster" if measured.cluster else "without a network"
     return [
         *lines,
-        "  a worker's seconds grow with images and multiply-adds alone; nothing fails, and no network is slower "
-        "than the asker",
-        f"  weights have {measured.bytes_per_parameter:g} bytes a parameter, records {measured.bytes_per_record:g} bytes "
-        "an image",
+        "  a worker's seconds grow with images and multiply-adds alone; nothing fails; the network is as "
+        "fast as the asker",
+        f"  weights have {measured.bytes_per_parameter:g} bytes a parameter, records {measured.bytes_per_record:g} "
+        "bytes an image",
         f"  the asker takes {1000 * measured.handling:.2f} ms a piece ({where}), and "
         f"{measured.landing_rate / 2**20:,.0f} MiB a second",
     ]
@@ -500,9 +498,9 @@ def conclusions(
     slow = choosing > 0.01 * parts.makespan
     heap = "; a heap would take n to its logarithm" if slow else ", little beside the work"
     return [
-        f"chain: a network's training ({duration(train)}) and its longest attack ({duration(attack)}) bound the time "
-        f"of any cluster; {gpus} gain nothing over {pieces:,}. To keep all busy ({duration(best)} at best), training one "
-        f"network would have to use {max(1.0, train / best):,.0f} GPUs at a perfect speed-up.",
+        f"chain: a network's training ({duration(train)}) and longest attack ({duration(attack)}) bound "
+        f"the time of any cluster; {gpus} gain nothing over {pieces:,}. To keep all busy ({duration(best)} at best), "
+        f"training one network would have to use {max(1.0, train / best):,.0f} GPUs at a perfect speed-up.",
         f"shards: {pieces:,} attacks occupy at most {pieces:,} GPUs; in {in_shards:,} shards of about {size:,} images "
         f"they occupy all, and the time falls from {duration(whole.makespan)} to {duration(parts.makespan)}, most of "
         "which is training.",
@@ -511,8 +509,8 @@ def conclusions(
         f"order: to choose the next of n pieces takes {1e9 * slope:,.0f} ns times n here, {duration(choosing)} for "
         f"{parts.pieces:,} pieces together{heap}.",
         f"object store: {parts.bytes_delivered / 2**30:,.0f} GiB of weights go to {nodes:,} nodes; sent by the "
-        f"asker alone, at the {landing / 2**20:,.0f} MiB a second that it lands, they take "
-        f"{duration(parts.bytes_delivered / landing)}: nodes must hand them on to each other, as the object store does.",
+        f"asker alone, at the {landing / 2**20:,.0f} MiB a second that it lands, that is "
+        f"{duration(parts.bytes_delivered / landing)}: nodes must hand them on, as the object store does.",
     ]
 
 
