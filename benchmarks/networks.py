@@ -79,9 +79,8 @@ def trained(name: str, kind: str, given: Material, trunk: Mapping[str, Any], **s
         weight_decay=5e-4,
         schedule="triangle",
         precision="bf16",
-        perturb=f"fgsm:random_start=true,step_size={1.25 * eps}" if kind == "robust" else None,
         threat=given.threat,
-        **stage_settings,
+        **{"perturb": f"fgsm:random_start=true,step_size={1.25 * eps}" if kind == "robust" else None, **stage_settings},
     )
     config = RunConfig(data=given.name, stages=(stage,), trunk=dict(trunk), classifier="labels")
 
