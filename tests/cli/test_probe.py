@@ -9,11 +9,13 @@ import torch
 from unfool import open_run, open_table
 from unfool.cli.commands.probe import ProbeOptions
 from unfool.cli.options.from_settings import explicit
+from unfool.core.parallel.local import LocalExecutor
 from unfool.core.streams import Streams
 from unfool.evaluation.pretext.probe_records import probe_records
 from unfool.evaluation.results.study_result import StudyResult
 from unfool.models.network import Network
 from unfool.training import ProbeSettings, probe
+from unfool.training.probing.features import FeaturePass
 
 QUICK = ("--epochs", "2", "--stages", "block1", "last")
 
@@ -47,6 +49,21 @@ def test_the_figures_are_the_librarys(cli, run):
         for split in ("train", "test"):
             records = probe_records(found, stage, split=split)
             assert told_of[stage, split] == (pytest.approx(records.accuracy, abs=1e-6), records.count)
+
+
+@pytest.mark.parametrize("options", [("--random",), ("--fraction", "0.5", "--standardise")])
+def test_features_that_workers_compute_give_what_one_process_gives(cli, run, tmp_path, monkeypatch, options):
+    # Workers one after the other in this process: the CPUs are few.
+    monkeypatch.setattr("unfool.core.parallel.executor.LocalExecutor", lambda workers, device: LocalExecutor(1, device))
+    passes, of = [], FeaturePass.of
+    monkeypatch.setattr(FeaturePass, "of", lambda self, table, rows: passes.append(rows) or of(self, table, rows))
+    alone = cli("probe", run, *QUICK, *options, "--knn", "--json", "--out", tmp_path / "one.json")
+    count = len(passes)
+    both = cli("probe", run, *QUICK, *options, "--knn", "--json", "--out", tmp_path / "two.json", "--workers", "2")
+    assert (alone.code, both.code) == (0, 0), both.err
+    assert len(passes) == 2 * count
+    one, two = ([{**row, "cost": None} for row in json.loads(told.out)["rows"]] for told in (alone, both))
+    assert one == two
 
 
 def test_random_weights_are_the_control(cli, run):

@@ -111,7 +111,8 @@ def _share(
     opens = opens_system(
         command.model,
         command.data,
-        opened.attacks,
+        command.attack.attack if opened.attacks else (),
+        settings,
         defense=defense,
         seed=machine.seed,
         batch_size=machine.batch_size,

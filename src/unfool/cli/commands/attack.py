@@ -89,6 +89,7 @@ class AttackCommand:
         from unfool.evaluation.next_step import step_after
         from unfool.evaluation.parts.opened import Opened
         from unfool.evaluation.parts.sharing import share_evaluation
+        from unfool.evaluation.settings import EvaluationSettings
 
         options, shared = self.attack, self.work.shared
         threats = read_threats(options.threat, options.norm, options.eps)
@@ -108,7 +109,8 @@ class AttackCommand:
             with progress_bar(stderr(), str(attack.threat)) as progress:
                 if shared:
                     chosen = [choose_attack(options.attack, attack.threat)]
-                    opens = opens_system(self.model, self.data, chosen, batch_size=batch_size)
+                    settings = EvaluationSettings(threat=attack.threat)
+                    opens = opens_system(self.model, self.data, [options.attack], settings, batch_size=batch_size)
                     share_evaluation(
                         sharing_of(self.work, opens, state, self.machine.device),
                         Opened(model=network, table=table, column=column, attacks=chosen),

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import tyro
 
+from unfool.cli.options.cluster import WorkOptions
 from unfool.cli.options.from_settings import explicit, options_from
 from unfool.cli.options.shared import Crop, Data, DataDir, Device, Image, Json, ModelOptions, Size
 
 if TYPE_CHECKING:
-    from unfool.cli.parsing.systems import OpenedSystem
-    from unfool.data.table import Table
     from unfool.evaluation.results.study_result import StudyResult
-    from unfool.models.foreign import ForeignClassifier
-    from unfool.models.network import Network
 
 PROBE = "unfool.training.probing.settings:ProbeSettings"
 _NEIGHBOURS = 20
@@ -70,6 +68,7 @@ class ProbeCommand:
     model: ModelOptions = field(default_factory=ModelOptions)
     data: DataOptions = field(default_factory=DataOptions)
     probe: ProbeOptions = field(default_factory=ProbeOptions)
+    work: WorkOptions = field(default_factory=WorkOptions)
 
     examples: ClassVar[str] = """
   unfool probe runs/rotation
@@ -87,40 +86,61 @@ class ProbeCommand:
             self._run()
 
     def _run(self) -> None:
-        import torch
-
-        from unfool.cli.parsing.systems import LOOKED_AT, choose_device, open_system
+        from unfool.cli.parsing.probed import OpensProbed, open_probed
+        from unfool.cli.parsing.shared_out import console_without_bars, files_of, folder_or_temporary
+        from unfool.cli.parsing.systems import choose_device
         from unfool.cli.printing import check_writable, print_json, stderr
         from unfool.core.config import build
         from unfool.core.progress_display import progress_bar
-        from unfool.data.classes.label_sets import merged_sets
+        from unfool.evaluation.identity import identity
         from unfool.evaluation.pretext.probe_records import probe_results
         from unfool.training import ProbeSettings, probe
+        from unfool.training.probing.parts import share_features
 
         values = explicit(self.probe, without=["knn"]) | {"neighbours": _NEIGHBOURS * self.probe.knn}
         settings = build(ProbeSettings, values, "the probe")
-        device = choose_device(self.device)
-        system = open_system(self.model, self.device)
-        network = self._network(system)
+        device, shared = choose_device(self.device), self.work.shared
+        opens = OpensProbed(
+            model=self.model,
+            data=self.data,
+            stages=self.stages,
+            random=self.random,
+            files=tuple(files_of(self.model)) if shared else (),
+        )
         path = self._path()
         if path is not None:
             check_writable(path)
-        train, test = (self._table(system, split) for split in ("train", "test"))
-        system.check(test.batch(torch.arange(min(LOOKED_AT, len(test)))).images)
-        if self.model.multi_label:
-            train, test = (merged_sets(table, self.data.column) for table in (train, test))
-        with progress_bar(stderr(), system.name) as advance:
-            probed = probe(
-                network,
-                self._labelled(train, system),
-                test,
-                stages=self.stages or None,
+        system, probed = open_probed(opens, self.device)
+        stages = self.stages or None
+        with ExitStack() as stack:
+            parts, advance = None, stack.enter_context(progress_bar(stderr(), system.name))
+            if shared:
+                parts = stack.enter_context(folder_or_temporary(None))
+                share_features(
+                    self.work.executor(self.device, self.work.workers),
+                    replace(opens, identity=identity(probed.network)),
+                    probed.tables,
+                    parts,
+                    console_without_bars(),
+                    stages=stages,
+                    precision=settings.precision,
+                    files=tuple(dict.fromkeys(file for _, file in opens.files)),
+                    data=frozenset() if self.data.data is None else frozenset({self.data.data}),
+                    data_dir=self.data.data_dir,
+                    progress=advance,
+                )
+            result = probe(
+                probed.network,
+                probed.tables["train"],
+                probed.tables["test"],
+                stages=stages,
                 settings=settings,
                 column=self.data.column,
                 device=device,
+                parts=parts,
                 progress=advance,
             )
-        results = probe_results(probed, f"{system.name}, random weights" if self.random else system.name)
+        results = probe_results(result, f"{system.name}, random weights" if self.random else system.name)
         if path is not None:
             results.save(path)
         if self.json:
@@ -136,46 +156,6 @@ class ProbeCommand:
         if self.out is not None or run is None or not (run / CONFIG).is_file():
             return self.out
         return run / "results" / ("probe-random.json" if self.random else "probe.json")
-
-    def _table(self, system: OpenedSystem, split: str) -> Table:
-        from unfool.cli.parsing.images import open_images
-
-        columns = [self.data.column]
-        return open_images(
-            self.data, split, system.config, columns=columns, system=system.name, own_size=system.own_size
-        )
-
-    def _labelled(self, table: Table, system: OpenedSystem) -> Table:
-        from unfool.core.streams import Streams
-
-        data, seed = self.data, system.config.seed if system.config is not None else 0
-        return table.fraction(data.fraction, Streams(seed), data.column) if data.fraction != 1 else table
-
-    def _network(self, system: OpenedSystem) -> Network | ForeignClassifier:
-        """What is probed, its stages checked; with --random before it had learned anything."""
-        from unfool.core.errors import SpecError
-        from unfool.core.streams import Streams
-        from unfool.models.foreign import ForeignClassifier
-        from unfool.models.foreign_network import ForeignNetwork
-        from unfool.models.network import Network
-        from unfool.training.probing.features import probed_stages
-
-        network = system.network
-        if self.random and isinstance(network, (ForeignClassifier, ForeignNetwork)):
-            raise SpecError("--random draws weights for a trunk of unfool's own; build --model without its weights")
-        if isinstance(network, ForeignClassifier):
-            if not self.stages and network.feature_path is None:
-                raise SpecError(network.unnamed_features)
-            return network
-        if isinstance(network, ForeignNetwork) and self.stages:
-            return network.classifier_alone
-        if not isinstance(network, Network):
-            raise SpecError(f"{system.name} is a {type(network).__name__} without stages; give a run or --model")
-        probed_stages(network.trunk, self.stages or None)
-        if not self.random:
-            return network
-        seed = system.config.seed if system.config is not None else 0
-        return Network.from_architecture(network.architecture, Streams(seed))
 
 
 def _print(results: StudyResult, path: Path | None) -> None:

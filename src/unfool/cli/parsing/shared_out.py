@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from rich.console import Console
 
@@ -17,10 +18,9 @@ from unfool.cli.parsing.defended import open_defense, training_images
 from unfool.cli.parsing.systems import open_system
 from unfool.core.errors import OutputError
 from unfool.core.parallel.job import Place
-from unfool.core.threat import ThreatModel
-from unfool.evaluation.crafting.chosen_attacks import ChosenAttack, choose_attack
 from unfool.evaluation.parts.opened import Opened
 from unfool.evaluation.parts.sharing import Sharing
+from unfool.evaluation.settings import EvaluationSettings, check_evaluation
 from unfool.training.folder import CONFIG
 
 
@@ -32,7 +32,8 @@ class OpensSystem:
         model: The options that name the system.
         data: The options that name its images.
         files: What of these is a file or folder of the asker's machine, by the option, as ``files_of`` lists them.
-        attacks: Attacks by their names, each with its threat model.
+        attacks: Attacks by their names.
+        settings: Settings of the evaluation, of which the attacks' threat models are some.
         defense: A defense before the system.
         seed: Seed of the defense's own draws.
         batch_size: The batch size that was asked for.
@@ -41,31 +42,21 @@ class OpensSystem:
     model: ModelOptions
     data: DataOptions
     files: tuple[tuple[str, Path], ...]
-    attacks: tuple[tuple[str, ThreatModel], ...] = ()
+    attacks: tuple[str, ...] = ()
+    settings: EvaluationSettings = EvaluationSettings()  # noqa: RUF009 - frozen
     defense: str | None = None
     seed: int = 0
     batch_size: int | None = None
 
     def __call__(self, place: Place) -> Opened:
         data = replace(self.data, data_dir=place.data_dir or self.data.data_dir)
-        system = open_system(self._model(place), place.device)
+        system = open_system(moved_model(self.model, self.files, place), place.device)
         table, column = system.images(data, self.batch_size)
         network = system.network
         if self.defense is not None:
             network = open_defense(self.defense, system, training_images(system, data), self.seed)
-        attacks = [choose_attack(name, threat) for name, threat in self.attacks]
+        attacks = check_evaluation(self.attacks, self.settings)[1] if self.attacks else []
         return Opened(model=network, table=table, column=column, attacks=attacks)
-
-    def _model(self, place: Place) -> ModelOptions:
-        """The options with files where they lie on this machine."""
-        moved: dict[str, Path | str] = {}
-        for option, path in self.files:
-            written, here = getattr(self.model, option), place.file(path)
-            if option == "model":
-                moved[option] = f"{here}:{written.rpartition(':')[2]}"
-            else:
-                moved[option] = here if written == path else here / written.name
-        return replace(self.model, **moved)  # type: ignore[arg-type]
 
     @property
     def all_files(self) -> tuple[Path, ...]:
@@ -76,7 +67,8 @@ class OpensSystem:
 def opens_system(
     model: ModelOptions,
     data: DataOptions,
-    attacks: Sequence[ChosenAttack] = (),
+    attacks: Sequence[str],
+    settings: EvaluationSettings,
     *,
     defense: str | None = None,
     seed: int = 0,
@@ -87,7 +79,8 @@ def opens_system(
         model=model,
         data=data,
         files=tuple(files_of(model)),
-        attacks=tuple((chosen.title, chosen.attack.threat) for chosen in attacks),
+        attacks=tuple(attacks),
+        settings=settings,
         defense=defense,
         seed=seed,
         batch_size=batch_size,
@@ -115,12 +108,28 @@ def sharing_of(work: WorkOptions, opens: OpensSystem, folder: Path, device: str)
         executor=work.executor(device, work.workers),
         opens=opens,
         folder=folder,
-        # Without bars of its own: the parts of an evaluation are one piece of work to who waits for it.
-        console=Console(file=sys.stderr, highlight=False, force_terminal=False),
+        console=console_without_bars(),
         files=opens.all_files,
         data=frozenset() if data is None else frozenset({data}),
         data_dir=opens.data.data_dir,
     )
+
+
+def moved_model(model: ModelOptions, files: Iterable[tuple[str, Path]], place: Place) -> ModelOptions:
+    """Options with the ``files`` of the asker's machine where they lie on this one."""
+    moved: dict[str, Any] = {}
+    for option, path in files:
+        written, here = getattr(model, option), place.file(path)
+        if option == "model":
+            moved[option] = f"{here}:{written.rpartition(':')[2]}"
+        else:
+            moved[option] = here if written == path else here / written.name
+    return replace(model, **moved)
+
+
+def console_without_bars() -> Console:
+    """Where an executor says what went wrong on its way: the parts are one piece of work, with one bar, to a user."""
+    return Console(file=sys.stderr, highlight=False, force_terminal=False)
 
 
 @contextmanager

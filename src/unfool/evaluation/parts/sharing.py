@@ -204,7 +204,8 @@ class _Planner:
         )
         stored = BatchCheckpoint(home)
         stored.claim(plan.stored)
-        batches = {f"{chosen.title} {span.start}": span for span in plan.spans}
+        title = f"{chosen.title} at {chosen.attack.threat}"
+        batches = {f"{title}, {span.start}": span for span in plan.spans}
         known = self._clean if tell_right else None
         where = self._named(known[0]) if known is not None else ""
         for place, (name, span) in enumerate(batches.items()):
@@ -227,7 +228,7 @@ class _Planner:
                 block,
             )
             files = tuple(stored.path(place) for place in names.values())
-            self._add(f"{chosen.title} classified {rows.start}", call, rows, _CLASSIFY, reads=files, needs=names)
+            self._add(f"{title}, classified {rows.start}", call, rows, _CLASSIFY, reads=files, needs=names)
 
     def corruptions(self, severities: Sequence[int]) -> None:
         """Classify all images under every corruption at each severity."""

@@ -6,13 +6,17 @@ Legend: N images, D numbers that a probe reads of a stage.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from unfool.core.borders.reading import is_file
 from unfool.core.errors import DataError, NonFiniteError, SpecError
 from unfool.core.progress import Progress, silent
 from unfool.core.spec import unknown
@@ -20,6 +24,7 @@ from unfool.data.table import Table
 from unfool.models.fast import fast_copy
 from unfool.models.network import Network
 from unfool.models.trunks import Trunk
+from unfool.models.weights import load_tensors, save_tensors
 
 _AT_ONCE = 256
 """Images at a time; no feature depends on it."""
@@ -33,6 +38,8 @@ class Split:
     table: Table
     features: dict[str, Tensor]
     labels: Tensor
+    earlier_seconds: float = 0.0
+    """CPU seconds of other processes that computed features."""
 
 
 def probed_side(trunk: Trunk, stage: str) -> int:
@@ -56,6 +63,51 @@ def probed_stages(trunk: Trunk, stages: Sequence[str] | None) -> list[str]:
     return chosen
 
 
+def batches(count: int) -> list[slice]:
+    """The rows of a table that go through the trunk together."""
+    return [slice(start, min(start + _AT_ONCE, count)) for start in range(0, count, _AT_ONCE)]
+
+
+def part_path(folder: Path, split: str, rows: slice) -> Path:
+    """The file with the features of some rows of a split."""
+    return folder / f"{split}-{rows.start:08}.safetensors"
+
+
+class FeaturePass:
+    """A frozen trunk that gives the features of its stages; ``widths`` are how many numbers each has."""
+
+    def __init__(self, network: Network, stages: Sequence[str], *, precision: str, device: str):
+        trunk = network.trunk
+        self.sides = {stage: probed_side(trunk, stage) for stage in stages}
+        self.widths = {
+            stage: trunk.channels[stage] * (1 if stage == "last" else side**2) for stage, side in self.sides.items()
+        }
+        self._network, self._precision, self._device = network, precision, device
+
+    @cached_property
+    def _model(self) -> nn.Module:
+        # A convolution of another library's may itself be a stage: nothing is folded into it.
+        fold = type(self._network) is Network
+        return fast_copy(self._network, fold=fold, dtype=self._precision).to(self._device)
+
+    @torch.no_grad()
+    def of(self, table: Table, rows: slice) -> dict[str, Tensor]:
+        """The features of some rows by stage, each float32 (B, D); NonFiniteError for NaN or infinite ones."""
+        images = table.batch(torch.arange(rows.start, rows.stop), self._device).images
+        values = self._model.features_at(images.contiguous(memory_format=torch.channels_last), set(self.sides))  # type: ignore[operator]
+        features = {stage: pooled(values[stage], side).float() for stage, side in self.sides.items()}
+        for stage, numbers in features.items():
+            if not torch.isfinite(numbers.sum()):
+                raise NonFiniteError(f"features of stage {stage!r} are not finite; check the network's weights")
+        return features
+
+    def store(self, table: Table, split: str, rows: slice, folder: Path) -> None:
+        """Compute the features of some rows into a folder, for `cached` to read."""
+        started = time.process_time()
+        features = self.of(table, rows)
+        save_tensors(part_path(folder, split, rows), features, {"cpu_seconds": time.process_time() - started})
+
+
 def cached(
     network: Network,
     tables: Mapping[str, Table],
@@ -65,27 +117,25 @@ def cached(
     precision: str = "fp32",
     memory: float,
     device: str = "cpu",
+    parts: Path | None = None,
     progress: Progress = silent,
 ) -> dict[str, Split]:
     """One pass of the frozen trunk over every table, in eval mode, with the features of all stages kept on ``device``.
 
-    The network itself is not touched: a folded copy computes. Raises DataError for tables without images or with
+    The network itself is not touched: a folded copy computes. What the folder ``parts`` holds of the features is read
+    from there, as `FeaturePass.store` wrote it. Raises DataError for tables without images or with
     other classes than the first, SpecError for features that take more than ``memory`` GiB, NonFiniteError for
     features that are NaN or infinite.
     """
-    trunk = network.trunk
-    sides = {stage: probed_side(trunk, stage) for stage in stages}
-    widths = {stage: trunk.channels[stage] * (1 if stage == "last" else side**2) for stage, side in sides.items()}
+    passes = FeaturePass(network, stages, precision=precision, device=device)
     images = sum(len(table) for table in tables.values())
-    needed = 4 * images * sum(widths.values()) / _GIB
+    needed = 4 * images * sum(passes.widths.values()) / _GIB
     if needed > memory:
         raise SpecError(
             f"features of {len(stages)} stages of {images} images take {needed:.3g} GiB, and {memory:g} are allowed; "
             "probe fewer stages or images (Table.fraction), or raise memory"
         )
     classes = next(iter(tables.values())).classes.get(column)
-    # A convolution of another library's may itself be a stage: nothing is folded into it.
-    model = fast_copy(network, fold=type(network) is Network, dtype=precision).to(device)
     splits: dict[str, Split] = {}
     done = 0
     for name, table in tables.items():
@@ -94,24 +144,18 @@ def cached(
             raise DataError(f"the {name} table of {table.name} has no images; give a probe at least one")
         if table.classes[column] != classes:
             raise DataError(f"{table.name} {table.split} has other classes than the images trained on; give one set")
-        features = {stage: torch.empty(len(table), width, device=device) for stage, width in widths.items()}
-        for rows in torch.arange(len(table)).split(_AT_ONCE):
-            _fill(model, table, rows, features, sides)
-            done += len(rows)
+        features = {stage: torch.empty(len(table), width, device=device) for stage, width in passes.widths.items()}
+        seconds = 0.0
+        for rows in batches(len(table)):
+            path = part_path(parts, name, rows) if parts is not None else None
+            if path is not None and is_file(path):
+                values, metadata = load_tensors(path)
+                seconds += float(metadata["cpu_seconds"])
+            else:
+                values = passes.of(table, rows)
+            for stage in stages:
+                features[stage][rows] = values[stage].to(device)
+            done += rows.stop - rows.start
             progress("features", done, images)
-        splits[name] = Split(table=table, features=features, labels=labels.to(device))
+        splits[name] = Split(table=table, features=features, labels=labels.to(device), earlier_seconds=seconds)
     return splits
-
-
-@torch.no_grad()
-def _fill(
-    model: nn.Module, table: Table, rows: Tensor, features: Mapping[str, Tensor], sides: Mapping[str, int]
-) -> None:
-    """Write the features of some rows (consecutive numbers) into their places."""
-    device = next(iter(features.values())).device
-    images = table.batch(rows, device).images.contiguous(memory_format=torch.channels_last)
-    filled = slice(int(rows[0]), int(rows[-1]) + 1)
-    for stage, values in model.features_at(images, set(sides)).items():  # type: ignore[operator]
-        features[stage][filled] = pooled(values, sides[stage])
-        if not torch.isfinite(features[stage][filled].sum()):
-            raise NonFiniteError(f"features of stage {stage!r} are not finite; check the network's weights")

@@ -6,6 +6,7 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -14,6 +15,7 @@ from unfool.core.errors import SpecError
 from unfool.core.parallel.memory import keep_freed_memory
 from unfool.core.progress import Progress, silent
 from unfool.data.as_table import TableLike, as_table
+from unfool.data.table import Table
 from unfool.models.foreign import ForeignClassifier
 from unfool.models.foreign_network import probed_network
 from unfool.models.heads import Head, build_head
@@ -36,6 +38,7 @@ def probe(
     settings: ProbeSettings | None = None,
     column: str | None = None,
     device: str = "cpu",
+    parts: Path | None = None,
     progress: Progress = silent,
 ) -> ProbeResult:
     """Train linear heads on stages of a frozen trunk.
@@ -53,6 +56,8 @@ def probe(
         settings: How the heads are trained. Default: ``ProbeSettings()``.
         column: The column of the labels. Default: the first one of ``train``.
         device: A device of torch, such as "cpu" or "cuda".
+        parts: A folder of features that several processes have computed, for the same images and network; what it
+            lacks is computed here.
         progress: Called as features are computed and heads are trained.
 
     Returns:
@@ -76,17 +81,8 @@ def probe(
     started = time.process_time()
     data = {"train": train, "test": test} | ({"held_out": held_out} if held_out is not None else {})
     tables = {name: as_table(item, split=name) for name, item in data.items()}
-    if isinstance(network, ForeignClassifier):
-        few = tables["train"].batch(torch.arange(min(2, len(tables["train"])))).images
-        if stages is None and network.feature_path is not None:
-            stages = [network.feature_path]
-        network = probed_network(network, few, stages)
-    if not isinstance(network, Network):
-        raise SpecError(
-            f"a {type(network).__name__} has no named stages to probe; give adapt(module, features='module.path')"
-        )
     settings = settings or ProbeSettings()
-    chosen = probed_stages(network.trunk, stages)
+    network, chosen = with_stages(network, tables["train"], stages)
     column = column or tables["train"].label_column or ""
     splits = cached(
         network,
@@ -96,6 +92,7 @@ def probe(
         precision=settings.precision,
         memory=settings.memory,
         device=device,
+        parts=parts,
         progress=progress,
     )
     classes = len(tables["train"].classes[column])
@@ -122,10 +119,29 @@ def probe(
         tables=tables,
         probes=probes,
         neighbours=neighbours if settings.neighbours else {},
-        cpu_seconds=time.process_time() - started,
+        cpu_seconds=time.process_time() - started + sum(split.earlier_seconds for split in splits.values()),
         model_images=sum(len(table) for table in tables.values()),
         network=Network(copy.deepcopy(network.trunk), mean, std).to(device).eval().requires_grad_(False),
     )
+
+
+def with_stages(
+    network: Network | ForeignClassifier, table: Table, stages: Sequence[str] | None
+) -> tuple[Network, list[str]]:
+    """What is probed as a network with named stages, and those to probe; SpecError for one without, and unknown ones.
+
+    ``table`` has images that a classifier of another library is looked at with.
+    """
+    if isinstance(network, ForeignClassifier):
+        few = table.batch(torch.arange(min(2, len(table)))).images
+        if stages is None and network.feature_path is not None:
+            stages = [network.feature_path]
+        network = probed_network(network, few, stages)
+    if not isinstance(network, Network):
+        raise SpecError(
+            f"a {type(network).__name__} has no named stages to probe; give adapt(module, features='module.path')"
+        )
+    return network, probed_stages(network.trunk, stages)
 
 
 def _by_neighbours(splits: dict[str, Split], stage: str, neighbours: int, classes: int) -> Tensor:
