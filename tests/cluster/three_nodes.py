@@ -31,9 +31,10 @@ class NetworkRefusedError(Exception):
 
 
 class ThreeNodes:
-    """The cluster: nodes a, b and c of one core each; ``a`` is the head."""
+    """The cluster: by default nodes a, b and c of one core each; the first is the head."""
 
-    def __init__(self):
+    def __init__(self, names="abc", cores=1):
+        self._cores = cores
         self._tag = secrets.token_hex(4)
         self._folder = Path(tempfile.mkdtemp(prefix="ray-", dir="/tmp"))  # sockets have short paths
         options = ["-n"] if os.getuid() == 0 else ["-rn"]
@@ -48,8 +49,10 @@ class ThreeNodes:
             self.close()
             raise NetworkRefusedError(self._network.stderr.read().strip())
         try:
-            self.start("a", "--head", "--port=6390", "--include-dashboard=false", f"--temp-dir={self._folder}").wait()
-            for start in [self.start(name, f"--address={ADDRESS}") for name in "bc"]:
+            self.start(
+                names[0], "--head", "--port=6390", "--include-dashboard=false", f"--temp-dir={self._folder}"
+            ).wait()
+            for start in [self.start(name, f"--address={ADDRESS}") for name in names[1:]]:
                 start.wait()
         except BaseException:
             self.close()
@@ -57,7 +60,7 @@ class ThreeNodes:
 
     def start(self, name, *options, source=None):
         """Start a node, whose Python modules come from ``source`` where that is given."""
-        sizes = [f"--object-store-memory={STORE_BYTES}", "--num-cpus=1", "--num-gpus=0"]
+        sizes = [f"--object-store-memory={STORE_BYTES}", f"--num-cpus={self._cores}", "--num-gpus=0"]
         command = [str(Path(sys.executable).with_name("ray")), "start", "--node-ip-address=127.0.0.1", *sizes, *options]
         environment = {TAG: f"{self._tag} {name}", "RAY_USAGE_STATS_ENABLED": "0"}
         return self.popen(command, environment, source=source, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -73,13 +76,20 @@ class ThreeNodes:
         inside = ["nsenter", "-t", str(self._network.pid), *entry, *command]
         return subprocess.Popen(inside, env=names, text=True, preexec_fn=heard, **options)
 
-    def kill(self, name=""):
-        """Kill every process of a node at once; of all nodes without a name."""
-        wanted = f"{TAG}={self._tag} {name}".encode()
+    def processes(self, name=""):
+        """The processes of a node; of all nodes without a name."""
+        wanted, numbers = f"{TAG}={self._tag} {name}".encode(), []
         for entry in Path("/proc").iterdir():
             with contextlib.suppress(OSError):
                 if entry.name.isdecimal() and wanted in (entry / "environ").read_bytes():
-                    os.kill(int(entry.name), signal.SIGKILL)
+                    numbers.append(int(entry.name))
+        return numbers
+
+    def kill(self, name=""):
+        """Kill every process of a node at once; of all nodes without a name."""
+        for number in self.processes(name):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(number, signal.SIGKILL)
 
     def close(self):
         self.kill()

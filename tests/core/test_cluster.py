@@ -3,6 +3,7 @@
 import functools
 import hashlib
 import io
+import socket
 import threading
 from pathlib import Path
 
@@ -329,3 +330,18 @@ def test_files_of_a_piece_are_those_of_its_path_and_of_no_longer_one(tmp_path):
         path.relative_to(tmp_path).as_posix() for path in files_of(tmp_path, ["a"], frozenset({"a", "a/b", "a.5"}))
     }
     assert files == set(own)
+
+
+@pytest.mark.parametrize("address", ["", "nonsense", "ray://head:10001", "head:0", "head:70000", ":6379", "head:port"])
+def test_what_is_no_address_is_refused_before_anything_is_tried(address):
+    with pytest.raises(SpecError, match="is no address of a Ray cluster; give HOST:PORT of its head, or auto"):
+        executor.executor_for(address)
+
+
+def test_an_address_where_nobody_listens_and_a_share_that_is_none_are_refused():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        with pytest.raises(WorkerError, match=r"nobody listens at 127\.0\.0\.1:"):
+            executor.executor_for(f"127.0.0.1:{free.getsockname()[1]}")
+    with pytest.raises(SpecError, match="a share of 2 of a GPU is not allowed"):
+        executor.executor_for("auto", gpu_share=2)

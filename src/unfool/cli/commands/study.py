@@ -20,12 +20,8 @@ CATALOGUE = Path(__file__).with_name("studies.json")
 
 
 @dataclass(frozen=True, kw_only=True)
-class StudyCommand(ClusterOptions):
-    """Run a study: train its networks, attack them, and give a verdict on each of its claims.
-
-    Prints the tables and the verdicts, and writes a page. The same command continues a study that was stopped.
-    The studies and their scales are listed below; `unfool list studies` also lists those of plugins.
-    """
+class StudyOptions:
+    """Which study is run, at which scale, and where."""
 
     name: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="NAME")]
     """The name of a study, or a Python file (.py) that defines one."""
@@ -51,6 +47,15 @@ class StudyCommand(ClusterOptions):
     data_dir: DataDir = None
     device: Device = "auto"
     json: Json = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyCommand(ClusterOptions, StudyOptions):
+    """Run a study: train its networks, attack them, and give a verdict on each of its claims.
+
+    Prints the tables and the verdicts, and writes a page. The same command continues a study that was stopped.
+    The studies and their scales are listed below; `unfool list studies` also lists those of plugins.
+    """
 
     examples: ClassVar[str] = """
   unfool study contrastive-multitask --scale demo --out runs/demo

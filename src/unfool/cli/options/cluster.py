@@ -26,7 +26,11 @@ class ClusterOptions:
     ] = None
     ship_data: Annotated[
         bool,
-        tyro.conf.arg(help="Send image sets of --data-dir to nodes of the cluster that lack them, once each."),
+        tyro.conf.arg(
+            help="Refuse nodes of the cluster that lack an image set of --data-dir, which by default are sent it, once "
+            "each.",
+            help_behavior_hint="",
+        ),
     ] = True
     gpu_share: Annotated[
         float,

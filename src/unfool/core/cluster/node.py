@@ -90,13 +90,15 @@ class NodeRun:
         """A directory of the image sets, by name with the digests of their parcels, beside those of this node."""
         if not sets:
             return own_data_dir(data_dir)
-        # Stores of decoded images of what was sent go with the run.
-        os.environ["UNFOOL_CACHE_DIR"] = str(self.root / "cache")
+        sent = {name: self.parcel(digest) for name, digest in sets.items()}
+        if not all(place.is_symlink() for place in sent.values()):
+            # Stores of decoded images of what was sent go with the run.
+            os.environ["UNFOOL_CACHE_DIR"] = str(self.root / "cache")
         joined = self.root / "data"
         joined.mkdir(exist_ok=True)
         own = own_data_dir(data_dir)
         places = {entry.name: entry for entry in own.iterdir()} if own is not None else {}
-        for name, place in {**places, **{name: self.parcel(digest) for name, digest in sets.items()}}.items():
+        for name, place in {**places, **sent}.items():
             with suppress(FileExistsError):
                 (joined / name).parent.mkdir(parents=True, exist_ok=True)
                 (joined / name).symlink_to(place)

@@ -7,7 +7,7 @@ import os
 import signal
 import socket
 from collections.abc import Iterator, Mapping
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -90,12 +90,26 @@ def call(asker: AskerRun, package: Package) -> Iterator[Message]:
         plugins = [str(here.parcel(digest)) for digest in asker.plugins]
         os.environ[VARIABLE] = os.pathsep.join(plugins)
         data_dir = here.data_dir(dict(asker.sets), asker.data_dir)
+        # Only now: the call may be of a class in a plugin file.
+        package = replace(package, call=_fetch(package.call))
+        messages = run_package(package, here.workspace(asker.folder), _fetch, data_dir, here.parcel)
     except Exception as error:
-        yield Message(error=error)
+        yield Message(error=_portable(error))
         return
-    yield from run_package(package, here.workspace(asker.folder), _fetch, data_dir, here.parcel)
+    for message in messages:
+        yield message if message.error is None else replace(message, error=_portable(message.error))
 
 
-def _fetch(part: Any) -> Bytes:
-    """The bytes of a part: what came with the job, or what the object store holds."""
+def _portable(error: BaseException) -> BaseException:
+    """The error, or one that says the same where it cannot travel."""
+    try:
+        if type(ray.get(ray.put(error))) is type(error):
+            return error
+    except Exception:  # whatever its class does when it is packed or unpacked
+        pass
+    return RuntimeError(f"{type(error).__name__}: {error}")
+
+
+def _fetch(part: Any) -> Any:
+    """A part of what came with a job, or what stands for it in the object store."""
     return ray.get(part) if isinstance(part, ray.ObjectRef) else part

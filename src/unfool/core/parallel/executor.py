@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import importlib.util
+import os
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from unfool.core.errors import SpecError
+from unfool.core.parallel.address import check_address
 from unfool.core.parallel.job import Job
 from unfool.core.parallel.local import LocalExecutor, workers_for
 from unfool.core.parallel.schedule import More
@@ -61,8 +64,16 @@ def executor_for(
     """
     if cluster is None:
         return LocalExecutor(workers_for(device) if workers is None else workers, device)
+    check_address(cluster)
+    if not 0 < gpu_share <= 1:
+        raise SpecError(f"a share of {gpu_share:g} of a GPU is not allowed; give more than 0 and at most 1")
     if importlib.util.find_spec("ray") is None:
         raise SpecError("--cluster needs the package ray; run pip install 'unfool[cluster]', here and on every node")
+    # Read when ray is imported: it reports nothing to anybody, and its log stays out of the terminal.
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    excepthook = sys.excepthook
     from unfool.core.cluster.ray_executor import RayExecutor
 
+    sys.excepthook = excepthook  # which ray replaces
     return RayExecutor(cluster, device=device, ship_data=ship_data, gpu_share=gpu_share)

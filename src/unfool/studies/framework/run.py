@@ -11,7 +11,7 @@ from rich.console import Console
 
 from unfool.core.borders.json_text import read_object
 from unfool.core.config import to_plain
-from unfool.core.errors import DataError
+from unfool.core.errors import DataError, SpecError
 from unfool.core.files import claim_folder, folder_lock
 from unfool.core.parallel.clock import SECONDS, study_clock
 from unfool.core.parallel.executor import Executor, executor_for
@@ -61,7 +61,7 @@ def run_study(
         Rows, claims with their verdicts, charts and notes, as the JSON file holds them.
 
     Raises:
-        SpecError: The study or scale is unknown, or the study's file is wrong.
+        SpecError: The study or scale is unknown, the study's file is wrong, or an executor cannot find the study.
         DataError: A data set is missing or damaged.
         OutputError: The folder is in use, or holds another study.
 
@@ -86,6 +86,8 @@ def run_study(
     chosen = load_study(study) if isinstance(study, str) else study
     settings, out = chosen.settings(scale, base), Path(out)
     data_folder(data_dir)  # refuses one that is missing before anything is made
+    if executor is not None and not source:
+        raise SpecError("another executor makes pieces of a study that it finds by name or file; give its name or file")
     executor = executor or executor_for(None, device=device, workers=workers)
     with folder_lock(out):
         file = {"file": str(Path(source).resolve())} if source.endswith(".py") else {}

@@ -1,0 +1,173 @@
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+"""The nodes of a Ray cluster: greeted before they work, sent what they lack, and cleared at the end."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import ray
+from ray.exceptions import GetTimeoutError, RayError, RayTaskError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from unfool.core.cluster import ray_tasks
+from unfool.core.cluster.messages import CHUNK
+from unfool.core.cluster.parcels import Parcel, contents, parcel_of
+from unfool.core.cluster.versions import Versions, check_versions, versions_here
+from unfool.core.errors import DataError, UnfoolError, WorkerError
+from unfool.core.parallel.job import Job
+from unfool.core.plugins import plugin_files
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+GREETING_SECONDS = 120.0
+"""How long a node may take to say which versions it has: a first worker starts there."""
+
+NODES_EVERY = 5.0
+"""Seconds between two looks at which nodes there are."""
+
+
+@dataclass
+class Shipped:
+    """What nodes are sent: parcels with their places here, by digest, and what each is for."""
+
+    places: dict[str, tuple[Parcel, Path]] = field(default_factory=dict[str, "tuple[Parcel, Path]"])
+    files: dict[Path, str] = field(default_factory=dict[Path, str])
+    sets: dict[str, str] = field(default_factory=dict[str, str])
+    plugins: tuple[str, ...] = ()
+    ship_data: bool = True
+
+    @classmethod
+    def of(cls, jobs: Sequence[Job], data_dir: Path | None, ship_data: bool) -> Shipped:
+        """What jobs name: their files, the image sets in the data directory, and all plugin files."""
+        shipped = cls(ship_data=ship_data)
+        for path in {path for job in jobs for path in job.files}:
+            shipped.files[path] = shipped._add(path)
+        for name in {name for job in jobs for name in job.data}:
+            if data_dir is not None and (data_dir / name).is_dir():
+                shipped.sets[name] = shipped._add(data_dir / name, image_set=True)
+        shipped.plugins = tuple(shipped._add(path) for path in plugin_files())
+        return shipped
+
+    def _add(self, path: Path, *, image_set: bool = False) -> str:
+        parcel = parcel_of(path, image_set=image_set)
+        self.places[parcel.digest] = (parcel, path)
+        return parcel.digest
+
+
+class Nodes:
+    """The nodes of the cluster: each is greeted before anything runs, and sent what it lacks."""
+
+    def __init__(self, asker: ray_tasks.AskerRun, shipped: Shipped):
+        self._asker, self._shipped = asker, shipped
+        self._met: set[str] = set()
+        self._looked = 0.0
+
+    def meet(self, console: Console) -> None:
+        """Greet nodes that are new, from time to time; WorkerError for one whose versions differ, DataError for one
+        that lacks an image set which is not to be sent."""
+        if self._met and time.monotonic() - self._looked < NODES_EVERY:
+            return
+        self._looked = time.monotonic()
+        new = [node for node in _alive_nodes() if node not in self._met]
+        self._met.update(new)
+        greeted = {node: _on(ray_tasks.greet, node).remote() for node in new}
+        names = {node: name for node, answer in greeted.items() if (name := _checked(node, answer))}
+        parcels = tuple(parcel for parcel, _ in self._shipped.places.values())
+        if not parcels:
+            return
+        answers = {node: _on(ray_tasks.lacks, node).remote(self._asker, parcels) for node in names}
+        lacking: dict[str, list[str]] = {}
+        for node, answer in answers.items():
+            for digest in _answer(node, answer) or ():
+                parcel = self._shipped.places[digest][0]
+                if parcel.image_set and not self._shipped.ship_data:
+                    raise DataError(
+                        f"{names[node]} lacks the image set {parcel.name}, or has another version of it; put it into "
+                        "its UNFOOL_DATA_DIR, or leave --no-ship-data out"
+                    )
+                lacking.setdefault(digest, []).append(node)
+        for digest, nodes in lacking.items():
+            self._send(*self._shipped.places[digest], nodes, console)
+
+    def clear(self) -> None:
+        """Remove what the run has on every node, as far as nodes answer within seconds."""
+        with suppress(RayError):
+            alive = _alive_nodes()
+            going = [_on(ray_tasks.clear, node).remote(self._asker.run) for node in self._met if node in alive]
+            ray.wait(going, num_returns=len(going), timeout=5) if going else None
+
+    def _send(self, parcel: Parcel, path: Path, nodes: Sequence[str], console: Console) -> None:
+        """Send a parcel to nodes; each part is read once, and dropped when all have it."""
+        if parcel.bytes > CHUNK:
+            count = f"{len(nodes)} node{'s' * (len(nodes) > 1)}"
+            console.print(
+                f"  sending {parcel.name} ({parcel.bytes / 2**20:.0f} MiB) to {count}", highlight=False, soft_wrap=True
+            )
+        under_way: list[list[Any]] = []
+        for file, offset, part in contents(parcel, path):
+            handle = ray.put(part)
+            under_way.append(
+                [_on(ray_tasks.write, node).remote(self._asker.run, parcel, file, offset, handle) for node in nodes]
+            )
+            del handle, part
+            # Parts of one file go one after the other; the next is read while one is written.
+            if len(under_way) > 1:
+                _gather(under_way.pop(0))
+        for tasks in under_way:
+            _gather(tasks)
+        _gather([_on(ray_tasks.close, node).remote(self._asker.run, parcel) for node in nodes])
+
+
+def _gather(tasks: Sequence[Any]) -> None:
+    """Wait for tasks; one whose node is lost is left, since its jobs begin again elsewhere."""
+    for task in tasks:
+        try:
+            ray.get(task)
+        except RayTaskError as error:
+            raise WorkerError(f"a node could not take a file: {error.cause}; free some space there") from error
+        except RayError:
+            continue
+
+
+def _alive_nodes() -> list[str]:
+    return [str(node["NodeID"]) for node in ray.nodes() if node["Alive"]]
+
+
+def _on(task: Any, node: str) -> Any:
+    """A task for one node."""
+    return task.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False))
+
+
+def _checked(node: str, answer: Any) -> str | None:
+    """The name of a node whose versions are those of this process; None for one that is lost meanwhile."""
+    words = _answer(node, answer)
+    if words is None:
+        return None
+    check_versions(words[0], Versions(*words[1:]))
+    return words[0]
+
+
+def _answer(node: str, answer: Any) -> tuple[str, ...] | None:
+    """What a node answers; None for one that is lost meanwhile."""
+    try:
+        return ray.get(answer, timeout=GREETING_SECONDS)
+    except GetTimeoutError as error:
+        raise WorkerError(
+            f"node {node[:12]} gave no answer in {GREETING_SECONDS:.0f} s; see whether it is well"
+        ) from error
+    except RayTaskError as error:
+        if isinstance(error.cause, UnfoolError):
+            raise error.cause from error
+        said = " ".join(str(error).split())[-200:]
+        raise WorkerError(
+            f"node {node[:12]} cannot work for this machine, which has {versions_here()}, and says: {said}; install "
+            "the same there"
+        ) from error
+    except RayError:
+        return None

@@ -1,0 +1,29 @@
+"""The address of a cluster, looked at before the engine is, which would try for minutes."""
+
+from __future__ import annotations
+
+import socket
+
+from unfool.core.borders.reading import reason_of
+from unfool.core.errors import SpecError, WorkerError
+
+CONNECTING_SECONDS = 10.0
+"""How long the head of a cluster may take to answer."""
+
+
+def check_address(address: str) -> None:
+    """SpecError for what is neither HOST:PORT nor ``auto``, WorkerError for an address where nobody listens."""
+    if address == "auto":
+        return
+    host, _, port = address.rpartition(":")
+    if not host or "/" in host or not port.isdecimal() or not 0 < int(port) < 1 << 16:
+        raise SpecError(
+            f"{address!r} is no address of a Ray cluster; give HOST:PORT of its head, or auto on a node of it"
+        )
+    try:
+        socket.create_connection((host, int(port)), CONNECTING_SECONDS).close()
+    except OSError as error:
+        raise WorkerError(
+            f"nobody listens at {address} ({reason_of(error)}); start a Ray cluster there (ray start --head), or check "
+            "the address"
+        ) from error
