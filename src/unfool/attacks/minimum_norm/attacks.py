@@ -10,9 +10,10 @@ from pydantic import Field
 
 from unfool.attacks.base import ATTACKS, Attack, Settings
 from unfool.attacks.custom import CustomAttack
-from unfool.attacks.ensemble import Part
+from unfool.attacks.ensemble import LearnsFrom, Part
 from unfool.attacks.minimum_norm.ddn import DecoupledNorm
 from unfool.attacks.minimum_norm.fmn import FastMinimumNorm
+from unfool.attacks.minimum_norm.hop_skip_jump import HopSkipJumpSearch
 from unfool.attacks.minimum_norm.search import MinimumNormSearch, NearestExamples
 from unfool.attacks.minimum_norm.sigma_zero import SigmaZeroSearch
 from unfool.core.config import configured
@@ -30,19 +31,12 @@ class MinimumNormAttack(Attack):
     Inside a threat model it succeeds where that distance is at most eps. It searches on the model itself, whatever the
     precision of the evaluation. `unfool.minimum_norms` gives the distances.
 
-    Args:
-        steps: Points of each path to the boundary; each costs a forward and a backward pass.
-        restarts: Paths; those after the first start at a random point, half as far as the nearest example so far.
-
     Example:
         >>> import torch
         >>> from unfool import L2, attacks
         >>> isinstance(attacks.DDN(L2(0.5)), attacks.MinimumNormAttack)
         True
     """
-
-    steps: int = Field(default=100, ge=1)
-    restarts: int = Field(default=1, ge=1)
 
     uses_proxy = False
 
@@ -57,14 +51,19 @@ class MinimumNormAttack(Attack):
         raise NotImplementedError(f"{type(self).__name__} has no search")
 
     @property
+    def sees(self) -> LearnsFrom:
+        """What the search learns from the model."""
+        return "gradient"
+
+    @property
     def parts(self) -> tuple[Part, ...]:
-        return (Part(name=self.name, engine=self.search, loss=self.loss),)
+        return (Part(name=self.name, engine=self.search, loss=self.loss, learns_from=self.sees),)
 
     def unbounded(self, shape: tuple[int, ...]) -> CustomAttack:
         """The same search without a radius on images (C, H, W): it returns the nearest example, however far it is."""
         everything = whole_box(self.threat.norm_name, shape)
         engine = NearestExamples(search=dataclasses.replace(self, threat=everything).search)
-        part = Part(name=self.name, engine=engine, loss=self.loss)
+        part = Part(name=self.name, engine=engine, loss=self.loss, learns_from=self.sees)
         return CustomAttack(everything, label=self.name, components=(part,), details=self.settings)
 
 
@@ -87,6 +86,8 @@ class FMN(MinimumNormAttack):
     in l0 all channels of a pixel count as one; restarts start at random points.
 
     Args:
+        steps: Points of each path to the boundary; each costs a forward and a backward pass.
+        restarts: Paths; those after the first start at a random point, half as far as the nearest example so far.
         step_size: Euclidean length of the first step; it falls to a hundredth along a cosine. Default: 10 in linf,
             else 1.
         gamma: By which share the radius changes at first; it falls to 0.001.
@@ -102,6 +103,8 @@ class FMN(MinimumNormAttack):
         tensor([False])
     """
 
+    steps: int = Field(default=100, ge=1)
+    restarts: int = Field(default=1, ge=1)
     step_size: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     gamma: float = Field(default=0.05, gt=0, lt=1)
 
@@ -133,6 +136,8 @@ class DDN(MinimumNormAttack):
     Departure from the paper: pixels are not rounded to 256 levels.
 
     Args:
+        steps: Points of each path to the boundary; each costs a forward and a backward pass.
+        restarts: Paths; those after the first start at a random point, half as far as the nearest example so far.
         radius: First length of a change.
         gamma: By which share the length changes with each step.
 
@@ -145,6 +150,8 @@ class DDN(MinimumNormAttack):
         tensor([True])
     """
 
+    steps: int = Field(default=100, ge=1)
+    restarts: int = Field(default=1, ge=1)
     radius: float = Field(default=1.0, gt=0, allow_inf_nan=False)
     gamma: float = Field(default=0.05, gt=0, lt=1)
 
@@ -173,6 +180,8 @@ class SigmaZero(MinimumNormAttack):
     Departure from the published code: a pixel's channels count, and are dropped, together (there one by one).
 
     Args:
+        steps: Points of each path to the boundary; each costs a forward and a backward pass.
+        restarts: Paths; those after the first start at a random point, half as far as the nearest example so far.
         step_size: First step of Adam, which moves each value; it falls to a tenth along a cosine.
         sigma: A change whose square is sigma counts as half a pixel.
         threshold: First size below which a pixel's change is dropped.
@@ -187,6 +196,8 @@ class SigmaZero(MinimumNormAttack):
         tensor([1.], dtype=torch.float64)
     """
 
+    steps: int = Field(default=100, ge=1)
+    restarts: int = Field(default=1, ge=1)
     step_size: float = Field(default=1.0, gt=0, allow_inf_nan=False)
     sigma: float = Field(default=0.001, gt=0, allow_inf_nan=False)
     threshold: float = Field(default=0.3, ge=0, le=1)
@@ -205,3 +216,42 @@ class SigmaZero(MinimumNormAttack):
             threshold=self.threshold,
             threshold_step=self.threshold_step,
         )
+
+
+@ATTACKS.add("hop-skip-jump")
+@configured
+class HopSkipJump(MinimumNormAttack):
+    """HopSkipJump: the nearest example from the model's classes alone, for a black box that gives no scores.
+
+    Chen, Jordan & Wainwright, "HopSkipJumpAttack: a query-efficient decision-based attack", IEEE S&P 2020, algorithm 2,
+    in l2 and linf. It needs no gradient and no score that a defense may mask.
+
+    Departures from the published code: the first point is a plain colour or noise, the same for an image whatever its
+    batch; every image draws its own directions, and is over when its own queries are used up.
+
+    Args:
+        steps: Queries for each image, at most.
+
+    Example:
+        >>> import torch
+        >>> from unfool import L2, attacks
+        >>> model = torch.nn.Flatten()  # four pixels are four logits
+        >>> images = torch.tensor([[[[0.6, 0.5], [0.4, 0.3]]]])
+        >>> attack = attacks.HopSkipJump(L2(0.1), steps=500)
+        >>> attack.learns_from
+        ['decisions']
+        >>> attack(model, images, torch.tensor([0])).fooled
+        tensor([True])
+    """
+
+    steps: int = Field(default=5000, ge=1)
+
+    norms = ("l2", "linf")
+
+    @property
+    def sees(self) -> LearnsFrom:
+        return "decisions"
+
+    @property
+    def search(self) -> HopSkipJumpSearch:
+        return HopSkipJumpSearch(threat=self.threat, steps=self.steps)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from unfool.attacks.minimum_norm.search import Look, MinimumNormSearch, Path, annealed, column, unit
+from unfool.attacks.minimum_norm.search import Look, Path, PathSearch, annealed, column, unit
 from unfool.core.errors import SpecError
 
 LAST_STEP = 0.01
@@ -22,7 +22,7 @@ LAST_STEP = 0.01
 
 
 @dataclass(frozen=True, kw_only=True)
-class DecoupledNorm(MinimumNormSearch):
+class DecoupledNorm(PathSearch):
     """DDN, in l2.
 
     Args:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from unfool.attacks.minimum_norm.search import Look, MinimumNormSearch, Path, annealed, unit
+from unfool.attacks.minimum_norm.search import Look, Path, PathSearch, annealed, unit
 from unfool.core.errors import SpecError
 from unfool.core.geometry import Geometry
 
@@ -28,7 +28,7 @@ DUALS = {"linf": 1.0, "l2": 2.0, "l1": math.inf}
 
 
 @dataclass(frozen=True, kw_only=True)
-class FastMinimumNorm(MinimumNormSearch):
+class FastMinimumNorm(PathSearch):
     """FMN in linf, l2, l1 and l0, on a loss that is above 0 across the boundary.
 
     Args:

@@ -81,19 +81,9 @@ class MinimumNormSearch(ABC):
 
     Args:
         threat: The norm, and the allowed perturbations of `run`.
-        steps: Points of each path; each costs a forward and a backward pass.
-        restarts: Paths; those after the first start at a random point, half as far as the nearest example so far.
     """
 
     threat: ThreatModel
-    steps: int = 100
-    restarts: int = 1
-
-    def __post_init__(self) -> None:
-        if self.steps < 1 or self.restarts < 1:
-            raise SpecError(
-                f"steps {self.steps}, restarts {self.restarts} are not allowed; give steps ≥ 1, restarts ≥ 1"
-            )
 
     @property
     def geometry(self) -> Geometry:
@@ -101,13 +91,13 @@ class MinimumNormSearch(ABC):
         return GEOMETRIES[self.threat.norm_name]
 
     @abstractmethod
-    def path(self, origins: Tensor, points: Tensor) -> Path:
-        """The method's paths from ``points`` (n, C, H, W)."""
+    def look_around(self, problem: Problem[LabelLoss], within: float) -> NearestSoFar:
+        """The nearest examples of the problem's images; one that has an example ``within`` so far is done."""
 
     def nearest(self, problem: Problem[LabelLoss]) -> MinimumNorms:
         """The nearest examples, however far they are; raises NonFiniteError for a NaN loss or gradient."""
         # Nothing is nearer than the image itself, or than one changed pixel.
-        best = self._search(problem, within=1.0 if self.threat.norm_name == "l0" else 0.0)
+        best = self.look_around(problem, within=1.0 if self.threat.norm_name == "l0" else 0.0)
         return MinimumNorms(
             images=best.nearest,
             distances=best.distances,
@@ -119,18 +109,43 @@ class MinimumNormSearch(ABC):
     def run(self, problem: Problem[LabelLoss]) -> Perturbed:
         """Perturb the problem's images; an image leaves with its first example inside the threat model.
 
-        For an image without one, its last point is brought into the ball and evaluated too. ``losses`` are the highest
-        seen inside the ball. Raises as `nearest`.
+        For an image without one, its nearest example outside is brought into the ball and evaluated too. ``losses`` are
+        the highest seen inside the ball. Raises as `nearest`.
         """
-        best = self._search(problem, within=self.threat.eps)
+        best = self.look_around(problem, within=self.threat.eps)
         rows = (~best.fooled).nonzero().squeeze(1)
         if len(rows):
-            inside = self.threat.project(best.last[rows], problem.images[rows])
+            # The nearest example leads the right way, and else the last point may.
+            ends = torch.where(column(best.distances < math.inf, best.last) > 0, best.nearest, best.last)[rows]
+            inside = self.threat.project(ends, problem.images[rows])
             with torch.no_grad():
                 best.record(rows, inside, best.evaluate(problem.objective, inside, rows))
         return best.result()
 
-    def _search(self, problem: Problem[LabelLoss], within: float) -> NearestSoFar:
+
+@dataclass(frozen=True, kw_only=True)
+class PathSearch(MinimumNormSearch):
+    """A search along the gradient.
+
+    Args:
+        steps: Points of each path; each costs a forward and a backward pass.
+        restarts: Paths; those after the first start at a random point, half as far as the nearest example so far.
+    """
+
+    steps: int = 100
+    restarts: int = 1
+
+    def __post_init__(self) -> None:
+        if self.steps < 1 or self.restarts < 1:
+            raise SpecError(
+                f"steps {self.steps}, restarts {self.restarts} are not allowed; give steps ≥ 1, restarts ≥ 1"
+            )
+
+    @abstractmethod
+    def path(self, origins: Tensor, points: Tensor) -> Path:
+        """The method's paths from ``points`` (n, C, H, W)."""
+
+    def look_around(self, problem: Problem[LabelLoss], within: float) -> NearestSoFar:
         """All paths; an image is done when its nearest example is ``within`` so far."""
         best = NearestSoFar(problem.images, self.threat)
         for restart in range(self.restarts if self.threat.eps > 0 or within > 0 else 1):
@@ -201,8 +216,8 @@ class NearestSoFar(BestSoFar):
     """The ``nearest`` points across the boundary (B, C, H, W), and their ``distances`` (B,), infinite before the first;
     what an attack inside the threat model returns, and the ``last`` points looked at."""
 
-    def __init__(self, images: Tensor, threat: ThreatModel):
-        super().__init__(images, "best")
+    def __init__(self, images: Tensor, threat: ThreatModel, *, gradients: bool = True):
+        super().__init__(images, "best", gradients=gradients)
         self.threat = threat
         self.nearest = images.clone()
         self.last = images.clone()

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from unfool.attacks.minimum_norm.search import Look, MinimumNormSearch, Path, annealed, column
+from unfool.attacks.minimum_norm.search import Look, Path, PathSearch, annealed, column
 from unfool.core.errors import SpecError
 
 LAST_STEP = 0.1
@@ -23,7 +23,7 @@ BETAS = 0.9, 0.999
 
 
 @dataclass(frozen=True, kw_only=True)
-class SigmaZeroSearch(MinimumNormSearch):
+class SigmaZeroSearch(PathSearch):
     """Sigma-zero, in l0, on a loss that is above 0 across the boundary.
 
     Args:

@@ -25,6 +25,11 @@ def is_black_box(model: nn.Module) -> bool:
     return any(bool(getattr(part, "black_box", False)) for part in model.modules())
 
 
+def gives_classes_alone(model: nn.Module) -> bool:
+    """Whether any part of a model gives classes and no scores."""
+    return any(bool(getattr(part, "classes_alone", False)) for part in model.modules())
+
+
 def is_estimator(value: object) -> bool:
     """Whether a value is an estimator of scikit-learn, or behaves as one."""
     return callable(getattr(value, "predict", None)) and callable(getattr(value, "fit", None))
@@ -34,21 +39,25 @@ class BlackBox(nn.Module):
     """A function of a batch (B, C, H, W), or an estimator of flat images (B, D), as a module that gives scores (B, K).
 
     A function gets a NumPy array; one to which that is the wrong type gets a tensor. Of an estimator the decision
-    function, or else the logarithm of its probabilities is taken. Raises SpecError for an estimator that gives classes
-    alone.
+    function, or else the logarithm of its probabilities is taken. An estimator that gives classes alone scores 1 for
+    the class that it predicts and 0 for the others (``classes_alone``). Raises SpecError for one that does not say
+    which classes there are.
     """
 
     black_box = True
-    identity_leaves_out = frozenset({"takes"})
+    identity_leaves_out = frozenset({"takes", "classes_alone"})
 
     def __init__(self, scores: Callable[[Any], Any]):
         super().__init__()
         self.scores = scores
         self.estimator = is_estimator(scores)
         self.takes: Literal["array", "tensor"] | None = None
-        if self.estimator and not any(hasattr(scores, name) for name in ("decision_function", "predict_proba")):
+        scored = any(hasattr(scores, name) for name in ("decision_function", "predict_proba"))
+        self.classes_alone = self.estimator and not scored
+        if self.classes_alone and not hasattr(scores, "classes_"):
             raise SpecError(
-                f"{type(scores).__name__} gives classes and no scores; give one with predict_proba or decision_function"
+                f"{type(scores).__name__} gives classes and no scores, and has no classes_; fit it first, or give one "
+                "with predict_proba or decision_function"
             )
 
     def forward(self, images: Tensor) -> Tensor:
@@ -92,6 +101,8 @@ class BlackBox(nn.Module):
                 f"{type(estimator).__name__} takes {wanted} features, and an image has {flat.shape[1]} numbers; "
                 "give the images that it was fitted on"
             )
+        if self.classes_alone:
+            return (np.asarray(estimator.predict(flat))[:, None] == np.asarray(estimator.classes_)[None]).astype(float)
         if hasattr(estimator, "decision_function"):
             return estimator.decision_function(flat)
         return np.log(np.maximum(estimator.predict_proba(flat), _TINY))

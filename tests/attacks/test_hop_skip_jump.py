@@ -1,0 +1,118 @@
+"""HopSkipJump: nearer than foolbox's at equal queries, from the classes alone, with draws of each image's own."""
+
+import math
+
+import foolbox
+import numpy as np
+import pytest
+import torch
+from small_models import make_batch, make_network, problem
+from torch import nn
+
+from unfool import L2, Linf, adapt, attacks
+from unfool.attacks.objective import LabelLoss
+from unfool.core.errors import SpecError
+from unfool.core.streams import Streams
+
+NETWORK = make_network()
+
+
+def nearest(threat, steps, network, images, labels, ids):
+    attack = attacks.HopSkipJump(threat, steps=steps)
+    return attack.search.nearest(problem(LabelLoss(network, labels, attack.loss), images, ids))
+
+
+class Decisions(nn.Module):
+    """The classes of a network as scores of 0 and 1, counted."""
+
+    def __init__(self, network):
+        super().__init__()
+        self.network = network
+        self.queries = 0
+
+    def forward(self, images):
+        self.queries += len(images)
+        logits = self.network(images).detach()
+        return nn.functional.one_hot(logits.argmax(1), logits.shape[1]).float()
+
+
+@pytest.mark.parametrize("threat", [L2(0.5), Linf(0.05)], ids=str)
+def test_it_is_nearer_than_foolbox_at_equal_queries(threat):
+    images, labels, ids = make_batch(NETWORK, 3)
+    counted = Decisions(NETWORK)
+    wrapped = foolbox.models.pytorch.PyTorchModel(counted.eval(), bounds=(0.0, 1.0), device="cpu")
+    theirs = foolbox.attacks.HopSkipJumpAttack(steps=2, constraint=threat.norm_name)
+    state, np_state = torch.get_rng_state(), np.random.get_state()
+    torch.manual_seed(0)
+    np.random.seed(0)
+    found = theirs.run(wrapped, images, foolbox.criteria.Misclassification(labels))
+    torch.set_rng_state(state)
+    np.random.set_state(np_state)
+    queries = counted.queries // len(images)
+    expected = threat.norm(found.double() - images.double())
+    counted.queries = 0
+    ours = nearest(threat, queries, counted, images, labels, ids)
+    assert counted.queries == ours.model_images <= queries * len(images)
+    assert float(ours.distances.median()) <= 1.02 * float(expected.median())
+    with torch.no_grad():
+        assert (NETWORK(ours.images).argmax(1) != labels).all()
+
+
+@pytest.mark.parametrize("threat", [L2(0.5), Linf(0.05)], ids=str)
+def test_it_ends_near_the_least_distance_from_a_plane(threat):
+    weight = Streams(3).normal(torch.tensor([0]), (27,))[0]
+    model = nn.Sequential(nn.Flatten(), nn.Linear(27, 2))
+    with torch.no_grad():
+        model[1].weight.copy_(torch.stack([torch.zeros(27), weight]))
+        model[1].bias.copy_(torch.stack([torch.tensor(0.0), -0.5 * weight.sum()]))
+    images = (0.5 + 0.4 * weight / weight.square().sum()).view(1, 3, 3, 3).repeat(3, 1, 1, 1)
+    found = nearest(threat, 2500, model, images, torch.ones(3, dtype=torch.int64), torch.arange(3))
+    exact = 0.4 / float(weight.norm() if threat.norm_name == "l2" else weight.abs().sum())
+    assert (found.distances >= exact * (1 - 1e-4)).all()
+    assert (found.distances <= 1.1 * exact).all()
+    assert len(set(found.distances.tolist())) == 3, "each image draws its own directions"
+
+
+def test_draws_follow_the_ids_whatever_the_batch():
+    images, labels, ids = make_batch(NETWORK, 5)
+    whole = nearest(L2(0.5), 300, NETWORK, images, labels, ids)
+    part = nearest(L2(0.5), 300, NETWORK, images[[4, 1]], labels[[4, 1]], ids[[4, 1]])
+    assert torch.allclose(part.distances, whole.distances[[4, 1]], rtol=1e-2)
+    assert whole.model_images == 5 * 300
+
+
+def test_a_model_that_nothing_fools_keeps_its_images():
+    class Stubborn(nn.Module):
+        def forward(self, images):
+            return torch.tensor([[1.0, 0.0]]).repeat(len(images), 1)
+
+    images = torch.rand(2, 3, 4, 4)
+    found = nearest(L2(0.5), 200, Stubborn(), images, torch.zeros(2, dtype=torch.int64), torch.arange(2))
+    assert found.distances.tolist() == [math.inf] * 2
+    assert torch.equal(found.images, images)
+    assert not found.zero_gradient.any(), "a search without gradients cannot miss one"
+
+
+class Threshold:
+    """An estimator that gives classes alone."""
+
+    classes_ = np.array([0, 1])
+
+    def fit(self, images, labels):
+        return self
+
+    def predict(self, flat):
+        return (flat.mean(1) > 0.5).astype(int)
+
+
+def test_a_black_box_that_gives_classes_alone_is_attacked_by_its_decisions():
+    model = adapt(Threshold())
+    images = torch.full((2, 1, 3, 3), 0.45)
+    labels = torch.zeros(2, dtype=torch.int64)
+    attacked = attacks.HopSkipJump(L2(0.2), steps=300)(model, images, labels)
+    assert attacked.fooled.all()
+    assert (attacked.distances <= 0.2).all()
+    with pytest.raises(SpecError, match=r"square learns from scores, and the model gives classes alone.*hop-skip-jump"):
+        attacks.Square(L2(0.2))(model, images, labels)
+    with pytest.raises(SpecError, match="follows gradients"):
+        attacks.FMN(L2(0.2))(model, images, labels)
