@@ -127,9 +127,14 @@ class SweepCommand(ClusterOptions):
         from unfool.cli.printing import print_json, print_lines
 
         progress = [plan.progress(run, self._folder) for run in plan.runs]
-        done = [each for each in progress if each.finished and each.model_images]
-        rate = sum(each.cpu_seconds for each in done) / max(1, sum(each.model_images for each in done))
-        left = max(0.0, plan.total_images - sum(each.model_images for each in progress))
+        # What evaluating held-out images takes is in the seconds alone.
+        done = [(run, each) for run, each in zip(plan.runs, progress, strict=True) if each.finished]
+        rate = sum(each.cpu_seconds for _, each in done) / max(1.0, sum(plan.model_images(run) for run, _ in done))
+        behind = [
+            plan.model_images(run) * (1 if each.diverged else each.steps / plan.length(run))
+            for run, each in zip(plan.runs, progress, strict=True)
+        ]
+        left = max(0.0, plan.total_images - sum(behind))
         if self.json:
             runs = [{"values": dict(run.values), "folder": run.folder} for run in plan.runs]
             cost = {"model_images": round(plan.total_images), "left": round(left)}

@@ -43,7 +43,7 @@ def interval_text(result: SweepResult, low: float | None, high: float | None, *,
         return f"[{low:.4g}, {high:.4g}]"
     if share:
         return f"[{100 * max(low, 0.0):.1f}, {100 * min(high, 1.0):.1f}] %"
-    return f"[{100 * low:+.1f}, {100 * high:+.1f}]"
+    return f"[{100 * max(low, -1.0):+.1f}, {100 * min(high, 1.0):+.1f}]"
 
 
 def sweep_headline(result: SweepResult) -> str:
