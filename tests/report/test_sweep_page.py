@@ -35,7 +35,7 @@ def test_the_page_shows_every_setting_and_escapes_every_name():
         "learning_rate=0.01, trunk=resnet18 is the best of 4 finished settings: 61.0 % robust [58.5, 63.5] % over 3 "
         "seeds.",
         "unfool evaluate runs/sweep/learning-rate-0.01-trunk-resnet18-seed-0-012345678900 --attack pgd-20 --threat",
-        "36 of 12 settings: 12 finished, 21 stopped early, 3 diverged",
+        "36 runs of 12 settings: 12 finished, 21 stopped early, 3 diverged",
         "4 more settings are in the table",
         "of all steps saved by stopping early",
         "unfool sweep train.yaml --vary",

@@ -103,7 +103,7 @@ def _mean_curve(runs: Sequence[SweepRun]) -> list[tuple[float, float]]:
 def _counts(result: SweepResult) -> str:
     states = [run.state for run in result.runs]
     parts = [f"{states.count(state)} {state}" for state in (FINISHED, STOPPED, DIVERGED) if state in states]
-    return f"{len(states)} of {len(result.settings)} settings: {', '.join(parts)}"
+    return f"{len(states)} runs of {len(result.settings)} settings: {', '.join(parts)}"
 
 
 def _cost(result: SweepResult) -> str:
