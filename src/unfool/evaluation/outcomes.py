@@ -43,23 +43,25 @@ class Outcomes:
 
 
 def classified(model: nn.Module, read: Callable[[slice], Batch], labels: Tensor, spans: Sequence[slice]) -> Outcomes:
-    """Classify the images of some spans, which ``read`` gives; ``labels`` (N,) are those of all.
+    """Classify the images of spans that follow each other, which ``read`` gives; ``labels`` (N,) are those of all.
 
     Raises ImagesError for images or labels that break the contract, NonFiniteError for NaN logits.
     """
     started = time.process_time()
     device = device_of(model)
-    correct: list[Tensor] = []
-    losses: list[Tensor] = []
+    first, count = spans[0].start, spans[-1].stop - spans[0].start
+    # For all at once: a small tensor of each batch would keep the memory around it from being used again.
+    correct, losses = torch.empty(count, dtype=torch.bool), torch.empty(count)
     with frozen_eval(model), torch.no_grad():
         for span in spans:
             batch = read(span).to(device)
             check_images(batch.images)
             target = labels[span].to(device)
             logits = checked_logits(model, batch.images, target)
-            correct.append((logits.argmax(1) == target).cpu())
-            losses.append(F.cross_entropy(logits, target, reduction="none").cpu())
-    return Outcomes(correct=torch.cat(correct), losses=torch.cat(losses), cpu_seconds=time.process_time() - started)
+            rows = slice(span.start - first, span.stop - first)
+            correct[rows] = (logits.argmax(1) == target).cpu()
+            losses[rows] = F.cross_entropy(logits, target, reduction="none").cpu()
+    return Outcomes(correct=correct, losses=losses, cpu_seconds=time.process_time() - started)
 
 
 def part_path(folder: Path, rows: slice) -> Path:

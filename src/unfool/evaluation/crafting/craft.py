@@ -24,7 +24,7 @@ from unfool.data.table import Table
 from unfool.evaluation.crafting.adversarial_set import AdversarialSet
 from unfool.evaluation.crafting.attack_folder import BatchCheckpoint, held_folder
 from unfool.evaluation.crafting.chosen_attacks import AttackLike, choose_attack
-from unfool.evaluation.crafting.crafted_batches import PER_IMAGE, CraftedBatch, Crafting
+from unfool.evaluation.crafting.crafted_batches import PER_IMAGE, CraftedBatch, CraftedBatches, Crafting
 from unfool.evaluation.crafting.plan import plan_crafting
 from unfool.evaluation.crafting.processes import gathered
 from unfool.evaluation.crafting.sharded_images import Shard, ShardedImages
@@ -143,15 +143,17 @@ def _craft(
     )
     progress(attack.name, 0, len(table))
     work = Crafting(model, table, attack, labels, Streams(seed).named("attack"), proxy, right, progress)
-    own_share = range(rank, len(plan.spans), processes)
+    own_share, done = range(rank, len(plan.spans), processes), CraftedBatches(plan.spans)
     if home is None:
-        done = {number: work.batch(plan.spans[number]) for number in own_share}
+        for number in own_share:
+            done.add(number, work.batch(plan.spans[number]))
     else:
         with held_folder(home):
             stored = BatchCheckpoint(home)
             stored.claim(plan.stored)
-            done = {number: work.stored(number, plan.spans[number], stored, in_files=in_files) for number in own_share}
-    batches = [batch for _, batch in sorted(gathered(done).items())]
+            for number in own_share:
+                done.add(number, work.stored(number, plan.spans[number], stored, in_files=in_files))
+    batches = [batch for _, batch in sorted(gathered(done.by_number()).items())]
     return AdversarialSet(
         images=_joined(batches, table.shape, owner),
         **{name: torch.cat([batch.per_image[name] for batch in batches]) for name in PER_IMAGE},

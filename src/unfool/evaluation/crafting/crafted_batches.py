@@ -43,6 +43,39 @@ class CraftedBatch:
         )
 
 
+class CraftedBatches:
+    """What becomes of batches, one after the other, by their numbers.
+
+    What is known of each image is kept for all of them at once: a small tensor of each batch would keep the memory
+    around it, which its images took, from being used again.
+    """
+
+    def __init__(self, spans: Sequence[slice]):
+        self._spans = spans
+        self._per_image: dict[str, Tensor] = {}
+        self._others: dict[int, tuple[Tensor | Shard, int, float]] = {}
+
+    def add(self, number: int, batch: CraftedBatch) -> None:
+        """Take a batch in."""
+        for name, values in batch.per_image.items():
+            if name not in self._per_image:
+                self._per_image[name] = torch.empty(self._spans[-1].stop, dtype=values.dtype)
+            self._per_image[name][self._spans[number]] = values
+        self._others[number] = batch.images, batch.model_images, batch.cpu_seconds
+
+    def by_number(self) -> dict[int, CraftedBatch]:
+        """The batches that were taken in; what they know of each image shares memory."""
+        return {
+            number: CraftedBatch(
+                images=images,
+                per_image={name: values[self._spans[number]] for name, values in self._per_image.items()},
+                model_images=model_images,
+                cpu_seconds=seconds,
+            )
+            for number, (images, model_images, seconds) in self._others.items()
+        }
+
+
 class Crafting:
     """One attack on the images of a table; each call attacks a batch of them."""
 
