@@ -183,7 +183,7 @@ def test_work_is_shared_out_with_the_longest_first(tmp_path):
     study = AdversarialTraining()
     work = Workspace(tmp_path, None, "cpu", Console(quiet=True))
     missing = missing_pieces(list(study.measurements(TINY, study.networks(TINY))), work)
-    jobs = {job.name: job for job in jobs_of(missing, work, lambda path: lambda: None)}
+    jobs = {job.name: job for job in jobs_of(missing, work, lambda path, place: None)}
     # A network each, then what is measured of it; examples that are not stored are crafted by the job that needs them.
     assert len(jobs) == len(NETWORKS) * (1 + 3)
     training = {network.path: jobs[network.path].cost for network in NETWORKS}

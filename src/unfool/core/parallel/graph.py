@@ -87,14 +87,14 @@ def missing_pieces(pieces: Sequence[Piece], work: Any) -> dict[str, Piece]:
 def jobs_of(
     missing: Mapping[str, Node],
     work: Any,
-    call: Callable[[str], Callable[[Place], object]],
+    call: Callable[[str, Place], object],
     *,
     folder: Path | None = None,
     every: Iterable[str] = (),
     files: Iterable[str | Path] = (),
     data: Iterable[str] = (),
 ) -> list[Job]:
-    """A job for each piece, its ``call`` by its path; what has no files of its own is counted in every job that needs
+    """A job for each piece, a ``call`` with its path; what has no files of its own is counted in every job that needs
     it.
 
     Each reads its own files and those of all that it needs in ``folder``, where ``every`` piece has them by its path,
@@ -108,7 +108,9 @@ def jobs_of(
         needs = frozenset(below.keys() & missing.keys())
         reads = reads_nothing if folder is None else partial(files_of, folder, (path, *below), paths)
         cost = piece.cost(work) + inside
-        jobs.append(Job(name=path, call=call(path), needs=needs, cost=cost, reads=reads, files=files, data=data))
+        jobs.append(
+            Job(name=path, call=partial(call, path), needs=needs, cost=cost, reads=reads, files=files, data=data)
+        )
     return jobs
 
 

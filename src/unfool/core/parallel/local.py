@@ -90,7 +90,7 @@ class LocalExecutor:
         data_dir: Path | None,
     ) -> None:
         """Submit jobs as they become ready and show their progress until all are done; raises the first error."""
-        running: dict[Future[object], str] = {}
+        running: dict[Future[None], str] = {}
         with progress_bars(console) as bars:
 
             def drain(seconds: float) -> None:

@@ -117,7 +117,7 @@ def _measure(
     missing = missing_pieces(measurements, work)
     # Without jobs that go side by side each piece is made below, by what asks for it first.
     if source and missing and executor.workers > 1 and (len(missing) > 1 or not isinstance(executor, LocalExecutor)):
-        call, every = lambda path: partial(make_piece, path, source, scale, base), with_needs(measurements)
+        call, every = partial(make_piece, source, scale, base), with_needs(measurements)
         files = [source if source.endswith(".py") else "", base]
         jobs = jobs_of(missing, work, call, folder=work.out, every=every, files=files, data=work.sets)
         executor.run(jobs, work.out, work.console, data_dir=work.data_dir)
@@ -150,9 +150,9 @@ def _measure(
     return result, page
 
 
-def make_piece(path: str, source: str, scale: str, base: str | Path, place: Place) -> None:
+def make_piece(source: str, scale: str, base: str | Path, path: str, place: Place) -> None:
     """Make one piece of a study, in a worker, which finds the study by its name or file."""
-    source, base = (str(place.file(name)) if Path(name) in place.files else name for name in (source, base))
+    source, base = (str(place.file(name) if Path(name) in place.files else name) for name in (source, base))
     pieces, work = _open(source, scale, base, place.folder, place.data_dir, place.device)
     work.get(pieces[path])
 
