@@ -1,6 +1,6 @@
 """Jobs for a real cluster, and the program that runs them and says in lines what came of it.
 
-``python cluster_calls.py ADDRESS FOLDER``, in the network of the cluster.
+``python cluster_calls.py ADDRESS FOLDER DATA_DIR``, in the network of the cluster.
 """
 
 import hashlib
@@ -35,9 +35,9 @@ def read_large(place):
 
 
 def read_elsewhere(place):
-    (place.folder / "text").write_text(
-        place.file("words.txt").read_text() + (place.data_dir / "words/a.txt").read_text()
-    )
+    image_set, words = place.data_dir / "words", place.file("words.txt").read_text()
+    sent = "parcels" in image_set.resolve().parts
+    (place.folder / "text").write_text(f"{words} {(image_set / 'a.txt').read_text()} {sent}")
 
 
 def refuse(place):
@@ -56,9 +56,9 @@ def count_up(place):
             temporary = place.folder / ".counted"
             temporary.write_text(str(number))
             os.replace(temporary, file)
-            time.sleep(0.1)
+            time.sleep(0.05)
             if number == 20 and start == 0:
-                time.sleep(2)
+                time.sleep(1.5)
                 os.kill(os.getpid(), signal.SIGKILL)
     (place.folder / "started-at").write_text(str(start))
 
@@ -92,7 +92,7 @@ class PeakMemory(threading.Thread):
             time.sleep(0.01)
 
 
-def main(address, folder):
+def main(address, folder, data_dir):
     executor = executor_for(address)
     console = Console(stderr=True)
 
@@ -106,8 +106,13 @@ def main(address, folder):
         run(job(refuse))
     except UnfoolError as error:
         say("own error", type(error).__name__, error)
-    Path("words.txt").write_text("here ")
-    run(job(read_elsewhere, files=(Path("words.txt"),), data=frozenset({"words"})), data_dir=folder / "data")
+    Path("words.txt").write_text("here")
+    elsewhere = job(read_elsewhere, files=(Path("words.txt"),), data=frozenset({"words"}))
+    try:
+        executor_for(address, ship_data=False).run([elsewhere], folder, console, data_dir=data_dir)
+    except UnfoolError as error:
+        say("not sent", type(error).__name__, error)
+    run(elsewhere, data_dir=data_dir)
     say("elsewhere", (folder / "text").read_text())
     run(job(count_up, reads=lambda: [folder / "counted", folder / "log"]))
     say((folder / "started-at").read_text(), (folder / "log").read_text().split()[-1])
@@ -126,4 +131,4 @@ def main(address, folder):
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], Path(sys.argv[2]))
+    main(sys.argv[1], *map(Path, sys.argv[2:]))

@@ -25,9 +25,9 @@ MOST_MEBIBYTES = 128
 def program(nodes, tmp_path_factory):
     """A program that runs one set of jobs after the other, and a function that gives its next line."""
     folder = tmp_path_factory.mktemp("asker")
-    (folder / "data" / "words").mkdir(parents=True)
-    (folder / "data" / "words" / "a.txt").write_text("there")
-    command = [sys.executable, cluster_calls.__file__, ADDRESS, str(folder)]
+    (nodes.hidden / "words").mkdir()
+    (nodes.hidden / "words" / "a.txt").write_text("there")
+    command = [sys.executable, cluster_calls.__file__, ADDRESS, str(folder), str(nodes.hidden)]
     process = nodes.popen(
         command, {"PYTHONPATH": python_path()}, cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE
     )
@@ -46,8 +46,11 @@ def test_a_jobs_own_error_comes_back_and_what_it_left_is_kept(program):
     assert (program.folder / "before").read_text() == "kept"
 
 
-def test_files_and_image_sets_of_the_asker_are_sent(program):
-    assert program.stdout.readline().strip() == "elsewhere here there"
+def test_files_and_image_sets_of_the_asker_are_sent_unless_that_is_refused(program):
+    words = program.stdout.readline()
+    assert words.startswith("not sent DataError node ")
+    assert " lacks the image set words, or has another version of it; put it into its UNFOOL_DATA_DIR, or" in words
+    assert program.stdout.readline().strip() == "elsewhere here there True"
 
 
 def test_a_job_whose_worker_dies_goes_on_from_what_has_landed(program):

@@ -25,7 +25,7 @@ def rows_of(out):
     return rows
 
 
-def test_rows_are_those_of_one_process_after_the_asker_and_a_node_were_killed(nodes, tmp_path):
+def test_rows_are_those_of_one_and_two_processes_after_the_asker_and_a_node_were_killed(nodes, tmp_path):
     out = tmp_path / "cluster"
     command = [sys.executable, "-m", "unfool", "study", str(STUDY), "--scale", "tiny", "--cluster", ADDRESS]
     source = Path(unfool.__file__).parents[1]
@@ -49,6 +49,8 @@ def test_rows_are_those_of_one_process_after_the_asker_and_a_node_were_killed(no
     assert second.returncode == 0, told
     assert {path: path.stat().st_mtime_ns for path in kept} == kept
     assert "Traceback" not in told
-    run_study(str(STUDY), "tiny", tmp_path / "local", workers=1)
-    assert rows_of(out) == rows_of(tmp_path / "local")
+    for workers in (1, 2):
+        local = tmp_path / f"local-{workers}"
+        run_study(str(STUDY), "tiny", local, workers=workers)
+        assert rows_of(out) == rows_of(local)
     assert not list(Path("/tmp").glob(f"unfool-cluster-{os.getuid()}/*/worker-*"))

@@ -36,6 +36,8 @@ class ThreeNodes:
     def __init__(self, names="abc", cores=1):
         self._cores = cores
         self._tag = secrets.token_hex(4)
+        self.hidden = Path(tempfile.mkdtemp(prefix="hidden-"))
+        """A folder that is empty for the nodes."""
         self._folder = Path(tempfile.mkdtemp(prefix="ray-", dir="/tmp"))  # sockets have short paths
         options = ["-n"] if os.getuid() == 0 else ["-rn"]
         self._network = subprocess.Popen(
@@ -62,8 +64,11 @@ class ThreeNodes:
         """Start a node, whose Python modules come from ``source`` where that is given."""
         sizes = [f"--object-store-memory={STORE_BYTES}", f"--num-cpus={self._cores}", "--num-gpus=0"]
         command = [str(Path(sys.executable).with_name("ray")), "start", "--node-ip-address=127.0.0.1", *sizes, *options]
+        hide = ["unshare", "-m", "sh", "-c", f'mount -t tmpfs none {self.hidden}; exec "$@"', "sh"]
         environment = {TAG: f"{self._tag} {name}", "RAY_USAGE_STATS_ENABLED": "0"}
-        return self.popen(command, environment, source=source, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        return self.popen(
+            [*hide, *command], environment, source=source, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
 
     def popen(self, command, environment=(), *, source=None, **options):
         """Start a program in the network of the cluster."""
@@ -95,7 +100,8 @@ class ThreeNodes:
         self.kill()
         self._network.stdin.close()
         self._network.wait()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        for folder in (self._folder, self.hidden):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def until(condition, seconds=90, *, of=None):

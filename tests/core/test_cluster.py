@@ -5,6 +5,7 @@ import hashlib
 import io
 import socket
 import threading
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from unfool.core.cluster.node import NodeRun, sweep_runs
 from unfool.core.cluster.outgoing import NodeFolder
 from unfool.core.cluster.parcels import contents, parcel_of
 from unfool.core.cluster.worker import run_package
-from unfool.core.errors import DataError, SpecError, WorkerError
+from unfool.core.errors import DataError, SpecError, UnfoolWarning, WorkerError
 from unfool.core.parallel import executor, reporting
 from unfool.core.parallel.graph import files_of
 from unfool.core.parallel.job import Job
@@ -187,6 +188,20 @@ def test_a_job_that_is_lost_every_time_ends_the_run(tmp_path, asker):
     with pytest.raises(WorkerError, match="a was lost 4 times, at last because its worker was killed; if memory"):
         run(node, asker, job("a", lambda place: None))
     assert node.tries == {"a": ATTEMPTS}
+
+
+def test_warnings_of_a_node_are_given_here(tmp_path, asker):
+    def warn(place):
+        warnings.warn("a remark", UnfoolWarning, stacklevel=1)
+        warnings.warn("of another library", UserWarning, stacklevel=1)
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        run(Node(tmp_path / "node", asker), asker, job("a", warn))
+    assert {(str(warning.message), warning.category) for warning in caught} == {
+        ("a remark", UnfoolWarning),
+        ("of another library", UserWarning),
+    }
 
 
 def test_a_jobs_own_error_comes_back_and_ends_the_others(tmp_path, asker):

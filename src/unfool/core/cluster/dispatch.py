@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from unfool.core.cluster.landing import Landing
 from unfool.core.cluster.messages import Digest, Input, Message, Package, parts_of
-from unfool.core.errors import WorkerError
+from unfool.core.errors import UnfoolWarning, WorkerError
 from unfool.core.parallel.job import Job
 from unfool.core.parallel.reporting import EVERY, show_report
 from unfool.core.parallel.schedule import Schedule
@@ -139,6 +140,8 @@ def run_on(
                         continue
                     for report in event.reports:
                         show_report(report, bars, console)
+                    for words in event.warnings:
+                        warnings.warn(words, UnfoolWarning, stacklevel=2)
                     item.landing.take(event)
                     if event.error is not None:
                         raise event.error

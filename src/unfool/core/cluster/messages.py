@@ -31,13 +31,14 @@ class Chunk:
 
 @dataclass(frozen=True, kw_only=True)
 class Message:
-    """From a node: reports of progress, parts of files, and how the job stands.
+    """From a node: reports of progress, warnings of this library, parts of files, and how the job stands.
 
     ``commit``: every file sent so far is whole and fits the others; they land, in the order in which they were sent,
     and then those ``removed`` go. ``error`` is the job's own, and ``done`` says that it is finished.
     """
 
     reports: tuple[Report, ...] = ()
+    warnings: tuple[str, ...] = ()
     chunks: tuple[Chunk, ...] = ()
     commit: bool = False
     removed: tuple[str, ...] = ()

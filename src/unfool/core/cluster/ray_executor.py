@@ -138,6 +138,7 @@ class _RayTransport:
         self._asker = ray.put(asker)
         self._nodes, self._executor, self._console = nodes, executor, console
         self._capacity, self._looked = executor.workers, time.monotonic()
+        self._wanted: set[str] = set()
 
     def room(self, job: Job, running: int) -> bool:
         """One job waits for each that runs, so that no core is idle and an autoscaler sees what is wanted."""
@@ -152,6 +153,7 @@ class _RayTransport:
         takes, gpus = job.resources, job.resources.gpus
         if self._executor.device == "cuda" and not gpus:
             gpus = self._executor.gpu_share
+        self._tell_unless_a_node_has({"CPU": takes.cpus, "GPU": gpus, "memory": float(takes.memory)}, job.name)
         task: Any = ray_tasks.call.options(
             name=job.name,
             num_cpus=takes.cpus,
@@ -160,6 +162,16 @@ class _RayTransport:
             _generator_backpressure_num_objects=2,
         )
         return task.remote(self._asker, replace(package, call=ray.put(package.call)))
+
+    def _tell_unless_a_node_has(self, wanted: dict[str, float], name: str) -> None:
+        """A line, once for each want, where a job waits for a node that is not there yet."""
+        words = ", ".join(f"{amount:g} {kind}" for kind, amount in wanted.items() if amount)
+        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]] if words not in self._wanted else []
+        if nodes and not any(all(node.get(kind, 0) >= wanted[kind] for kind in wanted) for node in nodes):
+            self._console.print(
+                f"  no node has {words}: {name} waits until such a node joins", highlight=False, soft_wrap=True
+            )
+        self._wanted.add(words)
 
     def events(self, handles: Sequence[Hashable], seconds: float) -> Generator[tuple[Hashable, Message | Lost]]:
         self._nodes.meet(self._console)

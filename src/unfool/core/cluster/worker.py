@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+import warnings
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from queue import Empty, SimpleQueue
+from typing import Any, TypeVar
 
 from unfool.core.cluster.messages import Bytes, Message, Package
 from unfool.core.cluster.outgoing import NodeFolder
+from unfool.core.errors import UnfoolWarning
 from unfool.core.parallel.job import Place
 from unfool.core.parallel.reporting import EVERY, Report, progress_of, send_reports_to
+
+Item = TypeVar("Item")
 
 LOOK_EVERY = 1.0
 """Seconds between two looks at what a job has written so far, such as a checkpoint."""
@@ -31,6 +36,7 @@ def run_package(
     """
     workspace.bring_in(package.inputs, fetch)
     reports: SimpleQueue[Report] = SimpleQueue()
+    warned: SimpleQueue[str] = SimpleQueue()
     send_reports_to(reports.put)
     place = Place(
         folder=workspace.folder,
@@ -46,7 +52,8 @@ def run_package(
         try:
             if package.device == "cpu":
                 _one_thread()
-            package.call(place)
+            with _warnings_to(warned.put):
+                package.call(place)
             outcome.append(None)
         except BaseException as error:
             outcome.append(error)
@@ -60,23 +67,40 @@ def run_package(
         if waited >= LOOK_EVERY:
             waited = 0.0
             yield from workspace.messages()
-        if said := _drain(reports):
-            yield Message(reports=said)
+        yield from _with_words((), _latest(reports), _all(warned))
     error = outcome[0]
     # What a call that failed left, such as a checkpoint, is kept as on one machine.
     ending = workspace.messages(last=error is None)
-    yield from _with_reports(ending, _drain(reports))
+    yield from _with_words(ending, _latest(reports), _all(warned))
     if error is not None:
         yield Message(error=error.with_traceback(None))
 
 
-def _with_reports(messages: Iterator[Message], reports: tuple[Report, ...]) -> Iterator[Message]:
-    """The messages, with reports in the first of them."""
+def _with_words(messages: Iterable[Message], reports: tuple[Report, ...], warned: tuple[str, ...]) -> Iterator[Message]:
+    """The messages, with reports and warnings in the first of them, or else in one of their own."""
     for message in messages:
-        yield replace(message, reports=reports)
-        reports = ()
-    if reports:
-        yield Message(reports=reports)
+        yield replace(message, reports=reports, warnings=warned)
+        reports = warned = ()
+    if reports or warned:
+        yield Message(reports=reports, warnings=warned)
+
+
+@contextmanager
+def _warnings_to(send: Callable[[str], None]) -> Generator[None]:
+    """Inside, warnings of this library are sent; others go where they go."""
+    before = warnings.showwarning
+
+    def show(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
+        if issubclass(category, UnfoolWarning):
+            send(str(message))
+        else:
+            before(message, category, *place, **more)
+
+    warnings.showwarning = show
+    try:
+        yield
+    finally:
+        warnings.showwarning = before
 
 
 def _one_thread() -> None:
@@ -86,11 +110,15 @@ def _one_thread() -> None:
     torch.set_num_threads(1)
 
 
-def _drain(reports: SimpleQueue[Report]) -> tuple[Report, ...]:
+def _latest(reports: SimpleQueue[Report]) -> tuple[Report, ...]:
     """The latest report of each title, those that end a piece included."""
-    said: dict[tuple[str, bool], Report] = {}
+    return tuple({(report[0], report[1] >= report[2]): report for report in _all(reports)}.values())
+
+
+def _all(queue: SimpleQueue[Item]) -> tuple[Item, ...]:
+    """What has come so far."""
+    items: list[Item] = []
     with suppress(Empty):
         while True:
-            report = reports.get_nowait()
-            said[report[0], report[1] >= report[2]] = report
-    return tuple(said.values())
+            items.append(queue.get_nowait())
+    return tuple(items)
