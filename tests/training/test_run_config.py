@@ -194,3 +194,12 @@ def test_the_images_that_a_run_sends_through_its_network_are_estimated(stages, e
 def test_fewer_labels_are_fewer_images_unless_the_steps_are_given():
     config = run(stage(epochs=3), stage(steps=5, batch_size=12), fraction=0.5)
     assert config.model_images(100) == 3 * 50 + 5 * 12
+
+
+def test_an_attack_is_asked_for_its_form_in_the_stage_s_own_norm():
+    tasks = {"labels": TaskConfig(task="labels")}
+    in_l2 = StageConfig(tasks=tasks, steps=1, perturb="ddn", stop_attack="ddn", threat="l2:0.5")
+    assert (in_l2.perturb, in_l2.stop_attack) == ("ddn", "ddn")
+    for name in ("perturb", "stop_attack"):
+        with pytest.raises(SpecError, match=r"attack ddn has no form in linf.*attacks in linf are .*pgd"):
+            StageConfig(tasks=tasks, steps=1, **{name: "ddn"})

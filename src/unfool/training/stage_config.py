@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
 from unfool.attacks import Attack, make_attack
+from unfool.attacks.base import NoFormError
 from unfool.core.config import configured
 from unfool.core.threat import ThreatLike, ThreatModel
 from unfool.tasks import TASKS
@@ -119,6 +121,7 @@ class StageConfig:
     )
     threat: ThreatLike = Field(
         default=ThreatModel.parse("linf:8/255"),
+        validate_default=True,
         description="Threat model of perturb and stop_attack, such as linf:8/255 or l2:0.5.",
     )
     adversarial: str = Field(
@@ -194,7 +197,22 @@ class StageConfig:
     @classmethod
     def _known(cls, attack: str | None) -> str | None:
         if attack is not None:
-            make_attack(attack, "linf:8/255")
+            with suppress(NoFormError):  # The stage's own threat model decides, below.
+                make_attack(attack, "linf:8/255")
+        return attack
+
+    @field_validator("threat")
+    @classmethod
+    def _perturb_has_form(cls, threat: ThreatModel, info: ValidationInfo) -> ThreatModel:
+        if info.data.get("perturb") is not None:
+            make_attack(info.data["perturb"], threat)
+        return threat
+
+    @field_validator("stop_attack")
+    @classmethod
+    def _stop_attack_has_form(cls, attack: str | None, info: ValidationInfo) -> str | None:
+        if attack is not None and "threat" in info.data:
+            make_attack(attack, info.data["threat"])
         return attack
 
     @field_validator("perturb")

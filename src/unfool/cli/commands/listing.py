@@ -144,12 +144,19 @@ def _text(kind: str, name: str, item: Any) -> str:
             return first_sentence(inspect.getdoc(item) or "")
 
 
+_THREATS = {"linf": "linf:8/255", "l2": "l2:0.5", "l1": "l1:12", "l0": "l0:24"}
+"""A threat model of each norm, under which an attack's settings are shown."""
+
+
 def _preset(attack: str) -> str:
     """The settings that an attack's name stands for, where one class has several names."""
-    from unfool.attacks import make_attack
+    from unfool.attacks import ATTACKS, make_attack
 
-    settings = re.fullmatch(r"\w+\([^,]*, (.*)\)", repr(make_attack(attack, "linf:8/255")))
-    return f" Here {settings[1]}." if settings else ""
+    norms = ATTACKS[attack].norms
+    norm = "linf" if "linf" in norms else norms[0]
+    settings = re.fullmatch(r"\w+\([^,]*, (.*)\)", repr(make_attack(attack, _THREATS[norm])))
+    only = "" if norm == "linf" else f" In {', '.join(norms)} only."
+    return only + (f" Here {settings[1]}." if settings else "")
 
 
 def _sentence(words: str) -> str:
