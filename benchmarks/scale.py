@@ -54,7 +54,7 @@ def evaluation(workers: int, images: int) -> dict[str, float]:
     from rich.console import Console
     from scale_memory import OpensDrawn
 
-    from unfool import EvaluationSettings, evaluate
+    from unfool import EvaluationSettings, Linf, evaluate
     from unfool.core.parallel.job import Place
     from unfool.core.parallel.local import LocalExecutor
     from unfool.evaluation.parts.sharing import Sharing, share_evaluation
@@ -66,7 +66,7 @@ def evaluation(workers: int, images: int) -> dict[str, float]:
         if workers > 1:
             sharing = Sharing(executor=LocalExecutor(workers), opens=opens, folder=folder, console=Console(quiet=True))
             share_evaluation(sharing, opened)
-        settings = EvaluationSettings(threat="linf:1/255", reliability=False)
+        settings = EvaluationSettings(threat=Linf(1 / 255), reliability=False)
         evaluate(opened.model, opened.table, "pgd-50", settings=settings, folder=folder)
         return {"seconds": time.monotonic() - began}
 
@@ -98,8 +98,9 @@ def on_ray(steps: int) -> dict[str, float]:
     with tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp") as temporary:
         options = [f"--port={PORT}", "--node-ip-address=127.0.0.1", "--num-cpus=2", "--num-gpus=0"]
         options += ["--include-dashboard=false", "--object-store-memory=80000000", f"--temp-dir={temporary}/ray"]
-        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-        subprocess.run([ray, "start", "--head", *options], check=True, **quiet)
+        subprocess.run(
+            [ray, "start", "--head", *options], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
         try:
             executor = executor_for(f"127.0.0.1:{PORT}", device="cpu")
             began = time.monotonic()
@@ -114,7 +115,7 @@ def on_ray(steps: int) -> dict[str, float]:
             import ray as engine
 
             engine.shutdown()
-            subprocess.run([ray, "stop", "--force"], check=False, **quiet)
+            subprocess.run([ray, "stop", "--force"], check=False, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
 def inside(part: str, *words: object, network: bool = False) -> dict[str, float]:

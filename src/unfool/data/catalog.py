@@ -97,8 +97,8 @@ def open_described(
         return open_table(name, split, data_dir=data_dir, size=size, crop=crop, image=image, labels=labels)
 
     table = opened()
-    missing = [column for column in dict.fromkeys(columns) if column in table.others]
-    return opened([column for column in missing if column is not None]) if missing else table
+    missing = [column for column in dict.fromkeys(columns) if column is not None and column in table.others]
+    return opened(missing) if missing else table
 
 
 def split_sources(name: str, data_dir: Path | None) -> Mapping[str, Source]:

@@ -182,7 +182,8 @@ def make_task(name: str, settings: Mapping[str, object] | None = None) -> Task:
         0.2
     """
     cls = TASKS[name]
-    built: Any = build(cls.Settings, dict(settings or {}), f"task {name!r}")
-    if (augmentation := getattr(built, "augmentation", None)) is not None and augmentation not in AUGMENTATIONS:
+    task = cls(build(cls.Settings, dict(settings or {}), f"task {name!r}"))
+    augmentation = getattr(task.settings, "augmentation", None)
+    if augmentation is not None and augmentation not in AUGMENTATIONS:
         raise unknown("augmentation", str(augmentation), AUGMENTATIONS)
-    return cls(built)
+    return task

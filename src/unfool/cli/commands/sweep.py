@@ -125,6 +125,7 @@ class SweepCommand(ClusterOptions):
     def _list(self, plan: SweepPlan) -> None:
         """The runs that would be trained, and about what they cost."""
         from unfool.cli.printing import print_json, print_lines
+        from unfool.training.sweeping.variation import value_text
 
         progress = [plan.progress(run, self._folder) for run in plan.runs]
         # What evaluating held-out images takes is in the seconds alone.
@@ -140,10 +141,11 @@ class SweepCommand(ClusterOptions):
             cost = {"model_images": round(plan.total_images), "left": round(left)}
             print_json({"runs": runs, **cost, "cpu_seconds_left": round(left * rate, 1) if done else None})
             return
+        words = [", ".join(f"{name}={value_text(value)}" for name, value in run.values.items()) for run in plan.runs]
         lines = [
-            f"  {', '.join(f'{name}={value}' for name, value in run.values.items())}: {plan.length(run):,} steps, "
-            f"{plan.model_images(run):,.0f} model images{_state(each.finished, each.diverged, each.steps)}"
-            for run, each in zip(plan.runs, progress, strict=True)
+            f"  {said}: {plan.length(run):,} steps, {plan.model_images(run):,.0f} model images"
+            f"{_state(each.finished, each.diverged, each.steps)}"
+            for said, run, each in zip(words, plan.runs, progress, strict=True)
         ]
         time = f", about {left * rate:,.0f} s of CPU at the rate of the finished runs" if done else ""
         print_lines([_counted(plan), *lines, f"left: about {left:,.0f} model images{time}"])

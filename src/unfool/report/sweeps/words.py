@@ -6,7 +6,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from unfool.training.sweeping.result import DIVERGED, FINISHED, SEED, STOPPED, SweepResult, SweepRun, SweepSetting
+from unfool.training.sweeping.result import DIVERGED, FINISHED, STOPPED, SweepResult, SweepRun, SweepSetting
+from unfool.training.sweeping.variation import SEED, value_text
 
 _OF_METRIC = {
     True: "Runs of equal seeds hold out the same images.",
@@ -113,7 +114,7 @@ def _line(result: SweepResult, setting: SweepSetting) -> SweepLine:
     finished = setting.state == FINISHED
     steps, length = min(run.steps for run in setting.runs), setting.runs[0].length
     return SweepLine(
-        values=tuple(str(setting.values.get(name)) for name in varied(result)),
+        values=tuple(value_text(setting.values.get(name)) for name in varied(result)),
         figure=mean if finished else None,
         text=figure_text(result, mean),
         interval=interval_text(result, setting.low, setting.high) if finished else "",

@@ -19,7 +19,7 @@ from unfool.core.borders.shapes import of_known_form
 from unfool.core.errors import DataError, SpecError
 from unfool.core.files import JsonObject, write_json
 from unfool.training.sweeping.measure import LOSS, METRICS
-from unfool.training.sweeping.variation import SEED, Value
+from unfool.training.sweeping.variation import SEED, Value, value_text
 
 SCHEMA_VERSION = 1
 FINISHED, STOPPED, DIVERGED = "finished", "stopped early", "diverged"
@@ -80,7 +80,7 @@ class SweepSetting:
     @property
     def words(self) -> str:
         """The values in words."""
-        return ", ".join(f"{name}={value}" for name, value in self.values.items()) or "as configured"
+        return ", ".join(f"{name}={value_text(value)}" for name, value in self.values.items()) or "as configured"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -28,6 +28,11 @@ SEED = "seed"
 Value = bool | int | float | str | None
 
 
+def value_text(value: Value) -> str:
+    """A value as the command line writes it."""
+    return "none" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+
+
 @dataclass(frozen=True, kw_only=True)
 class PlannedRun:
     """One run of a sweep: its ``values`` by the names that were varied, and its ``config``.
@@ -48,7 +53,7 @@ class PlannedRun:
     @property
     def folder(self) -> str:
         """The values in words, which may be cut, and the identity."""
-        words = "-".join(f"{name.rpartition('.')[2]}-{value}" for name, value in self.values.items())
+        words = "-".join(f"{name.rpartition('.')[2]}-{value_text(value)}" for name, value in self.values.items())
         return f"{re.sub(r'[^A-Za-z0-9.]+', '-', words).strip('-.')[:60].rstrip('-.')}-{self.identity}"
 
 
