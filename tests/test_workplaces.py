@@ -88,8 +88,10 @@ def test_the_workflow_runs_ci_on_every_python_that_the_package_names():
 
 def test_ci_makes_targets_that_are_there():
     targets = re.findall(r"^make (.+)$", (ROOT / ".ci/run").read_text(), re.MULTILINE)
-    assert targets
+    assert "test" in targets
     for target in " ".join(targets).split():
+        if target.startswith(("--", ".venv/")):
+            continue
         assert re.search(rf"^{target}:", MAKEFILE, re.MULTILINE), target
         assert re.search(rf"\.PHONY:.*\b{target}\b", MAKEFILE), target
 
