@@ -1,5 +1,6 @@
 """FMN, DDN and sigma-zero: as the papers write them, exact on linear models, and as near as foolbox's."""
 
+import dataclasses
 import math
 
 import foolbox
@@ -251,6 +252,20 @@ def test_restarts_never_make_it_worse_and_draw_by_the_ids():
     assert (often.distances < once.distances).any()
     part = nearest(attacks.FMN(L2(0.5), steps=10, restarts=3), NETWORK, images[5:], labels[5:], ids[5:])
     assert torch.allclose(part.distances, often.distances[5:], rtol=1e-3)
+
+
+@pytest.mark.parametrize("attack", [attacks.FMN(L1(5), steps=20), attacks.DDN(L2(0.5), steps=20)], ids=str)
+def test_both_losses_are_the_nearer_of_a_path_on_each(attack):
+    images, labels, ids = make_batch(NETWORK, 8)
+    margin, entropy, both = (
+        nearest(dataclasses.replace(attack, losses=losses), NETWORK, images, labels, ids)
+        for losses in ("margin", "ce", "both")
+    )
+    assert (both.distances <= margin.distances * (1 + 1e-3)).all()
+    assert (both.distances < margin.distances).any()
+    if isinstance(attack, attacks.DDN):  # whose second path does not know what the first one reached
+        assert torch.allclose(both.distances, torch.minimum(margin.distances, entropy.distances), rtol=1e-3)
+    assert both.model_images <= margin.model_images + entropy.model_images
 
 
 def test_the_nearest_point_stays_when_a_later_one_is_farther():

@@ -111,6 +111,15 @@ def not_logits(outputs: object) -> str:
     )
 
 
+def check_classes(logits: Tensor) -> None:
+    """Refuse logits (n, 1), in which no other class can be predicted; raises ImagesError."""
+    if logits.shape[1] == 1:
+        raise ImagesError(
+            "the model gives one logit, beside which no other class can be predicted; unfool.adapt(model) makes two "
+            "classes of it, 1 where the logit is above 0"
+        )
+
+
 class LabelLoss:
     """A loss of a model's logits against labels; an image is fooled when the predicted class is not its label.
 
@@ -204,6 +213,7 @@ class LabelLoss:
             raise ImagesError(
                 f"the model gave outputs of shape {tuple(logits.shape)}; give logits of shape (B, classes)"
             )
+        check_classes(logits)
         if self.highest_label >= logits.shape[1]:
             raise ImagesError(
                 f"label {self.highest_label} lies beyond the model's {logits.shape[1]} classes; "

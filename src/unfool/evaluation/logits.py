@@ -6,7 +6,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from unfool.attacks.objective import not_logits
+from unfool.attacks.objective import check_classes, not_logits
 from unfool.core.errors import ImagesError, NonFiniteError
 
 
@@ -20,6 +20,7 @@ def checked_logits(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
             f"the model gave outputs of shape {tuple(logits.shape)} for {len(images)} images; "
             "give a model that maps images (B, C, H, W) to logits (B, classes)"
         )
+    check_classes(logits)
     lowest, highest = int(labels.min()), int(labels.max())
     if lowest < 0 or highest >= logits.shape[1]:
         wrong = lowest if lowest < 0 else highest

@@ -20,6 +20,9 @@ from unfool.core.config import configured
 from unfool.core.geometry import GEOMETRIES
 from unfool.core.threat import ThreatModel
 
+CLIMBED = {"margin": ("margin",), "ce": ("ce",), "both": ("margin", "ce")}
+"""The losses of a setting, in the order in which they are climbed."""
+
 STEP_SIZES = {"linf": 10.0, "l2": 1.0, "l1": 1.0, "l0": 1.0}
 """First step of FMN by norm."""
 
@@ -41,8 +44,8 @@ class MinimumNormAttack(Attack):
     uses_proxy = False
 
     @property
-    def loss(self) -> Literal["margin", "ce"]:
-        """The loss that is climbed."""
+    def loss(self) -> str:
+        """The loss that is reported, one of `LOSSES`."""
         return "margin"
 
     @property
@@ -91,6 +94,8 @@ class FMN(MinimumNormAttack):
         step_size: Euclidean length of the first step; it falls to a hundredth along a cosine. Default: 10 in linf,
             else 1.
         gamma: By which share the radius changes at first; it falls to 0.001.
+        losses: The loss that is climbed, ``"margin"`` or ``"ce"``, the cross-entropy; or ``"both"``, each path on each.
+            For as many passes, two paths of half the steps find nearer examples than one where minima are many (l1).
 
     Example:
         >>> import torch
@@ -107,6 +112,7 @@ class FMN(MinimumNormAttack):
     restarts: int = Field(default=1, ge=1)
     step_size: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     gamma: float = Field(default=0.05, gt=0, lt=1)
+    losses: Literal["margin", "ce", "both"] = "margin"
 
     norms = tuple(GEOMETRIES)
 
@@ -122,6 +128,7 @@ class FMN(MinimumNormAttack):
             restarts=self.restarts,
             step_size=STEP_SIZES[self.threat.norm_name] if self.step_size is None else self.step_size,
             gamma=self.gamma,
+            losses=CLIMBED[self.losses],
         )
 
 
@@ -140,6 +147,7 @@ class DDN(MinimumNormAttack):
         restarts: Paths; those after the first start at a random point, half as far as the nearest example so far.
         radius: First length of a change.
         gamma: By which share the length changes with each step.
+        losses: The loss that is climbed, ``"ce"``, the cross-entropy, or ``"margin"``; ``"both"``: each path on each.
 
     Example:
         >>> import torch
@@ -154,17 +162,19 @@ class DDN(MinimumNormAttack):
     restarts: int = Field(default=1, ge=1)
     radius: float = Field(default=1.0, gt=0, allow_inf_nan=False)
     gamma: float = Field(default=0.05, gt=0, lt=1)
+    losses: Literal["margin", "ce", "both"] = "ce"
 
     norms = ("l2",)
 
     @property
-    def loss(self) -> Literal["margin", "ce"]:
-        return "ce"
-
-    @property
     def search(self) -> DecoupledNorm:
         return DecoupledNorm(
-            threat=self.threat, steps=self.steps, restarts=self.restarts, radius=self.radius, gamma=self.gamma
+            threat=self.threat,
+            steps=self.steps,
+            restarts=self.restarts,
+            losses=CLIMBED[self.losses],
+            radius=self.radius,
+            gamma=self.gamma,
         )
 
 

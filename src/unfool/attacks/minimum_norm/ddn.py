@@ -1,3 +1,4 @@
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 """DDN: the direction of a change follows the gradient, its length rises and falls by itself.
 
 Rony et al., "Decoupling direction and norm for efficient gradient-based L2 adversarial attacks and defenses",

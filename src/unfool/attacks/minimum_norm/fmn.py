@@ -1,3 +1,4 @@
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 """FMN: a ball around the image that shrinks while the point inside it is adversarial, and grows while it is not.
 
 Pintor et al., "Fast minimum-norm adversarial attacks through adaptive norm constraints", NeurIPS 2021, algorithm 1.

@@ -1,3 +1,4 @@
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 """What minimum-norm attacks share: paths to the decision boundary, and the nearest point across it so far.
 
 A path begins at the clean image, or for a later restart at a random point, and its method moves it with each gradient:
@@ -130,10 +131,12 @@ class PathSearch(MinimumNormSearch):
     Args:
         steps: Points of each path; each costs a forward and a backward pass.
         restarts: Paths; those after the first start at a random point, half as far as the nearest example so far.
+        losses: Losses of `LOSSES`, on each of which every path is taken; default: that of the problem's objective.
     """
 
     steps: int = 100
     restarts: int = 1
+    losses: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.steps < 1 or self.restarts < 1:
@@ -148,13 +151,15 @@ class PathSearch(MinimumNormSearch):
     def look_around(self, problem: Problem[LabelLoss], within: float) -> NearestSoFar:
         """All paths; an image is done when its nearest example is ``within`` so far."""
         best = NearestSoFar(problem.images, self.threat)
-        for restart in range(self.restarts if self.threat.eps > 0 or within > 0 else 1):
+        objectives = [problem.objective.with_loss(loss) for loss in self.losses] or [problem.objective]
+        for number in range(self.restarts * len(objectives)):
             rows = (best.distances > within).nonzero().squeeze(1)
             if not len(rows):
                 break
+            restart, objective = divmod(number, len(objectives))
             origins = problem.images[rows]
             points = self._start(origins, problem.ids[rows], best.distances[rows], problem.streams.at(restart), restart)
-            self._follow(self.path(origins, points), best, problem.objective, rows, within)
+            self._follow(self.path(origins, points), best, objectives[objective], rows, within)
         return best
 
     def _follow(self, path: Path, best: NearestSoFar, objective: LabelLoss, rows: Tensor, within: float) -> None:
