@@ -15,6 +15,9 @@ benchmark continues where it was stopped. Keys, for each network:
 * ``…_disagreements``: the ids of all images with different verdicts: ``missed`` by lean, or only lean ``fooled`` them;
 * ``…_escalated``: why lean escalated, if it did; ``…_images``: how many images the figures are of.
 
+With ``--masked`` the subjects are those of `masked.py` around a robust network, pyautoattack is left out, and lean must
+escalate on each: ``{name}_accuracy``, ``{name}_remark``.
+
 ``median_…`` and ``mean_accuracy_difference`` are those of the robust networks: where at least a tenth of the images
 stands. Exit code 1 where a bound is missed.
 """
@@ -35,6 +38,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pyautoattack
 import torch
+from masked import MASKED
 from networks import KEPT, material, trained
 from passes import counted
 from torch import nn
@@ -232,6 +236,25 @@ def summary(figures: dict[str, dict[str, Any]]) -> dict[str, Any]:
     return {**medians, "mean_accuracy_difference": round(mean, 4), "robust": list(robust), "missed": missed}
 
 
+def masked(arguments: argparse.Namespace) -> int:
+    """What lean says of classifiers that hide their gradients."""
+    figures: dict[str, Any] = {}
+    silent: list[str] = []
+    for name, wrap in MASKED.items():
+        subject = subjects(arguments)[arguments.around]()
+        subject.network = wrap(subject.network).eval().requires_grad_(False)
+        examples = craft(subject.network, subject.table, "lean", threat=subject.threat)
+        remark = examples.settings["remark"]
+        with torch.no_grad():
+            right = subject.network(examples.read(slice(None))).argmax(1) == examples.labels
+        figures |= {f"{name}_accuracy": 100 * float(right.float().mean()), f"{name}_remark": remark}
+        print(f"{name}: {figures[f'{name}_accuracy']:.1f} %, {remark}", file=sys.stderr, flush=True)
+        silent += [name] if "escalated" not in remark else []
+    if arguments.json:
+        print(json.dumps({**figures, "silent": silent}))
+    return 1 if silent else 0
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description="Benchmark of the lean attack against pyautoattack.")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
@@ -240,6 +263,8 @@ def main() -> int:
     parser.add_argument("--networks", nargs="+", default=None, metavar="NAME", help="only these")
     parser.add_argument("--folder", action="append", default=[], metavar="NAME=DIR", help="a finished run on CIFAR-10")
     parser.add_argument("--kept", default=str(KEPT / "lean"), metavar="DIR", help="where results are kept")
+    parser.add_argument("--masked", action="store_true", help="evaluate networks that hide their gradients instead")
+    parser.add_argument("--around", default="digits-robust", metavar="NAME", help="the network inside those")
     arguments = parser.parse_args()
     malformed = [text for text in arguments.folder if not all(text.partition("="))]
     if malformed:
@@ -250,9 +275,14 @@ def main() -> int:
     # pyautoattack's own checks warn where an image's gradient is zero.
     warnings.simplefilter("ignore")
     makers = subjects(arguments)
-    unknown = [name for name in arguments.networks or [] if name not in makers]
+    unknown = [
+        *([] if arguments.around in makers else [arguments.around]),
+        *(name for name in arguments.networks or [] if name not in makers),
+    ]
     if unknown:
-        parser.error(f"--networks {unknown[0]} is not known; give some of {', '.join(makers)}")
+        parser.error(f"network {unknown[0]} is not known; give some of {', '.join(makers)}")
+    if arguments.masked:
+        return masked(arguments)
     figures: dict[str, dict[str, Any]] = {}
     for name in arguments.networks or makers:
         figures[name] = measured(makers[name]())

@@ -32,7 +32,7 @@ SKIPPED_PARTS = ("fab-t", "square")
 class CraftOn(Protocol):
     """Crafts the examples of one attack on a table, in a folder of its own."""
 
-    def __call__(self, table: Table, attack: Attack, folder: Path | None) -> AdversarialSet: ...
+    def __call__(self, table: Table, attack: Attack, folder: Path | None, /) -> AdversarialSet: ...
 
 
 def craft_lean(

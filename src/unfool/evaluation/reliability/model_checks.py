@@ -88,7 +88,7 @@ class Subject:
         tensors = [*self.model.parameters(), *self.model.buffers()]
         coarse = any(tensor.dtype in (torch.float16, torch.bfloat16) for tensor in tensors)
         tf32 = self.images.is_cuda and (torch.backends.cudnn.allow_tf32 or torch.backends.cuda.matmul.allow_tf32)
-        return coarse or tf32
+        return coarse or bool(tf32)
 
 
 def train_mode(model: nn.Module) -> Flag | None:
