@@ -63,8 +63,10 @@ class RayExecutor:
 
     @property
     def workers(self) -> int:
-        """How many jobs of one core run at a time now; more as nodes join."""
-        return max(2, int(ray.cluster_resources().get("CPU", 0)))
+        """How many jobs of one core, or of a share of a GPU, run at a time now; more as nodes join."""
+        resources = ray.cluster_resources()
+        on_gpus = self.device == "cuda"
+        return max(2, int(resources.get("GPU", 0) / self.gpu_share if on_gpus else resources.get("CPU", 0)))
 
     def run(
         self,

@@ -97,7 +97,7 @@ class Nodes:
 
     def clear(self) -> None:
         """Remove what the run has on every node, as far as nodes answer within seconds."""
-        with suppress(RayError):
+        with suppress(RayError, RuntimeError, OSError):  # a cluster that is gone has nothing to clear
             alive = _alive_nodes()
             going = [_on(ray_tasks.clear, node).remote(self._asker.run) for node in self._met if node in alive]
             ray.wait(going, num_returns=len(going), timeout=5) if going else None
