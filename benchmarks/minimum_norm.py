@@ -9,6 +9,9 @@ its folder). The envelope is the least distance that any of them reached, image 
 accuracy over distance of our attack, up to the largest distance of the envelope, over that of the envelope
 (local optimality; Cinà et al., "AttackBench", AAAI 2025, section 3.2, without the cut at a fixed eps).
 
+In l0 the bound is on the area over that of sigma-zero's own code, where adv-lib has it: distances are whole pixels
+there, and minima are many.
+
 Distances are recomputed here, and what does not fool the network counts as none; in l0 pixels are counted, all channels
 as one. What an attack found is kept in the state folder, so that a run that was stopped goes on after its last attack.
 The exit code is 1 where a bound is missed, `LIMIT`.
@@ -52,9 +55,10 @@ OURS = {
     "l1": ("fmn:losses=both", "fmn"),
     "l0": ("sigma-zero", "fmn"),
 }
-JUDGED = {"l2": "ddn:losses=both", "linf": "fmn", "l1": "fmn:losses=both", "l0": "sigma-zero"}
-"""The attack of each norm whose area is held against the envelope."""
+JUDGED = {"l2": "ddn:losses=both", "linf": "fmn:losses=both", "l1": "fmn:losses=both", "l0": "sigma-zero"}
+"""The attack of each norm whose area is held against the envelope; in l0 against that of the authors' own code."""
 LIMIT = 1.02
+AUTHORS = "adv-lib-sigma-zero"
 STATE = Path(__file__).resolve().parent.parent / "runs" / "benchmarks" / "minimum_norm"
 _ORDERS = {"l2": 2, "linf": math.inf, "l1": 1, "l0": 0}
 
@@ -250,7 +254,8 @@ def main() -> int:
                 figures[f"{key}_passes"] = round(results[name]["forwards"] + results[name]["backwards"], 1)
                 if not arguments.json:
                     print(f"{key}: area {area:.4f} of the envelope's, {figures[f'{key}_passes']} passes an image")
-            if figures[f"{kind}_{norm}_{JUDGED[norm]}"] > LIMIT:
+            rival = figures.get(f"{kind}_{norm}_{AUTHORS}", 1.0) if norm == "l0" else 1.0
+            if figures[f"{kind}_{norm}_{JUDGED[norm]}"] > LIMIT * rival:
                 missed.append(f"{kind}_{norm}_{JUDGED[norm]}")
     if arguments.json:
         print(json.dumps(figures))

@@ -108,9 +108,9 @@ class _Walk:
         answered = wanted & (wanted.cumsum(1) <= self.left[rows, None])
         across = torch.zeros_like(answered)
         if bool(answered.any()):
-            asked = rows[:, None].expand_as(answered)[answered]
+            owners = rows[:, None].expand_as(answered)[answered]
             with torch.no_grad():
-                value = self.best.evaluate(self.objective, points[answered], asked)
+                value = self.best.evaluate(self.objective, points[answered], owners)
             self.left[rows] -= answered.sum(1)
             across[answered] = False if value.fooled is None else value.fooled
         return across, answered
@@ -125,8 +125,8 @@ class _Walk:
         tried = [plain.to(origins).expand_as(origins) for plain in _plain_colours(shape[0])]
         ends = torch.stack([*tried, *(each.to(origins.dtype) for each in noise)], 1)
         alive, _ = self.ask_all(rows, ends, torch.ones(ends.shape[:2], dtype=torch.bool, device=rows.device))
-        found = alive.any(1)
-        share, halving = torch.ones(len(rows), device=rows.device), found.clone()
+        across = alive.any(1)
+        share, halving = torch.ones(len(rows), device=rows.device), across.clone()
         for _ in range(HALVINGS):
             if not bool(halving.any()):
                 break
@@ -139,7 +139,7 @@ class _Walk:
         lengths = self.settings.geometry.norm((points - origins[:, None]).flatten(0, 1).double()).view_as(alive)
         nearest = torch.where(alive, lengths, math.inf).argmin(1)
         self.points[rows] = points[torch.arange(len(rows), device=rows.device), nearest]
-        return rows[found]
+        return rows[across]
 
     def to_boundary(self, rows: Tensor) -> None:
         """Bisect between the images and their points across; the points are the nearest across then."""
@@ -147,11 +147,11 @@ class _Walk:
         full = self.distances(rows)
         high = full.clone() if self.linf else torch.ones_like(low)
         precision = high * (self.size**-2 if self.linf else self.size**-1.5)
-        while bool((open_ := (high - low > precision) & (self.left[rows] > 0)).any()):
+        while bool((unsettled := (high - low > precision) & (self.left[rows] > 0)).any()):
             middle = (low + high) / 2
-            if bool(((middle == low) | (middle == high))[open_].all()):
+            if bool(((middle == low) | (middle == high))[unsettled].all()):
                 break
-            places = open_.nonzero().squeeze(1)
+            places = unsettled.nonzero().squeeze(1)
             across = self.ask(rows[places], self._between(rows[places], ends[places], middle[places]))
             high[places] = torch.where(across, middle[places], high[places])
             low[places] = torch.where(across, low[places], middle[places])
@@ -195,7 +195,7 @@ class _Walk:
         total = torch.zeros_like(self.points[rows], dtype=torch.float32)
         plain = torch.zeros_like(total)
         answers = torch.zeros(len(rows), device=rows.device)
-        asked = torch.zeros_like(answers)
+        counts = torch.zeros_like(answers)
         for group in range(-(-count // AT_ONCE)):
             draws = self.streams.named("directions").at(number * 1000 + group)
             directions = self._directions(rows, draws)[:, : count - group * AT_ONCE]
@@ -207,8 +207,8 @@ class _Walk:
             total += (signs.view(*signs.shape, 1, 1, 1) * moved).sum(1)
             plain += (known.view(*signs.shape, 1, 1, 1) * moved).sum(1)
             answers += signs.sum(1)
-            asked += known.sum(1)
-        mean = answers / asked.clamp(min=1.0)
+            counts += known.sum(1)
+        mean = answers / counts.clamp(min=1.0)
         # The mean answer is taken off as a baseline, unless all directions led to one side.
         baseline = torch.where(mean.abs() < 1, mean, 0.0)
         normal = total - column(baseline, total) * plain
