@@ -23,7 +23,7 @@ from unfool.evaluation.crafting.chosen_attacks import (
     within,
 )
 from unfool.evaluation.curves import CurvePoints
-from unfool.evaluation.statistics.sequential import AccuracyClaim
+from unfool.evaluation.statistics.sequential import AccuracyClaim, check_claimed
 from unfool.evaluation.statistics.union import ThreatUnion
 
 
@@ -101,6 +101,8 @@ def check_evaluation(
     for what, value in (("claim", settings.claim), ("curve", settings.curve)):
         if value is not None and len(chosen) != 1:
             raise SpecError(f"{what} {str(value)!r} is about one attack; give exactly one, such as autoattack")
+    if settings.claim is not None:
+        check_claimed(chosen[0].attack)
     threat = chosen[0].attack.threat if chosen else settings.threat or DEFAULT_THREAT
     return threat, chosen
 

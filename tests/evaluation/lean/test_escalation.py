@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from unfool import EvaluationSettings, Linf, attacks, craft, evaluate
+from unfool.core.errors import SpecError
 from unfool.core.streams import Streams
 from unfool.data.table import Table
 from unfool.evaluation.lean import escalation
@@ -136,6 +137,12 @@ def test_a_replay_gives_what_the_sets_hold():
     expected[:20] |= first.fooled_by_part >= 0
     expected[15:] |= second.fooled_by_part >= 0
     assert torch.equal(both.fooled_by_part >= 0, expected)
+
+
+def test_a_claim_is_not_settled_by_verdicts_on_all_images_together():
+    model = Planes()
+    with pytest.raises(SpecError, match="a claim is settled on a few at a time; give autoattack"):
+        evaluate(model, table_of(model, 4), "lean", settings=EvaluationSettings(claim=">=0.2"))
 
 
 def test_an_evaluation_says_what_was_skipped():

@@ -31,7 +31,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from unfool.attacks import ProxySettings
+from unfool.attacks import Attack, Lean, ProxySettings
 from unfool.core.errors import SpecError
 from unfool.core.progress import Progress, silent
 from unfool.core.spec import parse_number
@@ -236,6 +236,15 @@ class SequentialResult:
         return replace(row, low=round(self.low, 6), high=round(self.high, 6))
 
 
+def check_claimed(attack: Attack) -> None:
+    """Refuse an attack whose verdicts are on all images together: a claim is settled on a few at a time."""
+    if isinstance(attack, Lean):
+        raise SpecError(
+            f"attack {attack.name} looks at all images before it says whether its verdicts stand, and a claim is "
+            "settled on a few at a time; give autoattack"
+        )
+
+
 def evaluate_claim(
     model: nn.Module,
     data: TableLike,
@@ -260,6 +269,7 @@ def evaluate_claim(
     """
     test = SequentialTest(claim, alpha)
     table, chosen = as_table(data), choose_attack(attack, threat)
+    check_claimed(chosen.attack)
     rows = order(table.ids, seed)
     parts: list[Records] = []
     for records in records_in_order(
