@@ -84,7 +84,7 @@ def read_back(folder, monkeypatch, **changes):
         return evaluate(make_network(), make_table(COUNT), ATTACKS, settings=settings(**changes), folder=folder)
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_parts_done_in_any_order_elsewhere_join_to_what_one_process_gives(tmp_path, monkeypatch, seed):
     monkeypatch.setattr(sharing_module, "_PARTS", 3)
     executor = Elsewhere(seed)
@@ -157,6 +157,31 @@ def test_large_sets_and_corruptions_are_shared_out_too(tmp_path, monkeypatch):
     (tmp_path / "mine.txt").write_text("mine")
     discard(tmp_path, ATTACKS, "linf:2/255")
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def test_a_lean_attack_goes_on_from_what_was_shared_out(tmp_path):
+    lean = "lean:queries=20"
+    opened = dataclasses.replace(Opens()(None), attacks=choose_attacks(lean, "linf:0.5"))
+    executor = Elsewhere(0)
+    share_evaluation(
+        Sharing(executor=executor, opens=OpensLean(), folder=tmp_path, console=Console(quiet=True)),
+        opened,
+        batch_size=5,
+    )
+    assert len([name for name in executor.names if name.startswith("lean")]) == 5
+    written = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("batch-*.safetensors")}
+    joined, whole = (
+        evaluate(make_network(), make_table(COUNT), lean, settings=settings(threat="linf:0.5"), folder=folder)
+        for folder in (tmp_path, None)
+    )
+    same(joined, whole)
+    assert {path: path.stat().st_mtime_ns for path in written} == written
+
+
+@dataclass(frozen=True)
+class OpensLean:
+    def __call__(self, place):
+        return dataclasses.replace(Opens()(place), attacks=choose_attacks("lean:queries=20", "linf:0.5"))
 
 
 def test_attacks_alone_know_by_themselves_what_is_right(tmp_path, monkeypatch):

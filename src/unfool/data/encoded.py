@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from unfool.core.borders.mapped import MappedPages
 from unfool.core.errors import DataError
 from unfool.data.decode import CorruptImageError, Framing, bytes_of_numbers, decode
 from unfool.data.sources import Encoded
@@ -31,6 +32,7 @@ class EncodedPixels:
 
     def __init__(self, path: Path, offsets: np.ndarray, shape: tuple[int, ...], framing: Framing, workers: int):
         self._data = np.memmap(path, dtype=np.uint8, mode="r")
+        self._pages = MappedPages(self._data.ctypes.data, self._data.nbytes)
         self._offsets = offsets
         self._shape = shape
         self._framing = framing
@@ -55,4 +57,5 @@ class EncodedPixels:
         with ThreadPoolExecutor(self._workers) as pool:
             for place, pixels in enumerate(pool.map(self._decoded, rows.tolist())):
                 images[place] = pixels
+        self._pages.read(int((self._offsets[rows.numpy() + 1] - self._offsets[rows.numpy()]).sum()))
         return torch.from_numpy(images)

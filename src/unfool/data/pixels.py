@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from unfool.core.batch import as_images, check_layout
+from unfool.core.borders.mapped import MappedPages
 
 
 class Pixels(Protocol):
@@ -28,17 +29,21 @@ class Pixels(Protocol):
 
 
 class DecodedPixels:
-    """Pixels as one tensor (N, C, H, W), uint8 (usually memory-mapped) or float32 in [0,1]."""
+    """Pixels as one tensor (N, C, H, W), uint8 (usually memory-mapped, with ``pages``) or float32 in [0,1]."""
 
-    def __init__(self, images: Tensor):
+    def __init__(self, images: Tensor, pages: MappedPages | None = None):
         self.images = images
+        self._pages = pages
 
     @property
     def shape(self) -> tuple[int, ...]:
         return tuple(self.images.shape)
 
     def take(self, rows: Tensor) -> Tensor:
-        return self.images.index_select(0, rows)
+        taken = self.images.index_select(0, rows)
+        if self._pages is not None:
+            self._pages.read(taken.nbytes)
+        return taken
 
 
 def image_tensor(images: Any) -> Tensor:

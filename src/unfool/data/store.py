@@ -31,6 +31,7 @@ import torch
 from filelock import FileLock
 from torch import Tensor
 
+from unfool.core.borders.mapped import MappedPages
 from unfool.core.errors import DataError, OutputError, UnfoolWarning
 from unfool.data.decode import SEVERAL_FRAMES, CorruptImageError, Framing
 from unfool.data.encoded import EncodedPixels, as_bytes
@@ -268,7 +269,7 @@ def _open(folder: Path, manifest: Manifest, name: str, split: str, columns: Colu
     else:
         # a private mapping: the pages are shared between processes, and a write to them never reaches the file
         mapped = torch.from_file(str(folder / "pixels.bin"), shared=False, size=manifest["bytes"], dtype=torch.uint8)
-        pixels = DecodedPixels(mapped.view(shape))
+        pixels = DecodedPixels(mapped.view(shape), MappedPages(mapped.data_ptr(), mapped.nbytes))
     report = manifest["report"]
     _warn_of(manifest["what"], report)
     return Table(

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from unfool.attacks import Attack, ProxySettings
 from unfool.core.borders.checksum import checksum
@@ -117,7 +117,10 @@ class LadderRun:
     def _file_of(self, model: nn.Module, on: AdversarialSet | Table) -> Path | None:
         """Where the records of a model on images are kept, in the folder of the rung, by all that they follow from."""
         key = next((key for key, examples in self.sets.items() if examples is on), _FIRST)
-        read = on.read if isinstance(on, AdversarialSet) else lambda rows: on.batch(rows).images
+
+        def read(rows: Tensor) -> Tensor:
+            return on.read(rows) if isinstance(on, AdversarialSet) else on.batch(rows).images
+
         shape = on.images.shape if isinstance(on, AdversarialSet) else torch.Size((len(on), *on.shape))
         labels = on.labels if isinstance(on, AdversarialSet) else on.labels(self.column)
         request = {"model": identity(model), "threat": str(self.threat), "size": self.settings.batch_size,

@@ -1,7 +1,7 @@
 """The folder of one attack: finished batches, and the state of an unfinished one, so that crafting can be resumed.
 
 ``crafting.json`` describes the attack, the model and the images. Each finished batch is one file; an unfinished one
-stores its state after every part of the attack.
+stores its state after every part of the attack. Batches are the shards of a large set.
 """
 
 from __future__ import annotations

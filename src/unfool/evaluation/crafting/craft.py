@@ -91,19 +91,21 @@ def craft(
         [0.1, 0.1]
     """
     check_model(model)
-    table, chosen = as_table(data), choose_attack(attack, threat).attack
+    whole, chosen = as_table(data), choose_attack(attack, threat).attack
     home = Path(folder) if folder is not None else None
     with one_identity(model) as own:
 
-        def craft_on(some: Table, one: Attack, place: Path | None) -> AdversarialSet:
-            known = right if some is table else None
-            return _craft(model, some, one, column, seed, proxy, batch_size, place, known, in_memory, progress, own)
+        def craft_on(table: Table, attack: Attack, folder: Path | None) -> AdversarialSet:
+            known = right if table is whole else None
+            return _craft(
+                model, table, attack, column, seed, proxy, batch_size, folder, known, in_memory, progress, own
+            )
 
         if isinstance(chosen, Lean):
             from unfool.evaluation.lean.escalation import craft_lean  # judges what was crafted with this module's sets
 
-            return craft_lean(model, table, chosen, craft_on, column=column, seed=seed, folder=home, progress=progress)
-        return craft_on(table, chosen, home)
+            return craft_lean(model, whole, chosen, craft_on, column=column, seed=seed, folder=home, progress=progress)
+        return craft_on(whole, chosen, home)
 
 
 def _craft(

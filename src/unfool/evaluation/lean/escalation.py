@@ -25,6 +25,8 @@ from unfool.evaluation.lean.replay import replayed
 from unfool.evaluation.records import REMARK
 from unfool.evaluation.reliability.flags import too_many
 
+SHORT = "short"
+"""The folder of the runs that all images get."""
 SKIPPED_PARTS = ("fab-t", "square")
 """AutoAttack's parts that attack a sample first."""
 
@@ -53,7 +55,7 @@ def craft_lean(
     follow if too many do. The set's settings say what was left out, under `REMARK`. Raises as `craft`.
     """
     run = _Escalation(table, attack, craft_on, folder)
-    short = run.step("short", table, attack)
+    short = run.step(SHORT, table, attack)
     correct = torch.tensor(classify(model, short).correct)
     standing = (correct & (short.fooled_by_part < 0)).nonzero().squeeze(1)
     run.model_images += len(table)

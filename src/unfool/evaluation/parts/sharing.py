@@ -14,6 +14,7 @@ from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from unfool.attacks.lean.attack import Lean
 from unfool.core.borders.reading import is_file
 from unfool.core.parallel.executor import Executor
 from unfool.core.parallel.job import Job, Place
@@ -32,6 +33,7 @@ from unfool.evaluation.crafting.evaluation_folder import (
 from unfool.evaluation.crafting.plan import plan_crafting
 from unfool.evaluation.crafting.proxy import proxy_for
 from unfool.evaluation.identity import one_identity
+from unfool.evaluation.lean.escalation import SHORT
 from unfool.evaluation.outcomes import part_path
 from unfool.evaluation.parts import jobs
 from unfool.evaluation.parts.opened import Opened, Opener, Subject, ready
@@ -190,6 +192,9 @@ class _Planner:
         """Attack the images batch by batch, and classify what comes of it."""
         chosen, table = self.opened.attacks[number], self.opened.table
         home = attack_folder(self.folder, chosen.title, chosen.attack)
+        lean = isinstance(chosen.attack, Lean)
+        if lean:
+            home = home / SHORT  # what more there is to do, `craft` sees from these
         stack.enter_context(held_folder(home))
         plan = plan_crafting(
             self.opened.model,
@@ -215,7 +220,7 @@ class _Planner:
         judged = judged_folder(home, self.size)
         for block in self.blocks:
             rows = _rows(block)
-            if is_file(part_path(judged, rows)):
+            if lean or is_file(part_path(judged, rows)):
                 continue
             names = {name: place for place, (name, span) in enumerate(batches.items()) if _overlap(span, rows)}
             call = partial(

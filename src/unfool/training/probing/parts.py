@@ -56,7 +56,8 @@ def share_features(
 
     ``files``, ``data`` and ``data_dir`` are what these read of the asker's machine. Raises the first error of a job.
     """
-    jobs, images = [], {}
+    jobs: list[Job] = []
+    images: dict[str, int] = {}
     for split, table in tables.items():
         cuts = batches(len(table))
         together = max(1, len(cuts) // PARTS)
