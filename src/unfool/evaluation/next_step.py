@@ -79,7 +79,8 @@ def step_after(
         return NextStep(action="harden", threat=threat)
     if defended:
         return NextStep(action="ladder", threat=threat)
-    if not doubted:
+    # AutoAttack and the binarization test have no form in l0.
+    if not doubted or threat.startswith("l0:"):
         return None
     if not any(row.attack.startswith("autoattack") for row in attacked):
         return NextStep(action="autoattack", threat=threat)
