@@ -63,10 +63,10 @@ def craft_lean(
     if len(standing):
         report = checks(model, table, attack, column, short, seed, folder, progress)
         run.spent(report.cost.cpu_seconds, report.cost.model_images)
-        found = reasons(report, short, len(standing))
-        if found:
+        why = reasons(report, short, len(standing))
+        if why:
             random = any(flag.name == "randomised-output" for flag in report.flags)
-            outcome = run.autoattack(standing, replace(outcome, reasons=tuple(found)), random=random)
+            outcome = run.autoattack(standing, replace(outcome, reasons=tuple(why)), random=random)
         else:
             outcome = run.sample(standing, Streams(seed).named("lean"), outcome)
     return run.result(outcome)

@@ -288,5 +288,5 @@ def _rows(block: Sequence[slice]) -> slice:
     return slice(block[0].start, block[-1].stop)
 
 
-def _overlap(one: slice, other: slice) -> bool:
-    return one.start < other.stop and other.start < one.stop
+def _overlap(first: slice, second: slice) -> bool:
+    return first.start < second.stop and second.start < first.stop
