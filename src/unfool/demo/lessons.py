@@ -198,8 +198,8 @@ def _one_reversed(
     network: torch.nn.Module, defense: Reverse, table: Table, examples: AdversarialSet
 ) -> tuple[Strip, str]:
     """An image that the attack turned, preferably one that the reversal turned back, as a strip and in words."""
-    clean, names = table.batch().images, table.classes[examples.column]
-    purified = purification(defense, examples.images)
+    clean, adversarial, names = table.batch().images, examples.images[:], table.classes[examples.column]
+    purified = purification(defense, adversarial)
     with torch.no_grad():
         said = network(clean).argmax(1)
     attacked, restored = purified.before.argmax(1), purified.after.argmax(1)
@@ -212,7 +212,7 @@ def _one_reversed(
         for word, name, image in zip(
             ("clean", "attacked", "reversed"),
             label,
-            (clean[row], examples.images[row], purified.images[row]),
+            (clean[row], adversarial[row], purified.images[row]),
             strict=True,
         )
     )

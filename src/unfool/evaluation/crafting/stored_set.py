@@ -13,7 +13,7 @@ import re
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -96,7 +96,7 @@ def _shards_of(examples: AdversarialSet, folder: Path) -> Iterable[Shard]:
         yield from images.shards
         return
     rows = max(1, SHARD_BYTES // max(1, image_bytes(images.shape[1:])))
-    for number, part in enumerate(images.split(rows)):
+    for number, part in enumerate(cast("tuple[Tensor, ...]", images.split(rows))):
         save_tensors(folder / _name(number), {IMAGES: part})
         yield Shard.of(folder / _name(number))
 
@@ -203,10 +203,12 @@ def open_set(path: str | Path) -> AdversarialSet:
 
 def _sharded(folder: Path, tensors: dict[str, Tensor], manifest: dict[str, Any]) -> ShardedImages:
     """The images in the shards of a folder, as its index names them; what only an index holds is taken out of it."""
-    checksums, counts = tensors.pop(_CHECKSUMS).tolist(), tensors.pop(_COUNTS).tolist()
-    shape: Any = manifest.pop("image_shape", None)
-    sizes = isinstance(shape, list) and len(shape) == 3 and all(isinstance(size, int) and size > 0 for size in shape)
-    if not (sizes and len(checksums) == len(counts) and all(isinstance(count, int) for count in counts)):
+    checksums = cast("list[list[int]]", tensors.pop(_CHECKSUMS).tolist())
+    counts = cast("list[int]", tensors.pop(_COUNTS).tolist())
+    held: Any = manifest.pop("image_shape", None)
+    shape: list[Any] = cast("list[Any]", held) if isinstance(held, list) else []
+    sized = len(shape) == 3 and all(isinstance(size, int) and size > 0 for size in shape)
+    if not (sized and len(checksums) == len(counts) and all(isinstance(count, int) for count in counts)):
         raise DataError(f"{folder / _INDEX} does not say how its shards make up a set; {_AGAIN}")
     shards = [
         Shard(path=folder / _name(number), count=count, checksum=bytes(seal).hex())
