@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from small_models import make_batch, make_network, problem
 from torch import nn
 
-from unfool import L1, L2, Linf, attacks, make_attack
+from unfool import L0, L1, L2, Linf, attacks, make_attack
 from unfool.attacks import ATTACKS, Attack, CustomAttack, Part, Perturbed
 from unfool.attacks.objective import LabelLoss
 from unfool.core.config import configured
@@ -93,9 +93,14 @@ def test_another_threat_model_scales_what_depends_on_it():
 
 
 def test_what_an_attack_learns_from_is_declared():
-    assert {name: make_attack(name, EPS8).follows_gradients for name in ATTACKS} == {
-        name: name != "square" for name in ATTACKS
+    threats = {"linf": EPS8, "l2": L2(0.5), "l0": L0(5)}
+    by_name = {
+        name: make_attack(name, threats[next(norm for norm in threats if norm in ATTACKS[name].norms)])
+        for name in ATTACKS
     }
+    followers = {name for name, attack in by_name.items() if attack.follows_gradients}
+    assert followers == set(ATTACKS) - {"square", "hop-skip-jump"}
+    assert by_name["hop-skip-jump"].learns_from == ["decisions"]
     assert make_attack("square", EPS8).learns_from == ["scores"]
     ensemble = make_attack("aa", EPS8)
     assert ensemble.part_names == ["apgd-ce", "apgd-t", "fab-t", "square", "finish"]

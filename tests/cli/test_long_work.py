@@ -78,7 +78,7 @@ def test_commands_on_a_run(cli, parity, tmp_path, monkeypatch, arguments, what):
 
 def test_a_study_of_ones_own(cli, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("unfool.studies.framework.run.workers_for", lambda device, count: 1)
+    monkeypatch.setattr("unfool.core.parallel.executor.workers_for", lambda device: 1)
     (tmp_path / "my_study.py").write_text(textwrap.dedent(STUDY))
     told = cli("study", "my_study.py", "--scale", "small")
     shown = lines(told)

@@ -121,7 +121,7 @@ def test_an_attack_stores_a_set_that_another_system_is_evaluated_on(run, tmp_pat
 
 
 def test_a_study_of_plugged_in_networks_and_attacks_runs_in_other_processes(tmp_path, monkeypatch):
-    monkeypatch.setattr("unfool.studies.framework.run.workers_for", lambda device, count: 2)
+    monkeypatch.setattr("unfool.core.parallel.executor.workers_for", lambda device: 2)
     result = call("study", "hardened-stripes", "--scale", "tiny", "--out", tmp_path)
     results = json.loads((tmp_path / "results" / "hardened-stripes" / "tiny.json").read_text())
     assert {(row["model"], row["attack"]) for row in results["rows"]} == {
