@@ -14,9 +14,11 @@ from tiny_systems import make_network, make_table
 from unfool import EvaluationSettings, evaluate
 from unfool.attacks import Attack
 from unfool.core.errors import ImagesError, OutputError, WorkerError
+from unfool.core.parallel import memory
 from unfool.core.parallel.local import LocalExecutor
 from unfool.evaluation.crafting.chosen_attacks import choose_attacks
 from unfool.evaluation.crafting.evaluation_folder import discard
+from unfool.evaluation.parts import jobs
 from unfool.evaluation.parts import sharing as sharing_module
 from unfool.evaluation.parts.opened import Opened
 from unfool.evaluation.parts.sharing import Sharing, share_evaluation
@@ -213,6 +215,14 @@ class OpensWithoutLabels:
         opened = Opens()(place)
         opened.table.columns["label"] = opened.table.columns["label"] + 100
         return opened
+
+
+def test_a_part_keeps_the_memory_that_it_frees(tmp_path, monkeypatch):
+    kept, opened_once = [], jobs.opened_once
+    monkeypatch.setattr(jobs, "opened_once", lambda *subject: kept.append(memory._depth) or opened_once(*subject))
+    shared(tmp_path, Elsewhere(0))
+    assert kept
+    assert all(kept)
 
 
 def test_an_error_of_a_part_is_raised_as_it_is(tmp_path):
