@@ -198,7 +198,7 @@ def open_set(path: str | Path) -> AdversarialSet:
             check_types(AdversarialSet, manifest, path, _AGAIN)
             return AdversarialSet(images=images, **from_stored(tensors), **manifest)
     except UnfoolError as error:
-        raise DataError(f"{path} is no whole adversarial set ({error}); {_AGAIN}") from error
+        raise DataError(f"{path} is no whole adversarial set: {error}") from error
 
 
 def _sharded(folder: Path, tensors: dict[str, Tensor], manifest: dict[str, Any]) -> ShardedImages:
