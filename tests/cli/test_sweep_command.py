@@ -81,6 +81,8 @@ def test_a_sweep_ends_with_a_table_a_page_and_the_next_command(cli, config, tmp_
         (["--vary", "seed=0..2", "--by", "speed"], 2, ["--by", "clean, loss, robust"]),
         (["--vary", "seed=0..2", "--workers", "0"], 2, ["--workers 0"]),
         (["--vary", "seed=0..2", "--stop-early", "x"], 2, ["--stop-early"]),
+        (["--vary", "seed=0..2", "--dry-run", "--gpu-share", "0.5"], 2, ["--gpu-share 0.5 is for --cluster"]),
+        (["--vary", "seed=0..2", "--dry-run", "--no-ship-data"], 2, ["--no-ship-data is for --cluster"]),
         (["--vary", "held_out=100000"], 3, ["leaves none"]),
         (["--vary", "column=labl"], 2, ["labl", "label"]),
     ],
@@ -97,6 +99,12 @@ def test_a_file_that_is_missing_or_no_run_is_refused(cli, tmp_path):
     assert cli("sweep", tmp_path / "no.yaml", "--vary", "seed=1").code == 3
     (tmp_path / "empty.yaml").write_text("[]")
     assert "key: value" in cli("sweep", tmp_path / "empty.yaml", "--vary", "seed=1").complaint()
+
+
+def test_a_runs_folder_stands_for_its_file(cli, tmp_path):
+    (tmp_path / "config.yaml").write_text(CONFIG, encoding="utf-8")
+    listed = cli("sweep", tmp_path, "--vary", "seed=0..1", "--dry-run")
+    assert listed.out.startswith("2 runs of 1 setting")
 
 
 def test_values_are_read_as_they_are_written():

@@ -42,7 +42,7 @@ def test_a_name_stands_for_fields(name, fields):
             "epochs is a field of stages.0.epochs and of stages.1.epochs; write one of these, or stages.*.epochs",
         ),
         ("labels.weight", r"or stages\.\*\.tasks\.\*\.weight for all"),
-        ("stages.2.epochs", "unknown field of the run 'stages.2.epochs'"),
+        ("stages.2.epochs", "unknown field of the run 'stages.2.epochs': its stages are numbered from 0 to 1"),
         ("data", "data cannot be varied"),
         ("stages.0.tasks", "tasks cannot be varied"),
         ("", "unknown field"),

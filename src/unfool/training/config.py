@@ -12,6 +12,7 @@ from pydantic import Field, PlainSerializer, PlainValidator, ValidationInfo, fie
 
 from unfool.attacks import make_attack
 from unfool.attacks.ensemble import attack_passes
+from unfool.core.borders.reading import is_folder
 from unfool.core.borders.yaml_text import read_yaml
 from unfool.core.config import build, configured, to_plain
 from unfool.core.errors import SpecError
@@ -26,6 +27,8 @@ from unfool.training.stage_config import StageConfig, TaskConfig
 SCHEMA_VERSION = 2
 """In version 1 the stage's ``trainable`` was called ``moves``."""
 CLASSIFIER = "labels"
+CONFIG = "config.yaml"
+"""The configuration's file in a run's folder."""
 
 
 TrunkField = Annotated[TrunkSpec, PlainValidator(trunk_spec), PlainSerializer(TrunkSpec.to_dict)]
@@ -202,7 +205,7 @@ def read_config(path: str | Path) -> RunConfig:
     """Read the configuration of a run from a YAML file.
 
     Args:
-        path: The file, such as the ``config.yaml`` of a run's folder.
+        path: The file, or a run's folder, which holds it as ``config.yaml``.
 
     Returns:
         The configuration.
@@ -219,9 +222,10 @@ def read_config(path: str | Path) -> RunConfig:
         >>> read_config("config.yaml").stages[0].epochs
         2
     """
+    path = Path(path) / CONFIG if is_folder(path) else path
     values = read_yaml(path, "give a run folder or its config.yaml, with key: value lines")
     if not isinstance(values, Mapping):
-        raise SpecError(f"{path} holds a {type(values).__name__}; write key: value lines")
+        raise SpecError(f"{path} holds no fields of a run; write key: value lines, as config.yaml of a run has them")
     return run_config(values, str(path))
 
 

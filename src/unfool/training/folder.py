@@ -25,9 +25,9 @@ from unfool.models.weights import load_network
 from unfool.models.zoo.catalog import WEIGHTS
 from unfool.models.zoo.located import run_folder
 from unfool.tasks import Task, make_task
-from unfool.training.config import RunConfig, read_config
+from unfool.training.config import CONFIG, RunConfig, read_config
 
-CONFIG, METRICS, CHECKPOINT = "config.yaml", "metrics.csv", "checkpoint"
+METRICS, CHECKPOINT = "metrics.csv", "checkpoint"
 OWN_WEIGHTS = "model.safetensors"
 """The weights of a classifier of another library, under its own names; beside the run's own ``weights.safetensors``."""
 

@@ -28,7 +28,7 @@ class SweepCommand(ClusterOptions):
     """
 
     config: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="FILE.yaml")]
-    """YAML of the run that is varied, as `unfool train --config` takes it; a run's config.yaml is one."""
+    """YAML of the run that is varied, as `unfool train --config` takes it, or a run's folder."""
     vary: Annotated[
         tyro.conf.UseAppendAction[tuple[str, ...]],
         tyro.conf.arg(
@@ -93,6 +93,7 @@ class SweepCommand(ClusterOptions):
             raise SpecError(f"--workers {self.workers} is not allowed; give 1 or more")
         if self.workers is not None and self.cluster is not None:
             raise SpecError("--workers is for this machine, and --cluster has its own; leave one of the two out")
+        self.refuse_without_cluster()
         if not self.vary:
             raise SpecError("nothing is varied; give --vary FIELD=VALUES, such as --vary learning_rate=0.05,0.1")
         config, vary = read_config(self.config), read_variations(self.vary)

@@ -45,12 +45,9 @@ class ClusterOptions:
         Raises WorkerError for a cluster that cannot be reached, SpecError for options that do not go together.
         """
         from unfool.cli.parsing.systems import choose_device
-        from unfool.core.errors import SpecError
         from unfool.core.parallel.executor import executor_for
 
-        if self.cluster is None and (not self.ship_data or self.gpu_share != 1.0):
-            option = "--no-ship-data" if not self.ship_data else f"--gpu-share {self.gpu_share:g}"
-            raise SpecError(f"{option} is for --cluster; add --cluster auto, or leave it out")
+        self.refuse_without_cluster()
         return executor_for(
             self.cluster,
             device=choose_device(device) if self.cluster is None else device,
@@ -58,6 +55,14 @@ class ClusterOptions:
             ship_data=self.ship_data,
             gpu_share=self.gpu_share,
         )
+
+    def refuse_without_cluster(self) -> None:
+        """SpecError for options of a cluster where there is none."""
+        from unfool.core.errors import SpecError
+
+        if self.cluster is None and (not self.ship_data or self.gpu_share != 1.0):
+            option = "--no-ship-data" if not self.ship_data else f"--gpu-share {self.gpu_share:g}"
+            raise SpecError(f"{option} is for --cluster; add --cluster auto, or leave it out")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,8 +86,7 @@ class WorkOptions(ClusterOptions):
             raise SpecError(f"--workers {self.workers} is not allowed; give at least 1")
         if self.workers > 1 and self.cluster is not None:
             raise SpecError("--workers are processes of this machine; leave it out beside --cluster")
-        if self.cluster is None:
-            self.executor("cpu", self.workers)  # refuses what belongs to a cluster
+        self.refuse_without_cluster()
         chosen = self.workers > 1 or self.cluster is not None
         if chosen and rank_and_world_size()[1] > 1:
             raise SpecError("torchrun has started processes already; leave --workers and --cluster out")

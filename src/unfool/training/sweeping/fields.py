@@ -56,6 +56,9 @@ def named_fields(name: str, config: RunConfig) -> tuple[str, ...]:
         return (".".join(words),)
     fitting = [field for field in fields if _fits(words, field.split("."))]
     if not fitting:
+        stages = len(config.stages)
+        if words[0] == "stages" and len(words) > 1 and words[1].isdecimal() and int(words[1]) >= stages:
+            raise SpecError(f"unknown field of the run {name!r}: its stages are numbered from 0 to {stages - 1}")
         raise unknown("field of the run", name, {field.rpartition(".")[2] for field in fields})
     if len(fitting) > 1 and EVERY not in words:
         together = {_starred(field) for field in fitting}
