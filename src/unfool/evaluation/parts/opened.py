@@ -92,7 +92,8 @@ def _opened(subject: Subject, files: tuple[tuple[Path, Path], ...], data_dir: Pa
         own = identity(opened.model)
         if own != subject.identity and not own.endswith(UNVERIFIED_MARK):
             raise WorkerError(
-                f"a worker opened another system ({own}) than the one to evaluate ({subject.identity}); install the "
-                "same versions of unfool, PyTorch and the model's packages on all nodes"
+                f"a worker opened another system ({own}) than the one to evaluate ({subject.identity}); give "
+                "weights where the model draws its own, and the same versions of unfool, PyTorch and the model's packages "
+                "on all nodes"
             )
         return OpenedOnce(subject, opened)
