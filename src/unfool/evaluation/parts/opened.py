@@ -93,7 +93,7 @@ def _opened(subject: Subject, files: tuple[tuple[Path, Path], ...], data_dir: Pa
         if own != subject.identity and not own.endswith(UNVERIFIED_MARK):
             raise WorkerError(
                 f"a worker opened another system ({own}) than the one to evaluate ({subject.identity}); give "
-                "weights where the model draws its own, and the same versions of unfool, PyTorch and the model's packages "
-                "on all nodes"
+                "weights where the model draws its own, and install the same versions of unfool, PyTorch and the "
+                "model's packages on all nodes"
             )
         return OpenedOnce(subject, opened)
