@@ -1,9 +1,11 @@
 """``unfool sweep``: from a file and values to a table, a page and the next command; and its refusals."""
 
 import json
+from pathlib import Path
 
 import pytest
 
+from unfool.cli.commands.sweep import SweepCommand
 from unfool.cli.parsing.variations import read_variations
 from unfool.core.errors import SpecError
 from unfool.training import SweepResult
@@ -105,6 +107,15 @@ def test_a_runs_folder_stands_for_its_file(cli, tmp_path):
     (tmp_path / "config.yaml").write_text(CONFIG, encoding="utf-8")
     listed = cli("sweep", tmp_path, "--vary", "seed=0..1", "--dry-run")
     assert listed.out.startswith("2 runs of 1 setting")
+
+
+@pytest.mark.parametrize(
+    ("file", "folder"),
+    [("train.yaml", "train-sweep"), ("runs/base/config.yaml", "base-sweep"), ("runs/base", "base-sweep")],
+)
+def test_sweeps_of_two_runs_have_folders_of_their_own(tmp_path, monkeypatch, file, folder):
+    monkeypatch.chdir(tmp_path)
+    assert SweepCommand(config=Path(file), vary=())._folder == Path("runs") / folder
 
 
 def test_values_are_read_as_they_are_written():

@@ -39,8 +39,8 @@ class SweepCommand(ClusterOptions):
             help_behavior_hint="(repeatable)",
         ),
     ] = ()
-    out: Annotated[Path | None, tyro.conf.arg(metavar="DIR", help_behavior_hint="(default: runs/FILE-sweep)")] = None
-    """The sweep's folder."""
+    out: Annotated[Path | None, tyro.conf.arg(metavar="DIR", help_behavior_hint="(default: runs/NAME-sweep)")] = None
+    """The sweep's folder; NAME is that of the file, or of the run's folder."""
     by: Annotated[
         Literal["robust", "clean", "loss"] | None,
         tyro.conf.arg(
@@ -121,7 +121,9 @@ class SweepCommand(ClusterOptions):
 
     @property
     def _folder(self) -> Path:
-        return self.out or Path("runs") / f"{self.config.stem}-sweep"
+        # Every run's file is called config.yaml: its folder is what tells two runs apart.
+        name = self.config.resolve().parent.name if self.config.name == "config.yaml" else self.config.stem
+        return self.out or Path("runs") / f"{name or 'config'}-sweep"
 
     def _list(self, plan: SweepPlan) -> None:
         """The runs that would be trained, and about what they cost."""
