@@ -126,9 +126,10 @@ def anytime_interval(correct: int, total: int, confidence: float = 0.95) -> tupl
             return 0.0
         # At the observed share M is at most 1, and towards 0 it grows without end.
         observed = right / (right + wrong)
-        excess: Callable[[float], Any] = lambda share: log_evidence(right, wrong, share) - limit  # noqa: E731
-        root: Any = brentq(excess, 1e-300, observed * (1 - 1e-9))
-        return float(root)
+        # Small shares want a small error of their own, so the root is that of the logarithm.
+        excess: Callable[[float], Any] = lambda log: log_evidence(right, wrong, math.exp(log)) - limit  # noqa: E731
+        root: Any = brentq(excess, math.log(1e-300), math.log(observed * (1 - 1e-9)))
+        return math.exp(root)
 
     return least(correct, total - correct), 1.0 - least(total - correct, correct)
 
