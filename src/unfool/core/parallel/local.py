@@ -103,7 +103,7 @@ class LocalExecutor:
                     future = pool.submit(_call, job.name, job.call, job.files, folder, data_dir, self.device)
                     running[future] = job.name
                 finished, _ = wait(running, timeout=EVERY, return_when=FIRST_COMPLETED)
-                drain(0.01)
+                drain(0.0)  # a wait here would leave workers idle
                 for future in finished:
                     try:
                         future.result()
