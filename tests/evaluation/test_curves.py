@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 import torch
-from tiny_systems import make_network, make_table
+from tiny_systems import make_network, table_of
 
 from unfool import Linf, attacks
 from unfool.attacks import make_attack
@@ -29,10 +29,7 @@ def network():
 @pytest.fixture(scope="module")
 def table(network):
     """The network's own classes as labels: all correct until attacked."""
-    made = make_table(40)
-    with torch.no_grad():
-        made.columns["label"] = network(made.batch().images).argmax(1)
-    return made
+    return table_of(network, 40)
 
 
 def whole(network, table, text, threat):

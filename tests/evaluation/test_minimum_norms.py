@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from tiny_systems import make_network, make_table
+from tiny_systems import make_network, table_of
 
 from unfool import EvaluationSettings, Linf, ThreatModel, attacks, evaluate, minimum_norms
 from unfool.core.errors import SpecError
@@ -25,9 +25,7 @@ def network():
 @pytest.fixture(scope="module")
 def table(network):
     """The network's own classes as labels, but for the first image."""
-    made = make_table(24)
-    with torch.no_grad():
-        made.columns["label"] = network(made.batch().images).argmax(1)
+    made = table_of(network, 24)
     made.columns["label"][0] = (made.columns["label"][0] + 1) % 4
     return made
 

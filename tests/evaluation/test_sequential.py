@@ -13,7 +13,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy.integrate import quad
 from scipy.stats import binomtest
-from tiny_systems import make_network, make_table
+from tiny_systems import make_network, table_of
 
 from unfool.attacks import make_attack
 from unfool.core.errors import DataError, SpecError
@@ -287,10 +287,7 @@ def network():
 @pytest.fixture(scope="module")
 def table(network):
     """The network's own classes as labels: all correct until attacked."""
-    made = make_table(40)
-    with torch.no_grad():
-        made.columns["label"] = network(made.batch().images).argmax(1)
-    return made
+    return table_of(network, 40)
 
 
 @pytest.mark.parametrize(

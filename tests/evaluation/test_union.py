@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from tiny_systems import make_network, make_table
+from tiny_systems import make_network, table_of
 
 from unfool import L0, L2, EvaluationSettings, Linf, ThreatUnion, attacks, classify, craft, evaluate
 from unfool.core.errors import DataError, SpecError
@@ -22,10 +22,7 @@ def network():
 
 @pytest.fixture(scope="module")
 def table(network):
-    made = make_table(40)
-    with torch.no_grad():
-        made.columns["label"] = network(made.batch().images).argmax(1)
-    return made
+    return table_of(network, 40)
 
 
 @pytest.fixture(scope="module")

@@ -27,6 +27,14 @@ def make_table(count=20, *, side=16, split="test", classes=4):
     return Table(DecodedPixels(pixels), ids, columns, names, label_column="label", name="made-up", split=split)
 
 
+def table_of(network, count):
+    """Images with the network's own classes as labels: all correct until attacked."""
+    table = make_table(count)
+    with torch.no_grad():
+        table.columns["label"] = network(table.batch().images).argmax(1)
+    return table
+
+
 class Defended(nn.Module):
     """A stand-in for a defense: a wrapper with settings that no parameter shows."""
 

@@ -5,7 +5,6 @@ Legend: B images of the batch, n of them still attacked.
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from dataclasses import dataclass
 from typing import Literal
@@ -16,7 +15,7 @@ from torch import Tensor
 from unfool.attacks.engines.best_so_far import BestSoFar
 from unfool.attacks.engines.projected_gradient import RECOMPUTE_BELOW
 from unfool.attacks.engines.step_schedule import HalvedSteps, SparseSteps, StepSchedule
-from unfool.attacks.engines.trials import BestOfTrials, trials_at_once
+from unfool.attacks.engines.trials import BestOfTrials, of_trials, trials_at_once
 from unfool.attacks.objective import LabelLoss
 from unfool.attacks.problem import Perturbed, Problem
 from unfool.core.threat import ThreatModel
@@ -59,7 +58,7 @@ class AutoProjectedGradient:
             targets = None if classes is None else torch.cat([classes[rows, run // self.restarts] for run in group])
             points = torch.cat([self._start(problem, rows, run, phases[0][0]) for run in group])
             best_of_trials = BestOfTrials(problem.images[trials], len(group), self.goal, gradients=self.steps > 0)
-            self._run(best_of_trials, _of_trials(problem, trials, targets), points, phases)
+            self._run(best_of_trials, of_trials(problem, trials, targets), points, phases)
             best_of_trials.merge_into(best_so_far, rows)
         return best_so_far.result()
 
@@ -174,21 +173,3 @@ class AutoProjectedGradient:
                 keep = None
                 leaves, value = best_so_far.evaluate_with_graph(driver, schedule.points, schedule.rows)
         schedule.record(losses, None if last else best_so_far.gradient(leaves, value, keep, schedule.rows))
-
-
-def _of_trials(problem: Problem[LabelLoss], rows: Tensor, targets: Tensor | None) -> Problem[LabelLoss]:
-    """The problem of trials of the images ``rows`` (P,), towards ``targets`` (P,) if there are any."""
-
-    def of_trials(objective: LabelLoss) -> LabelLoss:
-        own = objective.subset(rows)
-        return own if targets is None else own.with_loss(own.loss, targets)
-
-    proxy = problem.proxy_objective
-    return dataclasses.replace(
-        problem,
-        objective=of_trials(problem.objective),
-        proxy_objective=None if proxy is None else of_trials(proxy),
-        images=problem.images[rows],
-        ids=problem.ids[rows],
-        starts=None,
-    )

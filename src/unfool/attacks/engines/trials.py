@@ -8,14 +8,15 @@ trial.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 
 from unfool.attacks.engines.best_so_far import BestSoFar
-from unfool.attacks.objective import ObjectiveValue
-from unfool.attacks.problem import Goal
+from unfool.attacks.objective import LabelLoss, ObjectiveValue
+from unfool.attacks.problem import Goal, Problem
 
 VALUES_AT_ONCE = 64 * 3 * 32 * 32
 """Pixel values of the trials that run at once, of one trial for all images at least: more would save little time."""
@@ -70,3 +71,21 @@ class BestOfTrials(BestSoFar):
         best_so_far.zero_gradient[rows] &= self.zero_gradient.view(self.count, -1).all(0)
         best_so_far.has_gradient[rows] |= self.has_gradient.view(self.count, -1).any(0)
         best_so_far.model_images += self.model_images
+
+
+def of_trials(problem: Problem[LabelLoss], rows: Tensor, targets: Tensor | None) -> Problem[LabelLoss]:
+    """The problem of trials of the images ``rows`` (P,), towards ``targets`` (P,) if there are any."""
+
+    def own_rows(objective: LabelLoss) -> LabelLoss:
+        own = objective.subset(rows)
+        return own if targets is None else own.with_loss(own.loss, targets)
+
+    proxy = problem.proxy_objective
+    return dataclasses.replace(
+        problem,
+        objective=own_rows(problem.objective),
+        proxy_objective=None if proxy is None else own_rows(proxy),
+        images=problem.images[rows],
+        ids=problem.ids[rows],
+        starts=None,
+    )

@@ -9,7 +9,6 @@ Legend: B images of the batch, n of them attacked; P trials.
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from dataclasses import dataclass
 
@@ -19,7 +18,7 @@ from torch import Tensor
 from unfool.attacks.engines.best_so_far import BestSoFar
 from unfool.attacks.engines.near_misses import lacking
 from unfool.attacks.engines.projected_gradient import RECOMPUTE_BELOW
-from unfool.attacks.engines.trials import BestOfTrials, trials_at_once
+from unfool.attacks.engines.trials import BestOfTrials, of_trials, trials_at_once
 from unfool.attacks.lean.nearest_classes import nearest_classes
 from unfool.attacks.objective import LabelLoss
 from unfool.attacks.problem import Perturbed, Problem
@@ -64,7 +63,7 @@ class CosineSteps:
         best_so_far = BestSoFar(problem.images, "success", gradients=self.steps > 0)
         chosen = self._chosen(best_so_far, problem)
         if len(chosen):
-            subset = _of_rows(problem, chosen, None)
+            subset = of_trials(problem, chosen, None)
             own = BestSoFar(subset.images, "success", gradients=self.steps > 0)
             self._run(own, subset)
             for name in ("images", "losses", "best_losses", "fooled", "zero_gradient", "has_gradient"):
@@ -97,7 +96,7 @@ class CosineSteps:
             targets = None if classes is None else torch.cat([classes[rows, run // self.restarts] for run in group])
             points = torch.cat([self._start(problem, rows, run) for run in group])
             best_of_trials = BestOfTrials(problem.images[trials], len(group), "success", gradients=self.steps > 0)
-            self._climb(best_of_trials, _of_rows(problem, trials, targets), points)
+            self._climb(best_of_trials, of_trials(problem, trials, targets), points)
             best_of_trials.merge_into(best_so_far, rows)
 
     def _start(self, problem: Problem[LabelLoss], rows: Tensor, run: int) -> Tensor:
@@ -155,21 +154,3 @@ class CosineSteps:
         if len(rows):
             with torch.no_grad():
                 best_of_trials.record(rows, points, best_of_trials.evaluate(objective, points, rows))
-
-
-def _of_rows(problem: Problem[LabelLoss], rows: Tensor, targets: Tensor | None) -> Problem[LabelLoss]:
-    """The problem of the images ``rows`` (P,), towards ``targets`` (P,) if there are any."""
-
-    def of_rows(objective: LabelLoss) -> LabelLoss:
-        own = objective.subset(rows)
-        return own if targets is None else own.with_loss(own.loss, targets)
-
-    proxy = problem.proxy_objective
-    return dataclasses.replace(
-        problem,
-        objective=of_rows(problem.objective),
-        proxy_objective=None if proxy is None else of_rows(proxy),
-        images=problem.images[rows],
-        ids=problem.ids[rows],
-        starts=None,
-    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from abc import abstractmethod
 from typing import Literal
 
 from pydantic import Field
@@ -49,9 +50,9 @@ class MinimumNormAttack(Attack):
         return "margin"
 
     @property
+    @abstractmethod
     def search(self) -> MinimumNormSearch:
         """The search, which knows no eps."""
-        raise NotImplementedError(f"{type(self).__name__} has no search")
 
     @property
     def sees(self) -> LearnsFrom:
