@@ -21,6 +21,7 @@ from unfool.core.streams import Streams
 from unfool.core.threat import ThreatModel
 
 EPS = {"linf": 0.008, "l2": 0.1, "l1": 1.0}
+ALL_NORMS = {**EPS, "l0": 2}
 NETWORK = make_network()
 
 
@@ -60,7 +61,7 @@ ROUNDING = {torch.float32: 1e-5, torch.float64: 1e-12}
 """By how much the logits of one image may differ with the size of its batch: the convolutions sum in another order."""
 
 
-@pytest.mark.parametrize("norm", EPS)
+@pytest.mark.parametrize("norm", ALL_NORMS)
 @settings(max_examples=3)
 @given(
     steps=st.integers(0, 65),
@@ -75,7 +76,7 @@ ROUNDING = {torch.float32: 1e-5, torch.float64: 1e-12}
 def test_more_steps_or_restarts_never_lower_the_best_margin(norm, steps, more, restarts, seed, dtype):
     network = make_network(dtype=dtype)
     images, labels, ids = make_batch(network, 6, seed, dtype)
-    threat = ThreatModel(norm, EPS[norm] / 2)
+    threat = ThreatModel(norm, ALL_NORMS[norm] / 2)
     few = attacked("square", threat, images, labels, ids, network, steps=steps)
     many = attacked("square", threat, images, labels, ids, network, steps=steps + more, restarts=restarts)
     # Losses are kept in float32.
@@ -102,12 +103,12 @@ def test_splitting_a_batch_changes_nothing(norm):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
-@pytest.mark.parametrize("norm", EPS)
+@pytest.mark.parametrize("norm", ALL_NORMS)
 def test_every_image_stays_inside_and_survivors_have_moved(norm, dtype):
     network = make_network(dtype=dtype)
     images, labels, ids = make_batch(network, 12, dtype=dtype)
     images = ((images - 0.5) * 1.5 + 0.5).clamp(0, 1)
-    threat = ThreatModel(norm, EPS[norm] * 8)
+    threat = ThreatModel(norm, ALL_NORMS[norm] * 8)
     labels = torch.where(torch.arange(12) < 6, labels, (labels + 1) % 4)
     found = attacked("square-70", threat, images, labels, ids, Bolder(network))
     assert found.images.dtype == dtype
@@ -152,11 +153,11 @@ def test_only_images_that_stand_and_have_changed_are_asked_about(monkeypatch):
     assert 100 < min(standing) < max(standing) <= 153
 
 
-@pytest.mark.parametrize("norm", EPS)
+@pytest.mark.parametrize("norm", ALL_NORMS)
 def test_windows_looked_at_ahead_give_what_they_give_in_turn_in_fewer_passes(norm, monkeypatch):
     network = make_network(dtype=torch.float64)
     images, labels, ids = make_batch(network, 8, dtype=torch.float64)
-    threat, results, passes = ThreatModel(norm, EPS[norm] / 2), [], []
+    threat, results, passes = ThreatModel(norm, ALL_NORMS[norm] / 2), [], []
     network.register_forward_hook(lambda *_: passes.append(1))
     for values in (0, 24 * images[0].numel()):
         monkeypatch.setattr(square, "VALUES_AT_ONCE", values)
@@ -172,14 +173,14 @@ def test_windows_looked_at_ahead_give_what_they_give_in_turn_in_fewer_passes(nor
     assert in_turn.model_images < ahead.model_images < 1.5 * in_turn.model_images
 
 
-@pytest.mark.parametrize("norm", EPS)
+@pytest.mark.parametrize("norm", ALL_NORMS)
 def test_nothing_to_do_returns_the_images_bit_for_bit(norm):
     images, labels, ids = make_batch(NETWORK, 8)
-    for text, eps in (("square-0", EPS[norm]), ("square-50", 0.0)):
+    for text, eps in (("square-0", ALL_NORMS[norm]), ("square-50", 0.0)):
         found = attacked(text, ThreatModel(norm, eps), images, labels, ids)
         assert torch.equal(found.images, images)
         assert found.model_images == 8
-    wrong = attacked("square-50", ThreatModel(norm, EPS[norm]), images, (labels + 1) % 4, ids)
+    wrong = attacked("square-50", ThreatModel(norm, ALL_NORMS[norm]), images, (labels + 1) % 4, ids)
     assert torch.equal(wrong.images, images)
     assert wrong.fooled.all()
 

@@ -7,6 +7,8 @@ import pyautoattack.square
 import pytest
 import torch
 
+from unfool import L0
+from unfool.attacks import Square
 from unfool.attacks.engines.square import PROPOSALS
 from unfool.attacks.engines.square_windows import pyramids
 from unfool.core.streams import Streams
@@ -194,3 +196,47 @@ def test_starts_as_published(norm, shape):
         gaps = (unit[..., None, :, :] - known).abs().amax((-2, -1))
         assert float(gaps.amin(-1).max()) < 1e-5
         assert len(gaps.argmin(-1).unique()) == 4
+
+
+@pytest.mark.parametrize("side", [1, 4, 9])
+def test_in_l0_as_many_pixels_are_exchanged_as_the_schedule_says(side):
+    """Sparse-RS, algorithm 1: from the changed pixels some go back, and as many others take a corner of the cube."""
+    images, k = Streams(5).uniform(torch.arange(6), (3, 10, 10), 0.1, 0.9), 20
+    proposals = PROPOSALS["l0"](images, ThreatModel("l0", k))
+    rows = torch.arange(6)
+    points = proposals.start(rows, rows, Streams(6))
+    assert ((points != images).any(1).flatten(1).sum(1) == k).all()
+    draws = Streams(7).uniform(rows, (proposals.draws,))
+    moved, places = proposals.propose(points.clone(), rows, side, draws)
+    assert torch.equal(places, rows)
+    m = max(1, round(k * side * side / 100))
+    for before, after, image, draw in zip(points, moved, images, draws, strict=True):
+        listed = (before != image).any(0).flatten().nonzero().flatten().tolist()
+        back = [listed[rank] for rank in sorted(range(k), key=lambda rank: float(draw[rank]))[:m]]
+        expected = before.flatten(1).clone()
+        expected[:, back] = image.flatten(1)[:, back]
+        taken = {}
+        for number, place in enumerate((draw[k : k + m] * 100).long().tolist()):
+            taken.setdefault(place, (draw[2 * k :].view(3, k)[:, number] < 0.5).float())
+        for place, colour in taken.items():
+            expected[:, place] = colour
+        assert torch.equal(after.flatten(1), expected)
+        assert (after != image).any(0).sum() <= k
+
+
+def test_in_l0_it_comes_as_near_as_one_pixel_to_a_plane():
+    weight = Streams(3).normal(torch.tensor([0]), (3 * 8 * 8,))[0]
+
+    def plane(images):
+        score = (images.flatten(1) - 0.5) @ weight - 6.0
+        return torch.stack([-score, score], 1)
+
+    images, labels = torch.full((8, 3, 8, 8), 0.5), torch.zeros(8, dtype=torch.int64)
+    gains = (weight.abs() * 0.5).view(3, -1).sum(0).sort(descending=True).values.cumsum(0)
+    fewest = 1 + int((gains <= 6.0).sum())
+    model = torch.nn.Module()
+    model.forward = plane
+    assert not Square(L0(fewest - 1), steps=300)(model, images, labels).fooled.any()
+    attacked = Square(L0(fewest + 1), steps=300)(model, images, labels)
+    assert attacked.fooled.sum() >= 6
+    assert (attacked.distances[attacked.fooled] <= fewest + 1).all()

@@ -47,5 +47,18 @@ def test_the_step_is_for_the_threat_of_the_evaluation_where_a_curve_goes_on():
     assert step_after(rows[1:]) is None  # without clean images nothing can be compared
 
 
+def test_in_l0_what_is_doubted_is_attacked_by_what_works_there():
+    threat, doubted = "l0:10", ["black-box-wins"]
+    clean, pgd, sigma_zero, square = (
+        row(name, 0.8, "clean" if name == "none" else "white-box", threat)
+        for name in ("none", "pgd-20", "sigma-zero", "square-500")
+    )
+    step = step_after([clean, pgd], doubted=doubted)
+    assert step == step_after([clean, pgd, sigma_zero], doubted=doubted)
+    assert step == NextStep(action="sparse-attacks", threat=threat)
+    assert str(step).startswith("unfool.evaluate(model, test_images, ['sigma-zero', 'square'], settings=")
+    assert step_after([clean, sigma_zero, square], doubted=doubted) is None
+
+
 def test_as_text_a_step_is_the_call_to_make():
     assert str(NextStep(action="harden", threat="l2:0.5")).endswith('unfool.HardenSettings(threat="l2:0.5"))')

@@ -277,6 +277,15 @@ def test_wins_of_examples_from_elsewhere_are_listed_by_origin(digits, quick):
     assert "transfer-wins" not in reliability(model, some, threat=THREAT, images=20, sets=[other]).checked
 
 
+def test_in_l0_a_search_without_gradients_shows_that_they_mislead(network, attacked):
+    found = reliability(planted.Staircase(network), attacked, threat="l0:12", images=16)
+    assert "black-box-wins" in names(found)
+    assert "not-checked" not in names(found)
+    honest = reliability(network, attacked, threat="l0:12", images=16)
+    assert "black-box-wins" in honest.checked
+    assert "black-box-wins" not in names(honest)
+
+
 def test_wins_inside_an_ensemble_are_read_from_its_set(digits, quick):
     """Two parts on 100 images: what the second, a random search, fooled after the first is a win of Square."""
     some = digits[1].sample(100, Streams(4))

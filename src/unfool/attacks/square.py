@@ -8,6 +8,7 @@ from unfool.attacks.base import ATTACKS, Attack
 from unfool.attacks.engines.square import SquareSearch
 from unfool.attacks.ensemble import Part
 from unfool.core.config import configured
+from unfool.core.geometry import GEOMETRIES
 
 
 @ATTACKS.add("square")
@@ -16,12 +17,14 @@ class Square(Attack):
     """Square attack: random search over windows of pixels, on the margin of the logits.
 
     Andriushchenko et al., "Square attack: a query-efficient black-box adversarial attack via random search", ECCV 2020
-    (linf: algorithms 1 and 2; l2: algorithm 3); in l1 as AutoAttack runs it. Without gradients to be masked, it shows
-    when those of other attacks mislead.
+    (linf: algorithms 1 and 2; l2: algorithm 3); in l1 as AutoAttack runs it. In l0 it is Sparse-RS (Croce et al.,
+    "Sparse-RS: a versatile framework for query-efficient sparse black-box adversarial attacks", AAAI 2022), which
+    exchanges pixels instead of windows. Without gradients to be masked, it shows when those of other attacks mislead.
 
     Departures from the published code: the windows of every image are its own (there one window is drawn for the whole
     batch), and they lie wherever they fit (there never at the lower and right edge); where few images are left, several
-    windows of each are looked at in one pass, which gives the same result by a few queries more.
+    windows of each are looked at in one pass, which gives the same result by a few queries more; in l0 as many pixels
+    are exchanged as a window of Square's schedule would have of the image.
 
     Args:
         steps: Queries for each image after the start.
@@ -43,6 +46,8 @@ class Square(Attack):
     steps: int = Field(default=5000, ge=0)
     p: float = Field(default=0.8, gt=0, le=1)
     restarts: int = Field(default=1, ge=1)
+
+    norms = tuple(GEOMETRIES)
 
     @property
     def parts(self) -> tuple[Part, ...]:

@@ -30,7 +30,14 @@ def next_line(
     if step.action == "ladder":
         return [command([*words, *(["--defense", defense] if defense is not None else []), "--adaptive"])]
     tested = ["--binarization-test"] if step.action == "binarization-test" else []
-    return [command([*words, "--attack", "autoattack", *tested])]
+    return [command([*words, *attack_options(step.threat), *tested])]
+
+
+def attack_options(threat: str) -> list[str]:
+    """The options of the strongest attacks in a threat model."""
+    from unfool.evaluation.next_step import strongest_attacks
+
+    return [word for name in strongest_attacks(threat) for word in ("--attack", name)]
 
 
 def command(words: list[str]) -> str:

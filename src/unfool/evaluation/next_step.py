@@ -17,11 +17,16 @@ from unfool.evaluation.results.rows import SCORES_MARK, Row
 GOOD_SHARE = 0.5
 """Share of the clean accuracy that a classifier keeps under attack from which on it is not weak."""
 
-Action = Literal["harden", "autoattack", "binarization-test", "ladder"]
+SPARSE = ("sigma-zero", "square")
+"""The attacks to run in l0, where AutoAttack and the binarization test have no form."""
+
+Action = Literal["harden", "autoattack", "sparse-attacks", "binarization-test", "ladder"]
 _MISTAKEN = frozenset({"chance", "missing-normalisation", "probabilities"})
 """Checks whose doubt is about how the classifier was opened: that comes first."""
 _CALLS = {
     "autoattack": 'unfool.evaluate(model, test_images, "autoattack", settings=unfool.EvaluationSettings(threat="{}"))',
+    "sparse-attacks": f"unfool.evaluate(model, test_images, {[*SPARSE]}, settings=unfool.EvaluationSettings("
+    'threat="{}"))',
     "binarization-test": 'unfool.evaluate(model, test_images, "autoattack", settings=unfool.EvaluationSettings('
     'threat="{}", binarization_test=True))',
     "ladder": 'unfool.ladder(defense, test_images, settings=unfool.LadderSettings(threat="{}"))',
@@ -35,8 +40,8 @@ class NextStep:
     """The one call that an evaluation suggests; as text the call itself.
 
     Args:
-        action: What it does: ``harden``, evaluate with ``autoattack`` or with the ``binarization-test``, or attack a
-            defense by the adaptive ``ladder``.
+        action: What it does: ``harden``, evaluate with ``autoattack``, in l0 with ``sparse-attacks``, or with the
+            ``binarization-test``, or attack a defense by the adaptive ``ladder``.
         threat: The threat model, as text.
 
     Example:
@@ -53,6 +58,11 @@ class NextStep:
 
     def __str__(self) -> str:
         return _CALLS[self.action].format(self.threat)
+
+
+def strongest_attacks(threat: str) -> tuple[str, ...]:
+    """Names of the attacks by which a threat model, as text, is judged last."""
+    return SPARSE if threat.startswith("l0:") else ("autoattack",)
 
 
 def is_weak(clean: float, attacked: float) -> bool:
@@ -79,11 +89,13 @@ def step_after(
         return NextStep(action="harden", threat=threat)
     if defended:
         return NextStep(action="ladder", threat=threat)
-    # AutoAttack and the binarization test have no form in l0.
-    if not doubted or threat.startswith("l0:"):
+    if not doubted:
         return None
-    if not any(row.attack.startswith("autoattack") for row in attacked):
-        return NextStep(action="autoattack", threat=threat)
+    needed = strongest_attacks(threat)
+    if not all(any(row.attack.startswith(name) for row in attacked) for name in needed):
+        return NextStep(action="sparse-attacks" if needed == SPARSE else "autoattack", threat=threat)
+    if needed == SPARSE:
+        return None
     return None if tested else NextStep(action="binarization-test", threat=threat)
 
 

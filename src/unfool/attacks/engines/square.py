@@ -1,7 +1,7 @@
 """Square: random search that redraws one window of pixels at a time, and needs the model's outputs alone.
 
 Andriushchenko et al., ECCV 2020 (linf: algorithms 1 and 2; l2: algorithm 3); in l1 as AutoAttack runs it (Croce & Hein,
-"Mind the box", ICML 2021).
+"Mind the box", ICML 2021); in l0 Sparse-RS, which exchanges pixels.
 
 Legend: B images of the batch, n of them still attacked, C channels, H×W pixels.
 """
@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from unfool.attacks.engines.best_so_far import BestSoFar
+from unfool.attacks.engines.sparse_proposals import L0Proposals
 from unfool.attacks.engines.square_proposals import L1Proposals, L2Proposals, LinfProposals, Proposals
 from unfool.attacks.objective import Objective, ObjectiveValue
 from unfool.attacks.problem import Perturbed, Problem
@@ -27,7 +28,12 @@ from unfool.tasks.base import at_least_fp32
 HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
 """Steps after each of which the windows' area is halved: the published schedule for 10,000 queries."""
 
-PROPOSALS: dict[str, type[Proposals]] = {"linf": LinfProposals, "l2": L2Proposals, "l1": L1Proposals}
+PROPOSALS: dict[str, type[Proposals]] = {
+    "linf": LinfProposals,
+    "l2": L2Proposals,
+    "l1": L1Proposals,
+    "l0": L0Proposals,
+}
 
 VALUES_AT_ONCE = 28 * 3 * 32 * 32
 """Pixel values of the queries of one pass: where few images are left, several windows of each are looked at at once."""

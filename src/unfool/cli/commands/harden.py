@@ -168,7 +168,7 @@ class HardenCommand:
 
     def _next(self, hardened: Hardened) -> str:
         """The line of the command that attacks the hardened classifier harder."""
-        from unfool.cli.next_command import command, options
+        from unfool.cli.next_command import attack_options, command, options
 
         if self.model.system is not None:
             words = [str(self.out), *options(self.model, without=("system",))]
@@ -176,4 +176,4 @@ class HardenCommand:
             without = ("weights", "key", "prefix")
             words = [*options(self.model, without=without), "--weights", str(hardened.weights)]
         threat = hardened.before.rows[-1].threat or ""
-        return command(["evaluate", *words, *options(self.data), "--attack", "autoattack", "--threat", threat])
+        return command(["evaluate", *words, *options(self.data), *attack_options(threat), "--threat", threat])

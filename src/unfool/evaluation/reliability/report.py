@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from unfool.attacks import Attack, Square
+from unfool.attacks import Attack
 from unfool.attacks.inputs import check_labels
 from unfool.core.errors import DataError, SpecError
 from unfool.core.progress import Progress, silent
@@ -104,7 +104,7 @@ def run_checks(
         if is_black_box(model) or len(subject.ids) < attack_checks.FEWEST_CORRECT:
             return
         trial = Trial(subject, threat, Evidence(), streams.named("attacks"), TrialRuns(runs))
-        if check == "black-box-wins" and threat.norm_name in Square.norms:
+        if check == "black-box-wins":
             attack_checks.black_box_wins(trial)
         elif check == "stands-at-any-size":
             attack_checks.stands_at_any_size(trial)
@@ -226,10 +226,7 @@ class _Run:
 
     def _attack(self, trial: Trial, zero_gradient: Tensor, attacks: Sequence[Attack]) -> None:
         self.note("vanishing-gradients", attack_checks.vanishing_gradients(trial, zero_gradient))
-        if trial.threat.norm_name in Square.norms:
-            self.note("black-box-wins", attack_checks.black_box_wins(trial))
-        else:
-            self.miss(["black-box-wins"], f"Square has no form for {trial.threat}")
+        self.note("black-box-wins", attack_checks.black_box_wins(trial))
         self.note("noise-wins", attack_checks.noise_wins(trial))
         if self.evidence.compared(TRANSFER):
             self.note("transfer-wins", attack_checks.transfer_wins(trial))
