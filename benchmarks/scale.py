@@ -39,6 +39,8 @@ STUDY = Path(__file__).with_name("scale_study.py")
 PARTS = ("evaluation", "study", "ray", "memory")
 BOUNDS = {"evaluation_speedup": 1.8, "study_speedup": 1.8, "ray_over_local": 1.10, "peak_gib": 2.0}
 AT_LEAST = {"evaluation_speedup", "study_speedup"}
+ATTACK = "pgd-50:restarts=16"
+"""Of the evaluation: minutes of work, because workers need seconds to start."""
 NOTHING = 200
 """Pieces that do nothing."""
 PORT = 6391
@@ -59,7 +61,7 @@ def evaluation(workers: int, images: int) -> dict[str, float]:
     from unfool.core.parallel.local import LocalExecutor
     from unfool.evaluation.parts.sharing import Sharing, share_evaluation
 
-    opens = OpensDrawn(images, 32, "pgd-50")
+    opens = OpensDrawn(images, 32, ATTACK)
     opened = opens(Place(folder=Path()))
     with tempfile.TemporaryDirectory() as temporary:
         began, folder = time.monotonic(), Path(temporary)
@@ -67,7 +69,7 @@ def evaluation(workers: int, images: int) -> dict[str, float]:
             sharing = Sharing(executor=LocalExecutor(workers), opens=opens, folder=folder, console=Console(quiet=True))
             share_evaluation(sharing, opened)
         settings = EvaluationSettings(threat=Linf(1 / 255), reliability=False)
-        evaluate(opened.model, opened.table, "pgd-50", settings=settings, folder=folder)
+        evaluate(opened.model, opened.table, ATTACK, settings=settings, folder=folder)
         return {"seconds": time.monotonic() - began}
 
 
