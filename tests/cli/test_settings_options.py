@@ -17,6 +17,7 @@ from unfool.cli.commands.probe import PROBE
 from unfool.cli.commands.train import RUN, STAGE
 from unfool.cli.misuse import options_of
 from unfool.cli.options import settings_fields
+from unfool.cli.options.cluster import ClusterOptions
 from unfool.cli.options.from_settings import LOOKS, explicit, options_from
 from unfool.cli.options.settings_fields import REQUIRED, read_fields
 
@@ -101,3 +102,11 @@ def test_help_says_a_default_once_and_what_turns_off_as_such(cli):
         for option in re.split(r" (?=--[a-z])", shown):
             assert option.count("default:") <= 1, (command, option)
     assert "--no-nesterov Plain momentum of sgd" in " ".join(cli("train", "--help").out.replace("│", " ").split())
+
+
+@pytest.mark.parametrize(
+    ("cluster", "device", "own"),
+    [(None, "cuda", "cuda"), ("auto", "cuda", "auto"), ("auto", "cpu", "cpu"), ("auto", "auto", "auto")],
+)
+def test_a_gpu_is_asked_of_a_cluster_by_a_machine_that_has_none(cluster, device, own):
+    assert ClusterOptions(cluster=cluster).own_device(device) == own

@@ -3,6 +3,7 @@
 ``python cluster_calls.py ADDRESS FOLDER DATA_DIR``, in the network of the cluster.
 """
 
+import functools
 import hashlib
 import os
 import signal
@@ -15,7 +16,7 @@ from rich.console import Console
 
 from unfool.core.errors import DataError, UnfoolError
 from unfool.core.parallel.executor import executor_for
-from unfool.core.parallel.job import Job
+from unfool.core.parallel.job import ImageSet, Job
 
 MEBIBYTES = 256
 
@@ -69,6 +70,15 @@ def go_on(place):
         time.sleep(0.05)
 
 
+def meet_on_one_gpu(meeting, place):
+    """Waits for three others, which have a quarter of the GPU each, and says how many came, and on what."""
+    (meeting / str(os.getpid())).touch()
+    until = time.monotonic() + 60
+    while (met := len(list(meeting.iterdir()))) < 4 and time.monotonic() < until:
+        time.sleep(0.05)
+    (place.folder / f"met-{os.getpid()}").write_text(f"{met} on {place.device} {os.environ['CUDA_VISIBLE_DEVICES']}")
+
+
 def say(*words):
     print(*words, flush=True)
 
@@ -107,7 +117,8 @@ def main(address, folder, data_dir):
     except UnfoolError as error:
         say("own error", type(error).__name__, error)
     Path("words.txt").write_text("here")
-    elsewhere = job(read_elsewhere, files=(Path("words.txt"),), data=frozenset({"words"}))
+    words = ImageSet(name="words", folder=data_dir / "words", place="words")
+    elsewhere = job(read_elsewhere, files=(Path("words.txt"),), data=frozenset({words}))
     try:
         executor_for(address, ship_data=False).run([elsewhere], folder, console, data_dir=data_dir)
     except UnfoolError as error:
@@ -123,6 +134,12 @@ def main(address, folder, data_dir):
         run(*(Job(name=f"go on {number}", call=go_on) for number in range(3)))
     except KeyboardInterrupt:
         say("interrupted")
+    sys.stdin.readline()
+    (meeting := folder / ".meeting").mkdir()
+    call = functools.partial(meet_on_one_gpu, meeting)
+    quarters = [Job(name=f"quarter {number}", call=call) for number in range(4)]
+    executor_for(address, device="cuda", gpu_share=0.25).run(quarters, folder, console)
+    say("quarters", *(file.read_text() for file in folder.glob("met-*")))
     sys.stdin.readline()
     try:
         run(job(count_up))

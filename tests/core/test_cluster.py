@@ -290,14 +290,19 @@ def test_a_node_is_sent_what_it_lacks_and_keeps_nothing(tmp_path, monkeypatch):
     for place in ("asker", "own"):
         (tmp_path / place / "words" / "deep").mkdir(parents=True)
         (tmp_path / place / "words" / "deep" / "a.txt").write_text(place.ljust(5))
-    sent = parcel_of(tmp_path / "asker" / "words", image_set=True)
+    sent = parcel_of(tmp_path / "asker" / "words", place="words")
+    away = (tmp_path / "asker").rename(tmp_path / "on the asker's disk")
     node = NodeRun("run", "0123456789abcdef")
     assert not node.lacks(sent, tmp_path / "own")  # a set with the same files is its own
     assert node.parcel(sent.digest).resolve() == tmp_path / "own" / "words"
     (tmp_path / "own" / "words" / "deep" / "a.txt").write_text("longer text")
     other = NodeRun("other", "0123456789abcdef")
     assert other.lacks(sent, tmp_path / "own")
-    for file, offset, part in contents(sent, tmp_path / "asker" / "words"):
+    away.rename(tmp_path / "asker")
+    third = NodeRun("third", "0123456789abcdef")
+    assert not third.lacks(sent, tmp_path / "own")  # on a shared disk the asker's own is there
+    third.remove()
+    for file, offset, part in contents(sent):
         other.write(sent, file, offset, part)
     other.close(sent)
     monkeypatch.setenv("UNFOOL_CACHE_DIR", "")
@@ -306,6 +311,23 @@ def test_a_node_is_sent_what_it_lacks_and_keeps_nothing(tmp_path, monkeypatch):
     node.remove()
     other.remove()
     assert not list((tmp_path / "tmp").glob("*/*"))
+
+
+def test_of_a_folder_only_the_files_that_are_named_are_sent(tmp_path):
+    for name in ("a.py", "below/b.py", "other.bin"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(name)
+    (tmp_path / "link").symlink_to(tmp_path)
+    sent = parcel_of(tmp_path / "link", only=[tmp_path / "link" / "a.py", tmp_path / "link" / "below" / "b.py"])
+    assert [(file, bytes(part.data)) for file, _, part in contents(sent)] == [
+        ("a.py", b"a.py"),
+        ("below/b.py", b"below/b.py"),
+    ]
+    assert parcels.same_files(sent, tmp_path)
+    (tmp_path / "a.py").unlink()
+    assert not parcels.same_files(sent, tmp_path)
+    with pytest.raises(DataError, match=r"c\.py does not lie below .* and cannot be sent with it"):
+        parcel_of(tmp_path / "below", only=[tmp_path / "c.py"])
 
 
 def test_what_dead_runs_left_is_swept(tmp_path, monkeypatch):

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from unfool.core.threat import ThreatModel
     from unfool.evaluation.results.study_result import StudyResult
     from unfool.evaluation.statistics.sequential import SequentialResult
+    from unfool.training import RunConfig
 
 
 def run_evaluation(command: EvaluateCommand) -> None:
@@ -51,7 +52,7 @@ def run_evaluation(command: EvaluateCommand) -> None:
         raise SpecError(f"--{option} is a setting of the adaptive ladder; give --adaptive and --defense beside it")
     settings, shared = _settings(command), command.work.shared
     _, wanted = check_evaluation(attack.attack, settings)
-    system = open_system(command.model, machine.device)
+    system = open_system(command.model, command.work.own_device(machine.device))
     sets = {str(path): load_set(path) for path in attack.on}
     _check_writable(output)
     table, column = None, data.column
@@ -71,7 +72,7 @@ def run_evaluation(command: EvaluateCommand) -> None:
             one_by_one = settings.claim is not None or settings.curve is not None
             chosen = [] if one_by_one else wanted
             opened = Opened(model=network, table=table, column=column, attacks=chosen)
-            _share(command, settings, opened, defense, folder, progress)
+            _share(command, settings, opened, defense, folder, progress, system.config)
         evaluation = evaluate(
             network,
             table,
@@ -105,6 +106,7 @@ def _share(
     defense: str | None,
     folder: Path,
     progress: Progress,
+    config: RunConfig | None,
 ) -> None:
     """Let the workers do what can be done in parts, into the folder."""
     machine, threat = command.machine, check_evaluation(command.attack.attack, settings)[0]
@@ -118,7 +120,7 @@ def _share(
         batch_size=machine.batch_size,
     )
     share_evaluation(
-        sharing_of(command.work, opens, folder, machine.device),
+        sharing_of(command.work, opens, folder, machine.device, config),
         opened,
         seed=settings.seed,
         precision=settings.precision,
@@ -138,7 +140,7 @@ def _check_writable(output: OutputOptions) -> None:
 def _written(result: StudyResult, command: EvaluateCommand, failure: UnfoolError | None) -> StudyResult:
     """Write the results as the options say; return what is printed of them: all but pictures."""
     output = command.output
-    whole = replace(result, run=run_details(choose_device(command.machine.device)))
+    whole = replace(result, run=run_details(choose_device(command.work.own_device(command.machine.device))))
     bare = replace(whole, pictures=())
     if output.out is not None:
         write_json(output.out, (bare if output.streams else whole).to_json())

@@ -111,3 +111,20 @@ def import_file(path: Path, name: str) -> ModuleType:
         del sys.modules[name]
         raise
     return module
+
+
+def imported_below(path: Path) -> tuple[Path, ...]:
+    """The Python files that this process has imported from a file's folder or below, but for those of libraries."""
+    folder = path.resolve().parent
+    files = {Path(file).resolve() for module in list(sys.modules.values()) if (file := _file_of(module))}
+    own = {file for file in files if folder in file.parents and file.suffix == ".py" and not _of_a_library(file)}
+    return tuple(sorted(own))
+
+
+def _file_of(module: ModuleType) -> str | None:
+    """Where a module was read from; modules may answer for any name, and with anything."""
+    try:
+        file = module.__file__
+    except Exception:
+        return None
+    return file if isinstance(file, str) else None

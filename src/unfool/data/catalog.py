@@ -12,8 +12,7 @@ from unfool.core.errors import DataError
 from unfool.core.spec import unknown
 from unfool.data.decode import Framing
 from unfool.data.folders import cache_folder, data_folder
-from unfool.data.readers.csv_file import csv_splits
-from unfool.data.readers.folder import folder_splits
+from unfool.data.readers.by_path import is_path, splits_by_path
 from unfool.data.readers.hub import hub_reachable, hub_splits
 from unfool.data.readers.parquet import hub_folders, parquet_splits
 from unfool.data.sources import SETS, Columns, Source
@@ -103,10 +102,8 @@ def open_described(
 
 def split_sources(name: str, data_dir: Path | None) -> Mapping[str, Source]:
     """The splits of a set as its reader gives them; SpecError for an unknown name, DataError for a missing set."""
-    if name.startswith("folder:"):
-        return folder_splits(_path(name.removeprefix("folder:"), "folder:PATH"))
-    if name.lower().endswith((".csv", ".tsv")):
-        return csv_splits(_path(name, "a file PATH.csv"))
+    if is_path(name):
+        return splits_by_path(name, data_dir)
     folders = hub_folders(data_dir)
     if name.startswith("hub:"):
         repository = name.removeprefix("hub:")
@@ -119,16 +116,6 @@ def split_sources(name: str, data_dir: Path | None) -> Mapping[str, Source]:
     if name not in SETS:
         raise unknown("data set", name, [*SETS, *folders, "folder:PATH", "FILE.csv", "hub:OWNER/NAME"])
     return SETS[name].splits(data_dir)
-
-
-def _path(text: str, form: str) -> Path:
-    """A path that a user wrote; DataError for none, and for the home of an unknown user."""
-    if not text.strip():
-        raise DataError(f"no path was given; give {form}, such as folder:pets")
-    try:
-        return Path(text).expanduser()
-    except RuntimeError as error:
-        raise DataError(f"the home folder of {text.split('/')[0]} is unknown; write out the path of {form}") from error
 
 
 def _actual(name: str, split: str, sources: Mapping[str, Source]) -> str:

@@ -95,7 +95,7 @@ class AttackCommand:
         threats = read_threats(options.threat, options.norm, options.eps)
         attacks = [make_attack(options.attack, threat) for threat in threats]
         paths = [self._path(attack.threat.norm_name) for attack in attacks]
-        system = open_system(self.model, self.machine.device)
+        system = open_system(self.model, self.work.own_device(self.machine.device))
         table, column = system.images(self.data, self.machine.batch_size)
         for path in paths:
             if not is_set_folder(path):  # which is replaced
@@ -112,7 +112,7 @@ class AttackCommand:
                     settings = EvaluationSettings(threat=attack.threat)
                     opens = opens_system(self.model, self.data, [options.attack], settings, batch_size=batch_size)
                     share_evaluation(
-                        sharing_of(self.work, opens, state, self.machine.device),
+                        sharing_of(self.work, opens, state, self.machine.device, system.config),
                         Opened(model=network, table=table, column=column, attacks=chosen),
                         clean=not self.json and path is paths[0],
                         tell_right=False,

@@ -87,7 +87,13 @@ class ProbeCommand:
 
     def _run(self) -> None:
         from unfool.cli.parsing.probed import OpensProbed, open_probed
-        from unfool.cli.parsing.shared_out import console_without_bars, files_of, folder_or_temporary
+        from unfool.cli.parsing.shared_out import (
+            console_without_bars,
+            data_of,
+            files_alone,
+            files_of,
+            folder_or_temporary,
+        )
         from unfool.cli.parsing.systems import choose_device
         from unfool.cli.printing import check_writable, print_json, stderr
         from unfool.core.config import build
@@ -99,33 +105,32 @@ class ProbeCommand:
 
         values = explicit(self.probe, without=["knn"]) | {"neighbours": _NEIGHBOURS * self.probe.knn}
         settings = build(ProbeSettings, values, "the probe")
-        device, shared = choose_device(self.device), self.work.shared
+        shared, own_device = self.work.shared, self.work.own_device(self.device)
         opens = OpensProbed(
             model=self.model,
             data=self.data,
             stages=self.stages,
             random=self.random,
-            files=tuple(files_of(self.model)) if shared else (),
         )
         path = self._path()
         if path is not None:
             check_writable(path)
-        system, probed = open_probed(opens, self.device)
+        system, probed = open_probed(opens, own_device)
         stages = self.stages or None
         with ExitStack() as stack:
             parts, advance = None, stack.enter_context(progress_bar(stderr(), system.name))
             if shared:
-                parts = stack.enter_context(folder_or_temporary(None))
+                parts, files = stack.enter_context(folder_or_temporary(None)), tuple(files_of(self.model))
                 share_features(
                     self.work.executor(self.device, self.work.workers),
-                    replace(opens, identity=identity(probed.network)),
+                    replace(opens, identity=identity(probed.network), files=files),
                     probed.tables,
                     parts,
                     console_without_bars(),
                     stages=stages,
                     precision=settings.precision,
-                    files=tuple(dict.fromkeys(file for _, file in opens.files)),
-                    data=frozenset() if self.data.data is None else frozenset({self.data.data}),
+                    files=files_alone(files),
+                    data=data_of(self.data, system.config),
                     data_dir=self.data.data_dir,
                     progress=advance,
                 )
@@ -136,7 +141,7 @@ class ProbeCommand:
                 stages=stages,
                 settings=settings,
                 column=self.data.column,
-                device=device,
+                device=choose_device(own_device),
                 parts=parts,
                 progress=advance,
             )

@@ -88,7 +88,7 @@ class StudyCommand(ClusterOptions, StudyOptions):
             self.scale,
             out,
             data_dir=self.data_dir,
-            device=choose_device(self.device if self.cluster is None else "auto"),
+            device=choose_device(self.own_device(self.device)),
             console=stderr(),
             executor=self.executor(self.device),
             base=self.base or "",

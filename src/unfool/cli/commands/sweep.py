@@ -102,7 +102,7 @@ class SweepCommand(ClusterOptions):
             self._list(plan)
             return
         stderr().print(_counted(plan), highlight=False, soft_wrap=True)
-        device = choose_device(self.device if self.cluster is None else "auto")
+        device = choose_device(self.own_device(self.device))
         result = sweep(
             config,
             vary,

@@ -56,6 +56,10 @@ class ClusterOptions:
             gpu_share=self.gpu_share,
         )
 
+    def own_device(self, device: str) -> str:
+        """The word for the device of this process: ``cuda`` is meant for the nodes of a cluster."""
+        return "auto" if self.cluster is not None and device == "cuda" else device
+
     def refuse_without_cluster(self) -> None:
         """SpecError for options of a cluster where there is none."""
         from unfool.core.errors import SpecError

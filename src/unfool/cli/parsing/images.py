@@ -33,6 +33,11 @@ class ReadingOptions(Protocol):
     def column(self) -> str | None: ...
 
 
+def named_set(options: ReadingOptions, config: RunConfig | None) -> str | None:
+    """The name of the set: what the options say, else the run's."""
+    return options.data or (config.data if config is not None else None)
+
+
 def open_images(
     options: ReadingOptions,
     split: str,
@@ -48,7 +53,7 @@ def open_images(
     classifier, ``own_size`` the size of one without a run. Raises SpecError where neither the options nor the run name
     a set, and as `open_table` does.
     """
-    name = options.data or (config.data if config is not None else None)
+    name = named_set(options, config)
     if name is None:
         raise SpecError(f"{system} does not say what it was trained on; give --data")
     own = config is not None and name == config.data

@@ -13,7 +13,7 @@ from unfool.cli.parsing.images import open_images
 from unfool.cli.parsing.shared_out import moved_model
 from unfool.cli.parsing.systems import LOOKED_AT, OpenedSystem, open_system
 from unfool.core.errors import SpecError, WorkerError
-from unfool.core.parallel.job import Place
+from unfool.core.parallel.job import CodeFile, Place
 from unfool.core.streams import Streams
 from unfool.data.classes.label_sets import merged_sets
 from unfool.data.table import Table
@@ -46,7 +46,7 @@ class OpensProbed:
     data: DataOptions
     stages: tuple[str, ...] = ()
     random: bool = False
-    files: tuple[tuple[str, Path], ...] = ()
+    files: tuple[tuple[str, Path | CodeFile], ...] = ()
     identity: str = ""
 
     def __call__(self, place: Place) -> Probed:

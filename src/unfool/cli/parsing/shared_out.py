@@ -15,12 +15,16 @@ from rich.console import Console
 from unfool.cli.options.cluster import WorkOptions
 from unfool.cli.options.shared import DataOptions, ModelOptions
 from unfool.cli.parsing.defended import open_defense, training_images
+from unfool.cli.parsing.images import ReadingOptions, named_set
 from unfool.cli.parsing.systems import open_system
 from unfool.core.errors import OutputError
-from unfool.core.parallel.job import Place
+from unfool.core.parallel.job import CodeFile, ImageSet, Place
+from unfool.core.user_code import imported_below
+from unfool.data.readers.by_path import image_sets
 from unfool.evaluation.parts.opened import Opened
 from unfool.evaluation.parts.sharing import Sharing
 from unfool.evaluation.settings import EvaluationSettings, check_evaluation
+from unfool.training import RunConfig
 from unfool.training.folder import CONFIG
 
 
@@ -41,7 +45,7 @@ class OpensSystem:
 
     model: ModelOptions
     data: DataOptions
-    files: tuple[tuple[str, Path], ...]
+    files: tuple[tuple[str, Path | CodeFile], ...]
     attacks: tuple[str, ...] = ()
     settings: EvaluationSettings = EvaluationSettings()  # noqa: RUF009 - frozen
     defense: str | None = None
@@ -57,11 +61,6 @@ class OpensSystem:
             network = open_defense(self.defense, system, training_images(system, data), self.seed)
         attacks = check_evaluation(self.attacks, self.settings)[1] if self.attacks else []
         return Opened(model=network, table=table, column=column, attacks=attacks)
-
-    @property
-    def all_files(self) -> tuple[Path, ...]:
-        """Files and folders of the asker's machine that it reads."""
-        return tuple(dict.fromkeys(path for _, path in self.files))
 
 
 def opens_system(
@@ -87,8 +86,11 @@ def opens_system(
     )
 
 
-def files_of(model: ModelOptions) -> Iterator[tuple[str, Path]]:
-    """Options that name a file or folder of this machine, with it; of a run's weights file that is the run's folder."""
+def files_of(model: ModelOptions) -> Iterator[tuple[str, Path | CodeFile]]:
+    """Options that name a file or folder of this machine, with it; of a run's weights file that is the run's folder.
+
+    The model is open already: what its file has imported belongs to it.
+    """
     system = model.system
     if system is not None and system.exists():
         yield "system", system.parent if system.is_file() and system.with_name(CONFIG).is_file() else system
@@ -98,27 +100,38 @@ def files_of(model: ModelOptions) -> Iterator[tuple[str, Path]]:
             yield option, path
     file = Path((model.model or "").rpartition(":")[0] or "-")
     if file.is_file():
-        yield "model", file
+        yield "model", CodeFile(file, imported_below(file))
 
 
-def sharing_of(work: WorkOptions, opens: OpensSystem, folder: Path, device: str) -> Sharing:
-    """Who shares out a command's work, as its options say."""
-    data = opens.data.data
+def sharing_of(work: WorkOptions, opens: OpensSystem, folder: Path, device: str, config: RunConfig | None) -> Sharing:
+    """Who shares out a command's work, as its options say; ``config`` is that of the run, if the system is one."""
     return Sharing(
         executor=work.executor(device, work.workers),
         opens=opens,
         folder=folder,
         console=console_without_bars(),
-        files=opens.all_files,
-        data=frozenset() if data is None else frozenset({data}),
+        files=files_alone(opens.files),
+        data=data_of(opens.data, config),
         data_dir=opens.data.data_dir,
     )
 
 
-def moved_model(model: ModelOptions, files: Iterable[tuple[str, Path]], place: Place) -> ModelOptions:
+def files_alone(files: Iterable[tuple[str, Path | CodeFile]]) -> tuple[Path | CodeFile, ...]:
+    """Each file or folder once, without the options."""
+    return tuple(dict.fromkeys(file for _, file in files))
+
+
+def data_of(options: ReadingOptions, config: RunConfig | None) -> frozenset[ImageSet]:
+    """The image set of a command, as jobs are told of it."""
+    name = named_set(options, config)
+    return frozenset() if name is None else image_sets(name, options.data_dir)
+
+
+def moved_model(model: ModelOptions, files: Iterable[tuple[str, Path | CodeFile]], place: Place) -> ModelOptions:
     """Options with the ``files`` of the asker's machine where they lie on this one."""
     moved: dict[str, Any] = {}
-    for option, path in files:
+    for option, file in files:
+        path = file.path if isinstance(file, CodeFile) else file
         written, here = getattr(model, option), place.file(path)
         if option == "model":
             moved[option] = f"{here}:{written.rpartition(':')[2]}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -107,9 +107,16 @@ class _Running:
 
 
 def run_on(
-    transport: Transport, schedule: Schedule, folder: Path, console: Console, *, device: str, files: dict[Path, str]
+    transport: Transport,
+    schedule: Schedule,
+    folder: Path,
+    console: Console,
+    *,
+    device: str,
+    files: Mapping[Path, tuple[str, str]],
 ) -> None:
-    """Run jobs on what a transport reaches until all are done; ``files`` names parcels by the asker's paths.
+    """Run jobs on what a transport reaches until all are done; ``files`` names parcels, and the file in each, by the
+    asker's paths.
 
     A job whose worker or node is lost is begun again, from what has landed of it, ATTEMPTS times at most: then
     WorkerError. The first error of a job itself is raised as it is, and ends all others, as an interrupt does.
@@ -124,7 +131,7 @@ def run_on(
                     if not transport.room(job, len(running)):
                         schedule.again(job.name)
                         break
-                    own = {path: files[path] for path in job.files}
+                    own = {path: files[path] for path in job.paths}
                     package = Package(name=job.name, call=job.call, inputs=inputs.of(job), device=device, files=own)
                     running[transport.submit(job, package)] = _Running(job, Landing(folder))
                 for handle, event in transport.events(list(running), EVERY):

@@ -65,7 +65,7 @@ class Package:
     call: Callable[[Place], object]
     inputs: tuple[Input, ...] = ()
     device: str = "cpu"
-    files: dict[Path, str] = field(default_factory=dict[Path, str])
+    files: dict[Path, tuple[str, str]] = field(default_factory=dict[Path, "tuple[str, str]"])
 
 
 def parts_of(file: Path) -> Iterator[Bytes]:

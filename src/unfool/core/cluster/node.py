@@ -64,7 +64,7 @@ class NodeRun:
         if (apart / "whole").exists():
             return False
         apart.mkdir(parents=True, exist_ok=True)
-        own = own_set(parcel, data_dir) if parcel.image_set else None
+        own = own_set(parcel, data_dir) if parcel.place else None
         if own is not None:
             (apart / parcel.name).symlink_to(own)
             self.close(parcel)
@@ -87,11 +87,11 @@ class NodeRun:
         os.replace(apart / "name", apart / "whole")
 
     def data_dir(self, sets: dict[str, str], data_dir: Path | None) -> Path | None:
-        """A directory of the image sets, by name with the digests of their parcels, beside those of this node."""
+        """A directory of the image sets, by place with the digests of their parcels, beside those of this node."""
         if not sets:
             return own_data_dir(data_dir)
-        sent = {name: self.parcel(digest) for name, digest in sets.items()}
-        if not all(place.is_symlink() for place in sent.values()):
+        sent = {place: self.parcel(digest) for place, digest in sets.items()}
+        if not all(here.is_symlink() for here in sent.values()):
             # Stores of decoded images of what was sent go with the run.
             os.environ["UNFOOL_CACHE_DIR"] = str(self.root / "cache")
         joined = self.root / "data"
@@ -120,9 +120,11 @@ def own_data_dir(data_dir: Path | None) -> Path | None:
 
 
 def own_set(parcel: Parcel, data_dir: Path | None) -> Path | None:
-    """The image set of this machine with the files of a parcel; None for none."""
+    """The image set of this machine with the files of a parcel, in its data directory or where the asker has it; None
+    for none."""
     own = own_data_dir(data_dir)
-    return own / parcel.name if own is not None and same_files(parcel, own / parcel.name) else None
+    places = [own / parcel.place] if own is not None else []
+    return next((place for place in (*places, parcel.path) if same_files(parcel, place)), None)
 
 
 def sweep_runs() -> None:

@@ -14,13 +14,20 @@ from unfool.core.errors import DataError
 
 @dataclass(frozen=True, kw_only=True)
 class Parcel:
-    """A file or folder of the asker: its name, its files by their path below it (``""`` for a file itself) with their
-    sizes, and a digest that tells it from others. ``image_set`` says that it is one of the data directory."""
+    """A file or folder of the asker: where it lies there, its files by their path below it (``""`` for a file itself)
+    with their sizes, and a digest that tells it from others. A parcel with ``place`` is an image set, and that its
+    place in a data directory; ``whole`` says that it is all of its folder."""
 
-    name: str
+    path: Path
     files: tuple[tuple[str, int], ...]
     digest: str
-    image_set: bool = False
+    place: str = ""
+    whole: bool = True
+
+    @property
+    def name(self) -> str:
+        """What it is called where it is sent."""
+        return self.path.name
 
     @property
     def bytes(self) -> int:
@@ -28,33 +35,38 @@ class Parcel:
         return sum(size for _, size in self.files)
 
 
-def parcel_of(path: Path, *, image_set: bool = False) -> Parcel:
-    """A file or folder as a parcel; DataError for one that is not there.
+def parcel_of(path: Path, *, place: str = "", only: Iterable[Path] | None = None) -> Parcel:
+    """A file or folder as a parcel, with ``only`` some of a folder's files; DataError for what is not there, or not
+    below the folder.
 
     What is in it is told from names, sizes and times of change: to read all of an image set would take long.
     """
     if not path.exists():
         raise DataError(f"there is no {path} to send to the cluster; check its path")
-    listed = list(_files_of(path))
-    digest = hashlib.blake2b(repr((str(path.resolve()), listed)).encode(), digest_size=12)
-    return Parcel(
-        name=path.resolve().name,
-        files=tuple((name, size) for name, size, _ in listed),
-        digest=digest.hexdigest(),
-        image_set=image_set,
-    )
+    listed = list(_files_of(path) if only is None else _chosen(path, only))
+    path = path.resolve()
+    digest = hashlib.blake2b(repr((str(path), listed)).encode(), digest_size=12)
+    files = tuple((name, size) for name, size, _ in listed)
+    return Parcel(path=path, files=files, digest=digest.hexdigest(), place=place, whole=only is None)
 
 
 def same_files(parcel: Parcel, path: Path) -> bool:
-    """Whether a folder has the files of a parcel, by their names and sizes."""
-    return path.exists() and tuple((name, size) for name, size, _ in _files_of(path)) == parcel.files
+    """Whether a folder has the files of a parcel, by their names and sizes, and no others if that is whole."""
+    if not path.exists():
+        return False
+    if parcel.whole:
+        return tuple((name, size) for name, size, _ in _files_of(path)) == parcel.files
+    try:
+        return all((path / name).stat().st_size == size for name, size in parcel.files)
+    except OSError:
+        return False
 
 
-def contents(parcel: Parcel, path: Path) -> Iterator[tuple[str, int, Bytes]]:
+def contents(parcel: Parcel) -> Iterator[tuple[str, int, Bytes]]:
     """The parts of all files of a parcel, each with the file's path below it and where in the file it belongs."""
     for name, _ in parcel.files:
         offset = 0
-        for part in parts_of(path / name if name else path):
+        for part in parts_of(parcel.path / name if name else parcel.path):
             yield name, offset, part
             offset += len(part)
 
@@ -71,4 +83,16 @@ def _files_of(path: Path) -> Iterable[tuple[str, int, int]]:
             if not name.startswith(".") and file.is_file():
                 status = file.stat()
                 listed.append((file.relative_to(path).as_posix(), status.st_size, status.st_mtime_ns))
+    return sorted(listed)
+
+
+def _chosen(folder: Path, files: Iterable[Path]) -> Iterable[tuple[str, int, int]]:
+    listed: set[tuple[str, int, int]] = set()
+    for file in files:
+        # Links stay as they are called: whoever reads them there looks for these names.
+        name = os.path.relpath(os.path.abspath(file), os.path.abspath(folder))
+        if name.startswith(".."):
+            raise DataError(f"{file} does not lie below {folder} and cannot be sent with it; put it there")
+        status = file.stat()
+        listed.add((Path(name).as_posix(), status.st_size, status.st_mtime_ns))
     return sorted(listed)

@@ -80,7 +80,7 @@ class RayExecutor:
         """As `Executor.run`."""
         jobs = list(jobs)
         data_dir = data_dir or (Path(text) if (text := os.environ.get("UNFOOL_DATA_DIR")) else None)
-        shipped = Shipped.of(jobs, data_dir, self.ship_data)
+        shipped = Shipped.of(jobs, self.ship_data)
         asker = ray_tasks.AskerRun(
             run=secrets.token_hex(6),
             versions=versions_here(),

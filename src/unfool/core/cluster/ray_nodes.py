@@ -19,8 +19,9 @@ from unfool.core.cluster.messages import CHUNK
 from unfool.core.cluster.parcels import Parcel, contents, parcel_of
 from unfool.core.cluster.versions import Versions, check_versions, versions_here
 from unfool.core.errors import DataError, UnfoolError, WorkerError
-from unfool.core.parallel.job import Job
+from unfool.core.parallel.job import CodeFile, Job
 from unfool.core.plugins import plugin_files
+from unfool.core.user_code import imported_below
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -34,29 +35,37 @@ NODES_EVERY = 5.0
 
 @dataclass
 class Shipped:
-    """What nodes are sent: parcels with their places here, by digest, and what each is for."""
+    """What nodes are sent: parcels by digest, and what each is for: by the asker's path, with the file in it, and by
+    the place of an image set."""
 
-    places: dict[str, tuple[Parcel, Path]] = field(default_factory=dict[str, "tuple[Parcel, Path]"])
-    files: dict[Path, str] = field(default_factory=dict[Path, str])
+    parcels: dict[str, Parcel] = field(default_factory=dict[str, Parcel])
+    files: dict[Path, tuple[str, str]] = field(default_factory=dict[Path, "tuple[str, str]"])
     sets: dict[str, str] = field(default_factory=dict[str, str])
-    plugins: tuple[str, ...] = ()
+    plugins: tuple[tuple[str, str], ...] = ()
     ship_data: bool = True
 
     @classmethod
-    def of(cls, jobs: Sequence[Job], data_dir: Path | None, ship_data: bool) -> Shipped:
-        """What jobs name: their files, the image sets in the data directory, and all plugin files."""
+    def of(cls, jobs: Sequence[Job], ship_data: bool) -> Shipped:
+        """What jobs name: their files and image sets, and all plugin files with what these import beside them."""
         shipped = cls(ship_data=ship_data)
-        for path in {path for job in jobs for path in job.files}:
-            shipped.files[path] = shipped._add(path)
-        for name in {name for job in jobs for name in job.data}:
-            if data_dir is not None and (data_dir / name).is_dir():
-                shipped.sets[name] = shipped._add(data_dir / name, image_set=True)
-        shipped.plugins = tuple(shipped._add(path) for path in plugin_files())
+        for file in {file for job in jobs for file in job.files}:
+            if isinstance(file, CodeFile):
+                shipped.files[file.path] = shipped._add_code(file)
+            else:
+                shipped.files[file] = shipped._add(parcel_of(file)), ""
+        sets = {each.place: each for job in jobs for each in job.data}
+        for place, each in sets.items():
+            files = each.files() if each.files is not None else None
+            shipped.sets[place] = shipped._add(parcel_of(each.folder, place=place, only=files))
+        shipped.plugins = tuple(shipped._add_code(CodeFile(path, imported_below(path))) for path in plugin_files())
         return shipped
 
-    def _add(self, path: Path, *, image_set: bool = False) -> str:
-        parcel = parcel_of(path, image_set=image_set)
-        self.places[parcel.digest] = (parcel, path)
+    def _add_code(self, file: CodeFile) -> tuple[str, str]:
+        path = file.path.resolve()
+        return self._add(parcel_of(path.parent, only=[path, *file.modules])), path.name
+
+    def _add(self, parcel: Parcel) -> str:
+        self.parcels[parcel.digest] = parcel
         return parcel.digest
 
 
@@ -78,22 +87,22 @@ class Nodes:
         self._met.update(new)
         greeted = {node: _on(ray_tasks.greet, node).remote() for node in new}
         names = {node: name for node, answer in greeted.items() if (name := _checked(node, answer))}
-        parcels = tuple(parcel for parcel, _ in self._shipped.places.values())
+        parcels = tuple(self._shipped.parcels.values())
         if not parcels:
             return
         answers = {node: _on(ray_tasks.lacks, node).remote(self._asker, parcels) for node in names}
         lacking: dict[str, list[str]] = {}
         for node, answer in answers.items():
             for digest in _answer(node, answer) or ():
-                parcel = self._shipped.places[digest][0]
-                if parcel.image_set and not self._shipped.ship_data:
+                parcel = self._shipped.parcels[digest]
+                if parcel.place and not self._shipped.ship_data:
                     raise DataError(
                         f"{names[node]} lacks the image set {parcel.name}, or has another version of it; put it into "
                         "its UNFOOL_DATA_DIR, or leave --no-ship-data out"
                     )
                 lacking.setdefault(digest, []).append(node)
         for digest, nodes in lacking.items():
-            self._send(*self._shipped.places[digest], nodes, console)
+            self._send(self._shipped.parcels[digest], nodes, console)
 
     def clear(self) -> None:
         """Remove what the run has on every node, as far as nodes answer within seconds."""
@@ -102,7 +111,7 @@ class Nodes:
             going = [_on(ray_tasks.clear, node).remote(self._asker.run) for node in self._met if node in alive]
             ray.wait(going, num_returns=len(going), timeout=5) if going else None
 
-    def _send(self, parcel: Parcel, path: Path, nodes: Sequence[str], console: Console) -> None:
+    def _send(self, parcel: Parcel, nodes: Sequence[str], console: Console) -> None:
         """Send a parcel to nodes; each part is read once, and dropped when all have it."""
         if parcel.bytes > CHUNK:
             count = f"{len(nodes)} node{'s' * (len(nodes) > 1)}"
@@ -110,7 +119,7 @@ class Nodes:
                 f"  sending {parcel.name} ({parcel.bytes / 2**20:.0f} MiB) to {count}", highlight=False, soft_wrap=True
             )
         under_way: list[list[Any]] = []
-        for file, offset, part in contents(parcel, path):
+        for file, offset, part in contents(parcel):
             handle = ray.put(part)
             under_way.append(
                 [_on(ray_tasks.write, node).remote(self._asker.run, parcel, file, offset, handle) for node in nodes]

@@ -25,14 +25,14 @@ from unfool.core.plugins import VARIABLE
 @dataclass(frozen=True, kw_only=True)
 class AskerRun:
     """A run as every task of it is told: its name, its asker's versions and folder, the asker's data directory, the
-    digests of the parcels of image sets by name, and of plugin files."""
+    digests of the parcels of image sets by place, and those of plugin files with the file."""
 
     run: str
     versions: Versions
     folder: Path
     data_dir: Path | None
     sets: Mapping[str, str]
-    plugins: tuple[str, ...]
+    plugins: tuple[tuple[str, str], ...]
 
 
 @cache
@@ -87,7 +87,7 @@ def call(asker: AskerRun, package: Package) -> Iterator[Message]:
     try:
         check_versions(node_name(), asker.versions)
         here = _here(asker.run)
-        plugins = [str(here.parcel(digest)) for digest in asker.plugins]
+        plugins = [str(here.parcel(digest) / file) for digest, file in asker.plugins]
         os.environ[VARIABLE] = os.pathsep.join(plugins)
         data_dir = here.data_dir(dict(asker.sets), asker.data_dir)
         # Only now: the call may be of a class in a plugin file.

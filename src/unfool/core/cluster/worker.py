@@ -43,7 +43,7 @@ def run_package(
         data_dir=data_dir,
         device=package.device,
         progress=progress_of(package.name),
-        files={path: files(parcel) for path, parcel in package.files.items()},
+        files={path: files(parcel) / name for path, (parcel, name) in package.files.items()},
     )
     outcome: list[BaseException | None] = []
     over = threading.Event()

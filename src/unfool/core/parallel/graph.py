@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from unfool.core.errors import SpecError
-from unfool.core.parallel.job import Job, Place, reads_nothing
+from unfool.core.parallel.job import CodeFile, ImageSet, Job, Place, reads_nothing
 
 
 class Node(Protocol):
@@ -91,8 +91,8 @@ def jobs_of(
     *,
     folder: Path | None = None,
     every: Iterable[str] = (),
-    files: Iterable[str | Path] = (),
-    data: Iterable[str] = (),
+    files: Iterable[str | Path | CodeFile] = (),
+    data: Iterable[ImageSet] = (),
 ) -> list[Job]:
     """A job for each piece, a ``call`` with its path; what has no files of its own is counted in every job that needs
     it.
@@ -101,7 +101,11 @@ def jobs_of(
     the asker's ``files`` elsewhere, and the image sets ``data``.
     """
     jobs: list[Job] = []
-    paths, files, data = frozenset(every), tuple(Path(file) for file in files if file), frozenset(data)
+    paths, files, data = (
+        frozenset(every),
+        tuple(Path(file) if isinstance(file, str) else file for file in files if file),
+        frozenset(data),
+    )
     for path, piece in missing.items():
         below = {name: need for name, need in with_needs([piece]).items() if name != path}
         inside = sum(need.cost(work) for need in below.values() if need.exists(work) is None)

@@ -41,6 +41,27 @@ class Place:
         return self.files[Path(path)]
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ImageSet:
+    """An image set that jobs open: its ``name``, the ``folder`` in which it lies here, and the ``place`` below the data
+    directory of another machine where its reader looks for it. ``files`` lists those of the folder that belong to it;
+    None: all of them do.
+    """
+
+    name: str
+    folder: Path
+    place: str
+    files: Callable[[], Iterable[Path]] | None = None
+
+
+@dataclass(frozen=True)
+class CodeFile:
+    """A Python file of the asker with the ``modules`` that it imports from its folder or below."""
+
+    path: Path
+    modules: tuple[Path, ...]
+
+
 def reads_nothing() -> Iterable[Path]:
     """The files of a job that reads none of the asker's folder."""
     return ()
@@ -60,7 +81,7 @@ class Job:
             included. It is called when the job begins, in the asker's process.
         files: Files and folders of the asker elsewhere that it reads, such as weights: `Place.file` says where they
             lie.
-        data: Names of the image sets that it opens.
+        data: The image sets that it opens, as far as they are files of the asker.
     """
 
     name: str
@@ -69,5 +90,10 @@ class Job:
     cost: float = 0.0
     resources: Resources = Resources()
     reads: Callable[[], Iterable[Path]] = reads_nothing
-    files: tuple[Path, ...] = ()
-    data: frozenset[str] = frozenset()
+    files: tuple[Path | CodeFile, ...] = ()
+    data: frozenset[ImageSet] = frozenset()
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """The paths of its ``files``."""
+        return tuple(file.path if isinstance(file, CodeFile) else file for file in self.files)

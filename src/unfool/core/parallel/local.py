@@ -60,7 +60,7 @@ class LocalExecutor:
             return
         with progress_bars(console) as bars:
             while job := schedule.begin():
-                here = {path: path for path in job.files}
+                here = {path: path for path in job.paths}
                 progress = renamed(bars, job.name)
                 job.call(Place(folder=folder, data_dir=data_dir, device=self.device, progress=progress, files=here))
                 schedule.done(job.name)
@@ -100,7 +100,7 @@ class LocalExecutor:
 
             while schedule.active:
                 while len(running) < self.workers and (job := schedule.begin()):
-                    future = pool.submit(_call, job.name, job.call, job.files, folder, data_dir, self.device)
+                    future = pool.submit(_call, job.name, job.call, job.paths, folder, data_dir, self.device)
                     running[future] = job.name
                 finished, _ = wait(running, timeout=EVERY, return_when=FIRST_COMPLETED)
                 drain(0.0)  # a wait here would leave workers idle

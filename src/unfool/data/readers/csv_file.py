@@ -36,6 +36,17 @@ _PATH_NAMES = ("path", "file", "filename", "file_name", "filepath", *IMAGE_NAMES
 
 def csv_splits(file: Path) -> Mapping[str, Source]:
     """The splits of a CSV file; DataError if it cannot be read or has no rows."""
+    rows = _rows_of(file)
+    by_split = _rows_by_split(file, rows)
+    named = [name for name in rows if str(name).lower() in _PATH_NAMES]
+    if len(named) == 1:
+        paths = _paths(file, rows[named[0]])
+        warn_of_shared_files(file, {split: [paths[row] for row in chosen] for split, chosen in by_split.items()})
+    return {split: _source(file, rows, chosen) for split, chosen in by_split.items()}
+
+
+def _rows_of(file: Path) -> pd.DataFrame:
+    """The rows of a CSV file; DataError if it cannot be read or has none."""
     if not os.path.exists(file):
         raise DataError(f"there is no file {file}; give a CSV file of paths and labels")
     content = _bounded_content(file)
@@ -48,12 +59,7 @@ def csv_splits(file: Path) -> Mapping[str, Source]:
         raise DataError(f"cannot read {file} as CSV: {line}; give a file with a header, paths and labels") from error
     if rows.empty:
         raise DataError(f"{file} has no rows; give a header and a row for each image")
-    by_split = _rows_by_split(file, rows)
-    named = [name for name in rows if str(name).lower() in _PATH_NAMES]
-    if len(named) == 1:
-        paths = _paths(file, rows[named[0]])
-        warn_of_shared_files(file, {split: [paths[row] for row in chosen] for split, chosen in by_split.items()})
-    return {split: _source(file, rows, chosen) for split, chosen in by_split.items()}
+    return rows
 
 
 def _bounded_content(file: Path) -> bytes:
@@ -153,6 +159,13 @@ def _source(file: Path, rows: pd.DataFrame, chosen: np.ndarray) -> Source:
         )
 
     return Source(fingerprint=_fingerprint(file, rows, chosen), read=lambda: read(Columns()), read_columns=read)
+
+
+def images_of_csv(file: Path) -> list[Path]:
+    """The images that a CSV file names, in any of its columns; DataError as `csv_splits`."""
+    rows = _rows_of(file)
+    named = (name for name in rows if _ends_like_an_image(str(rows[name].iloc[0])))
+    return [path for name in named for path in _paths(file, rows[name]) if is_file(path)]
 
 
 def _paths(file: Path, cells: Iterable[str]) -> list[Path]:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from unfool.attacks.lean.attack import Lean
 from unfool.core.borders.reading import is_file
 from unfool.core.parallel.executor import Executor
-from unfool.core.parallel.job import Job, Place
+from unfool.core.parallel.job import CodeFile, ImageSet, Job, Place
 from unfool.core.progress import Progress, silent
 from unfool.core.threat import ThreatModel
 from unfool.data.corruptions import CORRUPTIONS
@@ -59,7 +59,7 @@ class Sharing:
         folder: Where everything lands; the one that `evaluate` is given then.
         console: Where the executor says what went wrong on its way.
         files: Files of the system that jobs read.
-        data: Names of the image sets that jobs open.
+        data: The image sets that jobs open.
         data_dir: Folder of the image sets of this machine.
     """
 
@@ -67,8 +67,8 @@ class Sharing:
     opens: Opener
     folder: Path
     console: Console
-    files: tuple[Path, ...] = ()
-    data: frozenset[str] = frozenset()
+    files: tuple[Path | CodeFile, ...] = ()
+    data: frozenset[ImageSet] = frozenset()
     data_dir: Path | None = None
 
     def run(self, work: Sequence[Work], progress: Progress) -> None:

@@ -16,9 +16,11 @@ from unfool.core.files import claim_folder, folder_lock
 from unfool.core.parallel.clock import SECONDS, study_clock
 from unfool.core.parallel.executor import Executor, executor_for
 from unfool.core.parallel.graph import jobs_of, missing_pieces, with_needs
-from unfool.core.parallel.job import Place
+from unfool.core.parallel.job import CodeFile, Place
 from unfool.core.parallel.local import LocalExecutor
+from unfool.core.user_code import imported_below
 from unfool.data.folders import data_folder
+from unfool.data.readers.by_path import image_sets
 from unfool.evaluation.results.study_result import StudyResult
 from unfool.evaluation.results.versions import versions
 from unfool.report.page import Page, write_page
@@ -118,8 +120,9 @@ def _measure(
     # Without jobs that go side by side each piece is made below, by what asks for it first.
     if source and missing and executor.workers > 1 and (len(missing) > 1 or not isinstance(executor, LocalExecutor)):
         call, every = partial(make_piece, source, scale, base), with_needs(measurements)
-        files = [source if source.endswith(".py") else "", base]
-        jobs = jobs_of(missing, work, call, folder=work.out, every=every, files=files, data=work.sets)
+        own = [CodeFile(Path(source), imported_below(Path(source)))] if source.endswith(".py") else []
+        data = {each for name in work.sets for each in image_sets(name, work.data_dir)}
+        jobs = jobs_of(missing, work, call, folder=work.out, every=every, files=[*own, base], data=data)
         executor.run(jobs, work.out, work.console, data_dir=work.data_dir)
     results = Results.collect(scale, work, measurements, study.published)
     described = list(study.claims(settings))

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from unfool.core.parallel.executor import Executor
-from unfool.core.parallel.job import Job, Place
+from unfool.core.parallel.job import CodeFile, ImageSet, Job, Place
 from unfool.core.progress import Progress, silent
 from unfool.data.table import Table
 from unfool.models.foreign import ForeignClassifier
@@ -47,8 +47,8 @@ def share_features(
     *,
     stages: Sequence[str] | None = None,
     precision: str = "fp32",
-    files: tuple[Path, ...] = (),
-    data: frozenset[str] = frozenset(),
+    files: tuple[Path | CodeFile, ...] = (),
+    data: frozenset[ImageSet] = frozenset(),
     data_dir: Path | None = None,
     progress: Progress = silent,
 ) -> None:

@@ -14,9 +14,10 @@ from unfool.core.config import to_plain
 from unfool.core.errors import OutputError, SpecError
 from unfool.core.files import folder_lock
 from unfool.core.parallel.executor import Executor
-from unfool.core.parallel.job import Job
+from unfool.core.parallel.job import ImageSet, Job
 from unfool.core.parallel.local import LocalExecutor, workers_for
 from unfool.data.as_table import TableLike, as_table
+from unfool.data.readers.by_path import image_sets
 from unfool.data.table import Table
 from unfool.training.config import RunConfig
 from unfool.training.folder import CONFIG
@@ -119,6 +120,7 @@ class _Training:
         self.progress = {run.identity: plan.progress(run, folder) for run in plan.runs}
         starts = {Path(run.config.start) for run in plan.runs if run.config.start is not None}
         self.starts = tuple(sorted(path for path in starts if is_file(path)))
+        self.data: frozenset[ImageSet] = frozenset()
         self.jobs: dict[str, PlannedRun] = {}
         self.begun: set[tuple[str, int]] = set()
 
@@ -126,6 +128,9 @@ class _Training:
         """Train until nothing is left to be trained."""
         from rich.console import Console
 
+        if self.table is None:
+            names = {run.config.data for run in self.plan.runs}
+            self.data = frozenset(each for name in names for each in image_sets(name, data_dir))
         jobs = self._next()
         if jobs:
             executor.run(jobs, self.folder, console or Console(quiet=True), data_dir=data_dir, more=self._after)
@@ -160,9 +165,9 @@ class _Training:
             # What goes on from a rung comes before what only begins.
             cost=self.plan.model_images(run) * (1 + level),
             reads=partial(tuple, [self.folder / name]),
-            # Of all runs, since what is sent to nodes is settled by the first jobs.
+            # Those of all runs, since what is sent to nodes is settled by the first jobs.
             files=self.starts,
-            data=frozenset({run.config.data}),
+            data=self.data,
         )
 
     def _reached(self, run: PlannedRun, steps: int) -> bool:
