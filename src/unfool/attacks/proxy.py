@@ -1,11 +1,13 @@
-"""The faster copy of a model that attacks look for adversarial examples on."""
+"""The copy of a model that attacks look for adversarial examples on: a faster one, or one with gradients of use."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from torch import Tensor, nn
 
+from unfool.core.files import JsonObject
 from unfool.models.fast import fast_copy
 
 
@@ -57,3 +59,42 @@ class ProxySettings:
     def exact_share(self) -> float:
         """Share of the steps that the model itself takes: in bf16 some 4 % of a gradient's signs are wrong."""
         return 0.1 if self.dtype == "bf16" else 0.0
+
+    @property
+    def described(self) -> JsonObject:
+        """What stored batches say of the search."""
+        return dict(vars(self))
+
+
+@dataclass(frozen=True, kw_only=True)
+class SurrogateSettings(ProxySettings):
+    """Search on another model than the one that is attacked, in place of a faster copy.
+
+    The model itself confirms every example, where the search claims it, and an image that it does not confirm is
+    attacked further: so an attack follows the gradients of a part, or of an approximation, and is judged on the whole.
+
+    Args:
+        name: What is searched on, such as ``"straight-through"``.
+        words: What attacks, in words.
+        why: Why it does, in words.
+        make: Makes it of the model that is attacked. It shares the model's parameters, which an attack leaves alone.
+    """
+
+    name: str
+    words: str
+    why: str
+    make: Callable[[nn.Module], nn.Module]
+
+    def copy(self, model: nn.Module, images: Tensor | None = None) -> nn.Module:
+        """Return what is searched on."""
+        return self.make(model)
+
+    @property
+    def exact_share(self) -> float:
+        """None of the steps: the model's own gradients are of no use."""
+        return 0.0
+
+    @property
+    def described(self) -> JsonObject:
+        """What stored batches say of the search."""
+        return {"name": self.name, "words": self.words}

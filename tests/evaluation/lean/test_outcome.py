@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 
-from unfool.evaluation.lean.outcome import Outcome, most_missed
+from unfool.evaluation.lean.outcome import Outcome, Step, most_missed
 
 
 @pytest.mark.parametrize(("standing", "sampled"), [(5, 2), (8, 3), (9, 9), (7, 0), (10, 5), (1, 1), (12, 11)])
@@ -34,7 +34,8 @@ def test_a_sentence_says_what_was_skipped_and_what_it_may_have_cost():
 
 
 def test_a_sentence_names_the_reasons_of_an_escalation():
-    outcome = Outcome(images=200, standing=100, fell=30, reasons=("the model is random", "noise-wins on 4 images"))
+    step = Step(attack="AutoAttack", attacked=100, fell=30, reasons=("the model is random", "noise-wins on 4 images"))
+    outcome = Outcome(images=200, standing=100, fell=30, steps=(step,), complete=True)
     assert outcome.skipped == outcome.missed_at_most == 0
     assert outcome.sentence() == (
         "escalated to AutoAttack (it fooled 30 of the 100 images that stood), because the model is random; "
@@ -51,3 +52,14 @@ def test_nothing_is_skipped_where_all_were_attacked():
         assert outcome.skipped == 0
         assert "at most" not in outcome.sentence()
     assert "attacked all 5, of which they fooled 2" in outcome.sentence()
+
+
+def test_each_step_has_its_phrase_and_the_bound_is_of_what_stands_after_them():
+    step = Step(attack="the network inside", attacked=100, fell=20, reasons=("it wraps one",))
+    outcome = Outcome(images=200, standing=100, sampled=8, fell=20, steps=(step,))
+    assert (outcome.skipped, outcome.missed_at_most) == (72, most_missed(80, 8))
+    first, second = outcome.sentence().split("; FAB-T")
+    assert first == (
+        "escalated to the network inside (it fooled 20 of the 100 images that stood), because it wraps one"
+    )
+    assert second.startswith(" and Square attacked 8 of the 80 images that stood")

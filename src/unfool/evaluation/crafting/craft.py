@@ -95,10 +95,13 @@ def craft(
     home = Path(folder) if folder is not None else None
     with one_identity(model) as own:
 
-        def craft_on(table: Table, attack: Attack, folder: Path | None) -> AdversarialSet:
+        def craft_on(
+            table: Table, attack: Attack, folder: Path | None, search: ProxySettings | None = None
+        ) -> AdversarialSet:
             known = right if table is whole else None
+            search = search or proxy
             return _craft(
-                model, table, attack, column, seed, proxy, batch_size, folder, known, in_memory, progress, own
+                model, table, attack, column, seed, search, batch_size, folder, known, in_memory, progress, own
             )
 
         if isinstance(chosen, Lean):

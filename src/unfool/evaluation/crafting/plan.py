@@ -67,7 +67,7 @@ def plan_crafting(
             "parts": attack.part_names,
         },
         search={
-            "search": vars(proxy) if proxy is not None else None,
+            "search": proxy.described if proxy is not None else None,
             "ids": checksum({}, {"ids": table.ids}),
             "batch_size": batch_size,
         },

@@ -12,17 +12,20 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from unfool.attacks import Attack, AutoAttack, CustomAttack
+from unfool.attacks import Attack, AutoAttack, CustomAttack, SurrogateSettings
 from unfool.attacks.lean.attack import Lean
 from unfool.core.progress import Progress
 from unfool.core.streams import Streams
 from unfool.data.table import Table
 from unfool.evaluation.classify import classify
 from unfool.evaluation.crafting.adversarial_set import AdversarialSet
-from unfool.evaluation.lean.outcome import Outcome
+from unfool.evaluation.crafting.batches import device_of
+from unfool.evaluation.crafting.surrogates import straight_through
+from unfool.evaluation.lean.outcome import Outcome, Step
 from unfool.evaluation.lean.reasons import checks, reasons
 from unfool.evaluation.lean.replay import replayed
 from unfool.evaluation.records import REMARK
+from unfool.evaluation.reliability.blocked_gradients import MOST_IMAGES, probed
 from unfool.evaluation.reliability.flags import too_many
 
 SHORT = "short"
@@ -34,7 +37,9 @@ SKIPPED_PARTS = ("fab-t", "square")
 class CraftOn(Protocol):
     """Crafts the examples of one attack on a table, in a folder of its own."""
 
-    def __call__(self, table: Table, attack: Attack, folder: Path | None, /) -> AdversarialSet: ...
+    def __call__(
+        self, table: Table, attack: Attack, folder: Path | None, search: SurrogateSettings | None = None, /
+    ) -> AdversarialSet: ...
 
 
 def craft_lean(
@@ -63,10 +68,14 @@ def craft_lean(
     if len(standing):
         report = checks(model, table, attack, column, short, seed, folder, progress)
         run.spent(report.cost.cpu_seconds, report.cost.model_images)
-        why = reasons(report, short, len(standing))
+        why, flags = tuple(reasons(report, short, len(standing))), {flag.name for flag in report.flags}
         if why:
-            random = any(flag.name == "randomised-output" for flag in report.flags)
-            outcome = run.autoattack(standing, replace(outcome, reasons=tuple(why)), random=random)
+            if "blocked-gradients" in flags:
+                few = table.subset(standing[:MOST_IMAGES]).batch(device=device_of(model)).images
+                search = straight_through(probed(model, few, attack.threat, Streams(seed).named("blocked")))
+                if search is not None:
+                    standing, outcome = run.through(standing, outcome, search)
+            outcome = run.autoattack(standing, outcome, why, random="randomised-output" in flags)
         else:
             outcome = run.sample(standing, Streams(seed).named("lean"), outcome)
     return run.result(outcome)
@@ -89,21 +98,30 @@ class _Escalation:
         self.cpu_seconds += cpu_seconds or 0.0
         self.model_images += model_images or 0
 
-    def step(self, name: str, table: Table, attack: Attack) -> AdversarialSet:
+    def step(self, name: str, table: Table, attack: Attack, search: SurrogateSettings | None = None) -> AdversarialSet:
         """Attack a table, and keep the set."""
-        examples = self.craft_on(table, attack, None if self.folder is None else self.folder / name)
+        examples = self.craft_on(table, attack, None if self.folder is None else self.folder / name, search)
         self.spent(examples.cpu_seconds, examples.model_images)
         self.sets.append(examples)
         return examples
 
-    def fallen(self, name: str, rows: Tensor, attack: Attack) -> Tensor:
+    def fallen(self, name: str, rows: Tensor, attack: Attack, search: SurrogateSettings | None = None) -> Tensor:
         """Attack the images ``rows`` (n,) of the table; return the mask (n,) of those that fell."""
         if not len(rows):
             return torch.zeros(0, dtype=torch.bool)
-        return self.step(name, self.table.subset(rows), attack).fooled_by_part >= 0
+        return self.step(name, self.table.subset(rows), attack, search).fooled_by_part >= 0
 
-    def autoattack(self, standing: Tensor, outcome: Outcome, *, random: bool) -> Outcome:
+    def autoattack(
+        self,
+        standing: Tensor,
+        outcome: Outcome,
+        why: tuple[str, ...],
+        *,
+        random: bool = False,
+    ) -> Outcome:
         """All of AutoAttack on the images that stand; on a random model the version for those first."""
+        if not len(standing):
+            return replace(outcome, complete=True)
         draws, queries = self.attack.eot_draws, self.attack.queries
         fell = torch.zeros(len(standing), dtype=torch.bool)
         if random:
@@ -111,7 +129,26 @@ class _Escalation:
         whole = AutoAttack(self.attack.threat, queries=queries, eot_draws=draws)
         left = (~fell).nonzero().squeeze(1)
         fell[left] = self.fallen("autoattack", standing[left], whole)
-        return replace(outcome, fell=outcome.fell + int(fell.sum()))
+        return self.noted("AutoAttack", fell, why, replace(outcome, complete=True))
+
+    def through(self, standing: Tensor, outcome: Outcome, search: SurrogateSettings) -> tuple[Tensor, Outcome]:
+        """AutoAttack's gradient attacks on a surrogate's gradients; return the images that still stand."""
+        whole = AutoAttack(self.attack.threat, eot_draws=self.attack.eot_draws)
+        following = CustomAttack(
+            self.attack.threat,
+            label=f"{whole.name}-{search.name}",
+            components=tuple(part for part in whole.parts if part.follows_gradients),
+            details={"search": search.name},
+            eot_draws=self.attack.eot_draws,
+        )
+        fell = self.fallen(search.name, standing, following, search)
+        return standing[~fell], self.noted(search.words, fell, (search.why,), outcome)
+
+    @staticmethod
+    def noted(attack: str, fell: Tensor, why: tuple[str, ...], outcome: Outcome) -> Outcome:
+        """The outcome after one more step, in which those of a mask (n,) fell."""
+        step = Step(attack=attack, attacked=len(fell), fell=int(fell.sum()), reasons=why)
+        return replace(outcome, fell=outcome.fell + step.fell, steps=(*outcome.steps, step))
 
     def sample(self, standing: Tensor, streams: Streams, outcome: Outcome) -> Outcome:
         """FAB-T and Square on a sample of the images that stand, and on the others if one of it falls."""
@@ -130,7 +167,7 @@ class _Escalation:
         reason = f"FAB-T and Square fooled {fell} of {outcome.standing} images that gradients left standing"
         fooled = torch.cat([examples.ids[examples.fooled_by_part >= 0] for examples in self.sets[1:]])
         left = standing[~torch.isin(self.table.ids[standing], fooled)]
-        return self.autoattack(left, replace(outcome, reasons=(reason,)), random=False)
+        return self.autoattack(left, outcome, (reason,))
 
     @property
     def _skipped_parts(self) -> Attack:

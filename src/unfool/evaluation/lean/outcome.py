@@ -34,6 +34,28 @@ def most_missed(standing: int, sampled: int, confidence: float = CONFIDENCE) -> 
 
 
 @dataclass(frozen=True, kw_only=True)
+class Step:
+    """One step of an escalation.
+
+    Args:
+        attack: What attacked, in words.
+        attacked: How many images, all of which stood.
+        fell: How many of them fell.
+        reasons: Why it was done, one phrase each.
+    """
+
+    attack: str
+    attacked: int
+    fell: int
+    reasons: tuple[str, ...]
+
+    def sentence(self) -> str:
+        """What was done and why."""
+        fooled = f"it fooled {self.fell} of the {self.attacked} images that stood"
+        return f"escalated to {self.attack} ({fooled}), because {'; '.join(self.reasons)}"
+
+
+@dataclass(frozen=True, kw_only=True)
 class Outcome:
     """What followed the lean attack's gradient runs.
 
@@ -43,7 +65,8 @@ class Outcome:
         sampled: Those of them that FAB-T and Square attacked first.
         fell_in_sample: How many of these fell.
         fell: How many images of all fell to anything that followed the gradient runs.
-        reasons: Why AutoAttack followed; none where it did not.
+        steps: What was escalated to; none where nothing was.
+        complete: Whether AutoAttack was among the steps, so that nothing was skipped.
     """
 
     images: int
@@ -51,35 +74,41 @@ class Outcome:
     sampled: int = 0
     fell_in_sample: int = 0
     fell: int = 0
-    reasons: tuple[str, ...] = ()
+    steps: tuple[Step, ...] = ()
+    complete: bool = False
 
     @property
     def skipped(self) -> int:
         """Images that FAB-T and Square did not attack although they stand."""
-        return 0 if self.reasons or self.fell_in_sample else self.standing - self.sampled
+        if self.complete or self.fell_in_sample:
+            return 0
+        return self.standing - self.sampled - sum(step.fell for step in self.steps)
 
     @property
     def missed_at_most(self) -> int:
         """Upper bound on the images that what was skipped would have fooled, at `CONFIDENCE`."""
-        return most_missed(self.standing, self.sampled) if self.skipped else 0
+        return most_missed(self.skipped + self.sampled, self.sampled) if self.skipped else 0
 
     def sentence(self) -> str:
-        """What was done and left out, in one sentence for a table."""
-        if self.reasons:
-            more = f"it fooled {self.fell} of the {self.standing} images that stood"
-            return f"escalated to AutoAttack ({more}), because {'; '.join(self.reasons)}"
-        if not self.standing:
+        """What was done and left out, one phrase a step, for a table."""
+        phrases = [step.sentence() for step in self.steps]
+        return "; ".join(phrases if self.complete else [*phrases, self._of_sample()])
+
+    def _of_sample(self) -> str:
+        standing = self.standing - sum(step.fell for step in self.steps)
+        if not standing:
             return "no image stood, so that nothing was left to attack"
         if self.fell_in_sample:
+            fell = self.fell - (self.standing - standing)
             return (
                 f"FAB-T and Square fooled {self.fell_in_sample} of {self.sampled} images that stood, and so attacked "
-                f"all {self.standing}, of which they fooled {self.fell}"
+                f"all {standing}, of which they fooled {fell}"
             )
         if not self.skipped:
-            return f"FAB-T and Square attacked all {self.standing} images that stood, and fooled none"
+            return f"FAB-T and Square attacked all {standing} images that stood, and fooled none"
         most, share = self.missed_at_most, self.missed_at_most / self.images
         return (
-            f"FAB-T and Square attacked {self.sampled} of the {self.standing} images that stood, drawn at random, and "
+            f"FAB-T and Square attacked {self.sampled} of the {standing} images that stood, drawn at random, and "
             f"fooled none; of the other {self.skipped} they would have fooled at most {most} (with {CONFIDENCE:.0%} "
             f"confidence), which is {100 * share:.1f} points of robust accuracy"
         )

@@ -26,6 +26,7 @@ from unfool.evaluation.crafting.batches import device_of
 from unfool.evaluation.records import TRANSFER, Records
 from unfool.evaluation.reliability import attack_checks, model_checks
 from unfool.evaluation.reliability.attack_checks import Trial
+from unfool.evaluation.reliability.blocked_gradients import blocked_gradients
 from unfool.evaluation.reliability.evidence import BLACK_BOX, NOISE, Evidence, gather
 from unfool.evaluation.reliability.finite_differences import wrong_gradients
 from unfool.evaluation.reliability.flags import not_checked
@@ -237,6 +238,9 @@ class _Run:
             self.miss(["wrong-gradients"], "the model is random, so that no two passes can be compared")
         elif not trial.subject.coarse:
             self.note("wrong-gradients", wrong_gradients(trial.subject, trial.threat))
+        if not trial.subject.coarse:
+            streams = trial.streams.named("blocked")
+            self.note("blocked-gradients", blocked_gradients(trial.subject, trial.threat, streams))
 
     def result(self, seconds: float) -> Reliability:
         missed: dict[str, list[int]] = {}

@@ -34,6 +34,7 @@ ATTACK_CHECKS = (
     "more-steps-win",
     "more-restarts-win",
     "wrong-gradients",
+    "blocked-gradients",
 )
 """What attacks on a few images reveal."""
 FLAGS = (*MODEL_CHECKS, *ATTACK_CHECKS, NOT_CHECKED)

@@ -1,0 +1,245 @@
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+"""Which parts of a model have no usable gradient: quantisers, thresholds, top-k, sparsifiers, detached pieces.
+
+The pass is cut into pieces at the inputs and outputs of the model's leaves. When the images move a little, what a piece
+gives must change as its gradients at both ends say on average. It does where the piece is continuous, however bent; it
+does not where it jumps, or where its gradient is missing or another function's.
+
+Legend: B images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from unfool.core.streams import Streams
+from unfool.models.modes import frozen_eval, random_layers
+from unfool.models.surrogates.cut_pass import Point, cut_pass, sources_of
+from unfool.models.surrogates.places import Place
+from unfool.models.surrogates.straight_through import Bridge, StraightThrough
+
+DRAWS = 4
+"""Random directions in which a piece's change is compared."""
+OFF, OFF_FAR = 0.5, 0.85
+"""Mismatch of a change and of what the gradients say, relative to the larger, above which a piece is masked: of honest
+layers it is below 0.15 for short moves. The second is for the last move, of the size of a perturbation, along which
+few units bend differently, and behind masked pieces, whose jumps are larger moves than those of the images."""
+AGREES = 0.5
+"""Correlation of changes and of what the gradients say, from which on a gradient leads through a masked piece."""
+FIT = 0.1
+"""Share of a value's variance that its sources must explain for a gradient to be led past the piece."""
+ALIKE = 0.25
+"""Slopes this close to 1 are 1."""
+LATEST = 12
+"""Earlier points of the same shape that are compared, where no gradient says what a piece begins with."""
+TINY = 1e-12
+
+
+@dataclass(frozen=True, kw_only=True)
+class Masked:
+    """A piece of a model whose gradient is of no use.
+
+    Args:
+        place: Where it ends.
+        words: The module and its class, as messages name it.
+        mismatch: How far changes are off from what the gradient says, relative to the larger; 1 for no gradient.
+        bridge: The gradient that takes its place; None where nothing before it looks like it.
+    """
+
+    place: Place
+    words: str
+    mismatch: float
+    bridge: Bridge | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Probe:
+    """The masked pieces of a model, and whether functions that round have to be passed straight through too.
+
+    ``model_images`` counts the images that passed through the model.
+    """
+
+    masked: tuple[Masked, ...] = ()
+    roundings: bool = False
+    model_images: int = 0
+
+    @property
+    def can_help(self) -> bool:
+        """Whether a straight-through gradient leads past any of them."""
+        return self.roundings or any(piece.bridge is not None for piece in self.masked)
+
+    def surrogate(self, model: nn.Module) -> StraightThrough:
+        """The model with gradients that lead past what masks them."""
+        bridges = [piece.bridge for piece in self.masked if piece.bridge is not None]
+        return StraightThrough(model, bridges, self.roundings)
+
+    @property
+    def words(self) -> str:
+        """The masked pieces, the first few by name."""
+        names = list(dict.fromkeys(piece.words for piece in self.masked))
+        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+        return ", ".join(names[:3]) + more
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Comparison:
+    """A piece's change beside what its gradients say: the worst mismatch of the ``near`` moves, that of the last
+    (``far``), the ``agreement`` under the last, and the numbers of the points that the piece begins with."""
+
+    near: float
+    far: float
+    agreement: float
+    sources: set[int]
+
+
+def probe(model: nn.Module, images: Tensor, moved: Sequence[Tensor]) -> Probe:
+    """Look for pieces of a model without a usable gradient.
+
+    Args:
+        model: The model; it is left as it was.
+        images: A few images (B, C, H, W) in [0,1].
+        moved: The same images, moved a little, in several ways; the last by as much as a perturbation may.
+
+    Returns:
+        What is masked; nothing for a model whose passes cannot be cut and compared: one that takes gradients itself, or
+        that is random beyond torch's global random state.
+    """
+    with torch.inference_mode(False), frozen_eval(model), random_layers(Streams(0).named("probe")):
+        passes = (2 + len(moved)) * len(images)
+        try:
+            plain = _Probing(model, images, moved, roundings=False)
+            pieces = plain.masked()
+            if not pieces or plain.reaches:
+                return Probe(masked=pieces, model_images=passes)
+            rounded = _Probing(model, images, moved, roundings=True)
+            again = rounded.masked()
+        except (MemoryError, torch.OutOfMemoryError):
+            raise
+        except Exception:  # The model is the user's, and may not bear to be cut.
+            return Probe(model_images=passes)
+        if not rounded.reaches:
+            return Probe(masked=pieces, model_images=2 * passes)
+        return Probe(masked=again or pieces, roundings=True, model_images=2 * passes)
+
+
+class _Probing:
+    """One probing of a model: its passes on the images and on what they are moved to."""
+
+    def __init__(self, model: nn.Module, images: Tensor, moved: Sequence[Tensor], *, roundings: bool):
+        self.model = model
+        self.points = cut_pass(model, images, roundings)
+        self.others = [cut_pass(model, each, roundings) for each in moved]
+        again = cut_pass(model, images, roundings)
+        self.comparable = all(_same_way(self.points, other) for other in [again, *self.others]) and torch.equal(
+            self.points[-1].value, again[-1].value
+        )
+        self.alive = {0}
+        """Points to which a gradient leads from the images."""
+
+    @property
+    def reaches(self) -> bool:
+        """Whether a gradient leads from the images to the logits."""
+        return len(self.points) - 1 in self.alive
+
+    def masked(self) -> tuple[Masked, ...]:
+        """The masked pieces, in the order of the pass."""
+        pieces: list[Masked] = []
+        for index in range(1, len(self.points) if self.comparable else 0):
+            compared = self._compared(index)
+            hangs = bool(compared.sources & self.alive)
+            if compared.near <= (OFF_FAR if pieces else OFF) and compared.far <= OFF_FAR:
+                if hangs:
+                    self.alive.add(index)
+                continue
+            bridge = self._bridge(index, compared.sources)
+            if bridge is not None or (hangs and compared.agreement >= AGREES):
+                self.alive.add(index)
+            # Of a piece that hangs on what has no gradient, nothing can be said.
+            if bridge is not None or hangs or not compared.sources:
+                pieces.append(self._named(index, max(compared.near, compared.far), bridge))
+        return tuple(pieces)
+
+    def _compared(self, index: int) -> _Comparison:
+        """A piece's change under each move beside what its gradients at both ends say."""
+        value = self.points[index].value
+        mismatches, agreement, reached = list[float](), 1.0, set[int]()
+        for other in self.others:
+            change = other[index].value.detach() - value.detach()
+            seen, said = torch.zeros(DRAWS, dtype=torch.float64), torch.zeros(DRAWS, dtype=torch.float64)
+            for draw in range(DRAWS):
+                cotangent = torch.randn_like(value)
+                seen[draw] = (cotangent.double() * change.double()).sum()
+                for points in (self.points, other):
+                    for number, gradient in sources_of(points, index, cotangent).items():
+                        reached.add(number)
+                        moved = other[number].leaf.detach() - self.points[number].leaf.detach()
+                        said[draw] += (gradient.double() * moved.double()).sum().cpu() / 2
+            size = torch.maximum(seen.square(), said.square()).sum()
+            compared = bool(size > TINY * value.detach().double().square().sum().cpu())
+            mismatches.append(float((seen - said).square().sum() / size) ** 0.5 if compared else 0.0)
+            agreement = float(torch.cosine_similarity(seen, said, 0)) if compared else 1.0
+        *near, far = mismatches
+        return _Comparison(near=max(near, default=0.0), far=far, agreement=agreement, sources=reached)
+
+    def _bridge(self, index: int, sources: set[int]) -> Bridge | None:
+        """A gradient past a piece, from the points that it begins with, or else from the one that is most like it."""
+        value = self.points[index].value.detach()
+        alike = [number for number in sorted(self.alive) if _alike(self.points[number].leaf, value)]
+        chosen = [number for number in alike if number in sources]
+        if not chosen:
+            near = list(dict.fromkeys([*alike[-LATEST:], *([0] if 0 in alike else [])]))
+            chosen = sorted(near, key=lambda number: -_fit(value, [self.points[number].leaf.detach()])[1])[:1]
+        if not chosen:
+            return None
+        slopes, explained = _fit(value, [self.points[number].leaf.detach() for number in chosen])
+        if explained < FIT or max(slopes) <= 0:
+            return None
+        whole = all(abs(slope - 1) < ALIKE for slope in slopes)
+        pairs = [
+            (self.points[number].place, 1.0 if whole else slope) for number, slope in zip(chosen, slopes, strict=True)
+        ]
+        return Bridge(target=self.points[index].place, sources=tuple(pairs))
+
+    def _named(self, index: int, mismatch: float, bridge: Bridge | None) -> Masked:
+        place = self.points[index].place
+        part = self.model.get_submodule(place.module)
+        name = f"{place.module} ({type(part).__name__})" if place.module else type(part).__name__
+        before = place.side == "input" or not place.module
+        words = f"what {'comes before' if place.module else 'gives the logits of'} {name}" if before else name
+        return Masked(place=place, words=words, mismatch=mismatch, bridge=bridge)
+
+
+def _same_way(points: list[Point], others: list[Point]) -> bool:
+    """Whether two passes go through the same places, with values of the same shapes."""
+    return [(point.place, point.value.shape) for point in points] == [
+        (point.place, point.value.shape) for point in others
+    ]
+
+
+def _alike(source: Tensor, value: Tensor) -> bool:
+    """Whether a source has a value's shape, but for views such as a flattened one."""
+    return source.numel() == value.numel() and source.shape[:1] == value.shape[:1]
+
+
+def _fit(value: Tensor, sources: Sequence[Tensor]) -> tuple[list[float], float]:
+    """The slopes by which sources give a value, in least squares, and the share of its variance that they explain."""
+    target = _centred(value, value.shape)
+    columns = torch.stack([_centred(source, value.shape) for source in sources], 1)
+    products = columns.T @ columns
+    products += TINY * torch.eye(len(sources), dtype=products.dtype, device=products.device)
+    slopes = torch.linalg.solve(products, columns.T @ target)
+    whole = float(target.square().sum())
+    left = float((target - columns @ slopes).square().sum())
+    return slopes.tolist(), 1 - left / whole if whole > 0 else 0.0
+
+
+def _centred(value: Tensor, shape: torch.Size) -> Tensor:
+    """Values in a shape, without the mean of their channel, in a row."""
+    values = value.double().reshape(shape)
+    if values.ndim == 4:
+        values = values - values.mean((0, 2, 3), keepdim=True)
+    return (values - values.mean()).flatten()

@@ -1,0 +1,157 @@
+"""Parts of a model without a usable gradient are found by probing, and honest ones are not."""
+
+import pytest
+import torch
+from masking_layers import (
+    Backwards,
+    Behind,
+    Detached,
+    Functional,
+    MeanSparse,
+    Residual,
+    Rounding,
+    Sign,
+    SteppedSparse,
+    TopK,
+    WrongGradient,
+    drawn,
+    images,
+    network,
+)
+from torch import nn
+
+from unfool.models.network import Network
+from unfool.models.surrogates.probing import probe
+from unfool.models.trunks import TrunkSpec
+
+EPS = 0.05
+
+
+def probed(model, batch=None):
+    batch = images() if batch is None else batch
+    signs = (batch * 1e6).round().remainder(2) * 2 - 1
+    return probe(model, batch, [(batch + share * EPS * signs).clamp(0, 1) for share in (1 / 64, 1 / 16, 1 / 4, 1)])
+
+
+def gradient(model, batch):
+    """The gradient of logits by images, of some weighted sum."""
+    leaves = batch.clone().requires_grad_()
+    weights = torch.arange(4.0) - 1.3
+    return torch.autograd.grad((model(leaves) * weights).sum(), leaves, allow_unused=True)[0]
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [None, nn.Sigmoid(), nn.GELU(), nn.Hardtanh(-0.1, 0.1), nn.MaxPool2d(3, 1, 1), nn.Softmax(1), nn.Dropout(0.5)],
+    ids=lambda layer: type(layer).__name__,
+)
+def test_honest_layers_are_left_alone(layer):
+    assert probed(network(layer)).masked == ()
+
+
+def test_an_honest_network_of_this_library_is_left_alone():
+    spec = TrunkSpec(name="convnet", widths=(4, 8, 8))
+    model = Network.build(spec, {"labels": {"kind": "linear", "outputs": 4}}, classifier="labels").eval()
+    assert probed(model, torch.rand(4, 3, 16, 16, generator=torch.Generator().manual_seed(0))).masked == ()
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [MeanSparse(0.2), MeanSparse(0.5), SteppedSparse(), TopK(), Rounding(), Detached(), Sign(), WrongGradient()],
+    ids=lambda layer: type(layer).__name__,
+)
+def test_a_masking_layer_is_named_and_led_past(layer):
+    model = network(layer)
+    blocked = probed(model)
+    assert [piece.words for piece in blocked.masked] == [f"1 ({type(layer).__name__})"]
+    assert blocked.can_help
+    surrogate, batch = blocked.surrogate(model), images(seed=4)
+    assert torch.equal(surrogate(batch), model(batch))
+    led = gradient(surrogate, batch)
+    # The gradient of the network without the layer, where the layer changes little.
+    around = blocked.masked[0].bridge.sources[0][1]
+    assert around > 0
+    assert led.abs().sum() > 0
+    if around == 1.0:
+        values = network(nn.Identity())
+        cosine = torch.cosine_similarity(led.flatten(1), gradient(values, batch).flatten(1))
+        assert cosine.mean() > 0.4
+
+
+def test_what_is_led_past_is_the_straight_through_gradient():
+    model = network(SteppedSparse())
+    batch = images()
+
+    class Straight(nn.Module):
+        def forward(self, x):
+            return x + (SteppedSparse()(x) - x).detach()
+
+    assert torch.allclose(gradient(probed(model).surrogate(model), batch), gradient(network(Straight()), batch))
+
+
+@pytest.mark.parametrize("change", [lambda x: (x * 5).round() / 5, lambda x: x.detach() * 0.9 + 0.05, Backwards.apply])
+def test_functions_before_a_network_are_led_past(change):
+    model = Behind(change, network())
+    blocked = probed(model)
+    assert [piece.words for piece in blocked.masked] == ["what comes before inner.0 (Conv2d)"]
+    batch = images(seed=4)
+    reached = change(batch).detach()
+    assert torch.allclose(gradient(blocked.surrogate(model), batch), gradient(network(), reached), atol=1e-5)
+
+
+def test_a_sparsified_sum_of_two_paths_gets_the_gradient_of_both():
+    model = drawn(Residual())
+    blocked = probed(model, images(64))
+    assert len(blocked.masked) == 1
+    assert {place.module for place, _ in blocked.masked[0].bridge.sources} <= {"left", "right", ""}
+    led = gradient(blocked.surrogate(model), images())
+    assert (led == 0).sum() == 0
+
+
+def test_functions_that_round_are_passed_through_where_no_layer_shows_them():
+    model = drawn(Functional())
+    batch = images()
+    assert not gradient(model, batch).any()
+    blocked = probed(model)
+    assert blocked.roundings
+    surrogate = blocked.surrogate(model)
+    assert torch.equal(surrogate(batch), model(batch))
+    weights = torch.arange(4.0) - 1.3
+    expected = (8 * weights @ model.weight).view(1, 3, 6, 6).expand(16, -1, -1, -1)
+    assert torch.allclose(gradient(surrogate, batch), expected, atol=1e-5)
+
+
+def test_the_model_is_left_as_it_was():
+    model = network(Rounding())
+    model.train()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    state = torch.random.get_rng_state()
+    gradient(probed(model).surrogate(model), images())
+    assert torch.equal(state, torch.random.get_rng_state())
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert all(part.training for part in model.modules())
+    assert all(parameter.requires_grad and parameter.grad is None for parameter in model.parameters())
+    assert not any(part._forward_hooks or part._forward_pre_hooks for part in model.modules())
+
+
+def test_one_that_draws_from_a_source_of_its_own_or_takes_gradients_is_not_judged():
+    class Own(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.source, self.inner = torch.Generator().manual_seed(0), network()
+
+        def forward(self, x):
+            return self.inner(x + 0.1 * torch.rand(x.shape, generator=self.source))
+
+    class Dynamic(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = network()
+
+        def forward(self, x):
+            with torch.enable_grad():
+                moving = x.detach().clone().requires_grad_()
+                slope = torch.autograd.grad(self.inner(moving).amax(1).sum(), moving)[0]
+            return self.inner(x + 0.01 * slope.sign())
+
+    assert probed(Own()).masked == probed(Dynamic()).masked == ()
