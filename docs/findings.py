@@ -42,10 +42,10 @@ def reversal(result: StudyResult) -> str:
 def transfer(result: StudyResult) -> str:
     words = {"attack": "autoattack", "data": "cifar10", "labels": "100 %", "fine_tuned_on": "FGSM examples"}
     pretrained = _mean(result, model="simclr", moved="the added layer", **words)
-    trained = _mean(result, model="adversarial training, a quarter of the cost", **words)
+    trained = _mean(result, model="FGSM-RS training, a quarter of the cost", **words)
     return (
-        f"SimCLR pretraining with a robustly trained last layer keeps {pretrained} under AutoAttack, adversarial "
-        f"training at a quarter of its cost {trained}."
+        f"SimCLR pretraining with a robustly trained last layer keeps {pretrained} under AutoAttack, FGSM-RS "
+        f"training of the whole network at a quarter of the cost {trained}."
     )
 
 
