@@ -37,7 +37,12 @@ def test_one_logit_is_attacked_as_two_classes():
     model, images = Planes(1), images_near_grey()
     labels = (model(images)[:, 0] > 0).long()
     exact = model.gaps(images)[:, 0]
-    for attack in (attacks.FMN(L2(1)), attacks.DDN(L2(1)), attacks.HopSkipJump(L2(1), steps=1000)):
+    for attack in (
+        attacks.FMN(L2(1)),
+        attacks.TargetedFMN(L2(1)),
+        attacks.DDN(L2(1)),
+        attacks.HopSkipJump(L2(1), steps=1000),
+    ):
         found = minimum_norms(adapt(model), (images, labels.tolist()), attack).values
         assert found == pytest.approx(exact.tolist(), rel=0.25 if "Hop" in repr(attack) else 0.02)
     eps = float(exact.median())

@@ -181,6 +181,9 @@ def exact_distances(model, images):
         attacks.FMN(Linf(0.1)),
         attacks.FMN(L2(0.5)),
         attacks.FMN(L1(5)),
+        attacks.TargetedFMN(Linf(0.1), steps=60),
+        attacks.TargetedFMN(L2(0.5), steps=60),
+        attacks.TargetedFMN(L1(5), steps=100),
         attacks.DDN(L2(0.5)),
         attacks.FMN(L0(5)),
         attacks.SigmaZero(L0(5), steps=200),
@@ -209,6 +212,9 @@ def test_the_distances_from_a_plane_are_exact(attack):
         (attacks.FMN(L1(5), steps=40), foolbox.attacks.L1FMNAttack(steps=40)),
         (attacks.FMN(L0(5), steps=40), foolbox.attacks.L0FMNAttack(steps=40)),
         (attacks.DDN(L2(0.5), steps=40), foolbox.attacks.DDNAttack(steps=40)),
+        (attacks.TargetedFMN(Linf(0.05), steps=40), foolbox.attacks.LInfFMNAttack(steps=40)),
+        (attacks.TargetedFMN(L2(0.5), steps=40), foolbox.attacks.L2FMNAttack(steps=40)),
+        (attacks.TargetedFMN(L1(5), steps=40), foolbox.attacks.L1FMNAttack(steps=40)),
     ],
     ids=lambda value: str(value) if isinstance(value, attacks.Attack) else "",
 )
@@ -266,6 +272,45 @@ def test_both_losses_are_the_nearer_of_a_path_on_each(attack):
     if isinstance(attack, attacks.DDN):  # whose second path does not know what the first one reached
         assert torch.allclose(both.distances, torch.minimum(margin.distances, entropy.distances), rtol=1e-3)
     assert both.model_images <= margin.model_images + entropy.model_images
+
+
+class ThreePlanes(nn.Module):
+    """The label's class, one with a near boundary that bends away at once, and one with a far but straight one."""
+
+    def forward(self, images):
+        x, y = images.flatten(1)[:, 0] - 0.5, images.flatten(1)[:, 1] - 0.5
+        return torch.stack([torch.zeros_like(x), torch.minimum(x - 0.1, 0.02 * x - 0.006), y - 0.2], 1)
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
+def test_targeted_fmn_reaches_the_class_whose_boundary_is_nearest(norm):
+    images, labels = torch.full((1, 3, 2, 2), 0.5), torch.zeros(1, dtype=torch.int64)
+    threat = ThreatModel(norm, 0.25)
+    targeted = nearest(attacks.TargetedFMN(threat, steps=100), ThreePlanes(), images, labels)
+    assert float(targeted.distances) == pytest.approx(0.2, rel=0.01)
+    # The margin leads towards the class that is likelier on the way: its boundary is at 0.3.
+    assert float(nearest(attacks.FMN(threat, steps=100), ThreePlanes(), images, labels).distances) > 0.25
+
+
+@pytest.mark.parametrize(("steps", "targets"), [(1, 9), (5, 1), (40, 9), (100, 2), (200, 9)])
+def test_targeted_fmn_takes_no_more_passes_than_its_steps(steps, targets):
+    images, labels, ids = make_batch(NETWORK, 6)
+    attack = attacks.TargetedFMN(L2(0.5), steps=steps, targets=targets)
+    found = nearest(attack, NETWORK, images, labels, ids)
+    assert found.model_images <= 6 * max(steps, 6)
+    assert found.model_images >= 6 * min(0.9 * steps, steps - 7)
+
+
+def test_targeted_fmn_is_done_with_an_image_inside_and_splits_alike():
+    images, labels, ids = make_batch(NETWORK, 12)
+    free = nearest(attacks.TargetedFMN(L1(5), steps=60), NETWORK, images, labels, ids)
+    eps = float(free.distances.median()) * 1.01
+    attack = attacks.TargetedFMN(L1(eps), steps=60)
+    whole = attack(NETWORK, images, labels, ids=ids)
+    assert (whole.fooled | (free.distances > eps)).all()
+    assert whole.model_images < free.model_images
+    part = attack(NETWORK, images[5:], labels[5:], ids=ids[5:])
+    assert torch.equal(part.fooled, whole.fooled[5:])
 
 
 def test_the_nearest_point_stays_when_a_later_one_is_farther():

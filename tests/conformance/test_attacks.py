@@ -23,6 +23,7 @@ SHORT = {
     "fab-t": {"steps": 5, "targets": 2},
     "square": {"steps": 40},
     "fmn": {"steps": 10},
+    "fmn-t": {"steps": 40},
     "hop-skip-jump": {"steps": 250},
     "ddn": {"steps": 10},
     "sigma-zero": {"steps": 20},

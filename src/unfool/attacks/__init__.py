@@ -11,7 +11,7 @@ tensor([True])
 
 `FGSM`, `NFGSM`, `PGD`, `CWPGD`, `APGD` and `FAB` follow gradients, `Square` queries outputs alone, `AutoAttack` is
 the ensemble that robust accuracies are compared by, and `Lean` finds the same in a fraction of its passes.
-`FMN`, `DDN` and `SigmaZero` look for the nearest example, `HopSkipJump` does so by the classes alone.
+`TargetedFMN`, `FMN`, `DDN` and `SigmaZero` look for the nearest example, `HopSkipJump` does so by the classes alone.
 """
 
 from unfool.attacks.apgd import APGD
@@ -22,7 +22,14 @@ from unfool.attacks.custom import CustomAttack
 from unfool.attacks.ensemble import Part
 from unfool.attacks.fab import FAB
 from unfool.attacks.lean.attack import Lean
-from unfool.attacks.minimum_norm.attacks import DDN, FMN, HopSkipJump, MinimumNormAttack, SigmaZero
+from unfool.attacks.minimum_norm.attacks import (
+    DDN,
+    FMN,
+    HopSkipJump,
+    MinimumNormAttack,
+    SigmaZero,
+    TargetedFMN,
+)
 from unfool.attacks.noisy_fgsm import NFGSM
 from unfool.attacks.parse import make_attack
 from unfool.attacks.pgd import CWPGD, FGSM, PGD
@@ -55,6 +62,7 @@ __all__ = [
     "SigmaZero",
     "Square",
     "SurrogateSettings",
+    "TargetedFMN",
     "make_attack",
 ]
 

@@ -50,10 +50,10 @@ class FastMinimumNorm(PathSearch):
 
     def path(self, origins: Tensor, points: Tensor) -> Path:
         """Paths in balls that are unbounded until the boundary was crossed or estimated."""
-        return _Balls(self, origins, points)
+        return Balls(self, origins, points)
 
 
-class _Balls(Path):
+class Balls(Path):
     """Points in balls of ``radius`` (n,), that of l0 in pixels; ``crossed`` (n,) says which crossed the boundary."""
 
     def __init__(self, settings: FastMinimumNorm, origins: Tensor, points: Tensor):
@@ -71,9 +71,12 @@ class _Balls(Path):
         self.crossed = self.crossed | look.fooled
         radius = self._pixels(look, gamma) if self.norm_name == "l0" else self._lengths(look, gamma)
         self.radius = torch.minimum(radius, self.farthest)
+        self.points = self.geometry.project(self.points + self._step(look), self.origins, self.radius)
+
+    def _step(self, look: Look) -> Tensor:
+        """The displacement along the gradient."""
         size = self.settings.step_size
-        ahead = self.points + annealed(size, LAST_STEP * size, look.share) * unit(look.gradient)
-        self.points = self.geometry.project(ahead, self.origins, self.radius)
+        return annealed(size, LAST_STEP * size, look.share) * unit(look.gradient)
 
     def _lengths(self, look: Look, gamma: float) -> Tensor:
         """Radii (n,); before the boundary was crossed they reach a little beyond where it is in the linearisation."""

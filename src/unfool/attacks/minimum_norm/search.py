@@ -159,30 +159,8 @@ class PathSearch(MinimumNormSearch):
             restart, objective = divmod(number, len(objectives))
             origins = problem.images[rows]
             points = self._start(origins, problem.ids[rows], best.distances[rows], problem.streams.at(restart), restart)
-            self._follow(self.path(origins, points), best, objectives[objective], rows, within)
+            follow(self.path(origins, points), best, best, objectives[objective], rows, self.steps, within)
         return best
-
-    def _follow(self, path: Path, best: NearestSoFar, objective: LabelLoss, rows: Tensor, within: float) -> None:
-        for step in range(self.steps):
-            leaves, value = best.evaluate_with_graph(objective, path.points, rows)
-            distances, fooled = best.look(rows, path.points, path.origins, value)
-            stays = best.distances[rows] > within
-            if step == self.steps - 1 or not bool(stays.any()):
-                break
-            gradient = best.gradient(leaves, value, None, rows)
-            look = Look(
-                share=step / self.steps,
-                gradient=gradient,
-                losses=value.losses.detach(),
-                fooled=fooled,
-                distances=distances,
-                nearest=best.distances[rows],
-            )
-            path.move(look)
-            path.points = path.points.to(path.origins.dtype)
-            if not bool(stays.all()):
-                rows = rows[stays]
-                path.keep(stays)
 
     def _start(self, origins: Tensor, ids: Tensor, nearest: Tensor, streams: Streams, restart: int) -> Tensor:
         """The clean images, or for a restart points drawn half as far as the nearest example so far."""
@@ -192,6 +170,37 @@ class PathSearch(MinimumNormSearch):
         radius = torch.minimum(nearest, farthest) / 2
         drawn = self.geometry.sample_within(ids, tuple(origins.shape[1:]), streams.named("start"), radius)
         return (origins + drawn).clamp_(0.0, 1.0).to(origins.dtype)
+
+
+def follow(
+    path: Path, best: NearestSoFar, own: NearestSoFar, objective: LabelLoss, rows: Tensor, steps: int, within: float
+) -> None:
+    """Move the paths of the images ``rows`` to so many points; an image is done when its nearest example is ``within``.
+
+    ``best`` keeps what is nearest on all paths, and ``own``, which may be the same, on these alone.
+    """
+    for step in range(steps):
+        leaves, value = best.evaluate_with_graph(objective, path.points, rows)
+        distances, fooled = best.look(rows, path.points, path.origins, value)
+        if own is not best:
+            own.keep(rows, path.points, distances, fooled)
+        stays = best.distances[rows] > within
+        if step == steps - 1 or not bool(stays.any()):
+            break
+        gradient = best.gradient(leaves, value, None, rows)
+        look = Look(
+            share=step / steps,
+            gradient=gradient,
+            losses=value.losses.detach(),
+            fooled=fooled,
+            distances=distances,
+            nearest=own.distances[rows],
+        )
+        path.move(look)
+        path.points = path.points.to(path.origins.dtype)
+        if not bool(stays.all()):
+            rows = rows[stays]
+            path.keep(stays)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -232,15 +241,19 @@ class NearestSoFar(BestSoFar):
         """Keep what is nearer; the distances (n,) of the points, and which lie across the boundary (n,)."""
         fooled = torch.zeros_like(rows, dtype=torch.bool) if value.fooled is None else value.fooled
         distances = self.threat.norm(points.double() - origins.double())
-        nearer = fooled & (distances < self.distances[rows])
-        self.nearest[rows[nearer]] = points[nearer]
-        self.distances[rows[nearer]] = distances[nearer]
-        self.last[rows] = points
+        self.keep(rows, points, distances, fooled)
         inside = distances <= self.threat.eps
         if bool(inside.any()):
             seen = ObjectiveValue(losses=value.losses.detach()[inside], fooled=fooled[inside])
             self.record(rows[inside], points[inside], seen)
         return distances, fooled
+
+    def keep(self, rows: Tensor, points: Tensor, distances: Tensor, fooled: Tensor) -> None:
+        """Keep the points across the boundary that are nearer, and all as the last."""
+        nearer = fooled & (distances < self.distances[rows])
+        self.nearest[rows[nearer]] = points[nearer]
+        self.distances[rows[nearer]] = distances[nearer]
+        self.last[rows] = points
 
 
 def annealed(start: float, end: float, share: float) -> float:
