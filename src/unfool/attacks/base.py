@@ -268,12 +268,13 @@ class Attack(ABC):
         with torch.inference_mode(False), frozen_eval(model):
             if proxy is not None and proxy_model is None:
                 proxy_model = proxy.copy(model, images[:4])
+            by_row = bool(getattr(proxy_model, "by_row", False))
             problem = Problem(
                 objective=LabelLoss(model, labels),
                 images=images,
                 ids=as_ids(images, ids),
                 streams=Streams(0) if streams is None else streams,
-                proxy_objective=LabelLoss(proxy_model, labels) if proxy_model is not None else None,
+                proxy_objective=None if proxy_model is None else LabelLoss(proxy_model, labels, by_row=by_row),
                 exact_share=proxy.exact_share if proxy is not None else 0.1,
             )
             return self.run(problem, checkpoint)

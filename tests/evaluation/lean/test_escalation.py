@@ -10,6 +10,7 @@ from unfool.core.streams import Streams
 from unfool.data.table import Table
 from unfool.evaluation.lean import escalation
 from unfool.evaluation.lean.replay import replayed
+from unfool.models.surrogates.probing import Probe
 
 FEW = {"steps": 6, "queries": 20}
 THREAT = Linf(0.03)
@@ -103,6 +104,7 @@ def test_too_few_images_for_the_checks_escalate():
 @pytest.mark.parametrize("fewest", [2, 40])
 def test_if_the_sample_falls_all_are_attacked(monkeypatch, fewest):
     monkeypatch.setattr(escalation, "reasons", lambda report, examples, standing: [])
+    monkeypatch.setattr(escalation, "probed", lambda *_: Probe())
     model = Planes(quantised=True)
     table = table_of(model)
     examples = craft(model, table, attacks.Lean(Linf(0.06), fewest=fewest, steps=4, queries=40))

@@ -134,14 +134,21 @@ def test_the_model_is_left_as_it_was():
     assert not any(part._forward_hooks or part._forward_pre_hooks for part in model.modules())
 
 
-def test_one_that_draws_from_a_source_of_its_own_or_takes_gradients_is_not_judged():
-    class Own(nn.Module):
+def test_a_random_one_is_probed_with_its_draws_pinned():
+    assert probed(Behind(lambda x: x + 0.1 * torch.randn_like(x), network())).masked == ()
+    dithered = Behind(lambda x: (x * 8 + torch.rand_like(x)).floor() / 8, network())
+    assert [piece.words for piece in probed(dithered).masked] == ["what comes before inner.0 (Conv2d)"]
+
+
+def test_one_that_changes_from_pass_to_pass_or_takes_gradients_is_not_judged():
+    class Counts(nn.Module):
         def __init__(self):
             super().__init__()
-            self.source, self.inner = torch.Generator().manual_seed(0), network()
+            self.passes, self.inner = 0, network()
 
         def forward(self, x):
-            return self.inner(x + 0.1 * torch.rand(x.shape, generator=self.source))
+            self.passes += 1
+            return self.inner(x * (1 + 0.1 * self.passes))
 
     class Dynamic(nn.Module):
         def __init__(self):
@@ -154,4 +161,4 @@ def test_one_that_draws_from_a_source_of_its_own_or_takes_gradients_is_not_judge
                 slope = torch.autograd.grad(self.inner(moving).amax(1).sum(), moving)[0]
             return self.inner(x + 0.01 * slope.sign())
 
-    assert probed(Own()).masked == probed(Dynamic()).masked == ()
+    assert probed(Counts()).masked == probed(Dynamic()).masked == ()

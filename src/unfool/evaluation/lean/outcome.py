@@ -42,16 +42,19 @@ class Step:
         attacked: How many images, all of which stood.
         fell: How many of them fell.
         reasons: Why it was done, one phrase each.
+        random: Whether the model is random, so that an image fell if it is wrong in every draw.
     """
 
     attack: str
     attacked: int
     fell: int
     reasons: tuple[str, ...]
+    random: bool = False
 
     def sentence(self) -> str:
         """What was done and why."""
-        fooled = f"it fooled {self.fell} of the {self.attacked} images that stood"
+        often = " in every draw" if self.random else ""
+        fooled = f"it fooled {self.fell} of the {self.attacked} images that stood{often}"
         return f"escalated to {self.attack} ({fooled}), because {'; '.join(self.reasons)}"
 
 

@@ -25,10 +25,12 @@ class Replay:
     Args:
         threat: The threat model of the sets.
         sets: Adversarial sets of some of the images each, with the number that the part has in each.
+        chosen: For each set, the ids of the images that are taken from it, fooled or not; None: all that it fooled.
     """
 
     threat: ThreatModel
     sets: tuple[tuple[AdversarialSet, int], ...]
+    chosen: tuple[Tensor, ...] | None = None
 
     def run(self, problem: Problem[LabelLoss]) -> Perturbed:
         """The sets' images of the problem's ids, and the clean image of an id that is in none of them."""
@@ -36,12 +38,17 @@ class Replay:
         fooled = torch.zeros(len(images), dtype=torch.bool, device=images.device)
         zero_gradient = torch.ones_like(fooled)
         ids = problem.ids.cpu()
-        for examples, number in self.sets:
+        for index, (examples, number) in enumerate(self.sets):
             rows, positions = _matching(ids, examples.ids)
+            by_part = examples.fooled_by_part
+            if self.chosen is not None:
+                kept = torch.isin(examples.ids[positions], self.chosen[index])
+                rows, positions = rows[kept], positions[kept]
+                by_part = by_part.clamp(min=0)
             if not len(rows):
                 continue
             images[rows] = examples.read(positions).to(images)
-            fooled[rows] = (examples.fooled_by_part[positions] == number).to(fooled.device)
+            fooled[rows] = (by_part[positions] == number).to(fooled.device)
             zero_gradient[rows] = examples.zero_gradient[positions].to(fooled.device)
         return Perturbed(
             images=images,
@@ -60,18 +67,34 @@ def _matching(ids: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
     return rows, order[places[rows]]
 
 
-def replayed(name: str, threat: ThreatModel, sets: Sequence[AdversarialSet], settings: JsonObject) -> CustomAttack:
-    """The attack ``name`` whose parts are those of all sets, those of one name together, in the order of the sets."""
+def replayed(
+    name: str,
+    threat: ThreatModel,
+    sets: Sequence[AdversarialSet],
+    settings: JsonObject,
+    chosen: Sequence[Tensor] | None = None,
+) -> CustomAttack:
+    """The attack ``name`` whose parts are those of all sets, those of one name together, in the order of the sets.
+
+    ``chosen`` says for each set which ids (n,) are taken from it, whether it says that they were fooled or not.
+    """
     of_part: dict[str, list[tuple[AdversarialSet, int]]] = {}
+    from_set: dict[str, list[Tensor]] = {}
     follows: dict[str, bool] = {}
-    for examples in sets:
+    for index, examples in enumerate(sets):
         for number, part in enumerate(examples.parts):
             of_part.setdefault(part, []).append((examples, number))
             follows[part] = examples.follows_gradients[number]
+            if chosen is not None:
+                from_set.setdefault(part, []).append(chosen[index])
     parts = tuple(
         Part(
             name=part,
-            engine=Replay(threat=threat, sets=tuple(of_part[part])),
+            engine=Replay(
+                threat=threat,
+                sets=tuple(of_part[part]),
+                chosen=tuple(from_set[part]) if chosen is not None else None,
+            ),
             learns_from="gradient" if follows[part] else "scores",
         )
         for part in of_part

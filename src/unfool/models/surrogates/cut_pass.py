@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from unfool.core.streams import Streams
-from unfool.models.modes import random_layers
+from unfool.models.surrogates.pinned import pinned_draws
 from unfool.models.surrogates.places import IMAGES, RESULT, Place, visiting
 from unfool.models.surrogates.straight_through import StraightThroughRoundings
 
@@ -42,7 +42,7 @@ def cut_pass(model: nn.Module, images: Tensor, roundings: bool = False) -> list[
 
     with ExitStack() as stack:
         stack.enter_context(torch.enable_grad())
-        stack.enter_context(random_layers(Streams(0)))
+        stack.enter_context(pinned_draws(model, Streams(0)))
         if roundings:
             stack.enter_context(StraightThroughRoundings())
         stack.enter_context(visiting(model, visit))

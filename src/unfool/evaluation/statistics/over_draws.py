@@ -1,0 +1,90 @@
+"""A random model judged over several draws: how many images are right on average, and how many in every draw.
+
+Legend: N images.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from unfool.core.streams import Streams
+from unfool.data.table import Table
+from unfool.evaluation.classify import classify_or_read
+from unfool.evaluation.crafting.adversarial_set import AdversarialSet
+from unfool.evaluation.crafting.batches import BATCH_SIZE
+from unfool.evaluation.intervals import mean_interval, wilson
+from unfool.models.surrogates.pinned import pinned_draws
+
+DRAWS = 10
+"""Draws that a random model is judged over."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class OverDraws:
+    """How often each image was classified correctly.
+
+    Args:
+        ids: Ids of the images (N,), int64.
+        right: In how many draws each image was right (N,), int64.
+        draws: How many draws there were.
+
+    Example:
+        >>> judged = OverDraws(ids=torch.arange(4), right=torch.tensor([10, 10, 5, 0]), draws=10)
+        >>> judged.mean, judged.worst
+        (0.625, 0.5)
+    """
+
+    ids: Tensor
+    right: Tensor
+    draws: int
+
+    @property
+    def mean(self) -> float:
+        """The accuracy of a draw on average."""
+        return float(self.right.double().mean()) / self.draws
+
+    def mean_interval(self) -> tuple[float, float]:
+        """95 % normal interval of the mean, over the images."""
+        _, low, high = mean_interval((self.right.double() / self.draws).numpy())
+        return max(0.0, low), min(1.0, high)
+
+    @property
+    def always_right(self) -> int:
+        """How many images are right in every draw."""
+        return int((self.right == self.draws).sum())
+
+    @property
+    def worst(self) -> float:
+        """The share of the images that are right in every draw: what an attacker leaves who may try as often."""
+        return self.always_right / len(self.right)
+
+    def sentence(self) -> str:
+        """Both with their intervals, in words."""
+        low, high = self.mean_interval()
+        worst_low, worst_high = wilson(self.always_right, len(self.right))
+        mean = f"{100 * self.mean:.1f} % [{100 * low:.1f}, {100 * high:.1f}]"
+        return (
+            f"over {self.draws} draws of the model {mean} are right on average, "
+            f"and {100 * self.worst:.1f} % [{100 * worst_low:.1f}, {100 * worst_high:.1f}] in every draw"
+        )
+
+
+def over_draws(
+    model: nn.Module,
+    source: AdversarialSet | Table,
+    *,
+    column: str | None = None,
+    draws: int = DRAWS,
+    seed: int = 0,
+    batch_size: int = BATCH_SIZE,
+) -> OverDraws:
+    """Classify images by a random model in several draws, which follow from a seed; raises as `classify`."""
+    right = torch.zeros(len(source), dtype=torch.int64)
+    streams = Streams(seed).named("draws of the model")
+    for draw in range(draws):
+        with pinned_draws(model, streams.at(draw)):
+            right += torch.tensor(classify_or_read(model, source, column=column, batch_size=batch_size).correct)
+    return OverDraws(ids=source.ids.clone(), right=right, draws=draws)

@@ -1,0 +1,66 @@
+"""A random model's draws can be pinned: image by image, wherever they come from, whoever else is in the batch."""
+
+import random
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from unfool.core.streams import Streams
+from unfool.models.surrogates.pinned import Pinned, pinned_draws
+
+
+class Noisy(nn.Module):
+    """Adds noise from one source to the first four pixels, and gives them."""
+
+    def __init__(self, source):
+        super().__init__()
+        self.source = source
+        self.own = torch.Generator()
+        self.seen = 0
+
+    def forward(self, x):
+        self.seen += len(x)
+        flat = x.flatten(1)[:, :4]
+        noise = {
+            "torch": lambda: torch.randn_like(flat),
+            "own": lambda: torch.randn(flat.shape, generator=self.own),
+            "numpy": lambda: torch.as_tensor(np.random.normal(size=flat.shape), dtype=flat.dtype),
+            "python": lambda: torch.tensor(random.random()).expand_as(flat),
+        }[self.source]()
+        return flat + noise
+
+
+@pytest.mark.parametrize("source", ["torch", "own", "numpy", "python"])
+def test_draws_stay_with_their_images(source):
+    model, images = Noisy(source), torch.rand(6, 3, 2, 2)
+    pinned = Pinned(model, Streams(0))
+    every = torch.arange(6)
+    whole = pinned(images, every)
+    assert torch.equal(whole, pinned(images))
+    for rows in ([4, 1], [5], [2, 0, 2, 2, 4, 0], [0, 1, 2, 3, 4, 5, 0, 1, 2, 3, 4, 5]):
+        rows = torch.tensor(rows)
+        assert torch.equal(pinned(images[rows], rows), whole[rows])
+    assert not torch.equal(Pinned(model, Streams(1))(images, every), whole)
+    assert not torch.equal(model(images), model(images))
+
+
+def test_random_states_are_left_as_they_were():
+    model = Noisy("own")
+    before = torch.random.get_rng_state(), np.random.get_state()[1].copy(), random.getstate(), model.own.get_state()
+    with pinned_draws(model, Streams(0)):
+        model(torch.rand(2, 3, 2, 2)), np.random.rand(), random.random()
+    assert torch.equal(before[0], torch.random.get_rng_state())
+    assert (before[1] == np.random.get_state()[1]).all()
+    assert before[2] == random.getstate()
+    assert torch.equal(before[3], model.own.get_state())
+
+
+def test_gradients_flow_to_the_images_in_play():
+    model = Noisy("torch")
+    leaves = torch.rand(2, 3, 2, 2).requires_grad_()
+    pinned = Pinned(model, Streams(0))
+    pinned(torch.rand(5, 3, 2, 2), torch.arange(5))
+    gradient = torch.autograd.grad(pinned(leaves, torch.tensor([4, 2])).sum(), leaves)[0]
+    assert torch.equal(gradient.flatten(1)[:, :4], torch.ones(2, 4))
