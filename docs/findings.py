@@ -57,15 +57,16 @@ def auxiliaries(result: StudyResult) -> str:
 
 
 def rotation(result: StudyResult) -> str:
-    def best(model: str) -> str:
-        stages = {str(row.settings.get("stage")) for row in result.rows if row.model == model}
-        shares = [_accuracies(result, model=model, stage=stage, attack="none", split="test") for stage in stages]
-        return f"{100 * max(mean(each) for each in shares if each):.1f} %"
+    def best(claim: str) -> list[str]:
+        """The best stages of what a claim compares, as chosen on held-out images."""
+        evidence = next(each for each in result.claims if each.id == claim).sentences[0]
+        return re.findall(r"[\d.]+ % on", evidence)
 
+    (noise, plain), (_, longer) = best("best-stage"), best("cost")
+    noise, plain, longer = (text.removesuffix(" on") for text in (noise, plain, longer))
     return (
         "Adversarial noise while pretraining on rotation gives features that classify "
-        f"{best('rotation + adversarial noise')}, plain rotation {best('rotation')}, and rotation that ran for as long "
-        f"{best('rotation, for longer')}."
+        f"{noise}, plain rotation {plain}, and rotation that ran for as long {longer}."
     )
 
 
