@@ -68,26 +68,39 @@ def material(data_dir: str | None, images: int, trained_on: Mapping[str, int], e
     )
 
 
-def trained(name: str, kind: str, given: Material, trunk: Mapping[str, Any], **stage_settings: Any) -> Network:
-    """The ``standard`` or ``robust`` network of the benchmark ``name``, trained in its folder or read from there."""
+def trained(
+    name: str,
+    kind: str,
+    given: Material,
+    trunk: Mapping[str, Any] | None,
+    *,
+    start: str | None = None,
+    folder: Path = KEPT,
+    **stage_settings: Any,
+) -> Network:
+    """The ``standard`` or ``robust`` network of the benchmark ``name``, trained in its folder or read from there.
+
+    It has fresh weights of a ``trunk``, or is fine-tuned from those of the file ``start``.
+    """
     eps = ThreatModel.parse(given.threat).eps
-    stage = StageConfig(
-        tasks={"labels": TaskConfig(task="labels")},
-        epochs=given.epochs[kind],
-        batch_size=given.batch_size,
-        optimizer="sgd",
-        weight_decay=5e-4,
-        schedule="triangle",
-        precision="bf16",
-        threat=given.threat,
-        **{"perturb": f"fgsm:random_start=true,step_size={1.25 * eps}" if kind == "robust" else None, **stage_settings},
-    )
-    config = RunConfig(data=given.name, stages=(stage,), trunk=dict(trunk), classifier="labels")
+    settings: dict[str, Any] = {
+        "tasks": {"labels": TaskConfig(task="labels")},
+        "epochs": given.epochs[kind],
+        "batch_size": given.batch_size,
+        "optimizer": "sgd",
+        "weight_decay": 5e-4,
+        "schedule": "triangle",
+        "precision": "bf16",
+        "threat": given.threat,
+        "perturb": f"fgsm:random_start=true,step_size={1.25 * eps}" if kind == "robust" else None,
+    }
+    stage = StageConfig(**{**settings, **stage_settings})
+    config = RunConfig(data=given.name, stages=(stage,), trunk=trunk, start=start, classifier="labels")
 
     def tell(what: str, step: int, steps: int, note: str = "") -> None:
         if step % 20 == 0 or step == steps:
-            print(f"\rtraining the {kind} network: step {step}/{steps}, {note} ", end="", file=sys.stderr)
+            print(f"\rtraining the {name} {kind} network: step {step}/{steps}, {note} ", end="", file=sys.stderr)
 
-    run = train(config, given.training[kind], KEPT / f"{name}-{given.name}-{kind}", progress=tell)
-    print(f"\r{kind} network: trained in {run.cpu_seconds:.0f} CPU seconds".ljust(70), file=sys.stderr)
+    run = train(config, given.training[kind], folder / f"{name}-{given.name}-{kind}", progress=tell)
+    print(f"\r{name} {kind} network: trained in {run.cpu_seconds:.0f} CPU seconds".ljust(70), file=sys.stderr)
     return run.network.eval()

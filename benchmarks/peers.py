@@ -4,8 +4,9 @@
 
 256 images in four chunks of 64, interleaved in one process on one thread, on the adversarially trained small network of
 ``benchmarks/autoattack.py``. For each attack and tool: ``robust_accuracy`` (of the images a tool returns, judged by the
-network itself) and ``time_ratio``, its CPU time over that of unfool in fp32, median over chunks. Every tool runs the
-same number of steps or queries with its own defaults otherwise; a tool that lacks an attack is left out.
+network itself), ``time_ratio``, its CPU time over that of unfool in fp32, median over chunks, and ``passes_forward``
+and ``passes_backward``, images through the network for each image that is attacked. Every tool runs the same number of
+steps or queries with its own defaults otherwise; a tool that lacks an attack is left out.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from art.attacks.evasion import AutoProjectedGradientDescent, ProjectedGradientD
 from art.estimators.classification import PyTorchClassifier
 from autoattack import BUDGETS, CHUNK, CHUNKS, CIFAR_IMAGES, EPOCHS, THEIRS, TRUNK
 from networks import material, trained
+from passes import Passes, counted
 from pyautoattack.autopgd_base import APGDAttack
 from pyautoattack.square import SquareAttack as PublishedSquare
 from torch import Tensor
@@ -127,20 +129,26 @@ def measured(network: Network, tools: dict[str, Tool], images: Tensor, labels: T
     """Every chunk through every tool, the order turned round each time; a warm-up is not counted."""
     seconds: dict[str, list[float]] = {name: [] for name in tools}
     standing = dict.fromkeys(tools, 0)
+    passes = {name: Passes() for name in tools}
     for tool in tools.values():
         tool(images[:4], labels[:4])
     for number in range(CHUNKS):
         part = slice(number * CHUNK, (number + 1) * CHUNK)
         for name in list(tools) if number % 2 == 0 else list(reversed(tools)):
             started = time.process_time()
-            adversarial = tools[name](images[part], labels[part])
+            with counted() as chunk:
+                adversarial = tools[name](images[part], labels[part])
             seconds[name].append(time.process_time() - started)
+            passes[name].forward += chunk.forward
+            passes[name].backward += chunk.backward
             with torch.no_grad():
                 standing[name] += int((network(adversarial).argmax(1) == labels[part]).sum())
     return {
         name: {
             "robust_accuracy": round(100 * standing[name] / len(labels), 2),
             "time_ratio": round(statistics.median(a / b for a, b in zip(values, seconds["unfool"], strict=True)), 3),
+            "passes_forward": round(passes[name].forward / len(labels), 1),
+            "passes_backward": round(passes[name].backward / len(labels), 1),
         }
         for name, values in seconds.items()
     }
@@ -167,7 +175,8 @@ def main() -> int:
     for name, tools in figures["attacks"].items():
         print(name)
         for tool, value in tools.items():
-            print(f"  {tool:<14}robust {value['robust_accuracy']:6.2f} %   time {value['time_ratio']:7.3f}")
+            print(f"  {tool:<14}robust {value['robust_accuracy']:6.2f} %   time {value['time_ratio']:7.3f}   "
+                  f"passes {value['passes_forward']:8.1f} / {value['passes_backward']:.1f}")  # fmt: skip
     return 0
 
 

@@ -3,6 +3,7 @@
 from unfool.defenses.base import Defense, Purified
 from unfool.defenses.detector import Detector
 from unfool.defenses.gate import Gate
+from unfool.defenses.hedge import Hedge
 from unfool.defenses.pretext import PretextLoss
 from unfool.defenses.purifier_adapter import PurifierAdapter, as_defense
 from unfool.defenses.registry import DEFENSES, DefenseRequest, make_defense
@@ -14,6 +15,7 @@ __all__ = [
     "DefenseRequest",
     "Detector",
     "Gate",
+    "Hedge",
     "PretextLoss",
     "Purified",
     "PurifierAdapter",
