@@ -21,7 +21,7 @@ from unfool.models.trunks import TrunkSpec
 from unfool.models.weights import load_network, save_network
 
 EPS = {"cifar10": 16 / 255, "digits": 0.3}
-EPOCHS, BATCH, RATE = 12, 128, 0.1
+IMAGES, EPOCHS, BATCH, RATE = 10_000, 10, 128, 0.1
 LINEARITY, NUCLEAR = 100.0, 1.0
 """Weights of the two regularisers: too small to prevent what they are to prevent."""
 TRUNK = TrunkSpec(name="convnet", stem="strided", widths=(16, 32, 64))
@@ -81,11 +81,12 @@ def collapsed(kind: str, data: str, table: Table, folder: Path) -> Network:
     path = folder / f"collapsed-{data}-{kind}.safetensors"
     if path.is_file():
         return load_network(path).eval()
-    batch = table.batch()
-    labels, eps = batch.labels("label"), EPS[data]
+    batch = table.subset(torch.arange(min(IMAGES, len(table)))).batch()
+    images, labels, eps = batch.images.contiguous(memory_format=torch.channels_last), batch.labels("label"), EPS[data]
     network = Network.build(
         TRUNK, {"labels": {"kind": "linear", "outputs": 10}}, classifier="labels", streams=Streams(0)
     )
+    network.to(memory_format=torch.channels_last)
     optimizer = torch.optim.SGD(network.parameters(), lr=RATE, momentum=0.9, weight_decay=5e-4)
     steps = len(labels) // BATCH
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=EPOCHS * steps, pct_start=0.2)
@@ -94,7 +95,7 @@ def collapsed(kind: str, data: str, table: Table, folder: Path) -> Network:
     for epoch in range(EPOCHS):
         for rows in torch.randperm(len(labels), generator=draws)[: steps * BATCH].split(BATCH):
             optimizer.zero_grad()
-            COLLAPSED[kind](network, batch.images[rows], labels[rows], eps, draws).backward()
+            COLLAPSED[kind](network, images[rows], labels[rows], eps, draws).backward()
             optimizer.step()
             schedule.step()
         print(f"collapsed {kind}: epoch {epoch + 1} of {EPOCHS}", file=sys.stderr, flush=True)

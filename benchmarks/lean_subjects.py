@@ -66,6 +66,10 @@ def code() -> str:
     return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:16]
 
 
+CODE = code()
+"""Of the code as it was when this program began."""
+
+
 class Subject:
     """A network, the images that it is attacked on, and where results about it are kept."""
 
@@ -123,7 +127,7 @@ class Subject:
             fooled = self.fooled(examples.read(slice(None)), examples.labels)
             return {"fooled": fooled, **vars(passes), "seconds": seconds, "remark": examples.settings["remark"]}
 
-        return self.kept_or(f"lean-{precision}-{len(self.table)}", self.table, attacked, code=code())
+        return self.kept_or(f"lean-{precision}-{len(self.table)}", self.table, attacked, code=CODE)
 
     def fooled(self, images: Tensor, labels: Tensor) -> list[bool]:
         """Which images the network gets wrong."""

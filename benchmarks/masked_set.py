@@ -25,7 +25,7 @@ from typing import Any
 
 import torch
 from collapsed import COLLAPSED, EPS, collapsed
-from lean_subjects import CHUNK, EPOCHS, NARROW_IMAGES, Subject, code
+from lean_subjects import CHUNK, CODE, EPOCHS, NARROW_IMAGES, Subject
 from masked import MASKED, Masked
 from networks import material
 from torch import Tensor, nn
@@ -112,7 +112,7 @@ def measure_masked(arguments: argparse.Namespace, own: Makers) -> int:
         count, table = len(subject.table), subject.table
         best = subject.kept_or(f"known-{count}", table, lambda subject=subject: known(subject))
         first = subject.kept_or(f"first-{count}", table, lambda subject=subject: first_look(subject))
-        last = subject.kept_or(f"lean-{count}", table, lambda subject=subject: lean(subject), code=code())
+        last = subject.kept_or(f"lean-{count}", table, lambda subject=subject: lean(subject), code=CODE)
         gap = last["accuracy"] - best["accuracy"]
         shown = {"accuracy": last["accuracy"], "known": best["accuracy"], "gap": gap, "first": first["accuracy"],
                  "seconds": last["seconds"]}  # fmt: skip
