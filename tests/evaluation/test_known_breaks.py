@@ -21,10 +21,7 @@ def network(tmp_path_factory):
     """Digits and rotations, learnt together."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("UNFOOL_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
-        tasks = {
-            "labels": TaskConfig(task="labels"),
-            "rotation": TaskConfig(task="rotation", settings={"turns": "one"}),
-        }
+        tasks = {"labels": TaskConfig(task="labels"), "rotation": TaskConfig(task="rotation", weight=0.5)}
         stage = StageConfig(
             tasks=tasks, epochs=4, learning_rate=0.1, batch_size=32, optimizer="sgd", schedule="triangle"
         )
