@@ -129,6 +129,32 @@ def test_no_image_stands_in_a_bf16_search_that_an_fp32_search_fools(text, eps, m
     assert found.model_images < most * plain.model_images
 
 
+class TwoHills(nn.Module):
+    """The brighter hill reaches beyond the boundary, the darker one does not; between them lies ``valley``."""
+
+    def __init__(self, valley):
+        super().__init__()
+        self.valley = valley
+
+    def forward(self, images):
+        along = (images.flatten(1) - 0.5).mean(1) * 10 - self.valley
+        margin = torch.where(along > 0, 1.3 * along, -0.5 * along) - 1
+        flat = torch.zeros_like(margin)
+        return torch.stack([flat, margin, flat - 5, flat - 6], 1)
+
+
+def test_a_bf16_search_that_is_led_elsewhere_lets_no_image_stand_that_apgd_in_fp32_fools():
+    model, proxy = TwoHills(0.0), TwoHills(1.0)
+    images, labels = torch.full((16, 3, 4, 4), 0.5), torch.zeros(16, dtype=torch.int64)
+    attack = make_attack("autoattack:steps=10,queries=5", "linf:0.1")
+    plain = attack(model, images, labels)
+    found = attack(model, images, labels, proxy=ProxySettings(dtype="bf16"), proxy_model=proxy)
+    # The random start decides which hill is climbed, and no step leads from one to the other.
+    by_apgd = (plain.fooled_by_part >= 0) & (plain.fooled_by_part < 2)
+    assert 2 < int(by_apgd.sum()) < 14
+    assert found.fooled[by_apgd].all()
+
+
 def test_best_hears_of_what_the_search_found_on_the_way():
     network = Wavy(432, torch.float32)
     images, labels, ids = make_batch(network, 64)

@@ -38,6 +38,7 @@ class Part:
         learns_from: What it learns from the model. A black-box attack says ``"scores"``, ``"decisions"`` or
             ``"nothing"``: the reliability report then holds its successes against those of gradient attacks.
         from_best: Start from the best point that the parts before it reached for each image.
+        exact: Search in fp32 beside a bf16 proxy too, on the fp32 copy that it carries or on the model itself.
 
     Example:
         >>> part = attacks.Square(Linf(0.1)).parts[0]
@@ -50,6 +51,7 @@ class Part:
     loss: str = "ce"
     learns_from: LearnsFrom = "gradient"
     from_best: bool = False
+    exact: bool = False
 
     @property
     def follows_gradients(self) -> bool:
@@ -85,11 +87,13 @@ def run_parts(
 
     Images that are misclassified as they are come back unchanged. An image that no part fooled comes back as the point
     with the highest margin that any part returned. ``finisher``, where a proxy was used, starts from those points; near
-    misses that are left then go through all parts again without the proxy, with the same draws.
+    misses that are left then go through the parts that searched on it again, without it and with the same draws.
     """
     state = checkpoint.load() if checkpoint is not None else None
     if state is None:
         state = _initial_state(problem)
+    # An earlier version's checkpoint has none; an infinite number could not be stored in one.
+    state.setdefault("reached", torch.full_like(state["margins"], torch.finfo(torch.float32).min))
     for index in range(int(state["done"]), len(parts)):
         _run_part(parts[index], index, problem, state, (~state["fooled"]).nonzero().squeeze(1))
         state["done"].fill_(index + 1)
@@ -117,6 +121,8 @@ def _run_part(
     if not len(rows):
         return
     objective, proxy = problem.objective.subset(rows), None if finishing else problem.proxy_objective
+    if part.exact and proxy is not None and problem.exact_share > 0:
+        proxy = proxy.exact()
     perturbed = part.engine.run(
         Problem(
             objective=objective.with_loss(part.loss),
@@ -126,13 +132,15 @@ def _run_part(
             starts=state["images"][rows] if finishing or part.from_best else None,
             proxy_objective=proxy.subset(rows).with_loss(part.loss) if proxy is not None else None,
             exact_share=0.0,
+            reached=state["reached"][rows],
         )
     )
     _update(state, rows, perturbed, index, objective, part.follows_gradients)
 
 
 def _finish(parts: Sequence[Part], finisher: Part, problem: Problem[LabelLoss], state: dict[str, Tensor]) -> None:
-    """Steps of the model itself from the best points; then all parts on it, for images that still lack little."""
+    """Steps of the model itself from the best points; then, for images that still lack little, the parts on it that the
+    proxy drove."""
     rows, before = (~state["fooled"]).nonzero().squeeze(1), state["margins"].clone()
     _run_part(finisher, len(parts), problem, state, rows, True)
     rows = (~state["fooled"]).nonzero().squeeze(1)
@@ -142,6 +150,8 @@ def _finish(parts: Sequence[Part], finisher: Part, problem: Problem[LabelLoss], 
     proxy = problem.proxy_objective
     exact = dataclasses.replace(problem, proxy_objective=None if proxy is None else proxy.exact())
     for index, part in enumerate(parts):
+        if part.exact:  # It would do again what it did.
+            continue
         near = (share <= (NEAR if part.follows_gradients else NEAR_SCORES)) & ~state["fooled"][rows]
         _run_part(part, index, exact, state, rows[near])
 
@@ -176,4 +186,5 @@ def _update(
     state["fooled_by_part"][rows[perturbed.fooled]] = index
     if by_gradient:
         state["zero_gradient"][rows] &= perturbed.zero_gradient
+        state["reached"][rows] = torch.maximum(state["reached"][rows], margins.float())
     state["model_images"] += perturbed.model_images + len(rows) * objective.draws

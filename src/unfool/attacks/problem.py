@@ -32,6 +32,8 @@ class Problem(Generic[Climbed]):
         proxy_objective: A cheaper approximation of the objective. It drives the steps; the objective confirms every
             success.
         exact_share: Share of the steps, the last ones, that use the objective itself although there is a proxy.
+        reached: The highest margins (B,) that attacks by gradients have reached before; next to -inf where there were
+            none.
 
     Example:
         >>> from unfool.attacks.objective import LabelLoss
@@ -53,6 +55,7 @@ class Problem(Generic[Climbed]):
     starts: Tensor | None = None
     proxy_objective: Climbed | None = None
     exact_share: float = 0.1
+    reached: Tensor | None = None
 
     @property
     def first_points(self) -> Tensor:

@@ -38,6 +38,13 @@ ETA = 1.05
 BETA = 0.9
 """Share of the way from the clean image that a point keeps when it has crossed the boundary (the paper's beta)."""
 
+LOOK_EVERY = 10
+"""Steps between two looks at the pace of each trial."""
+
+CAUTION, REACH = 2.0, 1.1
+"""How many times the pace of the second half of its steps so far a trial may still take on, and how far from the image,
+in eps, it may then still end: what is brought into the ball from there may be across the boundary."""
+
 BACKWARD = 1.5
 """About what a gradient by the images costs, in forward passes."""
 
@@ -45,14 +52,15 @@ BACKWARD = 1.5
 @dataclass
 class _Trials:
     """Running trials: their numbers ``rows`` (P,), ``origins`` and current ``points`` (P, C, H, W), the ``nearest``
-    point so far that is across the boundary, and its distance ``lengths`` (P,), infinite before the first; whether the
-    last step, and the one ``before``, ``crossed`` the boundary (P,)."""
+    point so far that is across the boundary, and its distance ``lengths`` (P,), infinite before the first, and at all
+    ``looks`` (P, looks) so far; whether the last step, and the one ``before``, ``crossed`` the boundary (P,)."""
 
     rows: Tensor
     origins: Tensor
     points: Tensor
     nearest: Tensor
     lengths: Tensor
+    looks: Tensor
     crossed: Tensor
     before: Tensor
 
@@ -62,6 +70,13 @@ class _Trials:
         A step from a point that was brought back rarely reaches across, most others do, once the boundary is near.
         """
         return (self.lengths < math.inf) & ~(self.crossed & ~self.before)
+
+    def hopeless(self, eps: float, left: int) -> Tensor:
+        """Which trials, with ``left`` steps to go, will not come near the ball, (P,); those that never crossed may."""
+        self.looks = torch.cat([self.looks, self.lengths[:, None]], 1)
+        count = self.looks.shape[1]
+        gains = (self.looks[:, max(0, count // 2 - 1)] - self.lengths) / max(1, count - count // 2)
+        return (self.lengths - CAUTION * left / LOOK_EVERY * gains > REACH * eps) & (count > 1)
 
     def select(self, mask: Tensor) -> _Trials:
         """The trials of a mask (P,)."""
@@ -82,12 +97,14 @@ class FastAdaptiveBoundary:
         targets: How many target classes, those with the highest logits on the clean image first; 0: each step goes to
             the boundary that is nearest in the linearisation, whichever class lies behind it.
         restarts: Rounds through all targets; those after the first start at a random point half of eps away.
+        drop_hopeless: Leave a trial that, at `CAUTION` times its pace, would end outside the ball.
     """
 
     threat: ThreatModel
     steps: int = 100
     targets: int = 9
     restarts: int = 1
+    drop_hopeless: bool = False
 
     def __post_init__(self) -> None:
         if self.steps < 0 or self.targets < 0 or self.restarts < 1:
@@ -147,7 +164,8 @@ class FastAdaptiveBoundary:
         rows = torch.arange(len(starts), device=starts.device)
         lengths = torch.full((len(starts),), math.inf, dtype=torch.float64, device=starts.device)
         never = torch.zeros_like(rows, dtype=torch.bool)
-        trials = _Trials(rows, best_so_far.images.clone(), starts, starts.clone(), lengths, never, never)
+        looks = lengths.new_empty(len(rows), 0)
+        trials = _Trials(rows, best_so_far.images.clone(), starts, starts.clone(), lengths, looks, never, never)
         leaves, value = best_so_far.evaluate_with_graph(drivers[0], starts, rows)
         differences, normals = self._plane(best_so_far, drivers[0], leaves, value, None, rows)
         del leaves, value
@@ -161,17 +179,25 @@ class FastAdaptiveBoundary:
                 self._record(best_so_far, objective, driver, trials, likely, value)
                 stays = best_so_far.stays(trials.rows)
                 trials, likely = trials.select(stays), likely[stays]
+            if self.drop_hopeless and step % LOOK_EVERY == 0 and step < self.steps:
+                hopeless = trials.hopeless(self.threat.eps, self.steps - step)
+                self._end(best_so_far, objective, trials.select(hopeless))
+                trials, likely = trials.select(~hopeless), likely[~hopeless]
             if not len(trials.rows) or step == self.steps:
                 break
             trials, differences, normals = self._next_planes(best_so_far, objective, driver, trials, ~likely)
             if not len(trials.rows):
                 break
-        if len(trials.rows):
-            crossed = trials.lengths < math.inf
-            trials.points[crossed] = trials.nearest[crossed]
-            inside = self.threat.project(trials.points, trials.origins)
-            with torch.no_grad():
-                best_so_far.record(trials.rows, inside, best_so_far.evaluate(objective, inside, trials.rows))
+        self._end(best_so_far, objective, trials)
+
+    def _end(self, best_so_far: BestOfTrials, objective: Objective, trials: _Trials) -> None:
+        """Bring the nearest point of each trial into the ball, and evaluate it."""
+        if not len(trials.rows):
+            return
+        points = torch.where(_column(trials.lengths < math.inf, trials.points), trials.nearest, trials.points)
+        inside = self.threat.project(points, trials.origins)
+        with torch.no_grad():
+            best_so_far.record(trials.rows, inside, best_so_far.evaluate(objective, inside, trials.rows))
 
     def _step(self, trials: _Trials, differences: Tensor, normals: Tensor) -> Tensor:
         """Steps from the point and from the clean image past the plane <w, x - point> = -difference, then their mean.

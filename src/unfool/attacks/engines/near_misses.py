@@ -54,6 +54,7 @@ def repeat_near_misses(engine: Engine, problem: Problem[LabelLoss], perturbed: P
                 starts=None if problem.starts is None else problem.starts[near],
                 proxy_objective=None if exact_proxy is None else exact_proxy.subset(near),
                 exact_share=0.0,
+                reached=None,
             )
         )
         won = near[exact.fooled]

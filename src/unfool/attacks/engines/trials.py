@@ -88,4 +88,5 @@ def of_trials(problem: Problem[LabelLoss], rows: Tensor, targets: Tensor | None)
         images=problem.images[rows],
         ids=problem.ids[rows],
         starts=None,
+        reached=None,
     )
