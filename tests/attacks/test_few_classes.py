@@ -97,3 +97,17 @@ def test_several_labels_are_fooled_when_any_of_them_flips():
     flipped = ((model(attacked.images) > 0) != predicted).any(1)
     assert torch.equal(attacked.fooled, flipped)
     assert attacked.fooled.sum() == 3
+
+
+def test_a_ratio_of_logits_that_is_constant_for_sets_of_labels_is_left_out():
+    """Of a set's logit m, 0 for any other set and -m for the set with the nearest label flipped, DLR is always 1/2."""
+    model, images = Planes(3), images_near_grey()
+    predicted = model(images) > 0
+    sets = [[k for k in range(3) if number >> k & 1] for number in range(8)]
+    labels = torch.tensor([sets.index(row.nonzero()[:, 0].tolist()) for row in predicted])
+    adapted, exact = adapt(model, label_sets=sets), model.gaps(images).amin(1)
+    eps = float(exact.median()) * 1.02
+    for name in ("apgd-dlr:steps=20", "apgd-t:steps=20"):
+        with pytest.warns(UnfoolWarning, match="constant where classes are sets of labels"):
+            attacked = attacks.make_attack(name, L2(eps))(adapted, images, labels)
+        assert attacked.fooled.tolist() == (exact <= eps).tolist(), name

@@ -1,6 +1,7 @@
 """Classifiers that were not made here: the adapter keeps the contract, and a look tells what does not."""
 
 import copy
+import warnings
 
 import pytest
 import torch
@@ -212,3 +213,17 @@ def test_what_makes_a_result_doubtful_is_told(model, piece):
     with pytest.warns(UnfoolWarning, match=piece):
         check_classifier(adapt(model), IMAGES)
     assert [part.training for part in model.modules()] == modes
+
+
+@pytest.mark.parametrize("multi_label", [False, True])
+def test_a_sigmoid_where_a_logit_decides_is_told(multi_label):
+    def told(act):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            check_classifier(adapt(Gives(act).eval()), IMAGES, multi_label=multi_label)
+        return any("leave out its sigmoid" in str(warning.message) for warning in caught)
+
+    assert told(lambda images: images.mean((1, 2, 3)).sigmoid())
+    assert not told(lambda images: images.mean((1, 2, 3)) - 5.0)
+    assert told(lambda images: images.flatten(1).sigmoid()) == multi_label
+    assert not told(lambda images: images.flatten(1) - 5.0)

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from unfool.core.errors import ImagesError, SpecError, UnfoolWarning
 from unfool.core.spec import unknown
@@ -159,6 +159,7 @@ class LabelLoss:
         self.by_row = by_row
         self.highest_label = int(labels.max()) if len(labels) else -1
         self.batch_rows: Tensor | None = None
+        self.has_label_sets = _has_label_sets(model)
         # Channels-last images save a fifth of a network's time; a foreign model may rely on its images' strides.
         self.memory_format = torch.channels_last if isinstance(model, Network) else torch.preserve_format
 
@@ -233,14 +234,19 @@ class LabelLoss:
         return ObjectiveValue(losses=mean, fooled=logits.detach().argmax(1) != labels)
 
     def usable_loss(self, classes: int) -> str:
-        """The loss, or with too few classes the one that replaces it, from now on."""
+        """The loss, or with too few classes, or sets of labels, the one that replaces it, from now on."""
         needed, instead = FEWEST_CLASSES.get(self.loss, (0, self.loss))
-        if classes >= needed:
+        if classes >= needed and not (needed and self.has_label_sets):
             return self.loss
-        warnings.warn(
-            f"loss {self.loss} needs {needed} classes and the model has {classes}; {instead} is used instead",
-            UnfoolWarning,
-            stacklevel=2,
-        )
+        reason = f"needs {needed} classes and the model has {classes}"
+        if classes >= needed:
+            reason = "is constant where classes are sets of labels, whose logits fall as others rise"
+        warnings.warn(f"loss {self.loss} {reason}; {instead} is used instead", UnfoolWarning, stacklevel=2)
         self.loss = instead
         return instead
+
+
+def _has_label_sets(model: Callable[..., Tensor]) -> bool:
+    """Whether the classes of a model are sets of labels (`adapt`)."""
+    parts = model.modules() if isinstance(model, nn.Module) else ()
+    return any(isinstance(getattr(part, "label_sets", None), Tensor) for part in parts)

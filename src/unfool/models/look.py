@@ -17,6 +17,7 @@ from unfool.models.modes import frozen_eval
 from unfool.models.network import Network
 from unfool.models.outside.batches import fixed_batch
 from unfool.models.outside.black_box import is_black_box
+from unfool.models.outside.outputs import ONE_LOGIT
 
 _SAME = 1e-4
 """Difference of two passes, relative to the largest logit, up to which they count as the same."""
@@ -40,7 +41,9 @@ def look_at(model: nn.Module, images: Tensor) -> int:
         return _checked_passes(model, images, type(model).__name__, ()).shape[1]
 
 
-def check_classifier(model: nn.Module, images: Tensor, batches: Iterable[int] = ()) -> int:
+def check_classifier(
+    model: nn.Module, images: Tensor, batches: Iterable[int] = (), *, multi_label: bool = False
+) -> int:
     """Look at what a model makes of a few images (B, C, H, W) before work is spent on it, and count its outputs; it is
     left as it was.
 
@@ -48,7 +51,8 @@ def check_classifier(model: nn.Module, images: Tensor, batches: Iterable[int] = 
     then padded to, and whether it gives a gradient. Raises SpecError for an error inside the model, also on the way
     back, ImagesError for outputs that are no logits (B, classes) or images that it overwrote, NonFiniteError for NaN.
     Told as UnfoolWarning: train mode where it gives other logits, which output is read, one batch size, no gradient,
-    outputs that differ between two passes, outputs that are probabilities.
+    outputs that differ between two passes, outputs that are probabilities, also of one logit or, ``multi_label``, of
+    labels that are decided one by one.
     """
     name = model.shown_name if isinstance(model, ForeignClassifier) else type(model).__name__
     training = [part for part in model.modules() if part.training]
@@ -61,6 +65,12 @@ def check_classifier(model: nn.Module, images: Tensor, batches: Iterable[int] = 
         _warn(f"{name} is in train mode; it is attacked and evaluated in eval mode")
     if isinstance(model, ForeignClassifier) and model.output_words:
         _warn(f"of what {name} gives, its {model.output_words} is read")
+    separate = first[:, 1:] if _of_one_logit(model) else first
+    if (multi_label or separate is not first) and bool(((separate >= 0) & (separate <= 1)).all()):
+        _warn(
+            f"{name} gives numbers between 0 and 1, and a logit above 0 counts as yes, so that all images get the same "
+            "classes; leave out its sigmoid"
+        )
     if is_black_box(model):
         _warn(f"{name} gives scores without a gradient; only score-based attacks, such as square-1000, run on it")
     elif bool((first >= 0).all()) and bool(((first.sum(1) - 1).abs() < 1e-3).all()):
@@ -68,6 +78,11 @@ def check_classifier(model: nn.Module, images: Tensor, batches: Iterable[int] = 
     if isinstance(model, ForeignClassifier):
         model.outputs = first.shape[1]
     return first.shape[1]
+
+
+def _of_one_logit(model: nn.Module) -> bool:
+    """Whether the classes of an adapted model are the two sides of one logit."""
+    return isinstance(model, ForeignClassifier) and model.output_words.endswith(ONE_LOGIT)
 
 
 def _checked_passes(model: nn.Module, images: Tensor, name: str, batches: Iterable[int]) -> Tensor:

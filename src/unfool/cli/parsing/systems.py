@@ -112,7 +112,12 @@ class OpenedSystem:
             return 0
         device = next((tensor.device for tensor in (*self.network.parameters(), *self.network.buffers())), None)
         with one_identity(self.network):
-            outputs = check_classifier(self.network, images[:LOOKED_AT].to(device), [batch_size] if batch_size else ())
+            outputs = check_classifier(
+                self.network,
+                images[:LOOKED_AT].to(device),
+                [batch_size] if batch_size else (),
+                multi_label=self.multi_label,
+            )
         self.network.eval()
         return outputs
 

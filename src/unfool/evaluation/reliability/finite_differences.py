@@ -25,6 +25,8 @@ OFF, OFF_SHARE = 0.25, 0.1
 """An image is off if the change differs by more than this from what the gradient says; so many may be."""
 MEDIAN_OFF = 0.04
 """How far the median over images may be off; of honest networks it is 0.99 to 1.00."""
+SPARSE_STEP = ThreatModel("l2", 0.5)
+"""Of what the step is a part in l0, where the shortest one would bring a whole pixel to the edge of the box."""
 LEAST = 1e-5
 """Change of the margin, relative to the logits, below which float32's roundings say more than the model."""
 
@@ -37,7 +39,8 @@ def wrong_gradients(subject: Subject, threat: ThreatModel) -> Flag | None:
     best_so_far = BestSoFar(images, "best")
     leaves, value = best_so_far.evaluate_with_graph(objective, images, rows)
     gradient = best_so_far.gradient(leaves, value, None, rows)
-    step = threat.steepest(gradient, images, images, threat.eps / PARTS)
+    small = SPARSE_STEP if threat.norm_name == "l0" else threat
+    step = small.steepest(gradient, images, images, small.eps / PARTS)
     with torch.no_grad():
         ahead, behind = objective(images + step, rows).losses, objective(images - step, rows).losses
         scale = objective.logits(images, rows).abs().amax(1)

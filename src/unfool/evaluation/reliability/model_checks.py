@@ -174,8 +174,14 @@ def dynamic_inference(subject: Subject) -> Flag | None:
 
 
 def probabilities(logits: Tensor) -> Flag | None:
-    """Flag outputs (B, K) that all lie in [0,1] and sum to 1."""
+    """Flag outputs (B, K) that all lie in [0,1] and sum to 1, or of one logit, beside which there is 0."""
     inside = ((logits >= 0) & (logits <= 1)).all()
+    if inside and logits.shape[1] == 2 and not logits[:, 0].any():
+        text = (
+            "the model gives one number between 0 and 1 instead of a logit: above 0, all images get class 1; leave out "
+            "its sigmoid"
+        )
+        return Flag(name="probabilities", text=text)
     if not (inside and ((logits.sum(1) - 1).abs() <= PROBABLE).all()):
         return None
     text = (

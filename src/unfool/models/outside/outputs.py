@@ -17,6 +17,9 @@ from unfool.core.errors import ImagesError, SpecError
 
 _RULE = "give a model that maps images (B, C, H, W) to logits (B, classes), or name the output with --output PATH"
 
+ONE_LOGIT = "one logit as two classes"
+"""The last words about such an output."""
+
 
 def read_logits(output: Any, count: int, name: str, path: str | None = None) -> tuple[Tensor, str]:
     """The logits (B, K) in a model's output for ``count`` images, and in words which part of it they are.
@@ -41,7 +44,7 @@ def read_logits(output: Any, count: int, name: str, path: str | None = None) -> 
     if (part.ndim == 1 and len(part) == count) or (part.ndim == 2 and part.shape[1] == 1):
         # Log-odds z against 0: the softmax of both is the sigmoid of z.
         part = part.reshape(-1, 1)
-        part, words = torch.cat([torch.zeros_like(part), part], 1), f"{words or 'output'}, one logit as two classes"
+        part, words = torch.cat([torch.zeros_like(part), part], 1), f"{words or 'output'}, {ONE_LOGIT}"
     if part.ndim != 2 or len(part) != count:
         raise ImagesError(f"model {name} gave outputs of shape {shape} for {count} images; {_RULE}")
     return part, words
