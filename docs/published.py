@@ -6,9 +6,10 @@ A page says where: ``<!-- unfool:results STUDY -->`` becomes a section for each 
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
+
+from benchmark_tables import filled_tables
 
 from unfool.cli.result_pages import page_of
 from unfool.evaluation.results.study_result import StudyResult
@@ -17,8 +18,6 @@ from unfool.studies import STUDIES
 
 RESULTS = Path(__file__).resolve().parent.parent / "results"
 MARKER = re.compile(r"^<!-- unfool:results (\S+) -->$", re.MULTILINE)
-AUTOATTACK = "<!-- unfool:autoattack -->"
-"""Where the page of AutoAttack shows the measured equivalence."""
 SCALES = ("full", "source", "small", "demo")
 """The order of sections: what is nearest to the source comes first."""
 PAGES = "pages"
@@ -52,28 +51,7 @@ def filled(page: str, results: Path = RESULTS) -> str:
             blocks.append(f"{head}\n\n<p>{' · '.join(links)}</p>\n{rest}")
         return "\n".join(blocks)
 
-    page = MARKER.sub(sections, page)
-    return page.replace(AUTOATTACK, _equivalence(results)) if AUTOATTACK in page else page
-
-
-def _equivalence(results: Path) -> str:
-    """The table of `benchmarks/autoattack.py`: verdicts and cost of both ensembles."""
-    values = json.loads((results / "benchmarks" / "autoattack.json").read_text(encoding="utf-8"))
-    lines = [
-        "| network | threat | agreement | robust accuracy %, theirs | fp32 | bf16 | time fp32 | time bf16 | passes |",
-        "| --- | --- " + "| --: " * 7 + "|",
-    ]
-    for network in ("robust", "standard"):
-        for norm, threat in values["budgets"].items():
-            key = f"{norm}_{network}"
-            shares = values[f"{key}_robust_accuracy"]
-            cells = [network, threat, f"{100 * values[f'{key}_agreement']:.1f} %"]
-            cells += [f"{shares[tool]:.1f}" for tool in ("theirs", "fp32", "bf16")]
-            cells += [
-                f"{values[f'{key}_{name}']:.2f}" for name in ("time_ratio_fp32", "time_ratio_bf16", "image_ratio")
-            ]
-            lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+    return filled_tables(MARKER.sub(sections, page), results)
 
 
 def write_pages(folder: Path, results: Path = RESULTS) -> list[Path]:

@@ -36,10 +36,12 @@ PAGES = sorted((ROOT / "docs").glob("**/*.md"))
 
 
 def documents_module(name: str) -> types.ModuleType:
-    """A module of docs, which is no package."""
+    """A module of docs, which is no package; its modules import each other, as they do when the site is built."""
     spec = importlib.util.spec_from_file_location(name, ROOT / "docs" / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(ROOT / "docs")
+        spec.loader.exec_module(module)
     return module
 
 
