@@ -145,7 +145,6 @@ def test_a_gate_says_what_its_threshold_was_set_on(cli, parity):
 @pytest.mark.parametrize(
     ("arguments", "pieces"),
     [
-        (["--adaptive"], ["--adaptive attacks a defense", "--defense"]),
         (["--adaptive", "--defense", REVERSE, "--attack", "fgsm", "--attack", "pgd-3"], ["one --attack"]),
         (["--adaptive", "--defense", REVERSE, "--claim", ">=0.5"], ["--claim and --adaptive"]),
         (["--adaptive", "--defense", REVERSE, "--attack", "pdg-3"], ["did you mean 'pgd'?"]),

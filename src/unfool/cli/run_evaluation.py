@@ -44,12 +44,16 @@ if TYPE_CHECKING:
     from unfool.training import RunConfig
 
 
+AS_IT_IS = "the whole model"
+"""What the pages of a ladder call a model that no defense was put before."""
+
+
 def run_evaluation(command: EvaluateCommand) -> None:
     """Evaluate as the options say, then write and print the results."""
     attack, data, output, machine = command.attack, command.data, command.output, command.machine
     if explicit(command.ladder):
         option = next(iter(explicit(command.ladder)))
-        raise SpecError(f"--{option} is a setting of the adaptive ladder; give --adaptive and --defense beside it")
+        raise SpecError(f"--{option} is a setting of the adaptive ladder; give --adaptive beside it")
     settings, shared = _settings(command), command.work.shared
     _, wanted = check_evaluation(attack.attack, settings)
     system = open_system(command.model, command.work.own_device(machine.device))
@@ -197,14 +201,14 @@ def run_ladder(command: EvaluateCommand) -> None:
     table, column = system.images(data, machine.batch_size)
     training = training_images(system, data)
     with progress_bar(stderr(), system.name) as progress:
-        defense = open_defense(defense_text, system, training, machine.seed)
+        defense = None if defense_text is None else open_defense(defense_text, system, training, machine.seed)
         result = ladder(
-            defense,
+            system.network if defense is None else defense,
             table,
             attack,
             settings=settings,
             name=system.name,
-            defended=defense_text,
+            defended=defense_text or AS_IT_IS,
             column=column,
             folder=output.folder,
             progress=progress,
@@ -234,12 +238,11 @@ def _ladder_settings(command: EvaluateCommand) -> tuple[LadderSettings, ThreatMo
     return build(LadderSettings, values, "the ladder"), threat
 
 
-def _of_ladder(command: EvaluateCommand) -> tuple[str, str]:
-    """The defense, and the attack on the classifier alone; SpecError for options that say nothing about a ladder."""
+def _of_ladder(command: EvaluateCommand) -> tuple[str | None, str]:
+    """The defense, if there is one, and the attack on the classifier alone; SpecError for options that say nothing
+    about a ladder."""
     attack = command.attack
     defense = with_preset(command.defense.defense, command.defense.preset)
-    if defense is None:
-        raise SpecError("--adaptive attacks a defense; give --defense reverse:task=contrast or another one")
     if len(attack.attack) > 1:
         raise SpecError(f"--adaptive compares with one attack, not {len(attack.attack)}; give one --attack or none")
     others = {

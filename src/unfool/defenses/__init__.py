@@ -5,7 +5,7 @@ from unfool.defenses.detector import Detector
 from unfool.defenses.gate import Gate
 from unfool.defenses.hedge import Hedge
 from unfool.defenses.pretext import PretextLoss
-from unfool.defenses.purifier_adapter import PurifierAdapter, as_defense
+from unfool.defenses.purifier_adapter import PurifierAdapter, WholeModel, as_defense
 from unfool.defenses.registry import DEFENSES, DefenseRequest, make_defense
 from unfool.defenses.reverse import Reverse
 
@@ -20,6 +20,7 @@ __all__ = [
     "Purified",
     "PurifierAdapter",
     "Reverse",
+    "WholeModel",
     "as_defense",
     "make_defense",
 ]

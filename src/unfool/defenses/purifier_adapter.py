@@ -1,4 +1,4 @@
-"""Any module that purifies images as a defense that can be attacked."""
+"""Any module that purifies images, and any other classifier, as a defense that can be attacked."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from unfool.core.threat import ThreatModel
 from unfool.defenses.base import Defense, Purified
 from unfool.defenses.detector import Detector
 from unfool.defenses.pretext import PretextLoss
+from unfool.models.surrogates.inner import Inner
 
 
 class PurifierAdapter(Defense):
@@ -92,6 +93,47 @@ class PurifierAdapter(Defense):
         """What the module purifies the images to, with its ``losses`` on the way if it keeps any."""
         result = self.module.purify(images, ids, streams)
         return Purified(images=result.images, losses=getattr(result, "losses", None))
+
+    def forward(self, images: Tensor, ids: Tensor | None = None) -> Tensor:
+        return self.module(images)
+
+
+class WholeModel(Defense):
+    """A classifier that does not say how it defends, as a defense that leaves images as they are.
+
+    What it is attacked by is found by looking at it. The module itself stays what is evaluated.
+
+    Args:
+        module: The classifier.
+        inner: The classifiers inside it; None if it wraps none, and is then compared with itself.
+
+    Example:
+        >>> network = nn.Sequential(nn.Flatten(), nn.Linear(12, 2))
+        >>> WholeModel(network).wraps
+        False
+    """
+
+    images_per_prediction = 1
+
+    def __init__(self, module: nn.Module, inner: Inner | None = None):
+        super().__init__()
+        self.module = module
+        self.wraps = inner is not None
+        self._classifier = module if inner is None else inner.bare(module)
+
+    @property
+    def classifier(self) -> nn.Module:
+        return self._classifier
+
+    def purified_images(
+        self,
+        images: Tensor,
+        ids: Tensor | None = None,
+        streams: Streams | None = None,
+        differentiable: bool = False,
+    ) -> Tensor:
+        """The images themselves."""
+        return images
 
     def forward(self, images: Tensor, ids: Tensor | None = None) -> Tensor:
         return self.module(images)

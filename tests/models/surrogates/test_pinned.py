@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from unfool.core.streams import Streams
-from unfool.models.surrogates.pinned import Pinned, pinned_draws
+from unfool.models.surrogates.pinned import Pinned, draws_at_random, pinned_draws
 
 
 class Noisy(nn.Module):
@@ -44,6 +44,20 @@ def test_draws_stay_with_their_images(source):
         assert torch.equal(pinned(images[rows], rows), whole[rows])
     assert not torch.equal(Pinned(model, Streams(1))(images, every), whole)
     assert not torch.equal(model(images), model(images))
+
+
+@pytest.mark.parametrize("source", ["torch", "own", "numpy", "python"])
+def test_drawing_is_seen_even_where_outputs_hide_it(source):
+    class Hidden(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.noisy = Noisy(source)
+
+        def forward(self, x):
+            return 0 * self.noisy(x)
+
+    assert draws_at_random(Hidden(), torch.rand(2, 3, 2, 2))
+    assert not draws_at_random(nn.Sequential(nn.Flatten(), nn.Dropout()), torch.rand(2, 3, 2, 2))
 
 
 def test_random_states_are_left_as_they_were():

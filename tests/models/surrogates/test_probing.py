@@ -121,6 +121,27 @@ def test_functions_that_round_are_passed_through_where_no_layer_shows_them():
     assert torch.allclose(gradient(surrogate, batch), expected, atol=1e-5)
 
 
+class Vote(nn.Module):
+    """The classes of two networks, which small moves of the images do not change."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = network(), network()
+
+    def forward(self, x):
+        return sum(nn.functional.one_hot(part(x).argmax(1), 4).float() for part in (self.first, self.second))
+
+
+def test_votes_that_do_not_change_are_led_past():
+    model, batch = Vote(), images()
+    assert not model(batch.clone().requires_grad_()).requires_grad
+    blocked = probed(model)
+    assert [piece.words for piece in blocked.masked] == ["what gives the logits of Vote"]
+    led = gradient(blocked.surrogate(model), batch)
+    own = gradient(network(), batch)
+    assert torch.cosine_similarity(led.flatten(1), own.flatten(1)).min() > 0.99
+
+
 def test_the_model_is_left_as_it_was():
     model = network(Rounding())
     model.train()

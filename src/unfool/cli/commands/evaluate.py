@@ -59,7 +59,8 @@ class DefenseOptions:
     """The defense: reverse:task=contrast,steps=10, or gate:rate=0.05,task=contrast."""
     preset: Preset = None
     adaptive: Flag = False
-    """Run the adaptive ladder: attacks that know more and more of --defense, and --attack without it."""
+    """Run the adaptive ladder: attacks that know more and more of --defense, or of a model that defends itself, and
+    --attack without it."""
 
 
 @options_from(LADDER, only=("steps", "draws", "targets", "queries", "lambdas", "restarts"))
@@ -149,6 +150,7 @@ class EvaluateCommand:
   unfool evaluate runs/b --on pgd-on-a.safetensors --json
   unfool evaluate runs/b --defense reverse:task=contrast,steps=10 --on pgd-on-b.safetensors --no-reliability
   unfool evaluate runs/b --defense reverse:task=contrast,steps=10 --adaptive --images 100 --out ladder.json
+  unfool evaluate --model mine.py:build --weights w.safetensors --data cifar10 --adaptive --images 100
 """
 
     def run(self) -> None:

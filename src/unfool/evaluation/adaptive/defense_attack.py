@@ -47,7 +47,11 @@ class DefenseLabelLoss(LabelLoss):
     def __call__(self, images: Tensor, rows: Tensor) -> ObjectiveValue:
         labels = self.labels[rows]
         targets = None if self.targets is None else self.targets[rows]
-        outputs = [at_least_fp32(logits_of(images)) for logits_of in self.passes]
+        places = self.rows_in_batch(rows)
+        outputs = [
+            at_least_fp32(logits_of(images, places) if getattr(logits_of, "by_row", False) else logits_of(images))
+            for logits_of in self.passes
+        ]
         loss = LOSSES[self.usable_loss(outputs[0].shape[1])]
         losses = torch.stack([loss(logits, labels, targets) for logits in outputs]).mean(0)
         return ObjectiveValue(losses=losses, fooled=outputs[0].detach().argmax(1) != labels)

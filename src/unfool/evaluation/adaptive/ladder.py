@@ -17,7 +17,7 @@ from unfool.core.files import remove_folder
 from unfool.core.processes import rank_and_world_size
 from unfool.core.progress import Progress, silent
 from unfool.data.as_table import TableLike, as_table
-from unfool.defenses import Defense
+from unfool.defenses import Defense, WholeModel
 from unfool.evaluation.adaptive.examples import picture_examples
 from unfool.evaluation.adaptive.ladder_result import LadderResult
 from unfool.evaluation.adaptive.ladder_run import LadderRun
@@ -49,13 +49,18 @@ def ladder(
     defense; (c) the gradient passed straight through the purification (BPDA, Athalye et al., ICML 2018); (d) the same
     averaged over redrawn randomness (EOT); (e) the network's loss and the pretext loss together (Mao et al., ICCV
     2021); (f) the exact gradient; (g) the gate attacked jointly; (h) targeted APGD, passed straight through; (i)
-    queries alone (Square); and whatever else is registered in `RUNGS`. Each adaptive rung but (i) starts from the
-    examples of (a) and from random points; the deployed defense confirms every success. Which rungs apply follows from
-    what the defense declares.
+    queries alone (Square); (j) the gradient passed straight through the parts of a model that a probing found to block
+    it; (k) that of fixed draws of a random model; and whatever else is registered in `RUNGS`. Each adaptive rung but
+    (i) starts from the examples of (a) and from random points; the deployed defense confirms every success. Which rungs
+    apply follows from what the defense declares.
+
+    A model that declares nothing is looked at: the classifier that it wraps, if it wraps one, is the network of (a) and
+    gives (c) its gradient. One that wraps none is compared with nothing, and only its worst case counts.
 
     Args:
-        defense: A `Defense`, or any module with ``network``, the classifier inside, and ``purify(images, ids,
-            streams)``, whose result has ``images``; called on images (B, C, H, W) in [0,1] it gives logits.
+        defense: A `Defense`; any module with ``network``, the classifier inside, and ``purify(images, ids, streams)``,
+            whose result has ``images``; or any other classifier. Called on images (B, C, H, W) in [0,1] it gives
+            logits.
         data: A table of labelled images, or what `as_table` makes one of: ``(images, labels)``, a data set, its name.
         attack: The attack of (a): an attack, or its name such as ``"autoattack"`` or ``"apgd-ce"``.
         settings: The threat model, and how hard the rungs try; default: ``LadderSettings()``.
@@ -72,7 +77,7 @@ def ladder(
         The records of every rung, the worst case over them, and the verdict: "helps", "fails" or "undecided".
 
     Raises:
-        SpecError: For a module that is no defense, an unknown attack or rung, and numbers of images that do not fit.
+        SpecError: For an unknown attack or rung, and numbers of images that do not fit.
         DataError: For a table without images or labels.
         OutputError: For a folder of another ladder, or one that cannot be written.
 
@@ -101,7 +106,7 @@ def ladder(
     results: dict[str, RungResult] = {}
     absent: dict[str, str] = {}
     for rung in chosen:
-        reason = rung.unfit(run.declared)
+        reason = rung.unfit_in(run)
         if reason is not None:
             absent[rung.key] = reason
             continue
@@ -111,7 +116,8 @@ def ladder(
     common = {key: restricted(result.records, fewest) for key, result in results.items()}
     worst = worst_case([records for key, records in common.items() if key != StaticAttack.key])
     comparison = None
-    if worst.protocol != TRANSFER:
+    alone = isinstance(run.declared, WholeModel) and not run.declared.wraps
+    if worst.protocol != TRANSFER and not alone:
         pair = (
             dataclasses.replace(records, attack=WORST_CASE, settings={})
             for records in (worst, common[StaticAttack.key])
@@ -127,7 +133,7 @@ def ladder(
         images_per_prediction=run.declared.images_per_prediction,
         absent=absent,
         notes=_notes(run.declared, [result.rung for result in results.values()]),
-        examples=picture_examples(defense, table, results, column),
+        examples=picture_examples(run.declared, table, results, column),
     )
 
 

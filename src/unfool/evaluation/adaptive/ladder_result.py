@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from unfool.core.files import JsonObject
 from unfool.evaluation.adaptive.rung import all_rungs
 from unfool.evaluation.adaptive.rung_result import (
+    ADAPTIVE,
     RungResult,
     adaptive_protocol,
     percent,
@@ -182,9 +183,15 @@ class LadderResult:
 
     def _conclusion(self) -> str:
         comparison = self.comparison
+        keys = ", ".join(f"({key})" for key in self.rungs if key != StaticAttack.key)
+        if comparison is None and self.worst_protocol == ADAPTIVE:
+            static = percent(self.common[StaticAttack.key])
+            return (
+                f"Under the worst of {keys} on each image the model's accuracy is {percent(self.worst)}, under "
+                f"({StaticAttack.key}) alone {static}; it wraps no classifier to compare it with."
+            )
         if comparison is None:
             return "No adaptive rung was run, so nothing is known about an attacker who knows the defense."
-        keys = ", ".join(f"({key})" for key in self.rungs if key != StaticAttack.key)
         return (
             f"Under the worst of {keys} on each image its accuracy is {percent(self.worst)}, that of the network under "
             f"({StaticAttack.key}) {percent(self.common[StaticAttack.key])}, "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -18,17 +19,21 @@ from unfool.core.progress import Progress, renamed, silent
 from unfool.core.streams import Streams
 from unfool.core.threat import ThreatModel
 from unfool.data.table import Table
-from unfool.defenses import as_defense
+from unfool.defenses import Defense, WholeModel, as_defense
 from unfool.evaluation.adaptive.settings import LadderSettings
 from unfool.evaluation.adaptive.warm_starts import WarmStarts
 from unfool.evaluation.classify import classify
 from unfool.evaluation.crafting.adversarial_set import AdversarialSet
-from unfool.evaluation.crafting.batches import BATCH_SIZE
+from unfool.evaluation.crafting.batches import BATCH_SIZE, device_of
 from unfool.evaluation.crafting.craft import craft
 from unfool.evaluation.crafting.sharded_images import ImagesInChunks
 from unfool.evaluation.identity import identity
 from unfool.evaluation.records import Records
+from unfool.evaluation.reliability.blocked_gradients import MOST_IMAGES, probed
 from unfool.evaluation.results.versions import versions
+from unfool.models.surrogates.inner import inner_classifiers
+from unfool.models.surrogates.pinned import draws_at_random
+from unfool.models.surrogates.probing import Probe
 
 _FIRST = "a"
 """The rung in whose folder the records of clean images lie."""
@@ -53,7 +58,8 @@ class LadderRun:
         progress: Progress = silent,
     ):
         self.defense = defense
-        self.declared = as_defense(defense)
+        self._few = table.batch(torch.arange(min(MOST_IMAGES, len(table))), device_of(defense))
+        self.declared = _declared(defense, self._few.images)
         self.network = self.declared.classifier
         self.table = table
         self.attack = attack
@@ -65,6 +71,18 @@ class LadderRun:
         self.progress = progress
         self.sets: dict[str, AdversarialSet] = {}
         self._starts: WarmStarts | None = None
+
+    @cached_property
+    def random(self) -> bool:
+        """Whether the deployed system is random; a `Defense` is not."""
+        if isinstance(self.defense, Defense):
+            return False
+        return draws_at_random(self.defense, self._few.images)
+
+    @cached_property
+    def blocked(self) -> Probe:
+        """The parts of the deployed system that block its gradient."""
+        return probed(self.defense, self._few.images, self.threat, Streams(self.settings.seed).named("blocked"))
 
     @property
     def starts(self) -> WarmStarts:
@@ -127,3 +145,10 @@ class LadderRun:
                    "versions": versions()}  # fmt: skip
         name = checksum(request, {"images": ImagesInChunks(shape, read), "labels": labels, "ids": on.ids})
         return self.folder / key / f"records-{name}.json" if self.folder is not None else None
+
+
+def _declared(system: nn.Module, images: Tensor) -> Defense:
+    """A system with what it declares; of one that declares nothing, what a look at it shows."""
+    if isinstance(system, Defense) or (hasattr(system, "network") and hasattr(system, "purify")):
+        return as_defense(system)
+    return WholeModel(system, inner_classifiers(system, images))

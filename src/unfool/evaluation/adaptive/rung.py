@@ -43,6 +43,10 @@ class Rung(ABC):
         """Why the rung does not apply to a defense; None if it does."""
         return None
 
+    def unfit_in(self, run: LadderRun) -> str | None:
+        """The same, where it takes a look at the system; by default what `unfit` says."""
+        return self.unfit(run.declared)
+
     def note(self, defense: Defense) -> str | None:
         """What a reader must know beside the rung's figures; None if there is nothing."""
         return None
@@ -66,12 +70,14 @@ class RungContext:
         threat: The threat model of the ladder.
         starts: The examples of the static attack.
         settings: How hard the ladder tries.
+        run: The ladder, which knows what a look at the system showed; None outside of one.
     """
 
     defense: Defense
     threat: ThreatModel
     starts: WarmStarts
     settings: LadderSettings
+    run: LadderRun | None = None
 
 
 class AdaptiveRung(Rung):
@@ -84,7 +90,7 @@ class AdaptiveRung(Rung):
         >>> from unfool.evaluation.adaptive.rung import RUNGS, AdaptiveRung
         >>> @RUNGS.add("fab")  # doctest: +SKIP
         ... class Boundary(AdaptiveRung):
-        ...     key, name, title = "j", "fab", "nearest boundary"
+        ...     key, name, title = "m", "fab", "nearest boundary"
         ...     def attack(self, context):
         ...         return make_attack("fab:steps=20", context.threat)
     """
@@ -94,7 +100,9 @@ class AdaptiveRung(Rung):
         """The attack, within the context's threat model. The deployed defense confirms its successes."""
 
     def evaluate(self, run: LadderRun) -> Records:
-        context = RungContext(defense=run.declared, threat=run.threat, starts=run.starts, settings=run.settings)
+        context = RungContext(
+            defense=run.declared, threat=run.threat, starts=run.starts, settings=run.settings, run=run
+        )
         attack = DefenseAttack.of(self.attack(context), self.name, run.declared.images_per_prediction)
         return run.evaluate(run.craft(self.key, run.defense, attack))
 

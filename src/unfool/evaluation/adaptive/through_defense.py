@@ -1,4 +1,4 @@
-"""Rungs that follow a gradient through the defense: passed straight through, averaged over its draws, or exact.
+"""Rungs that follow a gradient through the defense: straight through it or its parts, over its draws, or exact.
 
 Legend: B images of the batch.
 """
@@ -20,12 +20,16 @@ from unfool.attacks.objective import LabelLoss
 from unfool.attacks.problem import Engine, Perturbed, Problem
 from unfool.core.streams import Streams
 from unfool.core.threat import ThreatModel
-from unfool.defenses import Defense, as_defense
+from unfool.defenses import Defense, WholeModel
 from unfool.defenses.backward import Bpda, Unrolled
 from unfool.evaluation.adaptive.defense_attack import DefenseLabelLoss
+from unfool.evaluation.adaptive.ladder_run import LadderRun
 from unfool.evaluation.adaptive.rung import RUNGS, AdaptiveRung, RungContext
 from unfool.evaluation.adaptive.settings import LadderSettings
 from unfool.evaluation.adaptive.warm_starts import WarmStarts
+from unfool.models.surrogates.pinned import Pinned
+
+NOT_RANDOM = "the model is not random"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +51,7 @@ class ThroughDefense:
     """
 
     engine: AutoProjectedGradient
-    passes: Callable[[Defense, Streams], Passes]
+    passes: Callable[[Streams], Passes]
     starts: WarmStarts | None = None
 
     @property
@@ -60,8 +64,7 @@ class ThroughDefense:
         objective, starts = problem.objective, problem.starts
         if self.starts is not None:
             starts = self.starts.of(problem.ids, problem.images)
-        defense: Any = objective.model
-        passes = self.passes(as_defense(defense), problem.streams.named("redrawn"))
+        passes = self.passes(problem.streams.named("redrawn"))
         proxy = DefenseLabelLoss(passes.models, objective.labels, objective.loss, images_per_prediction=passes.images)
         return self.engine.run(dataclasses.replace(problem, starts=starts, proxy_objective=proxy, exact_share=0.0))
 
@@ -93,6 +96,10 @@ class GradientRung(AdaptiveRung):
     def passes(self, defense: Defense, streams: Streams, settings: LadderSettings) -> Passes:
         """The passes through the defense that give the gradient; ``streams`` are for fresh draws."""
 
+    def passes_in(self, context: RungContext, streams: Streams) -> Passes:
+        """The same, where they follow from a look at the system; by default what `passes` gives."""
+        return self.passes(context.defense, streams, context.settings)
+
     def steps(self, settings: LadderSettings) -> int:
         """Gradient steps of each part."""
         return settings.steps
@@ -110,7 +117,7 @@ class GradientRung(AdaptiveRung):
         steps = self.steps(settings)
         engine = ThroughDefense(
             engine=AutoProjectedGradient(threat=context.threat, steps=steps, targets=self.targets(settings)),
-            passes=lambda defense, streams: self.passes(defense, streams, settings),
+            passes=lambda streams: self.passes_in(context, streams),
         )
         parts = started_twice(engine, context.starts, settings, self.losses)
         values = {"steps": steps, "restarts": settings.restarts, "starts": context.starts.checksum}
@@ -127,6 +134,9 @@ class StraightThrough(GradientRung):
     title = "gradient passed straight through (BPDA)"
     without_gradient = "so BPDA is no attack on this defense"
 
+    def unfit(self, defense: Defense) -> str | None:
+        return "the model wraps no classifier" if isinstance(defense, WholeModel) and not defense.wraps else None
+
     def passes(self, defense: Defense, streams: Streams, settings: LadderSettings) -> Passes:
         return Passes(models=[Bpda(defense)], images=defense.images_per_prediction)
 
@@ -142,7 +152,12 @@ class EotAttack(GradientRung):
     def more_settings(self, settings: LadderSettings) -> dict[str, int]:
         return {"draws": settings.draws}
 
+    def unfit_in(self, run: LadderRun) -> str | None:
+        return NOT_RANDOM if isinstance(run.declared, WholeModel) and not run.random else None
+
     def passes(self, defense: Defense, streams: Streams, settings: LadderSettings) -> Passes:
+        if isinstance(defense, WholeModel):
+            return Passes(models=[defense.module] * settings.draws, images=settings.draws)
         fresh = Bpda(defense, redrawn=streams)
         models = [Bpda(defense), *[fresh] * (settings.draws - 1)]
         return Passes(models=models, images=settings.draws * defense.images_per_prediction)
@@ -157,7 +172,7 @@ class UnrolledAttack(GradientRung):
     title = "exact gradient, unrolled"
 
     def note(self, defense: Defense) -> str | None:
-        if defense.exact_gradient:
+        if defense.exact_gradient or isinstance(defense, WholeModel):
             return None
         return f"Rung ({self.key}) follows the gradient that autograd gives through the purification, if it gives any."
 
@@ -165,18 +180,26 @@ class UnrolledAttack(GradientRung):
         return settings.steps // 2
 
     def passes(self, defense: Defense, streams: Streams, settings: LadderSettings) -> Passes:
+        if isinstance(defense, WholeModel):
+            return Passes(models=[defense.module], images=1)
         times = 2 if defense.recomputes else 1
         return Passes(models=[Unrolled(defense)], images=times * defense.images_per_prediction)
 
 
 @RUNGS.add("targeted")
 class TargetedAttack(StraightThrough):
-    """(h) Targeted APGD (Croce & Hein, ICML 2020, equation 7), its gradient passed straight through as in (c)."""
+    """(h) Targeted APGD (Croce & Hein, ICML 2020, equation 7), its gradient passed straight through as in (c).
+
+    Of a model that wraps no classifier it follows the model's own gradient.
+    """
 
     key = "h"
     name = "targeted"
     title = "targeted APGD, gradient passed straight through"
     losses = ("dlr-targeted", "dlr-targeted")
+
+    def unfit(self, defense: Defense) -> str | None:
+        return None
 
     def steps(self, settings: LadderSettings) -> int:
         return settings.steps // 2
@@ -186,3 +209,58 @@ class TargetedAttack(StraightThrough):
 
     def more_settings(self, settings: LadderSettings) -> dict[str, int]:
         return {"targets": settings.targets}
+
+
+@RUNGS.add("straight-through")
+class AutomaticBpda(GradientRung):
+    """(j) The model's own gradient, passed straight through the parts that a probing found to block it.
+
+    Athalye et al., ICML 2018, section 4.1.2, for a model that does not say which parts those are.
+    """
+
+    key = "j"
+    name = "straight-through"
+    title = "gradient passed straight through parts that block it"
+    without_gradient = "so nothing leads past what blocks it"
+
+    def unfit(self, defense: Defense) -> str | None:
+        return None if isinstance(defense, WholeModel) else "(c) passes the gradient straight through the purification"
+
+    def unfit_in(self, run: LadderRun) -> str | None:
+        reason = self.unfit(run.declared)
+        if reason is None and not run.blocked.masked:
+            return "no part of the model blocks its gradient"
+        if reason is None and not run.blocked.can_help:
+            return f"no gradient leads past {run.blocked.words}"
+        return reason
+
+    def passes(self, defense: Defense, streams: Streams, settings: LadderSettings) -> Passes:
+        return Passes(models=[Bpda(defense)], images=defense.images_per_prediction)
+
+    def passes_in(self, context: RungContext, streams: Streams) -> Passes:
+        if context.run is None:
+            return self.passes(context.defense, streams, context.settings)
+        return Passes(models=[context.run.blocked.surrogate(context.run.defense)], images=1)
+
+
+@RUNGS.add("fixed-draws")
+class FixedDraws(GradientRung):
+    """(k) The gradient of one draw of a random model, the same for an image at every step; parts that block it are
+    passed straight through. The model confirms each success with a draw of its own."""
+
+    key = "k"
+    name = "fixed-draws"
+    title = "gradient with the draws of each image fixed"
+
+    def unfit_in(self, run: LadderRun) -> str | None:
+        return None if run.random else NOT_RANDOM
+
+    def passes(self, defense: Defense, streams: Streams, settings: LadderSettings) -> Passes:
+        return Passes(models=[Pinned(Bpda(defense), streams)], images=defense.images_per_prediction)
+
+    def passes_in(self, context: RungContext, streams: Streams) -> Passes:
+        run = context.run
+        if run is None or not isinstance(context.defense, WholeModel):
+            return self.passes(context.defense, streams, context.settings)
+        model = run.blocked.surrogate(run.defense) if run.blocked.can_help else run.defense
+        return Passes(models=[Pinned(model, streams)], images=1)

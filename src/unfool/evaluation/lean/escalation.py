@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from unfool.attacks import SurrogateSettings
 from unfool.attacks.lean.attack import Lean
@@ -25,6 +25,7 @@ from unfool.evaluation.reliability.blocked_gradients import MOST_IMAGES, probed
 from unfool.evaluation.reliability.flags import too_many
 from unfool.evaluation.results.reliability import Reliability
 from unfool.models.surrogates.inner import inner_classifiers
+from unfool.models.surrogates.pinned import draws_at_random
 
 SHORT = "short"
 """The folder of the runs that all images get."""
@@ -62,13 +63,16 @@ def craft_lean(
     report = checks(model, table, attack, column, short, seed, folder, progress)
     run.spent(report.cost.cpu_seconds, report.cost.model_images)
     why = tuple(reasons(report, short, len(standing)))
+    few = table.batch(torch.arange(min(MOST_IMAGES, len(table))), device_of(model)).images
     run.random = any(flag.name == "randomised-output" for flag in report.flags)
+    if not run.random and draws_at_random(model, few):
+        run.random, why = True, (*why, "the model draws random numbers, though its outputs hide them")
     if run.random:
         standing = (~run.fell_in(short)).nonzero().squeeze(1)
         outcome = Outcome(images=len(table), standing=len(standing))
     if not len(standing):
         return run.result(outcome)
-    masks = _masks(model, table, attack.threat, report, seed, random=run.random)
+    masks = _masks(model, few, attack.threat, report, seed, random=run.random)
     for search in masks.searches:
         standing, outcome = run.through(standing, outcome, search)
     if not why and too_many(outcome.fell, outcome.standing):
@@ -88,7 +92,7 @@ class _Masks:
 
 def _masks(
     model: nn.Module,
-    table: Table,
+    few: Tensor,
     threat: ThreatModel,
     report: Reliability,
     seed: int,
@@ -97,7 +101,6 @@ def _masks(
 ) -> _Masks:
     """What the flags of a model, and a look at what it is made of, call for."""
     flags = {flag.name for flag in report.flags}
-    few = table.batch(torch.arange(min(MOST_IMAGES, len(table))), device_of(model)).images
     blocked = probed(model, few, threat, Streams(seed).named("blocked")) if "blocked-gradients" in flags else None
     inner, straight = inner_classifiers(model, few), None if blocked is None else straight_through(blocked)
     searches = (None if inner is None else bare(inner), pinned(seed, blocked) if random else straight)

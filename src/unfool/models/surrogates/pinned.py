@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from unfool.core.streams import Streams
-from unfool.models.modes import random_layers
+from unfool.models.modes import frozen_eval, random_layers
 
 _NUMPY_SEEDS = 2**32
 
@@ -26,7 +26,7 @@ def pinned_draws(model: nn.Module, streams: Streams) -> Generator[None, None, No
 
     That is: the global states of torch, of NumPy and of Python, and the generators that its modules hold.
     """
-    held = [value for part in model.modules() for value in vars(part).values() if isinstance(value, torch.Generator)]
+    held = _generators(model)
     states = [generator.get_state() for generator in held]
     ours, theirs = random.getstate(), np.random.get_state()
     key = streams.key % _NUMPY_SEEDS
@@ -42,6 +42,27 @@ def pinned_draws(model: nn.Module, streams: Streams) -> Generator[None, None, No
         np.random.set_state(theirs)
         for generator, state in zip(held, states, strict=True):
             generator.set_state(state)
+
+
+def draws_at_random(model: nn.Module, images: Tensor) -> bool:
+    """Whether a model draws from any of those sources as it classifies, even where its outputs do not show it."""
+    with torch.inference_mode(False), torch.no_grad(), frozen_eval(model), pinned_draws(model, Streams(0)):
+        before = _states(model)
+        model(images.clone())
+        return any(not np.array_equal(old, new) for old, new in zip(before, _states(model), strict=True))
+
+
+def _states(model: nn.Module) -> list[np.ndarray]:
+    """The random states that a model may draw from."""
+    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
+    states = [torch.random.get_rng_state(), *(torch.cuda.get_rng_state(device) for device in devices)]
+    numbers = np.random.get_state(legacy=False)["state"]
+    own = [state.numpy() for state in (*states, *(generator.get_state() for generator in _generators(model)))]
+    return [*own, *(np.asarray(numbers[key]) for key in ("key", "pos")), np.asarray(random.getstate()[1])]
+
+
+def _generators(model: nn.Module) -> list[torch.Generator]:
+    return [value for part in model.modules() for value in vars(part).values() if isinstance(value, torch.Generator)]
 
 
 class Pinned(nn.Module):

@@ -113,7 +113,9 @@ def probe(model: nn.Module, images: Tensor, moved: Sequence[Tensor]) -> Probe:
         try:
             plain = _Probing(model, images, moved, roundings=False)
             pieces = plain.masked()
-            if not pieces or plain.reaches:
+            if not plain.reaches:
+                pieces = plain.masked(unchanged=True)
+            if plain.reaches or not pieces:
                 return Probe(masked=pieces, model_images=passes)
             rounded = _Probing(model, images, moved, roundings=True)
             again = rounded.masked()
@@ -145,14 +147,19 @@ class _Probing:
         """Whether a gradient leads from the images to the logits."""
         return len(self.points) - 1 in self.alive
 
-    def masked(self) -> tuple[Masked, ...]:
-        """The masked pieces, in the order of the pass."""
+    def masked(self, *, unchanged: bool = False) -> tuple[Masked, ...]:
+        """The masked pieces, in the order of the pass; with ``unchanged`` those too that have no gradient and gave the
+        same for all moves, such as votes, where nothing else says why no gradient leads through."""
         pieces: list[Masked] = []
+        self.alive = {0}
         for index in range(1, len(self.points) if self.comparable else 0):
             compared = self._compared(index)
             hangs = bool(compared.sources & self.alive)
             if compared.near <= (OFF_FAR if pieces else OFF) and compared.far <= OFF_FAR:
-                if hangs:
+                bridge = self._bridge(index, set()) if unchanged and not hangs else None
+                if bridge is not None:
+                    pieces.append(self._named(index, 1.0, bridge))
+                if hangs or bridge is not None:
                     self.alive.add(index)
                 continue
             bridge = self._bridge(index, compared.sources)
@@ -168,20 +175,22 @@ class _Probing:
         value = self.points[index].value
         mismatches, agreement, reached = list[float](), 1.0, set[int]()
         for other in self.others:
-            change = other[index].value.detach() - value.detach()
-            seen, said = torch.zeros(DRAWS, dtype=torch.float64), torch.zeros(DRAWS, dtype=torch.float64)
+            change, rows = other[index].value.detach() - value.detach(), len(value)
+            seen, said = (torch.zeros(DRAWS, rows, dtype=torch.float64) for _ in range(2))
             for draw in range(DRAWS):
                 cotangent = torch.randn_like(value)
-                seen[draw] = (cotangent.double() * change.double()).sum()
+                seen[draw] = _by_row(cotangent, change, rows)
                 for points in (self.points, other):
                     for number, gradient in sources_of(points, index, cotangent).items():
                         reached.add(number)
                         moved = other[number].leaf.detach() - self.points[number].leaf.detach()
-                        said[draw] += (gradient.double() * moved.double()).sum().cpu() / 2
-            size = torch.maximum(seen.square(), said.square()).sum()
+                        said[draw] += _by_row(gradient, moved, rows) / 2
+            # Of all rows together: a piece may mix them.
+            whole, told = seen.sum(1), said.sum(1)
+            size = torch.maximum(whole.square(), told.square()).sum()
             compared = bool(size > TINY * value.detach().double().square().sum().cpu())
-            mismatches.append(float((seen - said).square().sum() / size) ** 0.5 if compared else 0.0)
-            agreement = float(torch.cosine_similarity(seen, said, 0)) if compared else 1.0
+            mismatches.append(float((whole - told).square().sum() / size) ** 0.5 if compared else 0.0)
+            agreement = float(torch.cosine_similarity(seen.flatten(), said.flatten(), 0)) if compared else 1.0
         *near, far = mismatches
         return _Comparison(near=max(near, default=0.0), far=far, agreement=agreement, sources=reached)
 
@@ -218,6 +227,12 @@ def _same_way(points: list[Point], others: list[Point]) -> bool:
     return [(point.place, point.value.shape) for point in points] == [
         (point.place, point.value.shape) for point in others
     ]
+
+
+def _by_row(weights: Tensor, values: Tensor, rows: int) -> Tensor:
+    """The weighted sum of values for each of so many rows, (rows,); where there are others, their share of all."""
+    products = (weights.double() * values.double()).flatten(1).sum(1).cpu()
+    return products if len(products) == rows else (products.sum() / rows).expand(rows)
 
 
 def _alike(source: Tensor, value: Tensor) -> bool:
