@@ -48,7 +48,8 @@ from unfool.core.streams import Streams
 from unfool.data.folders import data_folder
 from unfool.models.modes import frozen_eval
 
-NETWORKS = {"digits": ("zoo:digits-robust", "digits"), "cifar10": ("zoo:cifar10-robust", "cifar10")}
+NETWORKS = {"digits": ("zoo:digits-robust", "digits", 64), "cifar10": ("zoo:cifar10-robust", "cifar10", 32)}
+"""Network, data, and number of images."""
 NORMS = ("l2", "linf", "l1", "l0")
 OURS = {
     "l2": ("fmn-t", "ddn:losses=both", "ddn", "fmn"),
@@ -204,11 +205,8 @@ def distances(network: nn.Module, images: Tensor, labels: Tensor, changed: Tenso
 def measured(name: str, norm: str, run: Run, material: tuple[Any, Tensor, Tensor], arguments: Any) -> dict[str, Any]:
     """Distances, passes for each image and CPU seconds of one attack, as the state folder has them or now measured."""
     network, images, labels = material
-    place = (
-        Path(arguments.state)
-        / f"{arguments.images}-{arguments.steps}"
-        / f"{network[0]}-{norm}-{name.replace(':', '-')}.json"
-    )
+    folder = Path(arguments.state) / f"{len(images)}-{arguments.steps}"
+    place = folder / f"{network[0]}-{norm}-{name.replace(':', '-')}.json"
     if place.is_file():
         return json.loads(place.read_text())
     counted, started = Counted(network[1]), time.process_time()
@@ -240,7 +238,7 @@ def main() -> int:
     """Run the benchmark; 1 where a bound is missed."""
     parser = argparse.ArgumentParser(description="Benchmark of unfool's minimum-norm attacks.")
     parser.add_argument("--json", action="store_true", help="print one JSON object of areas")
-    parser.add_argument("--images", type=int, default=64, help="images of each network")
+    parser.add_argument("--images", type=int, help="images of each network (default: 64 of digits, 32 of cifar10)")
     parser.add_argument("--steps", type=int, default=200, help="forward and backward passes for each image")
     parser.add_argument("--network", choices=list(NETWORKS), action="append", help="default: all")
     parser.add_argument("--norm", choices=NORMS, action="append", help="default: all")
@@ -248,15 +246,16 @@ def main() -> int:
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
-    figures: dict[str, Any] = {"images": arguments.images, "steps": arguments.steps}
+    figures: dict[str, Any] = {"steps": arguments.steps}
     missed = []
     for kind in arguments.network or list(NETWORKS):
         if kind == "cifar10" and data_folder(None) is None:
             print("cifar10 is left out: set UNFOOL_DATA_DIR to a directory that has it", file=sys.stderr)
             continue
-        place, data = NETWORKS[kind]
+        place, data, count = NETWORKS[kind]
         network = load_network(place).eval()
-        table = open_table(data, "test").sample(arguments.images, Streams(0))
+        table = open_table(data, "test").sample(arguments.images or count, Streams(0))
+        figures[f"{kind}_images"] = len(table)
         images, labels = table.batch().images, table.labels()
         for norm in arguments.norm or NORMS:
             runs = {text: our_attack(text, norm) for text in OURS[norm]}

@@ -11,6 +11,7 @@ from small_models import make_batch, make_network, problem
 from torch import nn
 
 from unfool import L0, L1, L2, Linf, attacks
+from unfool.attacks import ProxySettings
 from unfool.attacks.minimum_norm.search import NearestSoFar
 from unfool.attacks.objective import LabelLoss, ObjectiveValue
 from unfool.core.errors import SpecError
@@ -311,6 +312,33 @@ def test_targeted_fmn_is_done_with_an_image_inside_and_splits_alike():
     assert whole.model_images < free.model_images
     part = attack(NETWORK, images[5:], labels[5:], ids=ids[5:])
     assert torch.equal(part.fooled, whole.fooled[5:])
+
+
+@pytest.mark.parametrize(("norm", "dtype"), [("l2", "fp32"), ("l1", "bf16")])
+def test_targeted_fmn_searches_on_the_fast_copy_and_ends_on_the_model(norm, dtype):
+    images, labels, ids = make_batch(NETWORK, 12)
+    threat = ThreatModel(norm, EPS[norm])
+    asked = []
+    # The copy has the hook too.
+    handle = NETWORK.register_forward_hook(
+        lambda network, inputs, _: asked.append(len(inputs[0])) if network is NETWORK else None
+    )
+    try:
+        free = attacks.TargetedFMN(threat, steps=60).unbounded((3, 8, 8))
+        alone = free(NETWORK, images, labels, ids=ids)
+        by_itself, asked[:] = sum(asked), []
+        copied = free(NETWORK, images, labels, ids=ids, proxy=ProxySettings(dtype=dtype))
+    finally:
+        handle.remove()
+    assert sum(asked) < 0.5 * by_itself
+    assert copied.fooled.all()
+    assert float(copied.distances.mean()) <= 1.03 * float(alone.distances.mean())
+    assert (NETWORK(copied.images).argmax(1) != labels).all()
+    eps = float(alone.distances.median())
+    inside = attacks.TargetedFMN(ThreatModel(norm, eps), steps=60)
+    attacked = inside(NETWORK, images, labels, ids=ids, proxy=ProxySettings(dtype=dtype))
+    assert (NETWORK(attacked.images).argmax(1) != labels)[attacked.fooled].all()
+    assert attacked.fooled.sum() >= 5
 
 
 def test_the_nearest_point_stays_when_a_later_one_is_farther():

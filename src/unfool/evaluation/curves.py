@@ -101,7 +101,7 @@ def curve(
     if points.threats:
         free = _minimum_norm(attack, points.threats[0])
         if free is not None:
-            distances = minimum_norms(model, data, free, column=column, seed=seed, progress=progress)
+            distances = minimum_norms(model, data, free, column=column, seed=seed, proxy=proxy, progress=progress)
             first, *others = (distances.records(threat) for threat in points.threats)
             # The one run is paid once.
             return [first, *(dataclasses.replace(each, cpu_seconds=0.0, model_images=0) for each in others)]

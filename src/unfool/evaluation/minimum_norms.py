@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from unfool.attacks import MinimumNormAttack
+from unfool.attacks import MinimumNormAttack, ProxySettings
 from unfool.core.errors import SpecError
 from unfool.core.progress import Progress, renamed, silent
 from unfool.core.spec import write_number
@@ -139,6 +139,7 @@ def minimum_norms(
     seed: int = 0,
     batch_size: int | None = None,
     folder: str | Path | None = None,
+    proxy: ProxySettings | None = None,
     progress: Progress = silent,
 ) -> Distances:
     """How far each image is from the nearest adversarial example that an attack finds.
@@ -151,6 +152,7 @@ def minimum_norms(
         seed: Seed of every random draw.
         batch_size: Images at a time; default: what memory allows.
         folder: Where finished batches are stored, so that the same call continues where it was stopped.
+        proxy: Search on a faster copy of the model, by an attack that can (`TargetedFMN`); default: no copy.
         progress: Called with the images done.
 
     Returns:
@@ -185,6 +187,7 @@ def minimum_norms(
         batch_size=batch_size,
         folder=folder,
         right=clean.correct,
+        proxy=proxy if attack.uses_proxy else None,
         progress=renamed(progress, f"nearest examples of {attack.name}"),
     )
     records = classify(model, examples)

@@ -1,3 +1,4 @@
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 """The random proposals of the Square attack in l0: pixels instead of windows, each of them black or white by channel.
 
 Croce et al., "Sparse-RS: a versatile framework for query-efficient sparse black-box adversarial attacks", AAAI 2022,

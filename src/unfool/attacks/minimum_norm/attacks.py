@@ -33,8 +33,8 @@ STEP_SIZES = {"linf": 10.0, "l2": 1.0, "l1": 1.0, "l0": 1.0}
 class MinimumNormAttack(Attack):
     """An attack whose real result is the distance of the nearest adversarial example; the base class of these.
 
-    Inside a threat model it succeeds where that distance is at most eps. It searches on the model itself, whatever the
-    precision of the evaluation. `unfool.minimum_norms` gives the distances.
+    Inside a threat model it succeeds where that distance is at most eps. Most search on the model itself, whatever the
+    precision of the evaluation: a faster copy would misplace the boundary. `unfool.minimum_norms` gives the distances.
 
     Example:
         >>> import torch
@@ -143,7 +143,7 @@ class TargetedFMN(MinimumNormAttack):
     powers up adversarial attacks", NeurIPS 2024). A first round takes half of the steps; in a second one, of 30 %, the
     two nearest paths of each image go on, and at last the nearest one climbs the margin, whichever class it leads to:
     successive halving (Jamieson & Talwalkar, AISTATS 2016). Steps are a multiple of the radius, so that one setting
-    suits near and far boundaries.
+    suits near and far boundaries. Where there is a faster copy of the model, it drives all but that last round.
 
     Args:
         steps: Points of all paths together; each costs a forward and a backward pass.
@@ -163,6 +163,8 @@ class TargetedFMN(MinimumNormAttack):
 
     steps: int = Field(default=200, ge=1)
     targets: int = Field(default=9, ge=1)
+
+    uses_proxy = True
 
     @property
     def search(self) -> TargetedSearch:

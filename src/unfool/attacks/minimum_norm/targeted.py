@@ -53,6 +53,8 @@ ORDERS = {"linf": torch.inf, "l2": 2.0, "l1": 1.0}
 class TargetedSearch(MinimumNormSearch):
     """Paths towards the classes with the nearest linearised boundaries, in rounds; the last climbs the margin.
 
+    A proxy drives all rounds but the last, and the model itself confirms what it finds within reach.
+
     Args:
         steps: Points of all paths of an image together; each costs a forward and a backward pass.
         targets: Classes, at most; fewer where there are not enough steps.
@@ -127,20 +129,37 @@ class _Paths:
     def _further(
         self, classes: Tensor, starts: Tensor, so_far: Tensor, steps: int, number: int
     ) -> tuple[Tensor, Tensor]:
-        images, best, objective = self.problem.images, self.best, self.problem.objective.with_loss("margin")
+        problem, best = self.problem, self.best
+        images, proxy = problem.images, None
+        objective = problem.objective.with_loss("margin")
         own = NearestSoFar(images, self.settings.threat)
         own.nearest[self.rows], own.last[self.rows], own.distances[self.rows] = starts, starts, so_far
         if number < len(GAMMAS) - 1:
             targets = torch.zeros(len(images), dtype=torch.int64, device=images.device)
             targets[self.rows] = classes
-            objective = objective.with_loss("difference", targets)
+            proxy = problem.proxy_objective
+            objective = (proxy or problem.objective).with_loss("difference", targets)
         on = best.distances[self.rows] > self.within
         if bool(on.any()):
             rows = self.rows[on]
             path = _Scaled(self.settings, number, images[rows], starts[on])
-            follow(path, best, own, objective, rows, steps, self.within)
+            follow(path, own if proxy is not None else best, own, objective, rows, steps, self.within)
+        if proxy is not None:
+            self._confirm(own)
         crossed = column(own.distances < torch.inf, images) > 0
         return torch.where(crossed, own.nearest, own.last)[self.rows], own.distances[self.rows]
+
+    def _confirm(self, own: NearestSoFar) -> None:
+        """Look by the model itself at what a proxy calls an example within reach, and add up the costs."""
+        best, images = self.best, self.problem.images
+        best.model_images += own.model_images
+        best.has_gradient |= own.has_gradient
+        best.zero_gradient &= own.zero_gradient
+        rows = self.rows[(own.distances <= self.within)[self.rows] & (best.distances > self.within)[self.rows]]
+        if len(rows):
+            margin = self.problem.objective.with_loss("margin")
+            with torch.no_grad():
+                best.look(rows, own.nearest[rows], images[rows], best.evaluate(margin, own.nearest[rows], rows))
 
 
 class _Scaled(Balls):
