@@ -232,6 +232,7 @@ class EvaluationRun:
             records=self.records,
             sets=self.sets,
             seed=seed,
+            proxy=self.proxy,
             runs=runs,
             progress=self.progress,
         )

@@ -43,7 +43,8 @@ LOOK_EVERY = 500
 
 CAUTION = 2.0
 """How many times the pace of the second half of its search so far an image's search may still take on. Later windows
-gain less: on a robust network and on ResNet-20 no search that was followed to its end got further."""
+gain less: of 58 searches that were followed to their end, on a robust network and on ResNet-20, one got further than a
+look had allowed for, by 0.006 in margin."""
 
 _CHUNK = 64
 """Windows drawn at once; drawing each by itself would cost more than the rest of its step."""

@@ -84,6 +84,7 @@ def check_reliability(subject: Subject, check: str, threat: str, folder: str, pl
         runs=place.folder / folder,
         check=check,
         seed=subject.seed,
+        proxy=opened.proxy,
     )
 
 

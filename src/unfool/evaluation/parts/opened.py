@@ -67,7 +67,7 @@ class OpenedOnce:
         self.column = opened.column
         self.attacks = opened.attacks
         self.labels: Tensor = opened.table.labels(opened.column)
-        self._proxy: ProxySettings | None = proxy_for(opened.model, subject.precision)
+        self.proxy: ProxySettings | None = proxy_for(opened.model, subject.precision)
         self._streams = Streams(subject.seed).named("attack")
         self._crafting: dict[int, Crafting] = {}
 
@@ -75,7 +75,7 @@ class OpenedOnce:
         """One attack on the images; which of them are right without it, the caller says."""
         if number not in self._crafting:
             self._crafting[number] = Crafting(
-                self.model, self.table, self.attacks[number].attack, self.labels, self._streams, self._proxy
+                self.model, self.table, self.attacks[number].attack, self.labels, self._streams, self.proxy
             )
         return self._crafting[number]
 

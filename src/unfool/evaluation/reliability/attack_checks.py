@@ -15,10 +15,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from unfool.attacks import CWPGD, PGD, Attack, Attacked, CustomAttack, Square
+from unfool.attacks import CWPGD, PGD, Attack, Attacked, CustomAttack, ProxySettings, Square
 from unfool.attacks.engines.best_so_far import BestSoFar
 from unfool.attacks.engines.projected_gradient import ProjectedGradient
 from unfool.attacks.ensemble import Part
+from unfool.attacks.objective import LabelLoss
 from unfool.attacks.problem import Problem
 from unfool.core.streams import Streams
 from unfool.core.threat import ThreatModel
@@ -58,11 +59,22 @@ class Trial:
     """Runs gradient attacks on the images of a subject, with which the checks below compare; ``fooled`` (B,) by any.
 
     ``evidence`` holds the outcomes of earlier evaluations; those of the checks are added to it. ``runs`` knows of
-    attacks that were run before.
+    attacks that were run before. Attacks search on a copy of the model where ``proxy`` makes one; the model confirms.
     """
 
-    def __init__(self, subject: Subject, threat: ThreatModel, evidence: Evidence, streams: Streams, runs: TrialRuns):
+    def __init__(
+        self,
+        subject: Subject,
+        threat: ThreatModel,
+        evidence: Evidence,
+        streams: Streams,
+        runs: TrialRuns,
+        proxy: ProxySettings | None = None,
+    ):
         self.runs = runs
+        copied = proxy.copy(subject.model, subject.images[:4]) if proxy is not None else None
+        self.proxy_objective = LabelLoss(copied, subject.labels) if copied is not None else None
+        self.exact_share = proxy.exact_share if proxy is not None else 0.0
         self.earlier_seconds = 0.0
         self.subject = subject
         self.threat = threat
@@ -83,12 +95,20 @@ class Trial:
         subject = self.subject
 
         def attacked() -> Attacked:
-            objective = subject.objective.subset(rows)
+            proxy = self.proxy_objective
             return attack.run(
-                Problem(objective=objective, images=subject.images[rows], ids=subject.ids[rows], streams=self.streams)
+                Problem(
+                    objective=subject.objective.subset(rows),
+                    images=subject.images[rows],
+                    ids=subject.ids[rows],
+                    streams=self.streams,
+                    proxy_objective=proxy.subset(rows) if proxy is not None else None,
+                    exact_share=self.exact_share,
+                )
             )
 
-        outcome = self.runs.run(what, attack, subject.ids, mask, attacked)
+        searched = f"{what}-bf16" if self.exact_share else what
+        outcome = self.runs.run(searched, attack, subject.ids, mask, attacked)
         subject.model_images += outcome.model_images
         self.earlier_seconds += outcome.earlier_seconds
         return outcome

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from unfool.attacks import Attack
+from unfool.attacks import Attack, ProxySettings
 from unfool.attacks.inputs import check_labels
 from unfool.core.errors import DataError, SpecError
 from unfool.core.progress import Progress, silent
@@ -56,6 +56,7 @@ def reliability(
     sets: Iterable[AdversarialSet] = (),
     images: int = CHECKED,
     seed: int = 0,
+    proxy: ProxySettings | None = None,
     runs: Path | None = None,
     progress: Progress = silent,
 ) -> Reliability:
@@ -63,8 +64,9 @@ def reliability(
 
     Up to ``images`` correctly classified images of the table are attacked, with a small fixed budget. The settings of
     ``attacks`` are checked too. ``records`` and ``sets`` are earlier results: attacks on the model, and examples from
-    other systems, which are evaluated as transfer. The model is left as it was. What attacks of the checks did is kept
-    in the folder ``runs``, and found there.
+    other systems, which are evaluated as transfer. The model is left as it was. Attacks of the checks search on a
+    faster copy of the model where ``proxy`` says how to make it. What they did is kept in the folder ``runs``, and
+    found there.
     Raises SpecError for no images, DataError for an empty table, ImagesError and NonFiniteError as attacks do.
     """
     if images < 1:
@@ -74,7 +76,7 @@ def reliability(
         raise DataError("there are no images to check a model on; give a table with at least one")
     threat = ThreatModel.parse(threat) if isinstance(threat, str) else threat
     started = time.process_time()
-    run = _Run(progress, runs)
+    run = _Run(progress, runs, proxy)
     run.note("train-mode", model_checks.train_mode(model))
     with torch.inference_mode(False), frozen_eval(model):
         run.look(model, table, threat, column, attacks, records, sets, images, Streams(seed).named("reliability"))
@@ -92,6 +94,7 @@ def run_checks(
     check: str,
     images: int = CHECKED,
     seed: int = 0,
+    proxy: ProxySettings | None = None,
 ) -> None:
     """Run the attacks of one check of `CHECKS` into the folder ``runs``, where `reliability` finds them.
 
@@ -104,7 +107,7 @@ def run_checks(
         subject = _attacked(pool, everyone, correct, images, streams)
         if is_black_box(model) or len(subject.ids) < attack_checks.FEWEST_CORRECT:
             return
-        trial = Trial(subject, threat, Evidence(), streams.named("attacks"), TrialRuns(runs))
+        trial = Trial(subject, threat, Evidence(), streams.named("attacks"), TrialRuns(runs), proxy)
         if check == "black-box-wins":
             attack_checks.black_box_wins(trial)
         elif check == "stands-at-any-size":
@@ -139,9 +142,10 @@ def _attacked(pool: Table, everyone: Subject, correct: Tensor, images: int, stre
 class _Run:
     """Runs the checks one by one and collects their flags."""
 
-    def __init__(self, progress: Progress, runs: Path | None):
+    def __init__(self, progress: Progress, runs: Path | None, proxy: ProxySettings | None):
         self.progress = progress
         self.runs = runs
+        self.proxy = proxy
         self.earlier_seconds = 0.0
         self.flags: list[Flag] = []
         self.checked: list[str] = []
@@ -199,7 +203,7 @@ class _Run:
             )
             self.miss(ATTACK_CHECKS, reason)
         else:
-            trial = Trial(subject, threat, self.evidence, streams.named("attacks"), TrialRuns(self.runs))
+            trial = Trial(subject, threat, self.evidence, streams.named("attacks"), TrialRuns(self.runs), self.proxy)
             self._attack(trial, gathered.zero_gradient, attacks)
             self.earlier_seconds = trial.earlier_seconds
         self.model_images += everyone.model_images + subject.model_images + gathered.model_images
