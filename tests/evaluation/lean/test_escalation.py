@@ -101,6 +101,13 @@ def test_too_few_images_for_the_checks_escalate():
     assert "too few images are classified correctly" in examples.settings["remark"]
 
 
+def test_too_few_images_for_the_checks_do_not_hide_what_blocks_gradients():
+    model = Planes(quantised=True)
+    examples = craft(model, table_of(model, 9), attacks.Lean(Linf(0.05), **FEW))
+    assert "passed straight through what gives the logits of Planes (BPDA)" in examples.settings["remark"]
+    assert all(verdicts(examples))
+
+
 @pytest.mark.parametrize("fewest", [2, 40])
 def test_if_the_sample_falls_all_are_attacked(monkeypatch, fewest):
     monkeypatch.setattr(escalation, "reasons", lambda report, examples, standing: [])
