@@ -34,7 +34,7 @@ from unfool.attacks.noisy_fgsm import NFGSM
 from unfool.attacks.parse import make_attack
 from unfool.attacks.pgd import CWPGD, FGSM, PGD
 from unfool.attacks.problem import Engine, Perturbed, Problem
-from unfool.attacks.proxy import ProxySettings, SurrogateSettings
+from unfool.attacks.proxy import ProxySettings
 from unfool.attacks.square import Square
 
 __all__ = [
@@ -61,7 +61,6 @@ __all__ = [
     "ProxySettings",
     "SigmaZero",
     "Square",
-    "SurrogateSettings",
     "TargetedFMN",
     "make_attack",
 ]

@@ -108,12 +108,11 @@ class WholeModel(Defense):
         inner: The classifiers inside it; None if it wraps none, and is then compared with itself.
 
     Example:
-        >>> network = nn.Sequential(nn.Flatten(), nn.Linear(12, 2))
+        >>> from unfool.defenses import WholeModel
+        >>> network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12, 2))
         >>> WholeModel(network).wraps
         False
     """
-
-    images_per_prediction = 1
 
     def __init__(self, module: nn.Module, inner: Inner | None = None):
         super().__init__()
@@ -124,6 +123,10 @@ class WholeModel(Defense):
     @property
     def classifier(self) -> nn.Module:
         return self._classifier
+
+    @property
+    def images_per_prediction(self) -> int:
+        return 1
 
     def purified_images(
         self,

@@ -43,6 +43,7 @@ from unfool.evaluation.results.reliability import BinarizationResult, Reliabilit
 from unfool.evaluation.results.rows import Row
 from unfool.evaluation.settings import EvaluationSettings
 from unfool.evaluation.statistics.comparison import by_class, worst_case
+from unfool.evaluation.statistics.over_draws import over_draws
 from unfool.evaluation.statistics.sequential import LOOK, AccuracyClaim, SequentialResult, evaluate_claim
 from unfool.evaluation.statistics.union import union_of
 
@@ -72,6 +73,8 @@ class EvaluationRun:
         self.rows: list[Row] = []
         self.records: list[Records] = []
         self.sets: list[AdversarialSet] = []
+        self.row_sources: dict[int, AdversarialSet | Table] = {}
+        """The images of rows by their number, which a random model is judged on again."""
         self.pictures: dict[str, AttackPictures] = {}
         self.classes: dict[str, list[ClassAccuracy]] = {}
         self.corrupted: list[Records] = []
@@ -100,6 +103,7 @@ class EvaluationRun:
                 self.model, table, column=self.column, threat=self.threat, batch_size=self.size, stored=stored
             )
         )
+        self.row_sources[0] = table
 
     def attack(self, table: Table, attacks: Sequence[ChosenAttack]) -> None:
         """Accuracy under each attack."""
@@ -123,6 +127,7 @@ class EvaluationRun:
             judged = judged_folder(home, self.size) if home is not None else None
             self.attacked.append(classify_or_read(self.model, examples, batch_size=self.size, stored=judged))
             self.add(self.attacked[-1], chosen.settings)
+            self.row_sources[len(self.rows) - 1] = examples
             right_again = (examples.fooled_by_part >= 0) & torch.tensor(self.attacked[-1].correct)
             self.right_again[chosen.title] = int(right_again.sum())
 
@@ -236,3 +241,13 @@ class EvaluationRun:
             runs=runs,
             progress=self.progress,
         )
+        if any(flag.name == "randomised-output" for flag in self.reliability.flags):
+            self._judge_over_draws()
+
+    def _judge_over_draws(self) -> None:
+        """Say in the rows of a random model how many images are right over several draws, where nothing says it yet."""
+        for number, source in self.row_sources.items():
+            if self.rows[number].remark is None:
+                column = self.column if isinstance(source, Table) else None
+                judged = over_draws(self.model, source, column=column, seed=self.settings.seed, batch_size=self.size)
+                self.rows[number] = replace(self.rows[number], remark=judged.sentence())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from unfool.attacks import SurrogateSettings
+from unfool.attacks.proxy import SurrogateSettings
 from unfool.core.streams import Streams
 from unfool.models.surrogates.inner import Inner
 from unfool.models.surrogates.pinned import Pinned

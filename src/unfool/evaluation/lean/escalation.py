@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from unfool.attacks import SurrogateSettings
 from unfool.attacks.lean.attack import Lean
+from unfool.attacks.proxy import SurrogateSettings
 from unfool.core.progress import Progress
 from unfool.core.streams import Streams
 from unfool.core.threat import ThreatModel

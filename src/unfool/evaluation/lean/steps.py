@@ -12,8 +12,9 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from unfool.attacks import Attack, AutoAttack, CustomAttack, SurrogateSettings
+from unfool.attacks import Attack, AutoAttack, CustomAttack
 from unfool.attacks.lean.attack import Lean
+from unfool.attacks.proxy import SurrogateSettings
 from unfool.core.streams import Streams
 from unfool.data.table import Table
 from unfool.evaluation.crafting.adversarial_set import AdversarialSet

@@ -54,14 +54,16 @@ class Bare(nn.Module):
     """The classifiers inside a model, called without what the model does before and after; it is left as it is.
 
     Example:
-        >>> class Voted(nn.Module):
+        >>> from unfool.models.surrogates.inner import Inner
+        >>> class Voted(torch.nn.Module):
         ...     def __init__(self, first, second):
         ...         super().__init__()
         ...         self.first, self.second = first, second
         ...     def forward(self, images):
         ...         votes = [part(images).argmax(1) for part in (self.first, self.second)]
-        ...         return sum(F.one_hot(vote, 2).float() for vote in votes)
-        >>> parts = [nn.Sequential(nn.Flatten(), nn.Linear(12, 2)) for _ in range(2)]
+        ...         return sum(torch.eye(2)[vote] for vote in votes)
+        >>> layers = lambda: torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12, 2))
+        >>> parts = [layers(), layers()]
         >>> bare = Inner(names=("first", "second")).bare(Voted(*parts))
         >>> images = torch.rand(5, 3, 2, 2)
         >>> torch.equal(bare(images), (parts[0](images) + parts[1](images)) / 2)

@@ -76,8 +76,9 @@ class Pinned(nn.Module):
         streams: What the draws follow from.
 
     Example:
-        >>> noisy = nn.Sequential(nn.Dropout(0.5), nn.Flatten()).train()
-        >>> pinned, images = Pinned(noisy, Streams(0)), torch.rand(4, 1, 2, 2)
+        >>> from unfool.models.surrogates.pinned import Pinned
+        >>> noisy = torch.nn.Sequential(torch.nn.Dropout(0.5), torch.nn.Flatten()).train()
+        >>> pinned, images = Pinned(noisy, unfool.Streams(0)), torch.rand(4, 1, 2, 2)
         >>> torch.equal(pinned(images), pinned(images))
         True
         >>> rows = torch.tensor([3, 1])

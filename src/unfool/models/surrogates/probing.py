@@ -173,16 +173,17 @@ class _Probing:
     def _compared(self, index: int) -> _Comparison:
         """A piece's change under each move beside what its gradients at both ends say."""
         value = self.points[index].value
-        mismatches, agreement, reached = list[float](), 1.0, set[int]()
+        mismatches, agreement, rows = list[float](), 1.0, len(value)
+        cotangents = [torch.randn_like(value) for _ in range(DRAWS)]
+        own = [sources_of(self.points, index, cotangent) for cotangent in cotangents]
+        reached = {number for gradients in own for number in gradients}
         for other in self.others:
-            change, rows = other[index].value.detach() - value.detach(), len(value)
+            change = other[index].value.detach() - value.detach()
             seen, said = (torch.zeros(DRAWS, rows, dtype=torch.float64) for _ in range(2))
-            for draw in range(DRAWS):
-                cotangent = torch.randn_like(value)
+            for draw, cotangent in enumerate(cotangents):
                 seen[draw] = _by_row(cotangent, change, rows)
-                for points in (self.points, other):
-                    for number, gradient in sources_of(points, index, cotangent).items():
-                        reached.add(number)
+                for gradients in (own[draw], sources_of(other, index, cotangent)):
+                    for number, gradient in gradients.items():
                         moved = other[number].leaf.detach() - self.points[number].leaf.detach()
                         said[draw] += _by_row(gradient, moved, rows) / 2
             # Of all rows together: a piece may mix them.
@@ -200,7 +201,7 @@ class _Probing:
         alike = [number for number in sorted(self.alive) if _alike(self.points[number].leaf, value)]
         chosen = [number for number in alike if number in sources]
         if not chosen:
-            near = list(dict.fromkeys([*alike[-LATEST:], *([0] if 0 in alike else [])]))
+            near = [number for number in alike if number == 0 or number in alike[-LATEST:]]
             chosen = sorted(near, key=lambda number: -_fit(value, [self.points[number].leaf.detach()])[1])[:1]
         if not chosen:
             return None

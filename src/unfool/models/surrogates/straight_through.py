@@ -51,7 +51,9 @@ class StraightThrough(nn.Module):
         roundings: Pass gradients straight through functions that round, wherever the model calls them.
 
     Example:
-        >>> steps = nn.Sequential(nn.Flatten(), nn.Hardtanh(), nn.Linear(4, 2))
+        >>> from unfool.models.surrogates.places import Place
+        >>> from unfool.models.surrogates.straight_through import Bridge, StraightThrough
+        >>> steps = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Hardtanh(), torch.nn.Linear(4, 2))
         >>> bridge = Bridge(target=Place(module="1", side="output"), sources=((Place(module="1", side="input"), 1.0),))
         >>> images = torch.full((1, 1, 2, 2), 3.0).requires_grad_()
         >>> torch.autograd.grad(steps(images).sum(), images)[0].abs().sum()

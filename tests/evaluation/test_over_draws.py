@@ -1,0 +1,49 @@
+"""A random model is judged over several draws: on average, and in every draw."""
+
+import pytest
+import torch
+from torch import nn
+
+from unfool import EvaluationSettings, evaluate
+from unfool.data.table import Table
+from unfool.evaluation.statistics.over_draws import OverDraws, over_draws
+
+
+class Coins(nn.Module):
+    """Says 0; of images brighter than a half, 1 with probability 0.3."""
+
+    def forward(self, x):
+        bright = x.flatten(1).mean(1) > 0.5
+        other = (bright & (torch.rand(len(x)) < 0.3)).float() + 0 * x.flatten(1).mean(1)
+        return torch.stack([0.5 - other, other - 0.5], 1)
+
+
+def test_mean_and_worst_are_counted_over_fresh_draws():
+    images = torch.cat([torch.full((20, 1, 4, 4), 0.2), torch.full((20, 1, 4, 4), 0.8)])
+    table = Table.from_tensors(images, {"label": torch.zeros(40, dtype=torch.int64)})
+    state = torch.random.get_rng_state()
+    judged = over_draws(Coins(), table, draws=20)
+    assert torch.equal(state, torch.random.get_rng_state())
+    assert (judged.right[:20] == 20).all()
+    assert judged.right[20:].double().mean() / 20 == pytest.approx(0.7, abs=0.08)
+    assert judged.mean == pytest.approx(0.85, abs=0.04)
+    assert 0.5 <= judged.worst < 0.55
+    assert torch.equal(judged.right, over_draws(Coins(), table, draws=20).right)
+    assert not torch.equal(judged.right, over_draws(Coins(), table, draws=20, seed=1).right)
+
+
+def test_a_sentence_gives_both_with_intervals():
+    judged = OverDraws(ids=torch.arange(4), right=torch.tensor([10, 10, 5, 0]), draws=10)
+    assert judged.sentence() == (
+        "over 10 draws of the model 62.5 % [15.6, 100.0] are right on average, and 50.0 % [15.0, 85.0] in every draw"
+    )
+
+
+def test_rows_of_a_random_model_say_how_it_does_over_draws():
+    images = torch.linspace(0.3, 0.7, 40).view(40, 1, 1, 1).expand(40, 1, 4, 4).clone()
+    table = Table.from_tensors(images, {"label": torch.zeros(40, dtype=torch.int64)})
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        evaluation = evaluate(Coins(), table, "pgd-2", settings=EvaluationSettings(threat="linf:0.01"))
+    for row in evaluation.rows:
+        assert row.remark.startswith("over 10 draws of the model ")
