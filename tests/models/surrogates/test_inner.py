@@ -134,3 +134,27 @@ def test_what_is_found_leaves_the_model_as_it_was():
     inner_classifiers(model, images())
     assert not any(part._forward_hooks for part in model.modules())
     assert model.training
+
+
+class Misleading(nn.Module):
+    """Has the network's logits, and the gradient of the network on mirrored images, or none."""
+
+    def __init__(self, mirrored):
+        super().__init__()
+        self.network = network()
+        self.mirrored = mirrored
+
+    def forward(self, x):
+        if not self.mirrored:
+            return self.network(x.detach())
+        other = self.network(1 - x.flip(2, 3))
+        return self.network(x).detach() + other - other.detach()
+
+
+@pytest.mark.parametrize("mirrored", [True, False])
+def test_a_network_behind_the_gradient_of_another_function_is_found(mirrored):
+    model = Misleading(mirrored)
+    inner = inner_classifiers(model, images(8))
+    assert inner is not None
+    assert inner.names == ("network",)
+    assert torch.allclose(inner.bare(model)(images(8)), model(images(8)), atol=1e-5)

@@ -22,6 +22,9 @@ SAME_IMAGES, SAME_LOGITS = 1e-3, 1e-4
 """How far images may be from an affine image of the model's own, and logits from a scaled and shifted copy, relative to
 their spread, where what lies between changes nothing that an attack could not see through."""
 
+SAME_GRADIENTS = 0.9
+"""Mean cosine of a model's gradients and those of the classifier inside, from which on they are the same."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Inner:
@@ -137,7 +140,8 @@ def inner_classifiers(model: nn.Module, images: Tensor) -> Inner | None:
         images: A few images (B, C, H, W) in [0,1].
 
     Returns:
-        The classifiers; None for a model that wraps none, or does no more to one than scale images and logits.
+        The classifiers; None for a model that wraps none, or does no more to one than scale images and logits, and has
+            its gradient.
     """
     with torch.inference_mode(False), torch.no_grad(), frozen_eval(model), _Calls(model) as calls:
         try:
@@ -169,7 +173,12 @@ def _inside(around: str, model: nn.Module, images: Tensor, logits: Tensor, calls
     if not on_images:
         return None if same_logits else Inner(names=names, heads=True)
     if same_logits and all(_same_images(call.given, images) for call in chosen):
-        return _inside(names[0], model, images, logits, calls) if len(names) == 1 else None
+        if len(names) > 1:
+            return None
+        same = _on_images(names, model, images, logits, chosen)
+        if same is not None and not _same_gradients(model, same.bare(model), images):
+            return same
+        return _inside(names[0], model, images, logits, calls)
     return _on_images(names, model, images, logits, chosen)
 
 
@@ -209,6 +218,23 @@ def _same_images(given: Tensor | None, images: Tensor) -> bool:
     )
     left = (target - slope * source).square().sum()
     return bool(left <= SAME_IMAGES**2 * target.square().sum())
+
+
+def _same_gradients(model: nn.Module, bare: nn.Module, images: Tensor) -> bool:
+    """Whether the highest logit has one gradient in both, but for its length; not where the model's is another's."""
+    slopes: list[Tensor] = []
+    for classifier in (model, bare):
+        with torch.enable_grad():
+            leaves = images.clone().requires_grad_()
+            logits = classifier(leaves)
+            if not logits.requires_grad:
+                return False
+            (slope,) = torch.autograd.grad(logits.amax(1).sum(), leaves, allow_unused=True)
+        slopes.append(torch.zeros_like(images) if slope is None else slope)
+    first, second = (slope.double().flatten(1) for slope in slopes)
+    both_flat = (first == 0).all(1) & (second == 0).all(1)
+    cosine = torch.where(both_flat, 1.0, F.cosine_similarity(first, second, dim=1))
+    return bool(cosine.mean() >= SAME_GRADIENTS)
 
 
 def _on_images(
