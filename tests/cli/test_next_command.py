@@ -6,6 +6,8 @@ import shlex
 import pytest
 import torch
 
+from unfool.cli.next_command import attack_options
+
 CODE = """
 import torch
 from torch import nn
@@ -123,3 +125,8 @@ def test_a_defense_that_stands_is_attacked_as_a_whole(cli, tmp_path):
     assert steps(stands.out) == [ladder]
     audited = cli("audit", parity, *defense, "--threat", "linf:0.001", "--attack", "fgsm", "--images", "20")
     assert steps(audited.out) == [ladder.replace("--images 40", "--images 20")]
+
+
+def test_after_hardening_the_strongest_attacks_of_the_norm_are_named():
+    assert attack_options("linf:8/255") == ["--attack", "autoattack"]
+    assert attack_options("l0:10") == ["--attack", "sigma-zero", "--attack", "square"]
