@@ -18,8 +18,9 @@ from unfool.attacks.engines.best_so_far import BestSoFar
 from unfool.attacks.objective import LabelLoss, ObjectiveValue
 from unfool.attacks.problem import Goal, Problem
 
-VALUES_AT_ONCE = 64 * 3 * 32 * 32
-"""Pixel values of the trials that run at once, of one trial for all images at least: more would save little time."""
+VALUES_AT_ONCE = 48 * 3 * 32 * 32
+"""Pixel values of the trials that run at once, of one trial for all images at least: more would save little time, and
+take more memory than the first pass over a batch of 64 small images."""
 
 
 def trials_at_once(best_so_far: BestSoFar, count: int) -> Iterator[tuple[Tensor, list[int]]]:
