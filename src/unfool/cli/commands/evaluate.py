@@ -59,8 +59,7 @@ class DefenseOptions:
     """The defense: reverse:task=contrast,steps=10, or gate:rate=0.05,task=contrast."""
     preset: Preset = None
     adaptive: Flag = False
-    """Run the adaptive ladder: attacks that know more and more of --defense, or of a model that defends itself, and
-    --attack without it."""
+    """Run the adaptive ladder: attacks that know more and more of --defense, or of a model that defends itself."""
 
 
 @options_from(LADDER, only=("steps", "draws", "targets", "queries", "lambdas", "restarts"))
