@@ -82,13 +82,9 @@ def test_settings_are_those_that_records_have_always_kept():
     assert make_attack("fab", EPS8).settings == {"steps": 100, "restarts": 1}
     assert make_attack("fab-t", EPS8).settings == {"steps": 100, "restarts": 1, "targets": 9}
     assert make_attack("square", EPS8).settings == {"steps": 5000, "p": 0.8, "restarts": 1}
-    assert make_attack("aa", EPS8).settings == {
-        "version": "standard",
-        "steps": 100,
-        "queries": 5000,
-        "draws": 20,
-        "drop_hopeless": True,
-    }
+    published = {"version": "standard", "steps": 100, "queries": 5000, "draws": 20}
+    assert make_attack("aa", EPS8).settings == published
+    assert make_attack("aa:drop_hopeless=true", EPS8).settings == {**published, "drop_hopeless": True}
 
 
 def test_another_threat_model_scales_what_depends_on_it():

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from unfool.attacks.base import ATTACKS, Attack
+from unfool.attacks.base import ATTACKS, Attack, Settings
 from unfool.attacks.engines.apgd import AutoProjectedGradient
 from unfool.attacks.engines.fab import FastAdaptiveBoundary
 from unfool.attacks.engines.square import SquareSearch
@@ -41,8 +41,8 @@ class AutoAttack(Attack):
         queries: Queries of Square for each image.
         draws: Passes that ``"rand"`` averages each loss and gradient over.
         drop_hopeless: Whether FAB and Square leave an image before their last step where, at twice their pace so far,
-            they would still miss: FAB the ball, Square the margin that gradients reached. False: all steps, as
-            published.
+            they would still miss: FAB the ball, Square the margin that gradients reached. It saves about a third of
+            the time on a robust network, and is not the published attack any more.
         eot_draws: For a model that is random: passes that each loss and gradient is averaged over (expectation over
             transformation, Athalye et al., ICML 2018). With ``"rand"``, ``draws`` says it.
 
@@ -63,7 +63,7 @@ class AutoAttack(Attack):
     steps: int = Field(default=100, ge=1)
     queries: int = Field(default=5000, ge=1)
     draws: int = Field(default=20, ge=1)
-    drop_hopeless: bool = True
+    drop_hopeless: bool = False
 
     @property
     def default_name(self) -> str:
@@ -72,6 +72,12 @@ class AutoAttack(Attack):
     @property
     def averaged_passes(self) -> int:
         return self.draws if self.version == "rand" else self.eot_draws
+
+    @property
+    def own_settings(self) -> Settings:
+        settings = super().own_settings
+        # The published attack keeps the settings that its records have always had.
+        return settings if self.drop_hopeless else {k: v for k, v in settings.items() if k != "drop_hopeless"}
 
     @property
     def parts(self) -> tuple[Part, ...]:

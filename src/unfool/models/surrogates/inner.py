@@ -173,7 +173,7 @@ def _inside(around: str, model: nn.Module, images: Tensor, logits: Tensor, calls
     if not on_images:
         return None if same_logits else Inner(names=names, heads=True)
     if same_logits and all(_same_images(call.given, images) for call in chosen):
-        if len(names) > 1:
+        if len(names) != 1:
             return None
         same = _on_images(names, model, images, logits, chosen)
         if same is not None and not _same_gradients(model, same.bare(model), images):
