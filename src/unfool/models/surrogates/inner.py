@@ -96,7 +96,7 @@ class _Call:
     """One call of a module: its name, what it was given and what it gave."""
 
     name: str
-    given: Tensor | None
+    entering: Tensor | None
     output: Tensor
 
 
@@ -120,10 +120,10 @@ class _Calls:
     def _hook(self, name: str) -> Any:
         def see(_: nn.Module, arguments: tuple[Any, ...], output: Any) -> None:
             if isinstance(output, Tensor) and output.ndim == 2 and output.is_floating_point():
-                given = next((value for value in arguments if isinstance(value, Tensor)), None)
+                entering = next((value for value in arguments if isinstance(value, Tensor)), None)
                 if self.detached:
-                    given, output = None if given is None else given.detach().clone(), output.detach()
-                self.seen.append(_Call(name=name, given=given, output=output))
+                    entering, output = None if entering is None else entering.detach().clone(), output.detach()
+                self.seen.append(_Call(name=name, entering=entering, output=output))
 
         return see
 
@@ -172,7 +172,7 @@ def _inside(around: str, model: nn.Module, images: Tensor, logits: Tensor, calls
     same_logits = _same_logits(averaged, logits)
     if not on_images:
         return None if same_logits else Inner(names=names, heads=True)
-    if same_logits and all(_same_images(call.given, images) for call in chosen):
+    if same_logits and all(_same_images(call.entering, images) for call in chosen):
         if len(names) != 1:
             return None
         same = _on_images(names, model, images, logits, chosen)
@@ -192,8 +192,8 @@ def _fits(call: _Call, logits: Tensor) -> bool:
 
 def _takes(call: _Call, images: Tensor) -> bool:
     """Whether a call was given images, of any size."""
-    given = call.given
-    return given is not None and given.ndim == 4 and given.shape[1] == images.shape[1]
+    entering = call.entering
+    return entering is not None and entering.ndim == 4 and entering.shape[1] == images.shape[1]
 
 
 def _averaged(output: Tensor, count: int) -> Tensor:
@@ -208,11 +208,11 @@ def _same_logits(first: Tensor, second: Tensor) -> bool:
     return bool((1 - cosine <= SAME_LOGITS).all())
 
 
-def _same_images(given: Tensor | None, images: Tensor) -> bool:
+def _same_images(entering: Tensor | None, images: Tensor) -> bool:
     """Whether images are the model's own, each channel scaled and shifted."""
-    if given is None or given.shape != images.shape:
+    if entering is None or entering.shape != images.shape:
         return False
-    source, target = (each.double() - each.double().mean((0, 2, 3), keepdim=True) for each in (images, given))
+    source, target = (each.double() - each.double().mean((0, 2, 3), keepdim=True) for each in (images, entering))
     slope = (source * target).sum((0, 2, 3), keepdim=True) / source.square().sum((0, 2, 3), keepdim=True).clamp(
         min=1e-12
     )
@@ -241,11 +241,11 @@ def _on_images(
     names: tuple[str, ...], model: nn.Module, images: Tensor, logits: Tensor, calls: Sequence[_Call]
 ) -> Inner | None:
     """Classifiers that take images: as they are, or in the scale in which the model gives them."""
-    seen = [call.given for call in calls if call.given is not None]
-    given = torch.cat([each for each in seen if each.shape[2:] == seen[0].shape[2:]])
+    seen = [call.entering for call in calls if call.entering is not None]
+    entering = torch.cat([each for each in seen if each.shape[2:] == seen[0].shape[2:]])
     dims = (0, 2, 3)
-    scale = given.std(dims) / images.std(dims).clamp(min=1e-6)
-    shift = given.mean(dims) - scale * images.mean(dims)
+    scale = entering.std(dims) / images.std(dims).clamp(min=1e-6)
+    shift = entering.mean(dims) - scale * images.mean(dims)
     best: tuple[float, Inner] | None = None
     for inner in (Inner(names=names), Inner(names=names, scale=scale, shift=shift)):
         try:

@@ -187,10 +187,10 @@ class _Probing:
                         moved = other[number].leaf.detach() - self.points[number].leaf.detach()
                         said[draw] += _by_row(gradient, moved, rows) / 2
             # Of all rows together: a piece may mix them.
-            whole, told = seen.sum(1), said.sum(1)
-            size = torch.maximum(whole.square(), told.square()).sum()
+            whole, predicted = seen.sum(1), said.sum(1)
+            size = torch.maximum(whole.square(), predicted.square()).sum()
             compared = bool(size > TINY * value.detach().double().square().sum().cpu())
-            mismatches.append(float((whole - told).square().sum() / size) ** 0.5 if compared else 0.0)
+            mismatches.append(float((whole - predicted).square().sum() / size) ** 0.5 if compared else 0.0)
             agreement = float(torch.cosine_similarity(seen.flatten(), said.flatten(), 0)) if compared else 1.0
         *near, far = mismatches
         return _Comparison(near=max(near, default=0.0), far=far, agreement=agreement, sources=reached)
