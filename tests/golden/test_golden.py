@@ -8,7 +8,7 @@ import json
 from pathlib import Path
 
 import pytest
-from capture import COMMANDS, FOLDER, STUDIES, capture, train
+from capture import COMMANDS, FOLDER, STUDIES, capture
 
 
 def golden(name: str) -> object:
@@ -16,18 +16,11 @@ def golden(name: str) -> object:
 
 
 @pytest.fixture(scope="session")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the training run; skips where this machine rounds otherwise than the one that made the files."""
-    folder = tmp_path_factory.mktemp("golden")
-    train(folder)
-    return folder
-
-
-@pytest.fixture(scope="session")
-def comparable(folder: Path) -> Path:
+def comparable(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for what is run; skips where this machine rounds otherwise than the one that made the files."""
     if rounding() != golden("machine"):
         pytest.skip(f"this machine rounds otherwise than that of the golden files: {rounding()}")
-    return folder
+    return tmp_path_factory.mktemp("golden")
 
 
 def rounding() -> dict[str, str]:
