@@ -3,7 +3,6 @@
 ``python cluster_calls.py ADDRESS FOLDER DATA_DIR``, in the network of the cluster.
 """
 
-import functools
 import hashlib
 import os
 import signal
@@ -70,15 +69,6 @@ def go_on(place):
         time.sleep(0.05)
 
 
-def meet_on_one_gpu(meeting, place):
-    """Waits for three others, which have a quarter of the GPU each, and says how many came, and on what."""
-    (meeting / str(os.getpid())).touch()
-    until = time.monotonic() + 60
-    while (met := len(list(meeting.iterdir()))) < 4 and time.monotonic() < until:
-        time.sleep(0.05)
-    (place.folder / f"met-{os.getpid()}").write_text(f"{met} on {place.device} {os.environ['CUDA_VISIBLE_DEVICES']}")
-
-
 def say(*words):
     print(*words, flush=True)
 
@@ -134,12 +124,6 @@ def main(address, folder, data_dir):
         run(*(Job(name=f"go on {number}", call=go_on) for number in range(3)))
     except KeyboardInterrupt:
         say("interrupted")
-    sys.stdin.readline()
-    (meeting := folder / ".meeting").mkdir()
-    call = functools.partial(meet_on_one_gpu, meeting)
-    quarters = [Job(name=f"quarter {number}", call=call) for number in range(4)]
-    executor_for(address, device="cuda", gpu_share=0.25).run(quarters, folder, console)
-    say("quarters", *(file.read_text() for file in folder.glob("met-*")))
     sys.stdin.readline()
     try:
         run(job(count_up))

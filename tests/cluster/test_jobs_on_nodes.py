@@ -79,17 +79,6 @@ def test_an_interrupt_ends_every_task_within_seconds(program):
     assert time.monotonic() - started < 10
 
 
-def test_small_pieces_share_a_gpu_of_a_node_whatever_the_asker_has(program, nodes):
-    # Ray takes our word that the node has a GPU, and these pieces do not use it.
-    nodes.start("gpu", f"--address={ADDRESS}", "--num-gpus=1", "--num-cpus=4").wait()
-    try:
-        program.stdin.write("\n")
-        program.stdin.flush()
-        assert program.stdout.readline().strip() == "quarters" + " 4 on cuda 0" * 4
-    finally:
-        nodes.kill("gpu")
-
-
 def test_a_node_with_other_code_is_refused_before_any_work(program, nodes, tmp_path):
     source = tmp_path / "source"
     shutil.copytree(Path(unfool.__file__).parent, source / "unfool", ignore=shutil.ignore_patterns("__pycache__"))

@@ -33,8 +33,8 @@ class NetworkRefusedError(Exception):
 class ThreeNodes:
     """The cluster: by default nodes a, b and c of one core each; the first is the head."""
 
-    def __init__(self, names="abc", cores=1):
-        self._cores = cores
+    def __init__(self, names="abc", cores=1, gpus=0):
+        self._cores, self._gpus = cores, gpus
         self._tag = secrets.token_hex(4)
         self.hidden = Path(tempfile.mkdtemp(prefix="hidden-"))
         """A folder that is empty for the nodes."""
@@ -62,7 +62,7 @@ class ThreeNodes:
 
     def start(self, name, *options, source=None):
         """Start a node, whose Python modules come from ``source`` where that is given."""
-        sizes = [f"--object-store-memory={STORE_BYTES}", f"--num-cpus={self._cores}", "--num-gpus=0"]
+        sizes = [f"--object-store-memory={STORE_BYTES}", f"--num-cpus={self._cores}", f"--num-gpus={self._gpus}"]
         command = [str(Path(sys.executable).with_name("ray")), "start", "--node-ip-address=127.0.0.1", *sizes, *options]
         hide = ["unshare", "-m", "sh", "-c", f'mount -t tmpfs none {self.hidden}; exec "$@"', "sh"]
         environment = {TAG: f"{self._tag} {name}", "RAY_USAGE_STATS_ENABLED": "0"}
