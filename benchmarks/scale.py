@@ -216,7 +216,7 @@ def main() -> int:
     parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--images", type=int, default=24_000, help="attacked images of the evaluation")
-    parser.add_argument("--steps", type=int, default=300, help="training steps of each network of the study")
+    parser.add_argument("--steps", type=int, default=500, help="training steps of each network of the study")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--inside", nargs="+", help=argparse.SUPPRESS)
     options = parser.parse_args()
