@@ -107,7 +107,7 @@ def main(address, folder, data_dir):
     except UnfoolError as error:
         say("own error", type(error).__name__, error)
     Path("words.txt").write_text("here")
-    words = ImageSet(name="words", folder=data_dir / "words", place="words")
+    words = ImageSet(folder=data_dir / "words", place="words")
     elsewhere = job(read_elsewhere, files=(Path("words.txt"),), data=frozenset({words}))
     try:
         executor_for(address, ship_data=False).run([elsewhere], folder, console, data_dir=data_dir)

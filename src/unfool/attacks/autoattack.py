@@ -41,8 +41,8 @@ class AutoAttack(Attack):
         queries: Queries of Square for each image.
         draws: Passes that ``"rand"`` averages each loss and gradient over.
         drop_hopeless: Whether FAB and Square leave an image before their last step where, at twice their pace so far,
-            they would still miss: FAB the ball, Square the margin that gradients reached. It saves about a third of
-            the time on a robust network, and is not the published attack any more.
+            they would still miss: FAB the ball, Square the margin that gradients reached. It saves
+            time where many images stand, and is not the published attack any more.
         eot_draws: For a model that is random: passes that each loss and gradient is averaged over (expectation over
             transformation, Athalye et al., ICML 2018). With ``"rand"``, ``draws`` says it.
 

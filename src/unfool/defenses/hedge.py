@@ -1,7 +1,7 @@
 """Hedging: move an image to where its network is surer of some class, without a label, and classify what comes out.
 
 Wu et al., "Attacking Adversarial Attacks as A Defense", 2021 (Hedge Defense): climb the sum over all classes of the
-cross-entropy. It needs no head and no training, and is known to gain nothing against attackers who know it (Croce et
+cross-entropy. It needs no head and no training, and is reported to gain nothing against attackers who know it (Croce et
 al., ICML 2022). Departure: the draw of the start belongs to the defense's seed and to each image.
 
 Legend: B images, K classes.
@@ -9,21 +9,19 @@ Legend: B images, K classes.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
-
 import torch
-from pydantic import BeforeValidator, Field
+from pydantic import Field
 from torch import Tensor, nn
 
 from unfool.attacks.engines.projected_gradient import ProjectedGradient
 from unfool.attacks.problem import Goal, Problem
 from unfool.core.config import configured
 from unfool.core.errors import SpecError
-from unfool.core.spec import parse_number
 from unfool.core.streams import Streams
 from unfool.core.threat import ThreatModel
 from unfool.defenses.base import Defense, Purified, checked_ids
 from unfool.defenses.registry import DEFENSES, DefenseRequest
+from unfool.defenses.reverse_settings import Start, StepSize
 from unfool.defenses.unroll import unrolled
 from unfool.models.modes import frozen_eval
 from unfool.tasks.base import at_least_fp32
@@ -88,7 +86,7 @@ class Hedge(Defense):
         threat: ThreatModel | str = "linf:8/255",
         steps: int = 20,
         step_size: float | None = None,
-        start: Literal["random", "image"] = "random",
+        start: Start = "random",
         seed: int = 0,
     ):
         super().__init__()
@@ -167,10 +165,6 @@ class Hedge(Defense):
         return f"Hedge({type(self.network).__name__}, {self.threat}, steps={self.steps})"
 
 
-def _number(value: Any) -> Any:
-    return parse_number(value, "number") if isinstance(value, str) else value
-
-
 @configured
 class HedgeSettings:
     """What `Hedge` takes, as text can say it; ``eps`` belongs to ``norm``."""
@@ -178,8 +172,8 @@ class HedgeSettings:
     norm: str = "linf"
     eps: str | float = "8/255"
     steps: int = Field(default=20, ge=0)
-    step_size: Annotated[float, BeforeValidator(_number), Field(ge=0, allow_inf_nan=False)] | None = None
-    start: Literal["random", "image"] = "random"
+    step_size: StepSize | None = None
+    start: Start = "random"
 
 
 @DEFENSES.add("hedge")

@@ -25,6 +25,10 @@ def _number(value: Any) -> Any:
     return parse_number(value, "number") if isinstance(value, str) else value
 
 
+StepSize = Annotated[float, BeforeValidator(_number), Field(ge=0, allow_inf_nan=False)]
+"""The length of a step, as a number or as text such as 2/255."""
+
+
 @configured
 class ReverseSettings:
     """What `Reverse` takes, as text can say it.
@@ -38,7 +42,7 @@ class ReverseSettings:
     norm: str = "linf"
     eps: str | float | None = None
     steps: int = Field(default=40, ge=0)
-    step_size: Annotated[float, BeforeValidator(_number), Field(ge=0, allow_inf_nan=False)] | None = None
+    step_size: StepSize | None = None
     start: Start = "random"
     keep: Keep = "last"
     draws: int = Field(default=1, ge=1)

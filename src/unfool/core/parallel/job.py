@@ -43,12 +43,11 @@ class Place:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ImageSet:
-    """An image set that jobs open: its ``name``, the ``folder`` in which it lies here, and the ``place`` below the data
-    directory of another machine where its reader looks for it. ``files`` lists those of the folder that belong to it;
-    None: all of them do.
+    """An image set that jobs open: the ``folder`` in which it lies here, and the ``place`` below the data directory of
+    another machine where its reader looks for it. ``files`` lists those of the folder that belong to it; None: all of
+    them do.
     """
 
-    name: str
     folder: Path
     place: str
     files: Callable[[], Iterable[Path]] | None = None

@@ -42,15 +42,13 @@ def image_sets(name: str, data_dir: str | Path | None = None) -> frozenset[Image
     """
     if _is_csv(name):
         file = _path(name, "a file PATH.csv")
-        return frozenset(
-            {ImageSet(name=name, folder=file.parent, place=_place(name), files=lambda: [file, *images_of_csv(file)])}
-        )
+        return frozenset({ImageSet(folder=file.parent, place=_place(name), files=lambda: [file, *images_of_csv(file)])})
     if is_path(name):
-        return frozenset({ImageSet(name=name, folder=_path(name.removeprefix(_FOLDER), name), place=_place(name))})
+        return frozenset({ImageSet(folder=_path(name.removeprefix(_FOLDER), name), place=_place(name))})
     directory, place = data_folder(data_dir), name.removeprefix("hub:")
     if directory is None or not is_folder(directory / place):
         return frozenset()
-    return frozenset({ImageSet(name=name, folder=directory / place, place=place)})
+    return frozenset({ImageSet(folder=directory / place, place=place)})
 
 
 def _is_csv(name: str) -> bool:

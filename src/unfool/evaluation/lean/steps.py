@@ -51,6 +51,7 @@ class Steps:
         self.craft_on = craft_on
         self.folder = folder
         self.sets: list[AdversarialSet] = []
+        self._judgements: list[tuple[AdversarialSet, OverDraws]] = []
         self.cpu_seconds = 0.0
         self.model_images = 0
 
@@ -77,9 +78,14 @@ class Steps:
         return self._judged(examples).right == 0 if self.random else examples.fooled_by_part >= 0
 
     def _judged(self, examples: AdversarialSet) -> OverDraws:
+        """The examples of a set judged over ten draws, once."""
+        for known, judged in self._judgements:
+            if known is examples:
+                return judged
         started = time.process_time()
         judged = over_draws(self.model, examples)
         self.spent(time.process_time() - started, judged.draws * len(examples))
+        self._judgements.append((examples, judged))
         return judged
 
     def _chosen(self) -> list[Tensor]:
