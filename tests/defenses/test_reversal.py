@@ -17,7 +17,7 @@ from unfool.core.threat import ThreatModel
 from unfool.data.as_table import as_table
 from unfool.defenses import Defense, Reverse, make_defense
 from unfool.defenses.aware import pretext_aware
-from unfool.defenses.fast_copy import _COPIES
+from unfool.defenses.reversal.fast_copy import _COPIES
 from unfool.evaluation import classify, craft
 from unfool.evaluation.corruptions import classify_corrupted
 from unfool.models.heads import build_head

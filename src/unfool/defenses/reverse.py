@@ -3,34 +3,28 @@
 Mao et al., "Adversarial Attacks are Reversible with Natural Supervision", ICCV 2021, algorithm 1. Departures: negatives
 come from a fixed bank unless in-batch ones are asked for (then a prediction depends on batch-mates), the draws belong
 to the defense and, where the caller names the images, to each image, and one pass carries all views of all images.
-
-Legend: B images, V views, D reversals of each.
 """
 
 from __future__ import annotations
 
 import warnings
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
-from unfool.attacks.engines.projected_gradient import ProjectedGradient
-from unfool.attacks.problem import Goal, Problem
 from unfool.core.errors import SpecError, UnfoolWarning
 from unfool.core.streams import Streams
 from unfool.core.threat import ThreatModel
 from unfool.data.table import Table
-from unfool.defenses.base import Defense, Purified, checked_ids
 from unfool.defenses.bound_task import bound_task
-from unfool.defenses.fast_copy import fast_copy_of
-from unfool.defenses.pretext import PretextObjective, TaskLoss
+from unfool.defenses.pretext import TaskLoss
 from unfool.defenses.registry import DEFENSES, DefenseRequest
+from unfool.defenses.reversal.descent import PretextDescent
+from unfool.defenses.reversal.fast_copy import fast_copy_of
 from unfool.defenses.reverse_settings import Keep, Precision, ReverseSettings, Start, read_reverse_settings
-from unfool.defenses.unroll import unrolled
 from unfool.tasks.base import Task
 
 
-class Reverse(Defense):
+class Reverse(PretextDescent):
     """Descend the pretext task's loss inside a ball around the image, then classify (Mao et al., ICCV 2021).
 
     x ← project(x - step_size · steepest(∇ loss(views of x))), algorithm 1 of the paper. Departures: negatives of a
@@ -79,7 +73,7 @@ class Reverse(Defense):
         torch.Size([4, 2])
     """
 
-    exact_gradient = True
+    purpose = "reverse"
 
     def __init__(
         self,
@@ -99,7 +93,6 @@ class Reverse(Defense):
         batch_size: int = 512,
         seed: int = 0,
     ):
-        super().__init__()
         ball = ThreatModel.parse(threat) if isinstance(threat, str) else threat
         checked = ReverseSettings(
             task="",
@@ -121,20 +114,20 @@ class Reverse(Defense):
             )
         if calibrate_on is not None:
             bound.calibrate(network, calibrate_on, streams)  # type: ignore[arg-type]
-        self.network = network
+        super().__init__(
+            network,
+            threat=ball,
+            steps=checked.steps,
+            step_size=checked.step_size or 0.0,
+            start=checked.start,
+            keep=checked.keep,
+            draws=checked.draws,
+            seed=seed,
+        )
         self.task = bound
-        self._threat = ball
-        self.steps = checked.steps
-        self.step_size = checked.step_size or 0.0
-        self.start: Start = checked.start
-        self.keep: Keep = checked.keep
-        self.draws = checked.draws
         self.redraw = checked.redraw
         self.precision = checked.precision
         self._batch_size = checked.batch_size
-        self.seed = seed
-        # In l2 each step is checkpointed, and its images go through the network once more on the way back.
-        self.recomputes = ball.norm_name == "l2"
         if self.batch_dependent:
             warnings.warn(
                 "this reversal takes its negatives from the batch, so its predictions depend on batch-mates; "
@@ -142,15 +135,6 @@ class Reverse(Defense):
                 UnfoolWarning,
                 stacklevel=2,
             )
-
-    @property
-    def classifier(self) -> nn.Module:
-        return self.network
-
-    @property
-    def threat(self) -> ThreatModel:
-        """The ball in which an image is moved."""
-        return self._threat
 
     @property
     def batch_dependent(self) -> bool:
@@ -161,12 +145,6 @@ class Reverse(Defense):
         return self._batch_size if self.batch_dependent else None
 
     @property
-    def images_per_prediction(self) -> int:
-        """Exact: the views of every step, of the last look if the best is kept, and the classification."""
-        looks = self.steps + (self.keep == "best")
-        return self.draws * (looks * self.pretext.images_per_loss + 1)
-
-    @property
     def pretext(self) -> TaskLoss:
         """The task's loss on the network itself."""
         return TaskLoss(self.network, self.task)
@@ -175,66 +153,6 @@ class Reverse(Defense):
     def pretext_proxy(self) -> TaskLoss:
         """The task's loss on the fast copy, in ``precision``."""
         return fast_copy_of(self, self.network, self.task, self.precision)
-
-    def purify(self, images: Tensor, ids: Tensor | None = None, streams: Streams | None = None) -> Purified:
-        """Reverse images (B, C, H, W) in [0,1], and keep the losses on the way; raises ImagesError for others."""
-        return self._reversed(images, ids, streams, "best" if self.keep == "best" else "last")
-
-    def purified_images(
-        self,
-        images: Tensor,
-        ids: Tensor | None = None,
-        streams: Streams | None = None,
-        differentiable: bool = False,
-    ) -> Tensor:
-        """The reversed images, (D·B, C, H, W)."""
-        if not differentiable:
-            return self._reversed(images, ids, streams, "best" if self.keep == "best" else "last_unchecked").images
-        ids, engine = checked_ids(images, ids), self._engine("last")
-        points = [
-            unrolled(engine, *self._draw(ids[rows], streams, draw), images[rows], ids[rows], self.keep)
-            for draw in range(self.draws)
-            for rows in self._batches(images)
-        ]
-        return torch.cat(points)
-
-    def _batches(self, images: Tensor) -> list[slice]:
-        """The rows that are reversed together: all of them, or the batches that in-batch negatives belong to."""
-        size = self.own_batch_size or max(1, len(images))
-        return [slice(start, start + size) for start in range(0, max(1, len(images)), size)]
-
-    def _draw(self, ids: Tensor, streams: Streams | None, draw: int) -> tuple[PretextObjective, Streams]:
-        """The objective of one reversal, and the streams of its start."""
-        streams = (Streams(self.seed).named("reverse") if streams is None else streams).at(draw)
-        return self.objective(ids, streams), streams
-
-    def _engine(self, goal: Goal) -> ProjectedGradient:
-        return ProjectedGradient(
-            threat=self.threat,
-            steps=self.steps,
-            step_size=self.step_size,
-            random_start=self.start == "random",
-            uphill=False,
-            goal=goal,
-        )
-
-    def _reversed(self, images: Tensor, ids: Tensor | None, streams: Streams | None, goal: Goal) -> Purified:
-        """One run of the engine for each draw and batch; ``last_unchecked`` spares the loss of the last iterate."""
-        ids, engine = checked_ids(images, ids), self._engine(goal)
-        points, paths, count = list[Tensor](), list[Tensor](), 0
-        with torch.inference_mode(False), torch.no_grad():
-            origins = images.detach().clone() if images.is_inference() else images.detach()
-            for draw in range(self.draws):
-                for rows in self._batches(origins):
-                    objective, start = self._draw(ids[rows], streams, draw)
-                    result = engine.run(
-                        Problem(objective=objective, images=origins[rows], ids=ids[rows], streams=start)
-                    )
-                    points.append(result.images)
-                    steps = objective.path
-                    paths.append(torch.stack(steps) if steps else origins.new_zeros(0, len(result.images)))
-                    count += result.model_images
-        return Purified(images=torch.cat(points), losses=torch.cat(paths, 1), model_images=count)
 
     def __repr__(self) -> str:
         task = type(self.task).__name__
