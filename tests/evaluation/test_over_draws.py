@@ -6,7 +6,7 @@ from torch import nn
 
 from unfool import EvaluationSettings, evaluate
 from unfool.data.table import Table
-from unfool.evaluation.statistics.over_draws import OverDraws, over_draws
+from unfool.evaluation.reliability.over_draws import OverDraws, over_draws
 
 
 class Coins(nn.Module):

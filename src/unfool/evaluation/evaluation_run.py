@@ -37,13 +37,13 @@ from unfool.evaluation.curves import CurvePoints, curve, row_settings
 from unfool.evaluation.identity import identity
 from unfool.evaluation.records import Records
 from unfool.evaluation.reliability.binarization_test import binarization_test
+from unfool.evaluation.reliability.over_draws import over_draws
 from unfool.evaluation.reliability.report import reliability
 from unfool.evaluation.results.details import ClassAccuracy
 from unfool.evaluation.results.reliability import BinarizationResult, Reliability
 from unfool.evaluation.results.rows import Row
 from unfool.evaluation.settings import EvaluationSettings
 from unfool.evaluation.statistics.comparison import by_class, worst_case
-from unfool.evaluation.statistics.over_draws import over_draws
 from unfool.evaluation.statistics.sequential import LOOK, AccuracyClaim, SequentialResult, evaluate_claim
 from unfool.evaluation.statistics.union import union_of
 

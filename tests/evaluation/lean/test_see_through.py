@@ -11,7 +11,7 @@ from unfool import Linf, attacks, classify, craft, identity
 from unfool.core.streams import Streams
 from unfool.data.table import Table
 from unfool.evaluation.crafting.surrogates import bare, pinned
-from unfool.evaluation.statistics.over_draws import over_draws
+from unfool.evaluation.reliability.over_draws import over_draws
 from unfool.models.surrogates.inner import inner_classifiers
 
 THREAT = Linf(0.02)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -18,9 +18,12 @@ from unfool.evaluation.classify import classify
 from unfool.evaluation.crafting.adversarial_set import AdversarialSet
 from unfool.evaluation.crafting.batches import device_of
 from unfool.evaluation.crafting.surrogates import bare, pinned, straight_through
+from unfool.evaluation.lean.judged import JudgedSet, judged
 from unfool.evaluation.lean.outcome import Outcome
 from unfool.evaluation.lean.reasons import checks, reasons
-from unfool.evaluation.lean.steps import CraftOn, Steps
+from unfool.evaluation.lean.run import CraftOn, LeanRun, Reached
+from unfool.evaluation.lean.steps import autoattack, sample, through
+from unfool.evaluation.lean.whole import whole_set
 from unfool.evaluation.reliability.blocked_gradients import MOST_IMAGES, probed
 from unfool.evaluation.reliability.flags import too_many
 from unfool.evaluation.results.reliability import Reliability
@@ -50,36 +53,44 @@ def craft_lean(
     it, and all as soon as one falls; AutoAttack's other parts follow if too many do. The set's settings say what was
     done and left out, under `REMARK`. Raises as `craft`.
     """
-    run = Steps(model, table, attack, craft_on, column, folder)
-    short = run.step(SHORT, table, attack)
+    run = LeanRun(model=model, table=table, attack=attack, craft_on=craft_on, folder=folder)
+    short = run.crafted(SHORT, table, attack)
     correct = torch.tensor(classify(model, short).correct)
-    standing = (correct & (short.fooled_by_part < 0)).nonzero().squeeze(1)
-    run.model_images += len(table)
-    outcome = Outcome(images=len(table), standing=len(standing))
+    reached = _after_short(judged(model, short, random=False), correct)
     # A random model is fooled by the luck of one draw, and right in the next.
     lucky = bool((correct & (short.fooled_by_part >= 0)).any())
-    if not len(standing) and not lucky:
-        return run.result(outcome)
+    if not len(reached.standing) and not lucky:
+        return whole_set(run, reached, model_images=len(table))
     report = checks(model, table, attack, column, short, seed, folder, progress)
-    run.spent(report.cost.cpu_seconds, report.cost.model_images)
-    why = tuple(reasons(report, short, len(standing)))
+    cpu_seconds, model_images = report.cost.cpu_seconds or 0.0, len(table) + (report.cost.model_images or 0)
+    why = tuple(reasons(report, short, len(reached.standing)))
     few = table.batch(torch.arange(min(MOST_IMAGES, len(table))), device_of(model)).images
-    run.random = any(flag.name == "randomised-output" for flag in report.flags)
-    if not run.random and draws_at_random(model, few):
-        run.random, why = True, (*why, "the model draws random numbers, though its outputs hide them")
-    if run.random:
-        standing = (~run.fell_in(short)).nonzero().squeeze(1)
-        outcome = Outcome(images=len(table), standing=len(standing))
-    if not len(standing):
-        return run.result(outcome)
-    masks = _masks(model, few, attack.threat, report, seed, random=run.random)
-    for search in masks.searches:
-        standing, outcome = run.through(standing, outcome, search)
-    if not why and too_many(outcome.fell, outcome.standing):
-        why = (f"the steps before fooled {outcome.fell} images that the model's own gradients left standing",)
-    if why:
-        return run.result(run.autoattack(standing, outcome, why, masks.straight))
-    return run.result(run.sample(standing, Streams(seed).named("lean"), outcome))
+    random = any(flag.name == "randomised-output" for flag in report.flags)
+    if not random and draws_at_random(model, few):
+        random, why = True, (*why, "the model draws random numbers, though its outputs hide them")
+    if random:
+        run = replace(run, random=True)
+        reached = _after_short(judged(model, short, random=True))
+    if len(reached.standing):
+        masks = _masks(model, few, attack.threat, report, seed, random=random)
+        for search in masks.searches:
+            reached = through(run, reached, search)
+        outcome = reached.outcome
+        if not why and too_many(outcome.fell, outcome.standing):
+            why = (f"the steps before fooled {outcome.fell} images that the model's own gradients left standing",)
+        if why:
+            reached = autoattack(run, reached, why, masks.straight)
+        else:
+            reached = sample(run, reached, Streams(seed).named("lean"))
+    return whole_set(run, reached, cpu_seconds, model_images)
+
+
+def _after_short(short: JudgedSet, correct: Tensor | None = None) -> Reached:
+    """Where the gradient runs led: what they did not fool stands, of the images that are ``correct`` as they are."""
+    stands = ~short.fell if correct is None else correct & ~short.fell
+    standing = stands.nonzero().squeeze(1)
+    outcome = Outcome(images=len(short.examples), standing=len(standing))
+    return Reached(sets=(short,), standing=standing, outcome=outcome)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -32,7 +32,7 @@ class OverDraws:
         draws: How many draws there were.
 
     Example:
-        >>> from unfool.evaluation.statistics.over_draws import OverDraws
+        >>> from unfool.evaluation.reliability.over_draws import OverDraws
         >>> judged = OverDraws(ids=torch.arange(4), right=torch.tensor([10, 10, 5, 0]), draws=10)
         >>> judged.mean, judged.worst
         (0.625, 0.5)
