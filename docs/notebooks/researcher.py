@@ -51,7 +51,7 @@ ladder.to_frame()[["attack", "protocol", "accuracy"]]
 # %% [markdown]
 # ## What moves
 #
-# The **audit** asks of natural images what a reversal does to them.
+# The **audit** asks of clean images what a reversal does to them.
 
 # %%
 audit = unfool.audit(reversal, few.sample(6, unfool.Streams(2)), settings=AuditSettings(threat=threat))

@@ -50,7 +50,7 @@ def test_everything_is_shown_and_escaped():
         "2 checks on 64 images: train-mode, probabilities.",
         "Mean corruption accuracy 62.5 % [50.0, 75.0] on 40 images.",
         "1 3 fog 90.0 35.0 snow 80.0 45.0",
-        "natural worst-case cat 90.0 12.5",
+        "clean worst-case cat 90.0 12.5",
         "70.0 –",
     ):
         assert piece in text, text

@@ -19,7 +19,7 @@ def with_rows(study, rows):
 def test_layout_of_the_source(study):
     first, second = study_tables(result(study))
     assert (first.data, second.data) == ("cifar10", "cifar100")
-    assert [column.title for column in first.columns] == ["natural", "FGSM", "PGD-7", "PGD-20", "PGD-50"]
+    assert [column.title for column in first.columns] == ["clean", "FGSM", "PGD-7", "PGD-20", "PGD-50"]
     assert [(row.model, row.protocol, row.crafted_by) for row in first.rows] == [
         ("single-task", "white-box", ""),
         ("simclr multitask", "white-box", ""),
@@ -132,7 +132,7 @@ def test_markdown_word_for_word(study):
         "**digits.** Accuracy in % on 10,000 clean and 500 attacked images of the test split; attacks within "
         "linf:8/255; all rows: stem imagenet; \\[95 % interval\\].\n"
         "\n"
-        "| model | natural | protocol | PGD-7 |\n"
+        "| model | clean | protocol | PGD-7 |\n"
         "|---|--:|---|--:|\n"
         "| single-task | 80.0 [79.2, 80.8]<br>source 82.46 | white-box | 0.0 [0.0, 0.8]<br>source 0.04 |\n"
         "| a\\|b&lt;i&gt; | 70.0 [69.1, 70.9] | **transfer** from single-task "
@@ -172,7 +172,7 @@ def test_a_section_puts_the_source_beside_and_folds_the_rest(study):
     text = results_section(result(values))
     assert text.startswith("## Results at scale small\n\n")
     beside, _, folded = text.partition("### Verdicts")
-    assert "| plain | natural | clean | 82.46 | 80.0 [79.2, 80.8] | -2.5 |" in beside
+    assert "| plain | clean | clean | 82.46 | 80.0 [79.2, 80.8] | -2.5 |" in beside
     assert "| a\\|b | PGD-7 | **transfer** from plain | 60.62 | 50.0 [45.6, 54.4] | -10.6 |" in beside
     assert beside.count("| plain |") == 1
     assert "<summary>1 claims: 1 fails</summary>" in folded

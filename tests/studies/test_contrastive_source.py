@@ -142,8 +142,8 @@ def test_the_table_is_the_source_s():
     expected = {}
     for line in TABLE.strip().splitlines():
         data, rest = line.split(maxsplit=1)
-        *words, natural, fgsm, pgd7, pgd20, pgd50 = rest.split()
-        figures = zip(("none", *ATTACKS), map(float, (natural, fgsm, pgd7, pgd20, pgd50)), strict=True)
+        *words, clean, fgsm, pgd7, pgd20, pgd50 = rest.split()
+        figures = zip(("none", *ATTACKS), map(float, (clean, fgsm, pgd7, pgd20, pgd50)), strict=True)
         expected |= {(data, " ".join(words), attack): figure for attack, figure in figures}
     assert expected == PUBLISHED.figures
 

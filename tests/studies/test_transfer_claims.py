@@ -12,9 +12,9 @@ from unfool.studies.transfer.claims import study_claims
 from unfool.studies.transfer.networks import fine_tuned, pretrained, probes, runs
 from unfool.studies.transfer.scales import PRETRAININGS, PUBLISHED, SMALL, Plan
 
-NATURAL, FGSM, STRONG = "none", "fgsm", "autoattack"
+NO_ATTACK, FGSM, STRONG = "none", "fgsm", "autoattack"
 WITHIN, AT_TWO = "linf:8/255", "linf:2/255"
-ATTACKS = {(NATURAL, WITHIN): 400, (FGSM, AT_TWO): 200, (FGSM, WITHIN): 200, (STRONG, WITHIN): 100}
+ATTACKS = {(NO_ATTACK, WITHIN): 400, (FGSM, AT_TWO): 200, (FGSM, WITHIN): 200, (STRONG, WITHIN): 100}
 """What the networks are attacked with here, and on how many images."""
 CLEAN = "clean images"
 
@@ -23,7 +23,7 @@ def records(attack, share, threat=WITHIN):
     """The first images are right; the strong attack has seen every second one of the others' images."""
     count, step = ATTACKS[attack, threat], 2 if attack == STRONG else 1
     right = round(share * count)
-    mark = None if attack == NATURAL else "net"
+    mark = None if attack == NO_ATTACK else "net"
     return Records(
         attack=attack,
         threat=threat,
@@ -61,7 +61,7 @@ def judged(shares=None, by_model=None, workflow=(700, 300), control=2000, beside
     for (model, _), probed in probes(SMALL).items():
         for seed, probe in enumerate(probed):
             item, words = (
-                records(NATURAL, accuracies[model]),
+                records(NO_ATTACK, accuracies[model]),
                 {"linear_probe": probe.words["linear_probe"].format(stage="last")},
             )
             measured.append(Measured(row=item.row(model, seed=seed, settings=words), records=item))

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-_TITLES = {"none": "natural", "fgsm": "FGSM", "fab": "FAB", "square": "Square", "autoattack": "AutoAttack"}
+_TITLES = {"none": "clean", "fgsm": "FGSM", "fab": "FAB", "square": "Square", "autoattack": "AutoAttack"}
 _ENSEMBLE = {"apgd-ce": 0, "apgd": 0, "apgd-dlr": 1, "apgd-t": 2, "fab": 3, "fab-t": 3, "square": 4, "autoattack": 5}
 
 
@@ -35,7 +35,7 @@ class Cell:
 
 @dataclass(frozen=True, kw_only=True)
 class TableRow:
-    """One model under one protocol; ``cells`` by attack, the natural accuracy under ``none``.
+    """One model under one protocol; ``cells`` by attack, the clean accuracy under ``none``.
 
     ``variant`` says what sets it apart from the model's other rows in its table, ``label`` names the evaluated system
     in all tables of the study, ``crafted_by`` names the system whose adversarial examples a transfer row is about.

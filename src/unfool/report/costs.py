@@ -23,7 +23,7 @@ def cost_table(tables: Sequence[Table]) -> Costs | None:
     rows: list[tuple[Table, TableRow, dict[str, Cell]]] = []
     for table in tables:
         for number, row in ((n, row) for group in systems(table) for n, row in enumerate(group)):
-            # the natural cell belongs to the model: shown once, not under each protocol
+            # the clean cell belongs to the model: shown once, not under each protocol
             own = {a: c for a, c in row.cells.items() if (a != "none" or number == 0) and c.cpu_seconds is not None}
             if own:
                 rows.append((table, row, own))

@@ -129,9 +129,9 @@ def _groups(clean: Frame, attacked: Frame, several: bool) -> Iterator[Frame]:
     shown: set[Any] = set()
     columns = [*_SYSTEM, "protocol", "crafted_by", *(["threat"] if several else [])]
     for _, members in attacked.groupby(columns, sort=False):
-        natural = _natural_of(members.iloc[0], clean)
-        shown.update(natural.index)
-        yield concat([members, natural])
+        own_clean = _clean_of(members.iloc[0], clean)
+        shown.update(own_clean.index)
+        yield concat([members, own_clean])
     for _, members in clean[~clean.index.isin(shown)].groupby(_SYSTEM, sort=False):
         yield members
 
@@ -157,7 +157,7 @@ def _crafted_by(row: Row, names: Mapping[str | None, str]) -> str:
 _ABSENT = object()
 
 
-def _natural_of(attacked: Frame, clean: Frame) -> Frame:
+def _clean_of(attacked: Frame, clean: Frame) -> Frame:
     """The clean rows of the same system: equal settings, else the closest whose settings the attacked row repeats."""
     settings = attacked["settings"]
     fitting = clean

@@ -45,7 +45,7 @@ def step_figure(tables: Sequence[Table]) -> Panels | None:
         return None
     colours = {label: colour for label, colour in system_colours(tables).items() if label in shown}
     text = (
-        "Step 0 is the natural accuracy; diamonds at one step are FGSM, one step of full size. Bands and bars: 95 % "
+        "Step 0 is the clean accuracy; diamonds at one step are FGSM, one step of full size. Bands and bars: 95 % "
         "intervals, or lowest to highest seed where several were trained."
     )
     panels = tuple(_step_panel(table, threat, rows, colours) for table, threat, rows in panel_rows)
@@ -114,9 +114,9 @@ def eps_figure(rows: Sequence[Row]) -> Panels | None:
             if key[:2] != (norm, data):
                 continue
             first = next(iter(points.values()))
-            natural = clean.get((first.model, first.defense, first.data, first.seed))
+            own_clean = clean.get((first.model, first.defense, first.data, first.seed))
             name = ", ".join([first.model, *([] if first.defense == "none" else [first.defense]), first.attack])
-            at = {**({0.0: natural} if natural else {}), **points}
+            at = {**({0.0: own_clean} if own_clean else {}), **points}
             drawn = [_point(eps, row) for eps, row in at.items()]
             look = _LOOKS.get(first.protocol, "plain")
             series.append(Series(name=name, points=drawn, colour=len(keys) % COLOURS, look=look))
@@ -129,7 +129,7 @@ def eps_figure(rows: Sequence[Row]) -> Panels | None:
         if one_run
         else ("Each point attacks the images that no smaller ball fooled")
     )
-    text = f"{how}; eps 0 is the natural accuracy. 95 % intervals."
+    text = f"{how}; eps 0 is the clean accuracy. 95 % intervals."
     return Panels(panels=tuple(panels), keys=tuple(keys), caption=text)
 
 

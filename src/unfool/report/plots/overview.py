@@ -65,8 +65,8 @@ def _chart(rows: Sequence[IntervalRow]) -> Intervals | None:
 
 def _system(table: Table, rows: Sequence[TableRow], several: bool) -> IntervalRow:
     first = rows[0]
-    natural = next((row.cells["none"] for row in rows if "none" in row.cells), None)
-    every = [("clean", natural), *((row.protocol, worst_cell(row)) for row in rows if row.protocol != "clean")]
+    clean = next((row.cells["none"] for row in rows if "none" in row.cells), None)
+    every = [("clean", clean), *((row.protocol, worst_cell(row)) for row in rows if row.protocol != "clean")]
     cells = sorted(((look, cell) for look, cell in every if cell), key=lambda pair: list(WORDS).index(pair[0]))
     intervals = [_interval(cell.accuracy, cell.low, cell.high, look, cell.attack) for look, cell in cells]
     detail = [first.variant, table.data if several else "", first.threat]

@@ -85,17 +85,17 @@ def _compared(table: Table, row: TableRow, column: Column, cell: Cell) -> str | 
 
 
 def _whole_table(table: Table) -> str:
-    natural = [column for column in table.columns if column.attack == "none"]
+    clean = [column for column in table.columns if column.attack == "none"]
     attacks = [column for column in table.columns if column.attack != "none"]
-    titles = ["model", *(c.title for c in natural), "protocol", *(c.title for c in attacks)]
+    titles = ["model", *(c.title for c in clean), "protocol", *(c.title for c in attacks)]
     lines = [
         f"**{plain(table.data)}.** {plain(caption(table))}",
         "",
         "| " + " | ".join(plain(title) for title in titles) + " |",
-        "|---" + "|--:" * len(natural) + "|---" + "|--:" * len(attacks) + "|",
+        "|---" + "|--:" * len(clean) + "|---" + "|--:" * len(attacks) + "|",
     ]
     for row in table.rows:
-        cells = [_name(row), *(_cell(table, row, c) for c in natural), _emphasised(row)]
+        cells = [_name(row), *(_cell(table, row, c) for c in clean), _emphasised(row)]
         lines.append("| " + " | ".join([*cells, *(_cell(table, row, c) for c in attacks)]) + " |")
     return "\n".join(lines)
 

@@ -13,20 +13,20 @@ from unfool.studies.transfer import networks, scales
 from unfool.studies.transfer.networks import AS_THEY_ARE, STANDARDISED, WORKFLOW
 from unfool.studies.transfer.scales import COMPARED, PRETRAININGS, Model, Plan, Scale
 
-NATURAL, FGSM, ABOVE = "none", "fgsm", fw.Above(0)
+NO_ATTACK, FGSM, ABOVE = "none", "fgsm", fw.Above(0)
 
 
 def study_claims(scale: Scale) -> Iterator[fw.Claim]:
     """The source's claims at every budget of FGSM, since its own is not known; then what it leaves open."""
     hard = [(scale.strong.partition(":")[0], scale.threat)]
-    weak, natural = [(FGSM, threat) for threat in scale.budgets], [(NATURAL, scale.threat)]
+    weak, unattacked = [(FGSM, threat) for threat in scale.budgets], [(NO_ATTACK, scale.threat)]
 
     def claims(
         name: str, text: str, ours: Plan, theirs: Plan, attacks: Sequence[tuple[str, str]], rule: fw.Rule = ABOVE
     ) -> Iterator[fw.Claim]:
         alike = [ours.images] if ours.images == theirs.images else []
         for attack, threat in attacks:
-            under = ", ".join([*alike, *([f"{attack} within {threat}"] if attack != NATURAL else [])])
+            under = ", ".join([*alike, *([f"{attack} within {threat}"] if attack != NO_ATTACK else [])])
             sides = [networks.words(scale, plan) for plan in (ours, theirs)]
             words = {"attack": attack, "threat": threat}
             evidence, control = fw.Difference(*sides, under=words), fw.Control(sides[1] | words)
@@ -47,7 +47,7 @@ def study_claims(scale: Scale) -> Iterator[fw.Claim]:
             some = replace(ours, share=share)
             yield from claims(f"scratch {share:g}", text, some, scratch, attacks, claimed(some, scratch))
         text = "SimCLR pretraining costs clean accuracy only marginally, against training from scratch"
-        yield from claims("marginal", text, ours, scratch, natural, fw.AtLeast(-0.05))  # it has 68 % and 63 %
+        yield from claims("marginal", text, ours, scratch, unattacked, fw.AtLeast(-0.05))  # it has 68 % and 63 %
     text = "1% of the labels is enough: SimCLR pretraining with it is more robust than training from scratch"
     few, scratch = (replace(plan, images=scales.CLEAN) for plan in (replace(WORKFLOW, share=0.01), control))
     yield from claims("few labels", text, few, scratch, weak, claimed(few, scratch))
@@ -84,7 +84,7 @@ def study_claims(scale: Scale) -> Iterator[fw.Claim]:
     for features in (AS_THEY_ARE, STANDARDISED):
         text = f"A linear probe of SimCLR's last stage beats random weights by 15 points ({features})"
         sides = ({"model": model, "linear_probe": f"stage last, {features}"} for model in (Model.SIMCLR, Model.RANDOM))
-        evidence = fw.Difference(*sides, under={"attack": NATURAL})
+        evidence = fw.Difference(*sides, under={"attack": NO_ATTACK})
         yield fw.Claim(id=f"probe {features}", text=text, evidence=evidence, rule=fw.AtLeast(0.15))
 
 

@@ -16,7 +16,7 @@ from unfool.report.plots.curves import Curve
 from unfool.studies import framework as fw
 from unfool.studies.transfer import networks as planned
 from unfool.studies.transfer import scales
-from unfool.studies.transfer.claims import FGSM, NATURAL, study_claims
+from unfool.studies.transfer.claims import FGSM, NO_ATTACK, study_claims
 from unfool.studies.transfer.networks import WORKFLOW, fine_tuned, pretrained
 from unfool.studies.transfer.scales import COMPARED, LEARNS_FROM, SHARES, Model, Plan, Scale
 
@@ -99,7 +99,7 @@ class Transfer(fw.Study[Scale]):
         policies = [replace(compared[Model.SIMCLR], trainable=trainable) for trainable in ("heads", *scale.policies)]
         series = {
             name: [share(plan.settings["moved"], plan, attack) for plan in policies]
-            for name, attack in (("clean", NATURAL), (FGSM, FGSM), (pgd, pgd), (strong, strong))
+            for name, attack in (("clean", NO_ATTACK), (FGSM, FGSM), (pgd, pgd), (strong, strong))
         }
         axes = f"What moves in fine-tuning on {scales.PERTURBED}", "what moves", "accuracy"
         yield bars(*axes, series, f"SimCLR, {COMPARED:.0%} of the labels, within {scale.threat}.")
