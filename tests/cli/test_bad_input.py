@@ -60,6 +60,7 @@ def refused(cli, code, pieces, *arguments, within=None):
         (2, ["--data"], []),
         (3, ["nowhere"], ["--data", "digits", "--data-dir", "nowhere"]),
         (3, ["nowhere"], ["--data", "folder:nowhere"]),
+        (2, ["data set 'pets'", "folder:pets"], ["--data", "pets"]),
         (3, ["nowhere.yaml"], ["--config", "nowhere.yaml"]),
         (2, ["--epochs, --seed", "--config"], ["--config", "x.yaml", "--epochs", "3", "--seed", "1"]),
         (4, ["contrast", "at least 2"], ["--data", "digits", "--task", "contrast", "--batch-size", "1"]),
@@ -68,6 +69,7 @@ def refused(cli, code, pieces, *arguments, within=None):
 )
 def test_train_refuses(cli, here, code, pieces, more):
     (here / "file").write_text("a regular file")
+    (here / "pets").mkdir()
     out = [] if "--out" in more else ["--out", "run"]
     refused(cli, code, pieces, "train", *more, *out, within=here)
 
@@ -106,10 +108,14 @@ def test_a_faulty_configuration_file(cli, here, run, old, new, pieces):
         (3, ["nowhere"], ["--data-dir", "nowhere"]),
         (3, ["nowhere.safetensors"], ["--on", "nowhere.safetensors"]),
         (6, ["file/rows.json"], ["--out", "file/rows.json"]),
+        (6, ["other holds a study", "--state"], ["--state", "other"]),
+        (2, ["page.txt", ".html"], ["--page", "page.txt"]),
     ],
 )
 def test_evaluate_refuses(cli, here, run, code, pieces, more):
     (here / "file").write_text("a regular file")
+    (here / "other").mkdir()
+    (here / "other" / "study.json").write_text("{}")
     refused(cli, code, pieces, "evaluate", run, "--images", "5", *more, within=here)
 
 
@@ -129,6 +135,8 @@ def test_attack_finds_out_that_it_cannot_write_before_it_works(cli, here, run, m
         (5, ["no weights file nowhere.pt"], ["reverse-attack", "--base", "nowhere.pt"]),
         (3, ["nowhere"], ["contrastive-multitask", "--data-dir", "nowhere"]),
         (6, ["file/out"], ["contrastive-multitask", "--out", "file/out"]),
+        (2, ["--workers 0"], ["contrastive-multitask", "--workers", "0"]),
+        (2, ["--workers", "--cluster"], ["contrastive-multitask", "--workers", "2", "--cluster", "auto"]),
     ],
 )
 def test_study_refuses(cli, here, code, pieces, more):

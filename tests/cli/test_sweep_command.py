@@ -97,6 +97,15 @@ def test_what_is_wrong_is_said_before_anything_is_trained(cli, config, tmp_path,
     assert not (tmp_path / "out").exists()
 
 
+def test_a_sweep_of_which_every_run_diverges_ends_with_the_code_of_a_loss_that_is_not_finite(cli, config, tmp_path):
+    words = ["sweep", config, "--vary", "learning_rate=1e30", "--out", tmp_path / "swept", "--workers", 1]
+    done = cli(*words)
+    assert done.code == 7
+    assert done.err.splitlines()[-1].startswith("unfool: every run of the sweep diverged")
+    assert "Every run diverged." in done.out
+    assert json.loads(cli(*words, "--json").out)["runs"][0]["state"] == "diverged"
+
+
 def test_a_file_that_is_missing_or_no_run_is_refused(cli, tmp_path):
     assert cli("sweep", tmp_path / "no.yaml", "--vary", "seed=1").code == 3
     (tmp_path / "empty.yaml").write_text("[]")

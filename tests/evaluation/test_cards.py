@@ -162,6 +162,23 @@ def test_results_of_another_network_make_no_card(results, tmp_path):
         publish(zoo.folder("digits-robust"), tmp_path / "run", "me/run", results=[results])
 
 
+def test_figures_that_nothing_supports_stay_open(copy):
+    (copy / "clean.json").unlink()
+    verification = verify(copy, settings=QUICK)
+    assert verification.verdict == UNDECIDED
+    (open_,) = [check for check in verification.checks if check.name == "figures"]
+    assert "clean accuracy" in open_.text
+    assert "under attack" not in open_.text
+    with pytest.raises(UnsettledClaimError, match="results files"):
+        verification.raise_for_verdict()
+
+
+def test_a_malformed_card_is_a_file_that_cannot_be_read(copy):
+    (copy / CARD).write_text('{"name": "digits", "clen": 3}')
+    with pytest.raises(DataError, match=r"'clen'.*did you mean 'clean'"):
+        verify(copy)
+
+
 def test_a_newer_card_is_refused(copy):
     path = copy / CARD
     path.write_text(path.read_text().replace('"schema_version": 1', '"schema_version": 2'))

@@ -89,3 +89,9 @@ def test_without_gradio_a_line_says_what_to_install(monkeypatch, capsys):
     assert "pip install 'unfool[playground]'" in capsys.readouterr().err
     assert main(["play", "--check", "--static", "page.html"]) == 2
     assert "give one of them" in capsys.readouterr().err
+
+
+def test_a_static_page_that_would_not_be_one_is_refused(tmp_path, capsys):
+    assert main(["play", "--static", str(tmp_path / "page.txt")]) == 2
+    assert "give a name that ends in .html" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []

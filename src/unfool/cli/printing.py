@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from unfool.core.borders.reading import STREAM
+from unfool.core.errors import SpecError
 from unfool.core.files import atomic_path
 
 if TYPE_CHECKING:
@@ -103,3 +104,10 @@ def check_writable(path: Path, *, streams: bool = False) -> None:
         return
     with suppress(_OnlyLookingError), atomic_path(path):
         raise _OnlyLookingError
+
+
+def check_page(path: Path) -> None:
+    """As `check_writable`, for a page; SpecError for a name that browsers do not take for one."""
+    check_writable(path)
+    if path.suffix.lower() not in (".html", ".htm"):
+        raise SpecError(f"{path} is to be a page; give a name that ends in .html")

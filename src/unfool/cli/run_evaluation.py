@@ -16,7 +16,7 @@ from unfool.cli.parsing.shared_out import folder_or_temporary, opens_system, sha
 from unfool.cli.parsing.systems import LOOKED_AT, choose_device, open_system
 from unfool.cli.parsing.threats import read_threat
 from unfool.cli.print_evaluation import print_evaluation, print_ladder
-from unfool.cli.printing import check_writable, print_json, print_lines, stderr
+from unfool.cli.printing import check_page, check_writable, print_json, print_lines, stderr
 from unfool.cli.result_pages import page_of
 from unfool.cli.run_details import run_details
 from unfool.core.config import build
@@ -35,6 +35,7 @@ from unfool.evaluation.parts.sharing import share_evaluation
 from unfool.evaluation.results.claims import FAILS, HOLDS
 from unfool.evaluation.settings import EvaluationSettings, check_evaluation
 from unfool.evaluation.statistics.union import ThreatUnion
+from unfool.training.folder import check_free
 
 if TYPE_CHECKING:
     from unfool.cli.commands.evaluate import EvaluateCommand, OutputOptions
@@ -136,9 +137,13 @@ def _share(
 
 
 def _check_writable(output: OutputOptions) -> None:
-    for path in (output.out, output.page, output.sarif):
+    if output.state is not None:
+        check_free(output.state, "--state")
+    for path in (output.out, output.sarif):
         if path is not None:
             check_writable(path, streams=path is output.out)
+    if output.page is not None:
+        check_page(output.page)
 
 
 def _written(result: StudyResult, command: EvaluateCommand, failure: UnfoolError | None) -> StudyResult:

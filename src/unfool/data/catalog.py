@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from unfool.core.borders.reading import is_folder
-from unfool.core.errors import DataError
+from unfool.core.errors import DataError, SpecError
 from unfool.core.spec import unknown
 from unfool.data.decode import Framing
 from unfool.data.folders import cache_folder, data_folder
@@ -114,6 +114,8 @@ def split_sources(name: str, data_dir: Path | None) -> Mapping[str, Source]:
     if name in folders:
         return parquet_splits(folders[name])
     if name not in SETS:
+        if is_folder(name):
+            raise SpecError(f"unknown data set {name!r}, which is a folder here; give folder:{name} to read its images")
         raise unknown("data set", name, [*SETS, *folders, "folder:PATH", "FILE.csv", "hub:OWNER/NAME"])
     return SETS[name].splits(data_dir)
 

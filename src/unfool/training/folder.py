@@ -28,6 +28,8 @@ from unfool.tasks import Task, make_task
 from unfool.training.config import CONFIG, RunConfig, read_config
 
 METRICS, CHECKPOINT = "metrics.csv", "checkpoint"
+_HOLDERS = {CONFIG: "a run", "study.json": "a study", "sweep.json": "a sweep"}
+"""What a folder with such a file holds."""
 OWN_WEIGHTS = "model.safetensors"
 """The weights of a classifier of another library, under its own names; beside the run's own ``weights.safetensors``."""
 
@@ -119,6 +121,14 @@ def open_run(folder: str | Path, model: ForeignClassifier | None = None) -> Trai
         cpu_seconds=float(seconds),
         model_images=count,
     )
+
+
+def check_free(folder: Path, what: str, own: str = "") -> None:
+    """OutputError for a folder that holds a run, a study or a sweep, where ``what`` is to be stored; the file named
+    ``own`` says that it is the caller's."""
+    for file, holder in _HOLDERS.items():
+        if file != own and is_file(folder / file):
+            raise OutputError(f"{folder} holds {holder}; choose another folder for {what}")
 
 
 def claim_folder(folder: Path, config: RunConfig) -> None:

@@ -26,8 +26,9 @@ class VerifyCommand:
 
     The sample is attacked image by image until a sequential test settles each figure: it holds, it does not, or nobody
     can say with so many images. Where the data set is missing all else is checked, and a line says that accuracies were
-    not. Exit codes: 0 the card holds as far as it was checked; 10 it does not; 11 nobody can say yet, or with --strict
-    something was not checked; 3 there is no card.
+    not. Exit codes: 0 the card holds as far as it was checked; 10 it does not; 11 nobody can say yet, since the images
+    were too few or nothing supports a figure, or with --strict something was not checked; 3 there is no card, or a
+    malformed one.
     """
 
     card: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="CARD")]

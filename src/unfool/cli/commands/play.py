@@ -96,11 +96,11 @@ class PlayCommand:
             print_lines([answer.said, f"{url} answered; {answer.systems} networks, {answer.pictures} pictures"])
 
     def _write_static(self, path: Path) -> None:
-        from unfool.cli.printing import check_writable, print_json, print_lines, stderr
+        from unfool.cli.printing import check_page, print_json, print_lines, stderr
         from unfool.core.progress_display import progress_bar
         from unfool.playground.static_page import write_static_page
 
-        check_writable(path)
+        check_page(path)
         with progress_bar(stderr(), "static page") as progress:
             play = self._playground()
             size = write_static_page(path, play, progress=progress)

@@ -41,10 +41,12 @@ class ReportCommand:
 """
 
     def run(self) -> None:
-        from unfool.cli.printing import print_json, print_lines
+        from unfool.cli.printing import check_page, print_json, print_lines
         from unfool.core.borders.reading import is_folder
         from unfool.report.publishing.publish import publish
 
+        if self.out is not None:
+            check_page(self.out)
         if self._holds_sweep():
             self._swept()
             return

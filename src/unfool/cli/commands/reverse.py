@@ -79,7 +79,7 @@ class ReverseCommand:
 
         from unfool.cli.parsing.defended import default_reversal, open_defense, training_images
         from unfool.cli.parsing.systems import open_system
-        from unfool.cli.printing import check_writable, print_json, print_lines, stderr
+        from unfool.cli.printing import check_page, check_writable, print_json, print_lines, stderr
         from unfool.core.files import atomic_path
         from unfool.core.progress_display import progress_bar
         from unfool.data.decode import decode_file
@@ -88,7 +88,7 @@ class ReverseCommand:
 
         targets = self._targets()
         if self.page is not None:
-            check_writable(self.page)
+            check_page(self.page)
         system = open_system(ModelOptions(system=self.system, **vars(self.model)), self.device)
         text = default_reversal(self.defense, self.preset, system)
         options = DataOptions(**vars(self.data), images=1)

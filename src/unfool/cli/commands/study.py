@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import tyro
 
-from unfool.cli.options.cluster import ClusterOptions
+from unfool.cli.options.cluster import PieceOptions
 from unfool.cli.options.shared import DataDir, Device, Json
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class StudyOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class StudyCommand(ClusterOptions, StudyOptions):
+class StudyCommand(PieceOptions, StudyOptions):
     """Run a study: train its networks, attack them, and give a verdict on each of its claims.
 
     Prints the tables and the verdicts, and writes a page. The same command continues a study that was stopped.
@@ -65,7 +65,7 @@ class StudyCommand(ClusterOptions, StudyOptions):
   unfool study transfer --scale small --data-dir ../data --out runs/c-small
   unfool study noisy-rotation --scale small --data-dir ../data --out runs/e-small
   unfool study adversarial-training --scale demo --json > results.json
-  unfool study my_study.py --scale small
+  unfool study my_study.py --scale small --workers 2
   unfool study transfer --scale small --cluster auto --data-dir ../data --out runs/c-small
 """
 
@@ -82,6 +82,7 @@ class StudyCommand(ClusterOptions, StudyOptions):
         from unfool.cli.printing import print_json, stderr
         from unfool.studies import run_study
 
+        self.check(self.workers)
         out = self.out or Path("runs") / f"{Path(self.name).stem}-{self.scale}"
         result = run_study(
             self.name,
@@ -90,7 +91,7 @@ class StudyCommand(ClusterOptions, StudyOptions):
             data_dir=self.data_dir,
             device=choose_device(self.own_device(self.device)),
             console=stderr(),
-            executor=self.executor(self.device),
+            executor=self.executor(self.device, self.workers),
             base=self.base or "",
         )
         page = out / "report.html"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import tyro
 
-from unfool.cli.options.cluster import ClusterOptions
+from unfool.cli.options.cluster import PieceOptions
 from unfool.cli.options.shared import DataDir, Device, Json
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SweepCommand(ClusterOptions):
+class SweepCommand(PieceOptions):
     """Train a run for every combination of some values, and say which setting is best and how sure that is.
 
     Runs are compared on images that are held out from the training set (held_out in the file, or --vary held_out=200),
@@ -61,11 +61,6 @@ class SweepCommand(ClusterOptions):
     dry_run: Annotated[
         bool, tyro.conf.arg(help="List the runs and about what they cost, and train none.", help_behavior_hint="")
     ] = False
-    workers: Annotated[
-        int | None,
-        tyro.conf.arg(metavar="N", help_behavior_hint="(default: one a core on the CPU, else one)"),
-    ] = None
-    """Runs that are trained at a time on this machine."""
     data_dir: DataDir = None
     device: Device = "auto"
     json: Json = False
@@ -89,11 +84,7 @@ class SweepCommand(ClusterOptions):
         from unfool.training.config import read_config
         from unfool.training.sweeping.plan import plan_sweep
 
-        if self.workers is not None and self.workers < 1:
-            raise SpecError(f"--workers {self.workers} is not allowed; give 1 or more")
-        if self.workers is not None and self.cluster is not None:
-            raise SpecError("--workers is for this machine, and --cluster has its own; leave one of the two out")
-        self.refuse_without_cluster()
+        self.check(self.workers)
         if not self.vary:
             raise SpecError("nothing is varied; give --vary FIELD=VALUES, such as --vary learning_rate=0.05,0.1")
         config, vary = read_config(self.config), read_variations(self.vary)
@@ -118,6 +109,7 @@ class SweepCommand(ClusterOptions):
         result.save(self._folder)
         page = write_sweep_page(result, self._folder)
         self._print(result, page)
+        result.raise_if_diverged()
 
     @property
     def _folder(self) -> Path:

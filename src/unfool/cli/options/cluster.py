@@ -60,6 +60,16 @@ class ClusterOptions:
         """The word for the device of this process: ``cuda`` is meant for the nodes of a cluster."""
         return "auto" if self.cluster is not None and device == "cuda" else device
 
+    def check(self, workers: int | None) -> None:
+        """SpecError for options that do not go together; ``workers`` is None where the user gave no number."""
+        from unfool.core.errors import SpecError
+
+        if workers is not None and workers < 1:
+            raise SpecError(f"--workers {workers} is not allowed; give at least 1")
+        if workers is not None and self.cluster is not None:
+            raise SpecError("--workers are processes of this machine; leave it out beside --cluster")
+        self.refuse_without_cluster()
+
     def refuse_without_cluster(self) -> None:
         """SpecError for options of a cluster where there is none."""
         from unfool.core.errors import SpecError
@@ -67,6 +77,20 @@ class ClusterOptions:
         if self.cluster is None and (not self.ship_data or self.gpu_share != 1.0):
             option = "--no-ship-data" if not self.ship_data else f"--gpu-share {self.gpu_share:g}"
             raise SpecError(f"{option} is for --cluster; add --cluster auto, or leave it out")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PieceOptions(ClusterOptions):
+    """Who makes the pieces of a study or the runs of a sweep, several at a time."""
+
+    workers: Annotated[
+        int | None,
+        tyro.conf.arg(
+            metavar="N",
+            help="Processes of this machine that work side by side, with one thread each; 1: this one alone.",
+            help_behavior_hint="(default: one a core on the CPU, else one)",
+        ),
+    ] = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,11 +110,7 @@ class WorkOptions(ClusterOptions):
         from unfool.core.errors import SpecError
         from unfool.core.processes import rank_and_world_size
 
-        if self.workers < 1:
-            raise SpecError(f"--workers {self.workers} is not allowed; give at least 1")
-        if self.workers > 1 and self.cluster is not None:
-            raise SpecError("--workers are processes of this machine; leave it out beside --cluster")
-        self.refuse_without_cluster()
+        self.check(None if self.workers == 1 else self.workers)
         chosen = self.workers > 1 or self.cluster is not None
         if chosen and rank_and_world_size()[1] > 1:
             raise SpecError("torchrun has started processes already; leave --workers and --cluster out")

@@ -9,7 +9,7 @@ are compared.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,6 +33,9 @@ from unfool.training.folder import CONFIG, WEIGHTS, TrainedRun, open_run
 HOLDS, FAILS, UNDECIDED, NOT_CHECKED = "holds", "does not hold", "cannot say", "not checked"
 SAME_IMAGES, SAME_ATTACK = 0.005, 0.02
 """By how much two evaluations of the same images may differ: by rounding, and by the random draws of an attack."""
+
+_ACCURACIES = {"clean": "clean accuracy", "attacked": "accuracy under attack"}
+"""What the figures of a card are called once they are measured again."""
 
 
 @configured
@@ -123,8 +126,8 @@ def verify(
         Every check with its verdict; images that are missing leave the accuracies unchecked.
 
     Raises:
-        DataError: No card there.
-        SpecError: A card that is malformed or newer.
+        DataError: No card there, or one that is malformed.
+        SpecError: A card of a newer unfool.
 
     Example:
         >>> from unfool import VerificationSettings, verify
@@ -144,6 +147,7 @@ def verify(
     checks += [_stored(folder, card, kind) for kind in RESULTS if getattr(card, kind) is not None]
     if run is not None and all(check.verdict != FAILS for check in checks):
         checks += _accuracies(run, card, settings, progress)
+        checks += _unsupported(card, checks)
     return Verification(card=card, checks=checks)
 
 
@@ -214,9 +218,20 @@ def _same(row: Figure, said: Figure) -> bool:
     )
 
 
+def _unsupported(card: Card, checks: Sequence[Check]) -> list[Check]:
+    """What stays open where neither a results file nor images of today say anything of a figure."""
+    decided = {check.name for check in checks if check.verdict != NOT_CHECKED}
+    figures = {name: getattr(card, kind) for kind, name in _ACCURACIES.items() if f"{kind} figure" not in decided}
+    shown = [f"{said.words} {name}" for name, said in figures.items() if said is not None and name not in decided]
+    if not shown:
+        return []
+    text = f"nothing here supports {' and '.join(shown)}; give --images and the data set, or the results files"
+    return [Check(name="figures", verdict=UNDECIDED, text=text)]
+
+
 def _accuracies(run: TrainedRun, card: Card, settings: VerificationSettings, progress: Progress) -> Iterator[Check]:
     """Both accuracies on a fresh sample; unchecked, saying why, where the images are missing."""
-    figures = {"clean accuracy": card.clean, "accuracy under attack": card.attacked}
+    figures = {name: getattr(card, kind) for kind, name in _ACCURACIES.items()}
     if not settings.images:
         yield Check(name="accuracies", verdict=NOT_CHECKED, text="no image was to be attacked")
         return

@@ -10,7 +10,7 @@ from pydantic import Field, ValidationInfo, field_validator
 from unfool.core.borders.json_text import read_object
 from unfool.core.borders.reading import read_bytes
 from unfool.core.config import build, configured, to_plain
-from unfool.core.errors import SpecError
+from unfool.core.errors import DataError, SpecError
 from unfool.core.files import write_json
 
 CARD = "card.json"
@@ -69,7 +69,7 @@ class Card:
     """A network's card. Whoever has its folder can check every figure on it (`unfool verify`).
 
     Raises:
-        SpecError: Unknown keys, values that are not allowed, or a card of a newer unfool.
+        SpecError: Unknown keys, or values that are not allowed.
     """
 
     name: str = Field(min_length=1, max_length=200, description="Name of the network.")
@@ -105,13 +105,16 @@ class Card:
 
     @classmethod
     def load(cls, path: str | Path) -> Card:
-        """Read a card; SpecError for one that is missing, malformed or newer."""
+        """Read a card; DataError for one that is missing or malformed, SpecError for a newer one."""
         values = read_object(path, "give zoo:NAME, or the folder of a network that has a card (unfool push writes one)")
         version = values.get("schema_version")
         # First, since a newer card may well hold keys that this program does not know.
         if isinstance(version, int) and version > SCHEMA_VERSION:
             raise SpecError(f"{path} has schema version {version}; this unfool reads up to {SCHEMA_VERSION}: update it")
-        return build(cls, values, str(path))
+        try:
+            return build(cls, values, str(path))
+        except SpecError as error:
+            raise DataError(f"{error}; write the card with unfool push") from error
 
 
 def file_sha256(path: str | Path) -> str:

@@ -51,7 +51,7 @@ def sweep_headline(result: SweepResult) -> str:
     """Which setting is best."""
     best = result.best
     if best is None:
-        return "No setting has a finished run."
+        return "Every run diverged." if result.diverged else "No setting has a finished run."
     seeds = f" over {len(best.runs)} seeds" if len(best.runs) > 1 else " with one seed"
     interval = f" {interval_text(result, best.low, best.high)}" if best.low is not None else ""
     metric = "" if not result.higher else f" {result.metric}"

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 from unfool.core.borders.json_text import read_object
 from unfool.core.borders.shapes import of_known_form
-from unfool.core.errors import DataError, SpecError
+from unfool.core.errors import DataError, NonFiniteError, SpecError
 from unfool.core.files import JsonObject, write_json
 from unfool.training.sweeping.measure import LOSS, METRICS
 from unfool.training.sweeping.variation import SEED, Value, value_text
@@ -181,6 +181,19 @@ class SweepResult:
             return None
         mean, low, high = t_interval(differences)
         return Lead(second=finished[1], difference=mean, low=low, high=high, seeds=len(differences))
+
+    @property
+    def diverged(self) -> bool:
+        """Whether every run did."""
+        return all(run.state == DIVERGED for run in self.runs)
+
+    def raise_if_diverged(self) -> None:
+        """NonFiniteError if every run diverged: then the sweep says nothing of its settings."""
+        if self.diverged:
+            raise NonFiniteError(
+                "every run of the sweep diverged: its loss was not finite; vary a lower learning rate, such as "
+                "--vary learning_rate=0.001,0.01"
+            )
 
     def to_frame(self) -> DataFrame:
         """The runs as a pandas table, one line each."""

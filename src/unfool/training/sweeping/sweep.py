@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from unfool.core.borders.reading import is_file
 from unfool.core.config import to_plain
-from unfool.core.errors import OutputError, SpecError
+from unfool.core.errors import SpecError
 from unfool.core.files import folder_lock
 from unfool.core.parallel.executor import Executor
 from unfool.core.parallel.job import ImageSet, Job
@@ -20,12 +20,12 @@ from unfool.data.as_table import TableLike, as_table
 from unfool.data.readers.by_path import image_sets
 from unfool.data.table import Table
 from unfool.training.config import RunConfig
-from unfool.training.folder import CONFIG
+from unfool.training.folder import check_free
 from unfool.training.sweeping.halving import levels
 from unfool.training.sweeping.job import RunProgress, train_job
 from unfool.training.sweeping.measure import CLEAN, LOSS
 from unfool.training.sweeping.plan import SweepPlan, folder_of, plan_sweep
-from unfool.training.sweeping.result import DIVERGED, FINISHED, STOPPED, SweepResult, SweepRun
+from unfool.training.sweeping.result import DIVERGED, FILE, FINISHED, STOPPED, SweepResult, SweepRun
 from unfool.training.sweeping.variation import PlannedRun, Value
 
 if TYPE_CHECKING:
@@ -101,8 +101,7 @@ def sweep(
     vary = {name: list(values) for name, values in vary.items()}
     plan = plan_sweep(config, vary, table=opened, data_dir=data_dir, metric=metric, stop_early=stop_early)
     folder = Path(folder)
-    if is_file(folder / CONFIG) or is_file(folder / "study.json"):
-        raise OutputError(f"{folder} holds a run or a study; choose another folder for the sweep")
+    check_free(folder, "the sweep", own=FILE)
     with folder_lock(folder):
         _Training(plan, folder, opened).run(executor, data_dir, console)
         result = _result(plan, folder, config, vary)
