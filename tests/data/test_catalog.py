@@ -70,13 +70,17 @@ def test_the_data_directory_can_come_from_the_environment(make_set, monkeypatch)
 
 def test_several_shards_are_read_in_order_and_none_may_be_missing(tmp_path):
     parts = [files(4, seed=seed) for seed in (0, 1)]
-    labels = {"label": ([0, 1, 0, 1], ["cat", "dog"])}
+    labels = [[0, 1, 0, 1], [1, 1, 1, 0]]
     paths = [tmp_path / "set" / "data" / f"train-{index:05d}-of-00002.parquet" for index in (0, 1)]
-    for path, part in zip(paths, parts, strict=True):
-        write_parquet(path, part, labels)
+    for path, part, column in zip(paths, parts, labels, strict=True):
+        write_parquet(path, part, {"label": (column, ["cat", "dog"])})
     table = open_table("set", "train", data_dir=tmp_path)
     expected = np.concatenate([pictures(4, seed=seed) for seed in (0, 1)]).transpose(0, 3, 1, 2)
     np.testing.assert_array_equal(table.images.numpy(), expected)
+    assert table.labels().tolist() == labels[0] + labels[1]
+    write_parquet(paths[1], parts[1], {"label": (labels[1], ["cat", "dog"]), "wild": (labels[0], ["no", "yes"])})
+    with pytest.raises(DataError, match="have different columns"):
+        open_table("set", "train", data_dir=tmp_path)
     paths[0].unlink()
     with pytest.raises(DataError, match="lacks shard 00000 of 00002"):
         open_table("set", "train", data_dir=tmp_path)

@@ -80,8 +80,9 @@ def test_a_task_that_is_bound_stays_as_it_is_and_another_is_bound_anew():
     assert first.task is not TASK
     assert not TASK.bank.any()
     assert first.task.settings.size == 5
-    with pytest.raises(SpecError, match="leave its sizes out"):
-        defenses.Reverse(network, Contrast(Contrast.Settings(size=7)))
+    for size in (7, 200):  # below the default, and above
+        with pytest.raises(SpecError, match="leave its sizes out"):
+            defenses.Reverse(network, Contrast(Contrast.Settings(size=size)))
     with pytest.raises(SpecError, match="no head 'other' for task 'contrast'"):
         defenses.Reverse(network, TASK, head="other")
     del network.heads["contrast"]

@@ -13,12 +13,13 @@ from unfool.core.errors import SpecError
 from unfool.core.threat import ThreatModel
 from unfool.data.table import Table
 from unfool.defenses import Detector, make_defense
-from unfool.evaluation import classify
+from unfool.evaluation import classify, craft
 from unfool.evaluation.adaptive.defense_attack import DefenseLabelLoss
 from unfool.evaluation.adaptive.ladder import ladder
-from unfool.evaluation.adaptive.rung import RUNGS, AdaptiveRung, all_rungs, parse_rungs
+from unfool.evaluation.adaptive.rung import RUNGS, AdaptiveRung, RungContext, all_rungs, parse_rungs
 from unfool.evaluation.adaptive.settings import LadderSettings
-from unfool.evaluation.adaptive.through_defense import StraightThrough
+from unfool.evaluation.adaptive.through_defense import StraightThrough, TargetedAttack
+from unfool.evaluation.adaptive.warm_starts import WarmStarts
 
 SURROGATES = {
     "j": "(c) passes the gradient straight through the purification",
@@ -117,6 +118,15 @@ def test_a_targeted_and_a_black_box_rung_are_one_class_each(network, table):
     section = result.section()
     assert section.rungs[-1].title == "worst of (b) to (n) on each image"
     assert result.worst.correct == np.array([result.records[key].correct for key in "bcmn"]).all(0).tolist()
+
+
+@pytest.mark.parametrize(("rung", "targets"), [(StraightThrough, 0), (TargetedAttack, 2)])
+def test_a_rung_aims_at_as_many_classes_as_the_settings_say(network, table, rung, targets):
+    defense, threat = make_defense(REVERSE, network, {"label": 4}, data=make_table(20)), ThreatModel.parse("linf:8/255")
+    starts = WarmStarts(craft(network, table, make_attack("fgsm", threat)))
+    attack = rung().attack(RungContext(defense=defense, threat=threat, starts=starts, settings=SETTINGS))
+    assert [part.engine.engine.targets for part in attack.components] == [targets] * (1 + SETTINGS.restarts)
+    assert dict(attack.settings).get("targets", 0) == targets
 
 
 def test_the_loss_of_a_defended_system_minds_targets_and_averages_passes(network, table):

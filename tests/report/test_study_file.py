@@ -18,6 +18,48 @@ def test_a_good_file_is_read(study, tmp_path):
     assert StudyResult.load(path).to_json() == study
 
 
+def test_every_part_of_a_results_file_is_read(study):
+    shares, cost = {"accuracy": 0.5, "low": 0.4, "high": 0.6}, {"cpu_seconds": 1.5, "model_images": 40}
+    chart = {"title": "t", "x": "a", "y": "b", "kind": "line", "caption": "c"}
+    rung = {"rung": "a", "title": "static", "attack": "fgsm", "protocol": "transfer", **shares, "n": 8, **cost}
+    rung |= {"common": {**shares, "n": 6}, "fooled_by": {"fgsm": 3}, "flat": 1}
+    ladder = {"model": "net", "defense": "gate", "threat": "linf:8/255", "verdict": "helps", "sentences": ["It does."]}
+    ladder |= {"difference": {"difference": 0.1, "low": 0.05, "high": 0.2, "p_value": 0.01}, "rungs": [rung]}
+    ladder |= {"images_per_prediction": 2, "absent": {"g": "no gate"}, "notes": ["Slow."], "examples": []}
+    flag = {"name": "chance", "text": "It is random.", "share": 0.5, "images": [3]}
+    shown = {"attack": "fgsm", "label": "cat", "fooled": True, "clean": "AAA=", "adversarial": "AQE="}
+    test = {"success": 0.9, "low": 0.8, "high": 1.0, "random_success": 0.2, "images": 8, "dropped": 1, "passed": True}
+    whole = {
+        **study,
+        "system": "net",
+        "summary": "It holds.",
+        "cuts": ["Fewer epochs."],
+        "notes": ["A note."],
+        "claims": [{**claim, "evidence": ["So it is."]} for claim in study["claims"]],
+        "ladder": [ladder],
+        "charts": [{**chart, "series": [{"name": "s", "points": [[0, 0.5]]}]}],
+        "classes": {"none": [{"name": "cat", **shares, "n": 10}]},
+        "corruptions": {**shares, "n": 10, "under": [{"corruption": "fog", "severity": 3, "accuracy": 0.25}]},
+        "strength": {"fgsm": {**test, "threshold": 0.85, "text": "passed", "cost": cost}},
+        "reliability": {
+            "trustworthy": False,
+            "flags": [flag],
+            "checked": ["chance"],
+            "wins": {"square": [3]},
+            "images": 8,
+            "cost": cost,
+        },
+        "gallery": [shown],
+        "run": {"command": "unfool evaluate net", "date": "2026-01-02", "device": "cpu"},
+        "doubts": ["It is random."],
+    }
+    assert json.loads(json.dumps(StudyResult.from_json(whole).to_json())) == whole
+    older = {**study, "ladder": ladder, "cuts": "Fewer epochs.", "deviations": ["Another crop."], "notes": "A note."}
+    read = StudyResult.from_json(older)
+    assert [section.model for section in read.ladders] == ["net"]
+    assert (read.cuts, read.notes) == (["Fewer epochs."], ["Another crop.", "A note."])
+
+
 def test_a_newer_schema_is_refused(study, tmp_path):
     path = tmp_path / "small.json"
     path.write_text(json.dumps({**study, "schema_version": 2}))
