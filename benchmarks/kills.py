@@ -195,7 +195,7 @@ class Processes:
                 os.write(pipe, f"{kind} {work if kind == 'placed' else ''} {what}\n".replace("  ", " ").encode())
 
             moments = install(chosen, report)
-            unfool.training.run.train.__wrapped__.__kwdefaults__["checkpoint_seconds"] = 0.0
+            unfool.training.run.train.__kwdefaults__["checkpoint_seconds"] = 0.0
             with Counting(count):
                 code = run_unfool(command.split())
             self.memory[8:] = struct.pack("q", moments.count)

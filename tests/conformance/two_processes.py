@@ -25,8 +25,8 @@ from unfool.models.weights import save_tensors
 from unfool.training import StageConfig, TaskConfig
 from unfool.training.adversarial.methods import ADVERSARIAL_METHODS
 from unfool.training.processes import make_accelerator
+from unfool.training.running.task_optimizers import TaskOptimizers
 from unfool.training.stage import Stage
-from unfool.training.task_optimizers import TaskOptimizers
 
 load_listed_plugins()
 

@@ -10,7 +10,7 @@ from tiny_runs import contrast, inpainting, labels, make_table, run, stage
 from unfool.core.errors import WeightsError
 from unfool.models.weights import load_tensors, save_tensors
 from unfool.training import train
-from unfool.training.checkpoint import RunState, read_checkpoint
+from unfool.training.running.checkpoint import RunState, read_checkpoint
 
 BESIDE = stage({"labels": labels(), "fill": inpainting()})
 """The discriminator's optimizer comes second: its state is that of ``optimizer 1``."""

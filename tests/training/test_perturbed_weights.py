@@ -11,7 +11,8 @@ from tiny_runs import contrast, make_table, run, stage
 from unfool.core.errors import NonFiniteError
 from unfool.core.streams import Streams
 from unfool.training import train
-from unfool.training.run import _Run
+from unfool.training.running.prepared import PreparedRun
+from unfool.training.running.stage_training import StageTraining
 
 
 @pytest.mark.parametrize("adversarial", ["plain", "trades"])
@@ -72,14 +73,14 @@ def test_a_frozen_trunk_is_not_perturbed():
 def test_weights_are_put_back_when_a_step_fails(tmp_path, monkeypatch):
     held = []
 
-    def fail(self, stage, *_):
-        held.append((stage, copy.deepcopy(stage.network.state_dict())))
+    def fail(self, *_):
+        held.append((self.stage, copy.deepcopy(self.stage.network.state_dict())))
         raise NonFiniteError("made up")
 
-    monkeypatch.setattr(_Run, "_backward", fail)
+    monkeypatch.setattr(StageTraining, "_backward", fail)
     with pytest.raises(NonFiniteError, match="made up"):
         train(run(stage(PLAIN, awp=0.1)), make_table(), tmp_path)
-    (failed, perturbed), fresh = held[0], _Run(run(stage(PLAIN)), make_table(), tmp_path, "cpu", None, 30.0).network
+    (failed, perturbed), fresh = held[0], PreparedRun(run(stage(PLAIN)), make_table()).network
     weight = "trunk.parts.stem.0.weight"
     assert torch.equal(failed.network.state_dict()[weight], fresh.state_dict()[weight])
     assert not torch.equal(perturbed[weight], fresh.state_dict()[weight])

@@ -13,10 +13,11 @@ from unfool.models.network import Network
 from unfool.models.trunks import TrunkSpec
 from unfool.models.weights import load_tensors
 from unfool.tasks.inpainting import Inpainting
-from unfool.training import task_optimizers, train
+from unfool.training import train
+from unfool.training.running import task_optimizers
+from unfool.training.running.task_optimizers import TaskOptimizers
 from unfool.training.schedule import make_optimizer
 from unfool.training.stage import Stage
-from unfool.training.task_optimizers import TaskOptimizers
 
 CLASSES = {"label": 4, "parity": 2}
 

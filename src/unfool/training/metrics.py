@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from unfool.core.errors import OutputError
@@ -39,7 +39,7 @@ class Metrics:
         csv.writer(text, lineterminator="\n").writerow(values)
         return text.getvalue()
 
-    def add(self, row: dict[str, float | int]) -> None:
+    def add(self, row: Mapping[str, float | int]) -> None:
         """Append one line; columns that the row lacks stay empty. OutputError if the file cannot be written."""
         line = self._line([repr(row[name]) if name in row else "" for name in self.columns])
         try:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from unfool.core.errors import SpecError
 from unfool.core.spec import unknown
 from unfool.training.config import RunConfig
-from unfool.training.run import LOG_EVERY
+from unfool.training.running.log import LOG_EVERY
 from unfool.training.schedule import stage_length
 from unfool.training.stage_config import StageConfig
 
