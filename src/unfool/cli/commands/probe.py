@@ -98,6 +98,7 @@ class ProbeCommand:
         from unfool.cli.printing import check_writable, print_json, stderr
         from unfool.core.config import build
         from unfool.core.progress_display import progress_bar
+        from unfool.data.folders import data_folder
         from unfool.evaluation.identity import identity
         from unfool.evaluation.pretext.probe_records import probe_results
         from unfool.training import ProbeSettings, probe
@@ -131,7 +132,7 @@ class ProbeCommand:
                     precision=settings.precision,
                     files=files_alone(files),
                     data=data_of(self.data, system.config),
-                    data_dir=self.data.data_dir,
+                    data_dir=data_folder(self.data.data_dir),
                     progress=advance,
                 )
             result = probe(

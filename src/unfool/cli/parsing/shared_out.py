@@ -20,6 +20,7 @@ from unfool.cli.parsing.systems import open_system
 from unfool.core.errors import OutputError
 from unfool.core.parallel.job import CodeFile, ImageSet, Place
 from unfool.core.user_code import imported_below
+from unfool.data.folders import data_folder
 from unfool.data.readers.by_path import image_sets
 from unfool.evaluation.parts.opened import Opened
 from unfool.evaluation.parts.sharing import Sharing
@@ -112,7 +113,7 @@ def sharing_of(work: WorkOptions, opens: OpensSystem, folder: Path, device: str,
         console=console_without_bars(),
         files=files_alone(opens.files),
         data=data_of(opens.data, config),
-        data_dir=opens.data.data_dir,
+        data_dir=data_folder(opens.data.data_dir),
     )
 
 

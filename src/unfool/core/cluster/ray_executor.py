@@ -79,7 +79,6 @@ class RayExecutor:
     ) -> None:
         """As `Executor.run`."""
         jobs = list(jobs)
-        data_dir = data_dir or (Path(text) if (text := os.environ.get("UNFOOL_DATA_DIR")) else None)
         shipped = Shipped.of(jobs, self.ship_data)
         asker = ray_tasks.AskerRun(
             run=secrets.token_hex(6),

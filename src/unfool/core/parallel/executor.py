@@ -40,8 +40,9 @@ class Executor(Protocol):
         """Call every job, the most urgent of those that can begin first, until all are done.
 
         What jobs leave in their place's folder lands in ``folder``, of which this process is the only writer.
-        ``data_dir`` holds the image sets of this machine. ``more`` is asked for further jobs when one is done, by its
-        name. The first error of a job, or an interrupt, ends them all and is raised here as it was.
+        ``data_dir`` holds the image sets of this machine; None: there is no such folder, in the environment neither.
+        ``more`` is asked for further jobs when one is done, by its name. The first error of a job, or an interrupt,
+        ends them all and is raised here as it was.
         """
         ...
 

@@ -13,7 +13,6 @@ import torch
 
 from unfool.core.batch import Batch
 from unfool.core.parallel.job import Place
-from unfool.core.parallel.memory import keep_freed_memory
 from unfool.core.threat import ThreatModel
 from unfool.evaluation.classify import reader
 from unfool.evaluation.corruptions import classify_corrupted
@@ -24,7 +23,6 @@ from unfool.evaluation.parts.opened import Subject, opened_once
 from unfool.evaluation.reliability.report import run_checks
 
 
-@keep_freed_memory()
 def classify_clean(subject: Subject, folder: str, spans: Sequence[slice], place: Place) -> None:
     """Classify some spans of the clean images."""
     opened = opened_once(subject, place)
@@ -32,7 +30,6 @@ def classify_clean(subject: Subject, folder: str, spans: Sequence[slice], place:
     save_outcomes(outcomes, place.folder / folder, _rows(spans))
 
 
-@keep_freed_memory()
 def craft_batch(subject: Subject, attack: int, folder: str, number: int, span: slice, clean: str, place: Place) -> None:
     """Attack one batch; ``clean`` is the folder that says which images are right without an attack, "" if none does."""
     opened = opened_once(subject, place)
@@ -41,7 +38,6 @@ def craft_batch(subject: Subject, attack: int, folder: str, number: int, span: s
     crafting.stored(number, span, BatchCheckpoint(place.folder / folder), in_files=True)
 
 
-@keep_freed_memory()
 def classify_attacked(
     subject: Subject, attack: str, folder: str, batches: Sequence[int], first: int, spans: Sequence[slice], place: Place
 ) -> None:
@@ -56,7 +52,6 @@ def classify_attacked(
     save_outcomes(classified(opened.model, read, opened.labels, spans), place.folder / folder, _rows(spans))
 
 
-@keep_freed_memory()
 def classify_under(subject: Subject, name: str, severity: int, size: int, file: str, place: Place) -> None:
     """Classify all images under one corruption at one severity."""
     opened = opened_once(subject, place)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -15,7 +14,7 @@ from torch import Tensor, nn
 from unfool.attacks import ProxySettings
 from unfool.core.errors import UnfoolWarning, WorkerError
 from unfool.core.parallel.job import Place
-from unfool.core.parallel.memory import keep_freed_memory
+from unfool.core.parallel.memory import keep_freed_memory_for_good
 from unfool.core.parallel.reporting import in_worker
 from unfool.core.streams import Streams
 from unfool.data.table import Table
@@ -83,17 +82,9 @@ class OpenedOnce:
 def opened_once(subject: Subject, place: Place) -> OpenedOnce:
     """The subject as this process has opened it; WorkerError where that is another system than the asker's."""
     if in_worker():
-        _keep_freed_memory_for_good()
+        keep_freed_memory_for_good()
     files = tuple(sorted(place.files.items()))
     return _opened(subject, files, place.data_dir, place.device)
-
-
-@lru_cache(maxsize=1)
-def _keep_freed_memory_for_good() -> ExitStack:
-    """From here on, until this worker ends: giving memory back after each batch costs more than many a batch."""
-    kept = ExitStack()
-    kept.enter_context(keep_freed_memory())
-    return kept
 
 
 @lru_cache(maxsize=1)

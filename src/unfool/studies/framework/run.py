@@ -87,7 +87,7 @@ def run_study(
     source = study if isinstance(study, str) else ""
     chosen = load_study(study) if isinstance(study, str) else study
     settings, out = chosen.settings(scale, base), Path(out)
-    data_folder(data_dir)  # refuses one that is missing before anything is made
+    data_dir = data_folder(data_dir)  # refuses one that is missing before anything is made
     if executor is not None and not source:
         raise SpecError("another executor makes pieces of a study that it finds by name or file; give its name or file")
     executor = executor or executor_for(None, device=device, workers=workers)

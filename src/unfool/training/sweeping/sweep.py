@@ -17,6 +17,7 @@ from unfool.core.parallel.executor import Executor
 from unfool.core.parallel.job import ImageSet, Job
 from unfool.core.parallel.local import LocalExecutor, workers_for
 from unfool.data.as_table import TableLike, as_table
+from unfool.data.folders import data_folder
 from unfool.data.readers.by_path import image_sets
 from unfool.data.table import Table
 from unfool.training.config import RunConfig
@@ -128,7 +129,7 @@ class _Training:
         from rich.console import Console
 
         if self.table is None:
-            names = {run.config.data for run in self.plan.runs}
+            data_dir, names = data_folder(data_dir), {run.config.data for run in self.plan.runs}
             self.data = frozenset(each for name in names for each in image_sets(name, data_dir))
         jobs = self._next()
         if jobs:
