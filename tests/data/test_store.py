@@ -13,10 +13,10 @@ import torch
 from small_sets import encoded, pictures
 
 from unfool.core.errors import DataError, OutputError, UnfoolWarning
-from unfool.data import store
 from unfool.data.decode import Framing
 from unfool.data.sources import Columns, Rows, Source
-from unfool.data.store import stored_table
+from unfool.data.store import manifest as manifests
+from unfool.data.store.opening import store_key, stored_table
 
 
 class Counted:
@@ -108,7 +108,7 @@ def test_a_damaged_store_is_found_out_and_built_again(cache, name, damage):
 
 
 def test_every_shard_has_a_checksum_of_its_own(cache, monkeypatch):
-    monkeypatch.setattr(store, "SHARD_BYTES", 100)
+    monkeypatch.setattr(manifests, "SHARD_BYTES", 100)
     counted = Counted(encoded(image) for image in pictures(3))
     opened(counted.source, cache)
     manifest = json.loads((files_of(cache) / "manifest.json").read_text())
@@ -248,7 +248,7 @@ def test_a_cache_that_cannot_be_written_is_one_clear_error(tmp_path):
 
 
 def test_keys_are_safe_folder_names():
-    key = store.store_key("folder:/a b/../c", "train", Framing(32), Columns(), 1, "f")
+    key = store_key("folder:/a b/../c", "train", Framing(32), Columns(), 1, "f")
     assert "/" not in key
     assert not key.startswith(".")
     chosen = [
@@ -257,4 +257,4 @@ def test_keys_are_safe_folder_names():
         ("train", Framing(32, 0.875), Columns()),
     ]
     chosen += [("train", Framing(32), Columns(image="img")), ("train", Framing(32), Columns(labels=("cls",)))]
-    assert len({store.store_key("a", *which, 1, "f") for which in chosen}) == 5
+    assert len({store_key("a", *which, 1, "f") for which in chosen}) == 5

@@ -16,7 +16,7 @@ from unfool.data.readers.by_path import is_path, splits_by_path
 from unfool.data.readers.hub import hub_reachable, hub_splits
 from unfool.data.readers.parquet import hub_folders, parquet_splits
 from unfool.data.sources import SETS, Columns, Source
-from unfool.data.store import LIMIT_BYTES, resident_table, stored_table
+from unfool.data.store.opening import LIMIT_BYTES, resident_table, stored_table
 from unfool.data.table import Table
 
 _REPOSITORY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*")
