@@ -284,9 +284,9 @@ def test_a_folder_that_is_claimed_is_refused_to_another_and_kept_by_its_owner(tm
 
 REMOVING = """
 import os, shutil, signal, sys
-from unfool.core import files
-files.shutil.rmtree = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)
-files.remove_folder(sys.argv[1])
+from unfool.core.files import atomic
+atomic.shutil.rmtree = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)
+atomic.remove_folder(sys.argv[1])
 """
 
 

@@ -44,6 +44,7 @@ class Shards:
         self.checksums: list[int] = []
 
     def write(self, data: bytes) -> None:
+        """Append bytes, in as many shards as they reach into."""
         while data:
             room = SHARD_BYTES - self.bytes % SHARD_BYTES
             if room == SHARD_BYTES:
