@@ -10,6 +10,7 @@ from unfool import open_table
 from unfool.cli import main
 from unfool.core.streams import Streams
 from unfool.models.foreign import load_classifier
+from unfool.models.outside.preparation import Adaptation
 from unfool.training import ProbeSettings, probe
 
 CODE = """
@@ -62,7 +63,7 @@ def test_stages_of_a_probe_are_submodules(cli, net):
 
 
 def test_a_probed_stage_is_what_the_submodule_gives(net):
-    classifier = load_classifier(net, scale=255)
+    classifier = load_classifier(net, adaptation=Adaptation(scale=255))
     train, test = (open_table("digits", split).sample(20, Streams(0)) for split in ("train", "test"))
     settings = ProbeSettings(epochs=1)
     result = probe(classifier, train, test, stages=["stem.0", "body"], settings=settings)

@@ -7,8 +7,9 @@ Legend: B images, C channels, D features.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -22,18 +23,15 @@ from unfool.models.outside.black_box import is_black_box
 from unfool.models.outside.features import checked_path, representations, run_watched, suggested_paths, without_parts
 from unfool.models.outside.opening import as_module, check_materialised, open_source
 from unfool.models.outside.outputs import read_logits, set_logits
-from unfool.models.outside.preparation import LabelSets, channel_statistics, check_range, membership
-
-LAYOUTS = ("nchw", "nhwc")
-Layout = Literal["nchw", "nhwc"]
+from unfool.models.outside.preparation import Adaptation, LabelSets, Layout, channel_statistics, check_range, membership
 
 
 class ForeignClassifier(nn.Module):
     """A module of the user's behind unfool's contract: images (B, C, H, W) in [0,1] → logits (B, classes).
 
-    Arguments as `adapt` describes them. The module is shared, not copied. ``size`` is the side of the images that it
-    was made for, where that is known; ``output_words`` say which part of its output the logits are, once it was run;
-    ``outputs`` counts them, once it was looked at.
+    The module is shared, not copied. ``adaptation`` says how it takes images and gives logits. ``size`` is the side of
+    the images that it was made for, where that is known; ``output_words`` say which part of its output the logits are,
+    once it was run; ``outputs`` counts them, once it was looked at.
     """
 
     mean: Tensor
@@ -43,43 +41,24 @@ class ForeignClassifier(nn.Module):
         {"batch", "output_words", "outputs", "without_gradient", "size"}
     )
 
-    def __init__(
-        self,
-        module: nn.Module,
-        mean: str | Sequence[float] | None = None,
-        std: str | Sequence[float] | None = None,
-        features: str | None = None,
-        *,
-        output: str | None = None,
-        scale: float = 1.0,
-        layout: Layout = "nchw",
-        batch: int | None = None,
-        label_sets: LabelSets | None = None,
-        size: int | None = None,
-    ):
+    def __init__(self, module: nn.Module, adaptation: Adaptation, size: int | None = None):
         super().__init__()
-        if (mean is None) != (std is None):
-            raise SpecError("mean and std go together; give both for a model of normalised images, or neither")
-        if layout not in LAYOUTS:
-            raise unknown("layout", str(layout)[:80], LAYOUTS)
-        if not 0 < scale < float("inf"):
-            raise SpecError(f"scale {scale} is not allowed; give 255 for a model of images in 0–255, or leave it out")
-        if batch is not None and batch < 1:
-            raise SpecError(f"batch {batch} is not allowed; give the one batch size that the model takes, at least 1")
-        features = None if features is None else checked_path(module, features)
+        features = None if adaptation.features is None else checked_path(module, adaptation.features)
+        mean, std = adaptation.mean, adaptation.std
         self.normalises = mean is not None and std is not None
         if mean is not None and std is not None:
             self.register_buffer("mean", channel_statistics("mean", mean))
             self.register_buffer("std", channel_statistics("std", std))
             if len(self.mean) != len(self.std) and 1 not in (len(self.mean), len(self.std)):
                 raise SpecError(f"mean has {len(self.mean)} channels, std has {len(self.std)}; give as many of both")
-            check_range(self.mean, self.std, scale)
-        self.register_buffer("label_sets", None if label_sets is None else membership(label_sets))
+            check_range(self.mean, self.std, adaptation.scale)
+        sets = adaptation.label_sets
+        self.register_buffer("label_sets", None if sets is None else membership(sets))
         self.feature_path = features
-        self.output = output
-        self.scale = scale
-        self.layout = layout
-        self.batch = batch
+        self.output = adaptation.output
+        self.scale = adaptation.scale
+        self.layout = adaptation.layout
+        self.batch = adaptation.batch
         self.size = size
         self.output_words = ""
         self.outputs = 0
@@ -227,21 +206,19 @@ def adapt(
         >>> adapt(lambda images: images.reshape(len(images), -1)[:, :4])(torch.rand(2, 3, 8, 8)).shape
         torch.Size([2, 4])
     """
-    if isinstance(model, str):
-        return load_classifier(
-            model, None, mean, std, features, output=output, scale=scale, layout=layout, batch=batch, sets=label_sets
-        )
-    classifier = ForeignClassifier(
-        as_module(model, type(model).__name__),
-        mean,
-        std,
-        features,
+    adaptation = Adaptation(
+        mean=mean,
+        std=std,
+        features=features,
         output=output,
         scale=scale,
         layout=layout,
         batch=batch,
         label_sets=label_sets,
     )
+    if isinstance(model, str):
+        return load_classifier(model, adaptation=adaptation)
+    classifier = ForeignClassifier(as_module(model, type(model).__name__), adaptation)
     check_materialised(classifier.module)
     return classifier
 
@@ -249,38 +226,21 @@ def adapt(
 def load_classifier(
     text: str,
     weights: str | Path | None = None,
-    mean: str | Sequence[float] | None = None,
-    std: str | Sequence[float] | None = None,
-    features: str | None = None,
     *,
+    adaptation: Adaptation = Adaptation(),  # noqa: B008 - frozen
     key: str | None = None,
     prefix: str | None = None,
-    output: str | None = None,
-    scale: float = 1.0,
-    layout: Layout = "nchw",
-    batch: int | None = None,
-    sets: LabelSets | None = None,
 ) -> ForeignClassifier:
     """The classifier that a text names, as `open_source` reads it, with the weights of a file if one is named.
 
-    Mean and standard deviation are by default those of its source. Raises SpecError for the source and its code,
-    WeightsError for the weights, and as `adapt` does.
+    ``key`` and ``prefix`` say which weights of that file are meant. Mean and standard deviation are by default those of
+    the source. Raises SpecError for the source and its code, WeightsError for the weights, and as `adapt` does.
     """
     source = open_source(text, random=weights is not None)
-    if mean is None and std is None and source.mean is not None:
-        mean, std = [value * scale for value in source.mean], [value * scale for value in source.std or []]
-    classifier = ForeignClassifier(
-        as_module(source.model, text),
-        mean,
-        std,
-        features,
-        output=output,
-        scale=scale,
-        layout=layout,
-        batch=batch,
-        label_sets=sets,
-        size=source.size,
-    )
+    if adaptation.mean is None and source.mean is not None:
+        mean, std = ([value * adaptation.scale for value in values] for values in (source.mean, source.std or []))
+        adaptation = replace(adaptation, mean=mean, std=std)
+    classifier = ForeignClassifier(as_module(source.model, text), adaptation, source.size)
     if weights is not None:
         load_weights(classifier.module, weights, key=key, prefix=prefix)
     check_materialised(classifier.module)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 from torch import Tensor, nn
@@ -33,14 +33,26 @@ CLASSIFIER = "labels"
 
 _PREFIX = "trunk.parts.classifier."
 """Before the names of a classifier's own tensors in a run's file."""
-_ADAPTED = {"feature_path": None, "output": None, "scale": 1.0, "layout": "nchw", "batch": None}
-"""What a run's file says of how its classifier was adapted, beside tensors; with what holds where nothing is said."""
+
+
+class Adapted(TypedDict):
+    """What a run's file says of how its classifier was adapted, beside tensors: attributes of `ForeignClassifier`."""
+
+    feature_path: str | None
+    output: str | None
+    scale: float
+    layout: str
+    batch: int | None
+
+
+_UNSAID: Adapted = {"feature_path": None, "output": None, "scale": 1.0, "layout": "nchw", "batch": None}
+"""What holds where a file says nothing."""
 
 
 class ForeignArchitecture(Architecture):
     """That of a classifier of another library: ``adapted`` says how its images are prepared and its output read."""
 
-    adapted: dict[str, Any]
+    adapted: Adapted
 
 
 class OwnLogits(nn.Identity):
@@ -141,7 +153,14 @@ class ForeignNetwork(Network):
     def architecture(self) -> ForeignArchitecture:
         """Sizes and the described heads; the classifier's code is not among them."""
         heads = {name: dict(head.description) for name, head in self.heads.items() if isinstance(head, Head)}
-        adapted = {name: getattr(self.classifier_alone, name) for name in _ADAPTED}
+        own = self.classifier_alone
+        adapted: Adapted = {
+            "feature_path": own.feature_path,
+            "output": own.output,
+            "scale": own.scale,
+            "layout": own.layout,
+            "batch": own.batch,
+        }
         plain: Architecture = {
             "trunk": self.trunk.spec.to_dict(),
             "mean": [0.0],
@@ -226,7 +245,7 @@ def load_foreign(classifier: ForeignClassifier, path: str | Path) -> ForeignNetw
     heads: Any = described.get("heads") if isinstance(described, dict) else None
     if not isinstance(trunk, dict) or not isinstance(heads, dict) or trunk.get("name") != FOREIGN:
         raise WeightsError(f"{path} is not of a run that trained a classifier of another library; leave the model out")
-    sizes: dict[str, Any] = {name: trunk.get(name) for name in ("channels", "outputs", "features")}
+    sizes = {name: trunk.get(name) for name in ("channels", "outputs", "features")}
     if not all(isinstance(size, int) and size >= 0 for size in sizes.values()):
         raise WeightsError(f"{path} describes no classifier ({sizes}); train the run again")
     tensors, _ = load_tensors(path)
@@ -247,9 +266,9 @@ def load_foreign(classifier: ForeignClassifier, path: str | Path) -> ForeignNetw
 
 def _adapt_as_trained(own: ForeignClassifier, adapted: Any, tensors: Mapping[str, Tensor], path: str | Path) -> None:
     """Adapt a classifier as it was when a run trained it, in place; WeightsError where the user says otherwise."""
-    stored: dict[str, Any] = adapted if isinstance(adapted, dict) else {}
-    for name, default in _ADAPTED.items():
-        theirs, ours = stored.get(name, default), getattr(own, name)
+    stored: Mapping[str, object] = {**_UNSAID, **(adapted if isinstance(adapted, dict) else {})}
+    for name, default in _UNSAID.items():
+        theirs, ours = stored[name], getattr(own, name)
         if theirs == ours or (theirs is None and name in ("feature_path", "batch")):
             continue
         if ours != default:

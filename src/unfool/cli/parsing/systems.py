@@ -21,6 +21,7 @@ from unfool.evaluation.identity import one_identity
 from unfool.models.foreign import ForeignClassifier, load_classifier
 from unfool.models.foreign_network import ForeignNetwork
 from unfool.models.look import check_classifier
+from unfool.models.outside.preparation import Adaptation
 from unfool.models.weights import load_network
 from unfool.tasks import make_task
 from unfool.training import RunConfig, open_run
@@ -165,14 +166,16 @@ def open_outside(options: OutsideOptions) -> ForeignClassifier:
     return load_classifier(
         options.model or "",
         options.weights,
-        options.mean,
-        options.std,
-        options.features,
+        adaptation=Adaptation(
+            mean=options.mean,
+            std=options.std,
+            features=options.features,
+            output=options.output,
+            scale=options.scale if options.scale is not None else 1.0,
+            layout=options.layout or "nchw",
+        ),
         key=options.key,
         prefix=options.prefix,
-        output=options.output,
-        scale=options.scale if options.scale is not None else 1.0,
-        layout=options.layout or "nchw",
     )
 
 

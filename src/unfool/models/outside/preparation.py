@@ -1,10 +1,11 @@
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
-"""What is said of a foreign classifier's images and labels, as tensors: mean, standard deviation, sets of labels."""
+"""What is said of a foreign classifier, checked: how it takes images, where its logits are, what its labels mean."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -15,7 +16,40 @@ from unfool.models.network import NORMALISATIONS
 
 _MOST_MEAN, _MOST_STD = 2.0, 3.0
 """Beyond these a mean or standard deviation is none of images in [0,1]."""
+LAYOUTS = ("nchw", "nhwc")
+Layout = Literal["nchw", "nhwc"]
 LabelSets = Sequence[Collection[int]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Adaptation:
+    """How a foreign classifier takes images and gives logits; each value is what `adapt` describes under its name.
+
+    Raises SpecError for values that are not allowed, or do not go together.
+    """
+
+    mean: str | Sequence[float] | None = None
+    std: str | Sequence[float] | None = None
+    features: str | None = None
+    output: str | None = None
+    scale: float = 1.0
+    layout: Layout = "nchw"
+    batch: int | None = None
+    label_sets: LabelSets | None = None
+
+    def __post_init__(self) -> None:
+        if (self.mean is None) != (self.std is None):
+            raise SpecError("mean and std go together; give both for a model of normalised images, or neither")
+        if self.layout not in LAYOUTS:
+            raise unknown("layout", str(self.layout)[:80], LAYOUTS)
+        if not 0 < self.scale < float("inf"):
+            raise SpecError(
+                f"scale {self.scale} is not allowed; give 255 for a model of images in 0–255, or leave it out"
+            )
+        if self.batch is not None and self.batch < 1:
+            raise SpecError(
+                f"batch {self.batch} is not allowed; give the one batch size that the model takes, at least 1"
+            )
 
 
 def membership(label_sets: LabelSets) -> Tensor:
