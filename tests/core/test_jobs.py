@@ -40,6 +40,17 @@ def test_all_pieces_are_made_elsewhere_with_one_thread_each_after_what_they_need
     assert "bar d: 0 s" in printed
 
 
+def test_workers_have_the_environment_of_the_call(tmp_path, monkeypatch):
+    """They are forked from a process that was started by an earlier call, with another environment."""
+    monkeypatch.delenv("UNFOOL_TESTED", raising=False)
+    for value in ("None", "second"):
+        if value != "None":
+            monkeypatch.setenv("UNFOOL_TESTED", value)
+        job = Job(name=value, call=functools.partial(job_calls.note_environment, value))
+        LocalExecutor(2).run([job], tmp_path, Console(quiet=True))
+        assert (tmp_path / value).read_text() == value
+
+
 def test_the_longest_chain_is_the_most_urgent():
     def job(name, cost, *needs):
         return Job(name=name, call=job_calls.refuse, cost=cost, needs=frozenset(needs))

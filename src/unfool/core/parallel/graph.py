@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from unfool.core.errors import SpecError
-from unfool.core.parallel.job import CodeFile, ImageSet, Job, Place, reads_nothing
+from unfool.core.parallel.job import OPTIMIZERS, CodeFile, ImageSet, Job, Place, reads_nothing
 
 
 class Node(Protocol):
@@ -113,7 +113,16 @@ def jobs_of(
         reads = reads_nothing if folder is None else partial(files_of, folder, (path, *below), paths)
         cost = piece.cost(work) + inside
         jobs.append(
-            Job(name=path, call=partial(call, path), needs=needs, cost=cost, reads=reads, files=files, data=data)
+            Job(
+                name=path,
+                call=partial(call, path),
+                needs=needs,
+                cost=cost,
+                reads=reads,
+                files=files,
+                data=data,
+                imports=OPTIMIZERS,
+            )
         )
     return jobs
 

@@ -61,6 +61,10 @@ class CodeFile:
     modules: tuple[Path, ...]
 
 
+OPTIMIZERS = frozenset({"torch._dynamo"})
+"""What the first step of a PyTorch optimizer imports, which takes as long as all else."""
+
+
 def reads_nothing() -> Iterable[Path]:
     """The files of a job that reads none of the asker's folder."""
     return ()
@@ -81,6 +85,7 @@ class Job:
         files: Files and folders of the asker elsewhere that it reads, such as weights: `Place.file` says where they
             lie.
         data: The image sets that it opens, as far as they are files of the asker.
+        imports: Modules of other packages that it will import; workers of this machine share them.
     """
 
     name: str
@@ -91,6 +96,7 @@ class Job:
     reads: Callable[[], Iterable[Path]] = reads_nothing
     files: tuple[Path | CodeFile, ...] = ()
     data: frozenset[ImageSet] = frozenset()
+    imports: frozenset[str] = frozenset()
 
     @property
     def paths(self) -> tuple[Path, ...]:

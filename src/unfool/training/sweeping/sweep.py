@@ -14,7 +14,7 @@ from unfool.core.config import to_plain
 from unfool.core.errors import SpecError
 from unfool.core.files import folder_lock
 from unfool.core.parallel.executor import Executor
-from unfool.core.parallel.job import ImageSet, Job
+from unfool.core.parallel.job import OPTIMIZERS, ImageSet, Job
 from unfool.core.parallel.local import LocalExecutor, workers_for
 from unfool.data.as_table import TableLike, as_table
 from unfool.data.folders import data_folder
@@ -168,6 +168,7 @@ class _Training:
             # Those of all runs, since what is sent to nodes is settled by the first jobs.
             files=self.starts,
             data=self.data,
+            imports=OPTIMIZERS,
         )
 
     def _reached(self, run: PlannedRun, steps: int) -> bool:
