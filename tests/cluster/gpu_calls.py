@@ -1,4 +1,6 @@
-"""Four jobs with a quarter of a GPU each, which wait for one another: ``python gpu_calls.py ADDRESS FOLDER``."""
+"""Four jobs with a quarter of a GPU each, which wait for one another; after a line on the standard input, what
+``auto`` computes on: ``python gpu_calls.py ADDRESS FOLDER``.
+"""
 
 import functools
 import os
@@ -25,6 +27,9 @@ def main(address, folder):
     (meeting := folder / ".meeting").mkdir()
     jobs = [Job(name=f"quarter {number}", call=functools.partial(meet, meeting)) for number in range(4)]
     executor_for(address, device="cuda", gpu_share=0.25).run(jobs, folder, Console(stderr=True))
+    print("done", flush=True)
+    sys.stdin.readline()
+    print(executor_for(address, device="auto").device)
 
 
 if __name__ == "__main__":

@@ -19,6 +19,8 @@ ADDRESS = "127.0.0.1:6390"
 """Of the head, in the network that only its own processes see."""
 TAG = "UNFOOL_TEST_NODE"
 STORE_BYTES = 80_000_000
+SOON_DEAD = {"RAY_health_check_initial_delay_ms": "500", "RAY_health_check_period_ms": "500"}
+"""Ray knows of a dead node within three seconds, not twenty."""
 _START = "import sys,socket,fcntl,struct;" + (
     "s=socket.socket(socket.AF_INET,socket.SOCK_DGRAM);"
     "fcntl.ioctl(s,0x8914,struct.pack('16sH14s',b'lo',0x49,b''));"  # SIOCSIFFLAGS: up, loopback, running
@@ -33,8 +35,7 @@ class NetworkRefusedError(Exception):
 class ThreeNodes:
     """The cluster: by default nodes a, b and c of one core each; the first is the head."""
 
-    def __init__(self, names="abc", cores=1, gpus=0):
-        self._cores, self._gpus = cores, gpus
+    def __init__(self, names="abc"):
         self._tag = secrets.token_hex(4)
         self.hidden = Path(tempfile.mkdtemp(prefix="hidden-"))
         """A folder that is empty for the nodes."""
@@ -60,12 +61,12 @@ class ThreeNodes:
             self.close()
             raise
 
-    def start(self, name, *options, source=None):
+    def start(self, name, *options, source=None, cores=1, gpus=0):
         """Start a node, whose Python modules come from ``source`` where that is given."""
-        sizes = [f"--object-store-memory={STORE_BYTES}", f"--num-cpus={self._cores}", f"--num-gpus={self._gpus}"]
+        sizes = [f"--object-store-memory={STORE_BYTES}", f"--num-cpus={cores}", f"--num-gpus={gpus}"]
         command = [str(Path(sys.executable).with_name("ray")), "start", "--node-ip-address=127.0.0.1", *sizes, *options]
         hide = ["unshare", "-m", "sh", "-c", f'mount -t tmpfs none {self.hidden}; exec "$@"', "sh"]
-        environment = {TAG: f"{self._tag} {name}", "RAY_USAGE_STATS_ENABLED": "0"}
+        environment = {TAG: f"{self._tag} {name}", "RAY_USAGE_STATS_ENABLED": "0", **SOON_DEAD}
         return self.popen(
             [*hide, *command], environment, source=source, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )

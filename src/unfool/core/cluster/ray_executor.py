@@ -30,7 +30,7 @@ from ray.exceptions import (
 from unfool.core.cluster import ray_tasks
 from unfool.core.cluster.dispatch import Lost, run_on
 from unfool.core.cluster.messages import Message, Package
-from unfool.core.cluster.ray_nodes import NODES_EVERY, Nodes, Shipped
+from unfool.core.cluster.ray_nodes import NODES_EVERY, Nodes, Shipped, a_gpu_answers
 from unfool.core.cluster.versions import versions_here
 from unfool.core.errors import DeviceError, WorkerError
 from unfool.core.parallel.job import Job
@@ -56,9 +56,10 @@ class RayExecutor:
 
     def __post_init__(self) -> None:
         _connect(self.address)
+        has_gpu = self.device in ("auto", "cuda") and a_gpu_answers()
         if self.device == "auto":
-            self.device = "cuda" if ray.cluster_resources().get("GPU", 0) else "cpu"
-        if self.device == "cuda" and not ray.cluster_resources().get("GPU", 0):
+            self.device = "cuda" if has_gpu else "cpu"
+        if self.device == "cuda" and not has_gpu:
             raise DeviceError("the cluster has no GPU; give --device cpu, or ray start --num-gpus on its nodes")
 
     @property

@@ -133,6 +133,22 @@ class Nodes:
         _gather([_on(ray_tasks.close, node).remote(self._asker.run, parcel) for node in nodes])
 
 
+def a_gpu_answers() -> bool:
+    """Whether a node with a GPU is there. The engine counts a node that died for some seconds more, and jobs that want
+    its GPU would wait for another."""
+    nodes = [str(node["NodeID"]) for node in ray.nodes() if node["Alive"] and node["Resources"].get("GPU", 0)]
+    answers = [_on(ray_tasks.greet, node).remote() for node in nodes]
+    for answer in answers:
+        try:
+            ray.get(answer, timeout=GREETING_SECONDS)
+        except RayTaskError:  # it lives, and is told from others when nodes are met
+            return True
+        except RayError:
+            continue
+        return True
+    return False
+
+
 def _gather(tasks: Sequence[Any]) -> None:
     """Wait for tasks; one whose node is lost is left, since its jobs begin again elsewhere."""
     for task in tasks:
