@@ -1,12 +1,10 @@
 """Two processes that share a batch give every task the losses and gradients that one process gives it."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
+from programs import run_program
 from task_cases import CASES
 
 from unfool.models.weights import load_tensors
@@ -20,11 +18,7 @@ NAMES = [f"task {number}" for number in range(len(CASES))] + [f"method {name}" f
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
     out = tmp_path_factory.mktemp("two processes")
-    program = Path(__file__).with_name("two_processes.py")
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [sys.executable, str(program), str(out)], capture_output=True, text=True, env=environment, timeout=300
-    )
+    done = run_program(Path(__file__).with_name("two_processes.py"), out)
     assert done.returncode == 0, done.stdout + done.stderr
     return out
 

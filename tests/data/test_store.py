@@ -1,18 +1,19 @@
 """The decode-once store: whole or absent, verified, built once, and honest about what it left out."""
 
+import hashlib
 import json
 import os
-import subprocess
-import sys
 import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from programs import run_calls
 from small_sets import encoded, pictures
 
 from unfool.core.errors import DataError, OutputError, UnfoolWarning
+from unfool.data.catalog import open_table
 from unfool.data.decode import Framing
 from unfool.data.sources import Columns, Rows, Source
 from unfool.data.store import manifest as manifests
@@ -220,20 +221,15 @@ def test_threads_that_open_at_once_build_once(cache):
     assert all(torch.equal(table.images, tables[0].images) for table in tables)
 
 
+def print_hash(data_dir):
+    table = open_table("set", "train", data_dir=data_dir)
+    print(len(table), hashlib.sha256(table.images.numpy().tobytes()).hexdigest())
+
+
 def test_two_processes_that_open_at_once_agree(cache, make_set):
     data_dir = make_set("set", [encoded(image) for image in pictures(60)])
-    code = (
-        "import sys, hashlib\n"
-        "from unfool.data.catalog import open_table\n"
-        "table = open_table('set', 'train', data_dir=sys.argv[1])\n"
-        "print(len(table), hashlib.sha256(table.images.numpy().tobytes()).hexdigest())\n"
-    )
-    started = [
-        subprocess.Popen([sys.executable, "-c", code, str(data_dir)], stdout=subprocess.PIPE, text=True)
-        for _ in range(2)
-    ]
-    printed = [process.communicate(timeout=120)[0] for process in started]
-    assert [process.returncode for process in started] == [0, 0]
+    codes, printed, _ = zip(*run_calls([(print_hash, (data_dir,))] * 2, timeout=120), strict=True)
+    assert codes == (0, 0)
     assert printed[0] == printed[1]
     assert printed[0].startswith("60 ")
     assert [path.name for path in (cache / "store").iterdir() if path.name.endswith(".part")] == []

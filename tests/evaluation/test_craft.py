@@ -1,13 +1,11 @@
 """Crafting that is stopped goes on to the bit; several processes make what one makes; batches fit the memory."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
-import torch.multiprocessing
 import two_crafters
+from programs import run_calls, run_program
 from tiny_systems import make_network, make_table
 from torch import nn
 
@@ -24,8 +22,7 @@ THREAT = "linf:2/255"
 
 
 def test_killed_five_times_at_odd_moments_and_resumed_it_gives_the_same_bits(tmp_path):
-    program = [sys.executable, str(HERE / "kill_crafting.py"), str(tmp_path)]
-    done = subprocess.run(program, capture_output=True, text=True, timeout=300, cwd=HERE)
+    done = run_program(HERE / "kill_crafting.py", tmp_path)
     assert done.returncode == 0, done.stderr[-2000:]
     words = done.stdout.split()
     assert int(words[0]) == 5, "deaths"
@@ -124,7 +121,8 @@ def test_what_an_evaluation_stored_is_removed_at_once_and_what_is_not_its_own_st
 
 def test_two_processes_make_the_very_set_that_one_makes(tmp_path):
     whole = two_crafters.crafted()
-    torch.multiprocessing.start_processes(two_crafters.run, (str(tmp_path),), nprocs=2, start_method="spawn")
+    for code, _, complaint in run_calls([(two_crafters.run, (rank, str(tmp_path))) for rank in (0, 1)]):
+        assert code == 0, complaint
     for name in ("plain", "resumable"):
         for rank in (0, 1):
             found = torch.load(tmp_path / f"{name}-{rank}.pt", weights_only=True)

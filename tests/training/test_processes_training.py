@@ -2,13 +2,11 @@
 
 import csv
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
+from programs import run_program
 from tiny_runs import make_table
 from two_processes import LONG, NORMED, REFUSED, RUNS, STILL, found, joint_stage, train_long
 
@@ -25,10 +23,7 @@ from unfool.training.processes import warn_of_scripts
 def together(tmp_path_factory):
     out = tmp_path_factory.mktemp("together")
     program = Path(__file__).with_name("two_processes.py")
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "UNFOOL_CACHE_DIR": str(out / "cache")}
-    done = subprocess.run(
-        [sys.executable, str(program), str(out)], capture_output=True, text=True, env=environment, timeout=300
-    )
+    done = run_program(program, out, UNFOOL_CACHE_DIR=str(out / "cache"))
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stderr == ""
     return out

@@ -1,12 +1,10 @@
 """Killed at any moment and resumed: the same weights and the same log, bit for bit."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
+from programs import run_program
 from tiny_runs import KILLED, contrast, labels, make_table, run, stage
 
 from unfool.core.errors import OutputError
@@ -46,11 +44,7 @@ def same_run(left, right):
 @pytest.fixture(scope="module")
 def killed(tmp_path_factory):
     out = tmp_path_factory.mktemp("killed")
-    program = Path(__file__).with_name("kill_runs.py")
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [sys.executable, str(program), str(out)], capture_output=True, text=True, env=environment, timeout=300
-    )
+    done = run_program(Path(__file__).with_name("kill_runs.py"), out)
     assert done.returncode == 0, done.stdout + done.stderr
     return out
 

@@ -64,7 +64,7 @@ class LocalExecutor:
         jobs = list(jobs)
         schedule = Schedule(jobs, more)
         if self.workers > 1:
-            context = _context(self.device, {name for job in jobs for name in job.imports})
+            context = worker_context(self.device, {name for job in jobs for name in job.imports})
             self._run_in_pool(context, schedule, folder, console, data_dir)
             return
         with progress_bars(console) as bars:
@@ -128,7 +128,7 @@ class LocalExecutor:
             drain(EVERY)
 
 
-def _context(device: str, imports: set[str]) -> BaseContext:
+def worker_context(device: str, imports: Iterable[str] = ()) -> BaseContext:
     """How workers start; those that are forked have the modules ``imports`` and what this process has of the library.
 
     The process that they are forked from is started by the first that asks, and knows no plugins: those of one call
