@@ -16,12 +16,13 @@ from unfool.attacks import Attack
 from unfool.core.errors import ImagesError, OutputError, WorkerError
 from unfool.core.parallel import memory
 from unfool.core.parallel.local import LocalExecutor
+from unfool.core.parallel.sharing import Sharing
 from unfool.evaluation.crafting.chosen_attacks import choose_attacks
 from unfool.evaluation.crafting.evaluation_folder import discard
 from unfool.evaluation.parts import jobs
 from unfool.evaluation.parts import sharing as sharing_module
 from unfool.evaluation.parts.opened import Opened
-from unfool.evaluation.parts.sharing import Sharing, share_evaluation
+from unfool.evaluation.parts.sharing import share_evaluation
 
 ATTACKS, COUNT = ("fgsm", "pgd-2:restarts=2"), 23
 
@@ -53,7 +54,8 @@ def alone():
 def shared(folder, executor, opens=Opens(), **options):
     progress = []
     share_evaluation(
-        Sharing(executor=executor, opens=opens, folder=folder, console=Console(quiet=True)),
+        Sharing(executor=executor, folder=folder, console=Console(quiet=True)),
+        opens,
         Opens()(None),
         batch_size=5,
         progress=lambda what, *done: progress.append(done),
@@ -116,7 +118,8 @@ def test_the_attacks_of_the_reliability_report_are_shared_out(tmp_path, monkeypa
     alone = len(runs)
     executor = Elsewhere(0)
     share_evaluation(
-        Sharing(executor=executor, opens=OpensRight(), folder=tmp_path, console=Console(quiet=True)),
+        Sharing(executor=executor, folder=tmp_path, console=Console(quiet=True)),
+        OpensRight(),
         opened,
         batch_size=5,
         threat=options.threat,
@@ -166,7 +169,8 @@ def test_a_lean_attack_goes_on_from_what_was_shared_out(tmp_path):
     opened = dataclasses.replace(Opens()(None), attacks=choose_attacks(lean, "linf:0.5"))
     executor = Elsewhere(0)
     share_evaluation(
-        Sharing(executor=executor, opens=OpensLean(), folder=tmp_path, console=Console(quiet=True)),
+        Sharing(executor=executor, folder=tmp_path, console=Console(quiet=True)),
+        OpensLean(),
         opened,
         batch_size=5,
     )

@@ -126,6 +126,7 @@ def _share(
     )
     share_evaluation(
         sharing_of(command.work, opens, folder, machine.device, config),
+        opens,
         opened,
         seed=settings.seed,
         precision=settings.precision,

@@ -113,6 +113,7 @@ class AttackCommand:
                     opens = opens_system(self.model, self.data, [options.attack], settings, batch_size=batch_size)
                     share_evaluation(
                         sharing_of(self.work, opens, state, self.machine.device, system.config),
+                        opens,
                         Opened(model=network, table=table, column=column, attacks=chosen),
                         clean=not self.json and path is paths[0],
                         tell_right=False,

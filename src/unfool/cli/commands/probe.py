@@ -87,18 +87,11 @@ class ProbeCommand:
 
     def _run(self) -> None:
         from unfool.cli.parsing.probed import OpensProbed, open_probed
-        from unfool.cli.parsing.shared_out import (
-            console_without_bars,
-            data_of,
-            files_alone,
-            files_of,
-            folder_or_temporary,
-        )
+        from unfool.cli.parsing.shared_out import files_of, folder_or_temporary, sharing_of
         from unfool.cli.parsing.systems import choose_device
         from unfool.cli.printing import check_writable, print_json, stderr
         from unfool.core.config import build
         from unfool.core.progress_display import progress_bar
-        from unfool.data.folders import data_folder
         from unfool.evaluation.identity import identity
         from unfool.evaluation.pretext.probe_records import probe_results
         from unfool.training import ProbeSettings, probe
@@ -121,18 +114,14 @@ class ProbeCommand:
         with ExitStack() as stack:
             parts, advance = None, stack.enter_context(progress_bar(stderr(), system.name))
             if shared:
-                parts, files = stack.enter_context(folder_or_temporary(None)), tuple(files_of(self.model))
+                parts = stack.enter_context(folder_or_temporary(None))
+                opens = replace(opens, identity=identity(probed.network), files=tuple(files_of(self.model)))
                 share_features(
-                    self.work.executor(self.device, self.work.workers),
-                    replace(opens, identity=identity(probed.network), files=files),
+                    sharing_of(self.work, opens, parts, self.device, system.config),
+                    opens,
                     probed.tables,
-                    parts,
-                    console_without_bars(),
                     stages=stages,
                     precision=settings.precision,
-                    files=files_alone(files),
-                    data=data_of(self.data, system.config),
-                    data_dir=data_folder(self.data.data_dir),
                     progress=advance,
                 )
             result = probe(

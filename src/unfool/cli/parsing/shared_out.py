@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, Protocol
 
 from rich.console import Console
 
@@ -18,15 +18,25 @@ from unfool.cli.parsing.defended import open_defense, training_images
 from unfool.cli.parsing.images import ReadingOptions, named_set
 from unfool.cli.parsing.systems import open_system
 from unfool.core.errors import OutputError
-from unfool.core.parallel.job import CodeFile, ImageSet, Place
+from unfool.core.parallel.job import CodeFile, Place
+from unfool.core.parallel.sharing import Sharing
 from unfool.core.user_code import imported_below
 from unfool.data.folders import data_folder
 from unfool.data.readers.by_path import image_sets
 from unfool.evaluation.parts.opened import Opened
-from unfool.evaluation.parts.sharing import Sharing
 from unfool.evaluation.settings import EvaluationSettings, check_evaluation
 from unfool.training import RunConfig
 from unfool.training.folder import CONFIG
+
+
+class Opens(Protocol):
+    """Opens something of a command again elsewhere: which images it reads, and which ``files`` of this machine."""
+
+    @property
+    def data(self) -> ReadingOptions: ...
+
+    @property
+    def files(self) -> tuple[tuple[str, Path | CodeFile], ...]: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,28 +114,18 @@ def files_of(model: ModelOptions) -> Iterator[tuple[str, Path | CodeFile]]:
         yield "model", CodeFile(file, imported_below(file))
 
 
-def sharing_of(work: WorkOptions, opens: OpensSystem, folder: Path, device: str, config: RunConfig | None) -> Sharing:
+def sharing_of(work: WorkOptions, opens: Opens, folder: Path, device: str, config: RunConfig | None) -> Sharing:
     """Who shares out a command's work, as its options say; ``config`` is that of the run, if the system is one."""
+    name = named_set(opens.data, config)
     return Sharing(
         executor=work.executor(device, work.workers),
-        opens=opens,
         folder=folder,
-        console=console_without_bars(),
-        files=files_alone(opens.files),
-        data=data_of(opens.data, config),
+        # The parts are one piece of work, with one bar, to a user.
+        console=Console(file=sys.stderr, highlight=False, force_terminal=False),
+        files=tuple(dict.fromkeys(file for _, file in opens.files)),
+        data=frozenset() if name is None else image_sets(name, opens.data.data_dir),
         data_dir=data_folder(opens.data.data_dir),
     )
-
-
-def files_alone(files: Iterable[tuple[str, Path | CodeFile]]) -> tuple[Path | CodeFile, ...]:
-    """Each file or folder once, without the options."""
-    return tuple(dict.fromkeys(file for _, file in files))
-
-
-def data_of(options: ReadingOptions, config: RunConfig | None) -> frozenset[ImageSet]:
-    """The image set of a command, as jobs are told of it."""
-    name = named_set(options, config)
-    return frozenset() if name is None else image_sets(name, options.data_dir)
 
 
 def moved_model(model: ModelOptions, files: Iterable[tuple[str, Path | CodeFile]], place: Place) -> ModelOptions:
@@ -139,11 +139,6 @@ def moved_model(model: ModelOptions, files: Iterable[tuple[str, Path | CodeFile]
         else:
             moved[option] = here if written == path else here / written.name
     return replace(model, **moved)
-
-
-def console_without_bars() -> Console:
-    """Where an executor says what went wrong on its way: the parts are one piece of work, with one bar, to a user."""
-    return Console(file=sys.stderr, highlight=False, force_terminal=False)
 
 
 @contextmanager

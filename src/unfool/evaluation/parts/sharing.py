@@ -8,16 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from functools import partial
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from unfool.attacks.lean.attack import Lean
 from unfool.core.borders.reading import is_file
-from unfool.core.parallel.executor import Executor
-from unfool.core.parallel.job import CodeFile, ImageSet, Job, Place
+from unfool.core.parallel.job import Place
+from unfool.core.parallel.sharing import Part, Sharing
 from unfool.core.progress import Progress, silent
 from unfool.core.threat import ThreatModel
 from unfool.data.corruptions import CORRUPTIONS
@@ -39,9 +37,6 @@ from unfool.evaluation.parts import jobs
 from unfool.evaluation.parts.opened import Opened, Opener, Subject, ready
 from unfool.evaluation.reliability.report import CHECKED, CHECKS
 
-if TYPE_CHECKING:
-    from rich.console import Console
-
 _PARTS = 32
 """Parts of the images, if there are enough of these, that are classified by a job each, whoever runs them: another
 number of workers then finds what is done."""
@@ -49,72 +44,9 @@ _CLASSIFY, _ATTACK = 1.0, 20.0
 """What it costs to classify an image, and to attack it, roughly: for the order of jobs alone."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Sharing:
-    """Who shares out an evaluation, and among whom.
-
-    Args:
-        executor: What runs the jobs.
-        opens: Opens the system again where a job is run.
-        folder: Where everything lands; the one that `evaluate` is given then.
-        console: Where the executor says what went wrong on its way.
-        files: Files of the system that jobs read.
-        data: The image sets that jobs open.
-        data_dir: Folder of the image sets of this machine.
-    """
-
-    executor: Executor
-    opens: Opener
-    folder: Path
-    console: Console
-    files: tuple[Path | CodeFile, ...] = ()
-    data: frozenset[ImageSet] = frozenset()
-    data_dir: Path | None = None
-
-    def run(self, work: Sequence[Work], progress: Progress) -> None:
-        """Do what is not done; raises the first error of a job, or an interrupt, which end all."""
-        images = {part.name: part.images for part in work}
-        total, done = sum(images.values()), 0
-
-        def count(name: str) -> Iterable[Job]:
-            nonlocal done
-            done += images[name]
-            progress("in parts", done, total)
-            return ()
-
-        if work:
-            progress("in parts", 0, total)
-            self.executor.run(
-                [part.job(self) for part in work], self.folder, self.console, data_dir=self.data_dir, more=count
-            )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Work:
-    """A part of an evaluation: a job, how many ``images`` it is about, and what it ``reads`` of the folder."""
-
-    name: str
-    call: Callable[[Place], None]
-    images: int
-    cost: float
-    needs: frozenset[str] = frozenset()
-    reads: tuple[Path, ...] = ()
-
-    def job(self, sharing: Sharing) -> Job:
-        """The job for an executor."""
-        return Job(
-            name=self.name,
-            call=self.call,
-            needs=self.needs,
-            cost=self.cost,
-            reads=lambda: [path for path in self.reads if path.exists()],
-            files=sharing.files,
-            data=sharing.data,
-        )
-
-
 def share_evaluation(
     sharing: Sharing,
+    opens: Opener,
     opened: Opened,
     *,
     clean: bool = True,
@@ -131,7 +63,8 @@ def share_evaluation(
     `evaluate`, or `craft` and `classify_or_read`, called with the same folder and settings then find all of it.
 
     Args:
-        sharing: Who does it, and where it lands.
+        sharing: Who does it, and where it lands: the folder that `evaluate` or `craft` is given then.
+        opens: Opens the system again where a part is done.
         opened: The system as the asker has opened it.
         clean: Whether clean images are classified.
         tell_right: Whether attacks are told which clean images are right, as `evaluate` does; else they look.
@@ -148,7 +81,9 @@ def share_evaluation(
     """
     with ExitStack() as stack:
         opened = ready(opened)
-        plan = _Planner(sharing, opened, stack.enter_context(one_identity(opened.model)), seed, precision, batch_size)
+        identity = stack.enter_context(one_identity(opened.model))
+        subject = Subject(opens=opens, identity=identity, seed=seed, precision=precision)
+        plan = _Planner(sharing.folder, opened, subject, batch_size)
         if clean:
             plan.clean()
         for number in range(len(opened.attacks)):
@@ -156,25 +91,20 @@ def share_evaluation(
         plan.corruptions(severities)
         if threat is not None:
             plan.checks(threat)
-        sharing.run(plan.work, progress)
+        sharing.run(plan.parts, "in parts", progress)
 
 
 class _Planner:
     """Collects what is missing of an evaluation."""
 
-    def __init__(
-        self, sharing: Sharing, opened: Opened, identity: str, seed: int, precision: str, batch_size: int | None
-    ):
-        self.opened = opened
-        self.folder = sharing.folder
-        self.batch_size = batch_size
-        self.subject = Subject(opens=sharing.opens, identity=identity, seed=seed, precision=precision)
-        self.proxy = proxy_for(opened.model, precision)
+    def __init__(self, folder: Path, opened: Opened, subject: Subject, batch_size: int | None):
+        self.folder, self.opened, self.subject, self.batch_size = folder, opened, subject, batch_size
+        self.proxy = proxy_for(opened.model, subject.precision)
         self.size = own_batch_size(opened.model) or batch_size or BATCH_SIZE
         cuts = spans(len(opened.table), self.size)
         together = max(1, len(cuts) // _PARTS)
         self.blocks = [cuts[start : start + together] for start in range(0, len(cuts), together)]
-        self.work: list[Work] = []
+        self.parts: list[Part] = []
         self._clean: tuple[Path, dict[str, slice]] | None = None
         """Where clean outcomes lie, and the rows of each part by its name."""
 
@@ -279,8 +209,8 @@ class _Planner:
         before = {} if after is None else {each: part for each, part in after[1].items() if _overlap(part, rows)}
         files = () if after is None else tuple(part_path(after[0], part) for part in before.values())
         names = frozenset({*before, *needs})
-        self.work.append(
-            Work(name=name, call=call, images=count, cost=cost * count, needs=names, reads=(*reads, *files))
+        self.parts.append(
+            Part(name=name, call=call, images=count, cost=cost * count, needs=names, reads=(*reads, *files))
         )
 
 

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
-from unfool.core.parallel.executor import Executor
-from unfool.core.parallel.job import CodeFile, ImageSet, Job, Place
+from unfool.core.parallel.job import Place
+from unfool.core.parallel.sharing import Part, Sharing
 from unfool.core.progress import Progress, silent
 from unfool.data.table import Table
 from unfool.models.foreign import ForeignClassifier
 from unfool.models.network import Network
 from unfool.training.probing.features import FeaturePass, batches, part_path
 from unfool.training.probing.probe import with_stages
-
-if TYPE_CHECKING:
-    from rich.console import Console
 
 PARTS = 32
 """Jobs for each split, if it has as many batches."""
@@ -39,25 +36,19 @@ class ProbeOpener(Protocol):
 
 
 def share_features(
-    executor: Executor,
+    sharing: Sharing,
     opens: ProbeOpener,
     tables: Mapping[str, Table],
-    folder: Path,
-    console: Console,
     *,
     stages: Sequence[str] | None = None,
     precision: str = "fp32",
-    files: tuple[Path | CodeFile, ...] = (),
-    data: frozenset[ImageSet] = frozenset(),
-    data_dir: Path | None = None,
     progress: Progress = silent,
 ) -> None:
-    """Compute the features of all ``tables`` into the folder, by jobs that open the network and its images again.
+    """Compute the features of all ``tables`` in parts, which open the network and its images again.
 
-    ``files``, ``data`` and ``data_dir`` are what these read of the asker's machine. Raises the first error of a job.
+    They land in the folder of ``sharing``. Raises the first error of a part.
     """
-    jobs: list[Job] = []
-    images: dict[str, int] = {}
+    parts: list[Part] = []
     for split, table in tables.items():
         cuts = batches(len(table))
         together = max(1, len(cuts) // PARTS)
@@ -65,18 +56,9 @@ def share_features(
             call: Callable[[Place], None] = partial(
                 store_features, opens, tuple(stages) if stages is not None else None, precision, split, block
             )
-            name = f"{split} {block[0].start}"
-            images[name] = block[-1].stop - block[0].start
-            jobs.append(Job(name=name, call=call, cost=images[name], files=files, data=data))
-    done = 0
-
-    def count(name: str) -> Iterable[Job]:
-        nonlocal done
-        done += images[name]
-        progress("features", done, sum(images.values()))
-        return ()
-
-    executor.run(jobs, folder, console, data_dir=data_dir, more=count)
+            images = block[-1].stop - block[0].start
+            parts.append(Part(name=f"{split} {block[0].start}", call=call, images=images, cost=images))
+    sharing.run(parts, "features", progress)
 
 
 def store_features(
