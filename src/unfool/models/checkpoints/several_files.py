@@ -7,7 +7,6 @@ import json
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -23,7 +22,7 @@ _UNPACKED = 64 << 20
 """Bytes that arrays may unpack to, or four times the file's own where that is more: weights hardly compress."""
 
 
-def read_parts(index: Path) -> dict[str, Any]:
+def read_parts(index: Path) -> dict[str, object]:
     """The tensors that a ``*.index.json`` lists, out of the files beside it.
 
     Raises WeightsError for an index that names files elsewhere, for a part that is not there, and as their readers do.
@@ -41,7 +40,7 @@ def read_parts(index: Path) -> dict[str, Any]:
         raise WeightsError(
             f"{index} names {strange[0][:80]!r}, which is no file beside it; such a path is not followed"
         )
-    state: dict[str, Any] = {}
+    state: dict[str, object] = {}
     for file in dict.fromkeys(files.values()):
         path = index.parent / file
         if not is_file(path):

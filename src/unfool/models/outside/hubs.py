@@ -103,7 +103,7 @@ def from_transformers(name: str, random: bool = False) -> Source:
                 "save_pretrained wrote"
             ) from error
         model = auto.from_config(config) if random else auto.from_pretrained(where, trust_remote_code=False, **local)
-        return Source(model=model.eval(), **_of_processor(where, model.config, local))
+        return _prepared_by_processor(model.eval(), where, local)
 
     return _fetched("hf", name, load)
 
@@ -125,15 +125,15 @@ def _unreachable(name: str) -> str | None:
     return None
 
 
-def _of_processor(where: str, config: Any, local: Mapping[str, bool]) -> dict[str, Any]:
-    """Mean, standard deviation and size of the image processor; of a model without one, its own size."""
-    own = getattr(config, "image_size", None)
+def _prepared_by_processor(model: Any, where: str, local: Mapping[str, bool]) -> Source:
+    """A model with mean, standard deviation and size of its image processor; without one, with its own size."""
+    own = getattr(model.config, "image_size", None)
     size = own if isinstance(own, int) else (own[0] if isinstance(own, (list, tuple)) and own else None)
     base = importlib.import_module("transformers.image_processing_base")
     try:
         processor: Mapping[str, Any] = base.ImageProcessingMixin.get_image_processor_dict(where, **local)[0]
     except OSError:
-        return {"size": size}
+        return Source(model=model, size=size)
     stated = processor.get("crop_size") if processor.get("do_center_crop") else None
     stated = stated or processor.get("size")
     if isinstance(stated, Mapping):
@@ -141,11 +141,12 @@ def _of_processor(where: str, config: Any, local: Mapping[str, bool]) -> dict[st
     normalised = processor.get("do_normalize", True) and "image_mean" in processor
     # Images come in [0,1]; a processor that leaves them in 0–255 normalises there.
     factor = 1.0 if processor.get("do_rescale", True) else 255.0
-    return {
-        "mean": [value / factor for value in processor["image_mean"]] if normalised else None,
-        "std": [value / factor for value in processor["image_std"]] if normalised else None,
-        "size": stated if isinstance(stated, int) else size,
-    }
+    return Source(
+        model=model,
+        mean=[value / factor for value in processor["image_mean"]] if normalised else None,
+        std=[value / factor for value in processor["image_std"]] if normalised else None,
+        size=stated if isinstance(stated, int) else size,
+    )
 
 
 def from_timm(name: str, random: bool = False) -> Source:

@@ -234,7 +234,7 @@ class Figures(SystemMeasurement):
     def cost(self, work: Workspace) -> float:
         return len(Images(data=self.system.network.data).table(work)) * self.system.passes
 
-    def make(self, work: Workspace) -> dict[str, Any]:
+    def make(self, work: Workspace) -> JsonObject:
         return work.json(self.folder, self.path, lambda: self.measure(work))
 
     @abstractmethod

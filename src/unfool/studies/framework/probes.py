@@ -6,8 +6,9 @@ import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
+from unfool.core.files import JsonObject
 from unfool.evaluation import Records
 from unfool.evaluation.pretext.probe_records import probe_records
 from unfool.studies.framework.measurements import SystemMeasurement, row_of, training_cost
@@ -65,7 +66,7 @@ class Probed(SystemMeasurement):
     def _file(self, stage: str, split: str, seed: int, work: Workspace) -> Path:
         return work.file("records", f"{self.path}/{stage}-{split}-{seed}")
 
-    def _probe(self, work: Workspace) -> dict[str, Any]:
+    def _probe(self, work: Workspace) -> JsonObject:
         """Train the probes and keep their records; the summary that is returned is written after everything else."""
         with work.bar(f"probe of {self.system.path} {self.name}".rstrip()) as advance:
             result = probe(

@@ -86,13 +86,16 @@ def read_progress(folder: Path, config: RunConfig, images: int) -> RunProgress:
         return RunProgress()
     lines = read_metrics(folder / METRICS)
     if finished:
-        cost = read_header(folder / WEIGHTS).metadata
-        return RunProgress(steps=sum(lengths), finished=True, lines=lines, **_cost(cost))
+        return _with_cost(
+            read_header(folder / WEIGHTS).metadata, RunProgress(steps=sum(lengths), finished=True, lines=lines)
+        )
     state = read_header(folder / _CHECKPOINT_FILE).metadata["progress"]
     with of_known_form(folder / _CHECKPOINT_FILE, "delete it to start the run again", WeightsError):
         steps = sum(lengths[: int(state["stage"])]) + int(state["step"])
-        return RunProgress(steps=steps, lines=lines[: int(state["lines"])], **_cost(state))
+        return _with_cost(state, RunProgress(steps=steps, lines=lines[: int(state["lines"])]))
 
 
-def _cost(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {"cpu_seconds": float(values["cpu_seconds"]), "model_images": int(values["model_images"])}
+def _with_cost(values: Mapping[str, Any], progress: RunProgress) -> RunProgress:
+    """The progress with what it has cost, as a file's header says."""
+    seconds, count = float(values["cpu_seconds"]), int(values["model_images"])
+    return dataclasses.replace(progress, cpu_seconds=seconds, model_images=count)
