@@ -19,7 +19,8 @@ from unfool.report import Page, write_page
 from unfool.report.index import write_index
 from unfool.report.reversal import ReversedPicture, reversal_page
 from unfool.report.sweeps.page import write_sweep_page
-from unfool.training.sweeping.result import DIVERGED, FINISHED, STOPPED, SweepResult, SweepRun
+from unfool.training.sweeping.result import SweepResult
+from unfool.training.sweeping.runs import DIVERGED, FINISHED, STOPPED, SweepRun
 
 TESTS = Path(__file__).parents[1]
 RESULTS = TESTS.parent / "results"

@@ -7,7 +7,7 @@ from page_files import made_up_sweep
 
 from unfool.report.sweeps.page import render_sweep
 from unfool.report.sweeps.words import lead_sentence, sweep_headline, sweep_lines, sweep_notes
-from unfool.training.sweeping.result import DIVERGED, FINISHED, STOPPED, SweepRun
+from unfool.training.sweeping.runs import DIVERGED, FINISHED, STOPPED, SweepRun
 
 
 def runs_of(scores, state=FINISHED):
@@ -70,7 +70,7 @@ def test_what_is_said_where_only_one_setting_or_none_is_finished():
     assert lead_sentence(result) == "By how much it is better at the end is not known: the others were stopped early."
     assert [(line.text, line.figure) for line in sweep_lines(result)][1] == ("97.0 %", None)
     none = made_up_sweep(vary={"learning_rate": [0.1]}, runs=runs_of({0.1: [0.5]}, DIVERGED))
-    assert sweep_headline(none) == "No setting has a finished run."
+    assert sweep_headline(none) == "Every run diverged."
     assert "Next:" not in text_of(render_sweep(none, "s"))
     assert any("A run diverges" in note for note in sweep_notes(none))
 

@@ -18,7 +18,7 @@ from unfool.models.weights import load_tensors
 from unfool.training import SweepResult, sweep, train
 from unfool.training.sweeping import job as jobs
 from unfool.training.sweeping.job import train_job
-from unfool.training.sweeping.result import DIVERGED, FINISHED, STOPPED, SweepRun, t_interval
+from unfool.training.sweeping.runs import DIVERGED, FINISHED, STOPPED, SweepRun, t_interval
 
 CONFIG = run(stage({"labels": labels()}, held_out=12, stop_attack="fgsm", epochs=4, optimizer="sgd"))
 RATES = {"learning_rate": [0.001, 0.3, 0.1, 0.0001], "seed": [0, 1]}

@@ -24,7 +24,8 @@ from unfool.report.sweeps.words import (
     sweep_notes,
     varied,
 )
-from unfool.training.sweeping.result import DIVERGED, FINISHED, STOPPED, SweepResult, SweepRun
+from unfool.training.sweeping.result import SweepResult
+from unfool.training.sweeping.runs import DIVERGED, FINISHED, STOPPED, SweepRun
 
 _LINES = 8
 """Settings whose curves are drawn: the palette has no more colours."""

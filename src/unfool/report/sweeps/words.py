@@ -6,7 +6,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from unfool.training.sweeping.result import DIVERGED, FINISHED, STOPPED, SweepResult, SweepRun, SweepSetting
+from unfool.training.sweeping.result import SweepResult
+from unfool.training.sweeping.runs import DIVERGED, FINISHED, STOPPED, SweepRun, SweepSetting
 from unfool.training.sweeping.variation import SEED, value_text
 
 _OF_METRIC = {

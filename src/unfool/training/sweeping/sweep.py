@@ -26,7 +26,8 @@ from unfool.training.sweeping.halving import levels
 from unfool.training.sweeping.job import RunProgress, train_job
 from unfool.training.sweeping.measure import CLEAN, LOSS
 from unfool.training.sweeping.plan import SweepPlan, folder_of, plan_sweep
-from unfool.training.sweeping.result import DIVERGED, FILE, FINISHED, STOPPED, SweepResult, SweepRun
+from unfool.training.sweeping.result import FILE, SweepResult
+from unfool.training.sweeping.runs import DIVERGED, FINISHED, STOPPED, SweepRun
 from unfool.training.sweeping.variation import PlannedRun, Value
 
 if TYPE_CHECKING:
