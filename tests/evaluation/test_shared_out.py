@@ -14,12 +14,11 @@ from tiny_systems import make_network, make_table
 from unfool import EvaluationSettings, evaluate
 from unfool.attacks import Attack
 from unfool.core.errors import ImagesError, OutputError, WorkerError
-from unfool.core.parallel import memory
 from unfool.core.parallel.local import LocalExecutor
 from unfool.core.parallel.sharing import Sharing
 from unfool.evaluation.crafting.chosen_attacks import choose_attacks
 from unfool.evaluation.crafting.evaluation_folder import discard
-from unfool.evaluation.parts import jobs
+from unfool.evaluation.parts import jobs, opened
 from unfool.evaluation.parts import sharing as sharing_module
 from unfool.evaluation.parts.opened import Opened
 from unfool.evaluation.parts.sharing import share_evaluation
@@ -221,12 +220,17 @@ class OpensWithoutLabels:
         return opened
 
 
-def test_a_part_keeps_the_memory_that_it_frees(tmp_path, monkeypatch):
-    kept, opened_once = [], jobs.opened_once
-    monkeypatch.setattr(jobs, "opened_once", lambda *subject: kept.append(memory._depth) or opened_once(*subject))
+@pytest.mark.parametrize("in_worker", [True, False])
+def test_workers_keep_the_memory_that_parts_free(tmp_path, monkeypatch, in_worker):
+    """Until they end; a process that asks for parts itself has more to do, and gives it back."""
+    kept, parts = [], []
+    monkeypatch.setattr(opened, "in_worker", lambda: in_worker)
+    monkeypatch.setattr(opened, "keep_freed_memory_for_good", lambda: kept.append(len(parts)))
+    opened_once = jobs.opened_once
+    monkeypatch.setattr(jobs, "opened_once", lambda *subject: (parts.append(subject), opened_once(*subject))[1])
     shared(tmp_path, Elsewhere(0))
-    assert kept
-    assert all(kept)
+    assert parts
+    assert kept == ([*range(1, len(parts) + 1)] if in_worker else [])
 
 
 def test_an_error_of_a_part_is_raised_as_it_is(tmp_path):
