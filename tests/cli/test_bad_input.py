@@ -109,6 +109,7 @@ def test_a_faulty_configuration_file(cli, here, run, old, new, pieces):
         (3, ["nowhere.safetensors"], ["--on", "nowhere.safetensors"]),
         (6, ["file/rows.json"], ["--out", "file/rows.json"]),
         (6, ["other holds a study", "--state"], ["--state", "other"]),
+        (6, ["file", "no folder"], ["--state", "file"]),
         (2, ["page.txt", ".html"], ["--page", "page.txt"]),
     ],
 )

@@ -22,6 +22,7 @@ from unfool.cli.run_details import run_details
 from unfool.core.config import build
 from unfool.core.errors import ClaimError, ReliabilityError, SpecError, UnfoolError, UnsettledClaimError
 from unfool.core.files import write_json
+from unfool.core.files.refusals import check_folder
 from unfool.core.progress import Progress
 from unfool.core.progress_display import progress_bar
 from unfool.evaluation import load_set
@@ -139,6 +140,7 @@ def _share(
 
 def _check_writable(output: OutputOptions) -> None:
     if output.state is not None:
+        check_folder(output.state, output.state)
         check_free(output.state, "--state")
     for path in (output.out, output.sarif):
         if path is not None:
