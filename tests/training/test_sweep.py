@@ -195,7 +195,7 @@ def test_a_job_is_pickled_without_its_images(tmp_path):
 
 
 def test_a_folder_of_something_else_is_refused(whole, tmp_path):
-    with pytest.raises(OutputError, match="holds a run or a study; choose another folder for the sweep"):
+    with pytest.raises(OutputError, match="holds a run; choose another folder for the sweep"):
         sweep(CONFIG, RATES, whole[0] / whole[1].runs[0].folder, table=TABLE)
     with pytest.raises(SpecError, match="a table stays in this process"):
         sweep(CONFIG, RATES, tmp_path, table=TABLE, executor=Shuffled())

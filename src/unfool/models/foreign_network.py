@@ -245,7 +245,7 @@ def load_foreign(classifier: ForeignClassifier, path: str | Path) -> ForeignNetw
     heads: Any = described.get("heads") if isinstance(described, dict) else None
     if not isinstance(trunk, dict) or not isinstance(heads, dict) or trunk.get("name") != FOREIGN:
         raise WeightsError(f"{path} is not of a run that trained a classifier of another library; leave the model out")
-    sizes = {name: trunk.get(name) for name in ("channels", "outputs", "features")}
+    sizes: dict[str, Any] = {name: trunk.get(name) for name in ("channels", "outputs", "features")}
     if not all(isinstance(size, int) and size >= 0 for size in sizes.values()):
         raise WeightsError(f"{path} describes no classifier ({sizes}); train the run again")
     tensors, _ = load_tensors(path)

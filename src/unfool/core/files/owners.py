@@ -1,3 +1,4 @@
+# pyright: reportUnknownMemberType=false
 """Whose a folder is: one owner's, and one process's at a time."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# pyright: reportMissingTypeStubs=false, reportUnknownVariableType=false
 """The runs of a sweep, and its settings: the runs that differ in their seed alone, with their mean and its interval."""
 
 from __future__ import annotations
