@@ -50,7 +50,7 @@ if TYPE_CHECKING:  # what editors and type checkers see; a test keeps it equal t
     from unfool.evaluation.adaptive.ladder_result import LadderResult as LadderResult
     from unfool.evaluation.adaptive.settings import AuditSettings as AuditSettings
     from unfool.evaluation.adaptive.settings import LadderSettings as LadderSettings
-    from unfool.evaluation.cards.verifying import VerificationSettings as VerificationSettings
+    from unfool.evaluation.cards.verification import VerificationSettings as VerificationSettings
     from unfool.evaluation.cards.verifying import verify as verify
     from unfool.evaluation.compare import compare as compare
     from unfool.evaluation.curves import CurvePoints as CurvePoints
@@ -104,7 +104,8 @@ _NAMES = {
     "unfool.evaluation.adaptive.ladder": ("ladder",),
     "unfool.evaluation.adaptive.ladder_result": ("LadderResult",),
     "unfool.evaluation.adaptive.settings": ("AuditSettings", "LadderSettings"),
-    "unfool.evaluation.cards.verifying": ("VerificationSettings", "verify"),
+    "unfool.evaluation.cards.verification": ("VerificationSettings",),
+    "unfool.evaluation.cards.verifying": ("verify",),
     "unfool.evaluation.compare": ("compare",),
     "unfool.evaluation.curves": ("CurvePoints",),
     "unfool.evaluation.evaluate": ("evaluate",),

@@ -7,7 +7,7 @@ import pytest
 
 from unfool import load_network, zoo
 from unfool.core.errors import DataError
-from unfool.evaluation.cards import verifying
+from unfool.evaluation.cards import measuring
 
 WORDS = "summary: Mine.\nintended_use: Trying it.\nlimits: [It is small.]\nlicence: apache-2.0\n"
 
@@ -63,7 +63,7 @@ def test_a_card_whose_images_are_missing_is_checked_in_all_else(cli, monkeypatch
     def missing(*_):
         raise DataError("the hub cannot be reached; set UNFOOL_DATA_DIR=DIR")
 
-    monkeypatch.setattr(verifying, "split_table", missing)
+    monkeypatch.setattr(measuring, "split_table", missing)
     told = cli("verify", "zoo:cifar10-plain")
     assert (told.code, told.err) == (0, "")
     (line,) = [line for line in told.out.splitlines() if line.startswith("accuracies")]

@@ -9,7 +9,8 @@ import torch
 
 from unfool import open_run, zoo
 from unfool.evaluation.cards.making import figure, measured, reliability_word
-from unfool.evaluation.cards.verifying import HOLDS, VerificationSettings, verify
+from unfool.evaluation.cards.verification import HOLDS, VerificationSettings
+from unfool.evaluation.cards.verifying import verify
 from unfool.evaluation.results.study_result import StudyResult
 from unfool.models.header import read_header
 from unfool.models.zoo.model_card import CARD, Card

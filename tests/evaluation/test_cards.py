@@ -7,15 +7,9 @@ import pytest
 
 from unfool import EvaluationSettings, evaluate, open_table, zoo
 from unfool.core.errors import ClaimError, DataError, SpecError, UnsettledClaimError
-from unfool.evaluation.cards import making, verifying
-from unfool.evaluation.cards.verifying import (
-    FAILS,
-    HOLDS,
-    NOT_CHECKED,
-    UNDECIDED,
-    VerificationSettings,
-    verify,
-)
+from unfool.evaluation.cards import making, measuring
+from unfool.evaluation.cards.verification import FAILS, HOLDS, NOT_CHECKED, UNDECIDED, VerificationSettings
+from unfool.evaluation.cards.verifying import verify
 from unfool.evaluation.results.study_result import StudyResult
 from unfool.models.zoo.model_card import CARD, Card, file_sha256
 from unfool.report.publishing.published_run import publish
@@ -130,7 +124,7 @@ def test_without_its_images_all_else_is_checked(copy, monkeypatch):
     def missing(*_):
         raise DataError("there are no such images here")
 
-    monkeypatch.setattr(verifying, "split_table", missing)
+    monkeypatch.setattr(measuring, "split_table", missing)
     verification = verify(copy)
     assert verification.verdict == HOLDS
     (left,) = verification.unchecked

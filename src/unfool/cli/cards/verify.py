@@ -12,10 +12,10 @@ from unfool.cli.options.from_settings import explicit, options_from
 from unfool.cli.options.shared import Json
 
 if TYPE_CHECKING:
-    from unfool.evaluation.cards.verifying import Verification
+    from unfool.evaluation.cards.verification import Verification
 
 
-@options_from("unfool.evaluation.cards.verifying:VerificationSettings")
+@options_from("unfool.evaluation.cards.verification:VerificationSettings")
 class SampleOptions:
     """The images that the accuracies are measured on again."""
 
@@ -49,7 +49,8 @@ class VerifyCommand:
         from unfool.cli.printing import print_json, print_lines, shared, stderr
         from unfool.core.config import build
         from unfool.core.progress_display import progress_bar
-        from unfool.evaluation.cards.verifying import VerificationSettings, verify
+        from unfool.evaluation.cards.verification import VerificationSettings
+        from unfool.evaluation.cards.verifying import verify
         from unfool.models.zoo.model_card import CARD
 
         settings = build(VerificationSettings, explicit(self.sample), "the verification")
