@@ -10,7 +10,8 @@ from unfool import EvaluationSettings, Linf, attacks, classify, craft, evaluate,
 from unfool.core.errors import ImagesError, SpecError, UnfoolWarning
 from unfool.data.table import Table
 from unfool.evaluation.reliability.evidence import GRADIENT, Evidence
-from unfool.evaluation.reliability.model_checks import Subject, chance, missing_normalisation
+from unfool.evaluation.reliability.model_checks import Subject, missing_normalisation
+from unfool.evaluation.reliability.output_checks import chance
 from unfool.models.foreign import adapt
 
 QUICK = EvaluationSettings(threat="linf:0.1", reliability=False)

@@ -15,7 +15,7 @@ from unfool.evaluation.crafting.pictures import AttackPictures, stored_pictures
 from unfool.evaluation.next_step import NextStep, step_after
 from unfool.evaluation.records import NO_ATTACK, OWN, Records
 from unfool.evaluation.reliability.flags import too_many
-from unfool.evaluation.reliability.model_checks import chance_text
+from unfool.evaluation.reliability.output_checks import chance_text
 from unfool.evaluation.results.claims import ClaimResult
 from unfool.evaluation.results.details import ClassAccuracy
 from unfool.evaluation.results.reliability import NOT_CHECKED, BinarizationResult, Reliability

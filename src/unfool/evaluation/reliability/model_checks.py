@@ -7,7 +7,7 @@ Legend: B images, K classes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -31,16 +31,12 @@ SAME_COARSE = 0.03
 """The same where a model computes in 8 to 11 bits (bf16, fp16, TF32): a few of their roundings."""
 ALONE = 8
 """Images that are shown alone and among other mates."""
-PROBABLE = 1e-3
-"""How far a row of probabilities may be from a sum of 1: half precision's rounding over many classes."""
 RISE = 0.05
 """Rise of the clean accuracy that makes a missing normalisation: less could be a model's taste for contrast."""
 CERTAIN = 1e-3
 """Error rate of that test, for each of the normalisations tried."""
 FEWEST_IMAGES = 11
 """Below this many images even a rise on all of them is not certain (2 · 2⁻¹⁰ > 0.001)."""
-MOST_REORDERED = 1000
-"""Classes up to which another order of them is looked for."""
 BYTES = "images in 0–255"
 COMMON = {
     **{name: values for name, values in NORMALISATIONS.items() if name != "none"},
@@ -173,24 +169,6 @@ def dynamic_inference(subject: Subject) -> Flag | None:
     return Flag(name="dynamic-inference", text=text)
 
 
-def probabilities(logits: Tensor) -> Flag | None:
-    """Flag outputs (B, K) that all lie in [0,1] and sum to 1, or of one logit, beside which there is 0."""
-    inside = ((logits >= 0) & (logits <= 1)).all()
-    if inside and logits.shape[1] == 2 and not logits[:, 0].any():
-        text = (
-            "the model gives one number between 0 and 1 instead of a logit: above 0, all images get class 1; leave out "
-            "its sigmoid"
-        )
-        return Flag(name="probabilities", text=text)
-    if not (inside and ((logits.sum(1) - 1).abs() <= PROBABLE).all()):
-        return None
-    text = (
-        "the model gives probabilities instead of logits: their cross-entropy saturates, and gradients vanish; "
-        "leave out its softmax"
-    )
-    return Flag(name="probabilities", text=text)
-
-
 def few_classes(classes: int, attacks: Sequence[Attack]) -> Flag | None:
     """Flag attacks (of AutoAttack, if none are in use) whose loss needs more classes than there are."""
     short = {loss for loss, (needed, _) in FEWEST_CLASSES.items() if needed > classes}
@@ -218,60 +196,6 @@ def short_steps(attacks: Iterable[Attack]) -> Flag | None:
         return None
     text = f"{'; '.join(sentences)}: it cannot cross the ball; give more steps or longer ones"
     return Flag(name="short-steps", text=text)
-
-
-def chance(logits: Tensor, labels: Tensor, correct: Tensor, others: Mapping[str, Tensor]) -> Flag | None:
-    """Flag an accuracy on clean images that guessing reaches, with the cause, or with what is usually wrong then.
-
-    ``others`` are the other label columns of the same images, which the outputs may belong to.
-    """
-    right, used = int(correct.sum()), int(labels.unique().numel())
-    guess = logits.argmax(1)
-    column = next((name for name, other in others.items() if _beats_chance(guess, other)), None)
-    if column is not None:
-        cause = f"its outputs agree with column {column!r} instead; give --column {column}"
-    elif _another_order(guess, labels):
-        cause = "its outputs fit the classes in another order; name them in order with --classes FILE"
-    else:
-        cause = ""
-    text = chance_text(right, len(correct), used, logits.shape[1], cause)
-    return None if text is None else Flag(name="chance", text=text, share=right / len(correct))
-
-
-def chance_text(right: int, count: int, used: int, outputs: int = 0, cause: str = "") -> str | None:
-    """What is wrong with an accuracy that guessing reaches: its ``cause`` where it is known; None for any other."""
-    from scipy.stats import binomtest  # here, because it takes long to import
-
-    # At chance as far as these images can tell: guessing gets at least as many right in 5 % of all draws.
-    if count < FEWEST_IMAGES or used < 2 or binomtest(right, count, 1 / used, "greater").pvalue < 0.05:
-        return None
-    more = f"the labels use {used} of the model's {outputs:,} outputs: map them to its classes; or "
-    causes = cause or (
-        f"{more if outputs > 2 * used else ''}check the input scale (--mean, --std, --scale), the order of the "
-        "classes, the label column, and that the model was trained"
-    )
-    return f"{right} of {count} clean images are right, which is chance for {used} classes: {causes}"
-
-
-def _beats_chance(guess: Tensor, labels: Tensor) -> bool:
-    """Whether guesses (B,) agree with labels (B,) much more often than by chance."""
-    from scipy.stats import binomtest  # here, because it takes long to import
-
-    used, right = int(labels.unique().numel()), int((guess == labels).sum())
-    return used > 1 and bool(binomtest(right, len(labels), 1 / used, "greater").pvalue < CERTAIN)
-
-
-def _another_order(guess: Tensor, labels: Tensor) -> bool:
-    """Whether renumbered guesses are right: the numbering of one half of the images is tried on the other half."""
-    from scipy.optimize import linear_sum_assignment  # here, because it takes long to import
-
-    classes = int(max(guess.max(), labels.max())) + 1
-    if classes > MOST_REORDERED:
-        return False
-    half = torch.arange(len(labels), device=labels.device) % 2 == 0
-    pairs = torch.bincount(guess[half] * classes + labels[half], minlength=classes * classes)
-    order = torch.as_tensor(linear_sum_assignment(pairs.view(classes, classes).cpu().numpy(), maximize=True)[1])
-    return _beats_chance(order.to(guess)[guess[~half]], labels[~half])
 
 
 def normalises(model: nn.Module) -> bool:

@@ -24,7 +24,7 @@ from unfool.data.table import Table
 from unfool.evaluation.crafting.adversarial_set import AdversarialSet
 from unfool.evaluation.crafting.batches import device_of
 from unfool.evaluation.records import TRANSFER, Records
-from unfool.evaluation.reliability import attack_checks, model_checks
+from unfool.evaluation.reliability import attack_checks, model_checks, output_checks
 from unfool.evaluation.reliability.attack_checks import Trial
 from unfool.evaluation.reliability.blocked_gradients import blocked_gradients
 from unfool.evaluation.reliability.evidence import BLACK_BOX, NOISE, Evidence, gather
@@ -186,7 +186,7 @@ class _Run:
         self._model(everyone, logits, correct, attacks, images)
         own = column or table.label_column
         others = {name: pool.labels(name).to(correct.device) for name in pool.columns if name != own}
-        self.note("chance", model_checks.chance(logits, everyone.labels, correct, others))
+        self.note("chance", output_checks.chance(logits, everyone.labels, correct, others))
         subject = _attacked(pool, everyone, correct, images, streams)
         self.images = len(subject.ids)
         gathered = gather(model, table, threat, records, sets)
@@ -219,7 +219,7 @@ class _Run:
         else:
             self.miss(["batch-dependence"], "the model is random, so that no two passes can be compared")
         self.note("dynamic-inference", model_checks.dynamic_inference(subject))
-        self.note("probabilities", model_checks.probabilities(logits))
+        self.note("probabilities", output_checks.probabilities(logits))
         self.note("few-classes", model_checks.few_classes(logits.shape[1], attacks))
         self.note("short-steps", model_checks.short_steps(attacks))
         if not model_checks.normalises(subject.model):
