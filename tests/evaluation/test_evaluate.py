@@ -14,7 +14,7 @@ from unfool.evaluation.crafting.evaluation_folder import attack_folder, discard
 from unfool.evaluation.curves import CurvePoints
 from unfool.evaluation.results.check import check_results
 from unfool.evaluation.settings import EvaluationSettings
-from unfool.evaluation.statistics.sequential import evaluate_claim
+from unfool.evaluation.statistics.settling import evaluate_claim
 
 ATTACKS = ["fgsm", "pgd-3:restarts=2"]
 QUICK = EvaluationSettings(reliability=False)

@@ -18,14 +18,8 @@ from tiny_systems import make_network, table_of
 from unfool.attacks import make_attack
 from unfool.core.errors import DataError, SpecError
 from unfool.evaluation import classify, craft, wilson
-from unfool.evaluation.statistics.sequential import (
-    AccuracyClaim,
-    SequentialTest,
-    anytime_interval,
-    evaluate_claim,
-    log_evidence,
-    order,
-)
+from unfool.evaluation.statistics.sequential import AccuracyClaim, SequentialTest, anytime_interval, log_evidence
+from unfool.evaluation.statistics.settling import evaluate_claim, order
 
 COUNTS = st.tuples(st.integers(0, 60), st.integers(0, 60))
 

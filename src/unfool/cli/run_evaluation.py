@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from unfool.cli.commands.evaluate import EvaluateCommand, OutputOptions
     from unfool.core.threat import ThreatModel
     from unfool.evaluation.results.study_result import StudyResult
-    from unfool.evaluation.statistics.sequential import SequentialResult
+    from unfool.evaluation.statistics.settling import SequentialResult
     from unfool.training import RunConfig
 
 

@@ -22,7 +22,7 @@ from unfool.evaluation.results.reliability import NOT_CHECKED, BinarizationResul
 from unfool.evaluation.results.rows import Row, rows_frame, rows_html
 from unfool.evaluation.results.study_result import StudyResult
 from unfool.evaluation.results.versions import versions
-from unfool.evaluation.statistics.sequential import SequentialResult
+from unfool.evaluation.statistics.settling import SequentialResult
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -44,7 +44,8 @@ from unfool.evaluation.results.reliability import BinarizationResult, Reliabilit
 from unfool.evaluation.results.rows import Row
 from unfool.evaluation.settings import EvaluationSettings
 from unfool.evaluation.statistics.comparison import by_class, worst_case
-from unfool.evaluation.statistics.sequential import LOOK, AccuracyClaim, SequentialResult, evaluate_claim
+from unfool.evaluation.statistics.sequential import AccuracyClaim
+from unfool.evaluation.statistics.settling import LOOK, SequentialResult, evaluate_claim
 from unfool.evaluation.statistics.union import union_of
 
 

@@ -23,7 +23,8 @@ from unfool.evaluation.crafting.chosen_attacks import (
     within,
 )
 from unfool.evaluation.curves import CurvePoints
-from unfool.evaluation.statistics.sequential import AccuracyClaim, check_claimed
+from unfool.evaluation.statistics.sequential import AccuracyClaim
+from unfool.evaluation.statistics.settling import check_claimed
 from unfool.evaluation.statistics.union import ThreatUnion
 
 

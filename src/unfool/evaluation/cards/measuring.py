@@ -18,7 +18,8 @@ from unfool.evaluation.cards.making import images_hash, split_table
 from unfool.evaluation.cards.verification import FAILS, HOLDS, NOT_CHECKED, UNDECIDED, Check, VerificationSettings
 from unfool.evaluation.crafting.proxy import proxy_for
 from unfool.evaluation.identity import one_identity
-from unfool.evaluation.statistics.sequential import LOOK, anytime_interval, records_in_order
+from unfool.evaluation.statistics.sequential import anytime_interval
+from unfool.evaluation.statistics.settling import LOOK, records_in_order
 from unfool.models.zoo.model_card import Card, Figure
 from unfool.training.folder import TrainedRun
 
