@@ -19,6 +19,7 @@ from unfool.attacks.objective import LabelLoss, ObjectiveValue
 from unfool.core.errors import NonFiniteError, SpecError
 from unfool.core.streams import Streams
 from unfool.core.threat import ThreatModel
+from unfool.models.windowed import passes as windowed
 
 EPS = {"linf": 0.008, "l2": 0.1, "l1": 1.0}
 ALL_NORMS = {**EPS, "l0": 2}
@@ -323,3 +324,27 @@ def test_it_fools_as_many_as_the_published_code(robust_digits, norm, eps):
         expected = (network(adversarial).argmax(1) != labels).float().mean()
     assert float(clean) + 0.1 < float(expected) < 0.9
     assert abs(float(ours.fooled.float().mean()) - float(expected)) < 0.1
+
+
+@pytest.mark.parametrize(("dtype", "count"), [("fp32", 3), ("fp32", 16), ("bf16", 16)])
+def test_layers_that_compute_what_a_window_reaches_lead_the_same_search(dtype, count, monkeypatch):
+    images, _, ids = make_batch(NETWORK, count, 4)
+    images = images.repeat(1, 1, 2, 2)
+    proxy = ProxySettings(dtype=dtype)
+    settings = {"proxy": proxy, "proxy_model": proxy.copy(NETWORK)}
+    with torch.no_grad():
+        labels = NETWORK(images).argmax(1)
+    attack, built = make_attack("square", ThreatModel("linf", 0.016), {"steps": 70}), []
+    made = windowed.WindowedPasses.__init__
+    monkeypatch.setattr(windowed.WindowedPasses, "__init__", lambda *given: built.append(made(*given)))
+    monkeypatch.setattr(windowed, "FEWEST_SAVED", math.inf)
+    whole = attack(NETWORK, images, labels, ids=ids, **settings)
+    assert not built
+    monkeypatch.setattr(windowed, "FEWEST_SAVED", 0)
+    parts = attack(NETWORK, images, labels, ids=ids, **settings)
+    assert built
+    assert count == 3 or 0 < whole.fooled.sum() < count
+    assert torch.equal(whole.fooled, parts.fooled)
+    if dtype == "fp32":
+        torch.testing.assert_close(whole.images, parts.images)
+        assert whole.model_images < parts.model_images <= whole.model_images + 2 * count * len(built)

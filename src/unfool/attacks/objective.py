@@ -174,6 +174,10 @@ class LabelLoss:
         copied = getattr(self.model, "exact_copy", None)
         return None if copied is None else self._replaced(model=copied)
 
+    def through(self, model: Callable[..., Tensor]) -> LabelLoss:
+        """The same with logits that the model would give, from images in another form."""
+        return self._replaced(model=model, by_row=False)
+
     def averaged(self, draws: int) -> LabelLoss:
         """The same, averaged over so many passes."""
         return self._replaced(draws=draws)

@@ -177,6 +177,11 @@ def _lowered(module: Module, images: Tensor | None) -> Module:
     return module
 
 
+def changes_precision(hook: Any) -> bool:
+    """Whether a hook is one of a fast copy's, which change a tensor's precision alone."""
+    return hook in (_to_bf16, _to_fp32, _give_bf16, _give_fp32)
+
+
 def _speaking_fp32(module: Module, entrance: nn.Module | None = None, *before: nn.Module) -> Module:
     _lower(module, module, entrance, before)
     module.register_forward_hook(_give_fp32)

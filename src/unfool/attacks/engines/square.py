@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import bisect
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -17,6 +18,7 @@ from torch import Tensor
 
 from unfool.attacks.engines.best_so_far import BestSoFar
 from unfool.attacks.engines.sparse_proposals import L0Proposals
+from unfool.attacks.engines.square_passes import Passes, WindowPasses, passes_for
 from unfool.attacks.engines.square_proposals import L1Proposals, L2Proposals, LinfProposals, Proposals
 from unfool.attacks.objective import Objective, ObjectiveValue
 from unfool.attacks.problem import Perturbed, Problem
@@ -147,12 +149,14 @@ class _Restart:
                 self.losses.fill_(-math.inf)
                 self.looks.clear()
                 self._try(queried, self.points[self.rows], self.rows)
+            passes: Passes | None = None
             while step < limit and len(self.rows):
+                passes = passes or self._passes(queried, step)
                 if self._ahead() > 1:
-                    self._search_ahead(queried, streams.named("windows"), step, limit)
+                    self._search_ahead(passes, streams.named("windows"), step, limit)
                     step = limit
                 else:
-                    step = self._search(queried, streams.named("windows"), step, limit)
+                    step = self._search(passes, streams.named("windows"), step, limit)
             if step in looks:
                 self._drop_hopeless(steps - step)
             if not len(self.rows):
@@ -181,33 +185,42 @@ class _Restart:
         height, width = self.points.shape[-2:]
         return self.settings.side(step, height, width, self.proposals.min_side, self.proposals.odd_side)
 
+    def _passes(self, queried: Objective, step: int) -> Passes:
+        """The passes from a step on, until windows are of another size or another objective is queried."""
+        most = max(len(self.rows), VALUES_AT_ONCE // self.points[0].numel())
+        evaluate, dtype = self.best_so_far.evaluate, self.problem.images.dtype
+        side = self._side(step)
+        passes = passes_for(self.proposals, self.points, self.rows, queried, side, most, evaluate, dtype)
+        if isinstance(passes, WindowPasses):  # Once for what is known, once to compare.
+            self.best_so_far.model_images += 2 * len(self.rows)
+        return passes
+
     def _drawn(self, windows: Streams, chunks: range) -> Tensor:
         """The draws (n, windows, values) of some chunks of windows."""
         ids, shape = self.problem.ids[self.rows], (_CHUNK, self.proposals.draws)
         return torch.cat([windows.at(chunk).uniform(ids, shape) for chunk in chunks], 1)
 
-    def _search(self, queried: Objective, windows: Streams, step: int, limit: int) -> int:
+    def _search(self, passes: Passes, windows: Streams, step: int, limit: int) -> int:
         """One window of every image a pass, up to ``limit`` or the chunk's end, which is returned."""
-        chunk, side = step // _CHUNK, self._side(step)
+        chunk = step // _CHUNK
         limit = min(limit, (chunk + 1) * _CHUNK)
         self.draws = self._drawn(windows, range(chunk, chunk + 1))
         for place in range(step - chunk * _CHUNK, limit - chunk * _CHUNK):
             if not len(self.rows):
                 break
-            # index_select copies whole images; indexing by a tensor takes four times as long.
-            points = self.points.index_select(0, self.rows)
-            points, places = self.proposals.propose(points, self.rows, side, self.draws[:, place])
-            if len(places):
-                self._try(queried, points, self.rows[places])
+            places, value = passes.look(self.rows, self.draws[:, place])
+            if value is not None:
+                rows = self.rows[places]
+                self._keep(rows, passes.points, value, value.losses > self.losses[rows])
         return limit
 
-    def _search_ahead(self, queried: Objective, windows: Streams, step: int, limit: int) -> None:
+    def _search_ahead(self, passes: Passes, windows: Streams, step: int, limit: int) -> None:
         """Several windows of every image a pass, each image from its own ``next``, to ``limit``.
 
         All of an image's windows are drawn on its best point. What follows the first that is kept was in vain, and is
         drawn again on the new point: the result is that of one window after another.
         """
-        side, chunk = self._side(step), step // _CHUNK
+        chunk = step // _CHUNK
         self.next = torch.full_like(self.rows, step)
         self.draws = self._drawn(windows, range(chunk, chunk + 2))
         while len(self.rows):
@@ -217,25 +230,24 @@ class _Restart:
             if first >= (chunk + 1) * _CHUNK:
                 chunk += 1
                 self.draws = torch.cat([self.draws[:, _CHUNK:], self._drawn(windows, range(chunk + 1, chunk + 2))], 1)
-            self._pass_ahead(queried, side, chunk * _CHUNK, min(limit, (chunk + 2) * _CHUNK))
+            self._pass_ahead(passes, chunk * _CHUNK, min(limit, (chunk + 2) * _CHUNK))
 
-    def _pass_ahead(self, queried: Objective, side: int, drawn_from: int, end: int) -> None:
+    def _pass_ahead(self, passes: Passes, drawn_from: int, end: int) -> None:
         """One pass: the next windows of every image, none of step ``end`` or later."""
         steps = self.next[:, None] + torch.arange(self._ahead(), device=self.rows.device)
         places = (steps < end).flatten().nonzero().squeeze(1)
         images = places // steps.shape[1]
         rows = self.rows[images]
         draws = self.draws[images, steps.flatten()[places] - drawn_from]
-        points, changed = self.proposals.propose(self.points.index_select(0, rows), rows, side, draws)
+        changed, value = passes.look(rows, draws)
         better = torch.zeros_like(steps, dtype=torch.bool)
-        if len(changed):
+        if value is not None:
             rows = rows[changed]
-            value = self.best_so_far.evaluate(queried, points.to(self.problem.images.dtype), rows)
             better.view(-1)[places[changed]] = value.losses > self.losses[rows]
             # Of each image the first that is better; places ascend image by image.
             earliest = better & (better.cumsum(1) == 1)
             self.next = torch.where(earliest.any(1), steps[:, 0] + earliest.int().argmax(1) + 1, steps[:, -1] + 1)
-            self._keep(rows, points, value, earliest.flatten()[places[changed]])
+            self._keep(rows, passes.points, value, earliest.flatten()[places[changed]])
         else:
             self.next = steps[:, -1] + 1
         self.next.clamp_(max=end)
@@ -243,18 +255,18 @@ class _Restart:
     def _try(self, queried: Objective, points: Tensor, rows: Tensor) -> None:
         """Keep the points (n, C, H, W) with a higher loss; confirm those that are called fooled."""
         value = self.best_so_far.evaluate(queried, points.to(self.problem.images.dtype), rows)
-        self._keep(rows, points, value, value.losses > self.losses[rows])
+        self._keep(rows, points.__getitem__, value, value.losses > self.losses[rows])
 
-    def _keep(self, rows: Tensor, points: Tensor, value: ObjectiveValue, better: Tensor) -> None:
+    def _keep(self, rows: Tensor, points: Callable[[Tensor], Tensor], value: ObjectiveValue, better: Tensor) -> None:
         """Keep the points of a mask (n,), of different images; confirm those that are called fooled."""
         places = better.nonzero().squeeze(1)
         self.kept_share = 0.95 * self.kept_share + 0.05 * len(places) / len(rows)
         if not len(places):
             return
-        rows, points = rows[places], points[places]
+        rows, kept = rows[places], points(places)
         self.losses[rows] = value.losses[places].to(self.losses.dtype)
-        self.points[rows] = points
-        self.proposals.accept(rows, points)
+        self.points[rows] = kept
+        self.proposals.accept(rows, kept)
         if value.fooled is not None:
             self._confirm(rows[value.fooled[places]])
 

@@ -6,6 +6,7 @@ Legend: B images of the batch, n of them still attacked, C channels, H×W pixels
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -63,6 +64,24 @@ class Proposals(ABC):
         """Later proposals start from these points (n, C, H, W)."""
 
 
+@dataclass(frozen=True)
+class Redrawn:
+    """Windows (n, C, s, s) and their corners (n,), and the ``places`` (m,) of those that differ from what was there,
+    None if all do."""
+
+    values: Tensor
+    top: Tensor
+    left: Tensor
+    places: Tensor | None
+
+    def changed(self) -> Redrawn:
+        """Those that differ."""
+        where = self.places
+        if where is None:
+            return self
+        return Redrawn(self.values[where], self.top[where], self.left[where], where)
+
+
 class LinfProposals(Proposals):
     """All values of a window go to the edge of the ball, those of a channel to the same side (algorithm 2)."""
 
@@ -79,16 +98,20 @@ class LinfProposals(Proposals):
 
     def propose(self, points: Tensor, rows: Tensor, side: int, draws: Tensor) -> tuple[Tensor, Tensor]:
         """One sign for each channel of the window; a window that has these signs already is unchanged."""
-        top, left = corners(points, side, draws)
         each = torch.arange(len(rows), device=rows.device)
-        window = (each, slice(None), top, left)
+        redrawn = self.redraw(points, each, rows, side, draws)
+        windows(points, side)[each, :, redrawn.top, redrawn.left] = redrawn.values
+        return (points, each) if redrawn.places is None else (points[redrawn.places], redrawn.places)
+
+    def redraw(self, points: Tensor, sources: Tensor, rows: Tensor, side: int, draws: Tensor) -> Redrawn:
+        """The windows of ``points[sources]``, of the images ``rows`` (n,)."""
+        top, left = corners(points, side, draws)
         up = (draws[:, 2:] < 0.5).long()
         channels = torch.arange(points.shape[1], device=rows.device)
-        drawn = windows(self.edges, side)[up, rows[:, None], channels, top[:, None], left[:, None]]
-        view = windows(points, side)
-        changed = (view[window] != drawn).flatten(1).any(1)
-        view[window] = drawn
-        return (points, each) if bool(changed.all()) else (points[changed], each[changed])
+        values = windows(self.edges, side)[up, rows[:, None], channels, top[:, None], left[:, None]]
+        changed = (windows(points, side)[sources, :, top, left] != values).flatten(1).any(1)
+        places = None if bool(changed.all()) else changed.nonzero().squeeze(1)
+        return Redrawn(values, top, left, places)
 
     def accept(self, rows: Tensor, points: Tensor) -> None:
         """Nothing to do: the edges are the same for every point."""

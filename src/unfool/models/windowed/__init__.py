@@ -1,0 +1,1 @@
+"""Passes of images that differ from known ones in a window."""

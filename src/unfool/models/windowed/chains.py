@@ -1,0 +1,165 @@
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+"""A network seen as a chain: convolutions of images one after another, and what follows them.
+
+Legend: N views, C channels, H×W positions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from unfool.models.convolution import CONVOLUTIONS
+from unfool.models.fast import changes_precision
+from unfool.models.network import Network
+from unfool.models.trunks import Trunk
+
+_ELEMENTWISE = (
+    nn.Identity,
+    nn.BatchNorm2d,
+    nn.ReLU,
+    nn.LeakyReLU,
+    nn.GELU,
+    nn.SiLU,
+    nn.ELU,
+    nn.Softplus,
+    nn.Tanh,
+    nn.Sigmoid,
+    nn.Hardswish,
+)
+"""Layers whose outputs depend, in eval mode, on the input at the same position alone."""
+
+
+@dataclass(frozen=True)
+class Link:
+    """A convolution and the layers up to the next.
+
+    An output depends on ``kernel`` positions a side of the inputs, the first on those from -``padding`` on, each
+    further one on those ``stride`` further on; padding is zeros. ``dtype`` is the precision of the outputs.
+    """
+
+    convolution: nn.Conv2d
+    others: tuple[nn.Module, ...]
+    kernel: int
+    stride: int
+    padding: int
+    dtype: torch.dtype
+
+    def __call__(self, inputs: Tensor) -> Tensor:
+        """The outputs of inputs (N, C, H, W) that hold what padding they need: any rectangle of positions."""
+        own = self.convolution
+        outputs = F.conv2d(
+            inputs.to(own.weight.dtype), own.weight, own.bias, own.stride, 0, own.dilation, own.groups
+        ).to(self.dtype)
+        for layer in self.others:
+            outputs = layer(outputs)
+        return outputs
+
+    def outputs(self, side: int) -> int:
+        """How many positions a side come out of ``side`` that go in, without the padding."""
+        return (side + 2 * self.padding - self.kernel) // self.stride + 1
+
+    def multiplications(self, positions: int) -> int:
+        """About how many a number of output positions takes."""
+        own = self.convolution
+        pooled = (self.stride // own.stride[0]) ** 2
+        return positions * pooled * own.weight.numel()
+
+
+@dataclass(frozen=True)
+class Chain:
+    """``prepare`` normalises images, ``links`` follow one another, ``rest`` makes logits of what the last gives."""
+
+    prepare: Callable[[Tensor], Tensor]
+    links: tuple[Link, ...]
+    rest: Callable[[Tensor], Tensor]
+
+    def cut(self, links: int) -> Callable[[Tensor], Tensor]:
+        """What makes logits of the outputs of so many links."""
+
+        def later(features: Tensor) -> Tensor:
+            for link in self.links[links:]:
+                for layer in (link.convolution, *link.others):
+                    features = layer(features)
+            return self.rest(features)
+
+        return self.rest if links == len(self.links) else later
+
+
+def chain_of(model: object) -> Chain | None:
+    """The chain that a network, or its fast copy, is; None for another model, or where hooks may see its layers."""
+    if type(model) is not Network or model.classifier is None or not _bare(model):
+        return None
+    trunk, head = model.trunk, model.heads[model.classifier]
+    if type(trunk).collect is not Trunk.collect or type(trunk).forward is not Trunk.forward or not _bare(trunk):
+        return None
+    if getattr(head, "stage", "last") != trunk.stages[-1]:
+        return None
+    layers = [layer for part in trunk.parts.values() for layer in _flattened(part)]
+    links: list[Link] = []
+    while (link := _link(layers)) is not None:
+        links.append(link)
+        del layers[: 1 + len(link.others)]
+    if not links:
+        return None
+    mean, std = model.mean, model.std
+
+    def rest(features: Tensor) -> Tensor:
+        for layer in layers:
+            features = layer(features)
+        return head(features.to(mean.dtype))
+
+    return Chain(lambda images: (images - mean) / std, tuple(links), rest)
+
+
+def _bare(part: nn.Module) -> bool:
+    """Whether no hook sees the module, but for those of a fast copy that change its precision."""
+    hooks = (*part._forward_hooks.values(), *part._forward_pre_hooks.values())  # pyright: ignore[reportPrivateUsage]
+    return all(changes_precision(hook) for hook in hooks)
+
+
+def _flattened(part: nn.Module) -> Iterator[nn.Module]:
+    """The layers of nested plain sequences."""
+    if type(part) is nn.Sequential and _bare(part):
+        for layer in part:
+            yield from _flattened(layer)
+    else:
+        yield part
+
+
+def _link(layers: list[nn.Module]) -> Link | None:
+    """The link that the layers begin with."""
+    first = layers[0] if layers else None
+    if type(first) not in CONVOLUTIONS or not isinstance(first, nn.Conv2d) or not _bare(first):
+        return None
+    sides = first.kernel_size, first.stride, first.padding, first.dilation
+    if first.padding_mode != "zeros" or any(isinstance(pair, str) or pair[0] != pair[1] for pair in sides):
+        return None
+    kernel, stride = first.dilation[0] * (first.kernel_size[0] - 1) + 1, first.stride[0]
+    others: list[nn.Module] = []
+    for layer in layers[1:]:
+        window = _pooled(layer)
+        if not _bare(layer) or (window is None and type(layer) not in _ELEMENTWISE):
+            break
+        others.append(layer)
+        if window is not None:
+            kernel, stride = kernel + (window - 1) * stride, stride * window
+    lowered = any(changes_precision(hook) for hook in first._forward_hooks.values())  # pyright: ignore[reportPrivateUsage]
+    dtype = torch.bfloat16 if lowered else first.weight.dtype
+    return Link(first, tuple(others), kernel, stride, int(first.padding[0]), dtype)
+
+
+def _pooled(layer: nn.Module) -> int | None:
+    """The side of a pooling's windows, which lie side by side; None for another layer."""
+    if type(layer) not in (nn.MaxPool2d, nn.AvgPool2d) or layer.ceil_mode or layer.padding not in (0, (0, 0)):
+        return None
+    side = layer.kernel_size if isinstance(layer.kernel_size, tuple) else (layer.kernel_size,) * 2
+    stride = layer.stride if isinstance(layer.stride, tuple) else (layer.stride,) * 2
+    if getattr(layer, "dilation", 1) not in (1, (1, 1)) or getattr(layer, "return_indices", False):
+        return None
+    divisor = getattr(layer, "divisor_override", None)
+    return int(side[0]) if side == stride and side[0] == side[1] and divisor is None else None
