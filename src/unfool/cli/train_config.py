@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-import torch
-
 from unfool.cli.options.from_settings import explicit
-from unfool.cli.parsing.systems import LOOKED_AT, open_foreign, open_outside
+from unfool.cli.parsing.systems import open_foreign, open_outside
 from unfool.cli.parsing.tasks import read_tasks
 from unfool.cli.parsing.threats import read_threat
 from unfool.core.config import build, parse_settings
@@ -54,7 +52,7 @@ def look(command: TrainCommand, classifier: ForeignClassifier, table: Table) -> 
     Raises as `check_classifier` and `OpenedSystem.labelled` do.
     """
     opened = open_foreign(command.outside, classifier)
-    outputs = opened.check(table.batch(torch.arange(min(LOOKED_AT, len(table)))).images, command.training.batch_size)
+    outputs = opened.check_on(table, command.training.batch_size)
     return opened.labelled(table, outputs, command.data.label)
 
 

@@ -6,17 +6,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import torch
-
 from unfool.cli.options.shared import ModelOptions
-from unfool.cli.parsing.images import open_images
 from unfool.cli.parsing.shared_out import moved_model
-from unfool.cli.parsing.systems import LOOKED_AT, OpenedSystem, open_system
+from unfool.cli.parsing.systems import OpenedSystem, open_system
 from unfool.core.errors import SpecError, WorkerError
 from unfool.core.parallel.job import CodeFile, Place
 from unfool.core.streams import Streams
 from unfool.data.classes.label_sets import merged_sets
-from unfool.data.table import Table
 from unfool.evaluation.identity import identity
 from unfool.evaluation.results.rows import UNVERIFIED_MARK
 from unfool.models.foreign import ForeignClassifier
@@ -67,18 +63,14 @@ def open_probed(options: OpensProbed, device: str) -> tuple[OpenedSystem, Probed
     data = options.data
     system = open_system(options.model, device)
     network = _network(system, options)
-    train, test = (_table(system, data, split) for split in ("train", "test"))
-    system.check(test.batch(torch.arange(min(LOOKED_AT, len(test)))).images)
+    train, test = (system.split(data, split) for split in ("train", "test"))
+    system.check_on(test)
     if options.model.multi_label:
         train, test = (merged_sets(table, data.column) for table in (train, test))
     if data.fraction != 1:
         seed = system.config.seed if system.config is not None else 0
         train = train.fraction(data.fraction, Streams(seed), data.column)
     return system, Probed(network=network, tables={"train": train, "test": test})
-
-
-def _table(system: OpenedSystem, data: DataOptions, split: str) -> Table:
-    return open_images(data, split, system.config, columns=[data.column], system=system.name, own_size=system.own_size)
 
 
 def _network(system: OpenedSystem, options: OpensProbed) -> Network | ForeignClassifier:

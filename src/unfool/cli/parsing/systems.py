@@ -57,22 +57,29 @@ class OpenedSystem:
 
     def images(self, options: DataOptions, batch_size: int | None = None) -> tuple[Table, str | None]:
         """Test images of a set (default: the run's), drawn as the studies draw them, and the label column."""
-        config, data = self.config, options.data
-        own = config is not None and data in (None, config.data)
         if options.images < 1:
             raise SpecError(f"--images {options.images} is not allowed; give at least 1")
-        table = open_images(
-            options,
-            "test",
-            config,
-            columns=[options.column],
-            system=self.name,
-            own_size=self.own_size,
-        )
+        table = self.split(options, "test")
         chosen = table.sample(min(options.images, len(table)), Streams(0).named("attacked images"))
-        outputs = self.check(chosen.batch(torch.arange(min(LOOKED_AT, len(chosen)))).images, batch_size)
-        column = options.column or (_classified(config) if own and config is not None else None)
+        outputs, column = self.check_on(chosen, batch_size), self._column(options)
         return self.labelled(chosen, outputs, column), column
+
+    def splits(self, options: ReadingOptions, batch_size: int | None = None) -> tuple[Table, Table, str | None]:
+        """The training and the test images of a set (default: the run's), and the label column."""
+        train, test = (self.split(options, name) for name in ("train", "test"))
+        outputs, column = self.check_on(test, batch_size), self._column(options)
+        return self.labelled(train, outputs, column), self.labelled(test, outputs, column), column
+
+    def split(self, options: ReadingOptions, name: str) -> Table:
+        """One split of a set (default: the run's), its labels as the set has them."""
+        columns = [options.column]
+        return open_images(options, name, self.config, columns=columns, system=self.name, own_size=self.own_size)
+
+    def _column(self, options: ReadingOptions) -> str | None:
+        """The label column that the options name, else the one that the run learnt if the set is its own."""
+        if options.column or self.config is None or options.data not in (None, self.config.data):
+            return options.column or None
+        return _classified(self.config)
 
     def labelled(self, table: Table, outputs: int, column: str | None) -> Table:
         """The table with labels that are numbers of the classifier's outputs, or of the sets that it then knows."""
@@ -80,18 +87,6 @@ class OpenedSystem:
         if isinstance(network, ForeignClassifier) and (self.multi_label or network.label_sets is not None):
             return by_label_sets(table, network, self.classes, column)
         return by_outputs(table, outputs, self.classes, column)
-
-    def splits(self, options: ReadingOptions, batch_size: int | None = None) -> tuple[Table, Table, str | None]:
-        """The training and the test images of a set (default: the run's), and the label column."""
-        own = self.config is not None and options.data in (None, self.config.data)
-        train, test = (
-            open_images(options, split, self.config, columns=[options.column], system=self.name, own_size=self.own_size)
-            for split in ("train", "test")
-        )
-        outputs = self.check(test.batch(torch.arange(min(LOOKED_AT, len(test)))).images, batch_size)
-        column = options.column or (_classified(self.config) if own and self.config is not None else None)
-        train, test = (self.labelled(table, outputs, column) for table in (train, test))
-        return train, test, column
 
     def framing(self, options: ReadingOptions) -> Framing:
         """How images are framed, by the options or as the run's were."""
@@ -121,6 +116,10 @@ class OpenedSystem:
             )
         self.network.eval()
         return outputs
+
+    def check_on(self, table: Table, batch_size: int | None = None) -> int:
+        """The same on the first images of a table."""
+        return self.check(table.batch(torch.arange(min(LOOKED_AT, len(table)))).images, batch_size)
 
 
 def _classified(config: RunConfig) -> str | None:
