@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from unfool.attacks import make_attack
 from unfool.cli.next_command import next_line
 from unfool.cli.options.from_settings import explicit
-from unfool.cli.parsing.defended import open_defense, training_images, with_preset
+from unfool.cli.parsing.defended import open_defense, with_preset
 from unfool.cli.parsing.shared_out import folder_or_temporary, opens_system, sharing_of
 from unfool.cli.parsing.systems import LOOKED_AT, choose_device, open_system
 from unfool.cli.parsing.threats import read_threat
@@ -72,7 +72,7 @@ def run_evaluation(command: EvaluateCommand) -> None:
     with ExitStack() as stack:
         progress, folder = stack.enter_context(progress_bar(stderr(), system.name)), output.folder
         if defense is not None:
-            network = open_defense(defense, system, training_images(system, data), machine.seed)
+            network = open_defense(defense, system, system.split(data, "train"), machine.seed)
         if shared and table is not None:
             folder = stack.enter_context(folder_or_temporary(folder))
             one_by_one = settings.claim is not None or settings.curve is not None
@@ -207,7 +207,7 @@ def run_ladder(command: EvaluateCommand) -> None:
     system = open_system(command.model, machine.device)
     _check_writable(output)
     table, column = system.images(data, machine.batch_size)
-    training = training_images(system, data)
+    training = system.split(data, "train")
     with progress_bar(stderr(), system.name) as progress:
         defense = None if defense_text is None else open_defense(defense_text, system, training, machine.seed)
         result = ladder(

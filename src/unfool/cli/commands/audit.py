@@ -81,7 +81,7 @@ class AuditCommand:
     def _run(self) -> None:
         from unfool.attacks import make_attack
         from unfool.cli.next_command import next_line
-        from unfool.cli.parsing.defended import default_reversal, open_defense, training_images
+        from unfool.cli.parsing.defended import default_reversal, open_defense
         from unfool.cli.parsing.systems import open_system
         from unfool.cli.parsing.threats import read_threat
         from unfool.cli.printing import check_writable, print_json, print_lines, stderr
@@ -113,7 +113,7 @@ class AuditCommand:
                 f"{table.name} {table.split}; give --data {examples.data}"
             )
         text = default_reversal(self.defense.defense, self.defense.preset, system)
-        training = training_images(system, self.data)
+        training = system.split(self.data, "train")
         with progress_bar(stderr(), system.name) as progress:
             defense = open_defense(text, system, training, settings.seed)
             report = audit(defense, table, examples or attack, settings=settings, column=column, progress=progress)

@@ -77,7 +77,7 @@ class ReverseCommand:
     def run(self) -> None:
         import torch
 
-        from unfool.cli.parsing.defended import default_reversal, open_defense, training_images
+        from unfool.cli.parsing.defended import default_reversal, open_defense
         from unfool.cli.parsing.systems import open_system
         from unfool.cli.printing import check_page, check_writable, print_json, print_lines, stderr
         from unfool.core.files import atomic_path
@@ -92,7 +92,7 @@ class ReverseCommand:
         system = open_system(ModelOptions(system=self.system, **vars(self.model)), self.device)
         text = default_reversal(self.defense, self.preset, system)
         options = DataOptions(**vars(self.data), images=1)
-        table = training_images(system, options)
+        table = system.split(options, "train")
         crop = system.config.crop if system.config is not None else 1.0
         crop = crop if options.crop is None else options.crop
         loaded = torch.stack([torch.from_numpy(decode_file(path, table.shape, crop)) for path in self.images]).float()

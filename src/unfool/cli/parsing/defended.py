@@ -6,8 +6,6 @@ import warnings
 
 from torch import nn
 
-from unfool.cli.options.shared import DataOptions
-from unfool.cli.parsing.images import open_images
 from unfool.cli.parsing.systems import OpenedSystem
 from unfool.core.config import parse_settings
 from unfool.core.errors import SpecError, UnfoolWarning
@@ -25,12 +23,6 @@ def with_preset(defense: str | None, preset: str | None) -> str | None:
         return defense
     text = defense or "reverse"
     return f"{text}{',' if ':' in text else ':'}preset={preset}"
-
-
-def training_images(system: OpenedSystem, options: DataOptions) -> Table:
-    """The training split of a set (default: the run's), which a defense is calibrated on; SpecError without a set."""
-    columns = [options.column]
-    return open_images(options, "train", system.config, columns=columns, system=system.name, own_size=system.own_size)
 
 
 def default_reversal(defense: str | None, preset: str | None, system: OpenedSystem) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from unfool.cli.options.shared import DataOptions, ImageOptions, ModelOptions
-from unfool.cli.parsing.defended import training_images
 from unfool.cli.parsing.systems import OpenedSystem, open_system
 from unfool.core.errors import SpecError, UnfoolError
 from unfool.data.classes.names_file import read_class_names
@@ -37,7 +36,7 @@ def playground_system(model: ModelOptions, data: ImageOptions, device: str) -> P
             crop=_crop(system, options),
         )
     examples, column = system.images(options)
-    train = training_images(system, options)
+    train = system.split(options, "train")
     held_out = cut_held_out(system.config, train)[1] if system.config is not None else None
     return PlaygroundSystem(
         name=system.name,
@@ -66,7 +65,7 @@ def _has_images(system: OpenedSystem, options: DataOptions) -> bool:
     if name in SETS and SETS[name].source.startswith("hub:"):
         return name in hub_folders(data_folder(options.data_dir))
     try:
-        training_images(system, options)
+        system.split(options, "train")
     except UnfoolError:
         return False
     return True

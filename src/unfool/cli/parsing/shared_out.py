@@ -14,7 +14,7 @@ from rich.console import Console
 
 from unfool.cli.options.cluster import WorkOptions
 from unfool.cli.options.shared import DataOptions, ModelOptions
-from unfool.cli.parsing.defended import open_defense, training_images
+from unfool.cli.parsing.defended import open_defense
 from unfool.cli.parsing.images import ReadingOptions, named_set
 from unfool.cli.parsing.systems import open_system
 from unfool.core.errors import OutputError
@@ -69,7 +69,7 @@ class OpensSystem:
         table, column = system.images(data, self.batch_size)
         network = system.network
         if self.defense is not None:
-            network = open_defense(self.defense, system, training_images(system, data), self.seed)
+            network = open_defense(self.defense, system, system.split(data, "train"), self.seed)
         attacks = check_evaluation(self.attacks, self.settings)[1] if self.attacks else []
         return Opened(model=network, table=table, column=column, attacks=attacks)
 
