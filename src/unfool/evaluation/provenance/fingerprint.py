@@ -24,7 +24,8 @@ from unfool.evaluation.provenance.python_code import (
     replaced_functions,
 )
 from unfool.evaluation.provenance.values import take_apart
-from unfool.evaluation.provenance.writes import Writes, written_by_passes
+from unfool.evaluation.provenance.writes import written_by_passes
+from unfool.evaluation.provenance.written_names import Writes
 from unfool.models.network import Network
 
 Key = TypeVar("Key", str, tuple[str, str])
