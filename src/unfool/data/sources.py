@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypedDict
 
 import numpy as np
 
@@ -37,6 +38,18 @@ class Rows:
     ids: np.ndarray | None = None
     names: Sequence[str] | None = None
     others: dict[str, str] = field(default_factory=dict[str, str])
+
+
+class ReadReport(TypedDict):
+    """What the reader of a data set saw: ``rows`` in all, ``corrupt`` ones left out, ``converted`` images by mode.
+
+    ``corrupt_images`` says of the first hundred where each lies and what is wrong with it.
+    """
+
+    rows: int
+    corrupt: int
+    corrupt_images: dict[str, str]
+    converted: dict[str, int]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,6 @@ Legend: N images of C channels and H×W pixels, B of them in a batch.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TypedDict
 
 import numpy as np
 import torch
@@ -20,19 +19,7 @@ from unfool.core.streams import Streams
 from unfool.data import stratify
 from unfool.data.conversion import Contents, contents_of_dataset, contents_of_tensors
 from unfool.data.pixels import DecodedPixels, Pixels
-from unfool.data.sources import Columns, primary_column
-
-
-class ReadReport(TypedDict):
-    """What the reader of a data set saw: ``rows`` in all, ``corrupt`` ones left out, ``converted`` images by mode.
-
-    ``corrupt_images`` says of the first hundred where each lies and what is wrong with it.
-    """
-
-    rows: int
-    corrupt: int
-    corrupt_images: dict[str, str]
-    converted: dict[str, int]
+from unfool.data.sources import Columns, ReadReport, primary_column
 
 
 class Table:

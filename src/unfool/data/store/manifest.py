@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import BinaryIO, TypedDict
 
-from unfool.data.table import ReadReport
+from unfool.data.sources import ReadReport
 
 SCHEMA_VERSION = 1
 FILE = "manifest.json"

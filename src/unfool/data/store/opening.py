@@ -21,10 +21,10 @@ from unfool.data.decode import SEVERAL_FRAMES, Framing
 from unfool.data.encoded import EncodedPixels
 from unfool.data.pixels import DecodedPixels, Pixels
 from unfool.data.readers.decode_rows import resident_pixels, workers
-from unfool.data.sources import Columns, Source, primary_column
+from unfool.data.sources import Columns, ReadReport, Source, primary_column
 from unfool.data.store.manifest import SCHEMA_VERSION, Manifest, checked_manifest
 from unfool.data.store.writing import build_store
-from unfool.data.table import ReadReport, Table
+from unfool.data.table import Table
 
 LIMIT_BYTES = 8 << 30
 """Above this many decoded bytes a store keeps the encoded images."""

@@ -15,9 +15,8 @@ from unfool.core.errors import DataError
 from unfool.data.decode import CorruptImageError, Framing
 from unfool.data.encoded import as_bytes
 from unfool.data.readers.decode_rows import decoded_rows
-from unfool.data.sources import Rows
+from unfool.data.sources import ReadReport, Rows
 from unfool.data.store.manifest import SCHEMA_VERSION, Manifest, Shards, checksums_of_small_files, write_manifest
-from unfool.data.table import ReadReport
 
 
 def build_store(folder: Path, what: str, rows: Rows, framing: Framing, limit: int) -> None:
