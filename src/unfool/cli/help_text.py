@@ -26,7 +26,7 @@ With --plugin FILE, or UNFOOL_PLUGINS, a Python file adds tasks, attacks, defens
 exit codes:
   0  done
   2  a command, option, name, number, threat model or model file that is not understood
-  3  a data set, run or results file that is missing, unreadable or corrupt
+  3  a data set, run, results file or model card that is missing, unreadable or corrupt
   4  images or labels that break the contract: float NCHW in [0,1], finite, not empty
   5  a weights file that is malformed, unsafe or of another architecture
   6  a folder or file that cannot be written, is in use, or belongs to another configuration
