@@ -24,6 +24,7 @@ from unfool.models.windowed import passes as windowed
 EPS = {"linf": 0.008, "l2": 0.1, "l1": 1.0}
 ALL_NORMS = {**EPS, "l0": 2}
 NETWORK = make_network()
+LIMITS = ("VALUES_AT_ONCE", "FULL_PASS")
 
 
 def share_by_hand(step):
@@ -132,7 +133,8 @@ class Bolder(nn.Module):
 
 
 def test_only_images_that_stand_and_have_changed_are_asked_about(monkeypatch):
-    monkeypatch.setattr(square, "VALUES_AT_ONCE", 0)
+    for name in LIMITS:
+        monkeypatch.setattr(square, name, 0)
     images, labels, ids = make_batch(NETWORK, 24)
     model = LabelLoss(NETWORK, labels, "margin")
     asked, fooled = Counter(), Counter()
@@ -161,7 +163,8 @@ def test_windows_looked_at_ahead_give_what_they_give_in_turn_in_fewer_passes(nor
     threat, results, passes = ThreatModel(norm, ALL_NORMS[norm] / 2), [], []
     network.register_forward_hook(lambda *_: passes.append(1))
     for values in (0, 24 * images[0].numel()):
-        monkeypatch.setattr(square, "VALUES_AT_ONCE", values)
+        for name in LIMITS:
+            monkeypatch.setattr(square, name, values)
         passes.clear()
         results.append((attacked("square-200", threat, images, labels, ids, network), len(passes)))
     (in_turn, many), (ahead, few) = results

@@ -52,7 +52,10 @@ _CHUNK = 64
 """Windows drawn at once; drawing each by itself would cost more than the rest of its step."""
 
 _MOST_IN_VAIN = 0.4
-"""Share of the windows looked at ahead that may follow one that is kept: they are drawn again from there."""
+"""How many of the windows looked at ahead may be kept: what follows the first of them is drawn again from there."""
+
+FULL_PASS, _LESS_IN_VAIN = 96 * 3 * 32 * 32, 0.12
+"""The same for larger passes, which gain less: up to so many values a small image gets cheaper."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -178,8 +181,9 @@ class _Restart:
 
     def _ahead(self) -> int:
         """How many windows of each image are looked at in one pass."""
-        most = VALUES_AT_ONCE // max(1, len(self.rows) * self.points[0].numel())
-        return max(1, min(most, int(_MOST_IN_VAIN / max(self.kept_share, 1e-3))))
+        values, kept = max(1, len(self.rows) * self.points[0].numel()), max(self.kept_share, 1e-3)
+        few = min(VALUES_AT_ONCE // values, int(_MOST_IN_VAIN / kept))
+        return max(1, few, min(FULL_PASS // values, int(_LESS_IN_VAIN / kept)))
 
     def _side(self, step: int) -> int:
         height, width = self.points.shape[-2:]
@@ -187,7 +191,7 @@ class _Restart:
 
     def _passes(self, queried: Objective, step: int) -> Passes:
         """The passes from a step on, until windows are of another size or another objective is queried."""
-        most = max(len(self.rows), VALUES_AT_ONCE // self.points[0].numel())
+        most = max(len(self.rows), max(VALUES_AT_ONCE, FULL_PASS) // self.points[0].numel())
         evaluate, dtype = self.best_so_far.evaluate, self.problem.images.dtype
         side = self._side(step)
         passes = passes_for(self.proposals, self.points, self.rows, queried, side, most, evaluate, dtype)
