@@ -42,6 +42,12 @@ def images_of(height=32, width=32, count=COUNT, seed=3):
     return Streams(seed).uniform(torch.arange(count), (3, height, width))
 
 
+def free(monkeypatch):
+    """Whatever is saved is worth it."""
+    monkeypatch.setattr(windowed, "FEWEST_SAVED", 0)
+    monkeypatch.setattr(windowed, "COPY", 0)
+
+
 def redrawn(images, windows, top, left):
     changed = images.clone()
     side = windows.shape[2]
@@ -54,7 +60,7 @@ def redrawn(images, windows, top, left):
 @pytest.mark.parametrize(("side", "sides"), [(1, (32, 32)), (4, (32, 32)), (7, (37, 32)), (10, (32, 41))])
 @torch.no_grad()
 def test_logits_are_those_of_whole_passes(name, side, sides, monkeypatch):
-    monkeypatch.setattr(windowed, "FEWEST_SAVED", 0)
+    free(monkeypatch)
     network, images = NETWORKS[name], images_of(*sides)
     passes = windowed_passes(chain_of(network), network, images, side, 12)
     assert passes is not None
@@ -79,7 +85,7 @@ def test_passes_are_whole_where_little_is_saved_or_layers_are_seen_from_outside(
     images = images_of()
     chain = chain_of(STRIDED)
     assert windowed_passes(chain, STRIDED, images, 4, 5) is None, "a network so narrow is not worth it"
-    monkeypatch.setattr(windowed, "FEWEST_SAVED", 0)
+    free(monkeypatch)
     assert windowed_passes(chain, STRIDED, images, 4, 5) is not None
     assert windowed_passes(chain, STRIDED, images, 29, 5) is None
     assert windowed_passes(chain, lambda images: STRIDED(images) * 1.01, images, 4, 5) is None
@@ -87,4 +93,23 @@ def test_passes_are_whole_where_little_is_saved_or_layers_are_seen_from_outside(
     watched = network_of(stem="strided", widths=[4, 6, 8])
     watched.trunk.parts["stem"][0].register_forward_hook(lambda part, inputs, output: output * 2)
     assert chain_of(watched) is None
-    assert len(chain_of(network_of("resnet18", width=0.05)).links) == 1, "a residual block is no link"
+    learning = network_of(stem="strided", widths=[4, 6, 8])
+    learning.trunk.parts["block1"][2].train()
+    assert chain_of(learning) is None, "statistics of the batch are those of the windows"
+    normalising = network_of(stem="strided", widths=[4, 6, 8])
+    normalising.trunk.parts["block1"][2] = nn.BatchNorm2d(6, track_running_stats=False).eval()
+    assert len(chain_of(normalising).links) == 2
+    assert normalising.trunk.parts["block1"][2] not in [
+        part for link in chain_of(normalising).links for part in link.others
+    ]
+
+
+@torch.no_grad()
+def test_links_compute_a_part_as_far_as_that_saves_more_than_copying_the_rest():
+    images = torch.rand(2, 3, 32, 32)
+    wide = chain_of(network_of(stem="strided", widths=[32, 64, 128]))
+    assert [windowed._links_that_pay(wide, images, side) for side in (3, 4, 7, 10, 20)] == [3, 3, 3, 2, 0]
+    residual = chain_of(network_of("resnet18", width=0.5))
+    assert len(residual.links) == 1, "a residual block is no link"
+    assert windowed._links_that_pay(residual, images, 3) == 0
+    assert windowed._links_that_pay(wide, images[:1].expand(100_000, -1, -1, -1), 3) == 0, "all features would be kept"

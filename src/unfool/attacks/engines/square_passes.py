@@ -78,8 +78,8 @@ class WindowPasses(Passes):
     ):
         self.proposals, self.best, self.queried, self.passes = proposals, points, queried, passes
         self.side, self.evaluate = side, evaluate
-        self.slots = torch.zeros(len(points), dtype=torch.int64)
-        self.slots[rows] = torch.arange(len(rows))
+        self.slots = rows.new_zeros(len(points))
+        self.slots[rows] = torch.arange(len(rows), device=rows.device)
         self.rows = rows
         empty = rows[:0]
         self.redrawn = Redrawn(points[:0], empty, empty, None)
@@ -87,7 +87,7 @@ class WindowPasses(Passes):
     def look(self, rows: Tensor, draws: Tensor) -> tuple[Tensor, ObjectiveValue | None]:
         """Every proposal as a window of its image."""
         redrawn = self.proposals.redraw(self.best, rows, rows, self.side, draws)
-        places = torch.arange(len(rows)) if redrawn.places is None else redrawn.places
+        places = torch.arange(len(rows), device=rows.device) if redrawn.places is None else redrawn.places
         self.redrawn, self.rows = redrawn.changed(), rows[places]
         if not len(places):
             return places, None
@@ -99,7 +99,7 @@ class WindowPasses(Passes):
         """The best points with the windows redrawn; what the model's layers gave for them is known from now on."""
         self.passes.keep(which)
         points = self.best.index_select(0, self.rows[which])
-        each = torch.arange(len(which))
+        each = torch.arange(len(which), device=which.device)
         redrawn = self.redrawn
         windows(points, self.side)[each, :, redrawn.top[which], redrawn.left[which]] = redrawn.values[which]
         return points

@@ -94,6 +94,8 @@ def chain_of(model: object) -> Chain | None:
     """The chain that a network, or its fast copy, is; None for another model, or where hooks may see its layers."""
     if type(model) is not Network or model.classifier is None or not _bare(model):
         return None
+    if any(part.training for part in model.modules()):
+        return None
     trunk, head = model.trunk, model.heads[model.classifier]
     if type(trunk).collect is not Trunk.collect or type(trunk).forward is not Trunk.forward or not _bare(trunk):
         return None
@@ -143,7 +145,7 @@ def _link(layers: list[nn.Module]) -> Link | None:
     others: list[nn.Module] = []
     for layer in layers[1:]:
         window = _pooled(layer)
-        if not _bare(layer) or (window is None and type(layer) not in _ELEMENTWISE):
+        if not _bare(layer) or (window is None and not _elementwise(layer)):
             break
         others.append(layer)
         if window is not None:
@@ -151,6 +153,12 @@ def _link(layers: list[nn.Module]) -> Link | None:
     lowered = any(changes_precision(hook) for hook in first._forward_hooks.values())  # pyright: ignore[reportPrivateUsage]
     dtype = torch.bfloat16 if lowered else first.weight.dtype
     return Link(first, tuple(others), kernel, stride, int(first.padding[0]), dtype)
+
+
+def _elementwise(layer: nn.Module) -> bool:
+    """Whether an output depends on the input at its position alone, and not on statistics of the batch."""
+    own_statistics = type(layer) is nn.BatchNorm2d and layer.running_mean is None
+    return type(layer) in _ELEMENTWISE and not own_statistics
 
 
 def _pooled(layer: nn.Module) -> int | None:

@@ -23,8 +23,9 @@ from unfool.models.windowed.chains import Chain, Link
 MOST_REACHED = 0.6
 """Share of a layer's outputs above which it computes all of them."""
 
-FEWEST_SAVED = 500_000
-"""Multiplications of an image that must be saved; below, finding what is reached would cost more."""
+FEWEST_SAVED, COPY = 500_000, 200
+"""Multiplications of an image that must be saved, as below finding what is reached costs more, and those in whose time
+a value that is not reached is copied."""
 
 MOST_PLACES, MOST_VALUES = 1 << 21, 1 << 24
 """Entries of a table of places, and known features of all images, above which no passes are saved."""
@@ -39,6 +40,11 @@ class _Axis:
 
     starts: Tensor
     width: int
+
+    @property
+    def positions(self) -> Tensor:
+        """All that it reaches, (T, width)."""
+        return self.starts[:, None] + torch.arange(self.width, device=self.starts.device)
 
     def reached(self, link: Link, side: int) -> _Axis:
         """The same behind a link with so many outputs."""
@@ -63,16 +69,16 @@ class _Features:
         count, channels, height, width = known.shape
         self.size, self.changed, self.count = height * width, down.width * right.width, count
         self.rows = known.new_empty(count * self.size + changes * self.changed, channels)
-        self.firsts = torch.arange(changes) * self.changed + count * self.size
+        self.firsts = torch.arange(changes, device=known.device) * self.changed + count * self.size
         self.rows[: count * self.size].view(count, height, width, channels).copy_(known.permute(0, 2, 3, 1))
         self.sides = ends[0].width, ends[1].width
-        y, x = (end.starts[:, None] + torch.arange(end.width) for end in ends)
+        y, x = (end.positions for end in ends)
         inner_y, inner_x = y - down.starts[:, None], x - right.starts[:, None]
         own_y, own_x = (inner_y >= 0) & (inner_y < down.width), (inner_x >= 0) & (inner_x < right.width)
         self.own = (own_y[:, None, :, None] & own_x[None, :, None, :]).flatten(2).flatten(0, 1)
         inner = _together(inner_y, inner_x, right.width)
         self.inputs = torch.where(self.own, inner, _together(y, x, width))
-        y, x = (axis.starts[:, None] + torch.arange(axis.width) for axis in (down, right))
+        y, x = down.positions, right.positions
         self.reached = _together(y, x, width)
 
     def changed_rows(self, count: int) -> Tensor:
@@ -111,7 +117,7 @@ class WindowedPasses:
     def __init__(self, chain: Chain, links: int, images: Tensor, side: int, changes: int):
         self.chain, self.links = chain, chain.links[:links]
         self.later = chain.cut(links)
-        places = [torch.arange(length - side + 1) for length in images.shape[2:]]
+        places = [torch.arange(length - side + 1, device=images.device) for length in images.shape[2:]]
         self.across = len(places[1])
         axes = [_Axis(starts, side) for starts in places]
         self.features: list[_Features] = []
@@ -130,7 +136,7 @@ class WindowedPasses:
         self.features.append(_Features(values, axes[0], axes[1], (whole[0], whole[1]), changes))
         self.logits = self.later(values)
         """Those of the known images, (n, K)."""
-        self.places = self.slots = torch.empty(0, dtype=torch.int64)
+        self.places = self.slots = places[0][:0]
 
     def __call__(self, windows: Tensor, slots: Tensor, top: Tensor, left: Tensor) -> Tensor:
         """The logits (m, K) of the images ``slots`` (m,) with ``windows`` (m, C, s, s) at ``top`` and ``left`` (m,)."""
@@ -150,26 +156,34 @@ def windowed_passes(
     chain: Chain, model: Callable[[Tensor], Tensor], images: Tensor, side: int, changes: int
 ) -> WindowedPasses | None:
     """Passes of images with a window of ``side`` redrawn; None where they save little, or ``model`` says otherwise."""
-    links, saved = 0, 0
-    sides, width = images.shape[2:], side
-    values, places = images[0].numel(), (images.shape[2] - side + 1) * (images.shape[3] - side + 1)
-    for link in chain.links:
-        outs = tuple(link.outputs(length) for length in sides)
-        width = (width + link.kernel - 2) // link.stride + 1
-        if min(outs) < 1:
-            break
-        reached = min(width, outs[0]) * min(width, outs[1])
-        if reached > MOST_REACHED * outs[0] * outs[1]:
-            break
-        saved += link.multiplications(outs[0] * outs[1] - reached)
-        links += 1
-        values += outs[0] * outs[1] * link.convolution.out_channels
-        sides = outs
-    large = values * len(images) > MOST_VALUES or places * sides[0] * sides[1] > MOST_PLACES
-    if not links or saved < FEWEST_SAVED or large:
+    links = _links_that_pay(chain, images, side)
+    if not links:
         return None
     passes = WindowedPasses(chain, links, images, side, changes)
     logits = model(images).to(passes.logits.dtype)
     lowered = any(link.dtype == torch.bfloat16 for link in chain.links)
     close = (passes.logits - logits).abs().max() <= (SAME_BF16 if lowered else SAME) * logits.abs().max()
     return passes if bool(close) else None
+
+
+def _links_that_pay(chain: Chain, images: Tensor, side: int) -> int:
+    """How many links should compute what a window reaches alone, so that most is saved; 0 where little is."""
+    sides, channels, width = images.shape[2:], images.shape[1], side
+    places = (sides[0] - side + 1) * (sides[1] - side + 1)
+    known, copied, saved, links, most = 0, 0, 0, 0, FEWEST_SAVED - 1
+    for number, link in enumerate(chain.links, 1):
+        known += channels * sides[0] * sides[1]
+        sides = torch.Size(link.outputs(length) for length in sides)
+        width = (width + link.kernel - 2) // link.stride + 1
+        reached = min(width, sides[0]) * min(width, sides[1])
+        seen = ((width - 1) * link.stride + link.kernel) ** 2
+        whole = sides[0] * sides[1]
+        if min(sides) < 1 or reached > MOST_REACHED * whole or places * max(seen, whole) > MOST_PLACES:
+            break
+        copied, channels = copied + channels * seen, link.convolution.out_channels
+        saved += link.multiplications(whole - reached)
+        if (known + channels * whole) * len(images) > MOST_VALUES:
+            break
+        if (gain := saved - COPY * (copied + channels * whole)) > most:
+            links, most = number, gain
+    return links
