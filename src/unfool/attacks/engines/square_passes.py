@@ -92,8 +92,11 @@ class WindowPasses(Passes):
         if not len(places):
             return places, None
         top, left, slots = self.redrawn.top, self.redrawn.left, self.slots[self.rows]
-        objective = self.queried.through(lambda values: self.passes(values, slots, top, left))
-        return places, self.evaluate(objective, self.redrawn.values, self.rows)
+
+        def logits(values: Tensor) -> Tensor:
+            return self.passes(values, slots, top, left)
+
+        return places, self.evaluate(self.queried.through(logits), self.redrawn.values, self.rows)
 
     def points(self, which: Tensor) -> Tensor:
         """The best points with the windows redrawn; what the model's layers gave for them is known from now on."""

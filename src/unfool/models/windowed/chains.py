@@ -163,11 +163,17 @@ def _elementwise(layer: nn.Module) -> bool:
 
 def _pooled(layer: nn.Module) -> int | None:
     """The side of a pooling's windows, which lie side by side; None for another layer."""
-    if type(layer) not in (nn.MaxPool2d, nn.AvgPool2d) or layer.ceil_mode or layer.padding not in (0, (0, 0)):
+    if type(layer) is nn.MaxPool2d:
+        usual = _both(layer.dilation) == (1, 1) and not layer.return_indices
+    elif type(layer) is nn.AvgPool2d:
+        usual = layer.divisor_override is None
+    else:
         return None
-    side = layer.kernel_size if isinstance(layer.kernel_size, tuple) else (layer.kernel_size,) * 2
-    stride = layer.stride if isinstance(layer.stride, tuple) else (layer.stride,) * 2
-    if getattr(layer, "dilation", 1) not in (1, (1, 1)) or getattr(layer, "return_indices", False):
-        return None
-    divisor = getattr(layer, "divisor_override", None)
-    return int(side[0]) if side == stride and side[0] == side[1] and divisor is None else None
+    side = _both(layer.kernel_size)
+    usual = usual and not layer.ceil_mode and _both(layer.padding) == (0, 0)
+    return side[0] if usual and side == _both(layer.stride) and side[0] == side[1] else None
+
+
+def _both(sides: int | tuple[int, ...]) -> tuple[int, ...]:
+    """One number for both axes, or one for each."""
+    return (sides, sides) if isinstance(sides, int) else sides
