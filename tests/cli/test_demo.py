@@ -7,6 +7,7 @@ import pytest
 from unfool import attacks
 from unfool.demo import DemoSettings, run_demo
 from unfool.demo.networks import THREAT
+from unfool.models.trunks import TrunkSpec
 
 
 @pytest.fixture(scope="module")
@@ -16,7 +17,9 @@ def demo(tmp_path_factory):
     )
     shown = []
     folder = tmp_path_factory.mktemp("demo")
-    return run_demo(folder, settings=settings, teach=lambda number, lesson: shown.append((number, lesson))), shown
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("unfool.demo.networks._TRUNK", TrunkSpec(name="convnet", stem="strided", widths=(8, 8, 8)))
+        return run_demo(folder, settings=settings, teach=lambda number, lesson: shown.append((number, lesson))), shown
 
 
 def test_four_lessons_are_taught_in_order(demo):
