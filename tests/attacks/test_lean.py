@@ -129,3 +129,20 @@ def test_a_model_without_gradients_is_reported():
     attacked = attacks.Lean(Linf(0.02))(model, images, model(images).argmax(1))
     assert torch.equal(attacked.zero_gradient, ~attacked.fooled)
     assert attacked.zero_gradient.any()
+
+
+class Astray(nn.Module):
+    """One pixel. To the right of the middle the label's logit falls, and nothing there is above it; to the left it is
+    fooled at once."""
+
+    def forward(self, images):
+        moved = images.flatten(1)[:, :1] - 0.5
+        label, right, left = -10 * moved, -2 + 5 * moved, -2 - 40 * moved
+        return torch.cat([label, torch.where(moved < 0, left, right), -50 + 100 * moved], 1)
+
+
+def test_cross_entropy_leads_on_where_lowering_the_label_s_logit_leads_astray():
+    attack = attacks.Lean(Linf(0.1))
+    attacked = attack(Astray(), torch.full((1, 1, 1, 1), 0.49), torch.tensor([0]))
+    assert attacked.fooled.all()
+    assert attack.part_names[int(attacked.fooled_by_part[0])] == "ce"

@@ -23,9 +23,9 @@ from unfool.evaluation.adaptive.defense_attack import DefenseAttack
 from unfool.evaluation.adaptive.defense_aware import AWARE_STEPS
 from unfool.evaluation.adaptive.ladder import discard_ladder
 from unfool.evaluation.adaptive.ladder import ladder as climb
+from unfool.evaluation.adaptive.ladder_run import WarmStarts
 from unfool.evaluation.adaptive.rung import RungContext, parse_rung
 from unfool.evaluation.adaptive.settings import LadderSettings
-from unfool.evaluation.adaptive.warm_starts import WarmStarts
 from unfool.evaluation.intervals import wilson
 from unfool.evaluation.results.check import check_results
 
@@ -162,7 +162,7 @@ def test_adaptive_rungs_start_from_the_static_examples(climbed):
 
 def test_a_gate_less_defense_says_why_there_is_no_rung_g(climbed, network, digits):
     surrogates = {
-        "j": "(c) passes the gradient straight through the purification",
+        "j": "no part of the model blocks its gradient",
         "k": "the model is not random",
     }
     assert climbed.absent == {"g": "the defense has no gate", **surrogates}

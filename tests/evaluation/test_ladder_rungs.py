@@ -16,13 +16,14 @@ from unfool.defenses import Detector, make_defense
 from unfool.evaluation import classify, craft
 from unfool.evaluation.adaptive.defense_attack import DefenseLabelLoss
 from unfool.evaluation.adaptive.ladder import ladder
+from unfool.evaluation.adaptive.ladder_run import WarmStarts
 from unfool.evaluation.adaptive.rung import RUNGS, AdaptiveRung, RungContext, all_rungs, parse_rungs
 from unfool.evaluation.adaptive.settings import LadderSettings
-from unfool.evaluation.adaptive.through_defense import StraightThrough, TargetedAttack
-from unfool.evaluation.adaptive.warm_starts import WarmStarts
+from unfool.evaluation.adaptive.targeted import TargetedAttack
+from unfool.evaluation.adaptive.through_defense import StraightThrough
 
 SURROGATES = {
-    "j": "(c) passes the gradient straight through the purification",
+    "j": "no part of the model blocks its gradient",
     "k": "the model is not random",
 }
 """Why rungs that look for what hides a gradient are not run on a defense that declares what it does."""
@@ -125,7 +126,8 @@ def test_a_rung_aims_at_as_many_classes_as_the_settings_say(network, table, rung
     defense, threat = make_defense(REVERSE, network, {"label": 4}, data=make_table(20)), ThreatModel.parse("linf:8/255")
     starts = WarmStarts(craft(network, table, make_attack("fgsm", threat)))
     attack = rung().attack(RungContext(defense=defense, threat=threat, starts=starts, settings=SETTINGS))
-    assert [part.engine.engine.targets for part in attack.components] == [targets] * (1 + SETTINGS.restarts)
+    aimed_at = [getattr(part.engine, "engine", part.engine).targets for part in attack.components]
+    assert aimed_at == [targets] * (1 + SETTINGS.restarts)
     assert dict(attack.settings).get("targets", 0) == targets
 
 

@@ -15,7 +15,7 @@ from tiny_systems import make_network, make_table
 from unfool import EvaluationSettings, Linf, attacks, classify, craft, evaluate, load_set, save_set
 from unfool.core.borders.checksum import checksum
 from unfool.core.errors import DataError, OutputError, UnfoolError
-from unfool.evaluation.adaptive.warm_starts import WarmStarts
+from unfool.evaluation.adaptive.ladder_run import WarmStarts
 from unfool.evaluation.crafting import stored_set
 from unfool.evaluation.crafting.sharded_images import ImagesInChunks, ShardedImages
 

@@ -51,7 +51,7 @@ def test_a_sample_of_what_stands_is_attacked_by_the_other_parts():
     assert 5 <= standing < 35
     assert f"attacked {max(3, -(-standing // 5))} of the {standing} images that stood" in examples.settings["remark"]
     assert examples.attack == "lean-6"
-    assert examples.parts == ["short", "targets", "near", "edge", "finish"]
+    assert examples.parts == ["short", "ce", "targets", "near", "edge", "finish"]
 
 
 def test_the_verdicts_are_those_of_autoattack():

@@ -26,13 +26,13 @@ L1_TIMES = 4
 @ATTACKS.add("lean")
 @configured
 class Lean(Attack):
-    """A short attack without a target, a few targets for what stands, and many for what nearly fell.
+    """Two short attacks without a target, a few targets for what stands, and many for what nearly fell.
 
-    Four parts, each on the images that stand: ``short`` lowers the label's logit and then raises the margin;
-    ``targets`` does so towards the classes with the nearest linearised boundaries; ``near`` takes up images that lack
-    less than a tenth of the rise in margin that they reached, towards all likely classes, from two starts; ``edge``
-    those that lack 3 %, with five times as many steps. In l1, where twenty steps do not suffice, ``targets`` are runs
-    of `APGD`, four times as long.
+    Five parts, each on the images that stand: ``short`` lowers the label's logit and then raises the margin; ``ce``
+    climbs the cross-entropy, where lowering that logit first leads astray; ``targets`` does as ``short`` towards the
+    classes with the nearest linearised boundaries; ``near`` takes up images that lack less than a tenth of the rise in
+    margin that they reached, towards all likely classes, from two starts; ``edge`` those that lack 3 %, with five times
+    as many steps. In l1, where twenty steps do not suffice, ``targets`` are runs of `APGD`, four times as long.
 
     In an evaluation (`evaluate`, `craft`, and ``unfool evaluate`` and ``unfool attack``) AutoAttack's other parts,
     FAB-T and Square, follow on a random ``share`` of the images that still stand, and on all of them as soon as one
@@ -52,7 +52,7 @@ class Lean(Attack):
         >>> images = torch.tensor([[[[0.6, 0.5], [0.4, 0.3]]]])
         >>> attack = attacks.Lean(Linf(0.1))
         >>> attack.part_names
-        ['short', 'targets', 'near', 'edge', 'finish']
+        ['short', 'ce', 'targets', 'near', 'edge', 'finish']
         >>> attack(model, images, torch.tensor([0])).fooled
         tensor([True])
     """
@@ -76,6 +76,7 @@ class Lean(Attack):
         edge = dataclasses.replace(near, steps=EDGE_TIMES * self.steps, targets=EDGE_TARGETS, near=EDGE)
         return (
             Part(name="short", engine=CosineSteps(threat=self.threat, steps=self.steps), loss="margin"),
+            Part(name="ce", engine=CosineSteps(threat=self.threat, steps=self.steps, fall=0.0), loss="ce"),
             Part(name="targets", engine=targeted, loss="difference"),
             Part(name="near", engine=near, loss="difference", from_best=True),
             Part(name="edge", engine=edge, loss="difference", from_best=True),

@@ -23,9 +23,9 @@ from unfool.core.streams import Streams
 from unfool.core.threat import ThreatModel
 from unfool.defenses import Defense, as_defense
 from unfool.defenses.aware import DefenseAwareLoss, gate_aware, pretext_aware
+from unfool.evaluation.adaptive.ladder_run import WarmStarts
 from unfool.evaluation.adaptive.rung import RUNGS, AdaptiveRung, RungContext
 from unfool.evaluation.adaptive.through_defense import started_twice
-from unfool.evaluation.adaptive.warm_starts import WarmStarts
 
 AWARE_STEPS = 4
 """Steps of a defense-aware attack for each one through the defense, which costs as many times more or most of it."""

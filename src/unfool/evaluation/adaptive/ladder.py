@@ -48,11 +48,11 @@ def ladder(
     The rungs: (a) the network by itself under a strong attack, for comparison; (b) those examples replayed on the
     defense; (c) the gradient passed straight through the purification (BPDA, Athalye et al., ICML 2018); (d) the same
     averaged over redrawn randomness (EOT); (e) the network's loss and the pretext loss together (Mao et al., ICCV
-    2021); (f) the exact gradient; (g) the gate attacked jointly; (h) targeted APGD, passed straight through; (i)
-    queries alone (Square); (j) the gradient passed straight through the parts of a model that a probing found to block
-    it; (k) that of fixed draws of a random model; and whatever else is registered in `RUNGS`. Each adaptive rung but
-    (i) starts from the examples of (a) and from random points; the deployed defense confirms every success. Which rungs
-    apply follows from what the defense declares.
+    2021); (f) the exact gradient; (g) the gate attacked jointly; (h) targeted APGD, passed straight through, from where
+    the network by itself is surest of each class; (i) queries alone (Square); (j) the gradient passed straight through
+    the parts of a model that a probing found to block it; (k) that of fixed draws of a random model; and whatever else
+    is registered in `RUNGS`. Each adaptive rung but (i) starts from the examples of (a), or of its own, and from random
+    points; the deployed defense confirms every success. Which rungs apply follows from what the defense declares.
 
     A model that declares nothing is looked at: the classifier that it wraps, if it wraps one, is the network of (a) and
     gives (c) its gradient. One that wraps none is compared with nothing, and only its worst case counts.

@@ -20,8 +20,8 @@ from unfool.core.streams import Streams
 from unfool.core.threat import ThreatModel
 from unfool.data.table import Table
 from unfool.defenses import Defense, WholeModel, as_defense
+from unfool.defenses.backward import AfterPurification
 from unfool.evaluation.adaptive.settings import LadderSettings
-from unfool.evaluation.adaptive.warm_starts import WarmStarts
 from unfool.evaluation.classify import classify
 from unfool.evaluation.crafting.adversarial_set import AdversarialSet
 from unfool.evaluation.crafting.batches import BATCH_SIZE, device_of
@@ -37,6 +37,21 @@ from unfool.models.surrogates.probing import Probe
 
 _FIRST = "a"
 """The rung in whose folder the records of clean images lie."""
+
+
+class WarmStarts:
+    """The examples of an adversarial set, looked up by the ids of their images; those must be in it."""
+
+    def __init__(self, examples: AdversarialSet):
+        self.examples = examples
+        self.order = examples.ids.argsort()
+        self.ids = examples.ids[self.order]
+        images = ImagesInChunks(examples.images.shape, lambda rows: examples.read(self.order[rows]))
+        self.checksum = checksum({"attack": examples.attack}, {"ids": self.ids, "images": images})
+
+    def of(self, ids: Tensor, images: Tensor) -> Tensor:
+        """The examples of ``ids`` (n,) on the device of ``images``, and of their dtype."""
+        return self.examples.read(self.order[torch.searchsorted(self.ids, ids.cpu())]).to(images)
 
 
 class LadderRun:
@@ -81,8 +96,13 @@ class LadderRun:
 
     @cached_property
     def blocked(self) -> Probe:
-        """The parts of the deployed system that block its gradient."""
-        return probed(self.defense, self._few.images, self.threat, Streams(self.settings.seed).named("blocked"))
+        """The parts of the deployed system that block its gradient; of a defense those behind its purification."""
+        model, images = self.defense, self._few.images
+        if not isinstance(self.declared, WholeModel):
+            model = AfterPurification(self.declared)
+            with torch.no_grad():
+                images = self.declared.purified_images(images)[: len(images)].detach()
+        return probed(model, images, self.threat, Streams(self.settings.seed).named("blocked"))
 
     @property
     def starts(self) -> WarmStarts:

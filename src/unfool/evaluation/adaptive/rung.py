@@ -17,9 +17,8 @@ from unfool.core.spec import unknown
 from unfool.core.threat import ThreatModel
 from unfool.defenses import Defense
 from unfool.evaluation.adaptive.defense_attack import DefenseAttack
-from unfool.evaluation.adaptive.ladder_run import LadderRun
+from unfool.evaluation.adaptive.ladder_run import LadderRun, WarmStarts
 from unfool.evaluation.adaptive.settings import LadderSettings
-from unfool.evaluation.adaptive.warm_starts import WarmStarts
 from unfool.evaluation.records import Records
 
 

@@ -42,7 +42,10 @@ class LadderSettings:
         default=4, ge=2, description="Draws of the defense's randomness that the EOT attack averages at each step."
     )
     targets: int = Field(
-        default=3, ge=1, description="Classes that the targeted attack aims at, one by one, the likeliest first."
+        default=3,
+        ge=1,
+        description="Classes that the targeted attack aims at through the defense: of the nine likeliest, towards "
+        "each of which it goes on the network alone, those that come closest on the defense.",
     )
     queries: int = Field(
         default=100,
@@ -55,7 +58,10 @@ class LadderSettings:
         description="Weights of what the defense would notice in the defense-aware attacks; each is tried.",
     )
     restarts: int = Field(
-        default=1, ge=1, description="Random starts of each attack, beside its start from the static examples."
+        default=1,
+        ge=1,
+        description="Random starts of each attack, beside its start from the static examples, or of the targeted one "
+        "from examples of its own.",
     )
     images: int | Mapping[str, int] | None = Field(
         default=None,

@@ -5,10 +5,9 @@ Legend: B images of the batch.
 
 from __future__ import annotations
 
-import dataclasses
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from torch import nn
@@ -21,12 +20,11 @@ from unfool.attacks.problem import Engine, Perturbed, Problem
 from unfool.core.streams import Streams
 from unfool.core.threat import ThreatModel
 from unfool.defenses import Defense, WholeModel
-from unfool.defenses.backward import Bpda, Unrolled
+from unfool.defenses.backward import AfterPurification, Bpda, Unrolled
 from unfool.evaluation.adaptive.defense_attack import DefenseLabelLoss
-from unfool.evaluation.adaptive.ladder_run import LadderRun
+from unfool.evaluation.adaptive.ladder_run import LadderRun, WarmStarts
 from unfool.evaluation.adaptive.rung import RUNGS, AdaptiveRung, RungContext
 from unfool.evaluation.adaptive.settings import LadderSettings
-from unfool.evaluation.adaptive.warm_starts import WarmStarts
 from unfool.models.surrogates.pinned import Pinned
 
 NOT_RANDOM = "the model is not random"
@@ -65,8 +63,9 @@ class ThroughDefense:
         if self.starts is not None:
             starts = self.starts.of(problem.ids, problem.images)
         passes = self.passes(problem.streams.named("redrawn"))
-        proxy = DefenseLabelLoss(passes.models, objective.labels, objective.loss, images_per_prediction=passes.images)
-        return self.engine.run(dataclasses.replace(problem, starts=starts, proxy_objective=proxy, exact_share=0.0))
+        proxy = DefenseLabelLoss(passes.models, objective.labels, images_per_prediction=passes.images)
+        proxy = proxy.with_loss(objective.loss, objective.targets)
+        return self.engine.run(replace(problem, starts=starts, proxy_objective=proxy, exact_share=0.0))
 
 
 def started_twice(
@@ -77,7 +76,7 @@ def started_twice(
     The first loss is climbed from the examples, the second from random points.
     """
     warm: Any = engine
-    first = Part(name=f"{prefix}from (a)", engine=dataclasses.replace(warm, starts=starts), loss=losses[0])
+    first = Part(name=f"{prefix}from (a)", engine=replace(warm, starts=starts), loss=losses[0])
     others = [
         Part(name=f"{prefix}random start {restart + 1}", engine=engine, loss=losses[1])
         for restart in range(settings.restarts)
@@ -186,36 +185,12 @@ class UnrolledAttack(GradientRung):
         return Passes(models=[Unrolled(defense)], images=times * defense.images_per_prediction)
 
 
-@RUNGS.add("targeted")
-class TargetedAttack(StraightThrough):
-    """(h) Targeted APGD (Croce & Hein, ICML 2020, equation 7), its gradient passed straight through as in (c).
-
-    Of a model that wraps no classifier it follows the model's own gradient.
-    """
-
-    key = "h"
-    name = "targeted"
-    title = "targeted APGD, gradient passed straight through"
-    losses = ("dlr-targeted", "dlr-targeted")
-
-    def unfit(self, defense: Defense) -> str | None:
-        return None
-
-    def steps(self, settings: LadderSettings) -> int:
-        return settings.steps // 2
-
-    def targets(self, settings: LadderSettings) -> int:
-        return settings.targets
-
-    def more_settings(self, settings: LadderSettings) -> dict[str, int]:
-        return {"targets": settings.targets}
-
-
 @RUNGS.add("straight-through")
 class AutomaticBpda(GradientRung):
     """(j) The model's own gradient, passed straight through the parts that a probing found to block it.
 
-    Athalye et al., ICML 2018, section 4.1.2, for a model that does not say which parts those are.
+    Athalye et al., ICML 2018, section 4.1.2, for a model that does not say which parts those are. Of a defense it
+    passes the purification too, as (c) does, and looks for such parts behind it.
     """
 
     key = "j"
@@ -223,16 +198,10 @@ class AutomaticBpda(GradientRung):
     title = "gradient passed straight through parts that block it"
     without_gradient = "so nothing leads past what blocks it"
 
-    def unfit(self, defense: Defense) -> str | None:
-        return None if isinstance(defense, WholeModel) else "(c) passes the gradient straight through the purification"
-
     def unfit_in(self, run: LadderRun) -> str | None:
-        reason = self.unfit(run.declared)
-        if reason is None and not run.blocked.masked:
+        if not run.blocked.masked:
             return "no part of the model blocks its gradient"
-        if reason is None and not run.blocked.can_help:
-            return f"no gradient leads past {run.blocked.words}"
-        return reason
+        return None if run.blocked.can_help else f"no gradient leads past {run.blocked.words}"
 
     def passes(self, defense: Defense, streams: Streams, settings: LadderSettings) -> Passes:
         return Passes(models=[Bpda(defense)], images=defense.images_per_prediction)
@@ -240,7 +209,7 @@ class AutomaticBpda(GradientRung):
     def passes_in(self, context: RungContext, streams: Streams) -> Passes:
         if context.run is None:
             return self.passes(context.defense, streams, context.settings)
-        return Passes(models=[context.run.blocked.surrogate(context.run.defense)], images=1)
+        return Passes(models=[past_what_blocks(context.run)], images=context.defense.images_per_prediction)
 
 
 @RUNGS.add("fixed-draws")
@@ -259,8 +228,15 @@ class FixedDraws(GradientRung):
         return Passes(models=[Pinned(Bpda(defense), streams)], images=defense.images_per_prediction)
 
     def passes_in(self, context: RungContext, streams: Streams) -> Passes:
-        run = context.run
-        if run is None or not isinstance(context.defense, WholeModel):
+        if context.run is None:
             return self.passes(context.defense, streams, context.settings)
-        model = run.blocked.surrogate(run.defense) if run.blocked.can_help else run.defense
-        return Passes(models=[Pinned(model, streams)], images=1)
+        model = past_what_blocks(context.run)
+        return Passes(models=[Pinned(model, streams)], images=context.defense.images_per_prediction)
+
+
+def past_what_blocks(run: LadderRun) -> nn.Module:
+    """The deployed system with its gradient passed straight through a purification, and through parts that block it."""
+    defense, blocked = run.declared, run.blocked
+    if isinstance(defense, WholeModel):
+        return blocked.surrogate(run.defense) if blocked.can_help else run.defense
+    return Bpda(defense, after=blocked.surrogate(AfterPurification(defense)) if blocked.can_help else None)

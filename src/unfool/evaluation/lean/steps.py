@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from unfool.attacks import Attack, AutoAttack, CustomAttack
+from unfool.attacks.ensemble import Part
 from unfool.attacks.lean.attack import Lean
 from unfool.attacks.proxy import SurrogateSettings
 from unfool.core.streams import Streams
@@ -21,13 +22,13 @@ SKIPPED_PARTS = ("fab-t", "square")
 
 
 def through(run: LeanRun, reached: Reached, search: SurrogateSettings) -> Reached:
-    """AutoAttack's gradient attacks on a surrogate's gradients, for all images that stand."""
+    """Lean's own parts and AutoAttack's gradient attacks, with restarts, on a surrogate's gradients, on what stands."""
     attack, rows = run.attack, reached.standing
-    whole = AutoAttack(attack.threat, eot_draws=attack.eot_draws)
+    whole = AutoAttack(attack.threat, version="plus")
     following = CustomAttack(
         attack.threat,
         label=f"{whole.name}-{search.name}",
-        components=tuple(part for part in whole.parts if part.follows_gradients),
+        components=(*attack.parts, *(part for part in whole.parts if _searches(part))),
         details={"search": search.name},
         eot_draws=attack.eot_draws,
     )
@@ -72,6 +73,11 @@ def sample(run: LeanRun, reached: Reached, streams: Streams) -> Reached:
         return after
     reason = f"FAB-T and Square fooled {fell} of {after.outcome.standing} images that gradients left standing"
     return autoattack(run, after, (reason,))
+
+
+def _searches(part: Part) -> bool:
+    """Whether a part follows a surrogate's gradients; FAB without a target costs most and adds least to FAB-T."""
+    return part.follows_gradients and part.name != "fab"
 
 
 def _skipped(attack: Lean) -> Attack:

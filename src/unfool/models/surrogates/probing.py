@@ -34,8 +34,12 @@ FIT = 0.1
 """Share of a value's variance that its sources must explain for a gradient to be led past the piece."""
 ALIKE = 0.25
 """Slopes this close to 1 are 1."""
+SAME = 0.01
+"""Slopes of channels this close to that of all, relative to it, are that one."""
 LATEST = 12
 """Earlier points of the same shape that are compared, where no gradient says what a piece begins with."""
+FEWEST_VALUES = 8
+"""Values of a channel that a slope of its own needs."""
 TINY = 1e-12
 
 
@@ -205,14 +209,23 @@ class _Probing:
             chosen = sorted(near, key=lambda number: -_fit(value, [self.points[number].leaf.detach()])[1])[:1]
         if not chosen:
             return None
-        slopes, explained = _fit(value, [self.points[number].leaf.detach() for number in chosen])
+        leaves = [self.points[number].leaf.detach() for number in chosen]
+        slopes, explained = _fit(value, leaves)
         if explained < FIT or max(slopes) <= 0:
             return None
         whole = all(abs(slope - 1) < ALIKE for slope in slopes)
-        pairs = [
-            (self.points[number].place, 1.0 if whole else slope) for number, slope in zip(chosen, slopes, strict=True)
-        ]
+        scales: list[float | tuple[float, ...]] = [1.0 if whole else slope for slope in slopes]
+        if len(chosen) == 1 and value.ndim == 4 and leaves[0].shape == value.shape:
+            by_channel = _slopes_by_channel(value, leaves[0], self._passes(index, chosen[0]), slopes[0])
+            scales = scales if by_channel is None else [by_channel]
+        pairs = [(self.points[number].place, scale) for number, scale in zip(chosen, scales, strict=True)]
         return Bridge(target=self.points[index].place, sources=tuple(pairs))
+
+    def _passes(self, index: int, source: int) -> Tensor:
+        """Where in a source its gradient passes the piece; everywhere if it passes nowhere."""
+        gradient = sources_of(self.points, index, torch.ones_like(self.points[index].value)).get(source)
+        passes = torch.ones_like(self.points[source].leaf, dtype=torch.bool) if gradient is None else gradient != 0
+        return passes if passes.any() else ~passes
 
     def _named(self, index: int, mismatch: float, bridge: Bridge | None) -> Masked:
         place = self.points[index].place
@@ -251,6 +264,27 @@ def _fit(value: Tensor, sources: Sequence[Tensor]) -> tuple[list[float], float]:
     whole = float(target.square().sum())
     left = float((target - columns @ slopes).square().sum())
     return slopes.tolist(), 1 - left / whole if whole > 0 else 0.0
+
+
+def _slopes_by_channel(value: Tensor, source: Tensor, passes: Tensor, slope: float) -> tuple[float, ...] | None:
+    """The slope by which a source gives a value (B, C, H, W) in each channel, in least squares over where its gradient
+    ``passes``: a sparsifier behind a scale leaves the scale to see there. ``slope`` where that is too little to tell.
+    None where that is as good for all, or 1 is.
+    """
+    weights, (inputs, target) = passes.double(), (each.double() for each in (source, value))
+    counts = weights.sum((0, 2, 3), keepdim=True)
+
+    def deviation(values: Tensor) -> Tensor:
+        return weights * (values - (weights * values).sum((0, 2, 3), keepdim=True) / counts.clamp(min=1))
+
+    moves, changes = deviation(inputs), deviation(target)
+    spread, width = (each.square().sum((0, 2, 3)) for each in (moves, changes))
+    products = (moves * changes).sum((0, 2, 3))
+    explains = (width > TINY) & (products.square() >= FIT * spread * width)
+    known = (counts.flatten() >= FEWEST_VALUES) & (spread > TINY) & explains
+    slopes = torch.where(known, products / spread.clamp(min=TINY), slope)
+    one_for_all = ((slopes - 1).abs() < ALIKE).all() or ((slopes - slope).abs() < SAME * abs(slope)).all()
+    return None if one_for_all else tuple(slopes.tolist())
 
 
 def _centred(value: Tensor, shape: torch.Size) -> Tensor:

@@ -26,10 +26,13 @@ _ROUNDINGS = frozenset(
 
 @dataclass(frozen=True, kw_only=True)
 class Bridge:
-    """A gradient that leads past what gives none: from ``target`` to each of ``sources``, times its slope."""
+    """A gradient that leads past what gives none: from ``target`` to each of ``sources``, times its slope.
+
+    A slope is one number, or one for each channel.
+    """
 
     target: Place
-    sources: tuple[tuple[Place, float], ...]
+    sources: tuple[tuple[Place, float | tuple[float, ...]], ...]
 
 
 class StraightThroughRoundings(TorchFunctionMode):
@@ -84,7 +87,7 @@ class StraightThrough(nn.Module):
                     if source in tensors and tensors[source].numel() == tensor.numel():
                         # Zero in value; the sum of a slope and its negative would round.
                         zero = tensors[source] - tensors[source].detach()
-                        tensor = tensor + slope * zero.reshape(tensor.shape)
+                        tensor = tensor + _scaled(zero.reshape(tensor.shape), slope)
             if place in self.kept:
                 tensors[place] = tensor.clone()  # what follows may write into it
             return tensor
@@ -95,3 +98,8 @@ class StraightThrough(nn.Module):
             if self.roundings:
                 stack.enter_context(StraightThroughRoundings())
             return visit(RESULT, self.model(visit(IMAGES, images)))
+
+
+def _scaled(tensor: Tensor, slope: float | tuple[float, ...]) -> Tensor:
+    """A tensor times a slope, or its channels times theirs."""
+    return tensor * (tensor.new_tensor(slope).view(1, -1, 1, 1) if isinstance(slope, tuple) else slope)
