@@ -86,8 +86,8 @@ class BestSoFar:
             gradient = torch.zeros_like(leaves)
         if keep is not None:
             gradient = gradient[keep]
-        # One look for both: a NaN or infinite value is an image's largest.
-        largest = gradient.flatten(1).abs().amax(1)
+        # One look for both: a NaN or infinite value is an image's largest. Flattened, channels last would be copied.
+        largest = gradient.abs().amax(tuple(range(1, gradient.ndim)))
         if not torch.isfinite(largest).all():
             raise NonFiniteError("the model gave a NaN or infinite gradient under attack; check its non-linearities")
         self.zero_gradient[rows] &= largest == 0

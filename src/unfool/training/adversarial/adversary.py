@@ -115,7 +115,7 @@ class Adversary:
             starts = engine.threat.project(images + self.method.start_deviation * noise, images)
 
         def objective(images: Tensor, rows: Tensor) -> ObjectiveValue:
-            every = torch.cat([images, others])
+            every = torch.cat([images, others]) if len(others) else images
             features = _joined(trunk(images, stages, Pass.CRAFTING), other_features)
             parts = [
                 self.weights[name] * self._losses(self.climbs, name, clean_features, features, views.with_images(every))
