@@ -21,14 +21,14 @@ BEGIN, END = "<!-- unfool:findings -->", "<!-- /unfool:findings -->"
 
 
 def contrast(result: StudyResult) -> str:
-    def kept(attack: str, protocol: str) -> str:
-        words = {"data": "cifar10", "model": "simclr multitask", "loss": "as written: 0.5 labels + 1 contrast"}
-        return _mean(result, attack=attack, protocol=protocol, **words)
-
+    words = {"data": "cifar10", "attack": "pgd-7", "protocol": "transfer"}
+    contrast = {"model": "simclr multitask", "loss": "as written: 0.5 labels + 1 contrast"}
+    itself = {"data": "cifar10", "attack": "pgd-50", "protocol": "white-box"}
     return (
         "A classifier that also learns contrast is reported to keep 60 % under PGD; here it keeps "
-        f"{kept('pgd-7', 'transfer')} of examples that were made for *another* network, and "
-        f"{kept('pgd-50', 'white-box')} when it is attacked itself."
+        f"{_mean(result, **words, **contrast)} of examples that were made for *another* network (without contrast, on "
+        f"the same views, {_mean(result, **words, model='labels on SimCLR views')}), and "
+        f"{_mean(result, **itself, **contrast)} when it is attacked itself."
     )
 
 
