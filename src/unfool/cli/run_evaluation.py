@@ -139,6 +139,7 @@ def _share(
 
 
 def _check_writable(output: OutputOptions) -> None:
+    """Fail before the work and not after it, for what is written in the end and for what keeps parts of it."""
     if output.state is not None:
         check_folder(output.state, output.state)
         check_free(output.state, "--state")
@@ -175,6 +176,7 @@ def _written(result: StudyResult, command: EvaluateCommand, failure: UnfoolError
 
 
 def _settings(command: EvaluateCommand) -> EvaluationSettings:
+    """The settings of the evaluation, as the options say; SpecError for those that do not go together."""
     attack, corruption = command.attack, command.corruption
     union = None if attack.union is None else ThreatUnion.parse(attack.union)
     if union is None:
@@ -235,6 +237,7 @@ def run_ladder(command: EvaluateCommand) -> None:
 
 
 def _ladder_settings(command: EvaluateCommand) -> tuple[LadderSettings, ThreatModel]:
+    """The settings of the ladder, as the options say, and its threat model."""
     attack = command.attack
     threat = read_threat(attack.threat, attack.norm, attack.eps)
     values = {

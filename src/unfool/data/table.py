@@ -159,6 +159,7 @@ class Table:
 
     @classmethod
     def _of(cls, contents: Contents, name: str, split: str, ids: Tensor | None, named: Sequence[str] = ()) -> Table:
+        """The table of images and labels whose form is checked; DataError for ids that do not name each image."""
         count = len(contents.images)
         ids = torch.arange(count) if ids is None else torch.as_tensor(ids).detach().to("cpu", torch.int64)
         if ids.shape != (count,) or len(ids.unique()) < count:
@@ -199,6 +200,7 @@ class Table:
         return f"Table({self.name!r}, {self.split!r}, {len(self)} images of {size}, {labels})"
 
     def _checked(self, rows: Tensor) -> Tensor:
+        """Row numbers (B,) on the CPU, of numbers or a mask; DataError for others."""
         rows = torch.as_tensor(rows)
         if rows.dtype == torch.bool and rows.shape == self.ids.shape:
             rows = rows.nonzero().flatten()

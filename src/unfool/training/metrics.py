@@ -23,6 +23,7 @@ class Metrics:
         write_text(path, "".join([self._line(self.columns), *existing]))
 
     def _existing(self, count: int) -> list[str]:
+        """The first lines of a log that is there; OutputError if it has fewer."""
         try:
             lines = self.path.read_text(encoding="utf-8").splitlines(keepends=True)[1 : count + 1]
         except (OSError, UnicodeDecodeError) as error:

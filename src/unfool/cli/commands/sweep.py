@@ -146,6 +146,7 @@ class SweepCommand(PieceOptions):
         print_lines([_counted(plan), *lines, f"left: about {left:,.0f} model images{time}"])
 
     def _print(self, result: SweepResult, page: Path) -> None:
+        """The table of settings, which is best and how sure that is, the page and the next command."""
         from rich import box
         from rich.markup import escape
         from rich.table import Table

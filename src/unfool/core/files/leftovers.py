@@ -76,6 +76,7 @@ def _remove_leftover(folder: Path, process: int) -> None:
 
 
 def _alive(process: int) -> bool:
+    """Whether a process of that number runs on this machine."""
     try:
         os.kill(process, 0)
     except ProcessLookupError:

@@ -68,6 +68,7 @@ class Sharing:
             self.executor.run(jobs, self.folder, self.console, data_dir=self.data_dir, more=count)
 
     def _job(self, part: Part) -> Job:
+        """The job of a part, for an executor."""
         return Job(
             name=part.name,
             call=part.call,

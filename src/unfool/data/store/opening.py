@@ -103,6 +103,7 @@ def _load(path: Path) -> Tensor:
 
 
 def _open(folder: Path, manifest: Manifest, name: str, split: str, columns: Columns) -> Table:
+    """The table of a store that is whole: pixels stay in its file, ids and labels are read."""
     shape = tuple(manifest["shape"])
     if manifest["kind"] == "encoded":
         offsets = np.load(folder / "offsets.npy", allow_pickle=False)
@@ -128,6 +129,7 @@ def _open(folder: Path, manifest: Manifest, name: str, split: str, columns: Colu
 
 
 def _warn_of(what: str, report: ReadReport) -> None:
+    """Warn of images that were left out, or read as something else than they are."""
     if report["corrupt"]:
         first = ", ".join(f"{name} ({reason})" for name, reason in islice(report["corrupt_images"].items(), 3))
         warnings.warn(

@@ -36,6 +36,7 @@ def build_store(folder: Path, what: str, rows: Rows, framing: Framing, limit: in
 
 
 def _write(building: Path, what: str, rows: Rows, framing: Framing, limit: int) -> Manifest:
+    """Decode all rows into a folder; gives the manifest. DataError for images of several sizes, or none."""
     kept: list[int] = []
     corrupt: dict[str, str] = {}
     modes: Counter[str] = Counter()

@@ -73,6 +73,7 @@ def verify(
 
 
 def _hash(name: str, path: Path, wanted: str) -> Check:
+    """A file against the hash that the card has of it."""
     try:
         actual = file_sha256(path)
     except DataError as error:
@@ -83,6 +84,7 @@ def _hash(name: str, path: Path, wanted: str) -> Check:
 
 
 def _recipe(folder: Path, card: Card) -> Check:
+    """The recipe against its hash."""
     return _hash("recipe", folder / CONFIG, card.training.recipe_sha256)
 
 
@@ -101,6 +103,7 @@ def _network(run: TrainedRun, card: Card) -> Check:
 
 
 def _predictions(run: TrainedRun, card: Card) -> Check:
+    """Logits of generated images against those on the card."""
     if not card.probes:
         return Check(name="predictions", verdict=NOT_CHECKED, text="the card holds none")
     difference = largest_difference(probe_logits(run.network, card.probe_side), card.probes)
@@ -130,6 +133,7 @@ def _described(row: Figure) -> str:
 
 
 def _same(row: Figure, said: Figure) -> bool:
+    """Whether a figure is that of an evaluation, in all but its words."""
     return (row.accuracy, row.low, row.high, row.images, row.threat) == (
         said.accuracy,
         said.low,

@@ -23,6 +23,7 @@ class WriteReader(ast.NodeVisitor):
         self.outer: set[str] = set(function.__code__.co_freevars)
 
     def read(self) -> None:
+        """Go through the function: first the names that stand for attributes, then what is written."""
         for node in ast.walk(self.node):
             if isinstance(node, ast.Assign) and len(node.targets) == 1 and isinstance(node.targets[0], ast.Name):
                 if isinstance(node.value, (ast.Attribute, ast.Subscript)):

@@ -77,6 +77,7 @@ def _methods(kind: type) -> Iterator[tuple[str, types.FunctionType]]:
 
 
 def _read(owner: type | None, function: types.FunctionType, writes: Writes) -> None:
+    """Add what a function writes and reads, from its source or else its bytecode."""
     nodes = _nodes(function.__code__)
     if not nodes:
         _read_bytecode(owner, function.__code__, writes)
@@ -123,5 +124,6 @@ def _functions_of(source: str) -> dict[tuple[int, str], list[ast.AST]]:
 
 
 def _nodes(code: types.CodeType) -> list[ast.AST]:
+    """The functions of the source at the place where this code is from; none without source."""
     source = "".join(linecache.getlines(code.co_filename))
     return _functions_of(source).get((code.co_firstlineno, code.co_name), []) if source else []

@@ -151,6 +151,7 @@ def _prefix(number: int) -> str:
 
 
 def _fitting(saved: Tensor, value: Tensor) -> Tensor:
+    """The stored tensor; ValueError for one of another shape."""
     # copy_ alone would broadcast a tensor of another shape in silence.
     if saved.shape != value.shape:
         raise ValueError(f"a tensor of shape {tuple(saved.shape)} where {tuple(value.shape)} belongs")

@@ -56,7 +56,7 @@ class StageTraining:
         self.size = run.batch_size(self.stage)
         length, self.per_epoch = stage_length(config, len(run.table))
         self.clock = StageClock(config, length, state.stage_seconds, run.device)
-        self._wrapped, self._prepared = run.accelerator.prepare(self.stage, self.optimizer)
+        self._joint_stage, self._joint_optimizer = run.accelerator.prepare(self.stage, self.optimizer)
         self.stage.train()
         self._streams = run.streams.named(f"stage {state.stage}")
         self._layers = self._streams.named(f"random layers of process {run.rank}")
@@ -78,14 +78,14 @@ class StageTraining:
         self.stage.at(step / steps)
         try:
             with joint_batch(), random_layers(self._layers.at(step)):
-                losses, scores = self._wrapped(batch, self._streams.at(epoch))
+                losses, scores = self._joint_stage(batch, self._streams.at(epoch))
                 total = self.stage.total(losses)
                 named = {f"loss/{name}": values for name, values in losses.items()}
                 means = joint_means({"loss": total, **named, **scores})
             self._backward(total, means, step)
         finally:
             self.stage.weight_perturbation.undo()
-        self._prepared.step()
+        self._joint_optimizer.step()
         with joint_batch():
             means |= self.task_optimizers.step(rate, step)
         self.selection.after_step(step)
@@ -117,7 +117,7 @@ class StageTraining:
                 f"the loss of {', '.join(bad) or 'the stage'} is not finite at step {step + 1}; "
                 "lower the learning rate or raise the temperature (the weights of the last checkpoint are intact)"
             )
-        self._prepared.zero_grad()
+        self._joint_optimizer.zero_grad()
         self.run.accelerator.backward(total)
         gradients = [parameter.grad for parameter in self.stage.parameters() if parameter.grad is not None]
         if not torch.isfinite(torch.nn.utils.get_total_norm(gradients)):

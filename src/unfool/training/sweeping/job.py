@@ -44,6 +44,7 @@ def _train(config: RunConfig, name: str, steps: int, place: Place) -> None:
 
 
 def _train_on(table: Table, config: RunConfig, name: str, steps: int, place: Place) -> None:
+    """Train a run up to so many steps; one that diverges leaves a file that says so."""
     folder = place.folder / name
     if config.start is not None and Path(config.start) in place.files:
         config = dataclasses.replace(config, start=str(place.file(config.start)))

@@ -202,6 +202,7 @@ _TEXTS = ("metric", "measured_by", "data", "command", "date")
 
 
 def _run(values: Any) -> SweepRun:
+    """A run as the file holds it."""
     score = values["score"]
     return SweepRun(
         values={str(name): value for name, value in values["values"].items()},

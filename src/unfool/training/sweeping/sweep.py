@@ -157,6 +157,7 @@ class _Training:
         return jobs
 
     def _job(self, run: PlannedRun, steps: int, level: int) -> Job:
+        """The job that trains a run up to so many steps."""
         name = self.names[run.identity]
         title = name if steps == self.plan.length(run) else f"{name} to step {steps}"
         self.jobs[title] = run
@@ -202,6 +203,7 @@ def figure_at(plan: SweepPlan, run: PlannedRun, progress: RunProgress, steps: in
 
 
 def _result(plan: SweepPlan, folder: Path, config: RunConfig, vary: Mapping[str, Iterable[object]]) -> SweepResult:
+    """The results of all runs, as their folders hold them."""
     runs: list[SweepRun] = []
     for run in plan.runs:
         progress, where = plan.progress(run, folder), folder_of(run, folder)
