@@ -14,10 +14,11 @@ import job_calls
 import pytest
 from rich.console import Console
 
+from unfool.core import plugins
 from unfool.core.errors import DataError
 from unfool.core.parallel import reporting
 from unfool.core.parallel.job import Job, Place
-from unfool.core.parallel.local import LocalExecutor, workers_for
+from unfool.core.parallel.local import LocalExecutor, worker_context, workers_for
 from unfool.core.parallel.schedule import Schedule, urgency
 
 
@@ -49,6 +50,17 @@ def test_workers_have_the_environment_of_the_call(tmp_path, monkeypatch):
         job = Job(name=value, call=functools.partial(job_calls.note_environment, value))
         LocalExecutor(2).run([job], tmp_path, Console(quiet=True))
         assert (tmp_path / value).read_text() == value
+
+
+def test_workers_start_from_nothing_beside_a_gpu_and_where_no_socket_can_be_made(monkeypatch):
+    def fails():
+        raise OSError("AF_UNIX path too long")
+
+    assert worker_context("cuda").get_start_method() == "spawn"
+    monkeypatch.setenv(plugins.VARIABLE, "mine.py")
+    monkeypatch.setattr("multiprocessing.forkserver.ensure_running", fails)
+    assert worker_context("cpu").get_start_method() == "spawn"
+    assert os.environ[plugins.VARIABLE] == "mine.py"
 
 
 def test_the_longest_chain_is_the_most_urgent():

@@ -145,6 +145,8 @@ def worker_context(device: str, imports: Iterable[str] = ()) -> BaseContext:
     plugins = os.environ.pop(VARIABLE, None)
     try:
         forkserver.ensure_running()
+    except OSError:  # no place for its socket, whose path may not be long
+        return multiprocessing.get_context("spawn")
     finally:
         if plugins is not None:
             os.environ[VARIABLE] = plugins
