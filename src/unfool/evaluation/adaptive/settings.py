@@ -35,8 +35,8 @@ class LadderSettings:
         default=20,
         ge=2,
         description="Gradient steps through the defense. The unrolled attack takes half as many, and so does the "
-        "targeted one for each class; the defense-aware ones, which do not pass through the defense, take four times "
-        "as many.",
+        "targeted one for each class, after twice as many on the network alone; the defense-aware ones, which do not "
+        "pass through the defense, take four times as many.",
     )
     draws: int = Field(
         default=4, ge=2, description="Draws of the defense's randomness that the EOT attack averages at each step."
@@ -44,8 +44,8 @@ class LadderSettings:
     targets: int = Field(
         default=3,
         ge=1,
-        description="Classes that the targeted attack aims at through the defense: of the nine likeliest, towards "
-        "each of which it goes on the network alone, those that come closest on the defense.",
+        description="Classes that the targeted attack aims at through the defense. On the network alone it aims at the "
+        "nine likeliest, and goes on with those that come closest on the defense.",
     )
     queries: int = Field(
         default=100,
@@ -60,8 +60,8 @@ class LadderSettings:
     restarts: int = Field(
         default=1,
         ge=1,
-        description="Random starts of each attack, beside its start from the static examples, or of the targeted one "
-        "from examples of its own.",
+        description="Random starts of each attack. Beside them most attacks start from the static examples, the "
+        "targeted one from examples of its own.",
     )
     images: int | Mapping[str, int] | None = Field(
         default=None,
