@@ -5,10 +5,8 @@ import io
 import json
 
 import pytest
-import torch
 from rich.console import Console
 
-from unfool.data.catalog import open_table
 from unfool.evaluation.adaptive.settings import LadderSettings
 from unfool.evaluation.results.check import check_results
 from unfool.studies import STUDIES, run_study
@@ -48,20 +46,10 @@ TINY = Scale(
 )
 
 
-TEST_IMAGES = 40
-"""Of 397, all of which every reversal would classify."""
-
-
-def opened(name, split, **settings):
-    table = open_table(name, split, **settings)
-    return table.subset(torch.arange(TEST_IMAGES)) if split == "test" else table
-
-
 def run(out):
     assert "auxiliary-reversal" in STUDIES  # imports every study while all tasks are there
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(AuxiliaryReversal, "scales", {"tiny": TINY})
-        patch.setattr("unfool.studies.framework.workspace.open_table", opened)
         patch.setattr(TASKS, "_items", {name: TASKS[name] for name in KEPT})
         console = Console(file=io.StringIO())
         return run_study("auxiliary-reversal", "tiny", out, console=console, workers=1).to_json()
@@ -94,7 +82,7 @@ def test_every_task_stands_in_the_table_in_both_regimes_with_and_without_reversa
                 assert list(found) == ["none", "fgsm", "pgd-2", "pgd-20", "pgd-3"]
                 protocols = {row["protocol"] for attack, row in found.items() if attack != "none"}
                 assert protocols == ({"white-box"} if defense == "none" else {"transfer"})
-                assert [row["n"] for row in found.values()] == [TEST_IMAGES, 10, 10, 10, 8]
+                assert [row["n"] for row in found.values()] == [397, 10, 10, 10, 8]
 
 
 def test_every_reversal_climbs_the_ladder_and_gates_are_the_robust_classifier_s(finished):
@@ -126,7 +114,7 @@ def test_what_a_row_costs_counts_the_reversal_s_views(finished):
     settings = {"training": "normal", "regime": "classifier first"}
     (row,) = rows_of(result, model="labels", defense="reverse:jigsaw", attack="none", settings=settings)
     # one step on four tiles, and the classification
-    assert row["cost"]["model_images"] == TEST_IMAGES * (4 + 1)
+    assert row["cost"]["model_images"] == 397 * (4 + 1)
 
 
 def test_the_arguments_are_judged_on_decoders_of_one_trunk(finished):
@@ -134,7 +122,7 @@ def test_the_arguments_are_judged_on_decoders_of_one_trunk(finished):
     path = out / "pretext" / "digits" / "normal" / "classifier-first" / "labels" / "pretext.json"
     found = json.loads(path.read_text())["fillings"]
     assert list(found) == ["", "L2 alone", "adversarial loss alone"]
-    assert all(sum(part["count"] for part in parts) == TEST_IMAGES for parts in found.values())
+    assert all(sum(part["count"] for part in parts) == 397 for parts in found.values())
     texts = [claim["text"] for claim in result["claims"]]
     for words in ("The adversarial loss alone fills", "L2 alone fills", "One mask reverses better than several"):
         assert sum(text.startswith(words) for text in texts) == 1
@@ -156,7 +144,7 @@ def test_gates_and_variants_are_judged_clean_on_the_images_of_their_neighbours(f
     _, result = finished
     clean = [row for row in result["rows"] if row["attack"] == "none"]
     assert sum(row["defense"].startswith("gate:") or "variant" in row["settings"] for row in clean) == 3 + 3
-    assert {row["n"] for row in clean if "variant" not in row["settings"]} == {TEST_IMAGES}
+    assert {row["n"] for row in clean if "variant" not in row["settings"]} == {397}
     assert {row["n"] for row in clean if "variant" in row["settings"]} == {10}
 
 
