@@ -7,14 +7,13 @@ STAMPS := $(VENV)/.stamps
 # Spinning OpenMP threads cost a busy machine far more than they win an idle one.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: help setup demo test golden full catalogue faults kills processes cluster mutants wheel check docs clean
+.PHONY: help setup demo test golden catalogue faults kills processes cluster mutants wheel check docs clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo   four short lessons on embedded digits, and the page runs/demo/report.html"
 	@echo "make test   the tests (no network, no data needed; UNFOOL_DATA_DIR adds those on real data)"
 	@echo "make golden the demos of all studies against the rows in tests/golden (minutes)"
-	@echo "make full   the tests and the demos of all studies in one (minutes)"
 	@echo "make catalogue  what unfool study --help says of each study, written anew from the studies"
 	@echo "make faults a minute of hostile inputs: none may end in a traceback, above 1 GiB or after 10 s"
 	@echo "make kills  kill -9 at random moments and inside writes: nothing is lost, nothing is different (minutes)"
@@ -57,15 +56,12 @@ setup: $(STAMPS)/bench
 demo: $(STAMPS)/run
 	$(BIN)/unfool demo --out runs/demo
 
+# With WHICH='-m "not cluster"' the demos of all studies beside them: a demo uses all cores, a test one.
 test: $(STAMPS)/dev
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 $(WHICH)
 
 golden: $(STAMPS)/dev
 	$(BIN)/python -m pytest -n 2 -m golden tests/golden
-
-# A demo uses all cores, a test one: together they leave none idle.
-full: $(STAMPS)/dev
-	$(BIN)/python -m pytest -n 2 -m "not cluster"
 
 catalogue: $(STAMPS)/dev
 	$(BIN)/python tests/cli/study_catalogue.py
