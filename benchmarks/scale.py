@@ -66,8 +66,8 @@ def evaluation(workers: int, images: int) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as temporary:
         began, folder = time.monotonic(), Path(temporary)
         if workers > 1:
-            sharing = Sharing(executor=LocalExecutor(workers), opens=opens, folder=folder, console=Console(quiet=True))
-            share_evaluation(sharing, opened)
+            sharing = Sharing(executor=LocalExecutor(workers), folder=folder, console=Console(quiet=True))
+            share_evaluation(sharing, opens, opened)
         settings = EvaluationSettings(threat=Linf(1 / 255), reliability=False)
         evaluate(opened.model, opened.table, ATTACK, settings=settings, folder=folder)
         return {"seconds": time.monotonic() - began}

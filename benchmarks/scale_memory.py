@@ -122,8 +122,8 @@ def _inside(images: int, side: int, workers: int, attack: str) -> dict[str, Any]
     with tempfile.TemporaryDirectory(prefix="unfool-scale-") as temporary:
         folder = Path(temporary)
         if workers > 1:
-            sharing = Sharing(executor=LocalExecutor(workers), opens=opens, folder=folder, console=Console(quiet=True))
-            share_evaluation(sharing, opened)
+            sharing = Sharing(executor=LocalExecutor(workers), folder=folder, console=Console(quiet=True))
+            share_evaluation(sharing, opens, opened)
         settings = EvaluationSettings(threat=THREAT)
         evaluation = evaluate(opened.model, opened.table, attack, settings=settings, folder=folder)
     own, theirs = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
