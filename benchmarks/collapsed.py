@@ -86,7 +86,7 @@ def collapsed(kind: str, data: str, table: Table, folder: Path) -> Network:
     network = Network.build(
         TRUNK, {"labels": {"kind": "linear", "outputs": 10}}, classifier="labels", streams=Streams(0)
     )
-    network.to(memory_format=torch.channels_last)
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = torch.optim.SGD(network.parameters(), lr=RATE, momentum=0.9, weight_decay=5e-4)
     steps = len(labels) // BATCH
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=EPOCHS * steps, pct_start=0.2)
@@ -100,5 +100,5 @@ def collapsed(kind: str, data: str, table: Table, folder: Path) -> Network:
             schedule.step()
         print(f"collapsed {kind}: epoch {epoch + 1} of {EPOCHS}", file=sys.stderr, flush=True)
     folder.mkdir(parents=True, exist_ok=True)
-    save_network(path, network.eval())
+    save_network(network.eval(), path)
     return network.eval()

@@ -32,6 +32,7 @@ from unfool.data.readers.parquet import hub_folders
 from unfool.data.table import Table
 from unfool.evaluation.identity import identity
 from unfool.models.foreign import load_classifier
+from unfool.models.outside.preparation import Adaptation
 from unfool.models.weights import load_network
 from unfool.training import TaskConfig
 
@@ -156,7 +157,9 @@ def subjects(arguments: argparse.Namespace) -> dict[str, Callable[[], Subject]]:
         return Subject(name, load_network(Path(path) / "weights.safetensors"), images("cifar10"), "linf:8/255", kept)
 
     def of_file() -> Subject:
-        network = load_classifier(arguments.model, arguments.weights, arguments.mean, arguments.std)
+        network = load_classifier(
+            arguments.model, arguments.weights, adaptation=Adaptation(mean=arguments.mean, std=arguments.std)
+        )
         return Subject("given", network, images("cifar10"), f"linf:{arguments.eps}", kept)
 
     def of_training(kind: str) -> Subject:

@@ -200,7 +200,7 @@ def _sparse(network: nn.Module, hook: Callable[[nn.Module, object, Tensor], Tens
     return network
 
 
-def _sparser(module: nn.Module, inputs: object, outputs: Tensor) -> Tensor:
+def _sparser(module: nn.BatchNorm2d, inputs: object, outputs: Tensor) -> Tensor:
     mean, width = (values.view(1, -1, 1, 1) for values in (module.bias, 0.5 * module.weight.abs()))
     return torch.where((outputs - mean).abs() < width, mean.expand_as(outputs), outputs)
 

@@ -94,7 +94,7 @@ def our_attack(text: str, norm: str) -> Run:
     def run(network: nn.Module, images: Tensor, labels: Tensor, steps: int) -> Tensor:
         threat = whole_box(norm, tuple(images.shape[1:]))
         # Two losses are two paths, of half the steps.
-        attack = attacks.make_attack(text, threat, {"steps": steps // 2 if "both" in text else steps})
+        attack: Any = attacks.make_attack(text, threat, {"steps": steps // 2 if "both" in text else steps})
         with frozen_eval(network):
             problem = Problem(
                 objective=LabelLoss(network, labels, attack.loss),

@@ -15,6 +15,7 @@ from unfool.core.streams import Streams
 from unfool.core.threat import ThreatModel
 from unfool.data.catalog import open_table
 from unfool.models.foreign import load_classifier
+from unfool.models.outside.preparation import Adaptation
 
 CHUNKS = 2
 Variant = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, int]]
@@ -38,7 +39,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def compare(arguments: argparse.Namespace, variants: Variants, margins: Callable[..., Tensor]) -> dict[str, Any]:
     """Every eps: verdicts that differ, images that stand, time and images over pyautoattack's."""
-    network = load_classifier(arguments.model, arguments.weights, arguments.mean, arguments.std)
+    network = load_classifier(
+        arguments.model, arguments.weights, adaptation=Adaptation(mean=arguments.mean, std=arguments.std)
+    )
     network.eval().requires_grad_(False)
     table = open_table(arguments.data, "test", data_dir=arguments.data_dir)
     batch = table.sample(min(arguments.images, len(table)), Streams(0)).batch()

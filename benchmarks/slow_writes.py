@@ -141,7 +141,7 @@ def _halved_lines(moment: Moments) -> Callable[..., Any]:
             moment("half of a line of", path)
             return write(line[len(line) // 2 :])
 
-        file.write = half
+        file.write = half  # type: ignore[method-assign]
         return file
 
     return opened

@@ -65,7 +65,7 @@ class PlainLoop:
 
     def __init__(self, images: Tensor, labels: Tensor, attacked: bool):
         self.images, self.labels, self.attacked = images, labels, attacked
-        self.network = plain_resnet18().to(memory_format=torch.channels_last)
+        self.network = plain_resnet18().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.optimizer = torch.optim.Adam(self.network.parameters(), lr=3e-4, weight_decay=1e-4)
         self.generator = torch.Generator().manual_seed(0)
 
