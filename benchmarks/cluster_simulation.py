@@ -34,6 +34,8 @@ from typing import Any
 
 import numpy as np
 
+from unfool.core.errors import UnfoolError
+
 FILE = Path(__file__).with_name("cluster_pieces.json")
 ATTACKS = ("fgsm", "n-fgsm", "pgd-10", "pgd-20", "pgd-50", "pgd-100", "apgd-ce", "apgd-dlr", "lean", "apgd-t")
 AHEAD = 2
@@ -514,24 +516,49 @@ def conclusions(
     ]
 
 
+def at_least_one(text: str) -> int:
+    """A whole number of at least 1."""
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not allowed; give 1 or more")
+    return number
+
+
+def above_zero(text: str) -> float:
+    """A number above 0."""
+    number = float(text)
+    if not 0 < number < math.inf:
+        raise argparse.ArgumentTypeError(f"{text} is not allowed; give a number above 0")
+    return number
+
+
 def main() -> int:
+    """Measure, or simulate and print; an input that cannot be is told in a line."""
+    try:
+        return simulation()
+    except (UnfoolError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+def simulation() -> int:
     """Measure, or simulate and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--measure", nargs="+", type=Path, metavar="STUDY", help="folders of finished studies")
     parser.add_argument("--scale", type=Path, help="what benchmarks/scale.py --json printed, for --measure")
     parser.add_argument("--pieces", type=Path, default=FILE, help="where measurements are written and read")
-    parser.add_argument("--networks", type=int, default=50)
+    parser.add_argument("--networks", type=at_least_one, default=50)
     parser.add_argument("--attacks", nargs="+", default=list(ATTACKS), metavar="NAME")
-    parser.add_argument("--nodes", type=int, default=100)
-    parser.add_argument("--gpus", type=int, default=8, help="GPUs of a node; each works at one piece")
+    parser.add_argument("--nodes", type=at_least_one, default=100)
+    parser.add_argument("--gpus", type=at_least_one, default=8, help="GPUs of a node; each works at one piece")
     parser.add_argument("--trunk", default="resnet18")
-    parser.add_argument("--side", type=int, default=32, help="pixels a side")
-    parser.add_argument("--images", type=int, default=10_000, help="attacked images")
-    parser.add_argument("--training-images", type=int, default=50_000)
-    parser.add_argument("--epochs", type=int, default=30)
+    parser.add_argument("--side", type=at_least_one, default=32, help="pixels a side")
+    parser.add_argument("--images", type=at_least_one, default=10_000, help="attacked images")
+    parser.add_argument("--training-images", type=at_least_one, default=50_000)
+    parser.add_argument("--epochs", type=at_least_one, default=30)
     parser.add_argument("--perturb", default="pgd-10", help="attack of the training")
     parser.add_argument(
-        "--faster", type=float, default=1.0, help="how many times as fast a GPU is as the measured worker"
+        "--faster", type=above_zero, default=1.0, help="how many times as fast a GPU is as the measured worker"
     )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", action="store_true")

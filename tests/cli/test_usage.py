@@ -10,8 +10,10 @@ import pytest
 
 from unfool.cli.commands import COMMANDS, command_class
 from unfool.cli.misuse import options_of
+from unfool.core import errors
 
-EXIT_CODES = ("0", "2", "3", "4", "5", "6", "7", "8", "9", "10", "11", "70", "130", "141")
+OWN = {kind.exit_code for kind in vars(errors).values() if hasattr(kind, "exit_code")}
+EXIT_CODES = tuple(map(str, sorted({0, 70, 130, 141, *OWN} - {errors.UnfoolError.exit_code})))
 
 
 def python(code, **environment):

@@ -35,6 +35,15 @@ def note_in_workspace(name, before, place):
     note(name, before, place)
 
 
+def note_blocked_signals(place):
+    """Writes which signals this process and the one that it comes from do not hear, as bits."""
+    masks = []
+    for process in (os.getpid(), os.getppid()):
+        status = Path(f"/proc/{process}/status").read_text()
+        masks.append(status.partition("SigBlk:")[2].split()[0])
+    (place.folder / "masks").write_text(" ".join(masks))
+
+
 def note_environment(name, place):
     """Writes a variable of the environment."""
     (place.folder / name).write_text(str(os.environ.get("UNFOOL_TESTED")))

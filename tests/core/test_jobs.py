@@ -63,6 +63,18 @@ def test_workers_start_from_nothing_beside_a_gpu_and_where_no_socket_can_be_made
     assert os.environ[plugins.VARIABLE] == "mine.py"
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.parametrize("device", ["cpu", "cuda"])  # forked, and from nothing
+def test_workers_and_what_they_are_forked_from_hear_no_interrupt_while_they_import(tmp_path, device):
+    job = Job(name="masks", call=job_calls.note_blocked_signals)
+    LocalExecutor(2, device).run([job], tmp_path, Console(quiet=True))
+    interrupt = 1 << (signal.SIGINT - 1)
+    masks = [int(word, 16) for word in (tmp_path / "masks").read_text().split()]
+    assert masks[0] & interrupt
+    # The asker itself starts those that begin from nothing, and hears it.
+    assert bool(masks[1] & interrupt) == (device == "cpu")
+
+
 def test_the_longest_chain_is_the_most_urgent():
     def job(name, cost, *needs):
         return Job(name=name, call=job_calls.refuse, cost=cost, needs=frozenset(needs))

@@ -35,6 +35,7 @@ exit codes:
   9  a result that is not to be believed, under --strict
   10 a claim (--claim) or a model card that is shown to be wrong
   11 a claim or a model card that the images could not settle
+  12 worker processes or a cluster that cannot be reached, or that were lost too often
   70 a fault of unfool itself: please report it
   130 interrupted; the same command resumes
   141 the reader of the output closed it early"""

@@ -16,7 +16,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -111,7 +111,8 @@ class LocalExecutor:
 
             while schedule.active:
                 while len(running) < self.workers and (job := schedule.begin()):
-                    future = pool.submit(_call, job.name, job.call, job.paths, folder, data_dir, self.device)
+                    with _deaf_to_interrupts():
+                        future = pool.submit(_call, job.name, job.call, job.paths, folder, data_dir, self.device)
                     running[future] = job.name
                 finished, _ = wait(running, timeout=EVERY, return_when=FIRST_COMPLETED)
                 drain(0.0)  # a wait here would leave workers idle
@@ -144,13 +145,34 @@ def worker_context(device: str, imports: Iterable[str] = ()) -> BaseContext:
     context.set_forkserver_preload(["torch", *own, *sorted(imports)])
     plugins = os.environ.pop(VARIABLE, None)
     try:
-        forkserver.ensure_running()
+        with _deaf_to_interrupts():
+            forkserver.ensure_running()
     except OSError:  # no place for its socket, whose path may not be long
         return multiprocessing.get_context("spawn")
     finally:
         if plugins is not None:
             os.environ[VARIABLE] = plugins
     return context
+
+
+@contextlib.contextmanager
+def _deaf_to_interrupts() -> Generator[None]:
+    """Inside, processes start that hear no interrupt, not even while they import.
+
+    A terminal interrupts every process of a group: the asker decides what becomes of its workers, and says so once. An
+    interrupt that comes inside is raised behind it.
+    """
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    from multiprocessing import resource_tracker
+
+    resource_tracker.ensure_running()  # Where it starts inside, it lets interrupts through again.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _call(
@@ -174,8 +196,7 @@ def _start_worker(queue: Queue[Report], environment: dict[str, str]) -> None:
     os.environ.clear()
     os.environ.update(environment)
     send_reports_to(queue.put)
-    # A terminal interrupts every process of a group: the study decides what becomes of its workers, and says so once.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # where a process cannot start deaf to it
     # After another job's error nobody reads progress any more, and a worker would wait for a reader when it ends.
     queue.cancel_join_thread()
     torch.set_num_threads(1)

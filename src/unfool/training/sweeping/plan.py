@@ -88,7 +88,9 @@ def plan_sweep(
     configs = [run.config for run in runs]
     measure = measure_of(metric, configs)
     if stop_early and stop_early < 2:
-        raise SpecError(f"stop_early={stop_early} is not allowed; one in 2 settings goes on, or in more; 0: all do")
+        raise SpecError(
+            f"stop_early={stop_early} is not allowed; give 2 or more: one in so many settings goes on; or 0: all do"
+        )
     open_once = _once(lambda chosen: table if table is not None else training_table(chosen, data_dir))
     if table is not None and table.name != config.data:
         raise DataError(f"the configuration names the data {config.data!r}, the table is {table.name!r}; give one set")
