@@ -157,10 +157,10 @@ def worker_context(device: str, imports: Iterable[str] = ()) -> BaseContext:
 
 @contextlib.contextmanager
 def _deaf_to_interrupts() -> Generator[None]:
-    """Inside, processes start that hear no interrupt, not even while they import.
+    """Inside, processes start that hear no interrupt, not even while they import; this one hears it at the end.
 
-    A terminal interrupts every process of a group: the asker decides what becomes of its workers, and says so once. An
-    interrupt that comes inside is raised behind it.
+    A terminal interrupts every process of a group: the asker decides what becomes of its workers, and says so once. One
+    that is half started is none that it knows of.
     """
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
@@ -168,11 +168,18 @@ def _deaf_to_interrupts() -> Generator[None]:
     from multiprocessing import resource_tracker
 
     resource_tracker.ensure_running()  # Where it starts inside, it lets interrupts through again.
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    heard: list[int] = []
+    in_main = threading.current_thread() is threading.main_thread()
+    handler = signal.signal(signal.SIGINT, lambda number, _: heard.append(number)) if in_main else None
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        if in_main:
+            signal.signal(signal.SIGINT, signal.SIG_DFL if handler is None else handler)
+        if heard:
+            signal.raise_signal(signal.SIGINT)
 
 
 def _call(
