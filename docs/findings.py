@@ -22,13 +22,13 @@ BEGIN, END = "<!-- unfool:findings -->", "<!-- /unfool:findings -->"
 
 def contrast(result: StudyResult) -> str:
     words = {"data": "cifar10", "attack": "pgd-7", "protocol": "transfer"}
-    contrast = {"model": "simclr multitask", "loss": "as written: 0.5 labels + 1 contrast"}
+    learnt = {"model": "simclr multitask", "loss": "as written: 0.5 labels + 1 contrast"}
     itself = {"data": "cifar10", "attack": "pgd-50", "protocol": "white-box"}
     return (
         "A classifier that also learns contrast is reported to keep 60 % under PGD; here it keeps "
-        f"{_mean(result, **words, **contrast)} of examples that were made for *another* network (without contrast, on "
+        f"{_mean(result, **words, **learnt)} of examples that were made for *another* network (without contrast, on "
         f"the same views, {_mean(result, **words, model='labels on SimCLR views')}), and "
-        f"{_mean(result, **itself, **contrast)} when it is attacked itself."
+        f"{_mean(result, **itself, **learnt)} when it is attacked itself."
     )
 
 

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from unfool.core import plugins
 from unfool.core.errors import DataError
 from unfool.core.parallel import reporting
 from unfool.core.parallel.job import Job, Place
-from unfool.core.parallel.local import LocalExecutor, worker_context, workers_for
+from unfool.core.parallel.local import LocalExecutor, deaf_to_interrupts, worker_context, workers_for
 from unfool.core.parallel.schedule import Schedule, urgency
 
 
@@ -73,6 +74,31 @@ def test_workers_and_what_they_are_forked_from_hear_no_interrupt_while_they_impo
     assert masks[0] & interrupt
     # The asker itself starts those that begin from nothing, and hears it.
     assert bool(masks[1] & interrupt) == (device == "cpu")
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="no masks of signals")
+def test_an_interrupt_while_workers_start_is_heard_when_they_have_started():
+    """Even one that another thread of this process takes."""
+    asked, over = threading.Event(), threading.Event()
+
+    def hear():
+        asked.wait()
+        signal.pthread_kill(threading.get_ident(), signal.SIGINT)
+        over.set()
+
+    def start():
+        with deaf_to_interrupts():
+            asked.set()
+            over.wait()
+            started.append("all")
+
+    before, started = signal.getsignal(signal.SIGINT), []
+    threading.Thread(target=hear, daemon=True).start()
+    with pytest.raises(KeyboardInterrupt):
+        start()
+    assert started == ["all"]
+    assert signal.getsignal(signal.SIGINT) is before
+    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, ())
 
 
 def test_the_longest_chain_is_the_most_urgent():

@@ -81,8 +81,9 @@ def random_layers(streams: Streams) -> Generator[None, None, None]:
     """
     devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
     with torch.random.fork_rng(devices=devices):
-        # torch.manual_seed notes its caller for each kind of device, which takes longer than a small layer.
-        torch.default_generator.manual_seed(streams.key)
-        if devices:
-            torch.cuda.manual_seed_all(streams.key)
+        if torch.accelerator.is_available():
+            torch.manual_seed(streams.key)
+        else:
+            # torch.manual_seed notes its caller for each kind of device, which takes longer than a small layer.
+            torch.default_generator.manual_seed(streams.key)
         yield

@@ -111,7 +111,7 @@ class LocalExecutor:
 
             while schedule.active:
                 while len(running) < self.workers and (job := schedule.begin()):
-                    with _deaf_to_interrupts():
+                    with deaf_to_interrupts():
                         future = pool.submit(_call, job.name, job.call, job.paths, folder, data_dir, self.device)
                     running[future] = job.name
                 finished, _ = wait(running, timeout=EVERY, return_when=FIRST_COMPLETED)
@@ -145,7 +145,7 @@ def worker_context(device: str, imports: Iterable[str] = ()) -> BaseContext:
     context.set_forkserver_preload(["torch", *own, *sorted(imports)])
     plugins = os.environ.pop(VARIABLE, None)
     try:
-        with _deaf_to_interrupts():
+        with deaf_to_interrupts():
             forkserver.ensure_running()
     except OSError:  # no place for its socket, whose path may not be long
         return multiprocessing.get_context("spawn")
@@ -156,7 +156,7 @@ def worker_context(device: str, imports: Iterable[str] = ()) -> BaseContext:
 
 
 @contextlib.contextmanager
-def _deaf_to_interrupts() -> Generator[None]:
+def deaf_to_interrupts() -> Generator[None]:
     """Inside, processes start that hear no interrupt, not even while they import; this one hears it at the end.
 
     A terminal interrupts every process of a group: the asker decides what becomes of its workers, and says so once. One
