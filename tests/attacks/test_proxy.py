@@ -229,6 +229,39 @@ def test_what_a_proxy_s_search_nearly_fools_is_attacked_again_by_every_part_on_t
     assert run_parts(parts, None, alone)[0].fooled.all()
 
 
+class Stepped(Sided):
+    """Rounds its score up to multiples of 0.2: as bf16 does, it hides small gains."""
+
+    def forward(self, images):
+        rounded = (super().forward(images)[:, 0] / 0.2).ceil() * 0.2
+        return torch.stack([rounded, -rounded], 1)
+
+
+@pytest.mark.parametrize(("gap", "repeated"), [(4.6, True), (8.0, False)])
+def test_what_square_itself_nearly_fools_in_bf16_it_attacks_again_on_the_model(gap, repeated):
+    """The proxy's search lacks a small part of its rise, or much of it, where none succeeds."""
+    weight, seen = torch.linspace(0.2, 1.8, 48), []
+    model, proxy = Sided(weight, gap), Stepped(weight, gap)
+    proxy.exact_copy = Sided(weight, gap)
+    proxy.exact_copy.register_forward_pre_hook(lambda module, inputs: seen.append(len(inputs[0])))
+    images, labels = torch.full((4, 3, 4, 4), 0.5), torch.zeros(4, dtype=torch.int64)
+    (square,) = make_attack("square:steps=600,p=0.05", "linf:0.1").parts
+    both = problem(
+        LabelLoss(model, labels, "margin"),
+        images,
+        torch.arange(4),
+        proxy_objective=LabelLoss(proxy, labels, "margin"),
+        exact_share=0.1,
+    )
+    alone = run_parts((square,), None, problem(LabelLoss(model, labels, "margin"), images, torch.arange(4)))[0]
+    of_proxy = square.engine.run(dataclasses.replace(both, exact_share=0.0))
+    found, _ = run_parts((square,), None, both)
+    assert alone.fooled.tolist() == [repeated] * 4
+    assert not of_proxy.fooled.all()
+    assert found.fooled.tolist() == [repeated] * 4
+    assert bool(seen) is repeated
+
+
 def test_only_a_bf16_search_is_finished_by_steps_of_the_model_itself(monkeypatch):
     model = Sided(torch.ones(48), 4.2)
     proxy = Sided(torch.ones(48).index_fill(0, torch.arange(6), -1.0), 4.2)

@@ -105,8 +105,8 @@ def test_what_an_attack_learns_from_is_declared():
     assert by_name["hop-skip-jump"].learns_from == ["decisions"]
     assert make_attack("square", EPS8).learns_from == ["scores"]
     ensemble = make_attack("aa", EPS8)
-    assert ensemble.part_names == ["apgd-ce", "apgd-t", "fab-t", "square", "finish"]
-    assert ensemble.learns_from == ["gradient", "gradient", "gradient", "scores", "gradient"]
+    assert ensemble.part_names == ["apgd-ce", "apgd-t", "fab-t", "square"]
+    assert ensemble.learns_from == ["gradient", "gradient", "gradient", "scores"]
 
 
 @dataclasses.dataclass(frozen=True)

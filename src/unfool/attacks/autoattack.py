@@ -10,12 +10,8 @@ from unfool.attacks.base import ATTACKS, Attack, Settings
 from unfool.attacks.engines.apgd import AutoProjectedGradient
 from unfool.attacks.engines.fab import FastAdaptiveBoundary
 from unfool.attacks.engines.square import SquareSearch
-from unfool.attacks.ensemble import FINISH, Part
+from unfool.attacks.ensemble import Part
 from unfool.core.config import configured
-
-FINISH_STEPS, FINISH_TARGETS = 20, 3
-"""What the model itself adds to the steps of a bf16 proxy, whose own strength is left as published."""
-
 
 ATTACKS.alias("aa", "autoattack")
 
@@ -32,8 +28,7 @@ class AutoAttack(Attack):
     random: APGD on both losses, with gradients averaged over several passes.
 
     Departures from the published code: those of `APGD`, `FAB` and `Square`; and ``drop_hopeless``. A bf16 proxy serves
-    FAB and Square alone, which cost most and rarely win; a last part, ``finish``, then takes steps of the model itself
-    from the best point of each image, and near misses are attacked again without the proxy.
+    FAB and Square alone, which cost most and rarely win; what they nearly fool they attack again without the proxy.
 
     Args:
         version: Which ensemble: ``"standard"``, ``"plus"`` or ``"rand"``.
@@ -98,11 +93,6 @@ class AutoAttack(Attack):
                 self._fab("fab-t", 9),
             )
         return (self._apgd("apgd-ce", "ce"), self._apgd("apgd-dlr", "dlr"))
-
-    @property
-    def finisher(self) -> Part | None:
-        engine = AutoProjectedGradient(threat=self.threat, steps=FINISH_STEPS, targets=FINISH_TARGETS)
-        return Part(name=FINISH, engine=engine, loss="dlr-targeted")
 
     def _apgd(self, name: str, loss: str, restarts: int = 1, targets: int = 0) -> Part:
         wide = self.threat.norm_name == "l1"

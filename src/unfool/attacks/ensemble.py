@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from unfool.attacks.engines.best_so_far import BestSoFar
-from unfool.attacks.engines.near_misses import NEAR, NEAR_SCORES, lacking
+from unfool.attacks.engines.near_misses import NEAR, NEAR_SCORES, lacking, lacking_share
 from unfool.attacks.objective import LabelLoss
 from unfool.attacks.problem import Engine, Perturbed, Problem
 
@@ -86,21 +86,20 @@ def run_parts(
     """Run the parts in order; return the perturbed images, and which part fooled each (B,), -1 if none did.
 
     Images that are misclassified as they are come back unchanged. An image that no part fooled comes back as the point
-    with the highest margin that any part returned. ``finisher``, where a proxy was used, starts from those points; near
-    misses that are left then go through the parts that searched on it again, without it and with the same draws.
+    with the highest margin that any part returned. Where a bf16 proxy was used, the ``finisher``, if there is one,
+    starts from those points; near misses that are left then go through the parts that searched on the proxy again,
+    without it and with the same draws.
     """
-    state = checkpoint.load() if checkpoint is not None else None
-    if state is None:
-        state = _initial_state(problem)
-    # An earlier version's checkpoint has none; an infinite number could not be stored in one.
-    state.setdefault("reached", torch.full_like(state["margins"], torch.finfo(torch.float32).min))
+    kept = checkpoint.load() if checkpoint is not None else None
+    # An earlier version's checkpoint may lack something.
+    state = {**_initial_state(problem, len(parts)), **(kept or {})}
     for index in range(int(state["done"]), len(parts)):
         _run_part(parts[index], index, problem, state, (~state["fooled"]).nonzero().squeeze(1))
         state["done"].fill_(index + 1)
         if checkpoint is not None:
             checkpoint.save(state)
-    if finisher is not None and int(state["done"]) == len(parts):
-        _finish(parts, finisher, problem, state)
+    if _in_bf16(problem) and int(state["done"]) == len(parts):
+        _repeat_near_misses(parts, problem, state, _finish(finisher, len(parts), problem, state))
         state["done"].fill_(len(parts) + 1)
         if checkpoint is not None:
             checkpoint.save(state)
@@ -114,6 +113,11 @@ def run_parts(
     return perturbed, state["fooled_by_part"]
 
 
+def _in_bf16(problem: Problem[LabelLoss]) -> bool:
+    """Whether a search has a bf16 proxy, and not one with other gradients."""
+    return problem.proxy_objective is not None and problem.exact_share > 0
+
+
 def _run_part(
     part: Part, index: int, problem: Problem[LabelLoss], state: dict[str, Tensor], rows: Tensor, finishing: bool = False
 ) -> None:
@@ -121,7 +125,8 @@ def _run_part(
     if not len(rows):
         return
     objective, proxy = problem.objective.subset(rows), None if finishing else problem.proxy_objective
-    if part.exact and proxy is not None and problem.exact_share > 0:
+    in_bf16 = _in_bf16(problem) and not finishing
+    if part.exact and in_bf16 and proxy is not None:
         proxy = proxy.exact()
     perturbed = part.engine.run(
         Problem(
@@ -132,31 +137,43 @@ def _run_part(
             starts=state["images"][rows] if finishing or part.from_best else None,
             proxy_objective=proxy.subset(rows).with_loss(part.loss) if proxy is not None else None,
             exact_share=0.0,
+            near=NEAR if in_bf16 and not part.exact else 0.0,
             reached=state["reached"][rows],
         )
     )
     _update(state, rows, perturbed, index, objective, part.follows_gradients)
 
 
-def _finish(parts: Sequence[Part], finisher: Part, problem: Problem[LabelLoss], state: dict[str, Tensor]) -> None:
-    """Steps of the model itself from the best points; then, for images that still lack little, the parts on it that the
-    proxy drove."""
-    rows, before = (~state["fooled"]).nonzero().squeeze(1), state["margins"].clone()
-    _run_part(finisher, len(parts), problem, state, rows, True)
+def _finish(finisher: Part | None, index: int, problem: Problem[LabelLoss], state: dict[str, Tensor]) -> Tensor:
+    """Take steps of the model itself from the best points; return how much margin each image gained by them, (B,)."""
+    before = state["margins"].clone()
+    if finisher is not None:
+        _run_part(finisher, index, problem, state, (~state["fooled"]).nonzero().squeeze(1), True)
+    return state["margins"] - before
+
+
+def _repeat_near_misses(
+    parts: Sequence[Part], problem: Problem[LabelLoss], state: dict[str, Tensor], late_gains: Tensor
+) -> None:
+    """Attack images that still lack little again, by the parts that the proxy drove, on its fp32 copy.
+
+    ``late_gains`` (B,) are those of a finisher. A search by scores must itself have come near.
+    """
     rows = (~state["fooled"]).nonzero().squeeze(1)
-    gain = (state["margins"] - before)[rows]
-    share, evaluated = lacking(problem.objective, problem.images, state["images"][rows], rows, gain)
+    share, evaluated = lacking(problem.objective, problem.images, state["images"][rows], rows, late_gains[rows])
     state["model_images"] += evaluated
     proxy = problem.proxy_objective
-    exact = dataclasses.replace(problem, proxy_objective=None if proxy is None else proxy.exact())
+    exact = dataclasses.replace(problem, proxy_objective=None if proxy is None else proxy.exact(), exact_share=0.0)
     for index, part in enumerate(parts):
-        if part.exact:  # It would do again what it did.
+        if part.exact or getattr(part.engine, "repeats_trials", False):  # It would do again what it did.
             continue
-        near = (share <= (NEAR if part.follows_gradients else NEAR_SCORES)) & ~state["fooled"][rows]
-        _run_part(part, index, exact, state, rows[near])
+        near = share <= NEAR if part.follows_gradients else state["lacking"][rows, index] <= NEAR_SCORES
+        _run_part(part, index, exact, state, rows[near & ~state["fooled"][rows]])
 
 
-def _initial_state(problem: Problem[LabelLoss]) -> dict[str, Tensor]:
+def _initial_state(problem: Problem[LabelLoss], parts: int) -> dict[str, Tensor]:
+    """What is known before the first part: the clean images and their margins; ``lacking`` has a column for each part
+    and the finisher."""
     images = problem.images
     rows = torch.arange(len(images), device=images.device)
     best_so_far = BestSoFar(images, "best", gradients=False)
@@ -165,6 +182,10 @@ def _initial_state(problem: Problem[LabelLoss]) -> dict[str, Tensor]:
     return {
         "images": images.clone(),
         "margins": clean.losses.float(),
+        "clean": clean.losses.float().clone(),
+        # An infinite number could not be stored in a checkpoint.
+        "reached": torch.full_like(clean.losses, torch.finfo(torch.float32).min, dtype=torch.float32),
+        "lacking": torch.zeros(len(images), parts + 1, device=images.device),
         "fooled": torch.zeros_like(rows, dtype=torch.bool) if clean.fooled is None else clean.fooled,
         "zero_gradient": torch.ones_like(rows, dtype=torch.bool),
         "fooled_by_part": torch.full_like(rows, -1),
@@ -184,6 +205,7 @@ def _update(
     state["margins"][rows[better]] = margins[better].float()
     state["fooled"][rows] |= perturbed.fooled
     state["fooled_by_part"][rows[perturbed.fooled]] = index
+    state["lacking"][rows, index] = lacking_share(margins, state["clean"][rows]).float()
     if by_gradient:
         state["zero_gradient"][rows] &= perturbed.zero_gradient
         state["reached"][rows] = torch.maximum(state["reached"][rows], margins.float())

@@ -32,6 +32,8 @@ class Problem(Generic[Climbed]):
         proxy_objective: A cheaper approximation of the objective. It drives the steps; the objective confirms every
             success.
         exact_share: Share of the steps, the last ones, that use the objective itself although there is a proxy.
+        near: Of a bf16 proxy: the share of its rise that a trial of FAB may lack, to run again on its fp32 copy;
+            0: none does.
         reached: The highest margins (B,) that attacks by gradients have reached before; next to -inf where there were
             none.
 
@@ -55,6 +57,7 @@ class Problem(Generic[Climbed]):
     starts: Tensor | None = None
     proxy_objective: Climbed | None = None
     exact_share: float = 0.1
+    near: float = 0.0
     reached: Tensor | None = None
 
     @property

@@ -46,7 +46,7 @@ class BestSoFar:
         self.zero_gradient = torch.full((count,), gradients, device=device)
         # A proxy may claim an image before its gradient was ever taken.
         self.has_gradient = torch.zeros_like(self.fooled)
-        self.model_images = 0
+        self.model_images: int = 0
 
     def remaining_rows(self) -> Tensor:
         """Rows of the images that are still attacked."""

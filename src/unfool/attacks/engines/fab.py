@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -106,6 +107,9 @@ class FastAdaptiveBoundary:
     restarts: int = 1
     drop_hopeless: bool = False
 
+    repeats_trials: ClassVar[bool] = True
+    """Trials that a bf16 proxy nearly brought across run once more, on the proxy's fp32 copy."""
+
     def __post_init__(self) -> None:
         if self.steps < 0 or self.targets < 0 or self.restarts < 1:
             raise SpecError(
@@ -129,21 +133,37 @@ class FastAdaptiveBoundary:
         count = min(self.targets, margin.differences.shape[1])
         columns = margin.differences.argsort(dim=1, descending=True, stable=True)[:, :count]
         targets = (objective.labels[:, None] + 1 + columns) % (margin.differences.shape[1] + 1)
-        proxy_steps = problem.proxy_steps(self.steps)
+        # Where each trial's rise begins, (B, trials): its target's difference, or of all the highest.
+        clean = margin.differences.gather(1, columns) if count else margin.differences.amax(1, keepdim=True)
         for rows, group in trials_at_once(best_so_far, self.restarts * max(1, count) if self.steps else 0):
             starts = [
                 self._start(images[rows], problem.ids[rows], problem.streams.at(trial), trial // max(1, count))
                 for trial in group
             ]
-            classes = torch.cat([targets[rows, trial % count] for trial in group]) if count else None
-            trials = rows.repeat(len(group))
-            drivers = [_trial_objective(objective, trials, classes)] * (self.steps + 1)
-            if proxy is not None:
-                drivers[:proxy_steps] = [_trial_objective(proxy, trials, classes)] * proxy_steps
+            trials, column = rows.repeat(len(group)), torch.tensor(group, device=rows.device) % max(1, count)
+            column = column.repeat_interleave(len(rows))
+            classes = targets[trials, column] if count else None
             best_of_trials = BestOfTrials(images[trials], len(group), "success", gradients=self.steps > 0)
-            self._run(best_of_trials, drivers, torch.cat(starts))
+            self._run(best_of_trials, self._drivers(problem, proxy, trials, classes), torch.cat(starts))
+            near = best_of_trials.near_misses(clean[trials, column], problem.near)
+            if len(near):
+                exact = None if proxy is None else proxy.exact()
+                drivers = self._drivers(problem, exact, trials[near], None if classes is None else classes[near])
+                again = BestOfTrials(images[trials[near]], 1, "success", gradients=self.steps > 0)
+                self._run(again, drivers, torch.cat(starts)[near])
+                best_of_trials.take(near, again)
             best_of_trials.merge_into(best_so_far, rows)
         return best_so_far.result()
+
+    def _drivers(
+        self, problem: Problem[LabelLoss], proxy: LabelLoss | None, rows: Tensor, targets: Tensor | None
+    ) -> list[Objective]:
+        """What trials of the images ``rows`` (P,) are evaluated by, at their starts and after each step."""
+        drivers = [_trial_objective(problem.objective, rows, targets)] * (self.steps + 1)
+        if proxy is not None:
+            proxy_steps = problem.proxy_steps(self.steps)
+            drivers[:proxy_steps] = [_trial_objective(proxy, rows, targets)] * proxy_steps
+        return drivers
 
     def _start(self, origins: Tensor, ids: Tensor, streams: Streams, restart: int) -> Tensor:
         """The clean images, or for a restart points half of eps away."""

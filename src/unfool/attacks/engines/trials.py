@@ -15,10 +15,11 @@ import torch
 from torch import Tensor
 
 from unfool.attacks.engines.best_so_far import BestSoFar
+from unfool.attacks.engines.near_misses import lacking_share
 from unfool.attacks.objective import LabelLoss, ObjectiveValue
 from unfool.attacks.problem import Goal, Problem
 
-VALUES_AT_ONCE = 48 * 3 * 32 * 32
+VALUES_AT_ONCE = 40 * 3 * 32 * 32
 """Pixel values of the trials that run at once, of one trial for all images at least: more would save little time, and
 take more memory than the first pass over a batch of 64 small images."""
 
@@ -52,6 +53,25 @@ class BestOfTrials(BestSoFar):
         """Which of the trials go on, (P,)."""
         over = self.fooled.view(self.count, -1).cummax(0).values if len(self.fooled) else self.fooled
         return ~over.flatten()[rows]
+
+    def near_misses(self, clean: Tensor, near: float) -> Tensor:
+        """The trials (k,) of images that none has fooled which lack at most the share ``near`` of their rise.
+
+        ``clean`` (P,) is each trial's loss on the clean image; a loss above 0 is a success. None are where it is 0.
+        """
+        if near <= 0:
+            return self.fooled[:0].nonzero().squeeze(1)
+        stands = ~self.fooled.view(self.count, -1).any(0).repeat(self.count)
+        return (stands & (lacking_share(self.best_losses, clean) <= near)).nonzero().squeeze(1)
+
+    def take(self, trials: Tensor, again: BestOfTrials) -> None:
+        """Record what the ``trials`` (k,) reached when they ran ``again``, one by one."""
+        value = ObjectiveValue(losses=again.best_losses, fooled=again.fooled)
+        self.record(trials, again.images, value)
+        self.losses[trials] = torch.maximum(self.losses[trials], again.losses)
+        self.zero_gradient[trials] &= again.zero_gradient
+        self.has_gradient[trials] |= again.has_gradient
+        self.model_images += again.model_images
 
     def merge_into(self, best_so_far: BestSoFar, rows: Tensor) -> None:
         """Record what the trials reached for the images ``rows`` (n,), as if they had run in turn."""
