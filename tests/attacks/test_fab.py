@@ -323,3 +323,23 @@ def test_of_a_bf16_search_the_trial_that_nearly_succeeded_alone_is_run_again(wro
         assert engine.run(both).fooled.tolist() == [bool(share) and near] * 2
         # Towards the second class too, it would be twice as many.
         assert (0 < exact.count <= 2 * (2 * steps + 1)) is (bool(share) and near)
+
+
+@pytest.mark.parametrize("norm_name", NORMS)
+def test_a_search_in_bf16_does_not_look_at_points_that_can_be_no_success(norm_name):
+    """The proxy is the model itself, so that nothing but the guess differs."""
+    images, labels, ids = make_batch(NETWORK, 24)
+    engine = FastAdaptiveBoundary(threat=ThreatModel(norm_name, EPS[norm_name] / 2), steps=30, targets=3)
+    objective = LabelLoss(NETWORK, labels, "difference")
+    looks, guesses = (
+        engine.run(problem(objective, images, ids, proxy_objective=objective, exact_share=0.0, near=near))
+        for near in (0.0, 1e-9)
+    )
+    assert torch.equal(looks.fooled, guesses.fooled)
+    assert 0 < int(looks.fooled.sum()) < 20
+    assert guesses.model_images < 0.85 * looks.model_images
+    with torch.no_grad():
+        clean = LabelLoss(NETWORK, labels, "margin")(images, torch.arange(24)).losses
+    stands = ~looks.fooled
+    rises = ((guesses.losses - clean) / (looks.losses - clean))[stands]
+    assert (rises - 1).abs().max() < 0.05

@@ -5,6 +5,9 @@ The predicted class changes where the logit of another class exceeds the label's
 linearised at the current point, with a weighted step from the clean image mixed in; a point that has crossed the
 boundary goes back a tenth of its way to the clean image.
 
+In a search in bf16, whose near misses run again in fp32, a point that is no success and no nearer than before is not
+looked at where it probably lies across the boundary: that saves three passes of ten and hardly changes where it ends.
+
 Legend: B images of the batch, n of them not fooled yet, K classes. A *trial* is one run for one image: from one start,
 to the boundary of one target class or to the nearest; P trials run at once.
 """
@@ -71,6 +74,17 @@ class _Trials:
         A step from a point that was brought back rarely reaches across, most others do, once the boundary is near.
         """
         return (self.lengths < math.inf) & ~(self.crossed & ~self.before)
+
+    def step_back(self, places: Tensor, points: Tensor) -> None:
+        """Bring the trials at ``places`` (k,), whose ``points`` (k, C, H, W) are across the boundary, nearer again."""
+        back = torch.lerp(self.origins[places], points, BETA)
+        # Not in place: a graph may hold the points.
+        self.points = self.points.index_copy(0, places, back)
+
+    def judge(self, places: Tensor, across: Tensor) -> None:
+        """Note which of the trials at ``places`` (k,) are ``across`` (k,) the boundary after this step."""
+        self.before = self.before.index_copy(0, places, self.crossed[places])
+        self.crossed = self.crossed.index_copy(0, places, across)
 
     def hopeless(self, eps: float, left: int) -> Tensor:
         """Which trials, with ``left`` steps to go, will not come near the ball, (P,); those that never crossed may."""
@@ -144,7 +158,9 @@ class FastAdaptiveBoundary:
             column = column.repeat_interleave(len(rows))
             classes = targets[trials, column] if count else None
             best_of_trials = BestOfTrials(images[trials], len(group), "success", gradients=self.steps > 0)
-            self._run(best_of_trials, self._drivers(problem, proxy, trials, classes), torch.cat(starts))
+            self._run(
+                best_of_trials, self._drivers(problem, proxy, trials, classes), torch.cat(starts), problem.near > 0
+            )
             near = best_of_trials.near_misses(clean[trials, column], problem.near)
             if len(near):
                 exact = None if proxy is None else proxy.exact()
@@ -175,10 +191,13 @@ class FastAdaptiveBoundary:
         scale = (self.threat.eps / 2 / self.threat.norm(direction)).to(direction.dtype)
         return (origins + _column(scale, origins) * direction).clamp_(0.0, 1.0).to(origins.dtype)
 
-    def _run(self, best_so_far: BestOfTrials, drivers: Sequence[Objective], starts: Tensor) -> None:
+    def _run(
+        self, best_so_far: BestOfTrials, drivers: Sequence[Objective], starts: Tensor, guess: bool = False
+    ) -> None:
         """Run trials from their ``starts`` (P, C, H, W).
 
-        ``drivers`` are evaluated at the start and after each step; the last of them is the objective itself.
+        ``drivers`` are evaluated at the start and after each step; the last of them is the objective itself. ``guess``:
+        take points as across the boundary that most likely are, and of which nothing else would be asked.
         """
         objective = drivers[-1]
         rows = torch.arange(len(starts), device=starts.device)
@@ -193,10 +212,13 @@ class FastAdaptiveBoundary:
             trials.points = self._step(trials, differences, normals)
             # Points that step back need no gradient where they were.
             likely = trials.likely_to_cross() if step < self.steps else torch.ones_like(trials.crossed)
-            if bool(likely.any()):
+            looked_at = likely
+            if guess and step < self.steps:
+                looked_at = likely & ~self._guess_across(trials, likely)
+            if bool(looked_at.any()):
                 with torch.no_grad():
-                    value = best_so_far.evaluate(driver, trials.points[likely], trials.rows[likely])
-                self._record(best_so_far, objective, driver, trials, likely, value)
+                    value = best_so_far.evaluate(driver, trials.points[looked_at], trials.rows[looked_at])
+                self._record(best_so_far, objective, driver, trials, looked_at, value)
                 stays = best_so_far.stays(trials.rows)
                 trials, likely = trials.select(stays), likely[stays]
             if self.drop_hopeless and step % LOOK_EVERY == 0 and step < self.steps:
@@ -209,6 +231,18 @@ class FastAdaptiveBoundary:
             if not len(trials.rows):
                 break
         self._end(best_so_far, objective, trials)
+
+    def _guess_across(self, trials: _Trials, likely: Tensor) -> Tensor:
+        """Of the ``likely`` trials (P,) bring those back that are neither in the ball nor nearer than before, unseen.
+
+        All but one of a hundred of these are across the boundary, and looking would tell nothing else of them.
+        """
+        lengths = self.threat.norm(trials.points.double() - trials.origins.double())
+        sure = likely & (lengths > self.threat.eps) & (lengths >= trials.lengths)
+        places = sure.nonzero().squeeze(1)
+        trials.step_back(places, trials.points[places])
+        trials.judge(places, torch.ones_like(places, dtype=torch.bool))
+        return sure
 
     def _end(self, best_so_far: BestOfTrials, objective: Objective, trials: _Trials) -> None:
         """Bring the nearest point of each trial into the ball, and evaluate it."""
@@ -265,11 +299,8 @@ class FastAdaptiveBoundary:
         nearer = across & (lengths < trials.lengths[places])
         trials.nearest[places[nearer]] = points[nearer]
         trials.lengths[places[nearer]] = lengths[nearer]
-        # Not in place: a graph may hold the points.
-        back = torch.lerp(origins[across], points[across], BETA)
-        trials.points = trials.points.index_copy(0, places[across], back)
-        trials.before = trials.before.index_copy(0, places, trials.crossed[places])
-        trials.crossed = trials.crossed.index_copy(0, places, across)
+        trials.step_back(places[across], points[across])
+        trials.judge(places, across)
 
     def _next_planes(
         self, best_so_far: BestOfTrials, objective: Objective, driver: Objective, trials: _Trials, judged: Tensor

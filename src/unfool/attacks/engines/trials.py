@@ -19,7 +19,7 @@ from unfool.attacks.engines.near_misses import lacking_share
 from unfool.attacks.objective import LabelLoss, ObjectiveValue
 from unfool.attacks.problem import Goal, Problem
 
-VALUES_AT_ONCE = 40 * 3 * 32 * 32
+VALUES_AT_ONCE = 48 * 3 * 32 * 32
 """Pixel values of the trials that run at once, of one trial for all images at least: more would save little time, and
 take more memory than the first pass over a batch of 64 small images."""
 
