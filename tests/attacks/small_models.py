@@ -3,6 +3,7 @@
 import torch
 from torch import nn
 
+from unfool.attacks.objective import LabelLoss
 from unfool.attacks.problem import Problem
 from unfool.core.streams import Streams
 from unfool.models.network import Network
@@ -41,6 +42,12 @@ def make_batch(network, count=24, seed=0, dtype=torch.float32):
 def problem(objective, images, ids, streams=None, **rest):
     """A problem with the draws of seed 0."""
     return Problem(objective=objective, images=images, ids=ids, streams=streams or Streams(0), **rest)
+
+
+def on_a_proxy(model, proxy, images, labels, loss, **rest):
+    """A problem of all images whose search runs on a proxy of the model; ids are positions."""
+    objective, other = (LabelLoss(each, labels, loss) for each in (model, proxy))
+    return problem(objective, images, torch.arange(len(images)), proxy_objective=other, **rest)
 
 
 class Linear(nn.Module):

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 from pyautoattack.fab_pt import FABAttack_PT
-from small_models import CLASSES, Linear, make_batch, make_network, problem
+from small_models import CLASSES, Linear, make_batch, make_network, on_a_proxy, problem
 from torch import nn
 
 from unfool.attacks import ProxySettings, make_attack
@@ -312,14 +312,7 @@ def test_of_a_bf16_search_the_trial_that_nearly_succeeded_alone_is_run_again(wro
     proxy.exact_copy = exact
     engine = FastAdaptiveBoundary(threat=ThreatModel("linf", 0.1), steps=steps, targets=2)
     for share in (0.0, 0.1):
-        both = problem(
-            LabelLoss(model, labels, "difference"),
-            images,
-            torch.arange(2),
-            proxy_objective=LabelLoss(proxy, labels, "difference"),
-            exact_share=0.0,
-            near=share,
-        )
+        both = on_a_proxy(model, proxy, images, labels, "difference", exact_share=0.0, near=share)
         assert engine.run(both).fooled.tolist() == [bool(share) and near] * 2
         # Towards the second class too, it would be twice as many.
         assert (0 < exact.count <= 2 * (2 * steps + 1)) is (bool(share) and near)

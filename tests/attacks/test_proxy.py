@@ -5,13 +5,14 @@ import dataclasses
 import pytest
 import torch
 import torch.nn.functional as F
-from small_models import CLASSES, Wavy, make_batch, make_network, problem
+from small_models import CLASSES, Wavy, make_batch, make_network, on_a_proxy, problem
 from torch import nn
 
 from unfool import Linf
 from unfool.attacks import CustomAttack, ProxySettings, make_attack
-from unfool.attacks.ensemble import run_parts
+from unfool.attacks.ensemble import Part, run_parts
 from unfool.attacks.objective import LabelLoss
+from unfool.attacks.problem import Perturbed
 from unfool.core.errors import SpecError
 
 THREAT = "linf:0.008"
@@ -215,13 +216,7 @@ def test_what_a_proxy_s_search_nearly_fools_is_attacked_again_by_every_part_on_t
     images, labels = torch.full((3, 3, 4, 4), 0.5), torch.zeros(3, dtype=torch.int64)
     parts = make_attack("pgd-8", "linf:0.1").parts
     idle = dataclasses.replace(parts[0], name="idle", engine=dataclasses.replace(parts[0].engine, steps=0))
-    both = problem(
-        LabelLoss(model, labels, "ce"),
-        images,
-        torch.arange(3),
-        proxy_objective=LabelLoss(proxy, labels, "ce"),
-        exact_share=0.1,
-    )
+    both = on_a_proxy(model, proxy, images, labels, "ce", exact_share=0.1)
     perturbed, fooled_by_part = run_parts(parts, idle, both)
     assert perturbed.fooled.tolist() == [repeated] * 3
     assert fooled_by_part.tolist() == [0 if repeated else -1] * 3
@@ -246,13 +241,7 @@ def test_what_square_itself_nearly_fools_in_bf16_it_attacks_again_on_the_model(g
     proxy.exact_copy.register_forward_pre_hook(lambda module, inputs: seen.append(len(inputs[0])))
     images, labels = torch.full((4, 3, 4, 4), 0.5), torch.zeros(4, dtype=torch.int64)
     (square,) = make_attack("square:steps=600,p=0.05", "linf:0.1").parts
-    both = problem(
-        LabelLoss(model, labels, "margin"),
-        images,
-        torch.arange(4),
-        proxy_objective=LabelLoss(proxy, labels, "margin"),
-        exact_share=0.1,
-    )
+    both = on_a_proxy(model, proxy, images, labels, "margin", exact_share=0.1)
     alone = run_parts((square,), None, problem(LabelLoss(model, labels, "margin"), images, torch.arange(4)))[0]
     of_proxy = square.engine.run(dataclasses.replace(both, exact_share=0.0))
     found, _ = run_parts((square,), None, both)
@@ -260,6 +249,65 @@ def test_what_square_itself_nearly_fools_in_bf16_it_attacks_again_on_the_model(g
     assert not of_proxy.fooled.all()
     assert found.fooled.tolist() == [repeated] * 4
     assert bool(seen) is repeated
+
+
+@dataclasses.dataclass(frozen=True)
+class Short:
+    """Moves all pixels down by eps; on a proxy by less, which lacks 27 % of the rise that it reaches."""
+
+    threat: Linf
+
+    def run(self, problem):
+        exact = problem.proxy_objective is None or not hasattr(problem.proxy_objective.model, "exact_copy")
+        images = problem.images - (self.threat.eps if exact else 0.0945 / 1.27)
+        value = problem.objective(images, torch.arange(len(images)))
+        never = torch.zeros_like(value.fooled)
+        return Perturbed(
+            images=images, losses=value.losses, fooled=value.fooled, zero_gradient=never, model_images=len(images)
+        )
+
+
+@pytest.mark.parametrize(("learns_from", "repeated"), [("scores", True), ("gradient", False)])
+def test_alone_too_a_search_by_scores_is_repeated_that_lacks_what_bf16_may_have_hidden(learns_from, repeated):
+    model, proxy = Sided(torch.ones(48), 48 * 0.0945), Sided(torch.ones(48), 48 * 0.0945)
+    proxy.exact_copy = model
+    images, labels = torch.full((3, 3, 4, 4), 0.5), torch.zeros(3, dtype=torch.int64)
+    part = Part(name="short", engine=Short(Linf(0.1)), loss="margin", learns_from=learns_from)
+    attack = CustomAttack(Linf(0.1), label="short", components=(part,))
+    found = attack(model, images, labels, proxy=ProxySettings(dtype="bf16"), proxy_model=proxy)
+    assert found.fooled.tolist() == [repeated] * 3
+
+
+class Kept:
+    """Keeps the last state of a batch."""
+
+    def __init__(self):
+        self.state = None
+
+    def load(self):
+        return self.state
+
+    def save(self, state):
+        self.state = {name: value.clone() for name, value in state.items()}
+
+
+def test_what_a_checkpoint_holds_is_not_computed_again_and_an_earlier_version_s_is_completed():
+    model, kept = Sided(torch.ones(48), 8.0), Kept()
+    images, labels = torch.full((3, 3, 4, 4), 0.5), torch.zeros(3, dtype=torch.int64)
+    parts = make_attack("pgd-3", "linf:0.1").parts
+    alone = problem(LabelLoss(model, labels, "ce"), images, torch.arange(3))
+    first, _ = run_parts(parts, None, alone, kept)
+    seen = []
+    model.register_forward_pre_hook(lambda module, inputs: seen.append(len(inputs[0])))
+    again, _ = run_parts(parts, None, alone, kept)
+    assert seen == []
+    assert torch.equal(first.images, again.images)
+    for name in ("clean", "lacking", "reached"):
+        del kept.state[name]
+    again, _ = run_parts(parts, None, alone, kept)
+    assert seen == [3]
+    assert torch.equal(first.images, again.images)
+    assert first.model_images == again.model_images
 
 
 def test_only_a_bf16_search_is_finished_by_steps_of_the_model_itself(monkeypatch):

@@ -14,7 +14,7 @@ from pydantic.fields import FieldInfo
 from torch import Tensor, nn
 
 from unfool.attacks.attacked import Attacked, checked
-from unfool.attacks.engines.near_misses import repeat_near_misses
+from unfool.attacks.engines.near_misses import NEAR_SCORES, NEAR_UNFINISHED, repeat_near_misses
 from unfool.attacks.ensemble import Checkpoint, LearnsFrom, Part, run_parts
 from unfool.attacks.inputs import Labels, as_ids, as_labels, check_model, readable_images
 from unfool.attacks.objective import LabelLoss
@@ -325,7 +325,8 @@ class Attack(ABC):
             )
             perturbed = parts[0].engine.run(problem)
             if problem.proxy_objective is not None and problem.exact_share > 0:
-                perturbed = repeat_near_misses(parts[0].engine, problem, perturbed)
+                most = NEAR_UNFINISHED if parts[0].follows_gradients else NEAR_SCORES
+                perturbed = repeat_near_misses(parts[0].engine, problem, perturbed, most)
             fooled_by_part = torch.where(perturbed.fooled, 0, -1)
         else:
             finisher = self.finisher if proxy is not None and problem.exact_share > 0 else None

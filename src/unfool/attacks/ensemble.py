@@ -90,9 +90,9 @@ def run_parts(
     starts from those points; near misses that are left then go through the parts that searched on the proxy again,
     without it and with the same draws.
     """
-    kept = checkpoint.load() if checkpoint is not None else None
-    # An earlier version's checkpoint may lack something.
-    state = {**_initial_state(problem, len(parts)), **(kept or {})}
+    state = checkpoint.load() if checkpoint is not None else None
+    if state is None or "lacking" not in state:  # An earlier version's checkpoint lacks some of it.
+        state = {**_initial_state(problem, len(parts)), **(state or {})}
     for index in range(int(state["done"]), len(parts)):
         _run_part(parts[index], index, problem, state, (~state["fooled"]).nonzero().squeeze(1))
         state["done"].fill_(index + 1)

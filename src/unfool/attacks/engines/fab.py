@@ -161,8 +161,7 @@ class FastAdaptiveBoundary:
             self._run(
                 best_of_trials, self._drivers(problem, proxy, trials, classes), torch.cat(starts), problem.near > 0
             )
-            near = best_of_trials.near_misses(clean[trials, column], problem.near)
-            if len(near):
+            if problem.near and len(near := best_of_trials.near_misses(clean[trials, column], problem.near)):
                 exact = None if proxy is None else proxy.exact()
                 drivers = self._drivers(problem, exact, trials[near], None if classes is None else classes[near])
                 again = BestOfTrials(images[trials[near]], 1, "success", gradients=self.steps > 0)

@@ -23,7 +23,7 @@ NEAR, NEAR_SCORES, NEAR_UNFINISHED = 0.1, 0.3, 0.25
 gradients: the rises of those in fp32 and bf16 differ by 1 to 6 % (ResNet-20, linf 0.5/255; of FAB on a robust network
 by at most 2.4 %, linf 8/255). The second is for searches by scores, beside what they reached themselves: bf16 hides
 small gains, and they end 3 to 27 % lower (Square, 44 images of that network). The third is for an attack of one part
-whose last steps alone are the model's."""
+along gradients, whose last steps alone are the model's."""
 
 
 def lacking(
@@ -45,11 +45,11 @@ def lacking_share(reached: Tensor, clean: Tensor, late_gain: Tensor | float = 0.
     return (-reached - late_gain) / (reached - clean).clamp(min=1e-12)
 
 
-def repeat_near_misses(engine: Engine, problem: Problem[LabelLoss], perturbed: Perturbed) -> Perturbed:
-    """What an engine found with a bf16 proxy, with the near misses attacked again without it."""
+def repeat_near_misses(engine: Engine, problem: Problem[LabelLoss], perturbed: Perturbed, most: float) -> Perturbed:
+    """What an engine found with a bf16 proxy, with those that lack ``most`` at most attacked again without it."""
     rows = (~perturbed.fooled).nonzero().squeeze(1)
     share, evaluated = lacking(problem.objective, problem.images, perturbed.images[rows], rows)
-    near = rows[share <= NEAR_UNFINISHED]
+    near = rows[share <= most]
     proxy = problem.proxy_objective
     exact_proxy = None if proxy is None else proxy.exact()
     if len(near):

@@ -55,8 +55,7 @@ _MOST_IN_VAIN = 0.4
 """How many of the windows looked at ahead may be kept: what follows the first of them is drawn again from there."""
 
 FULL_PASS, _LESS_IN_VAIN = 64 * 3 * 32 * 32, 0.2
-"""The same for larger passes, which gain less: up to so many values a small image gets cheaper. They take no more
-memory than those of the gradient attacks before them."""
+"""The same for larger passes, which gain less: up to so many values a small image gets cheaper."""
 
 
 @dataclass(frozen=True, kw_only=True)

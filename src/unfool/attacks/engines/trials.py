@@ -57,10 +57,8 @@ class BestOfTrials(BestSoFar):
     def near_misses(self, clean: Tensor, near: float) -> Tensor:
         """The trials (k,) of images that none has fooled which lack at most the share ``near`` of their rise.
 
-        ``clean`` (P,) is each trial's loss on the clean image; a loss above 0 is a success. None are where it is 0.
+        ``clean`` (P,) is each trial's loss on the clean image; a loss above 0 is a success.
         """
-        if near <= 0:
-            return self.fooled[:0].nonzero().squeeze(1)
         stands = ~self.fooled.view(self.count, -1).any(0).repeat(self.count)
         return (stands & (lacking_share(self.best_losses, clean) <= near)).nonzero().squeeze(1)
 
