@@ -234,7 +234,7 @@ class FastAdaptiveBoundary:
     def _guess_across(self, trials: _Trials, likely: Tensor) -> Tensor:
         """Of the ``likely`` trials (P,) bring those back that are neither in the ball nor nearer than before, unseen.
 
-        All but one of a hundred of these are across the boundary, and looking would tell nothing else of them.
+        Nearly all of these are across the boundary, and looking would tell nothing else of them.
         """
         lengths = self.threat.norm(trials.points.double() - trials.origins.double())
         sure = likely & (lengths > self.threat.eps) & (lengths >= trials.lengths)

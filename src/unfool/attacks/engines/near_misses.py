@@ -22,8 +22,8 @@ NEAR, NEAR_SCORES, NEAR_UNFINISHED = 0.1, 0.3, 0.25
 """A near miss lacks at most this share of the rise in margin that the search reached. The first is for searches along
 gradients: the rises of those in fp32 and bf16 differ by 1 to 6 % (ResNet-20, linf 0.5/255; of FAB on a robust network
 by at most 2.4 %, linf 8/255). The second is for searches by scores, beside what they reached themselves: bf16 hides
-small gains, and they end 3 to 27 % lower (Square, 44 images of that network). The third is for an attack of one part
-along gradients, whose last steps alone are the model's."""
+small gains, and there Square's rises end up to 18 % lower (`benchmarks/bf16.py`). The third is for an attack of one
+part along gradients, whose last steps alone are the model's."""
 
 
 def lacking(
