@@ -155,7 +155,7 @@ SOURCE = replace(
     unlabelled=("tiny_imagenet_sub40", "train"),
     labels=("tiny_imagenet_sub40", "label"),
     pretrainings=(ROTATION, NOISE, LONGER, LABELS.on(HALF), ROBUST_LABELS.on(HALF), RANDOM),
-    pretrain=replace(_LONG, epochs=5, drop_every=2, warmup_epochs=1, precision="bf16"),
+    pretrain=replace(_LONG, epochs=4, drop_every=2, warmup_epochs=1, precision="bf16"),
     noises=_NOISES,
     probe=replace(_PROBE, precision="bf16"),
     labelled=1800,
