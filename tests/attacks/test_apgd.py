@@ -8,7 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from pyautoattack.autopgd_base import APGDAttack, APGDAttack_targeted, L1_projection
-from small_models import make_batch, make_network, problem
+from small_models import make_batch, make_network, on_a_proxy, problem
 from torch import nn
 
 from unfool.attacks import APGD, ProxySettings, make_attack
@@ -238,3 +238,35 @@ def test_a_random_model_is_read_as_the_mean_of_its_draws():
 def test_unknown_losses_are_refused_with_the_nearest_name():
     with pytest.raises(SpecError, match="margin"):
         LabelLoss(nn.Identity(), torch.zeros(1, dtype=torch.int64), "margn")
+
+
+class SecondInReach(nn.Module):
+    """Logits 0, about -3, and Σ w·(x - 0.5) - gap: the likelier class is out of reach in linf:0.1; counts images."""
+
+    def __init__(self, weight, gap):
+        super().__init__()
+        self.weight, self.gap, self.count = nn.Parameter(weight), gap, 0
+
+    def forward(self, images):
+        self.count += len(images)
+        score = (images.flatten(1) - 0.5) @ self.weight
+        return torch.stack([0 * score, -0.01 * score - 3, score - self.gap], 1)
+
+
+@pytest.mark.parametrize(("wrong", "gap", "near"), [(2, 4.6, True), (6, 4.2, False)])
+def test_in_bf16_the_first_target_is_searched_for_in_fp32_and_others_again_that_lack_little(wrong, gap, near):
+    """Of 48 pixels the proxy moves some the wrong way, and what is then lacking is 5 % of the rise, or 17 %."""
+    images, labels, steps = torch.full((2, 3, 4, 4), 0.5), torch.zeros(2, dtype=torch.int64), 6
+    engine = AutoProjectedGradient(threat=ThreatModel("linf", 0.1), steps=steps, targets=2)
+    for share in (0.0, 0.1):
+        model, exact = (SecondInReach(torch.ones(48), gap) for _ in range(2))
+        proxy = SecondInReach(torch.ones(48).index_fill(0, torch.arange(wrong), -1.0), gap)
+        proxy.exact_copy = exact
+        found = engine.run(on_a_proxy(model, proxy, images, labels, "difference", exact_share=0.0, near=share))
+        assert found.fooled.tolist() == [bool(share) and near] * 2
+        once = 2 * (steps + 1)
+        if share:
+            assert once < exact.count <= 2 * once if near else exact.count == once
+            assert proxy.count == once
+        else:
+            assert (exact.count, proxy.count) == (0, 2 * once)

@@ -1,5 +1,6 @@
 """FAB: as near as the published code, in fewer passes; what it reports; and what it does with a proxy model."""
 
+import dataclasses
 import math
 
 import pytest
@@ -9,7 +10,7 @@ from small_models import CLASSES, Linear, make_batch, make_network, on_a_proxy, 
 from torch import nn
 
 from unfool.attacks import ProxySettings, make_attack
-from unfool.attacks.engines import trials
+from unfool.attacks.engines import fab, trials
 from unfool.attacks.engines.fab import FastAdaptiveBoundary
 from unfool.attacks.objective import LabelLoss
 from unfool.core.errors import SpecError
@@ -318,21 +319,42 @@ def test_of_a_bf16_search_the_trial_that_nearly_succeeded_alone_is_run_again(wro
         assert (0 < exact.count <= 2 * (2 * steps + 1)) is (bool(share) and near)
 
 
+@pytest.mark.parametrize("near", [0.0, 1e-9], ids=["fp32", "bf16"])
 @pytest.mark.parametrize("norm_name", NORMS)
-def test_a_search_in_bf16_does_not_look_at_points_that_can_be_no_success(norm_name):
+def test_points_that_can_be_no_success_are_not_looked_at(norm_name, near, monkeypatch):
     """The proxy is the model itself, so that nothing but the guess differs."""
     images, labels, ids = make_batch(NETWORK, 24)
     engine = FastAdaptiveBoundary(threat=ThreatModel(norm_name, EPS[norm_name] / 2), steps=30, targets=3)
     objective = LabelLoss(NETWORK, labels, "difference")
-    looks, guesses = (
-        engine.run(problem(objective, images, ids, proxy_objective=objective, exact_share=0.0, near=near))
-        for near in (0.0, 1e-9)
-    )
+    guessing = problem(objective, images, ids, proxy_objective=objective, exact_share=0.0, near=near)
+    guesses = engine.run(guessing)
+    monkeypatch.setattr(fab, "NEAR_UNSEEN", 0.0)
+    looks = engine.run(dataclasses.replace(guessing, near=0.0))
     assert torch.equal(looks.fooled, guesses.fooled)
     assert 0 < int(looks.fooled.sum()) < 20
+    if norm_name == "l1" and not near:
+        assert guesses.model_images == looks.model_images, "in l1 guesses would cost much of the rise"
+        return
     assert guesses.model_images < 0.85 * looks.model_images
     with torch.no_grad():
         clean = LabelLoss(NETWORK, labels, "margin")(images, torch.arange(24)).losses
     stands = ~looks.fooled
     rises = ((guesses.losses - clean) / (looks.losses - clean))[stands]
     assert (rises - 1).abs().max() < 0.05
+
+
+@pytest.mark.parametrize("norm_name", ["linf", "l2"])
+def test_trials_that_end_near_success_look_at_all_points(norm_name, monkeypatch):
+    images, labels, ids = make_batch(NETWORK, 24)
+    engine = FastAdaptiveBoundary(threat=ThreatModel(norm_name, EPS[norm_name] / 2), steps=30, targets=3)
+    both = problem(LabelLoss(NETWORK, labels, "difference"), images, ids)
+    found = {}
+    for near in (0.0, 1e-9, 1e9):
+        monkeypatch.setattr(fab, "NEAR_UNSEEN", near)
+        found[near] = engine.run(both)
+    stands = ~found[1e9].fooled
+    assert 0 < int(stands.sum()) < 24
+    assert torch.equal(found[1e9].fooled, found[0.0].fooled)
+    # With all of them near, each trial of an image that stands runs once more as if there were no guesses.
+    assert (found[1e9].losses >= found[0.0].losses - 1e-6)[stands].all()
+    assert found[1e9].model_images > 1.5 * found[1e-9].model_images

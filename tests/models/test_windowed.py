@@ -46,6 +46,7 @@ def free(monkeypatch):
     """Whatever is saved is worth it."""
     monkeypatch.setattr(windowed, "FEWEST_SAVED", 0)
     monkeypatch.setattr(windowed, "COPY", 0)
+    monkeypatch.setattr(windowed, "COPY_BF16", 0)
 
 
 def redrawn(images, windows, top, left):
@@ -108,7 +109,9 @@ def test_passes_are_whole_where_little_is_saved_or_layers_are_seen_from_outside(
 def test_links_compute_a_part_as_far_as_that_saves_more_than_copying_the_rest():
     images = torch.rand(2, 3, 32, 32)
     wide = chain_of(network_of(stem="strided", widths=[32, 64, 128]))
-    assert [windowed._links_that_pay(wide, images, side) for side in (3, 4, 7, 10, 20)] == [3, 3, 3, 2, 0]
+    assert [windowed._links_that_pay(wide, images, side) for side in (3, 4, 7, 10, 20)] == [4, 4, 4, 3, 0]
+    in_bf16 = chain_of(fast_copy(network_of(stem="strided", widths=[32, 64, 128]), dtype="bf16"))
+    assert [windowed._links_that_pay(in_bf16, images, side) for side in (3, 7, 20)] == [3, 3, 0]
     residual = chain_of(network_of("resnet18", width=0.5))
     assert len(residual.links) == 1, "a residual block is no link"
     assert windowed._links_that_pay(residual, images, 3) == 0

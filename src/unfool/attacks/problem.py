@@ -32,8 +32,8 @@ class Problem(Generic[Climbed]):
         proxy_objective: A cheaper approximation of the objective. It drives the steps; the objective confirms every
             success.
         exact_share: Share of the steps, the last ones, that use the objective itself although there is a proxy.
-        near: Of a bf16 proxy: the share of its rise that a trial of FAB may lack, to run again on its fp32 copy;
-            0: none does, and no point is taken as across the boundary unseen.
+        near: Of a bf16 proxy: the share of its rise that a trial of FAB or targeted APGD may lack, to run again on the
+            proxy's fp32 copy; 0: none does.
         reached: The highest margins (B,) that attacks by gradients have reached before; next to -inf where there were
             none.
 

@@ -6,7 +6,7 @@ Legend: B images of the batch, n of them still attacked.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -44,10 +44,16 @@ class AutoProjectedGradient:
     wide: bool = False
     goal: Literal["success", "best"] = "success"
 
+    @property
+    def repeats_trials(self) -> bool:
+        """Targeted trials that a bf16 proxy nearly brought to success run once more, on the proxy's fp32 copy."""
+        return self.targets > 0
+
     def run(self, problem: Problem[LabelLoss]) -> Perturbed:
         """Perturb the problem's images; a proxy's successes are confirmed by the objective where they occur.
 
-        Raises NonFiniteError for a NaN loss or gradient.
+        Of a search in bf16 whose near misses run again (the problem's ``near``), the first target is searched for in
+        fp32: it decides on most images. Raises NonFiniteError for a NaN loss or gradient.
         """
         best_so_far = BestSoFar(problem.images, self.goal, gradients=self.steps > 0)
         classes = self._target_classes(best_so_far, problem.objective, problem.images) if self.targets else None
@@ -57,10 +63,32 @@ class AutoProjectedGradient:
             trials = rows.repeat(len(group))
             targets = None if classes is None else torch.cat([classes[rows, run // self.restarts] for run in group])
             points = torch.cat([self._start(problem, rows, run, phases[0][0]) for run in group])
-            best_of_trials = BestOfTrials(problem.images[trials], len(group), self.goal, gradients=self.steps > 0)
-            self._run(best_of_trials, of_trials(problem, trials, targets), points, phases)
+            exact = problem.near > 0 and targets is not None and group[0] == 0
+            own = of_trials(_exact(problem) if exact else problem, trials, targets)
+            best_of_trials = BestOfTrials(own.images, len(group), self.goal, gradients=self.steps > 0)
+            self._run(best_of_trials, own, points, phases)
+            if problem.near and targets is not None and not exact:
+                self._repeat_near_misses(best_of_trials, own, points, phases)
             best_of_trials.merge_into(best_so_far, rows)
         return best_so_far.result()
+
+    def _repeat_near_misses(
+        self,
+        best_of_trials: BestOfTrials,
+        problem: Problem[LabelLoss],
+        points: Tensor,
+        phases: list[tuple[ThreatModel, int]],
+    ) -> None:
+        """Run targeted trials that a bf16 proxy brought near success once more, on its fp32 copy."""
+        rows = torch.arange(len(points), device=points.device)
+        with torch.no_grad():
+            clean = best_of_trials.evaluate(problem.objective, problem.images, rows).losses
+        near = best_of_trials.near_misses(clean, problem.near)
+        if len(near):
+            exact = of_trials(_exact(problem), near, None)
+            again = BestOfTrials(exact.images, 1, self.goal, gradients=self.steps > 0)
+            self._run(again, exact, points[near], phases)
+            best_of_trials.take(near, again)
 
     def _target_classes(self, best_so_far: BestSoFar, objective: LabelLoss, images: Tensor) -> Tensor:
         """Target classes (B, targets): on the clean images the likeliest first, without the label's own."""
@@ -106,7 +134,8 @@ class AutoProjectedGradient:
         if proxy is not None and proxy_steps:
             run = self._climb(best_so_far, proxy, objective, rows, origins, points, threat, proxy_steps)
             rows, origins, points = run.rows, run.origins, run.best
-        if len(rows) and (exact_steps or self.goal == "best"):
+        # Where trials may run again, what the model itself says of their best points decides.
+        if len(rows) and (exact_steps or self.goal == "best" or problem.near):
             self._climb(best_so_far, objective, objective, rows, origins, points, threat, exact_steps)
 
     @property
@@ -173,3 +202,9 @@ class AutoProjectedGradient:
                 keep = None
                 leaves, value = best_so_far.evaluate_with_graph(driver, schedule.points, schedule.rows)
         schedule.record(losses, None if last else best_so_far.gradient(leaves, value, keep, schedule.rows))
+
+
+def _exact(problem: Problem[LabelLoss]) -> Problem[LabelLoss]:
+    """The same search on the fp32 copy of a bf16 proxy."""
+    proxy = problem.proxy_objective
+    return replace(problem, proxy_objective=None if proxy is None else proxy.exact())

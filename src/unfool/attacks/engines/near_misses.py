@@ -3,7 +3,8 @@
 A search in bf16 ends elsewhere than one in fp32: roundings turn signs of gradients, and hide small gains of the loss.
 So the two may disagree on an image that either barely fools or barely misses. Where the search missed by little, beside
 what it reached, the attack is repeated with the same draws as an fp32 search; its verdict is then that of fp32. FAB
-repeats single trials, so that an image which lacks little towards one class is not attacked towards all of them again.
+and targeted APGD repeat single trials, so that an image which lacks little towards one class is not attacked towards
+all of them again.
 
 Legend: B images of the batch, n of them not fooled.
 """
@@ -20,10 +21,9 @@ from unfool.attacks.problem import Engine, Perturbed, Problem
 
 NEAR, NEAR_SCORES, NEAR_UNFINISHED = 0.1, 0.3, 0.25
 """A near miss lacks at most this share of the rise in margin that the search reached. The first is for searches along
-gradients: the rises of those in fp32 and bf16 differ by 1 to 6 % (ResNet-20, linf 0.5/255; of FAB on a robust network
-by at most 2.4 %, linf 8/255). The second is for searches by scores, beside what they reached themselves: bf16 hides
-small gains, and there Square's rises end up to 18 % lower (`benchmarks/bf16.py`). The third is for an attack of one
-part along gradients, whose last steps alone are the model's."""
+gradients, whose rises in bf16 mostly end within 6 % of those in fp32. The second is for searches by scores, beside what
+they reached themselves: bf16 hides small gains, and there Square's rises end up to 18 % lower (`benchmarks/bf16.py`).
+The third is for an attack of one part along gradients, whose last steps alone are the model's."""
 
 
 def lacking(

@@ -38,36 +38,52 @@ _ELEMENTWISE = (
 class Link:
     """A convolution and the layers up to the next.
 
-    An output depends on ``kernel`` positions a side of the inputs, the first on those from -``padding`` on, each
-    further one on those ``stride`` further on; padding is zeros. ``dtype`` is the precision of the outputs.
+    These keep positions apart, but for poolings that make one of ``pool`` × ``pool``. ``dtype`` is their precision.
     """
 
     convolution: nn.Conv2d
     others: tuple[nn.Module, ...]
-    kernel: int
-    stride: int
-    padding: int
+    pool: int
     dtype: torch.dtype
 
-    def __call__(self, inputs: Tensor) -> Tensor:
-        """The outputs of inputs (N, C, H, W) that hold what padding they need: any rectangle of positions."""
-        own = self.convolution
-        outputs = F.conv2d(
-            inputs.to(own.weight.dtype), own.weight, own.bias, own.stride, 0, own.dilation, own.groups
-        ).to(self.dtype)
-        for layer in self.others:
-            outputs = layer(outputs)
-        return outputs
+    @property
+    def kernel(self) -> int:
+        """How many positions a side of the inputs an output of the convolution depends on."""
+        return self.convolution.dilation[0] * (self.convolution.kernel_size[0] - 1) + 1
 
-    def outputs(self, side: int) -> int:
-        """How many positions a side come out of ``side`` that go in, without the padding."""
+    @property
+    def stride(self) -> int:
+        """How many positions of the inputs lie between those of two outputs of the convolution."""
+        return self.convolution.stride[0]
+
+    @property
+    def padding(self) -> int:
+        """How many zeros a side the convolution sees before the inputs, and behind them."""
+        return int(self.convolution.padding[0])
+
+    def convolved(self, inputs: Tensor, padding: int, bias: Tensor | None = None) -> Tensor:
+        """The convolution alone, of inputs (N, C, H, W)."""
+        own = self.convolution
+        values = inputs.to(own.weight.dtype)
+        return F.conv2d(values, own.weight, bias, own.stride, padding, own.dilation, own.groups)
+
+    def completed(self, convolved: Tensor) -> Tensor:
+        """What the other layers make of the convolution's outputs at any rectangle of positions, which stay as they
+        are."""
+        values = convolved.to(self.dtype)
+        if values is convolved and any(getattr(layer, "inplace", False) for layer in self.others):
+            values = values.clone()
+        for layer in self.others:
+            values = layer(values)
+        return values
+
+    def convolutions(self, side: int) -> int:
+        """How many positions a side the convolution makes of ``side``."""
         return (side + 2 * self.padding - self.kernel) // self.stride + 1
 
-    def multiplications(self, positions: int) -> int:
-        """About how many a number of output positions takes."""
-        own = self.convolution
-        pooled = (self.stride // own.stride[0]) ** 2
-        return positions * pooled * own.weight.numel()
+    def outputs(self, side: int) -> int:
+        """How many positions a side come out of ``side``."""
+        return self.convolutions(side) // self.pool
 
 
 @dataclass(frozen=True)
@@ -141,18 +157,17 @@ def _link(layers: list[nn.Module]) -> Link | None:
     sides = first.kernel_size, first.stride, first.padding, first.dilation
     if first.padding_mode != "zeros" or any(isinstance(pair, str) or pair[0] != pair[1] for pair in sides):
         return None
-    kernel, stride = first.dilation[0] * (first.kernel_size[0] - 1) + 1, first.stride[0]
+    pool = 1
     others: list[nn.Module] = []
     for layer in layers[1:]:
         window = _pooled(layer)
         if not _bare(layer) or (window is None and not _elementwise(layer)):
             break
         others.append(layer)
-        if window is not None:
-            kernel, stride = kernel + (window - 1) * stride, stride * window
+        pool *= window or 1
     lowered = any(changes_precision(hook) for hook in first._forward_hooks.values())  # pyright: ignore[reportPrivateUsage]
     dtype = torch.bfloat16 if lowered else first.weight.dtype
-    return Link(first, tuple(others), kernel, stride, int(first.padding[0]), dtype)
+    return Link(first, tuple(others), pool, dtype)
 
 
 def _elementwise(layer: nn.Module) -> bool:
