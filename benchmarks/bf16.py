@@ -3,8 +3,8 @@
     python benchmarks/bf16.py [--json] [--data-dir DIR] [--images 40]
 
 On images that APGD-T leaves standing, of the robust network of `autoattack.py` (linf), each search runs once on the
-fp32 copy and once on the bf16 copy, as in AutoAttack but for the repeats: APGD towards the second to the ninth class,
-FAB, Square with all its queries. Keys, for ``apgd``, ``fab`` and ``square``: ``…_lowest``, ``…_highest`` and
+fp32 copy and once on the bf16 copy, as in AutoAttack but for the repeats of bf16: APGD towards the second to the ninth
+class, FAB, Square with all its queries. Keys, for ``apgd``, ``fab`` and ``square``: ``…_lowest``, ``…_highest`` and
 ``…_median``, the rise in bf16 over that in fp32, minus 1; ``…_passes`` and ``…_cpu``, images through the network and
 CPU time in bf16 over those in fp32; ``…_fooled``, how often each fooled, fp32 first. Rises are those of the margin of
 all images; of ``apgd`` those of the targeted DLR loss in the ``apgd_trials`` trials that lack at most `COUNTED` of

@@ -12,6 +12,7 @@ from small_models import make_batch, make_network, on_a_proxy, problem
 from torch import nn
 
 from unfool.attacks import APGD, ProxySettings, make_attack
+from unfool.attacks.engines import trials
 from unfool.attacks.engines.apgd import AutoProjectedGradient
 from unfool.attacks.objective import LOSSES, LabelLoss
 from unfool.core.errors import SpecError, UnfoolWarning
@@ -270,3 +271,33 @@ def test_in_bf16_the_first_target_is_searched_for_in_fp32_and_others_again_that_
             assert proxy.count == once
         else:
             assert (exact.count, proxy.count) == (0, 2 * once)
+
+
+class AllInReach(nn.Module):
+    """Logits 0, one that never wins, and two of which the proxy's first lacks a little and its second nothing."""
+
+    def __init__(self, weight):
+        super().__init__()
+        self.weight = nn.Parameter(weight)
+
+    def forward(self, images):
+        moved = images.flatten(1) - 0.5
+        first, second = moved @ self.weight - 4.6, moved.sum(1) - 4.7
+        return torch.stack([0 * first, -0.01 * second - 3, first, second], 1)
+
+
+def test_a_trial_that_is_run_again_comes_before_the_success_of_a_later_one(monkeypatch):
+    """Two trials at once give what they give in turn: the class of the first, although it succeeds in fp32 alone."""
+    images, labels = torch.full((2, 3, 4, 4), 0.5), torch.zeros(2, dtype=torch.int64)
+    engine = AutoProjectedGradient(threat=ThreatModel("linf", 0.1), steps=6, targets=3)
+    model, proxy = AllInReach(torch.ones(48)), AllInReach(torch.ones(48).index_fill(0, torch.arange(2), -1.0))
+    proxy.exact_copy = AllInReach(torch.ones(48))
+    found = []
+    for values in (trials.VALUES_AT_ONCE, 1):
+        monkeypatch.setattr(trials, "VALUES_AT_ONCE", values)
+        both = on_a_proxy(model, proxy, images, labels, "difference", exact_share=0.0, near=0.1)
+        found.append(engine.run(both))
+    assert found[0].fooled.all()
+    assert torch.equal(found[0].images, found[1].images)
+    assert torch.equal(found[0].losses, found[1].losses)
+    assert not torch.equal(found[0].images, images)

@@ -116,3 +116,28 @@ def test_links_compute_a_part_as_far_as_that_saves_more_than_copying_the_rest():
     assert len(residual.links) == 1, "a residual block is no link"
     assert windowed._links_that_pay(residual, images, 3) == 0
     assert windowed._links_that_pay(wide, images[:1].expand(100_000, -1, -1, -1), 3) == 0, "all features would be kept"
+
+
+@torch.no_grad()
+def test_a_strided_link_computes_all_where_it_is_the_last_so_that_alone_it_does_not_pay():
+    images = torch.rand(2, 3, 64, 64)
+    alexnet = chain_of(network_of("alexnet"))
+    assert alexnet.links[0].stride > 1
+    assert [windowed._links_that_pay(alexnet, images, side) for side in (1, 3, 7)] == [0, 0, 0]
+
+
+@torch.no_grad()
+def test_a_later_layer_may_write_into_what_the_last_link_gives():
+    network, images = network_of("vgg16", width=0.05), images_of()
+    first = next(iter(network.trunk.parts.values()))
+    first[1], first[2] = nn.Identity(), nn.ReLU6(inplace=True)
+    network.eval()
+    chain = chain_of(network)
+    assert len(chain.links) == 1
+    passes = windowed.WindowedPasses(chain, 1, images, 4, 5)
+    slots, corner = torch.arange(COUNT), torch.zeros(COUNT, dtype=torch.int64)
+    for seed in (5, 6):
+        windows = images_of(4, 4, seed=seed)
+        images = redrawn(images, windows, corner, corner + seed)
+        torch.testing.assert_close(passes(windows, slots, corner, corner + seed), network(images), rtol=0, atol=1e-5)
+        passes.keep(slots)

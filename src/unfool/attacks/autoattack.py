@@ -29,7 +29,7 @@ class AutoAttack(Attack):
 
     Departures from the published code: those of `APGD`, `FAB` and `Square`; and ``drop_hopeless``. A bf16 proxy serves
     FAB, Square and all but the likeliest target of targeted APGD, which rarely win; what they nearly fool they attack
-    again without the proxy.
+    again in fp32.
 
     Args:
         version: Which ensemble: ``"standard"``, ``"plus"`` or ``"rand"``.

@@ -23,7 +23,8 @@ class FAB(Attack):
 
     Departures from the published code: an image leaves with its first success inside the threat model, as nothing else
     counts there; the point that a run ends with is brought into the ball and checked too; more restarts repeat all
-    targets.
+    targets; in linf and l2 some points that can be no success are taken as across the boundary without a look, but not
+    in a run that ends near success, which is repeated.
 
     Args:
         targets: How many target classes, the likeliest first; 0: no targets, but each step to the nearest boundary.

@@ -33,7 +33,7 @@ class Problem(Generic[Climbed]):
             success.
         exact_share: Share of the steps, the last ones, that use the objective itself although there is a proxy.
         near: Of a bf16 proxy: the share of its rise that a trial of FAB or targeted APGD may lack, to run again on the
-            proxy's fp32 copy; 0: none does.
+            proxy's fp32 copy; 0: none does, and in l1 FAB looks at all points.
         reached: The highest margins (B,) that attacks by gradients have reached before; next to -inf where there were
             none.
 

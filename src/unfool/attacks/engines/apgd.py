@@ -52,7 +52,7 @@ class AutoProjectedGradient:
     def run(self, problem: Problem[LabelLoss]) -> Perturbed:
         """Perturb the problem's images; a proxy's successes are confirmed by the objective where they occur.
 
-        Of a search in bf16 whose near misses run again (the problem's ``near``), the first target is searched for in
+        Of a search in bf16 whose near misses run again (the problem's ``near``), the first run towards a target is in
         fp32: it decides on most images. Raises NonFiniteError for a NaN loss or gradient.
         """
         best_so_far = BestSoFar(problem.images, self.goal, gradients=self.steps > 0)
@@ -81,8 +81,12 @@ class AutoProjectedGradient:
     ) -> None:
         """Run targeted trials that a bf16 proxy brought near success once more, on its fp32 copy."""
         rows = torch.arange(len(points), device=points.device)
+        rows = rows[best_of_trials.stays(rows)]
+        if not len(rows):
+            return
+        clean = torch.zeros_like(best_of_trials.best_losses)
         with torch.no_grad():
-            clean = best_of_trials.evaluate(problem.objective, problem.images, rows).losses
+            clean[rows] = best_of_trials.evaluate(problem.objective, problem.images[rows], rows).losses.to(clean.dtype)
         near = best_of_trials.near_misses(clean, problem.near)
         if len(near):
             exact = of_trials(_exact(problem), near, None)

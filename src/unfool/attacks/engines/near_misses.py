@@ -20,10 +20,11 @@ from unfool.attacks.objective import LabelLoss
 from unfool.attacks.problem import Engine, Perturbed, Problem
 
 NEAR, NEAR_SCORES, NEAR_UNFINISHED = 0.1, 0.3, 0.25
-"""A near miss lacks at most this share of the rise in margin that the search reached. The first is for searches along
-gradients, whose rises in bf16 mostly end within 6 % of those in fp32. The second is for searches by scores, beside what
-they reached themselves: bf16 hides small gains, and there Square's rises end up to 18 % lower (`benchmarks/bf16.py`).
-The third is for an attack of one part along gradients, whose last steps alone are the model's."""
+"""A near miss lacks at most this share of the rise in margin, or of a targeted loss, that the search reached. The first
+is for searches along gradients, whose rises in bf16 mostly end within 6 % of those in fp32. The second is for searches
+by scores, beside what they reached themselves: bf16 hides small gains, and there Square's rises end up to 18 % lower
+(`benchmarks/bf16.py`). The third is for an attack of one part along gradients, whose last steps alone are the
+model's."""
 
 
 def lacking(

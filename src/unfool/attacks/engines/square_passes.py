@@ -64,7 +64,7 @@ class WholePasses(Passes):
 
 
 class WindowPasses(Passes):
-    """The model's first layers compute only what a window reaches."""
+    """The model's first layers compute only what a window changes."""
 
     def __init__(
         self,

@@ -55,12 +55,12 @@ class BestOfTrials(BestSoFar):
         return ~over.flatten()[rows]
 
     def near_misses(self, clean: Tensor, near: float) -> Tensor:
-        """The trials (k,) of images that none has fooled which lack at most the share ``near`` of their rise.
+        """The trials (k,) that lack at most the share ``near`` of their rise, but those after one that succeeded.
 
         ``clean`` (P,) is each trial's loss on the clean image; a loss above 0 is a success.
         """
-        stands = ~self.fooled.view(self.count, -1).any(0).repeat(self.count)
-        return (stands & (lacking_share(self.best_losses, clean) <= near)).nonzero().squeeze(1)
+        goes_on = self.stays(torch.arange(len(self.fooled), device=self.fooled.device))
+        return (goes_on & (lacking_share(self.best_losses, clean) <= near)).nonzero().squeeze(1)
 
     def take(self, trials: Tensor, again: BestOfTrials) -> None:
         """Record what the ``trials`` (k,) reached when they ran ``again``, one by one."""

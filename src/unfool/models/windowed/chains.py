@@ -68,14 +68,16 @@ class Link:
         return F.conv2d(values, own.weight, bias, own.stride, padding, own.dilation, own.groups)
 
     def completed(self, convolved: Tensor) -> Tensor:
-        """What the other layers make of the convolution's outputs at any rectangle of positions, which stay as they
-        are."""
+        """What the other layers make of the convolution's outputs at any rectangle of positions.
+
+        The outputs stay as they are, whatever is done to the result.
+        """
         values = convolved.to(self.dtype)
         if values is convolved and any(getattr(layer, "inplace", False) for layer in self.others):
             values = values.clone()
         for layer in self.others:
             values = layer(values)
-        return values
+        return values.clone() if values is convolved else values
 
     def convolutions(self, side: int) -> int:
         """How many positions a side the convolution makes of ``side``."""

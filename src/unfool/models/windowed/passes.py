@@ -98,23 +98,20 @@ class _Part:
     Args:
         link: The link.
         known: Its known inputs (n, C, H, W).
-        axes: Which of them a window changes.
+        convolved: What its convolution makes of them.
+        axes: Which of the inputs a window changes.
         last: Give all outputs.
         changes: How many changed images a pass has at most.
     """
 
-    def __init__(self, link: Link, known: Tensor, axes: tuple[_Axis, _Axis], last: bool, changes: int):
+    def __init__(
+        self, link: Link, known: Tensor, convolved: Tensor, axes: tuple[_Axis, _Axis], last: bool, changes: int
+    ):
         self.link, self.inputs = link, _Features(known, *axes)
-        convolved = link.convolved(known, link.padding, link.convolution.bias)
-        # Differences are added up: in bf16 their roundings would be too.
-        convolved = convolved.float() if convolved.dtype.itemsize < torch.float32.itemsize else convolved
-        self.known = link.completed(convolved)
-        reached = [axis.reached(link, side) for axis, side in zip(axes, self.known.shape[2:], strict=True)]
+        sides = [link.outputs(side) for side in known.shape[2:]]
+        reached = [axis.reached(link, side) for axis, side in zip(axes, sides, strict=True)]
         if last:
-            reached = [
-                _Axis(torch.zeros_like(axis.starts), side)
-                for axis, side in zip(axes, self.known.shape[2:], strict=True)
-            ]
+            reached = [_Axis(torch.zeros_like(axis.starts), side) for axis, side in zip(axes, sides, strict=True)]
         self.reached = reached[0], reached[1]
         regions = [axis.times(link.pool) for axis in reached]
         self.convolved = _Features(convolved, *regions)
@@ -188,10 +185,12 @@ class WindowedPasses:
         self.parts: list[_Part] = []
         known = chain.prepare(images)
         for number, link in enumerate(chain.links[:links], 1):
-            part = _Part(link, known, axes, number == links, changes)
+            convolved = link.convolved(known, link.padding, link.convolution.bias)
+            # Differences are added up: in bf16 their roundings would be too.
+            convolved = convolved.float() if convolved.dtype.itemsize < torch.float32.itemsize else convolved
+            part = _Part(link, known, convolved, axes, number == links, changes)
             self.parts.append(part)
-            known, axes = part.known, part.reached
-            del part.known
+            known, axes = link.completed(convolved), part.reached
         self.logits = self.later(known)
         """Those of the known images, (n, K)."""
 
@@ -240,11 +239,15 @@ def _links_that_pay(chain: Chain, images: Tensor, side: int) -> int:
         width = (width + link.kernel + (link.pool - 1) * link.stride - 2) // (link.stride * link.pool) + 1
         reached = min(width, height) * min(width, wide) * link.pool**2
         known += outputs * (convolved + height * wide)
-        if places * max(changed, convolved) > MOST_PLACES or known * len(images) > MOST_VALUES:
+        laid_out = ((min(width, max(height, wide)) * link.pool - 1) * link.stride + link.kernel) ** 2
+        entries = max(changed, convolved, laid_out if link.stride > 1 else 0)
+        if places * entries > MOST_PLACES or known * len(images) > MOST_VALUES:
             break
-        computed = reached if link.stride > 1 else min(changed, convolved)
-        saved += (convolved - computed) * link.convolution.weight.numel()
-        if (gain := saved - copy * (copied + 2 * outputs * convolved)) > most:
+        # With a stride the last link would compute all of its outputs; else zeros around a change cost next to nothing.
+        multiplications = link.convolution.weight.numel()
+        gain = saved + (0 if link.stride > 1 else max(0, convolved - changed) * multiplications)
+        if (gain := gain - copy * (copied + 2 * outputs * convolved)) > most:
             links, most = number, gain
+        saved += (convolved - (reached if link.stride > 1 else min(changed, convolved))) * multiplications
         copied, channels = copied + 2 * outputs * reached, outputs
     return links
