@@ -197,8 +197,9 @@ def test_source_has_them_too_but_for_the_cuts_that_it_names():
 
 
 def test_the_drops_keep_their_share_of_the_epochs():
-    """25 of 60 epochs before each drop, as nearly as so few whole epochs allow."""
-    assert SOURCE.pretrain.drop_every / SOURCE.pretrain.epochs == pytest.approx(25 / 60, abs=0.1)
+    """25 of 60 epochs before each drop, to the nearest whole epoch."""
+    for scale in (SOURCE, FULL):
+        assert scale.pretrain.drop_every == round(scale.pretrain.epochs * 25 / 60)
 
 
 TABLE = """

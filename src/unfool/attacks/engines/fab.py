@@ -6,8 +6,8 @@ linearised at the current point, with a weighted step from the clean image mixed
 boundary goes back a tenth of its way to the clean image.
 
 A point that is no success and no nearer than before is not looked at where it probably lies across the boundary: that
-saves a quarter of the passes and hardly changes where trials end. Those that end near success run once more, with all
-points looked at.
+saves up to a quarter of the passes and hardly changes where trials end. Those that end near success run once more,
+with all points looked at.
 
 Legend: B images of the batch, n of them not fooled yet, K classes. A *trial* is one run for one image: from one start,
 to the boundary of one target class or to the nearest; P trials run at once.

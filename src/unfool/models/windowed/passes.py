@@ -87,13 +87,15 @@ class _Features:
         return self.rows.index_select(0, self.index.flatten())
 
     def keep(self, which: Tensor) -> None:
-        """Make some of the ``values`` (m, i·i, C) that were last selected for the known ones."""
+        """Make some of the new ``values`` (m, i·i, C) known, where the last ones were selected."""
         self.rows.index_copy_(0, self.index[which].flatten(), self.values[which].flatten(0, 1))
 
 
 class _Part:
-    """A link that computes what windows change. Where its convolution has a stride, the differences are laid out among
-    zeros before it, (T·T, i·i), else its outputs are after it, (T·T, r·r): ``layout`` says where each comes from.
+    """A link that computes what windows change.
+
+    ``layout`` says for each place of the window which row of the differences, or of zeros, goes where: (T·T, i·i) of a
+    strided convolution's inputs, else (T·T, r·r) of the outputs.
 
     Args:
         link: The link.
