@@ -1,14 +1,15 @@
-"""What searching in bf16 costs APGD-T, FAB and Square: the rise of each, over that of its search in fp32.
+"""What searching in bf16, and leaving points unseen, costs APGD-T, FAB and Square: the rise of each, over all of it.
 
     python benchmarks/bf16.py [--json] [--data-dir DIR] [--images 40]
 
 On images that APGD-T leaves standing, of the robust network of `autoattack.py` (linf), each search runs once on the
-fp32 copy and once on the bf16 copy, as in AutoAttack but for the repeats of bf16: APGD towards the second to the ninth
-class, FAB, Square with all its queries. Keys, for ``apgd``, ``fab`` and ``square``: ``…_lowest``, ``…_highest`` and
-``…_median``, the rise in bf16 over that in fp32, minus 1; ``…_passes`` and ``…_cpu``, images through the network and
-CPU time in bf16 over those in fp32; ``…_fooled``, how often each fooled, fp32 first. Rises are those of the margin of
-all images; of ``apgd`` those of the targeted DLR loss in the ``apgd_trials`` trials that lack at most `COUNTED` of
-their rise in fp32, since only of such does it matter.
+fp32 copy and once on the bf16 copy, as in AutoAttack but without repeats: APGD towards the second to the ninth class,
+FAB, Square with all its queries. FAB looks at all points in fp32 and leaves some unseen in bf16; ``unseen`` is FAB that
+leaves them unseen in fp32 too. Keys, for ``apgd``, ``fab``, ``unseen`` and ``square``: ``…_lowest``, ``…_highest`` and
+``…_median``, the rise of the second search over that of the first, minus 1; ``…_passes`` and ``…_cpu``, its images
+through the network and CPU time over those of the first; ``…_fooled``, how often both fooled. Rises are those of the
+margin of all images; of ``apgd`` those of the targeted DLR loss in the ``apgd_trials`` trials that lack at most
+`COUNTED` of their rise in fp32, since only of such does it matter.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from networks import material
 from torch import Tensor, nn
 
 from unfool.attacks import Engine, Perturbed, Problem, ProxySettings, make_attack
+from unfool.attacks.engines import fab
 from unfool.attacks.engines.apgd import AutoProjectedGradient
 from unfool.attacks.engines.near_misses import lacking_share
 from unfool.attacks.objective import LabelLoss
@@ -99,19 +101,22 @@ def searches_of(network: nn.Module, images: Tensor, labels: Tensor, threat: Thre
         aims = [margin.with_loss("dlr-targeted", others[:, rank]) for rank in range(1, 9)]
         climbs = AutoProjectedGradient(threat=threat, goal="best")
         towards = [Search(climbs, aim, aim(images, every).losses) for aim in aims]
-    (fab,), (square,) = make_attack("fab-t", threat).parts, make_attack("square", threat).parts
+    (nearest,), (square,) = make_attack("fab-t", threat).parts, make_attack("square", threat).parts
+    boundary = Search(nearest.engine, margin.with_loss("difference"), clean)
     return {
         "apgd": towards,
-        "fab": [Search(fab.engine, margin.with_loss("difference"), clean)],
+        "fab": [boundary],
+        "unseen": [boundary],
         "square": [Search(square.engine, margin, clean)],
     }
 
 
 def compared(name: str, searches: Sequence[Search], network: nn.Module, images: Tensor, ids: Tensor) -> dict[str, Any]:
-    """The figures of a search in bf16 over those in fp32."""
+    """The figures of a second search over those in fp32, in which FAB looks at all points."""
     rises, passes, seconds, won = [], [], [], []
     before = torch.cat([search.before for search in searches])
-    for dtype, near in (("fp32", 0.0), ("bf16", NEVER)):
+    for dtype, near in (("fp32", 0.0), ("fp32" if name == "unseen" else "bf16", NEVER)):
+        fab.NEAR_UNSEEN = near
         proxy, started = ProxySettings(dtype=dtype).copy(network), time.process_time()
         found = [search.run(images, ids, proxy, near) for search in searches]
         seconds.append(time.process_time() - started)

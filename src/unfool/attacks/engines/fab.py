@@ -42,9 +42,9 @@ ETA = 1.05
 """Length of a step, in distances to the linearised boundary (the paper's eta)."""
 
 NEAR_UNSEEN = 0.03
-"""Share of its rise that a trial with unseen points may lack to run again, in linf and l2: there its rise ends within
-0.02 % of what it is with all points looked at on a robust network, 0.8 % on ResNet-20 (0.5 and 1/255), 2.7 % on a
-narrow one. In l1, where that is up to 5 %, points are left unseen in bf16 alone, with `Problem.near`."""
+"""Share of its rise that a trial with unseen points may lack to run again, in linf and l2. On a robust network (linf)
+rises end within 0.02 % of what they are with all points looked at (`benchmarks/bf16.py`); on narrow ones they differ
+more. In l1, where they differ most, points are left unseen in bf16 alone, with `Problem.near`."""
 
 BACKWARD = 1.5
 """About what a gradient by the images costs, in forward passes."""
