@@ -23,7 +23,7 @@ def network(tmp_path_factory):
         patch.setenv("UNFOOL_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
         tasks = {"labels": TaskConfig(task="labels"), "rotation": TaskConfig(task="rotation", weight=0.5)}
         stage = StageConfig(
-            tasks=tasks, epochs=4, learning_rate=0.1, batch_size=32, optimizer="sgd", schedule="triangle"
+            tasks=tasks, epochs=8, learning_rate=0.1, batch_size=32, optimizer="sgd", schedule="triangle"
         )
         trunk = {"name": "convnet", "stem": "strided", "widths": [8, 16, 24]}
         config = RunConfig(data="digits", trunk=trunk, stages=(stage,), classifier="labels")
@@ -39,9 +39,9 @@ def climbed(network, text, rungs):
     return bare, replayed, result
 
 
-def test_a_rotation_reversal_as_in_soap_ends_at_or_below_its_network(network):
-    bare, _, result = climbed(network, SOAP, "bc")
-    assert result.worst.accuracy <= bare
+def test_a_rotation_reversal_as_in_soap_loses_most_of_what_it_keeps_of_replayed_examples(network):
+    bare, replayed, result = climbed(network, SOAP, "bc")
+    assert result.worst.accuracy - bare <= (replayed - bare) / 2
     assert result.verdict != "helps"
 
 

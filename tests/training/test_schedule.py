@@ -172,3 +172,29 @@ def test_minutes_that_are_longer_than_the_steps_change_nothing(monkeypatch):
     monkeypatch.setattr(schedule.time, "monotonic", lambda: 3.0)
     clock = StageClock(stage(minutes=9.0), 7, 0.0, torch.device("cpu"))
     assert [clock.steps_in_all(step) for step in range(7)] == [7] * 7
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+def test_a_step_does_not_depend_on_how_gradients_and_state_lie_in_memory(optimizer):
+    """The fused steps of torch pair values in memory order; a checkpoint or a custom gradient may lie otherwise."""
+    weights, gradients = torch.randn(4, 3, 2, 2), [torch.randn(4, 3, 2, 2) for _ in range(3)]
+    found = []
+    for layout in (torch.contiguous_format, torch.channels_last):
+        weight = torch.nn.Parameter(weights.clone(memory_format=layout))
+        steps = make_optimizer(stage(optimizer=optimizer, learning_rate=0.1, weight_decay=0.01), [weight])
+        for gradient in gradients:
+            weight.grad = gradient.clone()
+            steps.step()
+            for state in steps.state.values():
+                state.update({k: v.contiguous() for k, v in state.items() if isinstance(v, torch.Tensor)})
+        found.append(weight.detach())
+    assert torch.equal(found[0], found[1])
+    default = torch.nn.Parameter(weights.clone())
+    peer = {
+        "adam": lambda: torch.optim.Adam([default], lr=0.1, weight_decay=0.01),
+        "sgd": lambda: torch.optim.SGD([default], lr=0.1, weight_decay=0.01, momentum=0.9, nesterov=True),
+    }[optimizer]()
+    for gradient in gradients:
+        default.grad = gradient.clone()
+        peer.step()
+    assert torch.allclose(found[0], default, atol=1e-6)

@@ -20,14 +20,46 @@ from unfool.training.stage_config import StageConfig
 def make_optimizer(config: StageConfig, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
     """Adam, or SGD with plain or Nesterov momentum, over the parameters that are trained."""
     trained = [parameter for parameter in parameters if parameter.requires_grad]
+    # torch chooses a fast step by itself on GPUs alone; on CPUs that of Adam takes a fifth of the time where asked for.
+    fused = True if all(parameter.device.type == "cpu" for parameter in trained) else None
     if config.optimizer == "adam":
-        return torch.optim.Adam(trained, lr=config.learning_rate, weight_decay=config.weight_decay)
-    return torch.optim.SGD(
+        adam = torch.optim.Adam(trained, lr=config.learning_rate, weight_decay=config.weight_decay, fused=fused)
+        return _in_equal_layout(adam)
+    sgd = torch.optim.SGD(
         trained,
         lr=config.learning_rate,
         momentum=config.momentum,
         nesterov=config.nesterov and config.momentum > 0,
         weight_decay=config.weight_decay,
+        fused=fused,
+    )
+    return _in_equal_layout(sgd)
+
+
+def _in_equal_layout(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
+    """Lay gradients and state out in memory as their parameters are, before each step.
+
+    The fused steps of torch read all three in memory order, and pair wrong values without a word where they differ
+    (pytorch issue 106951 tells how gradients come to lie otherwise).
+    """
+
+    def lay_out(optimizer: torch.optim.Optimizer, *_: object) -> None:
+        for parameter in (each for group in optimizer.param_groups for each in group["params"]):
+            if parameter.grad is not None:
+                parameter.grad = _like(parameter, parameter.grad)
+            state = optimizer.state.get(parameter, {})
+            for name, value in state.items():
+                if isinstance(value, torch.Tensor) and value.shape == parameter.shape:
+                    state[name] = _like(parameter, value)
+
+    optimizer.register_step_pre_hook(lay_out)
+    return optimizer
+
+
+def _like(parameter: nn.Parameter, value: torch.Tensor) -> torch.Tensor:
+    """The value itself if it lies in memory as the parameter does, else a copy that does."""
+    return (
+        value if value.stride() == parameter.stride() else torch.empty_like(parameter, requires_grad=False).copy_(value)
     )
 
 
