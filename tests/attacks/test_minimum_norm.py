@@ -12,7 +12,9 @@ from torch import nn
 
 from unfool import L0, L1, L2, Linf, attacks
 from unfool.attacks import ProxySettings
+from unfool.attacks.minimum_norm import targeted
 from unfool.attacks.minimum_norm.search import NearestSoFar
+from unfool.attacks.minimum_norm.targeted import steepest_part
 from unfool.attacks.objective import LabelLoss, ObjectiveValue
 from unfool.core.errors import SpecError
 from unfool.core.streams import Streams
@@ -287,10 +289,32 @@ class ThreePlanes(nn.Module):
 def test_targeted_fmn_reaches_the_class_whose_boundary_is_nearest(norm):
     images, labels = torch.full((1, 3, 2, 2), 0.5), torch.zeros(1, dtype=torch.int64)
     threat = ThreatModel(norm, 0.25)
-    targeted = nearest(attacks.TargetedFMN(threat, steps=100), ThreePlanes(), images, labels)
-    assert float(targeted.distances) == pytest.approx(0.2, rel=0.01)
+    found = nearest(attacks.TargetedFMN(threat, steps=100), ThreePlanes(), images, labels)
+    assert float(found.distances) == pytest.approx(0.2, rel=0.01)
     # The margin leads towards the class that is likelier on the way: its boundary is at 0.3.
     assert float(nearest(attacks.FMN(threat, steps=100), ThreePlanes(), images, labels).distances) > 0.25
+
+
+@pytest.mark.parametrize("share", [0.01, 0.3, 0.7, 1.0])
+def test_the_steepest_values_are_those_that_sorting_says(share):
+    streams = np.random.default_rng(0)
+    gradients, points = streams.normal(size=(5, 12)), streams.choice([0.0, 0.4, 1.0], (5, 12))
+    gradients[4], points[3] = 0.0, np.where(gradients[3] > 0, 1.0, 0.0)
+    expected = np.zeros_like(gradients)
+    for row, (gradient, point) in enumerate(zip(gradients, points, strict=True)):
+        free = [k for k in range(12) if not (gradient[k] > 0 and point[k] == 1 or gradient[k] < 0 and point[k] == 0)]
+        for k in sorted(free, key=lambda k: -abs(gradient[k]))[: max(1, int(share * 12))]:
+            expected[row, k] = gradient[k]
+    found = steepest_part(torch.tensor(gradients).view(5, 3, 2, 2), torch.tensor(points).view(5, 3, 2, 2), share)
+    assert np.array_equal(found.view(5, 12).numpy(), expected)
+
+
+def test_targeted_fmn_in_l1_comes_nearer_by_steep_values_first(monkeypatch):
+    images, labels, ids = make_batch(NETWORK, 48)
+    attack = attacks.TargetedFMN(L1(5), steps=100)
+    found = nearest(attack, NETWORK, images, labels, ids)
+    monkeypatch.setattr(targeted, "STEEPEST", {})
+    assert float(found.distances.mean()) < float(nearest(attack, NETWORK, images, labels, ids).distances.mean())
 
 
 @pytest.mark.parametrize(("steps", "targets"), [(1, 9), (5, 1), (40, 9), (100, 2), (200, 9)])

@@ -43,6 +43,10 @@ GAMMAS = (0.3, 0.2, 0.1)
 FIRST_STEPS = {"linf": 12.0, "l2": 3.0, "l1": 6.0}
 """The first step of a round in radii of the ball, by norm; it falls to a hundredth."""
 
+STEEPEST = {"l1": (0.7, 0.7, 1.0)}
+"""Of the values that can move uphill, the share of the steepest that do, by norm and round; all where none is given. In
+l1 near examples change few values; the last round, which comes to rest, moves all."""
+
 FEWEST = 16
 """Steps that a path needs for its distance to say how near the boundary of its class is."""
 
@@ -169,8 +173,19 @@ class _Scaled(Balls):
         first = FIRST_STEPS[settings.threat.norm_name]
         balls = FastMinimumNorm(threat=settings.threat, step_size=first, gamma=GAMMAS[number])
         super().__init__(balls, origins, points)
+        self.steepest = STEEPEST.get(self.norm_name, (1.0,) * len(GAMMAS))[number]
 
     def _step(self, look: Look) -> Tensor:
-        direction = unit(look.gradient, ORDERS[self.norm_name])
+        gradient = look.gradient if self.steepest == 1 else steepest_part(look.gradient, self.points, self.steepest)
+        direction = unit(gradient, ORDERS[self.norm_name])
         size = annealed(self.settings.step_size, LAST_STEP * self.settings.step_size, look.share)
         return direction * column(size * self.radius, direction)
+
+
+def steepest_part(gradient: Tensor, points: Tensor, share: float) -> Tensor:
+    """The gradient (n, C, H, W) at the points, without what the box stops and all but a share of the largest values."""
+    stopped = ((gradient > 0) & (points >= 1)) | ((gradient < 0) & (points <= 0))
+    sizes = gradient.abs().masked_fill(stopped, 0.0).flatten(1)
+    kept = max(1, int(share * sizes.shape[1]))
+    least = sizes.kthvalue(sizes.shape[1] - kept + 1, dim=1).values
+    return gradient.masked_fill(stopped | (gradient.abs() < column(least, gradient)), 0.0)
