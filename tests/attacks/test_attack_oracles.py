@@ -86,7 +86,8 @@ def assert_in_order(network, images, labels, ids, threat, eps):
     adversarial = apgd_ce(network, images, labels, eps)
     assert float((adversarial - images).abs().max()) <= eps + 1e-6
     apgd = correct(network, adversarial, labels)
-    assert ours[50] <= ours[10]
+    # Each has a random start of its own, by which one image may fall to the shorter alone.
+    assert ours[50] <= ours[10] + 1
     assert wilson(apgd, count)[0] <= ours[50] / count <= wilson(apgd, count)[1]
     # None of it would mean much on a network that always falls, or never.
     clean = correct(network, images, labels)

@@ -302,7 +302,7 @@ def test_the_steepest_values_are_those_that_sorting_says(share):
     gradients[4], points[3] = 0.0, np.where(gradients[3] > 0, 1.0, 0.0)
     expected = np.zeros_like(gradients)
     for row, (gradient, point) in enumerate(zip(gradients, points, strict=True)):
-        free = [k for k in range(12) if not (gradient[k] > 0 and point[k] == 1 or gradient[k] < 0 and point[k] == 0)]
+        free = [k for k in range(12) if 0 <= point[k] + 0.1 * np.sign(gradient[k]) <= 1]
         for k in sorted(free, key=lambda k: -abs(gradient[k]))[: max(1, int(share * 12))]:
             expected[row, k] = gradient[k]
     found = steepest_part(torch.tensor(gradients).view(5, 3, 2, 2), torch.tensor(points).view(5, 3, 2, 2), share)
@@ -380,3 +380,26 @@ def test_the_nearest_point_stays_when_a_later_one_is_farther():
 def test_a_norm_of_no_use_is_refused(text):
     with pytest.raises(SpecError, match=f"attack {text} has no form in l1, and l1:5 was given"):
         attacks.make_attack(text, "l1:5")
+
+
+def test_points_whose_logits_differ_by_rounding_alone_are_not_across_the_boundary():
+    labels, rows = torch.tensor([0, 0, 0, 1]), torch.arange(4)
+    logits = torch.tensor([[5.0, 5.0], [5.0, 5.0 + 1e-6], [5.0, 5.001], [2.0, 2.0]])
+    loss = LabelLoss(lambda images: logits, labels, "margin")
+    assert loss(torch.zeros(4, 1, 1, 1), rows).fooled.tolist() == [False, True, True, True]
+    clear = loss.beyond_ties().with_loss("difference", 1 - labels)
+    assert clear(torch.zeros(4, 1, 1, 1), rows).fooled.tolist() == [False, False, True, False]
+    assert loss.ties_count
+
+
+@pytest.mark.parametrize(("text", "norm"), [("hop-skip-jump", "l2"), ("fmn-t", "l1"), ("ddn", "l2")])
+def test_the_nearest_examples_fool_the_model_in_a_batch_of_any_size(text, norm):
+    images, labels, ids = make_batch(NETWORK, 24)
+    attack = attacks.make_attack(text, ThreatModel(norm, EPS[norm]), {"steps": 60})
+    found = nearest(attack, NETWORK, images, labels, ids)
+    logits = NETWORK(found.images).detach()
+    own = logits.gather(1, labels[:, None]).squeeze(1)
+    margin = logits.scatter(1, labels[:, None], -torch.inf).amax(1) - own
+    across = found.distances < math.inf
+    assert across.sum() > 12
+    assert (margin[across] > 16 * torch.finfo(torch.float32).eps * logits.abs().amax(1)[across]).all()

@@ -23,6 +23,9 @@ from unfool.tasks.base import at_least_fp32
 _TINY = 1e-12
 """Keeps a ratio of logit differences finite where all logits are equal."""
 
+_ROUNDINGS = 64
+"""Margins of fewer roundings of the largest logit are ties: another batch size may decide them otherwise."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ObjectiveValue:
@@ -159,6 +162,7 @@ class LabelLoss:
         self.by_row = by_row
         self.highest_label = int(labels.max()) if len(labels) else -1
         self.batch_rows: Tensor | None = None
+        self.ties_count = True
         self.has_label_sets = _has_label_sets(model)
         # Channels-last images save a fifth of a network's time; a foreign model may rely on its images' strides.
         self.memory_format = torch.channels_last if isinstance(model, Network) else torch.preserve_format
@@ -181,6 +185,10 @@ class LabelLoss:
     def averaged(self, draws: int) -> LabelLoss:
         """The same, averaged over so many passes."""
         return self._replaced(draws=draws)
+
+    def beyond_ties(self) -> LabelLoss:
+        """The same, by which an image is fooled only where no other rounding would give it its label back."""
+        return self._replaced(ties_count=False)
 
     def subset(self, rows: Tensor) -> LabelLoss:
         """The same for some rows of the batch, which are then counted from 0."""
@@ -235,7 +243,15 @@ class LabelLoss:
         mean, logits = (
             (losses[0], passes[0]) if self.draws == 1 else (torch.stack(losses).mean(0), torch.stack(passes).mean(0))
         )
-        return ObjectiveValue(losses=mean, fooled=logits.detach().argmax(1) != labels)
+        return ObjectiveValue(losses=mean, fooled=self._fooled(logits.detach(), labels))
+
+    def _fooled(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Whether another class than the label is predicted, (n,)."""
+        fooled = logits.argmax(1) != labels
+        if self.ties_count:
+            return fooled
+        rounding = torch.finfo(logits.dtype).eps * logits.abs().amax(1)
+        return fooled & (_margin(logits, labels, None) > _ROUNDINGS * rounding)
 
     def usable_loss(self, classes: int) -> str:
         """The loss, or with too few classes, or sets of labels, the one that replaces it, from now on."""
