@@ -7,7 +7,7 @@ from unfool.core.errors import UnfoolError
 from unfool.evaluation.results.check import check_results
 from unfool.report.page import Page, render
 from unfool.report.plots.charts import chart_figures
-from unfool.report.plots.scale import in_percent, nice_scale
+from unfool.report.plots.scale import Scale, in_percent, nice_scale, plain, written
 
 
 def chart(**changes):
@@ -110,3 +110,12 @@ def test_the_page_shows_charts_and_nothing_of_them_where_there_are_none():
 def test_what_cannot_be_drawn_is_refused(broken, said):
     with pytest.raises(UnfoolError, match=said):
         check_results({**make_study(), "charts": [broken]})
+
+
+def test_words_that_would_touch_on_a_telephone_give_way_there():
+    """At 390 pixels an axis is about 270 wide, and 1/255 takes 33 of them."""
+    scale = written(
+        Scale(low=0.0, high=8.0), [0.0, 1.0, 2.0, 4.0, 8.0], lambda value: f"{value:g}/255" if value else "0"
+    )
+    assert [tick.text for tick in scale.ticks if tick.minor] == ["2/255"]
+    assert not any(tick.minor for tick in written(scale, [0.0, 1.0, 2.0, 4.0], plain).ticks)

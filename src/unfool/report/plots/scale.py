@@ -8,7 +8,9 @@ from dataclasses import dataclass, replace
 
 _STEPS = (1.0, 2.0, 2.5, 5.0, 10.0)
 _NEAREST, _NEAREST_NARROW = 3.5, 11.0
-"""Percent of an axis between two written values, and on a telephone."""
+"""Percent of an axis between two written values, and on a telephone, where longer words need more."""
+_CHARACTER, _BLANK = 2.5, 1.5
+"""Percent of an axis that a character takes on a telephone, and the blank between two words."""
 _LARGEST = 1e300
 """What an axis ends at, so that its length is a number."""
 
@@ -86,12 +88,17 @@ def data_scale(values: Sequence[float], warp: Callable[[float], float] | None = 
 def written(scale: Scale, values: Sequence[float], words: Callable[[float], str]) -> Scale:
     """The axis with those of some values beside it that have room there."""
     ticks: list[Tick] = []
-    narrow = -math.inf
+    shown: Tick | None = None
     for value in values:
-        place = scale.place(value)
+        place, text = scale.place(value), words(value)
         if ticks and place - ticks[-1].place < _NEAREST:
             continue
-        minor = place - narrow < _NEAREST_NARROW
-        narrow = narrow if minor else place
-        ticks.append(Tick(place=place, text=words(value), minor=minor))
+        tick = Tick(place=place, text=text, minor=shown is not None and place - shown.place < _needed(shown.text, text))
+        shown = shown if tick.minor else tick
+        ticks.append(tick)
     return replace(scale, ticks=tuple(ticks))
+
+
+def _needed(left: str, right: str) -> float:
+    """Percent of an axis between the middles of two words on a telephone."""
+    return max(_NEAREST_NARROW, _BLANK + _CHARACTER * (len(left) + len(right)) / 2)
