@@ -383,23 +383,65 @@ def test_a_norm_of_no_use_is_refused(text):
 
 
 def test_points_whose_logits_differ_by_rounding_alone_are_not_across_the_boundary():
-    labels, rows = torch.tensor([0, 0, 0, 1]), torch.arange(4)
-    logits = torch.tensor([[5.0, 5.0], [5.0, 5.0 + 1e-6], [5.0, 5.001], [2.0, 2.0]])
-    loss = LabelLoss(lambda images: logits, labels, "margin")
-    assert loss(torch.zeros(4, 1, 1, 1), rows).fooled.tolist() == [False, True, True, True]
-    clear = loss.beyond_ties().with_loss("difference", 1 - labels)
-    assert clear(torch.zeros(4, 1, 1, 1), rows).fooled.tolist() == [False, False, True, False]
-    assert loss.ties_count
+    labels, rows = torch.tensor([0, 0, 0, 1, 0]), torch.arange(5)
+    logits = torch.tensor([[5.0, 5.0], [5.0, 5.0 + 1e-6], [5.0, 5.001], [2.0, 2.0], [0.1, 0.1001]])
+    for masked in (0.0, -1e9, -torch.inf):  # A class that is masked says nothing of the rounding of the others.
+        given = torch.cat([logits, torch.full((5, 1), masked)], 1)
+        loss = LabelLoss(lambda images, given=given: given, labels, "margin")
+        value = loss(torch.zeros(5, 1, 1, 1), rows)
+        assert (value.fooled.tolist(), value.tied) == ([False, True, True, True, True], None)
+        value = loss.beyond_ties().with_loss("difference", 1 - labels)(torch.zeros(5, 1, 1, 1), rows)
+        assert value.fooled.tolist() == [False, False, True, False, True]
+        assert value.tied.tolist() == [False, True, False, True, False]
 
 
-@pytest.mark.parametrize(("text", "norm"), [("hop-skip-jump", "l2"), ("fmn-t", "l1"), ("ddn", "l2")])
-def test_the_nearest_examples_fool_the_model_in_a_batch_of_any_size(text, norm):
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_the_nearest_examples_of_hop_skip_jump_lie_clear_of_the_boundary(norm):
     images, labels, ids = make_batch(NETWORK, 24)
-    attack = attacks.make_attack(text, ThreatModel(norm, EPS[norm]), {"steps": 60})
+    attack = attacks.make_attack("hop-skip-jump", ThreatModel(norm, EPS[norm]), {"steps": 60})
     found = nearest(attack, NETWORK, images, labels, ids)
     logits = NETWORK(found.images).detach()
     own = logits.gather(1, labels[:, None]).squeeze(1)
-    margin = logits.scatter(1, labels[:, None], -torch.inf).amax(1) - own
+    other = logits.scatter(1, labels[:, None], -torch.inf).amax(1)
     across = found.distances < math.inf
     assert across.sum() > 12
-    assert (margin[across] > 16 * torch.finfo(torch.float32).eps * logits.abs().amax(1)[across]).all()
+    rounding = torch.finfo(torch.float32).eps * logits.abs().amax(1)
+    assert ((other - own)[across] > 16 * rounding[across]).all()
+
+
+MINIMUM_NORM = [("ddn", "l2"), ("fmn-t", "l1"), ("fmn", "l0"), ("hop-skip-jump", "l2")]
+
+
+@pytest.mark.parametrize("masked", [-1e9, -torch.inf])
+@pytest.mark.parametrize(("text", "norm"), [("ddn", "l2"), ("fmn-t", "l1"), ("hop-skip-jump", "l2")])
+def test_a_class_that_the_model_masks_hides_no_examples(text, norm, masked):
+    class Masked(nn.Module):
+        def forward(self, images):
+            logits = NETWORK(images)
+            return torch.cat([logits, logits.new_full((len(logits), 1), masked)], 1)
+
+    images, labels, ids = make_batch(NETWORK, 8)
+    attack = attacks.make_attack(
+        text, ThreatModel(norm, EPS[norm]), {"steps": 100, "targets": 3} if "-t" in text else {}
+    )
+    bare, found = (nearest(attack, model, images, labels, ids).distances for model in (NETWORK, Masked()))
+    assert (found < math.inf).sum() == (bare < math.inf).sum()
+    assert found[found < math.inf].mean() < 1.05 * bare[bare < math.inf].mean()
+
+
+@pytest.mark.parametrize(("text", "norm"), MINIMUM_NORM)
+def test_a_tie_counts_for_the_image_itself_and_for_no_other_point(text, norm):
+    class Tied(nn.Module):
+        """Where the mean is above 0.5 the logits are equal, and the first class is predicted."""
+
+        def forward(self, images):
+            margin = torch.relu(0.5 - images.flatten(1).mean(1))
+            return torch.stack([torch.zeros_like(margin), margin], 1)
+
+    labels = torch.ones(2, dtype=torch.int64)
+    attack = attacks.make_attack(text, ThreatModel(norm, {"l2": 5.0, "l1": 50.0, "l0": 4}[norm]), {"steps": 30})
+    right = attack(Tied(), torch.full((2, 3, 2, 2), 0.48), labels, ids=torch.arange(2))
+    assert not right.fooled.any()
+    wrong = torch.full((2, 3, 2, 2), 0.6)
+    assert attack(Tied(), wrong, labels, ids=torch.arange(2)).fooled.all()
+    assert nearest(attack, Tied(), wrong, labels).distances.tolist() == [0.0, 0.0]

@@ -29,7 +29,9 @@ def test_without_a_file_there_are_no_notes(tmp_path):
     assert written_notes(tmp_path / "study.md") == []
 
 
-@pytest.mark.parametrize("text", ["{{ missing }}", "{% if %}", "{{ count.nothing }}", "{{ '%d and %d' % count }}"])
+@pytest.mark.parametrize(
+    "text", ["{{ missing }}", "{% if %}", "{{ count.nothing }}", "{{ '%d and %d' % count }}", "{{ 1 / 0 }}"]
+)
 def test_a_file_that_cannot_be_filled_in_is_named(tmp_path, text):
     path = tmp_path / "study.md"
     path.write_text(text)

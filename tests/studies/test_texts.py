@@ -37,6 +37,7 @@ CASES = [(name, scale) for name in fw.STUDIES for scale in fw.STUDIES[name].scal
 def test_the_text_of_a_study_can_be_filled_in_at_every_scale(name, scale):
     study = fw.STUDIES[name]
     path, found = text_beside(study), Anything(1)
+    found.scale = scale
     values = {"scale": study.scales[scale], "results": found, "classifiers": [found]}
     assert written_summary(path, **values, claims=found)
-    assert len(written_notes(path, **values)) > 2
+    assert len(written_notes(path, **values)) > 1

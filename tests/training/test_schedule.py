@@ -198,3 +198,17 @@ def test_a_step_does_not_depend_on_how_gradients_and_state_lie_in_memory(optimiz
         default.grad = gradient.clone()
         peer.step()
     assert torch.allclose(found[0], default, atol=1e-6)
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+def test_a_parameter_that_is_a_part_of_a_tensor_moves_alone(optimizer):
+    """A fused step would write into the columns between, and not into all rows."""
+    whole = torch.zeros(4, 6)
+    part = torch.nn.Parameter(whole[:, ::2])
+    steps = make_optimizer(stage(optimizer=optimizer, learning_rate=0.1), [part])
+    part.grad = torch.ones(4, 3)
+    steps.step()
+    assert (part < 0).all()
+    assert not whole[:, 1::2].any()
+    dense = make_optimizer(stage(optimizer=optimizer, learning_rate=0.1), [torch.nn.Parameter(torch.zeros(4, 3))])
+    assert dense.param_groups[0]["fused"]

@@ -26,17 +26,22 @@ _TINY = 1e-12
 _ROUNDINGS = 64
 """Margins of fewer roundings of the largest logit are ties: another batch size may decide them otherwise."""
 
+_MASKED = 1000.0
+"""A logit so many times as large as the two that are compared masks its class, and says nothing of their rounding."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ObjectiveValue:
     """An objective at n images.
 
     ``losses`` (n,) are differentiable in the images; ``fooled`` (n,) says which are misclassified, and is None for an
-    objective that is no classification.
+    objective that is no classification. ``tied`` (n,) says which of the others a rounding may decide, where the
+    objective was asked to tell them apart.
     """
 
     losses: Tensor
     fooled: Tensor | None = None
+    tied: Tensor | None = None
 
 
 class Objective(Protocol):
@@ -187,7 +192,7 @@ class LabelLoss:
         return self._replaced(draws=draws)
 
     def beyond_ties(self) -> LabelLoss:
-        """The same, by which an image is fooled only where no other rounding would give it its label back."""
+        """The same, by which an image is tied, not fooled, where another rounding may give it its label back."""
         return self._replaced(ties_count=False)
 
     def subset(self, rows: Tensor) -> LabelLoss:
@@ -243,15 +248,15 @@ class LabelLoss:
         mean, logits = (
             (losses[0], passes[0]) if self.draws == 1 else (torch.stack(losses).mean(0), torch.stack(passes).mean(0))
         )
-        return ObjectiveValue(losses=mean, fooled=self._fooled(logits.detach(), labels))
-
-    def _fooled(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Whether another class than the label is predicted, (n,)."""
+        logits = logits.detach()
         fooled = logits.argmax(1) != labels
         if self.ties_count:
-            return fooled
-        rounding = torch.finfo(logits.dtype).eps * logits.abs().amax(1)
-        return fooled & (_margin(logits, labels, None) > _ROUNDINGS * rounding)
+            return ObjectiveValue(losses=mean, fooled=fooled)
+        own, other = _logit_of(logits, labels), _highest_other(logits, labels)
+        sizes, compared = logits.abs(), torch.maximum(own.abs(), other.abs())
+        largest = sizes.masked_fill(sizes > _MASKED * compared[:, None], 0.0).amax(1)
+        clear = fooled & (other - own > _ROUNDINGS * torch.finfo(logits.dtype).eps * largest)
+        return ObjectiveValue(losses=mean, fooled=clear, tied=fooled & ~clear)
 
     def usable_loss(self, classes: int) -> str:
         """The loss, or with too few classes, or sets of labels, the one that replaces it, from now on."""

@@ -63,6 +63,6 @@ def _paragraphs(path: Path | None, part: int, values: Mapping[str, object]) -> l
         parts = _LINE.split(path.read_text(encoding="utf-8"), maxsplit=1)
         source = ["", *parts][-2:][part]
         text = Environment(undefined=StrictUndefined).from_string(source).render(**values)
-    except (OSError, UnicodeDecodeError, TemplateError, TypeError, ValueError) as error:
+    except (OSError, UnicodeDecodeError, TemplateError, TypeError, ValueError, ArithmeticError) as error:
         raise DataError(f"the text in {path} cannot be filled in: {error}; mend the file or delete it") from error
     return [" ".join(paragraph.split()) for paragraph in re.split(r"\n\s*\n", text) if paragraph.strip()]

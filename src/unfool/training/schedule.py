@@ -21,10 +21,10 @@ def make_optimizer(config: StageConfig, parameters: Iterable[nn.Parameter]) -> t
     """Adam, or SGD with plain or Nesterov momentum, over the parameters that are trained."""
     trained = [parameter for parameter in parameters if parameter.requires_grad]
     # torch chooses a fast step by itself on GPUs alone; on CPUs that of Adam takes a fifth of the time where asked for.
-    fused = True if all(parameter.device.type == "cpu" for parameter in trained) else None
+    fused = True if all(parameter.device.type == "cpu" and _is_dense(parameter) for parameter in trained) else None
     if config.optimizer == "adam":
         adam = torch.optim.Adam(trained, lr=config.learning_rate, weight_decay=config.weight_decay, fused=fused)
-        return _in_equal_layout(adam)
+        return _in_equal_layout(adam) if fused else adam
     sgd = torch.optim.SGD(
         trained,
         lr=config.learning_rate,
@@ -33,7 +33,7 @@ def make_optimizer(config: StageConfig, parameters: Iterable[nn.Parameter]) -> t
         weight_decay=config.weight_decay,
         fused=fused,
     )
-    return _in_equal_layout(sgd)
+    return _in_equal_layout(sgd) if fused else sgd
 
 
 def _in_equal_layout(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
@@ -45,7 +45,7 @@ def _in_equal_layout(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
 
     def lay_out(optimizer: torch.optim.Optimizer, *_: object) -> None:
         for parameter in (each for group in optimizer.param_groups for each in group["params"]):
-            if parameter.grad is not None:
+            if parameter.grad is not None and parameter.grad.layout is torch.strided:
                 parameter.grad = _like(parameter, parameter.grad)
             state = optimizer.state.get(parameter, {})
             for name, value in state.items():
@@ -54,6 +54,11 @@ def _in_equal_layout(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
 
     optimizer.register_step_pre_hook(lay_out)
     return optimizer
+
+
+def _is_dense(parameter: nn.Parameter) -> bool:
+    """Whether the parameter fills its memory, one value a place: no part of a larger tensor, and not expanded."""
+    return parameter.stride() == torch.empty_like(parameter).stride()
 
 
 def _like(parameter: nn.Parameter, value: torch.Tensor) -> torch.Tensor:

@@ -114,7 +114,8 @@ class MinimumNormSearch(ABC):
         For an image without one, its nearest example outside is brought into the ball and evaluated too. ``losses`` are
         the highest seen inside the ball. Raises as `nearest`.
         """
-        best = self.look_around(_beyond_ties(problem), within=self.threat.eps)
+        problem = _beyond_ties(problem)
+        best = self.look_around(problem, within=self.threat.eps)
         rows = (~best.fooled).nonzero().squeeze(1)
         if len(rows):
             # The nearest example leads the right way, and else the last point may.
@@ -256,6 +257,9 @@ class NearestSoFar(BestSoFar):
         """Keep what is nearer; the distances (n,) of the points, and which lie across the boundary (n,)."""
         fooled = torch.zeros_like(rows, dtype=torch.bool) if value.fooled is None else value.fooled
         distances = self.threat.norm(points.double() - origins.double())
+        if value.tied is not None:
+            # An image that is misclassified as it is has the distance 0, whatever decides it.
+            fooled = fooled | (value.tied & (distances == 0))
         self.keep(rows, points, distances, fooled)
         inside = distances <= self.threat.eps
         if bool(inside.any()):
