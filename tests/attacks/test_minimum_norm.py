@@ -409,9 +409,6 @@ def test_the_nearest_examples_of_hop_skip_jump_lie_clear_of_the_boundary(norm):
     assert ((other - own)[across] > 16 * rounding[across]).all()
 
 
-MINIMUM_NORM = [("ddn", "l2"), ("fmn-t", "l1"), ("fmn", "l0"), ("hop-skip-jump", "l2")]
-
-
 @pytest.mark.parametrize("masked", [-1e9, -torch.inf])
 @pytest.mark.parametrize(("text", "norm"), [("ddn", "l2"), ("fmn-t", "l1"), ("hop-skip-jump", "l2")])
 def test_a_class_that_the_model_masks_hides_no_examples(text, norm, masked):
@@ -429,7 +426,7 @@ def test_a_class_that_the_model_masks_hides_no_examples(text, norm, masked):
     assert found[found < math.inf].mean() < 1.05 * bare[bare < math.inf].mean()
 
 
-@pytest.mark.parametrize(("text", "norm"), MINIMUM_NORM)
+@pytest.mark.parametrize(("text", "norm"), [("ddn", "l2"), ("fmn-t", "l1"), ("fmn", "l0"), ("hop-skip-jump", "l2")])
 def test_a_tie_counts_for_the_image_itself_and_for_no_other_point(text, norm):
     class Tied(nn.Module):
         """Where the mean is above 0.5 the logits are equal, and the first class is predicted."""

@@ -37,20 +37,19 @@ def make_optimizer(config: StageConfig, parameters: Iterable[nn.Parameter]) -> t
 
 
 def _in_equal_layout(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
-    """Lay gradients and state out in memory as their parameters are, before each step.
+    """Lay gradients out in memory as their parameters are, before each step; the optimizer's state always is.
 
-    The fused steps of torch read all three in memory order, and pair wrong values without a word where they differ
+    The fused steps of torch read them in memory order, and pair wrong values without a word where that differs
     (pytorch issue 106951 tells how gradients come to lie otherwise).
     """
 
     def lay_out(optimizer: torch.optim.Optimizer, *_: object) -> None:
         for parameter in (each for group in optimizer.param_groups for each in group["params"]):
-            if parameter.grad is not None and parameter.grad.layout is torch.strided:
-                parameter.grad = _like(parameter, parameter.grad)
-            state = optimizer.state.get(parameter, {})
-            for name, value in state.items():
-                if isinstance(value, torch.Tensor) and value.shape == parameter.shape:
-                    state[name] = _like(parameter, value)
+            gradient = parameter.grad
+            if gradient is None or gradient.layout is not torch.strided:
+                continue
+            if gradient.stride() != parameter.stride():
+                parameter.grad = torch.empty_like(parameter, requires_grad=False).copy_(gradient)
 
     optimizer.register_step_pre_hook(lay_out)
     return optimizer
@@ -59,13 +58,6 @@ def _in_equal_layout(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
 def _is_dense(parameter: nn.Parameter) -> bool:
     """Whether the parameter fills its memory, one value a place: no part of a larger tensor, and not expanded."""
     return parameter.stride() == torch.empty_like(parameter).stride()
-
-
-def _like(parameter: nn.Parameter, value: torch.Tensor) -> torch.Tensor:
-    """The value itself if it lies in memory as the parameter does, else a copy that does."""
-    return (
-        value if value.stride() == parameter.stride() else torch.empty_like(parameter, requires_grad=False).copy_(value)
-    )
 
 
 def stage_length(config: StageConfig, images: int) -> tuple[int, int]:
