@@ -3,6 +3,7 @@
 import dataclasses
 import io
 import json
+from html import unescape
 
 import pytest
 from rich.console import Console
@@ -163,7 +164,7 @@ def test_what_the_tasks_learnt_is_shown_beside_what_they_knew_in_training(finish
 
 def test_the_page_has_pictures_of_all_three_kinds(finished):
     out, _ = finished
-    page = (out / "report.html").read_text()
+    page = unescape((out / "report.html").read_text())
     pictures = ("masked", "filled", "original", "shuffled", "as predicted", "right order", "attacked: ", "reversed: ")
     for words in ("Regions filled", *pictures):
         assert words in page

@@ -3,6 +3,7 @@
 import dataclasses
 import io
 import json
+from html import unescape
 from types import SimpleNamespace
 from typing import Any
 
@@ -124,7 +125,7 @@ def test_costs_are_counted(finished):
 def test_curves_are_those_of_both_pretrainings_on_every_stage(finished):
     out, result = finished
     titles = [chart["title"] for chart in result["charts"]]
-    page = (out / "report.html").read_text()
+    page = unescape((out / "report.html").read_text())
     assert all(title in page for title in titles)
     for stage in STAGES:
         chart = next(one for one in result["charts"] if one["title"].endswith(f"probe on {stage}"))

@@ -4,6 +4,7 @@ import dataclasses
 import io
 import json
 import warnings
+from html import unescape
 
 import pytest
 import torch
@@ -125,7 +126,7 @@ def test_the_ladder_s_worst_case_is_above_none_of_its_rungs(finished, words, let
 def test_the_page_has_every_graph(finished):
     out, result = finished
     titles = [chart["title"] for chart in result["charts"]]
-    page = (out / "report.html").read_text()
+    page = unescape((out / "report.html").read_text())
     for title in titles:
         assert title in page
     assert {"Loss functions of the reversal", "Number of negatives"} <= set(titles)

@@ -3,6 +3,7 @@
 import dataclasses
 import io
 import json
+from html import unescape
 
 import pytest
 from rich.console import Console
@@ -180,7 +181,7 @@ def test_claims_and_charts_are_of_the_rows(finished):
     assert TINY.budgets[0] in claim["text"]
     assert f"{100 * (accuracy['simclr'] - accuracy['jigsaw']):+.1f} points" in claim["evidence"]
     assert "half of the claimed 9 points" in claim["evidence"]
-    page = (out / "report.html").read_text()
+    page = unescape((out / "report.html").read_text())
     for chart in result["charts"]:
         assert chart["title"] in page
     points = [
@@ -201,7 +202,7 @@ def test_the_page_begins_with_what_was_claimed_and_what_holds(finished):
     out, result = finished
     claims = {claim["id"]: claim for claim in result["claims"]}
     assert result["summary"].startswith("Claimed: ")
-    assert result["summary"] in (out / "report.html").read_text()
+    assert result["summary"] in unescape((out / "report.html").read_text())
     for name in ("scratch-1-clean-images-fgsm-within-linf-0.05", "cost"):
         assert claims[name]["verdict"] in result["summary"]
     assert "not measured" not in result["summary"]
