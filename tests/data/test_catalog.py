@@ -86,6 +86,18 @@ def test_several_shards_are_read_in_order_and_none_may_be_missing(tmp_path):
         open_table("set", "train", data_dir=tmp_path)
 
 
+@pytest.mark.parametrize(
+    "second", ["training-00000-of-00001", "train-00000-of-00001-0a1b", "train", "Train", "train-00002-of-00003"]
+)
+def test_two_files_of_the_same_images_of_a_split_are_named(second, make_set):
+    data = make_set("set", files(3))
+    make_set("set", files(4, seed=1), split="test")
+    write_parquet(data / "set" / f"{second}.parquet", files(4, seed=2), {})
+    with pytest.raises(DataError, match="both its split 'train'") as caught:
+        open_table("set", "test", data_dir=data)
+    assert all(f"{name}.parquet" in str(caught.value) for name in ("train-00000-of-00001", second))
+
+
 def test_a_replaced_shard_is_noticed(make_set):
     data = make_set("set", files(3))
     open_table("set", "train", data_dir=data)
@@ -219,6 +231,33 @@ def test_a_hub_set_is_fetched_once_and_then_needs_no_network(name, monkeypatch):
     monkeypatch.setattr(hub, "hub_reachable", lambda repository: "the hub cannot be reached")
     assert torch.equal(open_table(name, "test").images, first.images)
     assert server.calls == 1
+
+
+def test_every_text_column_of_a_hub_set_is_numbered_alike_in_all_splits(monkeypatch):
+    import datasets
+
+    text, texts = datasets.Value("string"), {"train": ["cat", "dog", "emu"], "test": ["emu", "emu", "dog"]}
+
+    def load(repository, split):
+        rows = {"image": [{"bytes": data, "path": None} for data in files(3)]}
+        kinds = datasets.Features({"image": datasets.Image(), **dict.fromkeys(["label", "kind_label"], text)})
+        return datasets.Dataset.from_dict({**rows, "label": texts[split], "kind_label": texts[split]}, features=kinds)
+
+    monkeypatch.setattr(hub, "hub_reachable", lambda repository: None)
+    monkeypatch.setattr(datasets, "get_dataset_split_names", lambda repository: list(texts))
+    monkeypatch.setattr(datasets, "load_dataset", load)
+    train, test = (open_table("hub:owner/texts", split) for split in texts)
+    assert train.classes == test.classes == {name: ["cat", "dog", "emu"] for name in ("label", "kind_label")}
+    assert [test.labels(name).tolist() for name in test.columns] == [[2, 2, 1], [2, 2, 1]]
+
+
+def test_a_hub_set_with_two_names_of_a_split_is_refused(monkeypatch):
+    import datasets
+
+    monkeypatch.setattr(hub, "hub_reachable", lambda repository: None)
+    monkeypatch.setattr(datasets, "get_dataset_split_names", lambda repository: ["train", "valid", "dev"])
+    with pytest.raises(DataError, match="has valid and dev, which are both its split 'validation'"):
+        open_table("hub:owner/name", "train")
 
 
 def test_the_data_directory_goes_before_the_hub(tmp_path, monkeypatch):

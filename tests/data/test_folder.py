@@ -115,6 +115,17 @@ def test_a_folder_with_test_images_alone_is_no_class_of_that_name(tmp_path):
         open_table(f"folder:{tmp_path / 'set'}", "train")
 
 
+@pytest.mark.parametrize(
+    ("names", "split"), [(("train", "training"), "train"), (("train", "val", "valid"), "validation"),
+                         (("test", "testing"), "test")]
+)  # fmt: skip
+def test_two_folders_of_a_split_are_named(tmp_path, names, split):
+    for seed, name in enumerate(names):
+        write(tmp_path / name, {"cat": 2, "dog": 2}, seed)
+    with pytest.raises(DataError, match=f"has {names[-2]} and {names[-1]}, which are both its split '{split}'"):
+        open_table(f"folder:{tmp_path}", "test")
+
+
 def test_a_class_that_train_gains_renumbers_a_test_split_that_was_opened_before(tmp_path):
     for seed, split in enumerate(("train", "test")):
         write(tmp_path / split, {"cat": 2, "dog": 2}, seed)

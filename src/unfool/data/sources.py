@@ -117,6 +117,26 @@ def split_of(name: str) -> str | None:
     return next((ours for ours, theirs in SPLIT_NAMES.items() if name.lower() in theirs), None)
 
 
+def names_by_split(where: str, names: Iterable[str]) -> dict[str, str]:
+    """What someone else named, by our names of splits; DataError for two names of one split."""
+    by_split: dict[str, str] = {}
+    for name in names:
+        if (split := split_of(name)) is None:
+            continue
+        if split in by_split:
+            raise same_split(where, split, by_split[split], name)
+        by_split[split] = name
+    return by_split
+
+
+def same_split(where: str, split: str, first: str, second: str) -> DataError:
+    """The error of a set with two folders, files or names that stand for the same images of a split."""
+    return DataError(
+        f"{where} has {first} and {second}, which are both its split {split!r}; a split is read from one of them: "
+        "join them, or rename or remove the other"
+    )
+
+
 def primary_column(columns: Iterable[str], named: Sequence[str] = ()) -> str | None:
     """The column that classification uses: the first that a user ``named``, else ``label``, else ``fine_label``, else
     the first; None without columns."""

@@ -20,7 +20,7 @@ from unfool.core.borders.reading import is_file, is_folder, read_bytes
 from unfool.core.errors import DataError, UnfoolWarning
 from unfool.data import stratify
 from unfool.data.readers.shared_files import warn_of_shared_files
-from unfool.data.sources import Encoded, Rows, Source, fingerprint_files, split_of
+from unfool.data.sources import Encoded, Rows, Source, fingerprint_files, names_by_split, split_of
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff"})
 _HIDDEN = frozenset({"__macosx", "@eadir", "$recycle.bin", "thumbs.db", "desktop.ini"})
@@ -74,11 +74,10 @@ def folder_splits(root: Path) -> Mapping[str, Source]:
 def _splits_inside(root: Path) -> dict[str, Path]:
     """The directories that are splits: one is called train, or all are called as splits and hold directories."""
     directories = _directories(root)
-    inside = {split: path for path in directories if (split := split_of(path.name)) is not None}
-    if "train" in inside:
-        return inside
-    if len(inside) == len(directories) and all(any(map(_has_image, _directories(path))) for path in inside.values()):
-        return inside
+    called = [path for path in directories if split_of(path.name) is not None]
+    all_are = len(called) == len(directories) and all(any(map(_has_image, _directories(path))) for path in called)
+    if all_are or any(split_of(path.name) == "train" for path in called):
+        return {split: root / name for split, name in names_by_split(str(root), [p.name for p in called]).items()}
     if len(directories) == 1 and "train" in _splits_inside(directories[0]):
         raise DataError(f"{root} holds splits in {directories[0].name}; give folder:{directories[0]}")
     return {}

@@ -13,7 +13,7 @@ from unfool.core.errors import DataError
 from unfool.core.files import write_json
 from unfool.data.folders import cache_folder
 from unfool.data.readers.columns import choose_columns, encoded_value, label_columns
-from unfool.data.sources import Columns, Encoded, Rows, Source, split_of
+from unfool.data.sources import Columns, Encoded, Rows, Source, names_by_split
 
 PROBE_SECONDS = 5.0
 """How long the hub may take to answer before it counts as unreachable."""
@@ -65,7 +65,7 @@ def _split_names(repository: str) -> dict[str, str]:
         theirs = datasets.get_dataset_split_names(repository)
     except Exception as error:
         raise _unreadable(repository, error) from error
-    names = {ours: name for name in theirs if (ours := split_of(name)) is not None}
+    names = names_by_split(f"{repository} on the Hugging Face hub", map(str, theirs))
     write_json(kept, names)
     return names
 
@@ -93,7 +93,7 @@ def _unreadable(repository: str, error: Exception) -> DataError:
 def _read(repository: str, split: str, splits: Sequence[str], columns: Columns) -> Rows:
     _reachable(repository)
     load = lambda split: _loaded(repository, split)  # noqa: E731
-    others = (theirs for theirs in splits if theirs != split)
+    others = [theirs for theirs in splits if theirs != split]  # a list: each column of text goes through it
     return rows_of(load(split), repository, columns, every_split=lambda: map(load, others))
 
 

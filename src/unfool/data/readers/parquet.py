@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from unfool.core.borders.reading import is_file
 from unfool.core.errors import DataError
 from unfool.data.readers.columns import choose_columns, encoded_value, label_columns
-from unfool.data.sources import Columns, Encoded, Rows, Source, fingerprint_files, split_of
+from unfool.data.sources import Columns, Encoded, Rows, Source, fingerprint_files, same_split, split_of
 
 _SHARD = re.compile(r"([A-Za-z_]+)(?:-(\d+)-of-(\d+))?(?:-[0-9a-f]+)?\.parquet")
 _SHARD_DIGITS = 6
@@ -25,9 +25,9 @@ _MOST_ROWS = 20_000_000
 
 
 def _shards(folder: Path) -> dict[str, list[Path]]:
-    """Shards by our split names; DataError if a numbered shard is missing."""
+    """Shards by our split names; DataError if a numbered shard is missing, or there twice."""
     by_split: dict[str, dict[int, Path]] = {}
-    totals: dict[str, int] = {}
+    totals: dict[str, dict[int, Path]] = {}
     for path in sorted(folder.glob("*.parquet")):
         match = _SHARD.fullmatch(path.name)
         split = split_of(match[1]) if match else None
@@ -35,13 +35,18 @@ def _shards(folder: Path) -> dict[str, list[Path]]:
             continue
         if len(match[2] or "") > _SHARD_DIGITS or len(match[3] or "") > _SHARD_DIGITS:
             raise DataError(f"{path} has a shard number of more than the {_SHARD_DIGITS} digits allowed; rename it")
-        by_split.setdefault(split, {})[int(match[2] or 0)] = path
-        totals[split] = int(match[3] or 1)
+        same = by_split.setdefault(split, {}).setdefault(int(match[2] or 0), path)
+        if same != path:
+            raise same_split(str(folder), split, same.name, path.name)
+        totals.setdefault(split, {}).setdefault(int(match[3] or 1), path)
     for split, shards in by_split.items():
-        missing = sorted(set(range(totals[split])) - set(shards))
+        total, *others = sorted(totals[split])
+        if others:
+            raise same_split(str(folder), split, *(totals[split][number].name for number in (total, others[0])))
+        missing = sorted(set(range(total)) - set(shards))
         if missing:
             raise DataError(
-                f"{folder} lacks shard {missing[0]:05d} of {totals[split]:05d} of its split {split!r}; "
+                f"{folder} lacks shard {missing[0]:05d} of {total:05d} of its split {split!r}; "
                 "copy the missing parquet file there (a part of a split is never read as the whole)"
             )
     return {split: [shards[index] for index in sorted(shards)] for split, shards in by_split.items()}
