@@ -13,6 +13,7 @@ from small_sets import encoded, pictures
 
 from unfool.core.errors import DataError, SpecError, UnfoolWarning
 from unfool.data.catalog import open_table
+from unfool.data.readers.csv_file import images_of_csv
 from unfool.data.readers.labels import class_numbers
 from unfool.data.table import Table
 
@@ -270,6 +271,18 @@ def test_a_column_of_splits_is_known_in_any_case_and_pictures_that_change_are_re
     assert open_table(name, "test").split == "validation"
     (tmp_path / "pictures" / "0.png").write_bytes(encoded(np.full((8, 8, 3), 7, np.uint8)))
     assert int(open_table(name, "train").images.max()) == 7
+
+
+@pytest.mark.parametrize(("column", "image"), [("path", None), ("scan", "scan")])
+@pytest.mark.parametrize("ending", ["", ".jfif"])
+def test_pictures_without_a_known_ending_that_change_are_read_again(tmp_path, column, image, ending):
+    name = csv_of(tmp_path, f"{column},label,split", [f"pictures/{row}{ending},{row},train" for row in range(2)])
+    for row in range(2):
+        (tmp_path / "pictures" / f"{row}.png").rename(tmp_path / "pictures" / f"{row}{ending}")
+    assert [path.name for path in images_of_csv(tmp_path / "set.csv")] == [f"0{ending}", f"1{ending}"]
+    assert int(open_table(name, "train", image=image).images[1].max()) != 7
+    (tmp_path / "pictures" / f"1{ending}").write_bytes(encoded(np.full((8, 8, 3), 7, np.uint8)))
+    assert int(open_table(name, "train", image=image).images[1].max()) == 7
 
 
 @pytest.mark.parametrize(

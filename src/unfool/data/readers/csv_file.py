@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -163,9 +163,16 @@ def _source(file: Path, rows: pd.DataFrame, chosen: np.ndarray) -> Source:
 
 def images_of_csv(file: Path) -> list[Path]:
     """The images that a CSV file names, in any of its columns; DataError as `csv_splits`."""
-    rows = _rows_of(file)
-    named = (name for name in rows if _ends_like_an_image(str(rows[name].iloc[0])))
-    return [path for name in named for path in _paths(file, rows[name]) if is_file(path)]
+    return list(_named_files(file, _rows_of(file)))
+
+
+def _named_files(file: Path, rows: pd.DataFrame) -> Iterator[Path]:
+    """The files of every column whose first cell names one, or ends as images do: the one that is read is among them,
+    whatever its files are called."""
+    for name in rows if len(rows) else ():
+        first = rows[name].iloc[0]
+        if _ends_like_an_image(first) or is_file(_paths(file, [first])[0]):
+            yield from filter(is_file, _paths(file, rows[name]))
 
 
 def _paths(file: Path, cells: Iterable[str]) -> list[Path]:
@@ -179,15 +186,9 @@ def _paths(file: Path, cells: Iterable[str]) -> list[Path]:
 
 def _fingerprint(file: Path, rows: pd.DataFrame, chosen: np.ndarray) -> str:
     """Of the CSV file, and of every image that it names in a split."""
-    named = (
-        path
-        for name in rows
-        if len(chosen) and _ends_like_an_image(str(rows[name].iloc[chosen[0]]))
-        for path in _paths(file, rows[name].iloc[chosen])
-    )
-    files = [(path, path.stat()) for path in named if is_file(path)]
     digest = hashlib.blake2b(digest_size=8)
-    for path, status in files:
+    for path in _named_files(file, rows.iloc[chosen]):
+        status = path.stat()
         digest.update(f"{path}\x1f{status.st_size}\x1f{status.st_mtime_ns}\x1e".encode(errors="surrogateescape"))
     return f"{fingerprint_files(file.parent, [file])}-{digest.hexdigest()}"
 
