@@ -313,6 +313,37 @@ def test_a_node_is_sent_what_it_lacks_and_keeps_nothing(tmp_path, monkeypatch):
     assert not list((tmp_path / "tmp").glob("*/*"))
 
 
+def test_sent_sets_lie_beside_those_of_the_node_and_nothing_is_written_into_its_own(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setenv("UNFOOL_CACHE_DIR", "")
+    own = tmp_path / "own"
+    for place in ("owner/cats", "owner/pets", "words"):
+        (own / place).mkdir(parents=True)
+        (own / place / "own.txt").write_text("own")
+    before = sorted(own.rglob("*"))
+    node = NodeRun("run", "n")
+    sets: dict[str, str] = {}
+    for place in ("words", "owner/dogs", "owner/pets", ".sent/0123"):
+        (tmp_path / "asker" / place).mkdir(parents=True)
+        (tmp_path / "asker" / place / "sent.txt").write_text(place)
+        sent = parcel_of(tmp_path / "asker" / place, place=place)
+        for file, offset, part in contents(sent):
+            node.write(sent, file, offset, part)
+        node.close(sent)
+        # The first job is sent one set; its directory links `owner` whole, and the next one's must not.
+        sets[place] = sent.digest
+        data_dir = node.data_dir(sets, own)
+    for _ in range(2):
+        data_dir = node.data_dir(sets, own)
+        assert {place: (data_dir / place / "sent.txt").read_text() for place in sets} == {
+            place: place for place in sets
+        }
+        assert (data_dir / "owner" / "cats" / "own.txt").read_text() == "own"
+    assert sorted(own.rglob("*")) == before
+    node.remove()
+    assert sorted(own.rglob("*")) == before
+
+
 def test_of_a_folder_only_the_files_that_are_named_are_sent(tmp_path):
     for name in ("a.py", "below/b.py", "other.bin"):
         (tmp_path / name).parent.mkdir(exist_ok=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import os
 import shutil
 import tempfile
@@ -94,14 +95,15 @@ class NodeRun:
         if not all(here.is_symlink() for here in sent.values()):
             # Stores of decoded images of what was sent go with the run.
             os.environ["UNFOOL_CACHE_DIR"] = str(self.root / "cache")
-        joined = self.root / "data"
-        joined.mkdir(exist_ok=True)
+        # Jobs of a run may be sent different sets: a folder of the node that is linked whole for some takes no more.
+        joined = self.root / "data" / hashlib.blake2b(repr(sorted(sets.items())).encode(), digest_size=8).hexdigest()
+        joined.mkdir(parents=True, exist_ok=True)
+        for place, here in sent.items():
+            (joined / place).parent.mkdir(parents=True, exist_ok=True)
+            _link(joined / place, here)
         own = own_data_dir(data_dir)
-        places = {entry.name: entry for entry in own.iterdir()} if own is not None else {}
-        for name, place in {**places, **sent}.items():
-            with suppress(FileExistsError):
-                (joined / name).parent.mkdir(parents=True, exist_ok=True)
-                (joined / name).symlink_to(place)
+        if own is not None:
+            _link_entries(joined, own)
         return joined
 
     def release(self) -> None:
@@ -111,6 +113,23 @@ class NodeRun:
     def remove(self) -> None:
         """Remove all that the run has here."""
         shutil.rmtree(self.root, ignore_errors=True)
+
+
+def _link_entries(folder: Path, own: Path) -> None:
+    """Link what lies in a folder of the node, and inside one by one where a sent set lies below a folder of that name:
+    nothing is written into the node's own."""
+    for entry in own.iterdir():
+        place = folder / entry.name
+        if place.is_symlink() or not place.is_dir():
+            _link(place, entry)
+        elif entry.is_dir():
+            _link_entries(place, entry)
+
+
+def _link(place: Path, target: Path) -> None:
+    """Link a place to a target, where no other worker has."""
+    with suppress(FileExistsError):
+        place.symlink_to(target)
 
 
 def own_data_dir(data_dir: Path | None) -> Path | None:
