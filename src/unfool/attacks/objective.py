@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from unfool.core.errors import ImagesError, SpecError, UnfoolWarning
 from unfool.core.spec import unknown
-from unfool.models.network import Network
+from unfool.models.network import memory_format_of
 from unfool.tasks.base import at_least_fp32
 
 _TINY = 1e-12
@@ -169,8 +169,7 @@ class LabelLoss:
         self.batch_rows: Tensor | None = None
         self.ties_count = True
         self.has_label_sets = _has_label_sets(model)
-        # Channels-last images save a fifth of a network's time; a foreign model may rely on its images' strides.
-        self.memory_format = torch.channels_last if isinstance(model, Network) else torch.preserve_format
+        self.memory_format = memory_format_of(model)
 
     def with_loss(self, loss: str, targets: Tensor | None = None) -> LabelLoss:
         """The same model and labels under another loss."""

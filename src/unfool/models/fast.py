@@ -23,6 +23,7 @@ from unfool.models.network import Network
 from unfool.models.norms import plain_norms
 from unfool.models.outside.copies import copied
 from unfool.models.outside.scripted import Scripted
+from unfool.models.trunks import Trunk
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
@@ -40,8 +41,9 @@ def fast_copy(
 
     ``fold`` merges each `nn.BatchNorm2d` into the `nn.Conv2d` before it: in the same `nn.Sequential`, also across a
     max-pool if all scales are positive, and, given a few ``images`` (B, C, H, W), wherever a pass of theirs shows it.
-    ``channels_last`` stores weights so that activations follow. With ``images`` the copy of a foreign module is used
-    only if it gives their logits; otherwise less is done to it. ``dtype="bf16"`` computes in bfloat16: of every
+    ``channels_last`` stores weights so that activations follow; without ``images`` those of networks that say that they
+    take it. With ``images`` the copy of a foreign module is used only if it gives their logits; otherwise less is done
+    to it. ``dtype="bf16"`` computes in bfloat16: of every
     `Network` in the module its trunk (normalisation and heads stay fp32, they cost nothing and coarse logits tie),
     of a module without one all but its batch norms. The layer that sees the images stays in fp32 where it is known;
     images and outputs are fp32 all the same. Raises SpecError for another dtype and for a module that cannot be copied.
@@ -52,7 +54,9 @@ def fast_copy(
         fast = _copied(module)
         if fold:
             fold_sequences(fast)
-        fast = _in_channels_last(fast) if channels_last else fast
+        for part in fast.modules() if channels_last else ():
+            if isinstance(part, (Network, Trunk)) and part.memory_format is torch.channels_last:
+                _in_channels_last(part)
         return _lowered(fast, None) if dtype == "bf16" else fast
     # The passes of a module that is random leave the global random state alone.
     with frozen_eval(module):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, ClassVar, TypedDict
 
 import torch
 from torch import Tensor, nn
@@ -31,6 +31,8 @@ CLASSIFIER = "labels"
 """The head that stands for the classifier's own outputs."""
 
 
+_SAME = 1e-4
+"""Difference of logits, relative to the largest, up to which another order in memory counts as the same."""
 _PREFIX = "trunk.parts.classifier."
 """Before the names of a classifier's own tensors in a run's file."""
 
@@ -88,7 +90,13 @@ class ForeignSpec(TrunkSpec):
 
 
 class ForeignTrunk(Trunk):
-    """A classifier of another library, run once a pass for its logits and its features."""
+    """A classifier of another library, run once a pass for its logits and its features.
+
+    Its images come in channels-last order only where it was seen to compute the same in it.
+    """
+
+    memory_format = torch.contiguous_format
+    identity_leaves_out: ClassVar[frozenset[str]] = frozenset({"memory_format"})
 
     def __init__(self, spec: ForeignSpec, classifier: ForeignClassifier, widths: Mapping[str, int] | None = None):
         width = spec.settings.features
@@ -219,10 +227,32 @@ def _sized(own: ForeignClassifier, images: Tensor, paths: Sequence[str]) -> Fore
         device = next((tensor.device for tensor in own.parameters()), torch.device("cpu"))
         last = [own.feature_path] if own.feature_path is not None else []
         names = [*last, *(path for path in paths if path not in (*_OWN, *last))]
-        logits, features = own.collect(images[:2].to(device), names)
+        few = images[:2].to(device, memory_format=torch.contiguous_format)
+        logits, features = own.collect(few, names)
     widths = {path: values.shape[1] for path, values in features.items()}
     spec = ForeignSpec(channels=images.shape[1], outputs=logits.shape[1], features=widths[last[0]] if last else 0)
-    return ForeignNetwork(own, spec, {path: widths[path] for path in paths if path in widths})
+    network = ForeignNetwork(own, spec, {path: widths[path] for path in paths if path in widths})
+    if _takes_channels_last(own, few, logits):
+        network.trunk.memory_format = torch.channels_last
+    return network
+
+
+def _takes_channels_last(own: ForeignClassifier, images: Tensor, wanted: Tensor) -> bool:
+    """Whether a classifier gives the logits that are ``wanted`` (B, K), and gradients, with its weights in
+    channels-last order, whatever the order of its images; one that takes views of its features does not."""
+    try:
+        trial = copied_classifier(own).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        with frozen_eval(trial), torch.enable_grad():
+            learnt = [weight.requires_grad_() for weight in trial.parameters() if weight.is_floating_point()]
+            for order in (torch.channels_last, torch.contiguous_format):
+                leaf = images.detach().clone(memory_format=order).requires_grad_()
+                logits = trial(leaf)
+                torch.autograd.grad(logits.sum(), [leaf, *learnt], allow_unused=True)
+                if not float((logits.detach() - wanted).abs().max()) <= _SAME * float(wanted.abs().max()):
+                    return False
+    except Exception:  # Whatever the user's code makes of strides that it does not expect.
+        return False
+    return True
 
 
 def save_own_weights(network: ForeignNetwork, path: str | Path) -> None:

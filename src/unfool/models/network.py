@@ -145,6 +145,11 @@ class Network(nn.Module):
         built = {name: build_head(head, streams.named(name)) for name, head in described.items()}
         return cls(body, normalisation, normalisation, nn.ModuleDict(built), classifier)
 
+    @property
+    def memory_format(self) -> torch.memory_format:
+        """The order in memory of weights and images: channels-last, which saves a fifth of the time, if it may be."""
+        return self.trunk.memory_format
+
     def features(self, images: Tensor, stage: str = "last") -> Tensor:
         """The trunk's features at one stage.
 
@@ -251,3 +256,8 @@ class Network(nn.Module):
                 f"a head cannot be named so: {reprlib.repr(error)}; use plain words without dots"
             ) from error
         return cls(trunk, architecture["mean"], architecture["std"], built, classifier)
+
+
+def memory_format_of(model: object) -> torch.memory_format:
+    """The order in memory of images for a model: a network's own; other models may rely on that of their images."""
+    return model.memory_format if isinstance(model, Network) else torch.preserve_format

@@ -167,7 +167,7 @@ class Stage(nn.Module):
     def _trunk(self, images: Tensor, stages: Set[str], purpose: Pass) -> dict[str, Tensor]:
         """Features at some trunk stages, in one pass for a purpose that names its statistics."""
         self.model_images += len(images) * joint_rank_and_world_size()[1]
-        images = images.contiguous(memory_format=torch.channels_last)
+        images = images.contiguous(memory_format=self.network.memory_format)
         context = context_of(purpose, separate=self.clean_norms is not None, training=self.training)
         # The trunk alone: a loss under autocast would be multiplied out in bf16 even where it casts to float32.
         with self._precision(images.device.type), norm_context(self.network.trunk, context, self.frozen):

@@ -45,7 +45,7 @@ def measure(stage: StageConfig, table: Table, subject: Subject, seconds: float, 
     with frozen_eval(subject.network):
         image = _mean_seconds(attack, most / 4) / len(images)
     network = subject.trainable(images)
-    network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network.to(device, memory_format=network.memory_format)  # type: ignore[call-overload]
     timed = Stage(stage, network, {name: len(names) for name, names in table.classes.items()}, Streams(0)).train()
     optimizer = make_optimizer(stage, timed.ungrouped())
     share = max(1, min(stage.batch_size, len(table)) // rank_and_world_size()[1])

@@ -18,7 +18,7 @@ from unfool.core.errors import SpecError
 from unfool.core.geometry import GEOMETRIES
 from unfool.core.streams import Streams
 from unfool.core.threat import ThreatModel
-from unfool.models.network import Network
+from unfool.models.network import memory_format_of
 from unfool.tasks.base import at_least_fp32
 
 INNER_SHARE = 0.95
@@ -44,7 +44,7 @@ def representation(model: nn.Module) -> Callable[[Tensor], Tensor]:
             f"{type(model).__name__} names no representation, and the binarization test puts its heads on one; "
             "name it with --features MODULE.PATH, or give the model a method features(images)"
         )
-    memory = torch.channels_last if isinstance(model, Network) else torch.preserve_format
+    memory = memory_format_of(model)
     return lambda images: at_least_fp32(features(images.to(memory_format=memory))).flatten(1)
 
 

@@ -111,6 +111,8 @@ class Trunk(nn.Module):
     Settings: ClassVar[type] = NoSettings
     probe_sizes: ClassVar[Mapping[str, int]] = {}
     """Side h = w to which a published linear probe averages a stage; it then reads channels · side² numbers."""
+    memory_format: torch.memory_format = torch.channels_last
+    """The order in memory of the weights, and of the images that the trunk is given."""
 
     def __init__(self, spec: TrunkSpec, parts: dict[str, nn.Module], channels: dict[str, int], smallest: int = 1):
         super().__init__()

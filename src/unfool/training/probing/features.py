@@ -94,7 +94,8 @@ class FeaturePass:
     def of(self, table: Table, rows: slice) -> dict[str, Tensor]:
         """The features of some rows by stage, each float32 (B, D); NonFiniteError for NaN or infinite ones."""
         images = table.batch(torch.arange(rows.start, rows.stop), self._device).images
-        values = self._model.features_at(images.contiguous(memory_format=torch.channels_last), set(self.sides))  # type: ignore[operator]
+        images = images.contiguous(memory_format=self._network.memory_format)
+        values = self._model.features_at(images, set(self.sides))  # type: ignore[operator]
         features = {stage: pooled(values[stage], side).float() for stage, side in self.sides.items()}
         for stage, numbers in features.items():
             if not torch.isfinite(numbers.sum()):

@@ -61,7 +61,7 @@ class PreparedRun:
             if stage.config.held_out:
                 classifier_column(stage)
         warn_of_scripts(self.network, self.processes)
-        self.network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.network.to(self.device, memory_format=self.network.memory_format)  # type: ignore[call-overload]
 
     @property
     def first(self) -> bool:

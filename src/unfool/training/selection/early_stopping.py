@@ -25,6 +25,7 @@ from unfool.core.errors import SpecError, UnfoolWarning
 from unfool.core.streams import Streams
 from unfool.data.table import Table
 from unfool.models.modes import frozen_eval
+from unfool.models.network import memory_format_of
 from unfool.models.norms import norm_context
 from unfool.tasks.labels import Labels
 from unfool.training.norm_policy import Pass, context_of
@@ -92,7 +93,7 @@ class EarlyStopping:
         labels = batch.labels(self.column)
         context = context_of(Pass.EARLY_STOPPING)
         with frozen_eval(self.network), norm_context(self.network, context), torch.no_grad():
-            clean = self.network(batch.images.contiguous(memory_format=torch.channels_last)).argmax(1) == labels
+            clean = self.network(batch.images.to(memory_format=memory_format_of(self.network))).argmax(1) == labels
         correct, cost = {"clean": clean}, len(clean)
         rows = clean.nonzero().squeeze(1)
         for name, attack in self.attacks.items():
