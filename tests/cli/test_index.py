@@ -54,6 +54,26 @@ def test_a_folder_whose_results_are_all_broken_is_one_line(cli, tmp_path):
     assert "holds no results" in told.complaint()
 
 
+def test_a_malformed_row_costs_its_own_file_alone(cli, tmp_path):
+    saved(tmp_path / "sound.json", system="mine")
+    values = json.loads((tmp_path / "sound.json").read_text())
+    values["rows"].append({**values["rows"][1], "threat": 5})
+    (tmp_path / "bent.json").write_text(json.dumps(values))
+    assert cli("report", tmp_path).code == 0
+    text = (tmp_path / "index.html").read_text(encoding="utf-8")
+    assert 'href="sound.html"' in text
+    assert 'href="bent.html"' not in text
+    assert "bent.json holds values of another form" in text
+
+
+def test_the_robust_accuracy_of_a_study_is_that_of_one_system(cli, tmp_path):
+    """Systems of one model that differ in a setting are several."""
+    rows = [row("pgd-20", share, settings={"training": how}) for how, share in (("normal", 0.1), ("adversarial", 0.3))]
+    StudyResult(study="adversarial-training", scale="small", rows=rows).save(tmp_path / "mine.json")
+    assert cli("report", tmp_path).code == 0
+    assert '<data value="0.3">' in (tmp_path / "index.html").read_text(encoding="utf-8")
+
+
 def test_results_whose_name_is_no_text_are_linked(cli, tmp_path):
     saved(tmp_path / "sound.json", system="mine")
     (tmp_path / "sound.json").rename(tmp_path / os.fsdecode(b"\xff.json"))

@@ -68,6 +68,46 @@ def test_a_curve_over_eps_is_drawn_over_eps_and_not_over_steps(study):
     assert "curve over eps" not in page.partition('id="overview"')[2].partition("</section>")[0]
 
 
+def eps_rows(share, settings, **more):
+    """A clean row and three sizes of FGSM, each size a tenth below the one before."""
+    clean = make_row("net", "cifar10", "none", share, settings=settings, **more)
+    words = {"settings": settings, **more}
+    sizes = [("linf:2/255", 0.1), ("linf:4/255", 0.2), ("linf:8/255", 0.3)]
+    return [clean, *(make_row("net", "cifar10", "fgsm", share - less, threat=eps, **words) for eps, less in sizes)]
+
+
+def test_systems_that_only_their_settings_tell_apart_are_lines_of_their_own(study):
+    few, all_labels = ({"labels": words, "moved": "the added layer"} for words in ("1 %", "100 %"))
+    probe = make_row("net", "cifar10", "none", 0.99, settings={"linear_probe": "stage last"})
+    rows = [*eps_rows(0.5, few), *eps_rows(0.8, all_labels), probe]
+    figure = eps_figure(result({**study, "rows": rows, "claims": []}).rows)
+    assert figure is not None
+    assert [key.name for key in figure.keys] == ["net, labels 1 %, fgsm", "net, labels 100 %, fgsm"]
+    (panel,) = figure.panels
+    assert "labels 1 %, fgsm: 50 % at 0, 40 % at" in panel.alt
+    assert "labels 100 %, fgsm: 80 % at 0, 70 % at" in panel.alt
+    assert figure.caption.startswith("Each point is an attack by itself; eps 0")
+
+
+def test_seeds_and_splits_are_lines_of_their_own(study):
+    rows = [*eps_rows(0.5, {}), *eps_rows(0.6, {}, seed=1), *eps_rows(0.7, {}, split="train")]
+    figure = eps_figure(result({**study, "rows": rows, "claims": []}).rows)
+    assert figure is not None
+    names = ["net, test split, seed 0, fgsm", "net, test split, seed 1, fgsm", "net, train split, seed 0, fgsm"]
+    assert [key.name for key in figure.keys] == names
+
+
+def test_only_rows_of_a_curve_are_said_to_attack_what_stood_before(study):
+    def caption(settings):
+        figure = eps_figure(result({**study, "rows": eps_rows(0.5, settings), "claims": []}).rows)
+        assert figure is not None
+        return figure.caption
+
+    assert caption({"curve": "over eps"}).startswith("Each point attacks the images that no smaller ball fooled")
+    assert caption({"curve": "over eps", "bound": "upper"}).startswith("One run finds")
+    assert "no smaller ball" not in caption({})
+
+
 def test_the_first_chart_shows_clean_borrowed_and_own(study):
     results = result(study)
     chart = overview(results, study_tables(results))

@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import quote
 
 from unfool.core.borders.json_text import read_json
+from unfool.core.borders.shapes import of_known_form
 from unfool.core.errors import DataError, UnfoolError
 from unfool.core.files import write_text
 from unfool.evaluation.records import OWN
@@ -76,13 +77,12 @@ def write_index(folder: Path, page_of: Callable[[StudyResult], Page], out: Path 
     unread: list[str] = []
     for file in list(results_files(folder)):
         try:
-            result = StudyResult.load(file)
-            page = page_of(result)
-            written = _own_report(file) or write_page(file.with_suffix(".html"), page)
+            with of_known_form(file, "give the JSON file that unfool wrote"):
+                page = page_of(StudyResult.load(file))
+                written = _own_report(file) or write_page(file.with_suffix(".html"), page)
+                lines.append(_line(os.path.relpath(written, target.parent), os.path.relpath(file, folder), page))
         except UnfoolError as error:
             unread.append(f"Not shown: {error}")
-            continue
-        lines.append(_line(os.path.relpath(written, target.parent), os.path.relpath(file, folder), page))
     if not lines:
         more = f" ({unread[0]})" if unread else ""
         raise DataError(f"{folder} holds no results{more}; give a folder of results files (.json)")
@@ -133,9 +133,9 @@ def _robust(own: Sequence[float], result: StudyResult) -> float | None:
     """The lowest accuracy of a single system under attack; of a study with several, the highest of these."""
     if not result.study:
         return min(own, default=None)
-    worst: dict[tuple[str, str, str], float] = {}
+    worst: dict[tuple[str, ...], float] = {}
     for row in result.rows:
         if row.protocol in (*OWN, "adaptive") and not row.panel:
-            key = (row.model, row.defense, row.data)
+            key = (row.model, row.defense, row.data, str(dict(row.settings)))
             worst[key] = min(row.accuracy, worst.get(key, 1.0))
     return max(worst.values(), default=None)

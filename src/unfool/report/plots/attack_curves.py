@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from unfool.core.errors import SpecError
 from unfool.core.threat import ThreatModel
 from unfool.evaluation.results.charts import Point
 from unfool.evaluation.results.rows import Row
-from unfool.report.accuracy_table import Cell, Table, TableRow, pgd_steps
+from unfool.report.accuracy_table import Cell, Table, TableRow, describe, pgd_steps
 from unfool.report.plots.figures import COLOURS, Key, Panel, Panels
 from unfool.report.plots.lines import Series, line_panel
 from unfool.report.plots.scale import Scale, data_scale, written
@@ -17,8 +18,8 @@ from unfool.report.plots.scale import Scale, data_scale, written
 _MOST = 24
 """Systems that one figure can show: beyond it no line can be told from the others."""
 _LOOKS = {"transfer": "transfer", "adaptive": "adaptive", "unverified": "dotted", "score-based": "dotted"}
-_CURVE = "curve"
-"""The setting that rows of a curve have."""
+_CURVE, _BOUND = "curve", "bound"
+"""The settings that rows of a curve have: all of them, and those of one run for all sizes."""
 
 
 def system_colours(tables: Sequence[Table]) -> dict[str, int]:
@@ -94,28 +95,27 @@ def eps_figure(rows: Sequence[Row]) -> Panels | None:
 
     These are the rows of a curve over eps, and an attack of at least three sizes.
     """
-    clean = {(row.model, row.defense, row.data, row.seed): row for row in rows if row.protocol == "clean"}
     groups: dict[tuple[str, ...], dict[float, Row]] = {}
     words: dict[float, str] = {0.0: "0"}
     for row in rows:
         threat = None if row.panel else _threat(row)
         if threat is not None:
-            named = (row.attack, row.protocol, str(row.settings.get(_CURVE, "")))
-            key = (threat.norm_name, row.data, row.model, row.defense, str(row.seed), *named)
+            system = (row.data, row.model, row.defense, row.split, str(row.seed), describe(_system_settings(row)))
+            key = (threat.norm_name, *system, row.attack, row.protocol, str(row.settings.get(_CURVE, "")))
             groups.setdefault(key, {})[threat.eps] = row
             words[threat.eps] = str(row.threat).partition(":")[2]
     groups = {key: points for key, points in groups.items() if len(points) > (1 if key[-1] == "over eps" else 2)}
     if not groups or len(groups) > _MOST:
         return None
+    names = _line_names([next(iter(points.values())) for points in groups.values()])
     panels, keys = [], []
     for norm, data in dict.fromkeys(key[:2] for key in groups):
         series = []
-        for key, points in groups.items():
+        for (key, points), name in zip(groups.items(), names, strict=True):
             if key[:2] != (norm, data):
                 continue
             first = next(iter(points.values()))
-            own_clean = clean.get((first.model, first.defense, first.data, first.seed))
-            name = ", ".join([first.model, *([] if first.defense == "none" else [first.defense]), first.attack])
+            own_clean = _clean_row(first, rows)
             at = {**({0.0: own_clean} if own_clean else {}), **points}
             drawn = [_point(eps, row) for eps, row in at.items()]
             look = _LOOKS.get(first.protocol, "plain")
@@ -123,14 +123,51 @@ def eps_figure(rows: Sequence[Row]) -> Panels | None:
             keys.append(Key(name=name, colour=series[-1].colour, look=look))
         across = _eps_scale([float(point[0]) for each in series for point in each.points], words)
         panels.append(line_panel(series, title=data, x=f"eps ({norm})", y="accuracy", across=across, shares=True))
-    one_run = any("bound" in row.settings for points in groups.values() for row in points.values())
-    how = (
-        "One run finds the nearest example of each image, so each point is an upper bound"
-        if one_run
-        else ("Each point attacks the images that no smaller ball fooled")
-    )
-    text = f"{how}; eps 0 is the clean accuracy. 95 % intervals."
+    how = "; elsewhere ".join(dict.fromkeys(_how(row) for points in groups.values() for row in points.values()))
+    text = f"{how[0].upper()}{how[1:]}; eps 0 is the clean accuracy. 95 % intervals."
     return Panels(panels=tuple(panels), keys=tuple(keys), caption=text)
+
+
+def _system_settings(row: Row) -> dict[str, Any]:
+    """The settings of a row that say which system it is about, not that it is a point of a curve."""
+    return {name: value for name, value in row.settings.items() if name not in (_CURVE, _BOUND)}
+
+
+def _clean_row(attacked: Row, rows: Sequence[Row]) -> Row | None:
+    """The clean row of the same system: that with the most settings, of those whose settings the attacked row has."""
+    settings = _system_settings(attacked)
+    same = [
+        row
+        for row in rows
+        if row.protocol == "clean"
+        and all(getattr(row, name) == getattr(attacked, name) for name in ("model", "defense", "data", "split", "seed"))
+        and all(name in settings and settings[name] == value for name, value in row.settings.items())
+    ]
+    return max(same, key=lambda row: len(row.settings), default=None)
+
+
+def _line_names(firsts: Sequence[Row]) -> list[str]:
+    """A name for the line of each row: its system and attack, without the settings that all lines share."""
+    every = [_system_settings(row) for row in firsts]
+    shared = {name for name in every[0] if all(name in each and each[name] == every[0][name] for each in every)}
+    names = []
+    for row, settings in zip(firsts, every, strict=True):
+        own = describe({name: value for name, value in settings.items() if name not in shared})
+        beside = [other for other in firsts if other.data == row.data]
+        split = f"{row.split} split" if any(other.split != row.split for other in beside) else ""
+        seed = f"seed {row.seed}" if any(other.seed != row.seed for other in beside) else ""
+        defense = "" if row.defense == "none" else row.defense
+        names.append(", ".join(filter(None, [row.model, defense, own, split, seed, row.attack])))
+    return names
+
+
+def _how(row: Row) -> str:
+    """What a point of a line is: part of one run for all sizes, of a curve, or an attack by itself."""
+    if _BOUND in row.settings:
+        return "one run finds the nearest example of each image, so each point is an upper bound"
+    if _CURVE in row.settings:
+        return "each point attacks the images that no smaller ball fooled"
+    return "each point is an attack by itself"
 
 
 def _threat(row: Row) -> ThreatModel | None:
