@@ -7,6 +7,7 @@ from unfool import adapt, load_network, open_run, save_network, zoo
 from unfool.core.errors import SpecError, WeightsError
 from unfool.models.header import read_header
 from unfool.models.published import read_published
+from unfool.models.weights import load_into
 
 
 def test_a_name_stands_for_a_run_and_for_its_weights():
@@ -29,6 +30,15 @@ def test_it_is_a_model_from_outside_too():
     images = torch.rand(3, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         assert torch.equal(adapt("zoo:digits")(images), zoo.load("digits")(images))
+
+
+def test_a_path_is_read_however_it_is_spelled(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    save_network(zoo.load("digits"), "w.safetensors")
+    for text in ("./w.safetensors", f"{tmp_path}//w.safetensors", "./../" + tmp_path.name + "/w.safetensors"):
+        assert load_network(text).trunk.spec.name == zoo.load("digits").trunk.spec.name
+        load_into(zoo.load("digits"), text)
+        assert read_published(text).trunk.spec.name == zoo.load("digits").trunk.spec.name
 
 
 def test_an_unknown_name_is_refused_with_the_nearest():

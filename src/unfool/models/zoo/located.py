@@ -16,11 +16,8 @@ def run_folder(text: str | Path) -> Path:
 
     Raises SpecError for an unknown name of the zoo or one without its prefix, and as `hub.download`.
     """
-    prefix, colon, name = str(text).partition(":")
-    if colon and prefix == PREFIX:
-        return folder(name)
-    if colon and prefix == hub.PREFIX:
-        return hub.download(name)
+    if (named := _by_name(str(text))) is not None:
+        return named
     path = Path(text)
     if len(path.parts) == 1 and not os.path.exists(path) and (near := nearest(str(text), names())) is not None:
         raise SpecError(f"there is no {str(text)!r} here; did you mean {PREFIX}:{near}? unfool models lists all")
@@ -29,5 +26,13 @@ def run_folder(text: str | Path) -> Path:
 
 def weights_file(text: str | Path) -> Path:
     """The weights file that a text names; raises as `run_folder`."""
-    path = run_folder(text)
-    return path if str(path) == str(text) else path / WEIGHTS
+    named = _by_name(str(text))
+    return run_folder(text) if named is None else named / WEIGHTS
+
+
+def _by_name(text: str) -> Path | None:
+    """The folder that ``zoo:NAME`` or ``hf:OWNER/NAME`` stands for; None for a path."""
+    prefix, colon, name = text.partition(":")
+    if colon and prefix == PREFIX:
+        return folder(name)
+    return hub.download(name) if colon and prefix == hub.PREFIX else None
