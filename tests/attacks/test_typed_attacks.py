@@ -168,6 +168,15 @@ def test_the_mean_over_draws_is_followed():
     )
 
 
+def test_the_nearest_examples_follow_the_mean_over_draws_too():
+    images, labels, ids = make_batch(NETWORK, 4)
+    passes = [
+        attacks.FMN(L2(0.5), steps=3, eot_draws=draws).unbounded((3, 8, 8))(NETWORK, images, labels, ids=ids)
+        for draws in (1, 5)
+    ]
+    assert passes[1].model_images == 5 * passes[0].model_images
+
+
 def test_a_prepared_problem_gives_the_same():
     images, labels, ids = make_batch(NETWORK)
     attack = attacks.PGD(Linf(0.02), steps=3)
@@ -225,6 +234,8 @@ def test_a_model_that_is_no_module_is_refused():
         (lambda: attacks.PGD(EPS8, eot_draws=0), "eot_draws"),
         (lambda: attacks.APGD(EPS8, targets=3), "use loss='dlr-targeted'"),
         (lambda: attacks.AutoAttack(EPS8, version="best"), "version"),
+        (lambda: attacks.AutoAttack(EPS8, version="rand", eot_draws=5), "draws=20, and eot_draws=5 was given too"),
+        (lambda: make_attack("aa:version=rand,eot_draws=5", EPS8), "set draws alone"),
         (lambda: make_attack("apgd-ce:loss=dlr", EPS8), "unknown key"),
         (lambda: make_attack("apgd-ce:targets=3", EPS8), "unknown key"),
         (lambda: make_attack("fab:targets=3", EPS8), "unknown key"),

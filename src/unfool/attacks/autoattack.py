@@ -12,6 +12,7 @@ from unfool.attacks.engines.fab import FastAdaptiveBoundary
 from unfool.attacks.engines.square import SquareSearch
 from unfool.attacks.ensemble import Part
 from unfool.core.config import configured
+from unfool.core.errors import SpecError
 
 ATTACKS.alias("aa", "autoattack")
 
@@ -40,7 +41,10 @@ class AutoAttack(Attack):
             they would still miss: FAB the ball, Square the margin that gradients reached. It saves
             time where many images stand, and is not the published attack any more.
         eot_draws: For a model that is random: passes that each loss and gradient is averaged over (expectation over
-            transformation, Athalye et al., ICML 2018). With ``"rand"``, ``draws`` says it.
+            transformation, Athalye et al., ICML 2018). With ``"rand"``, ``draws`` says it, and this stays 1.
+
+    Raises:
+        SpecError: A setting is not allowed, or ``eot_draws`` was given beside the draws of ``"rand"``.
 
     Example:
         >>> import torch
@@ -60,6 +64,14 @@ class AutoAttack(Attack):
     queries: int = Field(default=5000, ge=1)
     draws: int = Field(default=20, ge=1)
     drop_hopeless: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.version == "rand" and self.eot_draws > 1:
+            raise SpecError(
+                f"version rand averages each loss and gradient over draws={self.draws}, and eot_draws={self.eot_draws} "
+                "was given too; set draws alone"
+            )
 
     @property
     def default_name(self) -> str:

@@ -69,7 +69,9 @@ class MinimumNormAttack(Attack):
         everything = whole_box(self.threat.norm_name, shape)
         engine = NearestExamples(search=dataclasses.replace(self, threat=everything).search)
         part = Part(name=self.name, engine=engine, loss=self.loss, learns_from=self.sees)
-        return CustomAttack(everything, label=self.name, components=(part,), details=self.settings)
+        return CustomAttack(
+            everything, label=self.name, components=(part,), details=self.settings, eot_draws=self.eot_draws
+        )
 
 
 def whole_box(norm_name: str, shape: tuple[int, ...]) -> ThreatModel:
