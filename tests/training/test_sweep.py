@@ -1,5 +1,6 @@
 """Sweeps: every run is that of `train`, none is trained twice, and the results depend on no order."""
 
+import json
 import math
 import pickle
 import random
@@ -16,8 +17,10 @@ from unfool.core.parallel.job import Place
 from unfool.core.parallel.schedule import Schedule
 from unfool.models.weights import load_tensors
 from unfool.training import SweepResult, sweep, train
+from unfool.training.metrics import read_metrics
 from unfool.training.sweeping import job as jobs
 from unfool.training.sweeping.job import train_job
+from unfool.training.sweeping.measure import measure_of
 from unfool.training.sweeping.runs import DIVERGED, FINISHED, STOPPED, SweepRun, t_interval
 
 CONFIG = run(stage({"labels": labels()}, held_out=12, stop_attack="fgsm", epochs=4, optimizer="sgd"))
@@ -174,7 +177,11 @@ def test_a_run_that_diverges_is_told_and_not_trained_again(tmp_path, trained):
     assert sum(folder == result.runs[0].folder for folder, _ in trained) < 8
     assert result.best.values["learning_rate"] in (0.1, 0.2)
     assert result.settings[-1].state == DIVERGED
-    assert "not finite" in (tmp_path / result.runs[0].folder / "diverged.json").read_text()
+    left = json.loads((tmp_path / result.runs[0].folder / "diverged.json").read_text())
+    assert "not finite" in left["message"]
+    images = result.runs[0].model_images
+    assert images == left["model_images"] >= 12
+    assert result.runs[0].cpu_seconds == round(left["cpu_seconds"], 2) > 0
     alone = sweep(CONFIG, {"learning_rate": [1e30]}, tmp_path / "alone", executor=Shuffled())
     assert alone.best is None
     assert "best" not in repr(alone)
@@ -188,6 +195,18 @@ def test_runs_without_held_out_images_are_judged_by_their_loss(tmp_path):
     assert result.lead.difference > 0
     losses = [float(line["loss"]) for line in log(tmp_path / result.runs[1].folder)]
     assert result.runs[1].score == pytest.approx(sum(losses) / len(losses))
+
+
+@pytest.mark.parametrize("steps", [1, 10, 11, 23])
+def test_a_loss_is_logged_at_every_step_at_which_runs_are_judged_by_it(tmp_path, steps):
+    config = run(stage({"labels": labels()}, steps=3, epochs=1), stage({"labels": labels()}, steps=steps, epochs=1))
+    train(config, TABLE, tmp_path)
+    lines = read_metrics(tmp_path / "metrics.csv")
+    measure = measure_of("loss", [config])
+    steps_judged = measure.measured_steps(config, 60)
+    logged = [step for step, _ in measure.curve(lines, config, 60)]
+    assert logged == (steps_judged if steps == 1 else [3 + 1, *steps_judged])
+    assert steps_judged[-1] == 3 + steps
 
 
 def test_a_job_is_pickled_without_its_images(tmp_path):

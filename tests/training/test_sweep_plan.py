@@ -140,4 +140,4 @@ def test_rungs_lie_where_a_share_of_the_steps_is_first_measured():
     whole = sum(plan.model_images(run) for run in plan.runs)
     assert plan.total_images == pytest.approx(whole * (1 / 4 + 1 / 2 / 4 + 1 / 4 / 2))
     by_loss = plan_sweep(run(stage(steps=90, epochs=1)), RATES, table=make_table(60), metric="loss", stop_early=2)
-    assert by_loss.rungs[by_loss.runs[0].identity] == (30, 50)
+    assert by_loss.rungs[by_loss.runs[0].identity] == (31, 51)

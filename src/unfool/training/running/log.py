@@ -17,6 +17,12 @@ LOG_EVERY = 10
 """Steps between two lines of metrics.csv."""
 
 
+def is_logged(step: int, steps: int) -> bool:
+    """Whether a line of metrics.csv follows this step of a stage of so many, counted from 1: the first, every LOG_EVERY
+    steps after it, and the last. Where held-out images were evaluated there is a line besides."""
+    return (step - 1) % LOG_EVERY == 0 or step == steps
+
+
 class RunLog:
     """The log of a run, which the first process writes and the others do without; all count their CPU time.
 

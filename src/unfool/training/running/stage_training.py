@@ -68,6 +68,11 @@ class StageTraining:
         """The stage's own optimizer, then those of its tasks."""
         return [self.optimizer, *self.task_optimizers.optimizers.values()]
 
+    @property
+    def model_images(self) -> int:
+        """Images that went through the network since the run began."""
+        return self._images_before + self.stage.model_images
+
     def step(self, step: int, steps: int) -> StepOutcome:
         """Make step ``step`` (counted from 0) of ``steps``; NonFiniteError before weights are touched."""
         epoch, batch_number = divmod(step, self.per_epoch)
@@ -91,7 +96,7 @@ class StageTraining:
         self.selection.after_step(step)
         ends_epoch = batch_number + 1 == self.per_epoch or step + 1 == steps
         figures = self.selection.after_epoch(epoch + 1) if ends_epoch else {}
-        self.state.model_images = self._images_before + self.stage.model_images
+        self.state.model_images = self.model_images
         return StepOutcome(rate=rate, means=means, figures=figures)
 
     def row(self, step: int, outcome: StepOutcome) -> dict[str, float | int]:

@@ -9,16 +9,25 @@ from pathlib import Path
 
 import torch
 
+from unfool.core.errors import NonFiniteError
 from unfool.core.processes import joint_batch, summed
 from unfool.core.progress import Progress
 from unfool.models.foreign_network import ForeignNetwork, save_own_weights
 from unfool.models.weights import save_network
 from unfool.training.folder import CHECKPOINT, OWN_WEIGHTS, WEIGHTS, check_table
 from unfool.training.running.checkpoint import RunState, read_checkpoint, save_checkpoint
-from unfool.training.running.log import LOG_EVERY, RunLog
+from unfool.training.running.log import RunLog, is_logged
 from unfool.training.running.prepared import PreparedRun
 from unfool.training.running.stage_training import StageTraining
 from unfool.training.trackers.tracker import RunTracker, Tracker
+
+
+class DivergedError(NonFiniteError):
+    """A loss or gradient of a run that is not finite, with what the run has cost by then, as its weights would say."""
+
+    def __init__(self, message: str, *, cpu_seconds: float, model_images: int):
+        super().__init__(message)
+        self.cpu_seconds, self.model_images = cpu_seconds, model_images
 
 
 class Trainer:
@@ -70,9 +79,13 @@ class Trainer:
         last_saved, pause = time.monotonic(), self.checkpoint_seconds
         for step in range(state.step, clock.steps):
             steps = clock.steps_in_all(step)
-            outcome = training.step(step, steps)
+            try:
+                outcome = training.step(step, steps)
+            except NonFiniteError as error:
+                seconds = log.cpu_seconds * self.run.processes
+                raise DivergedError(str(error), cpu_seconds=seconds, model_images=training.model_images) from error
             last = step + 1 == steps
-            if self.run.first and (step % LOG_EVERY == 0 or last or outcome.figures):
+            if self.run.first and (is_logged(step + 1, steps) or outcome.figures):
                 log.add(training.row(step + 1, outcome), state.model_images)
             pausing = not last and self._pauses_before(state.stage, step + 1)
             if not last and (pausing or time.monotonic() - last_saved >= pause):

@@ -9,9 +9,10 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
+from unfool.core.borders.json_text import read_object
 from unfool.core.borders.reading import is_file
 from unfool.core.borders.shapes import of_known_form
-from unfool.core.errors import NonFiniteError, WeightsError
+from unfool.core.errors import OutputError, WeightsError
 from unfool.core.files import remove_folder, write_json
 from unfool.core.parallel.job import Place
 from unfool.data.catalog import open_described
@@ -21,11 +22,13 @@ from unfool.training.config import RunConfig, label_columns
 from unfool.training.folder import CHECKPOINT, METRICS, WEIGHTS
 from unfool.training.metrics import read_metrics
 from unfool.training.run import train_until
+from unfool.training.running.trainer import DivergedError
 from unfool.training.schedule import stage_length
 from unfool.training.sweeping.measure import Line
 
 DIVERGED_FILE = "diverged.json"
-"""In the folder of a run whose loss was not finite: the message, so that it is not trained again."""
+"""In the folder of a run whose loss was not finite: the message and the cost, so that it is not trained again."""
+_AGAIN = "delete it to start the run again"
 _CHECKPOINT_FILE = Path(CHECKPOINT) / "state.safetensors"
 
 
@@ -50,8 +53,9 @@ def _train_on(table: Table, config: RunConfig, name: str, steps: int, place: Pla
         config = dataclasses.replace(config, start=str(place.file(config.start)))
     try:
         train_until(steps, config, table, folder, device=place.device, progress=place.progress)
-    except NonFiniteError as error:
-        write_json(folder / DIVERGED_FILE, {"message": str(error)})
+    except DivergedError as error:
+        cost = {"cpu_seconds": error.cpu_seconds, "model_images": error.model_images}
+        write_json(folder / DIVERGED_FILE, {"message": str(error), **cost})
         remove_folder(folder / CHECKPOINT)
 
 
@@ -81,7 +85,10 @@ def read_progress(folder: Path, config: RunConfig, images: int) -> RunProgress:
     if is_file(folder / DIVERGED_FILE):
         lines = read_metrics(folder / METRICS) if is_file(folder / METRICS) else []
         steps = sum(lengths[: int(lines[-1]["stage"])]) + int(lines[-1]["step"]) if lines else 0
-        return RunProgress(steps=steps, diverged=True, lines=lines)
+        # Of a run that an earlier version trained the file has no cost.
+        cost = {"cpu_seconds": 0.0, "model_images": 0, **read_object(folder / DIVERGED_FILE, _AGAIN, error=OutputError)}
+        with of_known_form(folder / DIVERGED_FILE, _AGAIN, OutputError):
+            return _with_cost(cost, RunProgress(steps=steps, diverged=True, lines=lines))
     finished = is_file(folder / WEIGHTS)
     if not finished and not is_file(folder / _CHECKPOINT_FILE):
         return RunProgress()
@@ -91,7 +98,7 @@ def read_progress(folder: Path, config: RunConfig, images: int) -> RunProgress:
             read_header(folder / WEIGHTS).metadata, RunProgress(steps=sum(lengths), finished=True, lines=lines)
         )
     state = read_header(folder / _CHECKPOINT_FILE).metadata["progress"]
-    with of_known_form(folder / _CHECKPOINT_FILE, "delete it to start the run again", WeightsError):
+    with of_known_form(folder / _CHECKPOINT_FILE, _AGAIN, WeightsError):
         steps = sum(lengths[: int(state["stage"])]) + int(state["step"])
         return _with_cost(state, RunProgress(steps=steps, lines=lines[: int(state["lines"])]))
 

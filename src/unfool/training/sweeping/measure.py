@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from unfool.core.errors import SpecError
 from unfool.core.spec import unknown
 from unfool.training.config import RunConfig
-from unfool.training.running.log import LOG_EVERY
+from unfool.training.running.log import is_logged
 from unfool.training.schedule import stage_length
 from unfool.training.stage_config import StageConfig
 
@@ -43,8 +43,11 @@ class Measure:
         lengths = [stage_length(stage, images) for stage in config.stages]
         before = sum(steps for steps, _ in lengths[: self.stage])
         steps, per_epoch = lengths[self.stage]
-        every = per_epoch if self.higher else LOG_EVERY
-        return [before + step for step in sorted({*range(every, steps, every), steps})]
+        if self.higher:
+            measured = sorted({*range(per_epoch, steps, per_epoch), steps})
+        else:  # the loss of the first step is that of weights which have learnt nothing
+            measured = [step for step in range(min(2, steps), steps + 1) if is_logged(step, steps)]
+        return [before + step for step in measured]
 
     def curve(self, lines: Sequence[Line], config: RunConfig, images: int) -> list[tuple[int, float]]:
         """The figure after each step at which it was measured, of all stages together."""
