@@ -156,3 +156,15 @@ def test_bad_shares_are_refused(share):
 def test_unknown_label_columns_are_refused_with_the_nearest_name():
     with pytest.raises(SpecError, match="did you mean 'label'"):
         table_of([0, 1]).fraction(0.5, Streams(0), column="lable")
+
+
+def test_the_digest_tells_other_pixels_apart_and_nothing_else():
+    images = torch.arange(2 * 3 * 4 * 4, dtype=torch.uint8).view(2, 3, 4, 4)
+    table = Table.from_tensors(images, [0, 1])
+    assert len(table.pixel_digest) == 32
+    assert table.pixel_digest == Table.from_tensors(images.float() / 255, [1, 0], name="other").pixel_digest
+    assert table.subset(torch.tensor([1])).pixel_digest == Table.from_tensors(images[1:], [1]).pixel_digest
+    brighter = images.clone()
+    brighter[1, 2, 3, 3] += 1
+    digests = {table.pixel_digest, table.subset(torch.tensor([1, 0])).pixel_digest, table.subset([0]).pixel_digest}
+    assert len({*digests, Table.from_tensors(brighter, [0, 1]).pixel_digest}) == 4

@@ -41,6 +41,26 @@ def test_evaluations_are_compared_attack_by_attack(evaluations):
         assert comparison.difference == pytest.approx(gap, abs=1e-6)
 
 
+def test_lean_attacks_are_compared_whatever_each_remarks_on_its_run():
+    settings = EvaluationSettings(reliability=False)
+    first, second = (
+        evaluate(make_network(seed=seed), make_table(24), ["lean:steps=8"], settings=settings) for seed in (0, 1)
+    )
+    remarks = [each.rows[1].remark for each in (first, second)]
+    assert None not in remarks
+    other = replace(second.records[1], settings={**second.records[1].settings, "remark": "something else"})
+    assert compare(first.records[1], other) == compare(first, second)["lean at linf:8/255, steps=8"]
+    with pytest.raises(DataError, match="differ in settings"):
+        compare(first.records[1], replace(other, settings={**other.settings, "steps": 9}))
+
+
+def test_transfer_is_compared_from_one_source_alone(evaluations):
+    first, second = (replace(each.records[1], crafted_on="elsewhere") for each in evaluations)
+    assert compare(first, second).n == 24
+    with pytest.raises(DataError, match=r"differ in crafted_on .* crafted on the same system"):
+        compare(first, replace(second, crafted_on="another"))
+
+
 def test_what_cannot_be_compared_is_refused(evaluations):
     with pytest.raises(DataError, match="two Records or two Evaluations"):
         compare(evaluations[0], evaluations[0].records[0])

@@ -12,6 +12,7 @@ from torch import nn
 from unfool.attacks import CustomAttack, make_attack
 from unfool.core.errors import ImagesError, OutputError
 from unfool.core.threat import ThreatModel
+from unfool.data.table import Table
 from unfool.evaluation import classify, craft
 from unfool.evaluation.crafting import batches
 from unfool.evaluation.crafting.batches import fitting, spans
@@ -61,18 +62,38 @@ def test_parts_of_an_ensemble_are_reported_within_a_batch(tmp_path, stored):
 
 @pytest.mark.parametrize(
     ("changed", "named"),
-    [({"seed": 1}, "seed"), ({"attack": "pgd-4"}, "attack"), ({"batch_size": 6}, "batch_size"), ({"count": 11}, "ids")],
+    [
+        ({"seed": 1}, "seed"),
+        ({"attack": "pgd-4"}, "attack"),
+        ({"batch_size": 6}, "batch_size"),
+        ({"count": 11}, "ids"),
+        ({"brighter": 1}, "images"),
+        ({"column": "parity"}, "column"),
+        ({"swapped": True}, "labels"),
+    ],
 )
 def test_a_folder_of_another_crafting_is_refused(tmp_path, changed, named):
-    def crafted(attack="pgd-3", seed=0, batch_size=5, count=12):
-        table = make_table(12).subset(torch.arange(count))
+    def crafted(attack="pgd-3", seed=0, batch_size=5, count=12, brighter=0, column="label", swapped=False):
+        whole = make_table(12)
+        images, labels = whole.images.clone(), {name: values.clone() for name, values in whole.columns.items()}
+        images[-1, 0, 0, 0] += brighter
+        if swapped:
+            labels["label"][:2] = 3 - labels["label"][:2]
+        table = Table.from_tensors(images, labels, ids=whole.ids, name="made-up").subset(torch.arange(count))
         return craft(
-            make_network(), table, make_attack(attack, THREAT), seed=seed, batch_size=batch_size, folder=tmp_path
+            make_network(),
+            table,
+            make_attack(attack, THREAT),
+            column=column,
+            seed=seed,
+            batch_size=batch_size,
+            folder=tmp_path,
         )
 
     crafted()
-    with pytest.raises(OutputError, match=named):
+    with pytest.raises(OutputError, match=f"holds another evaluation: {named} is"):
         crafted(**changed)
+    crafted()
 
 
 class Refused(nn.Module):

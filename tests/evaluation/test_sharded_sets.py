@@ -202,6 +202,22 @@ def test_a_set_takes_the_place_of_a_set_and_of_nothing_else(folder, crafted, mon
     assert [path.name for path in folder.parent.iterdir()] == ["set"]
 
 
+def test_a_folder_stays_until_the_file_in_its_place_is_whole(folder, crafted, monkeypatch):
+    def full(path, *rest):
+        raise OutputError(f"cannot write {path}: No space left on device; free some space")
+
+    monkeypatch.setattr(stored_set, "ONE_FILE", 1 << 28)
+    with monkeypatch.context() as patched:
+        patched.setattr(stored_set, "save_tensors", full)
+        with pytest.raises(OutputError, match="No space"):
+            save_set(crafted, folder)
+    same(load_set(folder), crafted)
+    save_set(load_set(folder), folder)  # Its images lie in the folder that it replaces.
+    assert folder.is_file()
+    same(load_set(folder), crafted)
+    assert [path.name for path in folder.parent.iterdir()] == ["set"]
+
+
 def test_batches_of_a_folder_are_the_shards_and_are_linked_not_copied(tmp_path, crafted, small_shards):
     large = craft(make_network(), make_table(COUNT), PGD, batch_size=BATCH, folder=tmp_path / "state", in_memory=0)
     same(large, crafted)

@@ -55,6 +55,16 @@ def test_each_threat_model_needs_an_attack_on_the_same_images(network, table, re
         union_of([*records[:2], few], UNION)
 
 
+def test_stored_sets_count_in_whichever_threat_model_they_lie(network, table):
+    stored = {norm: craft(network, table, "pgd-20", threat=norm) for norm in ("linf:0.01", "l0:4")}
+    weak = ["fgsm:step_size=0"]
+    evaluation = evaluate(network, table, weak, stored_sets=stored, settings=EvaluationSettings(union="linf:0.01,l0:4"))
+    right = [np.array(each.correct) for each in evaluation.records]
+    assert evaluation.records[-1].attack == "union"
+    assert (right[-1] == np.array([right[3], right[4]]).all(0)).all()
+    assert right[-1].sum() < right[3].sum()
+
+
 def test_evaluate_ends_with_the_union_of_the_worst_cases(network, table):
     settings = EvaluationSettings(union="linf:0.01,l0:4")
     evaluation = evaluate(

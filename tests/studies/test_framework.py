@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import shutil
 from types import SimpleNamespace
 from typing import ClassVar
 
@@ -14,6 +15,7 @@ from unfool.core.errors import DataError, SpecError
 from unfool.core.parallel.graph import jobs_of, missing_pieces
 from unfool.core.streams import Streams
 from unfool.data.catalog import open_table
+from unfool.data.corruptions import CORRUPTIONS
 from unfool.data.images import Images
 from unfool.evaluation import identity
 from unfool.studies import STUDIES, Study, load_study, run_study
@@ -116,6 +118,41 @@ def test_records_of_weights_that_were_trained_again_are_made_anew(work):
     with_other_bias = run.network.heads["labels"]
     next(iter(with_other_bias.parameters())).data.add_(1)
     assert again.get(attacked).judged_on == identity(run.network) != before.judged_on
+
+
+def test_nothing_is_kept_of_weights_that_were_trained_again(tmp_path):
+    class Measured(Tiny):
+        steps = 2
+
+        def networks(self, settings):
+            config = network().config
+            changed = dataclasses.replace(config, stages=(dataclasses.replace(STAGE, steps=self.steps),))
+            return [network(config=changed), network("other")]
+
+        def measurements(self, settings, networks):
+            for each in networks:
+                yield fw.Clean(system=each, images=DIGITS.sample(9))
+                yield fw.Corrupted(system=each, images=DIGITS.sample(2))
+
+    run_study(Measured(), "demo", tmp_path)
+    own, others = tmp_path / "records" / "digits" / "plain", tmp_path / "records" / "digits" / "other"
+
+    def written(folder):
+        return {file: file.stat().st_mtime_ns for file in folder.rglob("*.json")}
+
+    before = written(tmp_path / "records")
+    run_study(Measured(), "demo", tmp_path)
+    assert written(tmp_path / "records") == before
+    weights = tmp_path / "models" / "digits" / "plain" / "0"
+    shutil.rmtree(weights)
+    run_study(Measured(), "demo", tmp_path)
+    assert written(tmp_path / "records") == before, "the same weights, trained again"
+    shutil.rmtree(weights)
+    Measured.steps = 1
+    run_study(Measured(), "demo", tmp_path)
+    assert len(written(own)) == 1 + len(list(CORRUPTIONS))
+    assert not written(own).items() & before.items()
+    assert written(others).items() <= before.items()
 
 
 def test_results_are_asked_by_words_and_say_when_words_do_not_suffice(work):

@@ -8,8 +8,10 @@ from programs import run_program
 from tiny_runs import KILLED, contrast, labels, make_table, run, stage
 
 from unfool.core.errors import OutputError
+from unfool.data.table import Table
 from unfool.models.weights import load_tensors
 from unfool.training import open_run, train
+from unfool.training.folder import check_table, table_fingerprint
 from unfool.training.run import train_until
 
 
@@ -143,11 +145,21 @@ def test_other_images_or_labels_are_refused(tmp_path, finished):
     else:
         with pytest.raises(Stopped):
             train(run(), make_table(), tmp_path, progress=stop_after(2), checkpoint_seconds=0)
-    relabelled = make_table(seed=1)
-    for other in (make_table().subset(torch.arange(24)), relabelled):
+    repainted = make_table()
+    images = repainted.images.clone()
+    images[-1, 0, 0, 0] += 1
+    repainted = Table.from_tensors(images, repainted.columns, classes=repainted.classes, name="made-up", split="train")
+    for other in (make_table().subset(torch.arange(24)), make_table(seed=1), repainted):
         with pytest.raises(OutputError, match="other images or labels"):
             train(run(), other, tmp_path)
     train(run(), make_table(), tmp_path)
+
+
+def test_a_run_of_an_earlier_version_that_kept_no_digest_of_the_pixels_goes_on(tmp_path):
+    own = table_fingerprint(make_table())
+    check_table(tmp_path, own.partition("-")[0], own)
+    with pytest.raises(OutputError, match="other images or labels"):
+        check_table(tmp_path, table_fingerprint(make_table(seed=1)).partition("-")[0], own)
 
 
 def test_two_runs_in_one_folder_are_refused(tmp_path):

@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from unfool.core.borders.checksum import checksum
 from unfool.core.borders.mapped import MappedPages
 from unfool.core.errors import DataError
 from unfool.data.decode import CorruptImageError, Framing, bytes_of_numbers, decode
@@ -28,15 +29,19 @@ def as_bytes(encoded: Encoded) -> bytes:
 
 
 class EncodedPixels:
-    """Encoded images in one file; image k lies at ``offsets[k]`` to ``offsets[k + 1]``. ``shape`` is (N, 3, H, W)."""
+    """Encoded images in one file; image k lies at ``offsets[k]`` to ``offsets[k + 1]``. ``shape`` is (N, 3, H, W), and
+    ``content`` a checksum of the file and its framing."""
 
-    def __init__(self, path: Path, offsets: np.ndarray, shape: tuple[int, ...], framing: Framing, workers: int):
+    def __init__(
+        self, path: Path, offsets: np.ndarray, shape: tuple[int, ...], framing: Framing, workers: int, content: str
+    ):
         self._data = np.memmap(path, dtype=np.uint8, mode="r")
         self._pages = MappedPages(self._data.ctypes.data, self._data.nbytes)
         self._offsets = offsets
         self._shape = shape
         self._framing = framing
         self._workers = workers
+        self._content = content
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -59,3 +64,7 @@ class EncodedPixels:
                 images[place] = pixels
         self._pages.read(int((self._offsets[rows.numpy() + 1] - self._offsets[rows.numpy()]).sum()))
         return torch.from_numpy(images)
+
+    def digest(self, rows: Tensor) -> str:
+        """32 hex digits over the file's content and the rows."""
+        return checksum({"file": self._content}, {"rows": rows})

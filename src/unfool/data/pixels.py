@@ -6,6 +6,7 @@ Legend: N images of C channels and H×W pixels, B of them in a batch.
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any, Protocol
 
 import numpy as np
@@ -13,13 +14,17 @@ import torch
 from torch import Tensor
 
 from unfool.core.batch import as_images, check_layout
+from unfool.core.borders.checksum import checksum
 from unfool.core.borders.mapped import MappedPages
+
+_AT_ONCE = 64
+"""Images that a digest reads at once."""
 
 
 class Pixels(Protocol):
     """Pixels read by row numbers: ``shape`` is (N, C, H, W); ``take`` returns (B, C, H, W) for (B,) row numbers.
 
-    ``take`` returns uint8, or float32 in [0,1].
+    ``take`` returns uint8, or float32 in [0,1]. ``digest`` tells rows with other pixels apart, in 32 hex digits.
     """
 
     @property
@@ -27,13 +32,17 @@ class Pixels(Protocol):
 
     def take(self, rows: Tensor) -> Tensor: ...
 
+    def digest(self, rows: Tensor) -> str: ...
+
 
 class DecodedPixels:
-    """Pixels as one tensor (N, C, H, W), uint8 (usually memory-mapped, with ``pages``) or float32 in [0,1]."""
+    """Pixels as one tensor (N, C, H, W), uint8 or float32 in [0,1]; one that is mapped from a file with its ``pages``
+    and a checksum of its ``content``."""
 
-    def __init__(self, images: Tensor, pages: MappedPages | None = None):
+    def __init__(self, images: Tensor, pages: MappedPages | None = None, content: str | None = None):
         self.images = images
         self._pages = pages
+        self._content = content
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -44,6 +53,16 @@ class DecodedPixels:
         if self._pages is not None:
             self._pages.read(taken.nbytes)
         return taken
+
+    def digest(self, rows: Tensor) -> str:
+        """32 hex digits over the rows' pixels; of a file, which may be larger than memory, over its content and the
+        rows."""
+        if self._content is not None:
+            return checksum({"file": self._content}, {"rows": rows})
+        digest = hashlib.blake2b(f"{self.images.dtype} {self.shape[1:]}".encode(), digest_size=16)
+        for part in rows.split(_AT_ONCE):
+            digest.update(self.take(part).contiguous().numpy().data)
+        return digest.hexdigest()
 
 
 def image_tensor(images: Any) -> Tensor:

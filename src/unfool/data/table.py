@@ -69,6 +69,7 @@ class Table:
         self._pixels = pixels
         self._rows = rows
         self._chosen: Tensor | None = None
+        self._digest: str | None = None
         self.ids = ids
         self.columns = columns
         self.classes = classes
@@ -188,8 +189,15 @@ class Table:
         if self._rows is None and isinstance(self._pixels, DecodedPixels):
             return self._pixels.images
         if self._chosen is None:
-            self._chosen = self._pixels.take(torch.arange(len(self)) if self._rows is None else self._rows)
+            self._chosen = self._pixels.take(self._all_rows())
         return self._chosen
+
+    @property
+    def pixel_digest(self) -> str:
+        """32 hex digits that tell tables with other pixels apart; they are computed once."""
+        if self._digest is None:
+            self._digest = self._pixels.digest(self._all_rows())
+        return self._digest
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -198,6 +206,9 @@ class Table:
         size = "×".join(map(str, self.shape))
         labels = f"labels: {', '.join(sorted(self.columns))}" if self.columns else "no labels"
         return f"Table({self.name!r}, {self.split!r}, {len(self)} images of {size}, {labels})"
+
+    def _all_rows(self) -> Tensor:
+        return torch.arange(len(self)) if self._rows is None else self._rows
 
     def _checked(self, rows: Tensor) -> Tensor:
         """Row numbers (B,) on the CPU, of numbers or a mask; DataError for others."""

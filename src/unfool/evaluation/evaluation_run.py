@@ -157,9 +157,8 @@ class EvaluationRun:
         for name, examples in sets.items():
             records = classify(self.model, examples, batch_size=self.size)
             self.add(records, {"on": name})
-            first = self.attacked[0] if self.attacked else None
             same = ("judged_on", "threat", "data", "split", "ids", "labels")
-            if first is not None and all(getattr(records, key) == getattr(first, key) for key in same):
+            if any(all(getattr(records, key) == getattr(own, key) for key in same) for own in self.attacked):
                 self.attacked.append(records)
 
     def worst(self) -> None:

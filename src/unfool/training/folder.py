@@ -154,17 +154,22 @@ def claim_folder(folder: Path, config: RunConfig) -> None:
 
 
 def table_fingerprint(table: Table) -> str:
-    """What a run was trained on, in a few digits: the set's name, split and size, which of its images, which labels."""
+    """What a run was trained on, in a few digits: the set's name, split and size, which of its images, which labels,
+    and after a dash the pixels."""
     digest = hashlib.blake2b(digest_size=8)
     digest.update(repr((table.name, table.split, table.shape, sorted(table.columns))).encode())
     for values in (table.ids, *(table.columns[name] for name in sorted(table.columns))):
         digest.update(values.contiguous().numpy().tobytes())
-    return digest.hexdigest()
+    return f"{digest.hexdigest()}-{table.pixel_digest[:16]}"
 
 
 def check_table(where: Path, stored: object, fingerprint: str) -> None:
-    """OutputError if a checkpoint or finished run stores the fingerprint of other images or labels than these."""
-    if stored not in (None, fingerprint):
+    """OutputError if a checkpoint or finished run stores the fingerprint of other images or labels than these.
+
+    One that was stored before pixels were part of it has no dash, and tells of all but those.
+    """
+    known = fingerprint if "-" in str(stored) else fingerprint.partition("-")[0]
+    if stored not in (None, known):
         raise OutputError(
             f"{where} was trained on other images or labels (fingerprint {stored}, these have {fingerprint}); "
             "choose another folder or delete this one"

@@ -15,6 +15,7 @@ import torch
 from filelock import FileLock
 from torch import Tensor
 
+from unfool.core.borders.checksum import checksum
 from unfool.core.borders.mapped import MappedPages
 from unfool.core.errors import OutputError, UnfoolWarning
 from unfool.data.decode import SEVERAL_FRAMES, Framing
@@ -105,14 +106,16 @@ def _load(path: Path) -> Tensor:
 def _open(folder: Path, manifest: Manifest, name: str, split: str, columns: Columns) -> Table:
     """The table of a store that is whole: pixels stay in its file, ids and labels are read."""
     shape = tuple(manifest["shape"])
+    kept = ("kind", "shape", "size", "checksums")
+    content = checksum({"crop": manifest.get("crop", 1.0), **{name: manifest[name] for name in kept}})
     if manifest["kind"] == "encoded":
         offsets = np.load(folder / "offsets.npy", allow_pickle=False)
         framing = Framing(manifest["size"], manifest.get("crop", 1.0))
-        pixels: Pixels = EncodedPixels(folder / "encoded.bin", offsets, shape, framing, workers())
+        pixels: Pixels = EncodedPixels(folder / "encoded.bin", offsets, shape, framing, workers(), content)
     else:
         # a private mapping: the pages are shared between processes, and a write to them never reaches the file
         mapped = torch.from_file(str(folder / "pixels.bin"), shared=False, size=manifest["bytes"], dtype=torch.uint8)
-        pixels = DecodedPixels(mapped.view(shape), MappedPages(mapped.data_ptr(), mapped.nbytes))
+        pixels = DecodedPixels(mapped.view(shape), MappedPages(mapped.data_ptr(), mapped.nbytes), content)
     report = manifest["report"]
     _warn_of(manifest["what"], report)
     return Table(

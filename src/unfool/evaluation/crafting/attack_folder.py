@@ -21,7 +21,8 @@ from unfool.core.files import folder_lock, write_json
 from unfool.evaluation.crafting.stored_names import from_stored, to_stored
 from unfool.models.weights import load_tensors, save_tensors
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+"""Since 2 it names the images by their pixels and labels, not by their numbers alone."""
 _MANIFEST = "crafting.json"
 
 

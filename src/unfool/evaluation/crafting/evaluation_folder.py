@@ -6,8 +6,6 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-import torch
-
 from unfool.attacks import Attack
 from unfool.core.borders.checksum import checksum
 from unfool.core.files import JsonObject, remove_folder
@@ -48,10 +46,9 @@ def checks_folder(
 
 
 def _key(table: Table, column: str | None, values: JsonObject) -> str:
-    """A name for images with their labels, of which the first stands for all pixels, and values."""
-    first = table.batch(torch.arange(1)).images
-    values = {**values, "data": table.name, "split": table.split, "shape": list(table.shape), "versions": versions()}
-    return checksum(values, {"ids": table.ids, "labels": table.labels(column), "first": first})[:16]
+    """A name for images with their labels, and values."""
+    values = {**values, "data": table.name, "split": table.split, "images": table.pixel_digest, "versions": versions()}
+    return checksum(values, {"ids": table.ids, "labels": table.labels(column)})[:16]
 
 
 def discard_attacks(folder: Path, attacks: Iterable[ChosenAttack]) -> None:

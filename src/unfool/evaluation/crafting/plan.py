@@ -69,6 +69,8 @@ def plan_crafting(
         search={
             "search": proxy.described if proxy is not None else None,
             "ids": checksum({}, {"ids": table.ids}),
+            "images": table.pixel_digest,
+            "labels": checksum({}, {"labels": table.labels(column)}),
             "batch_size": batch_size,
         },
     )

@@ -22,7 +22,7 @@ from unfool.core.borders.checksum import checksum
 from unfool.core.borders.reading import is_file, is_folder
 from unfool.core.borders.shapes import check_types, of_known_form
 from unfool.core.errors import DataError, OutputError, UnfoolError
-from unfool.core.files import atomic_folder, remove_folder
+from unfool.core.files import atomic_folder
 from unfool.evaluation.crafting.adversarial_set import TENSORS, AdversarialSet
 from unfool.evaluation.crafting.sharded_images import IMAGES, Shard, ShardedImages
 from unfool.evaluation.crafting.stored_names import STORED_NAMES, follows_gradients_by_name, from_stored, to_stored
@@ -71,9 +71,12 @@ def save_set(examples: AdversarialSet, path: str | Path) -> None:
             shards = [_placed(shard, folder, number) for number, shard in enumerate(_shards_of(examples, folder))]
             _write(examples, folder / _INDEX, shards)
         return
-    if is_folder(path):
-        remove_folder(path)
-    _write(examples, path)
+    if not is_folder(path):
+        _write(examples, path)
+        return
+    with atomic_folder(path) as place:
+        place.rmdir()  # One file takes the place of the folder, which may hold the very images.
+        _write(examples, place)
 
 
 def image_bytes(shape: Iterable[int]) -> int:

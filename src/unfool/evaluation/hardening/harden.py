@@ -7,12 +7,10 @@ Fine-tuning a trained classifier on examples of its own reaches much of what adv
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
 from torch import nn
 
 from unfool.attacks import make_attack
@@ -28,7 +26,6 @@ from unfool.data.as_table import TableLike, as_table
 from unfool.data.decode import Framing
 from unfool.data.table import Table
 from unfool.evaluation.compare import compare
-from unfool.evaluation.crafting.batches import spans
 from unfool.evaluation.crafting.chosen_attacks import choose_attack
 from unfool.evaluation.crafting.evaluation_folder import discard
 from unfool.evaluation.evaluate import evaluate, labelled
@@ -47,9 +44,6 @@ from unfool.training.folder import METRICS, OWN_WEIGHTS, WEIGHTS
 from unfool.training.metrics import last_step
 from unfool.training.schedule import first_of
 from unfool.training.trackers.tracker import TrackerLike, check_trackers
-
-_AT_ONCE = 64
-"""Images whose pixels are hashed at a time."""
 
 
 def harden(
@@ -191,16 +185,12 @@ def _request(
 ) -> JsonObject:
     """All that an evaluation follows from: it is found again by this, and done anew where any of it differs."""
     chosen = choose_attack(settings.attack, at).attack
-    pixels = hashlib.blake2b(digest_size=16)
-    for span in spans(len(images), _AT_ONCE):
-        batch = images.batch(torch.arange(span.start, span.stop))
-        pixels.update(checksum({}, {"images": batch.images, "ids": batch.ids}).encode())
     request: JsonObject = {
         "model": identity(network),
         "name": name,
         "attack": [chosen.name, dict(chosen.settings), list(chosen.part_names), str(at)],
-        "data": [images.name, images.split, column or images.label_column, pixels.hexdigest()],
-        "labels": checksum({}, {"labels": images.labels(column)}),
+        "data": [images.name, images.split, column or images.label_column, images.pixel_digest],
+        "labels": checksum({}, {"ids": images.ids, "labels": images.labels(column)}),
         "seed": settings.seed,
         "reliability": reliability,
         "versions": versions(),

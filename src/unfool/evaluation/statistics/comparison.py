@@ -6,12 +6,13 @@ import dataclasses
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from unfool.core.errors import DataError
 from unfool.evaluation.intervals import wilson
-from unfool.evaluation.records import CLEAN, OWN, TRANSFER, Records, shared_kind
+from unfool.evaluation.records import CLEAN, OWN, REMARK, TRANSFER, Records, shared_kind
 from unfool.evaluation.results.details import ClassAccuracy
 from unfool.evaluation.statistics.paired import PairedCounts, p_value, score_interval
 
@@ -145,17 +146,21 @@ def compare_records(first: Records, second: Records) -> Comparison:
     """Is one of two models more accurate than the other, on the same images under the same attack?
 
     A difference counts as shown if McNemar's p-value is below 0.05 and Tango's 95 % score interval leaves out 0.
-    Raises DataError for records of different images, attacks, settings or threat models, and for white-box records
-    beside transfer records: their difference says nothing.
+    Raises DataError for records of different images, attacks, settings or threat models, for white-box records beside
+    transfer records, and for transfer records from different systems: their difference says nothing. What an attack
+    remarks on its run is no setting.
     """
     names = ("data", "split", "ids", "attack", "settings", "threat")
-    _agree((first, second), names, "compare two models on the same images under the same attack")
+    plain = [dataclasses.replace(each, settings=_without_remarks(each.settings)) for each in (first, second)]
+    _agree(plain, names, "compare two models on the same images under the same attack")
     _labels((first, second))
     if (first.protocol == TRANSFER) != (second.protocol == TRANSFER):
         raise DataError(
             f"records differ in protocol ({first.protocol} and {second.protocol}); attack each model itself, or "
             "evaluate both on examples crafted elsewhere"
         )
+    if first.protocol == TRANSFER:
+        _agree((first, second), ["crafted_on"], "evaluate both on examples that were crafted on the same system")
     counts = PairedCounts.of(first.correct, second.correct)
     low, high = score_interval(counts)
     chance = p_value(counts)
@@ -179,6 +184,13 @@ def compare_records(first: Records, second: Records) -> Comparison:
         n=first.count,
         verdict=verdict,
     )
+
+
+def _without_remarks(settings: Any) -> Any:
+    """Settings of an attack, or of several in a worst case, without what an attack remarks on its run."""
+    if isinstance(settings, Mapping):
+        return {key: _without_remarks(value) for key, value in settings.items() if key != REMARK}
+    return [_without_remarks(each) for each in settings] if isinstance(settings, (list, tuple)) else settings
 
 
 def by_class(records: Records, names: Sequence[str]) -> list[ClassAccuracy]:

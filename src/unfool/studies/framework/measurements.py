@@ -177,7 +177,6 @@ class Attacked(SystemMeasurement):
 
     def make(self, work: Workspace) -> Records:
         evaluate = lambda: classify(self.system.module(work), work.get(self.examples))  # noqa: E731
-        # Weights that were trained again are another system: what is known of the old ones says nothing of them.
         return work.records(self.path, evaluate, lambda records: records.judged_on == identity_of(self.system, work))
 
 

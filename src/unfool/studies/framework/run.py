@@ -26,6 +26,7 @@ from unfool.evaluation.results.versions import versions
 from unfool.report.page import Page, write_page
 from unfool.studies.framework.claims import judge
 from unfool.studies.framework.results import Results
+from unfool.studies.framework.stale import forget_stale
 from unfool.studies.framework.study import Study, load_study
 from unfool.studies.framework.workspace import Piece, Workspace
 
@@ -116,15 +117,19 @@ def _measure(
 ) -> tuple[StudyResult, Page]:
     """All pieces of a study, its results and its page."""
     measurements = study.plan(settings)
+    every = with_needs(measurements)
+    forget_stale(every, work)
     missing = missing_pieces(measurements, work)
     # Without jobs that go side by side each piece is made below, by what asks for it first.
     if source and missing and executor.workers > 1 and (len(missing) > 1 or not isinstance(executor, LocalExecutor)):
-        call, every = partial(make_piece, source, scale, base), with_needs(measurements)
+        call = partial(make_piece, source, scale, base)
         own = [CodeFile(Path(source), imported_below(Path(source)))] if source.endswith(".py") else []
         data = {each for name in work.sets for each in image_sets(name, work.data_dir)}
         jobs = jobs_of(missing, work, call, folder=work.out, every=every, files=[*own, base], data=data)
         executor.run(jobs, work.out, work.console, data_dir=work.data_dir)
     results = Results.collect(scale, work, measurements, study.published)
+    if forget_stale(every, work):  # A network that was missing has been trained again, and is another.
+        results = Results.collect(scale, work, measurements, study.published)
     described = list(study.claims(settings))
     claims = judge(described, results)
     if left_out := {claim.id for claim in described} - {claim.id for claim in claims}:
