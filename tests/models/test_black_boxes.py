@@ -7,6 +7,7 @@ import pytest
 import torch
 from outside_models import IMAGES, LABELS, Wrapped, body, detached, looked
 from sklearn.linear_model import LogisticRegression, Perceptron
+from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
@@ -117,3 +118,48 @@ def test_binary_estimators_and_those_without_scores():
     assert adapt(Perceptron().fit(FLAT, LABELS))(IMAGES).shape == (6, 4)
     with pytest.raises(UnfoolError, match=r"takes 192 features, and an image has 48"):
         adapt(two)(IMAGES[:, :, :4, :4])
+
+
+@pytest.mark.parametrize(
+    "wrapped",
+    [
+        lambda svc: svc,
+        lambda svc: make_pipeline(StandardScaler(), svc),
+        lambda svc: GridSearchCV(svc, {"C": [1]}, cv=2),
+    ],
+    ids=["alone", "pipeline", "search"],
+)
+def test_scores_of_pairs_of_classes_are_not_taken_for_those_of_classes(wrapped):
+    pairs = wrapped(SVC(decision_function_shape="ovo")).fit(np.repeat(FLAT, 2, 0), np.repeat(LABELS % 3, 2))
+    with pytest.raises(SpecError, match=r"scores pairs of classes.*set decision_function_shape='ovr'"):
+        adapt(pairs)
+    two = wrapped(SVC(decision_function_shape="ovo")).fit(np.repeat(FLAT, 2, 0), np.repeat(LABELS % 2, 2))
+    assert adapt(two)(IMAGES).argmax(1).tolist() == two.predict(FLAT).tolist()
+
+
+class Unequal(Classes):
+    classes_ = (0, 1, 2, 3)
+
+    def decision_function(self, x):
+        return np.zeros((len(x), 6))
+
+
+def test_scores_that_are_not_one_per_class_are_refused():
+    with pytest.raises(UnfoolError, match=r"gives scores of shape \(6, 6\) for 4 classes"):
+        adapt(Unequal())(IMAGES)
+
+
+def test_an_estimator_that_gives_classes_alone_is_sent_to_decision_based_attacks_at_once():
+    class Nearest(Classes):
+        classes_ = np.arange(4)
+
+        def predict(self, x):
+            return np.asarray(x).reshape(len(x), -1).sum(1).astype(int) % 4
+
+    model = adapt(Nearest())
+    (line,) = looked(model)
+    assert line.endswith("only decision-based attacks, such as hop-skip-jump-1000, run on it")
+    for name, how in {"pgd-5": "follows gradients", "square-10": "learns from scores", "autoattack": "follows"}.items():
+        with pytest.raises(SpecError, match=rf"{how}.*classes alone.*such as hop-skip-jump-1000"):
+            make_attack(name, "linf:8/255")(model, IMAGES, LABELS)
+    assert make_attack("hop-skip-jump-20", "linf:8/255")(model, IMAGES, model(IMAGES).argmax(1)).images.shape

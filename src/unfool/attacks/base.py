@@ -280,22 +280,24 @@ class Attack(ABC):
             return self.run(problem, checkpoint)
 
     def check_runs_on(self, model: nn.Module) -> None:
-        """Raise SpecError for a black box if the attack follows gradients; warn of steps beyond the ball."""
+        """Raise SpecError for a black box that does not give what the attack learns from; warn of steps beyond the
+        ball."""
         step, eps = getattr(self, "step_size", None), self.threat.eps
         # From a random start the far side of the ball is two eps away, which one long step may aim at.
         longest = 2 * eps if getattr(self, "random_start", False) and getattr(self, "steps", 1) == 1 else eps
         if step is not None and eps > 0 and step > longest * (1 + 1e-6):
             words = f"{self.name} steps by {step:.4g}, beyond eps {eps:.4g}, so that each step ends at the edge"
             warnings.warn(f"{words}; step sizes are in pixel units, such as 2/255", UnfoolWarning, stacklevel=4)
+        if (self.follows_gradients or "scores" in self.learns_from) and gives_classes_alone(model):
+            how = "follows gradients" if self.follows_gradients else "learns from scores"
+            raise SpecError(
+                f"{self.name} {how}, and the model gives classes alone; attack it with a decision-based attack, such "
+                "as hop-skip-jump-1000"
+            )
         if self.follows_gradients and is_black_box(model):
             raise SpecError(
                 f"{self.name} follows gradients, and the model gives scores without one; "
                 "attack it with a score-based attack, such as square-1000"
-            )
-        if "scores" in self.learns_from and gives_classes_alone(model):
-            raise SpecError(
-                f"{self.name} learns from scores, and the model gives classes alone; attack it with a decision-based "
-                "attack, such as hop-skip-jump-1000"
             )
 
     def run(self, problem: Problem[LabelLoss], checkpoint: Checkpoint | None = None) -> Attacked:

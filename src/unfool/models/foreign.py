@@ -171,7 +171,8 @@ def adapt(
     A module may give its logits as a tensor (B, classes) or (B, classes, 1, 1), as ``.logits``, ``["logits"]`` or the
     first of a tuple; one logit is a two-class network. Weights in half precision are given images in theirs. Of
     `DataParallel` and compiled networks what they wrap is taken. A plain function and an estimator of scikit-learn are
-    black boxes: only score-based attacks run on them.
+    black boxes: only score-based attacks, such as `Square`, run on them, and on an estimator that gives classes alone
+    only decision-based ones, such as `HopSkipJump`.
 
     Args:
         model: A module, an exported program, a function of a NumPy or torch batch (B, C, H, W), an estimator of

@@ -16,7 +16,7 @@ from unfool.models.foreign import ForeignClassifier
 from unfool.models.modes import frozen_eval
 from unfool.models.network import Network
 from unfool.models.outside.batches import fixed_batch
-from unfool.models.outside.black_box import is_black_box
+from unfool.models.outside.black_box import gives_classes_alone, is_black_box
 from unfool.models.outside.outputs import ONE_LOGIT
 
 _SAME = 1e-4
@@ -71,7 +71,9 @@ def check_classifier(
             f"{name} gives numbers between 0 and 1, and a logit above 0 counts as yes, so that all images get the same "
             "classes; leave out its sigmoid"
         )
-    if is_black_box(model):
+    if gives_classes_alone(model):
+        _warn(f"{name} gives classes and no scores; only decision-based attacks, such as hop-skip-jump-1000, run on it")
+    elif is_black_box(model):
         _warn(f"{name} gives scores without a gradient; only score-based attacks, such as square-1000, run on it")
     elif bool((first >= 0).all()) and bool(((first.sum(1) - 1).abs() < 1e-3).all()):
         _warn(f"{name} gives probabilities; attacks need logits, so leave out its softmax")

@@ -35,13 +35,25 @@ def is_estimator(value: object) -> bool:
     return callable(getattr(value, "predict", None)) and callable(getattr(value, "fit", None))
 
 
+def _scores_pairs(estimator: Any) -> bool:
+    """Whether an estimator's decision function has a column per pair of classes, of which three have as many as there
+    are classes; of a pipeline or a search its last part decides."""
+    while True:
+        inner = getattr(estimator, "best_estimator_", getattr(estimator, "_final_estimator", None))
+        if not is_estimator(inner):
+            break
+        estimator = inner
+    pairs = getattr(estimator, "decision_function_shape", None) == "ovo"
+    return pairs and len(getattr(estimator, "classes_", range(3))) > 2
+
+
 class BlackBox(nn.Module):
     """A function of a batch (B, C, H, W), or an estimator of flat images (B, D), as a module that gives scores (B, K).
 
     A function gets a NumPy array; one to which that is the wrong type gets a tensor. Of an estimator the decision
     function, or else the logarithm of its probabilities is taken. An estimator that gives classes alone scores 1 for
     the class that it predicts and 0 for the others (``classes_alone``). Raises SpecError for one that does not say
-    which classes there are.
+    which classes there are, and for one that scores pairs of classes.
     """
 
     black_box = True
@@ -59,9 +71,14 @@ class BlackBox(nn.Module):
                 f"{type(scores).__name__} gives classes and no scores, and has no classes_; fit it first, or give one "
                 "with predict_proba or decision_function"
             )
+        if self.estimator and _scores_pairs(scores):
+            raise SpecError(
+                f"{type(scores).__name__} scores pairs of classes (decision_function_shape='ovo'), and attacks need "
+                "one score per class; set decision_function_shape='ovr', for which it need not be fitted again"
+            )
 
     def forward(self, images: Tensor) -> Tensor:
-        """Scores (B, K) as float32 on the CPU, without a gradient."""
+        """Scores (B, K) as float32 on the images' device, without a gradient; the function itself runs on the CPU."""
         batch = images.detach().cpu()
         scores = self._of_estimator(batch) if self.estimator else self._of_function(batch)
         if isinstance(scores, Tensor):
@@ -104,5 +121,12 @@ class BlackBox(nn.Module):
         if self.classes_alone:
             return (np.asarray(estimator.predict(flat))[:, None] == np.asarray(estimator.classes_)[None]).astype(float)
         if hasattr(estimator, "decision_function"):
-            return estimator.decision_function(flat)
+            scores = estimator.decision_function(flat)
+            columns, classes = np.shape(scores)[1:], len(getattr(estimator, "classes_", ()))
+            if classes and columns not in ((), (1,), (classes,)):
+                raise ImagesError(
+                    f"{type(estimator).__name__} gives scores of shape {np.shape(scores)} for {classes} classes; give "
+                    "an estimator with one score per class"
+                )
+            return scores
         return np.log(np.maximum(estimator.predict_proba(flat), _TINY))
