@@ -9,8 +9,9 @@ from pydantic import BeforeValidator, Field
 from unfool.attacks.base import ATTACKS, Attack, Settings
 from unfool.attacks.engines.projected_gradient import ProjectedGradient
 from unfool.attacks.ensemble import Part
-from unfool.attacks.problem import Goal
+from unfool.attacks.problem import CheckedGoal
 from unfool.core.config import configured
+from unfool.core.errors import SpecError
 from unfool.core.geometry import GEOMETRIES
 from unfool.core.spec import parse_number
 from unfool.core.threat import ThreatModel
@@ -39,7 +40,7 @@ class FGSM(Attack):
         random_start: Start from a uniform draw in the ball, not from the image itself.
         goal: Which point to return: ``"last"``, the one after the step; ``"best"``, of start and end the one that
             fools, or else the one with the higher loss; ``"success"``, as best, but images that are misclassified at
-            the start stay there; ``"last_unchecked"``, the last without a forward pass that checks it.
+            the start stay there.
 
     Example:
         >>> import torch
@@ -53,7 +54,7 @@ class FGSM(Attack):
 
     step_size: StepSize | None = None
     random_start: bool = False
-    goal: Goal = "last"
+    goal: CheckedGoal = "last"
 
     preset_defaults = frozenset({"step_size"})
     norms = tuple(GEOMETRIES)
@@ -97,11 +98,12 @@ class PGD(Attack):
         random_start: Start from a uniform draw in the ball, not from the image itself.
         restarts: Runs, each from a start of its own. More than one need a random start.
         goal: Which point to return: ``"success"``, the first that fools the model, or else the one with the highest
-            loss; ``"best"``, of all points the one that fools with the highest loss; ``"last"``, the last iterate;
-            ``"last_unchecked"``, the last without a forward pass that checks it.
+            loss; ``"best"``, of all points the one that fools with the highest loss; ``"last"``, the last iterate,
+            of one run alone.
 
     Raises:
-        SpecError: A setting is not allowed, or there are several restarts without a random start.
+        SpecError: A setting is not allowed, or there are several restarts without a random start or for the last
+            iterate.
 
     Example:
         >>> import torch
@@ -122,9 +124,17 @@ class PGD(Attack):
     step_size: StepSize | None = None
     random_start: bool = True
     restarts: int = Field(default=1, ge=1)
-    goal: Goal = "success"
+    goal: CheckedGoal = "success"
 
     norms = tuple(GEOMETRIES)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.goal == "last" and self.restarts > 1:
+            raise SpecError(
+                f"restarts={self.restarts} with goal=last would keep the last run alone, and lose what the others "
+                "fooled; set restarts=1, or goal=success or best"
+            )
 
     @property
     def default_name(self) -> str:

@@ -73,7 +73,10 @@ class Problem(Generic[Climbed]):
 Goal = Literal["last", "best", "success", "last_unchecked"]
 """What to return: the ``last`` iterate, the ``best`` (a fooled one before any other, then the highest loss),
 ``success``: as best, but an image that is fooled leaves the batch at once, or ``last_unchecked``: the last iterate
-without the forward pass that would check it, for training."""
+without the forward pass that would check it, for training; its losses and successes are those before the last step."""
+
+CheckedGoal = Literal["last", "best", "success"]
+"""The goals of an attack, which says whether the images that it returns fool the model."""
 
 
 @dataclass(frozen=True, kw_only=True)
