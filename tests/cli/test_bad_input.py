@@ -49,6 +49,7 @@ def refused(cli, code, pieces, *arguments, within=None):
         (2, ["'labels:column'", "name:key=value"], ["--data", "digits", "--task", "labels:column"]),
         (2, ["weight"], ["--data", "digits", "--task", "labels:weight=0"]),
         (2, ["'labels'", "as=NAME"], ["--data", "digits", "--task", "labels", "--task", "labels"]),
+        (2, ["head", "'a.b'", "without a dot"], ["--data", "digits", "--task", "labels:as=a.b"]),
         (2, ["'pariti'", "did you mean 'parity'?"], ["--data", "digits", "--task", "labels:column=pariti"]),
         (2, ["trunk", "'convnet'?"], ["--data", "digits", "--trunk", "convent"]),
         (2, ["'width'"], ["--data", "digits", "--trunk", "convnet", "--width", "2"]),

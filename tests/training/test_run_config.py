@@ -44,6 +44,13 @@ TASK = ("stages", 0, "tasks", "labels")
         (changed("stages", 0, "perturb", value="pgd-7:step=1"), ["step", "did you mean 'steps'"]),
         (changed("stages", 0, "threat", value="linf:-1"), ["linf:-1"]),
         (changed("stages", 0, "threat", value="linf:300"), ["linf:300"]),
+        *(
+            (
+                changed("stages", 0, "tasks", value={head: {"task": "labels"}}),
+                [f"cannot be called {head!r}", "'labels'"],
+            )
+            for head in ("", "a.b", "keys", "items", "pop", "type", "training")
+        ),
         (changed("stages", 0, "optimizer", value="adm"), ["adm", "adam"]),
         (changed("stages", 0, "schedule", value="cosin"), ["cosin", "cosine"]),
         (changed("stages", 0, "trainable", value="head"), ["heads"]),

@@ -6,6 +6,7 @@ from contextlib import suppress
 from typing import Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
+from torch import nn
 
 from unfool.attacks import Attack, make_attack
 from unfool.attacks.base import NoFormError
@@ -162,6 +163,14 @@ class StageConfig:
     def _some(cls, tasks: dict[str, TaskConfig]) -> dict[str, TaskConfig]:
         if not tasks:
             raise ValueError("a stage needs at least one task")
+        for head in tasks:
+            try:
+                nn.ModuleDict().add_module(head, None)
+            except KeyError:
+                raise ValueError(
+                    f"a head cannot be called {head!r}: give it a name without a dot that torch.nn.ModuleDict has no "
+                    f"attribute of, such as {tasks[head].task!r}"
+                ) from None
         return tasks
 
     @field_validator("steps")
