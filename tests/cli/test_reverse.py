@@ -46,6 +46,22 @@ def test_images_are_purified_beside_themselves(cli, parity, files):
     assert first["after"]["pretext_loss"] != first["before"]["pretext_loss"]
 
 
+def test_images_of_in_batch_negatives_are_cut_by_the_defense_and_never_left_alone(cli, parity, files):
+    text = "reverse:task=contrast,negatives=batch,batch_size=2,steps=1"
+    more = [files[0].with_name(name) for name in ("c.png", "d.png", "e.png")]
+    for path in more:
+        path.write_bytes(files[0].read_bytes())
+    told = cli("reverse", parity, *files, *more, "--defense", text, "--json")
+    assert told.code == 0, told.err
+    assert len(json.loads(told.out)["images"]) == 5
+    out = files[0].parent / "single"
+    told = cli("reverse", parity, files[0], "--defense", text, "--out", out)
+    assert (told.code, told.out) == (2, "")
+    line = told.err.splitlines()[-1]
+    assert "a.png is the only one; give at least 2 images, or set negatives=bank" in line
+    assert not list(out.iterdir())
+
+
 def test_the_data_that_it_is_calibrated_on_may_be_framed_otherwise(cli, parity, files):
     options = ("--data", "digits", "--size", "24", "--crop", "0", "--column", "parity", "--defense", REVERSE)
     told = cli("reverse", parity, files[1], *options, "--json")

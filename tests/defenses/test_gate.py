@@ -103,6 +103,13 @@ def test_in_batch_negatives_are_those_of_the_whole_batch():
     assert torch.allclose(found[highest], whole[highest], atol=1e-9)
 
 
+@pytest.mark.filterwarnings("ignore::unfool.core.errors.UnfoolWarning")
+def test_it_is_calibrated_on_any_number_of_images_with_in_batch_negatives(monkeypatch):
+    monkeypatch.setattr("unfool.defenses.gate._CHUNK", 100)
+    defense = make_reverse("steps=2,negatives=batch")
+    assert 0 < Gate.calibrated(defense, make_table(201), rate=0.2, loss_draws=1).threshold < float("inf")
+
+
 def test_its_losses_are_the_task_s_on_fixed_draws():
     network = make_network()
     defense = make_reverse("", network)

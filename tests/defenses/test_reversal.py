@@ -10,7 +10,7 @@ import torch
 from small_defenses import CLASSES, SMALL, make_images, make_network, make_reverse, make_table
 
 from unfool import defenses
-from unfool.core.batch import Batch
+from unfool.core.batch import Batch, spans_of_mates
 from unfool.core.errors import ImagesError, SpecError, UnfoolWarning
 from unfool.core.streams import Streams
 from unfool.core.threat import ThreatModel
@@ -230,6 +230,18 @@ def test_in_batch_negatives_are_those_of_the_reversal_s_batches_on_every_device(
         classify_corrupted(defense, table, names=["fog"], severities=[1], batch_size=size) for size in (5, 1000)
     ]
     assert corrupted[0][0].losses == corrupted[1][0].losses
+
+
+def test_where_an_image_is_left_over_it_joins_the_batch_before_it():
+    images = make_images(17)
+    defense = in_batches(8)
+    whole, (first, last) = defense.purify(images), (defense.purify(images[rows]) for rows in (slice(8), slice(8, 17)))
+    assert torch.equal(whole.images, torch.cat([first.images, last.images]))
+    assert whole.losses.shape == (3, 17)
+    assert defense.purified_images(images, differentiable=True).shape == images.shape
+    assert [len(range(17)[part]) for part in spans_of_mates(17, 5)] == [5, 5, 5, 2]
+    assert spans_of_mates(16, 8) == [slice(0, 8), slice(8, 16)]
+    assert spans_of_mates(1, 8) == [slice(0, 1)]
 
 
 def test_the_bank_is_the_default_and_must_be_filled():

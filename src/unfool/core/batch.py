@@ -19,6 +19,14 @@ from unfool.core.spec import unknown
 ROUNDING = 1e-6
 """How far beyond [0,1] an image may lie by rounding, as after resizing or a change of colour space."""
 
+
+def spans_of_mates(count: int, size: int) -> list[slice]:
+    """Batches of ``count`` images for what looks at batch-mates, ``size`` in each; the rest is the last one, and where
+    that would be a single image, it joins the batch before it."""
+    ends = [*range(size, count - 1, size), count]
+    return [slice(start, end) for start, end in zip([0, *ends], ends, strict=False)]
+
+
 RULE = "unfool takes float NCHW images in [0,1]"
 
 

@@ -13,6 +13,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from unfool.core.batch import spans_of_mates
 from unfool.core.config import configured
 from unfool.core.errors import DataError, SpecError
 from unfool.core.spec import unknown
@@ -131,8 +132,8 @@ class Gate(Defense):
         device = next(defense.classifier.parameters()).device
         with torch.no_grad():
             losses = [
-                gate.losses(calibrate_on.batch(rows, device).images)
-                for rows in torch.arange(len(calibrate_on)).split(_CHUNK)
+                gate.losses(calibrate_on.batch(torch.arange(rows.start, rows.stop), device).images)
+                for rows in spans_of_mates(len(calibrate_on), _CHUNK)
             ]
         gate.threshold = calibrate_threshold(torch.cat(losses), rate)
         return gate

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from unfool.report.reversal import ReversedPicture
 
 _BATCH = 64
-"""Images reversed at a time; no prediction depends on it."""
+"""Images reversed at a time; where predictions depend on batch-mates, the defense's own batch size is."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,9 +80,12 @@ class ReverseCommand:
         from unfool.cli.parsing.defended import default_reversal, open_defense
         from unfool.cli.parsing.systems import open_system
         from unfool.cli.printing import check_page, check_writable, print_json, print_lines, stderr
+        from unfool.core.batch import spans_of_mates
+        from unfool.core.errors import SpecError
         from unfool.core.files import atomic_path
         from unfool.core.progress_display import progress_bar
         from unfool.data.decode import decode_file
+        from unfool.defenses import as_defense
         from unfool.evaluation.adaptive.purification import purification
         from unfool.evaluation.crafting.pictures import png
 
@@ -105,7 +108,13 @@ class ReverseCommand:
         pictures: list[ReversedPicture] = []
         with progress_bar(stderr(), system.name) as progress:
             defense = open_defense(text, system, table, self.seed)
-            for images in loaded.split(_BATCH):
+            declared = as_defense(defense)
+            if declared.batch_dependent and len(loaded) == 1:
+                raise SpecError(
+                    f"{text!r} takes its negatives from the other images of a batch, and {self.images[0]} is the only "
+                    "one; give at least 2 images, or set negatives=bank in --defense"
+                )
+            for images in map(loaded.__getitem__, spans_of_mates(len(loaded), declared.own_batch_size or _BATCH)):
                 purified = purification(defense, images)
                 for row in range(len(images)):
                     target = targets[len(results)]

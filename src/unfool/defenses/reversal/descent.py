@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from unfool.attacks.engines.projected_gradient import ProjectedGradient
 from unfool.attacks.problem import Goal, Problem
+from unfool.core.batch import spans_of_mates
 from unfool.core.errors import SpecError
 from unfool.core.streams import Streams
 from unfool.core.threat import ThreatModel
@@ -109,8 +110,7 @@ class PretextDescent(Defense):
 
     def _batches(self, images: Tensor) -> list[slice]:
         """The rows that are moved together: all of them, or the batches that in-batch negatives belong to."""
-        size = self.own_batch_size or max(1, len(images))
-        return [slice(start, start + size) for start in range(0, max(1, len(images)), size)]
+        return spans_of_mates(len(images), self.own_batch_size or max(1, len(images)))
 
     def _draw(self, ids: Tensor, streams: Streams | None, draw: int) -> tuple[PretextObjective, Streams]:
         """The objective of one descent, and the streams of its start."""
