@@ -1,15 +1,18 @@
 """Images and labels in the forms that users have, and models that write into their input."""
 
+from dataclasses import dataclass
+
 import pytest
 import torch
 from torch import nn
 
-from unfool.attacks import Perturbed, make_attack
+from unfool.attacks import CustomAttack, Part, Perturbed, make_attack
 from unfool.attacks.attacked import checked
 from unfool.core.errors import ImagesError, SpecError
 from unfool.core.threat import ThreatModel
 from unfool.evaluation import classify, craft, identity
 from unfool.evaluation.evaluate import evaluate
+from unfool.evaluation.settings import EvaluationSettings
 
 
 def model():
@@ -76,6 +79,26 @@ def test_an_attack_that_leaves_the_box_is_refused(value, inside):
     else:
         with pytest.raises(ImagesError, match="attack mine left"):
             checked("mine", ThreatModel("linf", 0.25), claimed, torch.full((2,), -1), clean)
+
+
+@dataclass(frozen=True)
+class Boasts:
+    """An engine that moves nothing and calls every image fooled."""
+
+    threat: ThreatModel
+
+    def run(self, problem):
+        yes = torch.ones(len(problem.images), dtype=torch.bool)
+        return Perturbed(images=problem.images, losses=0.0 * yes, fooled=yes, zero_gradient=~yes, model_images=0)
+
+
+def test_an_evaluation_classifies_the_examples_whatever_the_attack_says():
+    threat = ThreatModel("linf", 8 / 255)
+    boasts = CustomAttack(threat, label="boasts", components=(Part(name="boasts", engine=Boasts(threat)),))
+    labels = model()(IMAGES).argmax(1)
+    assert boasts(model(), IMAGES, labels).fooled.all()
+    evaluation = evaluate(model(), (IMAGES, labels), [boasts], settings=EvaluationSettings(reliability=False))
+    assert [row.accuracy for row in evaluation.rows] == [1.0, 1.0]
 
 
 class Overwrites(nn.Module):

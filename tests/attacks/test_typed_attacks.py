@@ -159,6 +159,21 @@ def test_a_custom_attack_runs_its_engines():
     )
 
 
+@pytest.mark.parametrize("followed", [False, True])
+def test_only_an_attack_with_a_part_that_follows_gradients_says_that_there_were_none(followed):
+    class Flat(nn.Module):
+        def forward(self, images):
+            return images.flatten(1).round().sum(1, keepdim=True) * torch.tensor([[0.0, -1.0, -2.0]])
+
+    images, labels = torch.full((2, 3, 8, 8), 0.8), torch.zeros(2, dtype=torch.int64)
+    parts = (*attacks.Square(EPS8, steps=3).parts, *attacks.Square(EPS8, steps=4).parts)
+    if followed:
+        parts += attacks.PGD(EPS8, steps=2).parts
+    attacked = CustomAttack(EPS8, label="several", components=parts)(Flat(), images, labels)
+    assert not attacked.fooled.any()
+    assert attacked.zero_gradient.tolist() == [followed] * 2
+
+
 def test_the_mean_over_draws_is_followed():
     images, labels, ids = make_batch(NETWORK, 4)
     attack = attacks.PGD(Linf(0.02), steps=3, eot_draws=5)

@@ -1,4 +1,4 @@
-"""What an attack returns, recomputed from the images themselves.
+"""What an attack returns: the images, whose distance and box are measured anew, and what its engines saw of each.
 
 Legend: B images of the batch.
 """
@@ -26,7 +26,8 @@ class Attacked:
         images: Attacked images (B, C, H, W), each inside the threat model and the box [0,1].
         losses: The highest loss seen for each image (B,); of an attack of several parts, the margin of the image
             returned.
-        fooled: Whether the model misclassifies the image (B,), bool.
+        fooled: Whether the attack saw the model misclassify the image (B,), bool; an evaluation classifies the images
+            itself.
         zero_gradient: Not fooled, and the model gave a zero gradient at every step (B,), bool.
         fooled_by_part: Index into ``attack.part_names`` of the part that fooled the image (B,), -1 if none did.
         distances: Distance from the clean image in the threat model's norm (B,), float64, in pixel units.
@@ -56,7 +57,7 @@ class Attacked:
 
 
 def checked(name: str, threat: ThreatModel, perturbed: Perturbed, fooled_by_part: Tensor, images: Tensor) -> Attacked:
-    """The result of the attack called ``name`` on clean ``images``, distance and box recomputed, whatever it says.
+    """The result of the attack called ``name`` on clean ``images``, distance and box measured anew, whatever it says.
 
     ImagesError for an attack that left its threat model or the box.
     """

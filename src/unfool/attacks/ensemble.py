@@ -103,11 +103,13 @@ def run_parts(
         state["done"].fill_(len(parts) + 1)
         if checkpoint is not None:
             checkpoint.save(state)
+    # Only a part that follows gradients looks for them; each attacks every image that stands.
+    looked = any(part.follows_gradients for part in parts)
     perturbed = Perturbed(
         images=state["images"],
         losses=state["margins"],
         fooled=state["fooled"],
-        zero_gradient=state["zero_gradient"] & ~state["fooled"],
+        zero_gradient=state["zero_gradient"] & ~state["fooled"] & looked,
         model_images=int(state["model_images"]),
     )
     return perturbed, state["fooled_by_part"]
