@@ -11,6 +11,8 @@ import torch
 
 from unfool.core.errors import OutputError, SpecError, WeightsError
 from unfool.core.streams import Streams
+from unfool.models.foreign import adapt
+from unfool.models.foreign_network import foreign_network, load_foreign
 from unfool.models.header import read_header
 from unfool.models.network import Network
 from unfool.models.trunks import TrunkSpec
@@ -243,6 +245,27 @@ def test_reserved_metadata_and_foreign_heads_are_refused(tmp_path):
     with pytest.raises(SpecError, match="foreign"):
         save_network(network, tmp_path / "w.safetensors")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("half", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16])
+def test_a_network_that_could_not_be_read_back_is_not_written(tmp_path, dtype, half):
+    with pytest.raises(WeightsError, match=rf"tensor 'mean' is {dtype}.*call network.float\(\).*half=True"):
+        save_network(make_network().to(dtype), tmp_path / "w.safetensors", half=half)
+    network = make_network()
+    network.heads["labels"].to(dtype)
+    with pytest.raises(WeightsError, match=r"tensor 'heads\.labels.*float32"):
+        save_network(network, tmp_path / "w.safetensors", half=half)
+    assert list(tmp_path.iterdir()) == []
+    save_network(network.float(), tmp_path / "w.safetensors", half=half)
+    assert load_network(tmp_path / "w.safetensors").classifier == "labels"
+
+
+def test_a_classifier_of_another_library_is_stored_in_its_own_precision(tmp_path):
+    model = adapt(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12, 3)).half())
+    images = torch.rand(2, 3, 2, 2)
+    save_network(foreign_network(model, images), tmp_path / "w.safetensors")
+    assert torch.equal(load_foreign(model, tmp_path / "w.safetensors")(images), model(images))
 
 
 def test_a_module_of_another_library_is_no_network_to_save(tmp_path):

@@ -122,7 +122,8 @@ def save_network(
         half: Round weights to half precision, for a file of half the size; read again they are float32.
 
     Raises:
-        WeightsError: NaN or infinite weights, in half precision too, or metadata that JSON cannot hold.
+        WeightsError: NaN or infinite weights, in half precision too, weights that are not float32, or metadata that
+            JSON cannot hold.
         OutputError: A file that cannot be written.
         SpecError: Something that is no Network, or a head that `build_head` did not build.
 
@@ -139,8 +140,21 @@ def save_network(
         )
     if "architecture" in (metadata or {}):
         raise WeightsError(f"cannot write {path}: metadata key 'architecture' is unfool's own; choose another")
-    tensors = {name: _halved(name, tensor) if half else tensor for name, tensor in network.state_dict().items()}
+    state = network.state_dict()
+    if network.trunk.spec.name != FOREIGN:  # Other libraries' code decides by itself what it computes in.
+        _check_float32(path, state)
+    tensors = {name: _halved(name, tensor) if half else tensor for name, tensor in state.items()}
     save_tensors(path, tensors, {"architecture": network.architecture, **(metadata or {})})
+
+
+def _check_float32(path: str | Path, tensors: Mapping[str, Tensor]) -> None:
+    """Refuse floats of another precision, which `load_network` would not read; WeightsError names the first."""
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and tensor.dtype != torch.float32:
+            raise WeightsError(
+                f"cannot write {path}: tensor {name!r} is {tensor.dtype}, and networks are stored in float32; call "
+                "network.float() first, and give half=True for a file in half precision"
+            )
 
 
 def _halved(name: str, tensor: Tensor) -> Tensor:
