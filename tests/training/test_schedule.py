@@ -66,6 +66,14 @@ def test_exponential_rates_are_those_of_torch(decay):
     assert rates("exponential", 160, 4, decay=decay) == pytest.approx(expected, rel=1e-12)
 
 
+def test_a_cosine_that_ends_before_the_stage_stays_at_its_end():
+    falling = rates("cosine", 28, 2, constant_epochs=4, cosine_epochs=10)
+    found = rates("cosine", 60, 2, constant_epochs=4, cosine_epochs=10)
+    assert found == falling + [0.0] * 32
+    assert falling == sorted(falling, reverse=True)
+    assert falling[-1] > 0
+
+
 @pytest.mark.parametrize("fall", [0, 195])
 def test_cosine_after_ten_epochs_is_torch_s_stepped_from_the_tenth_epoch_on(fall):
     """The SimCLR code steps its scheduler after an epoch if that epoch's number, counted from 0, is at least 10."""

@@ -98,7 +98,7 @@ class StageConfig:
         description="Epochs at the full rate before cosine falls, epoch by epoch; 0: it falls step by step at once.",
     )
     cosine_epochs: int = Field(
-        default=0, ge=0, description="Epochs of cosine's fall to 0 after constant_epochs; 0: all that are left."
+        default=0, ge=0, description="Epochs of cosine's fall to 0, where it stays, after constant_epochs; 0: all left."
     )
     drop_every: int = Field(default=30, ge=1, description="Epochs between two drops of schedule step.")
     drop_factor: float = Field(
