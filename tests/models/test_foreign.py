@@ -10,8 +10,10 @@ from torch import nn
 from unfool import adapt, identity
 from unfool.core.errors import ImagesError, NonFiniteError, SpecError, UnfoolError, UnfoolWarning
 from unfool.models.fast import fast_copy
+from unfool.models.foreign import ForeignClassifier
 from unfool.models.look import check_classifier
 from unfool.models.network import NORMALISATIONS
+from unfool.models.outside.preparation import Adaptation
 
 IMAGES = torch.rand(5, 3, 8, 8, generator=torch.Generator().manual_seed(3))
 
@@ -30,6 +32,14 @@ class Small(nn.Module):
 
     def forward(self, images):
         return self.head(self.body(images).mean((2, 3)))
+
+
+class OnlyBuffers(nn.Module):
+    """A model whose tensors are buffers."""
+
+    def __init__(self, device):
+        super().__init__()
+        self.register_buffer("weight", torch.ones(3, device=device))
 
 
 class Gives(nn.Module):
@@ -97,6 +107,16 @@ def test_statistics_of_other_channels_are_refused_and_not_broadcast(small):
 def test_only_what_classifies_is_adapted(value):
     with pytest.raises(SpecError, match=r"the model is a \w+, not an nn.Module, a function or an estimator"):
         adapt(value)
+
+
+@pytest.mark.parametrize("make", [lambda: nn.Conv2d(3, 4, 3, device="meta"), lambda: OnlyBuffers("meta")])
+def test_what_is_said_of_a_classifier_lies_beside_its_tensors(make):
+    """Meta stands for any other device."""
+    adaptation = Adaptation(mean="cifar10", std="cifar10", label_sets=[[0], [1]])
+    classifier = ForeignClassifier(make(), adaptation)
+    classifier.set_label_sets([[0], [1, 2]])
+    assert {buffer.device.type for buffer in classifier.buffers()} == {"meta"}
+    assert {buffer.device.type for buffer in ForeignClassifier(nn.Flatten(), adaptation).buffers()} == {"cpu"}
 
 
 def test_a_class_is_no_model_yet():

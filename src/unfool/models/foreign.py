@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -47,13 +48,14 @@ class ForeignClassifier(nn.Module):
         mean, std = adaptation.mean, adaptation.std
         self.normalises = mean is not None and std is not None
         if mean is not None and std is not None:
-            self.register_buffer("mean", channel_statistics("mean", mean))
-            self.register_buffer("std", channel_statistics("std", std))
-            if len(self.mean) != len(self.std) and 1 not in (len(self.mean), len(self.std)):
-                raise SpecError(f"mean has {len(self.mean)} channels, std has {len(self.std)}; give as many of both")
-            check_range(self.mean, self.std, adaptation.scale)
+            centre, spread = channel_statistics("mean", mean), channel_statistics("std", std)
+            if len(centre) != len(spread) and 1 not in (len(centre), len(spread)):
+                raise SpecError(f"mean has {len(centre)} channels, std has {len(spread)}; give as many of both")
+            check_range(centre, spread, adaptation.scale)
+            self.register_buffer("mean", beside(module, centre))
+            self.register_buffer("std", beside(module, spread))
         sets = adaptation.label_sets
-        self.register_buffer("label_sets", None if sets is None else membership(sets))
+        self.register_buffer("label_sets", None if sets is None else beside(module, membership(sets)))
         self.feature_path = features
         self.output = adaptation.output
         self.scale = adaptation.scale
@@ -68,7 +70,7 @@ class ForeignClassifier(nn.Module):
 
     def set_label_sets(self, label_sets: LabelSets) -> None:
         """Make a multi-label classifier of it, as ``label_sets`` of `adapt` does; raises as that."""
-        self.label_sets = membership(label_sets).to(next(self.module.parameters(), torch.empty(0)).device)
+        self.label_sets = beside(self.module, membership(label_sets))
 
     @property
     def black_box(self) -> bool:
@@ -152,6 +154,11 @@ class ForeignClassifier(nn.Module):
             "defenses and strength tests that need a representation need to know where this classifier has it; give "
             f"--features MODULE.PATH{suggested_paths(self.module)}, or adapt(module, features='module.path')"
         )
+
+
+def beside(module: nn.Module, tensor: Tensor) -> Tensor:
+    """A tensor on the device of a module's first one; as it is beside a module without tensors."""
+    return tensor.to(next(chain(module.parameters(), module.buffers()), tensor).device)
 
 
 def adapt(

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from unfool.core.config import configured
 from unfool.core.errors import SpecError, WeightsError
-from unfool.models.foreign import ForeignClassifier
+from unfool.models.foreign import ForeignClassifier, beside
 from unfool.models.header import read_header
 from unfool.models.heads import Head, build_head
 from unfool.models.modes import frozen_eval
@@ -308,7 +308,7 @@ def _adapt_as_trained(own: ForeignClassifier, adapted: Any, tensors: Mapping[str
     for name in ("mean", "std", "label_sets"):
         theirs, ours = tensors.get(f"{_PREFIX}{name}"), getattr(own, name, None)
         if ours is None and theirs is not None:
-            own.register_buffer(name, theirs.clone())
+            own.register_buffer(name, beside(own.module, theirs.clone()))
             own.normalises = own.normalises or name == "mean"
         elif ours is not None and (theirs is None or theirs.shape != ours.shape or not torch.equal(theirs, ours.cpu())):
             with_what = "none" if theirs is None else theirs.tolist()
