@@ -91,8 +91,8 @@ def _share(config: StageConfig, step: int, steps: int, per_epoch: int) -> float:
     if not config.constant_epochs:
         return 0.5 * (1 + math.cos(math.pi * step / steps))
     fall = config.cosine_epochs or math.ceil(steps / per_epoch) - config.constant_epochs
-    fallen = min(max(0, epoch - config.constant_epochs), fall)
-    return 0.5 * (1 + math.cos(math.pi * fallen / fall)) if fallen else 1.0
+    fallen = max(0, epoch - config.constant_epochs)
+    return 0.5 * (1 + math.cos(math.pi * min(fallen, fall) / fall)) if fallen else 1.0
 
 
 class StageClock:
