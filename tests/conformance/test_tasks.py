@@ -113,6 +113,7 @@ def test_there_is_one_finite_loss_per_image_and_one_score(name, values):
     assert torch.isfinite(losses).all()
     assert losses.requires_grad
     assert torch.equal(losses, task.losses(outputs, views))
+    assert set(task.scores(outputs.detach(), views)) <= set(task.score_names) - {"loss"}
     for scores in task.scores(outputs.detach(), views).values():
         assert scores.shape == (COUNT,)
         assert torch.isfinite(scores).all()

@@ -330,6 +330,22 @@ def test_a_run_gives_its_tasks_as_they_were_learnt_on_their_heads(tmp_path):
         trained.task("turn")
 
 
+def test_the_log_has_a_column_for_every_score_that_a_task_declares(tmp_path, monkeypatch):
+    kind = TASKS["labels"]
+    monkeypatch.setattr(kind, "scores", lambda self, outputs, views: {"margin": outputs.flatten(1).mean(1)})
+    with pytest.raises(SpecError, match="gives the score 'margin' and declares accuracy; add it to score_names"):
+        train(run(), make_table(12), tmp_path / "refused")
+    monkeypatch.setattr(kind, "score_names", ("accuracy", "margin"))
+    config = run(stage(), stage({"other": labels(), "labels": labels()}, epochs=1))
+    train(config, make_table(12), tmp_path / "run")
+    rows = log(tmp_path / "run")
+    assert [name for name in rows[0] if "/" in name and "loss" not in name] == [
+        "accuracy/labels", "margin/labels", "accuracy/other", "margin/other"
+    ]  # fmt: skip
+    assert (rows[0]["margin/labels"] != "", rows[0]["margin/other"], rows[0]["accuracy/labels"]) == (True, "", "")
+    assert rows[-1]["margin/other"] != ""
+
+
 def test_training_leaves_threads_and_environment_alone(tmp_path):
     before = dict(os.environ), torch.get_num_threads(), threading.active_count()
     train(run(), make_table(12), tmp_path)

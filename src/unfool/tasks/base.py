@@ -61,6 +61,8 @@ class Task(nn.Module):
     """The task's settings where it is reversed, unless others are given."""
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     """Settings of published reversals by name, the task's own and the reversal's together."""
+    score_names: ClassVar[tuple[str, ...]] = ("accuracy",)
+    """What `scores` may give: each has a column of ``metrics.csv``, which stays empty for a task without scores."""
 
     def __init__(self, settings: Any):
         super().__init__()
@@ -151,7 +153,7 @@ class Task(nn.Module):
         raise SpecError(f"task {type(self).__name__} has no losses for its {group}; define turn_losses")
 
     def scores(self, outputs: Tensor, views: Views) -> dict[str, Tensor]:
-        """Figures worth a training curve beside the loss, each (B,); none by default."""
+        """Figures worth a training curve beside the loss, each (B,), by names of ``score_names``; none by default."""
         return {}
 
 

@@ -127,6 +127,7 @@ class Stage(nn.Module):
                     losses[name] = self.adversary.losses(name, clean, perturbed, views)
                 with torch.no_grad(), self._heads(Pass.SCORES):
                     figures = self._task(name).scores(perturbed[views.stage].detach(), views)
+                _check_scores(name, self._task(name), figures)
                 scores.update({f"{score}/{name}": values for score, values in figures.items()})
         return losses, scores
 
@@ -146,6 +147,10 @@ class Stage(nn.Module):
         """The tasks' parameters that have optimizers of their own, by ``TASK.GROUP``."""
         optimizers = {name: self._task(name).optimizers for name in self.tasks}
         return {f"{name}.{key}": group for name, groups in optimizers.items() for key, group in groups.items()}
+
+    def score_columns(self) -> list[str]:
+        """What the tasks' scores are called in the log, ``SCORE/TASK``."""
+        return [f"{score}/{name}" for name in self.tasks for score in self._task(name).score_names]
 
     def ungrouped(self) -> list[nn.Parameter]:
         """All other parameters."""
@@ -196,4 +201,13 @@ def _check_head(name: str, task: Task, network: Network, classes: Mapping[str, i
     if described is not None and described != (wanted := task.head_for(network.trunk.channels, classes)):
         raise SpecError(
             f"two stages have a task {name!r} with different heads, {described} and {wanted}; give them different names"
+        )
+
+
+def _check_scores(name: str, task: Task, scores: Mapping[str, Tensor]) -> None:
+    """SpecError for a score that the task does not declare: the log would have no column for it."""
+    if strange := sorted(scores.keys() - set(task.score_names)):
+        raise SpecError(
+            f"task {name!r} gives the score {strange[0]!r} and declares {', '.join(task.score_names) or 'none'}; add "
+            f"it to score_names of {type(task).__name__}"
         )

@@ -83,4 +83,5 @@ class PreparedRun:
         fixed = ["stage", "step", "epoch", "images_seen", "learning_rate", "loss"]
         held_out = COLUMNS if self.held_out is not None else ()
         losses = [f"loss/{name}" for name in (*names, *groups)]
-        return fixed + losses + [f"accuracy/{name}" for name in names] + list(held_out)
+        scores = list(dict.fromkeys(name for stage in self.stages for name in stage.score_columns()))
+        return fixed + losses + scores + list(held_out)
