@@ -120,10 +120,13 @@ def test_a_runs_folder_stands_for_its_file(cli, tmp_path):
 
 @pytest.mark.parametrize(
     ("file", "folder"),
-    [("train.yaml", "train-sweep"), ("runs/base/config.yaml", "base-sweep"), ("runs/base", "base-sweep")],
-)
+    [("train.yaml", "train-sweep"), ("runs/base/config.yaml", "base-sweep"), ("runs/base", "base-sweep"),
+     ("runs/lr0.1", "lr0.1-sweep"), ("runs/lr0.1/config.yaml", "lr0.1-sweep"), ("lr0.1.yaml", "lr0.1-sweep")],
+)  # fmt: skip
 def test_sweeps_of_two_runs_have_folders_of_their_own(tmp_path, monkeypatch, file, folder):
     monkeypatch.chdir(tmp_path)
+    for run in ("base", "lr0.1"):
+        (tmp_path / "runs" / run).mkdir(parents=True)
     assert SweepCommand(config=Path(file), vary=())._folder == Path("runs") / folder
 
 

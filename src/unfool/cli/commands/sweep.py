@@ -113,8 +113,11 @@ class SweepCommand(PieceOptions):
 
     @property
     def _folder(self) -> Path:
+        from unfool.core.borders.reading import is_folder
+
         # Every run's file is called config.yaml: its folder is what tells two runs apart.
-        name = self.config.resolve().parent.name if self.config.name == "config.yaml" else self.config.stem
+        run = self.config.parent if self.config.name == "config.yaml" else self.config
+        name = run.resolve().name if run is not self.config or is_folder(run) else run.stem
         return self.out or Path("runs") / f"{name or 'config'}-sweep"
 
     def _list(self, plan: SweepPlan) -> None:
