@@ -39,6 +39,22 @@ def test_a_sentence_gives_both_with_intervals():
     )
 
 
+@pytest.mark.parametrize(("draws_right", "low", "high"), [(0, 0.0, 0.0566), (10, 0.9434, 1.0), (5, 0.381, 0.619)])
+def test_images_that_agree_leave_the_interval_of_as_many_images(draws_right, low, high):
+    judged = OverDraws(ids=torch.arange(64), right=torch.full((64,), draws_right), draws=10)
+    assert judged.mean_interval() == pytest.approx((low, high), abs=1e-3)
+
+
+def test_the_mean_is_no_surer_than_what_bounds_it():
+    """The images right in every draw are at most as many as those right on average, those right in any as few."""
+    rare, usual = torch.zeros(64, dtype=torch.int64), torch.full((64,), 10)
+    rare[0], usual[0] = 1, 9
+    low, high = OverDraws(ids=torch.arange(64), right=rare, draws=10).mean_interval()
+    assert (low, high) == pytest.approx((0.0, 0.0566), abs=1e-3)
+    low, high = OverDraws(ids=torch.arange(64), right=usual, draws=10).mean_interval()
+    assert (low, high) == pytest.approx((0.9434, 1.0), abs=1e-3)
+
+
 def test_rows_of_a_random_model_say_how_it_does_over_draws():
     images = torch.linspace(0.3, 0.7, 40).view(40, 1, 1, 1).expand(40, 1, 4, 4).clone()
     table = Table.from_tensors(images, {"label": torch.zeros(40, dtype=torch.int64)})

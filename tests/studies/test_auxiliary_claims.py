@@ -7,7 +7,9 @@ import pytest
 from scipy.stats import spearmanr
 from test_claims import records
 
+from unfool.core.errors import SpecError
 from unfool.evaluation.estimates.audits import FEWEST
+from unfool.evaluation.statistics.gains import mean_of
 from unfool.studies.auxiliary_reversal.claims import all_claims, argument_claims, source_claims
 from unfool.studies.auxiliary_reversal.scales import SMALL
 from unfool.studies.auxiliary_reversal.systems import ALONE, UNCHANGED, Subject
@@ -124,6 +126,23 @@ def test_a_reversal_is_compared_with_crops_and_flips_of_its_cost(views, verdict)
     assert claim.verdict == verdict
     assert "+2.0 to +2.0 points" in claim.evidence
     assert f"{100 * min(views):+.1f} to {100 * max(views):+.1f}, noise +0.1 to +0.1" in claim.evidence
+
+
+def test_a_single_system_has_the_interval_of_its_images():
+    """A mean of one system has no spread, which is no certainty."""
+    by_path = system(SYSTEMS[0], 0.5, 0.1, 0.004, 0.0)
+    by_path[SYSTEMS[0].audit.path]["gains"] = {
+        "the defense": {"difference": 0.004, "least": -0.011, "most": 0.021},
+        "noise": {"difference": -0.002, "least": -0.01, "most": 0.006},
+        "test-time augmentation": {"difference": 0.04, "least": 0.02, "most": 0.06},
+    }
+    claims = judged(all_claims(SYSTEMS[:1]), measured(**by_path))
+    (claim,) = [claim for name, claim in claims.items() if name.startswith("controls")]
+    assert "reversals gain +0.4 points, crops and flips +4.0, noise -0.2" in claim.evidence
+    assert claim.figure == "-3.6 points [-6.2, -1.0]"
+    assert claim.verdict == "fails"
+    with pytest.raises(SpecError, match="two or more"):
+        mean_of([0.5])
 
 
 def fillings(**by_loss):

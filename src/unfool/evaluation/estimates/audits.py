@@ -36,30 +36,35 @@ def over_controls(audit: Mapping[str, Any]) -> Estimate:
     """What a reversal gains over the better of two changes of the same cost: noise, test-time augmentation."""
     gains = audit["gains"]
     best = max((NOISE, VIEWS), key=lambda name: gains[name]["accuracy"])
-    ours, control = (
+    return replace(_over(gains, best), detail=f"Reversal minus {best}")
+
+
+def _over(gains: Mapping[str, Mapping[str, float]], control: str) -> Estimate:
+    """What a reversal gains over a control, both over the bare network on the same images."""
+    ours, theirs = (
         Estimate(mean=each["difference"], low=each["least"], high=each["most"])
-        for each in (gains[DEFENSE], gains[best])
+        for each in (gains[DEFENSE], gains[control])
     )
     return replace(
-        difference(ours, control),
-        detail=f"Reversal minus {best}",
-        over="(the gains over the bare network, their errors taken as independent)",
+        difference(ours, theirs), over="(the gains over the bare network, their errors taken as independent)"
     )
 
 
 def over_augmentation(*audits: Mapping[str, Any]) -> Estimate:
-    """What several reversals gain over averaging crops and flips at the same cost: the mean over systems."""
+    """What reversals gain over averaging crops and flips at the same cost, in the mean over systems.
+
+    The interval is that over the systems; of a single one it is that over its images.
+    """
     gains = [audit["gains"] for audit in audits]
+    ends = (min, max) if len(gains) > 1 else (min,)
     ours, views, noise = ([each[way]["difference"] for each in gains] for way in (DEFENSE, VIEWS, NOISE))
-    ranges = [f"{100 * min(each):+.1f} to {100 * max(each):+.1f}" for each in (ours, views, noise)]
+    ranges = [" to ".join(f"{100 * end(each):+.1f}" for end in ends) for each in (ours, views, noise)]
     detail = "Over the bare network reversals gain {} points, crops and flips {}, noise {}; the first minus the second"
+    if len(gains) == 1:
+        return replace(_over(gains[0], VIEWS), detail=detail.format(*ranges))
     ahead = [a - b for a, b in zip(ours, views, strict=True)]
-    return replace(
-        mean_of(ahead),
-        points=True,
-        detail=detail.format(*ranges),
-        over=f"in the mean of {len(ahead)} systems",
-    )
+    over = f"in the mean of {len(ahead)} systems"
+    return replace(mean_of(ahead), points=True, detail=detail.format(*ranges), over=over)
 
 
 def audit_figures(audit: Mapping[str, Any], ladder: Mapping[str, Any]) -> dict[str, float]:

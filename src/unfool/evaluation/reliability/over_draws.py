@@ -48,9 +48,18 @@ class OverDraws:
         return float(self.right.double().mean()) / self.draws
 
     def mean_interval(self) -> tuple[float, float]:
-        """95 % normal interval of the mean, over the images."""
-        _, low, high = mean_interval((self.right.double() / self.draws).numpy())
-        return max(0.0, low), min(1.0, high)
+        """95 % normal interval of the mean, over the images; Wilson's for as many images where all have the same share.
+
+        It reaches as high as that of the images that are right in every draw, and as low as that of those that are
+        right in any, since the mean lies between the two.
+        """
+        count, shares = len(self.right), self.right.double() / self.draws
+        if bool((self.right == self.right[0]).all()):
+            return wilson(round(self.mean * count), count)
+        _, low, high = mean_interval(shares.numpy())
+        least, _ = wilson(int((self.right > 0).sum()), count)
+        _, most = wilson(self.always_right, count)
+        return max(0.0, min(low, least)), min(1.0, max(high, most))
 
     @property
     def always_right(self) -> int:

@@ -108,7 +108,13 @@ def unpaired(ours: Sequence[Records], theirs: Sequence[Records]) -> Estimate:
 
 
 def mean_of(values: Sequence[float]) -> Estimate:
-    """The mean of plain numbers, one a seed or part, with Student's interval; a single one has no known error."""
+    """The mean of plain numbers, one a seed or part, with Student's interval.
+
+    Raises SpecError for fewer than two, whose error is not known: an interval without a width would be the surest of
+    all.
+    """
+    if len(values) < 2:
+        raise SpecError(f"{len(values)} values have a mean without an interval; give two or more")
     inference = MeanInference(mean=sum(values) / len(values), errors=spread_of_seeds(values))
     mean, half = inference.mean, inference.half()
     return Estimate(mean=mean, low=mean - half, high=mean + half, seeds=len(values), points=False, inference=inference)
