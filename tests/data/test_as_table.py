@@ -154,7 +154,37 @@ def test_images_without_labels_are_a_table_only_when_said_so():
         as_table(BYTES)
 
 
+def collated(collate, **settings):
+    """A loader of pairs (FLOATS, LABELS) with a collate function of the user's own."""
+    return DataLoader(TensorDataset(FLOATS, LABELS), collate_fn=collate, **settings)
+
+
+def uneven(items):
+    """A batch of images that are cut to the height of its first label plus 4."""
+    images, labels = (torch.stack(part) for part in zip(*items, strict=True))
+    return images[:, :, : 4 + int(labels[0])], labels
+
+
 REFUSED = {
+    "batches of two sizes": (
+        lambda: collated(uneven, batch_size=2),
+        DataError,
+        "image 2 is .* resize them to one size",
+    ),
+    "batches of an image": (lambda: collated(lambda items: (items[0][0], 1)), DataError, "labels that are a int; make"),
+    "batches of a scalar": (lambda: collated(lambda items: items[0]), DataError, "that are a single number; make its"),
+    "batches of numbers": (lambda: collated(lambda items: (1, [2])), DataError, "images that are a int; make it yield"),
+    "batches of objects": (
+        lambda: collated(lambda items: (np.array([None, 1]), [0, 1])),
+        DataError,
+        "image 0 is in an array of object",
+    ),
+    "an array of objects": (
+        lambda: (np.array([image.numpy() for image in FLOATS] + [None], dtype=object)[:6], LABELS),
+        DataError,
+        "images are an array of object, which .* give one array of uint8 or float32",
+    ),
+    "an array of text": (lambda: (np.array(["a.png"] * 6), LABELS), DataError, "images are an array of <U5"),
     "0 to 255 floats": (lambda: (BYTES.float(), LABELS), ImagesError, "divide by 255"),
     "beyond by resizing": (lambda: (FLOATS * 1.02 - 0.01, LABELS), ImagesError, r"clamp\(0, 1\)"),
     "normalised loader": (lambda: DataLoader(TensorDataset(FLOATS * 4 - 2, LABELS)), ImagesError, "undo the normal"),
@@ -224,6 +254,15 @@ def test_what_a_loader_drops_is_told():
         table = as_table(DataLoader(TensorDataset(FLOATS, LABELS), batch_size=4, drop_last=True))
     assert len(table) == 4
     assert len(as_table(DataLoader(TensorDataset(FLOATS, LABELS), batch_size=3, drop_last=True))) == 6
+
+
+def test_arrays_of_the_other_byte_order_are_the_same_images():
+    for images, labels in ((FLOATS.numpy(), LABELS.numpy()), (BYTES.numpy(), LABELS.numpy())):
+        swapped = images.astype(images.dtype.newbyteorder(">")), labels.astype(">i4")
+        items = list(zip(*swapped, strict=True))
+        for table in (Table.from_tensors(*swapped), as_table(items)):
+            assert torch.equal(table.images, BYTES)
+            assert torch.equal(table.labels(), LABELS)
 
 
 def test_a_transform_that_is_not_applied_is_told():

@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader, RandomSampler, SubsetRandomSampler, Ten
 from unfool.core.errors import DataError, ImagesError, UnfoolWarning
 from unfool.core.user_code import run_user_code
 from unfool.data.decode import Framing
-from unfool.data.pixels import image_tensor
+from unfool.data.pixels import image_tensor, tensor_of_array
 from unfool.data.readers.labels import class_numbers
 from unfool.data.sources import IMAGE_NAMES, LABEL_NAMES, Columns
 
@@ -130,14 +130,36 @@ def _joined_batches(loader: DataLoader[Any]) -> tuple[Tensor, Any]:
         pair = _pair(batch)
         if pair is None:
             raise DataError(f"the DataLoader yields a {type(batch).__name__}; make it yield (images, labels)")
-        some, more = pair
-        if isinstance(some, (list, tuple)):
-            some = _stacked([_pixels(image, len(labels) + row) for row, image in enumerate(some)])
-        images.append(torch.as_tensor(some).detach().cpu())
-        labels.extend(more.detach().cpu().tolist() if isinstance(more, Tensor) else more)
+        images.append(_batch_images(pair[0], len(labels)))
+        _check_alike(images[-1][0], images[0][0], len(labels))
+        labels.extend(_batch_labels(pair[1]))
     if not images:
         raise DataError("the DataLoader yields no batch; give one with images")
     return torch.cat(images), labels
+
+
+def _batch_images(images: Any, row: int) -> Tensor:
+    """The images of a loader's batch, the first of them image ``row``, as (B, C, H, W); other shapes are left to later
+    checks."""
+    if isinstance(images, (list, tuple)) and images:
+        return _stacked([_pixels(image, row + number) for number, image in enumerate(images)])
+    if isinstance(images, np.ndarray):
+        images = tensor_of_array(images, f"image {row} is in")
+    if not isinstance(images, Tensor) or not images.ndim or not len(images):
+        form = f"of shape {tuple(images.shape)}" if isinstance(images, Tensor) else f"a {type(images).__name__}"
+        raise DataError(f"the DataLoader yields images that are {form}; make it yield (B, C, H, W) and labels (B,)")
+    return images.detach().cpu()
+
+
+def _batch_labels(labels: Any) -> list[Any]:
+    """The labels of a loader's batch, one an image."""
+    plain = labels.detach().cpu().tolist() if isinstance(labels, Tensor) else labels
+    if isinstance(plain, (list, tuple)) or (isinstance(plain, np.ndarray) and plain.ndim):
+        return list(plain)
+    form = "a single number" if isinstance(labels, Tensor) else f"a {type(labels).__name__}"
+    raise DataError(
+        f"the DataLoader yields labels that are {form}; make its collate_fn give one label per image, labels (B,)"
+    )
 
 
 def _joined_items(dataset: Any) -> tuple[Tensor, Any]:
@@ -203,7 +225,7 @@ def _pixels(image: Any, row: int) -> Tensor:
     if isinstance(image, Image.Image):
         image = np.array(image if image.mode in ("L", "RGB") else image.convert("RGB"))
     if isinstance(image, np.ndarray):
-        image = torch.from_numpy(np.ascontiguousarray(image))
+        image = tensor_of_array(image, f"image {row} is")
         if image.dtype == torch.uint8 and image.ndim == 2:
             return image[None]
         if image.dtype == torch.uint8 and image.ndim == 3 and image.shape[2] in (1, 3, 4):

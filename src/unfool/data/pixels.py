@@ -16,6 +16,7 @@ from torch import Tensor
 from unfool.core.batch import as_images, check_layout
 from unfool.core.borders.checksum import checksum
 from unfool.core.borders.mapped import MappedPages
+from unfool.core.errors import DataError
 
 _AT_ONCE = 64
 """Images that a digest reads at once."""
@@ -69,15 +70,29 @@ def image_tensor(images: Any) -> Tensor:
     """Images that a user gave, as a uint8 or float32 tensor (N, C, H, W) on the CPU.
 
     uint8 images stay as they are. Floats in [0,1] that are whole 255ths become uint8, which loses nothing; other
-    floats stay float32. Raises ImagesError for anything else, saying how to convert it.
+    floats stay float32. Raises ImagesError for anything else, saying how to convert it, and DataError for an array of
+    no numbers.
     """
     if isinstance(images, np.ndarray):
-        images = torch.from_numpy(np.ascontiguousarray(images))
+        images = tensor_of_array(images, "images are")
     if not isinstance(images, Tensor) or images.dtype != torch.uint8:
         images = as_images(images)
         return _without_loss(images.detach().to("cpu", torch.float32))
     check_layout(images, "unfool takes NCHW images, uint8 or float in [0,1]")
     return images.detach().cpu()
+
+
+def tensor_of_array(array: np.ndarray, what: str) -> Tensor:
+    """An array as a tensor, in this machine's byte order; DataError, which begins with ``what``, for one that torch has
+    no type for."""
+    array = np.ascontiguousarray(array)
+    try:
+        return torch.from_numpy(array.astype(array.dtype.newbyteorder("="), copy=False))
+    except TypeError as error:
+        raise DataError(
+            f"{what} an array of {array.dtype}, which is no number that torch has; give one array of uint8 or float32, "
+            "all rows of one shape"
+        ) from error
 
 
 def _without_loss(images: Tensor) -> Tensor:
