@@ -17,10 +17,10 @@ from unfool.core.errors import NonFiniteError
 from unfool.core.user_code import run_user_code
 
 
-def gradient_of(total: Tensor, leaves: Tensor) -> Tensor | None:
+def gradient_of(total: Tensor, leaves: Tensor, *, retain_graph: bool = False) -> Tensor | None:
     """The gradient of a sum; SpecError with the model's own line where its way back fails."""
     try:
-        return torch.autograd.grad(total, leaves, allow_unused=True)[0]
+        return torch.autograd.grad(total, leaves, retain_graph=retain_graph, allow_unused=True)[0]
     except torch.OutOfMemoryError:
         raise
     except Exception as error:  # Whatever a backward pass of the user's makes of it.

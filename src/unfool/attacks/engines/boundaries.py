@@ -10,6 +10,7 @@ import math
 import torch
 from torch import Tensor
 
+from unfool.attacks.engines.best_so_far import gradient_of
 from unfool.attacks.engines.hyperplane import plane_distances
 from unfool.attacks.objective import LabelLoss, ObjectiveValue
 
@@ -38,7 +39,8 @@ def nearest_boundary(differences: Tensor, leaves: Tensor, norm_name: str) -> tup
     nearest, normals = differences.detach()[:, 0].clone(), torch.zeros_like(leaves)
     least = torch.full_like(nearest, math.inf)
     for difference in differences.unbind(1):
-        (gradient,) = torch.autograd.grad(difference.sum(), leaves, retain_graph=True)
+        gradient = gradient_of(difference.sum(), leaves, retain_graph=True)
+        gradient = torch.zeros_like(leaves) if gradient is None else gradient
         distances = plane_distances(difference.detach(), gradient.flatten(1), norm_name)
         nearer = (distances < least) | distances.isnan()  # a NaN is kept, so that it raises an error
         least[nearer], nearest[nearer] = distances[nearer].to(least.dtype), difference.detach()[nearer]

@@ -14,7 +14,7 @@ import math
 import torch
 from torch import Tensor
 
-from unfool.attacks.engines.best_so_far import BestSoFar
+from unfool.attacks.engines.best_so_far import BestSoFar, gradient_of
 from unfool.attacks.engines.hyperplane import plane_distances
 from unfool.attacks.objective import LOSSES, LabelLoss, ObjectiveValue
 from unfool.core.threat import ThreatModel
@@ -50,7 +50,8 @@ def nearest_classes(
     gaps = logits.gather(1, ranked) - logits.gather(1, labels)
     distances: list[Tensor] = []
     for gap in gaps.unbind(1):
-        (normals,) = torch.autograd.grad(gap.sum(), leaves, retain_graph=True)
+        normals = gradient_of(gap.sum(), leaves, retain_graph=True)
+        normals = torch.zeros_like(leaves) if normals is None else normals
         distances.append(plane_distances(gap.detach(), normals.flatten(1), threat.norm_name).to(gap.dtype))
     order = torch.stack(distances, 1).nan_to_num(math.inf).argsort(dim=1, stable=True)
     return ranked.gather(1, order)
