@@ -54,6 +54,28 @@ def test_architecture_classifier_and_normalisation_count():
     assert all(len(identity(system)) == 16 for system in systems)
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda network: setattr(network, "forward", lambda images: 1000 * type(network).forward(network, images)),
+        lambda network: setattr(first_of(network, nn.Conv2d), "forward", lambda features: features[:, :1] * 0),
+        lambda network: setattr(first_of(network, nn.Conv2d), "stride", (2, 2)),
+        lambda network: setattr(first_of(network, nn.BatchNorm2d), "eps", 1.0),
+        lambda network: setattr(network.trunk, "collect", lambda images, stages: {}),
+        lambda network: network.trunk.parts.add_module("more", nn.ReLU()),
+    ],
+)
+def test_what_was_replaced_in_a_network_counts(change):
+    systems = [make_network(), make_network()]
+    change(systems[1])
+    assert identity(systems[0]) == identity(make_network()) != identity(systems[1])
+    assert identity(Defended(systems[0])) != identity(Defended(systems[1]))
+
+
+def first_of(network, kind):
+    return next(part for part in network.modules() if isinstance(part, kind))
+
+
 def test_equal_networks_are_equal_whatever_mode_memory_flags_or_copy():
     network = make_network()
     expected = identity(network)

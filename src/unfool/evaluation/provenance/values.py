@@ -37,7 +37,7 @@ from unfool.evaluation.provenance.python_code import (
     parts_of_python_module,
 )
 
-_PLUMBING = frozenset(vars(nn.Module()))
+PLUMBING = frozenset(vars(nn.Module()))
 """Attributes that every module has: its mode, its tables of parts (read by themselves) and torch's own bookkeeping."""
 HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_backward_hooks", "_backward_pre_hooks")
 _PASSING = (types.GeneratorType, types.CoroutineType, io.IOBase, itertools.cycle)
@@ -205,7 +205,7 @@ def _own_code(module: nn.Module) -> tuple[bytes | None, dict[str, Any]]:
         own = {*module._parameters.keys(), *module._buffers.keys()}
         return code.encode(), {k: v for k, v in settings.items() if isinstance(v, plain) and k not in own}
     left_out = getattr(type(module), "identity_leaves_out", frozenset()) if library_of(type(module).__module__) else ()
-    attributes = {k: item for k, item in vars(module).items() if k not in _PLUMBING and k not in left_out}
+    attributes = {k: item for k, item in vars(module).items() if k not in PLUMBING and k not in left_out}
     if isinstance(module, torch.fx.GraphModule):
         tensors = {key: item for key, item in attributes.items() if isinstance(item, (Tensor, bool, int, float))}
         return module.code.encode(), tensors
