@@ -196,8 +196,21 @@ def test_doctor_reads_as_json(cli, monkeypatch, tmp_path):
     assert (told.code, told.err) == (0, "")
     found = json.loads(told.out)
     assert set(found) == {
-        *("device", "gpus", "processor", "cores", "threads", "omp_wait_policy", "bf16", "versions", "advice", "data")
+        *(
+            "device",
+            "gpus",
+            "processor",
+            "cores",
+            "threads",
+            "omp_wait_policy",
+            "bf16",
+            "versions",
+            "cache",
+            "advice",
+            "data",
+        )
     }
+    assert found["cache"] == os.environ["UNFOOL_CACHE_DIR"]
     assert found["omp_wait_policy"] == os.environ["OMP_WAIT_POLICY"]
     sets = {entry["name"]: entry for entry in found["data"]}
     assert sets["digits"]["reachable"] is True
@@ -210,6 +223,7 @@ def test_doctor_advises_against_spinning_threads(cli, monkeypatch):
     monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
     told = cli("doctor")
     assert told.code == 0
+    assert f"\ncache            {os.environ['UNFOOL_CACHE_DIR']}\n" in told.out
     assert "set OMP_WAIT_POLICY=PASSIVE" in told.out
     monkeypatch.setenv("OMP_WAIT_POLICY", "passive")
     assert "OMP_WAIT_POLICY=PASSIVE" not in cli("doctor").out

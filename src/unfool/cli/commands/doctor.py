@@ -13,7 +13,7 @@ from unfool.cli.options.shared import DataDir, Json
 
 @dataclass(frozen=True, kw_only=True)
 class DoctorCommand:
-    """Show the device, threads, precision and versions, and which data sets are reachable.
+    """Show the device, threads, precision and versions, the cache folder, and which data sets are reachable.
 
     Nothing is downloaded or changed; the hub is asked once whether it answers. With --data the splits of that set are
     compared instead: it reads all of its images, and fetches a set that is not here.
@@ -86,6 +86,7 @@ class Machine:
     omp_wait_policy: str
     bf16: dict[str, bool]
     versions: dict[str, str]
+    cache: str
     advice: list[str]
 
     def lines(self) -> list[str]:
@@ -121,8 +122,20 @@ def examine() -> Machine:
         omp_wait_policy=policy,
         bf16={"cpu": fast_bf16, "cuda": bool(gpus) and torch.cuda.is_bf16_supported()},
         versions=versions(),
+        cache=_cache(),
         advice=advice,
     )
+
+
+def _cache() -> str:
+    """The folder of image stores and downloads."""
+    from unfool.core.errors import DataError
+    from unfool.data.folders import cache_folder
+
+    try:
+        return str(cache_folder())
+    except DataError:
+        return "none, as this user has no home folder; set UNFOOL_CACHE_DIR"
 
 
 def _words(value: object) -> str:
