@@ -81,6 +81,45 @@ def test_draws_follow_the_ids_whatever_the_batch():
     assert whole.model_images == 5 * 300
 
 
+class Remembers(Decisions):
+    """Decisions, with the points that were asked for and the classes that they got."""
+
+    def __init__(self, network):
+        super().__init__(network)
+        self.points, self.classes = [], []
+
+    def forward(self, images):
+        decisions = super().forward(images)
+        self.points.append(images.double())
+        self.classes.append(decisions.argmax(1))
+        return decisions
+
+
+@pytest.mark.parametrize("threat", [L2(0.5), Linf(0.05)], ids=str)
+def test_no_example_that_was_seen_is_lost(threat):
+    images, labels, ids = make_batch(NETWORK, 6)
+    for row in range(len(images)):
+        one = slice(row, row + 1)
+        seen = Remembers(NETWORK).eval()
+        nearest_found = nearest(threat, 130, seen, images[one], labels[one], ids[one]).distances
+        points, classes = torch.cat(seen.points), torch.cat(seen.classes)
+        distances = threat.norm(points - images[one].double())[classes != labels[row]]
+        assert float(nearest_found) == float(distances.min())
+
+
+@pytest.mark.parametrize("steps", [1, 2, 10, 150])
+def test_no_image_is_asked_for_more_often_than_steps_allow(steps):
+    images, labels, ids = make_batch(NETWORK, 3)
+    counted = Decisions(NETWORK).eval()
+    for eps in (0.001, 0.5):
+        for row in range(len(images)):
+            one = slice(row, row + 1)
+            counted.queries = 0
+            attacked = attacks.HopSkipJump(L2(eps), steps=steps)(counted, images[one], labels[one], ids=ids[one])
+            assert counted.queries == attacked.model_images <= steps
+            assert eps > 0.1 or counted.queries == steps
+
+
 def test_a_model_that_nothing_fools_keeps_its_images():
     class Stubborn(nn.Module):
         def forward(self, images):

@@ -10,6 +10,7 @@ Legend: n images on their way, d values of an image, m directions.
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 from dataclasses import dataclass
@@ -18,8 +19,8 @@ import torch
 from torch import Tensor
 
 from unfool.attacks.minimum_norm.search import MinimumNormSearch, NearestSoFar, column
-from unfool.attacks.objective import LabelLoss
-from unfool.attacks.problem import Problem
+from unfool.attacks.objective import LabelLoss, ObjectiveValue
+from unfool.attacks.problem import Perturbed, Problem
 from unfool.core.errors import SpecError
 from unfool.core.streams import Streams
 
@@ -42,15 +43,21 @@ class HopSkipJumpSearch(MinimumNormSearch):
 
     Args:
         steps: Queries for each image, at most.
+        spared: How many of them `look_around` leaves to its caller.
     """
 
     steps: int = 5000
+    spared: int = 0
 
     def __post_init__(self) -> None:
         if self.threat.norm_name not in ("l2", "linf"):
             raise SpecError(f"HopSkipJump has no form for {self.threat}; give it an l2 or linf threat model")
         if self.steps < 1:
             raise SpecError(f"steps {self.steps} are not allowed; give 1 query or more")
+
+    def run(self, problem: Problem[LabelLoss]) -> Perturbed:
+        """As every minimum-norm search; its last look, at what is brought into the ball, is a query like the others."""
+        return MinimumNormSearch.run(dataclasses.replace(self, spared=1), problem)
 
     def look_around(self, problem: Problem[LabelLoss], within: float) -> NearestSoFar:
         """Rounds until an image has no queries left, or an example ``within`` so far."""
@@ -80,12 +87,17 @@ class _Walk:
         self.streams = problem.streams
         self.within = within
         self.points = problem.images.clone()
-        self.left = torch.full((len(problem.images),), settings.steps, device=problem.images.device)
+        queries = settings.steps - settings.spared
+        self.left = torch.full((len(problem.images),), queries, device=problem.images.device)
         self.size = problem.images[0].numel()
 
     def going(self, rows: Tensor) -> Tensor:
         """The rows that have queries left, and no example near enough."""
-        return rows[(self.left[rows] > 0) & (self.best.distances[rows] > self.within)]
+        return rows[(self.left[rows] > 0) & self._far(rows)]
+
+    def _far(self, rows: Tensor) -> Tensor:
+        """Which rows (n,) have no example near enough so far."""
+        return self.best.distances[rows] > self.within
 
     def ask(self, rows: Tensor, points: Tensor) -> Tensor:
         """Whether each point (n, C, H, W) is across the boundary (n,); no for a row without queries left."""
@@ -104,8 +116,11 @@ class _Walk:
         return self.settings.geometry.norm(self.points[rows].double() - self.origins[rows].double())
 
     def ask_all(self, rows: Tensor, points: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
-        """As `ask` for several points of each row (n, m, C, H, W), those ``wanted`` (n, m): across, and answered."""
-        answered = wanted & (wanted.cumsum(1) <= self.left[rows, None])
+        """As `ask` for several points of each row (n, m, C, H, W), those ``wanted`` (n, m): across, and answered.
+
+        Nothing more is asked of an image that has an example near enough.
+        """
+        answered = wanted & (wanted.cumsum(1) <= self.left[rows, None]) & self._far(rows)[:, None]
         across = torch.zeros_like(answered)
         if bool(answered.any()):
             owners = rows[:, None].expand_as(answered)[answered]
@@ -113,6 +128,13 @@ class _Walk:
                 value = self.best.evaluate(self.objective, points[answered], owners)
             self.left[rows] -= answered.sum(1)
             across[answered] = False if value.fooled is None else value.fooled
+            losses = torch.zeros(across.shape, dtype=value.losses.dtype, device=rows.device)
+            losses[answered] = value.losses.detach()
+            # Column by column, since an image is kept once in a look.
+            for places, seen, lost in zip(points.unbind(1), across.unbind(1), losses.unbind(1), strict=True):
+                if bool(seen.any()):
+                    crossed = ObjectiveValue(losses=lost[seen], fooled=seen[seen])
+                    self.best.look(rows[seen], places[seen], self.origins[rows[seen]], crossed)
         return across, answered
 
     def first_points(self, rows: Tensor) -> Tensor:
@@ -147,7 +169,7 @@ class _Walk:
         full = self.distances(rows)
         high = full.clone() if self.linf else torch.ones_like(low)
         precision = high * (self.size**-2 if self.linf else self.size**-1.5)
-        while bool((unsettled := (high - low > precision) & (self.left[rows] > 0)).any()):
+        while bool((unsettled := (high - low > precision) & (self.left[rows] > 0) & self._far(rows)).any()):
             middle = (low + high) / 2
             if bool(((middle == low) | (middle == high))[unsettled].all()):
                 break
