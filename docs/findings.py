@@ -1,23 +1,38 @@
-"""What the studies found, a sentence each, from the published results.
+"""What the studies found, in words, from the published results.
 
-python docs/findings.py            # print the sentences
-python docs/findings.py --write    # replace them in README.md
+python docs/findings.py            # print a sentence each
+python docs/findings.py --write    # replace them in README.md, the figures in docs/studies, the summaries in results
+
+On the page of a study a figure stands between a mark, which names it, and ``<!--/-->``; no line begins with a mark,
+which would end its paragraph. Marks: ``<!--= SCALE CLAIM -->`` is the figure of a claim, ``<!--= SCALE CLAIM.FIELD
+-->`` another of its fields (``first``: the first sentence of its evidence), ``<!--= SCALE ladders -->`` how many
+ladders show that a defense helps, and ``<!--= SCALE NAME=VALUE … -->`` the mean accuracy of the rows whose fields and
+settings are these.
 """
 
 from __future__ import annotations
 
+import json
 import re
+import shlex
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from statistics import mean
 
+from rich.console import Console
+
 from unfool.core.files import write_text
 from unfool.evaluation.results.study_result import StudyResult
+from unfool.studies import STUDIES
+from unfool.studies.framework import Results
+from unfool.studies.framework.pieces import Measured
+from unfool.studies.framework.workspace import Workspace
 
 ROOT = Path(__file__).resolve().parent.parent
-README = ROOT / "README.md"
+README, RESULTS, PAGES = ROOT / "README.md", ROOT / "results", ROOT / "docs" / "studies"
 BEGIN, END = "<!-- unfool:findings -->", "<!-- /unfool:findings -->"
+FIGURE = re.compile(r"(<!--= (\S+) (.+?) -->)(.*?)(<!--/-->)")
 
 
 def contrast(result: StudyResult) -> str:
@@ -97,7 +112,7 @@ def findings() -> str:
     """The sentences as a Markdown list, each with its paper and page."""
     lines: list[str] = []
     for study, (paper, address, sentence) in FINDINGS.items():
-        result = StudyResult.load(ROOT / "results" / study / "small.json")
+        result = StudyResult.load(RESULTS / study / "small.json")
         lines.append(f"* {sentence(result)} [{paper}]({address}), [page](docs/studies/{study}.md)")
     return "\n".join(lines)
 
@@ -124,13 +139,50 @@ def _by_itself(text: str) -> bool:
     return "more robust than it is by itself" in text
 
 
+def with_figures(page: str, study: str) -> str:
+    """The page of a study with its marked figures as the published results have them."""
+
+    def figure(match: re.Match[str]) -> str:
+        result = StudyResult.load(RESULTS / study / f"{match[2]}.json")
+        return f"{match[1]}{_figure(result, match[3])}{match[5]}"
+
+    return FIGURE.sub(figure, page)
+
+
+def _figure(result: StudyResult, mark: str) -> str:
+    if "=" in mark:
+        return _mean(result, **dict(word.split("=", 1) for word in shlex.split(mark)))
+    if mark == "ladders":
+        return _helps(result)
+    claim, _, field = mark.partition(".")
+    judged = next(each for each in result.claims if each.id == claim)
+    if field == "first":
+        return f"{judged.sentences[0].partition('. ')[0]}."
+    return str(getattr(judged, field or "figure"))
+
+
+def summary(result: StudyResult) -> str:
+    """The summary that the text of a study gives for published results, from their rows and claims alone."""
+    study = STUDIES[result.study]()
+    measured = [Measured(row=row) for row in result.rows]
+    results = Results(scale=result.scale, work=Workspace(RESULTS, None, "cpu", Console(quiet=True)), measured=measured)
+    return study.summary(study.scales[result.scale], results, {claim.id: claim for claim in result.claims})
+
+
 def main(arguments: Iterable[str]) -> int:
-    """Print the sentences, or put them into the README."""
+    """Print the sentences, or put them, the figures of the studies' pages and the summaries where they belong."""
     if "--write" not in arguments:
         print(findings())
         return 0
     before, _, rest = README.read_text(encoding="utf-8").partition(BEGIN)
     write_text(README, f"{before}{BEGIN}\n{findings()}\n{END}{rest.partition(END)[2]}")
+    for study in FINDINGS:
+        page = PAGES / f"{study}.md"
+        write_text(page, with_figures(page.read_text(encoding="utf-8"), study))
+        for file in (RESULTS / study).glob("*.json"):
+            result = StudyResult.load(file)
+            old, new = (json.dumps(text, ensure_ascii=False) for text in (result.summary, summary(result)))
+            write_text(file, file.read_text(encoding="utf-8").replace(f'"summary": {old}', f'"summary": {new}'))
     return 0
 
 

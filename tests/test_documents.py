@@ -112,6 +112,34 @@ def test_the_findings_are_those_of_the_published_results():
     assert len(findings.FINDINGS) == 6
 
 
+def test_the_figures_that_a_studys_page_quotes_are_those_of_the_published_results():
+    findings = documents_module("findings")
+    for study in STUDIES:
+        page = (ROOT / f"docs/studies/{study}.md").read_text(encoding="utf-8")
+        assert findings.FIGURE.search(page), f"{study} quotes no figure"
+        assert page == findings.with_figures(page, study), "run python docs/findings.py --write"
+        assert page.count("<!--= ") == len(findings.FIGURE.findall(page)), f"a mark of {study} has no end on its line"
+        # A comment at the start of a line would end the paragraph.
+        assert not re.search("^<!--[=/]", page, re.MULTILINE)
+
+
+def test_the_marks_of_figures_name_claims_ladders_and_rows():
+    findings = documents_module("findings")
+    text = "<!--= small best-stage -->?<!--/--> <!--= small best-stage.verdict -->?<!--/-->"
+    shown = re.sub("<!--.*?-->", "", findings.with_figures(text, "noisy-rotation"))
+    assert shown == "-8.1 points [-9.2, -7.1] not reproduced"
+    text = '<!--= small "model=TRADES-6" attack=none --><!--/-->, <!--= small ladders --><!--/-->'
+    assert re.sub("<!--.*?-->", "", findings.with_figures(text, "adversarial-training")) == "51.2 %, none of 0"
+
+
+def test_published_summaries_are_those_of_the_studies_texts():
+    findings = documents_module("findings")
+    for study in STUDIES:
+        for file in (ROOT / "results" / study).glob("*.json"):
+            result = StudyResult.load(file)
+            assert result.summary == findings.summary(result), f"{file}: run python docs/findings.py --write"
+
+
 @pytest.fixture
 def mirror(monkeypatch):
     """The task of the documentation, registered for one test."""
