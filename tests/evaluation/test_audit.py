@@ -1,5 +1,6 @@
 """The audit tells a pretext loss that sees attacks from a blind one, and charges every rival the same."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -11,6 +12,7 @@ from tiny_systems import make_network, make_table
 from unfool.attacks import make_attack
 from unfool.core.errors import DataError, SpecError
 from unfool.core.streams import Streams
+from unfool.data.table import Table
 from unfool.defenses import Defense, Gate, make_defense
 from unfool.evaluation import classify, craft
 from unfool.evaluation.adaptive.audit import audit
@@ -152,6 +154,24 @@ def test_what_cannot_be_audited_is_refused(defense, table, examples):
         audit(Rounded(defense.network), table, examples)
     with pytest.raises(DataError, match="lacks image 46"):
         audit(defense, make_table(15), examples)
+
+
+def test_images_that_the_examples_were_not_made_from_are_refused(defense, table, examples):
+    """The same ids, names and split do not make them the same images."""
+    images, labels = table.batch().images, table.labels()
+    columns = {"label": labels.clone(), "parity": table.labels("parity")}
+    others = Table.from_tensors(images.flip(3), columns, ids=table.ids, name=table.name, split=table.split)
+    with pytest.raises(DataError, match=r"example 1 lies 0\.9.* from that image of the table, and the set says 0\.03"):
+        audit(defense, others, examples)
+    columns["label"][3] = (labels[3] + 1) % 4
+    relabelled = Table.from_tensors(images, columns, ids=table.ids, name=table.name, split=table.split)
+    with pytest.raises(DataError, match="image 10 has label"):
+        audit(defense, relabelled, examples)
+    with pytest.raises(DataError, match="images of 3×16×16, the table of 3×8×8"):
+        audit(defense, make_table(16, side=8), examples)
+    unchanged = dataclasses.replace(examples, distances=torch.zeros(16))
+    with pytest.raises(DataError, match=r"lies 0\.03.* and the set says 0"):
+        audit(defense, table, unchanged)
 
 
 def test_a_result_is_short_in_print_and_a_table_on_demand(found, defense, table, examples):

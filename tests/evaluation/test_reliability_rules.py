@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from planted_defenses import TwoBasins
 from scipy.stats import binomtest
-from tiny_systems import make_network, make_table
+from tiny_systems import Gives, make_network, make_table, table_of
 
 from unfool import evaluate
 from unfool.attacks import CustomAttack, Part, Perturbed, make_attack
@@ -19,7 +19,7 @@ from unfool.data.pixels import DecodedPixels
 from unfool.data.table import Table
 from unfool.evaluation import classify, craft
 from unfool.evaluation.reliability.attack_checks import huge
-from unfool.evaluation.reliability.evidence import gather
+from unfool.evaluation.reliability.evidence import BLACK_BOX, gather
 from unfool.evaluation.reliability.flags import CHANCE, SHARE, more_than_chance, too_many
 from unfool.evaluation.reliability.report import reliability
 from unfool.evaluation.results.reliability import ATTACK_CHECKS, Flag
@@ -180,3 +180,60 @@ def test_only_results_on_these_images_in_this_threat_model_are_evidence(change, 
     changed = dataclasses.replace(records, **change)
     gathered = gather(network, table, ThreatModel.parse(THREAT), [changed], ())
     assert bool(gathered.evidence.tried) is counts
+
+
+def own_set(model, table):
+    """An attack on the model itself, as if what stood had fallen to a search without gradients."""
+    examples = craft(model, table, make_attack("fgsm", THREAT))
+    by = torch.where(examples.fooled_by_part < 0, 1, examples.fooled_by_part)
+    return dataclasses.replace(examples, fooled_by_part=by, parts=["fgsm", "square"], follows_gradients=[True, False])
+
+
+def test_clean_records_of_another_system_excuse_no_win():
+    """They name no system: whether an image was wrong before is for the model itself to say."""
+    network, table = make_network(), table_of(make_network(), 12)
+    other = classify(Gives(lambda images: -network(images)), table)
+    assert not any(other.correct)
+    examples = own_set(network, table)
+    wins = [
+        gather(network, table, ThreatModel.parse(THREAT), records, [examples]).evidence.missed_by_gradients(BLACK_BOX)
+        for records in ([], [other])
+    ]
+    assert wins[0] == wins[1] != {}
+
+
+def test_images_that_the_model_has_wrong_are_no_wins():
+    network, table = make_network(), table_of(make_network(), 12)
+    table.columns["label"][:6] = (table.columns["label"][:6] + 1) % 4
+    examples = own_set(network, table)
+    gathered = gather(network, table, ThreatModel.parse(THREAT), (), [examples])
+    assert gathered.evidence.wrong_before == set(table.ids[:6].tolist())
+    (wins,) = gathered.evidence.missed_by_gradients(BLACK_BOX).values()
+    assert wins
+    assert not set(wins) & set(table.ids[:6].tolist())
+
+
+@pytest.mark.parametrize("threat", [THREAT, "l2:1", "l1:9", "l0:5"])
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_a_set_of_other_images_or_labels_is_no_evidence(threat, elsewhere):
+    network, table = make_network(), make_table(8)
+    source = make_network(1) if elsewhere else network
+    examples = craft(source, table, make_attack("pgd-3", threat))
+    images, labels = table.batch().images, table.labels()
+
+    def tried(images, labels):
+        other = Table.from_tensors(images, labels, ids=table.ids, name=table.name, split=table.split)
+        return gather(network, other, ThreatModel.parse(threat), (), [examples]).evidence.tried
+
+    assert tried(images, labels)
+    assert not tried(images.flip(3), labels)
+    assert not tried(images, (labels + 1) % 4)
+    # An image alone that is another one: the set is not of these images.
+    assert not tried(torch.cat([images[:7], images[7:].flip(3)]), labels)
+
+
+def test_records_under_other_labels_are_no_evidence():
+    network, table = make_network(), make_table(8)
+    records = classify(network, craft(network, table, make_attack("fgsm", THREAT)))
+    table.columns["label"] = (table.columns["label"] + 1) % 4
+    assert not gather(network, table, ThreatModel.parse(THREAT), [records], ()).evidence.tried

@@ -29,6 +29,7 @@ from unfool.evaluation.crafting.chosen_attacks import AttackLike, choose_attack
 from unfool.evaluation.crafting.craft import craft
 from unfool.evaluation.crafting.proxy import proxy_for
 from unfool.evaluation.intervals import wilson
+from unfool.evaluation.reliability.origins import misfit, rows_of
 from unfool.evaluation.statistics.paired import PairedCounts, score_interval
 from unfool.models.modes import frozen_eval
 
@@ -56,11 +57,13 @@ def audit(
 
     Args:
         defense: A `Defense` with a pretext loss, such as `defenses.Reverse`, or a module that declares one.
-        data: The clean images: a table that holds those of the examples, or what `as_table` makes one of.
+        data: The clean images: a table that holds those of the examples, or what `as_table` makes one of. The examples
+            must have its labels, and lie as far from its images as they say.
         examples: Adversarial examples that were crafted on the bare network; or an attack, or its name, which crafts
             them there from all images of the data.
         settings: How the defense is audited; default: ``AuditSettings()``.
-        column: Label column of the data that an attack reads; default: the table's own choice.
+        column: Label column of the data that an attack reads and that labels are compared with; default: that of the
+            examples, or else the table's own choice.
         progress: Called with the images done.
 
     Returns:
@@ -68,7 +71,7 @@ def audit(
 
     Raises:
         SpecError: A defense without a pretext loss, or an unknown attack.
-        DataError: A table that lacks an image of the examples.
+        DataError: A table that lacks an image of the examples, or whose images they were not made from.
 
     Example:
         >>> import torch
@@ -99,7 +102,7 @@ def audit(
             batch_size=settings.batch_size,
             progress=progress,
         )
-    rows = _clean_rows(table, examples)
+    rows = _clean_rows(table, examples, column)
     run = _AuditRun(defense, purifier, Streams(settings.seed).named("audit"), settings.draws)
     device = device_of(purifier)
     with torch.inference_mode(False), torch.no_grad(), frozen_eval(defense):
@@ -113,15 +116,17 @@ def audit(
     return run.result(examples.attack, examples.threat)
 
 
-def _clean_rows(table: Table, examples: AdversarialSet) -> Tensor:
-    """The rows of the table that hold the clean images of the examples; DataError for one that it lacks."""
-    places = {number: place for place, number in enumerate(table.ids.tolist())}
-    missing = [number for number in examples.ids.tolist() if number not in places]
-    if missing:
-        raise DataError(
-            f"{table!r} lacks image {missing[0]} of the adversarial set; give the images it was crafted from"
-        )
-    return torch.tensor([places[number] for number in examples.ids.tolist()])
+def _clean_rows(table: Table, examples: AdversarialSet, column: str | None) -> Tensor:
+    """The rows of the table that hold the clean images of the examples; DataError where it holds others."""
+    rows = rows_of(table, examples.ids)
+    if (rows < 0).any():
+        missing = int(examples.ids[rows < 0][0])
+        raise DataError(f"{table!r} lacks image {missing} of the adversarial set; give the images it was crafted from")
+    column = column or (examples.column if examples.column in table.columns else None)
+    reason = misfit(examples, table, rows, table.labels(column))
+    if reason is not None:
+        raise DataError(f"{examples!r} was not made from {table!r}: {reason}; give the images it was crafted from")
+    return rows
 
 
 class _AuditRun:

@@ -18,6 +18,7 @@ from unfool.evaluation.classify import classify
 from unfool.evaluation.crafting.adversarial_set import AdversarialSet
 from unfool.evaluation.identity import identity
 from unfool.evaluation.records import NO_ATTACK, TRANSFER, Records
+from unfool.evaluation.reliability.origins import misfit, rows_of
 from unfool.evaluation.statistics.union import UNION
 
 GRADIENT, BLACK_BOX, NOISE = "gradient", "black-box", "noise"
@@ -52,19 +53,29 @@ class Evidence:
         missed = {name: sorted(fooled & standing) for name, fooled in self.fooled.get(kind, {}).items()}
         return {name: ids for name, ids in missed.items() if ids}
 
-    def add_records(self, records: Records) -> None:
-        """Add records under attack; those of an ensemble of several kinds do not say which of them succeeded."""
-        fooled = (number for number, correct in zip(records.ids, records.correct, strict=True) if not correct)
-        if records.protocol == TRANSFER:
-            self.add(TRANSFER, f"{records.attack} from {records.crafted_on}", records.ids, fooled)
-        elif records.follows_gradients is not None:
-            self.add(_kind(records.follows_gradients), records.attack, records.ids, fooled)
+    @property
+    def speaking(self) -> set[int]:
+        """All images that speak against the gradients."""
+        missed = (self.missed_by_gradients(kind).values() for kind in self.fooled)
+        return {number for kind in missed for ids in kind for number in ids}
 
-    def add_set(self, examples: AdversarialSet) -> None:
-        """Add an attack on the model itself, part by part."""
+    def add_records(self, records: Records, of: set[int]) -> None:
+        """Add records under attack on images of some ids.
+
+        Records of an ensemble of several kinds do not say which of them succeeded.
+        """
+        fooled = {number for number, correct in zip(records.ids, records.correct, strict=True) if not correct}
+        if records.protocol == TRANSFER:
+            self.add(TRANSFER, f"{records.attack} from {records.crafted_on}", of.intersection(records.ids), fooled & of)
+        elif records.follows_gradients is not None:
+            self.add(_kind(records.follows_gradients), records.attack, of.intersection(records.ids), fooled & of)
+
+    def add_set(self, examples: AdversarialSet, of: set[int]) -> None:
+        """Add an attack on the model itself, part by part, on images of some ids."""
+        tried = of.intersection(examples.ids.tolist())
         for index, (part, follows) in enumerate(zip(examples.parts, examples.follows_gradients, strict=True)):
-            fooled = examples.ids[examples.fooled_by_part == index]
-            self.add(_kind(follows), part, examples.ids.tolist(), fooled.tolist())
+            fooled = of.intersection(examples.ids[examples.fooled_by_part == index].tolist())
+            self.add(_kind(follows), part, tried, fooled)
 
 
 def _kind(follows_gradients: bool) -> str:
@@ -86,33 +97,45 @@ def gather(
     threat: ThreatModel,
     records: Iterable[Records],
     sets: Iterable[AdversarialSet],
+    column: str | None = None,
 ) -> Gathered:
     """Collect what earlier evaluations say about the model on these images.
 
-    Sets from elsewhere are judged here, as transfer. Records of another system, and all that is of another threat
-    model, data set or split, say nothing about this model on these images and are left out.
+    Sets from elsewhere are judged here, as transfer, and so are the clean images that would speak against the
+    gradients: clean records name no system. Records of another system, and all that is of another threat model, data
+    set, split or label, say nothing about this model on these images and are left out; so are sets whose examples do
+    not lie as far from the table's images as they say.
     """
-    own = identity(model)
+    own, labels, ids = identity(model), table.labels(column), set(table.ids.tolist())
     evidence, zero_gradient, judged = Evidence(), [], 0
     for each in records:
-        if each.attack == NO_ATTACK and (each.data, each.split) == (table.name, table.split):
-            evidence.wrong_before |= {number for number, right in zip(each.ids, each.correct, strict=True) if not right}
-        if each.judged_on == own and _fits(each, table, threat):
-            evidence.add_records(each)
+        if each.judged_on == own and _fits(each, table, threat) and _labels_fit(each, table, labels):
+            evidence.add_records(each, ids)
     for examples in sets:
-        if not _fits(examples, table, threat):
+        if not _fits(examples, table, threat) or misfit(examples, table, rows_of(table, examples.ids), labels):
             continue
         if examples.crafted_on == own:
-            evidence.add_set(examples)
-            zero_gradient.append(examples.ids[examples.zero_gradient])
+            evidence.add_set(examples, ids)
+            zero_gradient.append(examples.ids[examples.zero_gradient & torch.isin(examples.ids, table.ids)])
         else:
-            evidence.add_records(classify(model, examples))
+            evidence.add_records(classify(model, examples), ids)
             judged += len(examples)
-    ids = torch.cat(zero_gradient) if zero_gradient else torch.empty(0, dtype=torch.int64)
-    return Gathered(evidence=evidence, zero_gradient=ids, model_images=judged)
+    rows = rows_of(table, torch.tensor(sorted(evidence.speaking), dtype=torch.int64))
+    if len(rows):
+        before = classify(model, table.subset(rows), column=column)
+        evidence.wrong_before = {number for number, right in zip(before.ids, before.correct, strict=True) if not right}
+        judged += len(rows)
+    flat = torch.cat(zero_gradient) if zero_gradient else torch.empty(0, dtype=torch.int64)
+    return Gathered(evidence=evidence, zero_gradient=flat, model_images=judged)
 
 
 def _fits(source: Records | AdversarialSet, table: Table, threat: ThreatModel) -> bool:
-    if (source.data, source.split) != (table.name, table.split) or source.attack == UNION:
+    if (source.data, source.split) != (table.name, table.split) or source.attack in (UNION, NO_ATTACK):
         return False
     return ThreatModel.parse(source.threat) == threat
+
+
+def _labels_fit(records: Records, table: Table, labels: Tensor) -> bool:
+    """Whether the labels of records, where they hold any, are those of the table's images."""
+    known = dict(zip(table.ids.tolist(), labels.tolist(), strict=True))
+    return all(known.get(number, label) == label for number, label in zip(records.ids, records.labels, strict=False))

@@ -189,7 +189,7 @@ class _Run:
         self.note("chance", output_checks.chance(logits, everyone.labels, correct, others))
         subject = _attacked(pool, everyone, correct, images, streams)
         self.images = len(subject.ids)
-        gathered = gather(model, table, threat, records, sets)
+        gathered = gather(model, table, threat, records, sets, column)
         self.evidence = gathered.evidence
         if is_black_box(model):
             self.miss(ATTACK_CHECKS, "the model gives scores without a gradient: what stands is an upper bound")
