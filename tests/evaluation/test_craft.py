@@ -1,5 +1,6 @@
 """Crafting that is stopped goes on to the bit; several processes make what one makes; batches fit the memory."""
 
+import warnings
 from pathlib import Path
 
 import pytest
@@ -9,8 +10,9 @@ from programs import run_calls, run_program
 from tiny_systems import make_network, make_table
 from torch import nn
 
+from unfool import EvaluationSettings, evaluate
 from unfool.attacks import CustomAttack, make_attack
-from unfool.core.errors import ImagesError, OutputError
+from unfool.core.errors import ImagesError, OutputError, UnfoolWarning
 from unfool.core.threat import ThreatModel
 from unfool.data.table import Table
 from unfool.evaluation import classify, craft
@@ -94,6 +96,41 @@ def test_a_folder_of_another_crafting_is_refused(tmp_path, changed, named):
     with pytest.raises(OutputError, match=f"holds another evaluation: {named} is"):
         crafted(**changed)
     crafted()
+
+
+class ReadsAFile(nn.Module):
+    """A model whose numbers nobody can tell: each pass reads them from a file."""
+
+    def __init__(self, path):
+        super().__init__()
+        self.path = path
+
+    def forward(self, images):
+        channel, offset = self.path.read_text().split()
+        margin = 20 * (images.mean((2, 3))[:, int(channel)] - float(offset))
+        return torch.stack([margin, -margin], 1)
+
+
+def test_a_folder_of_a_model_that_cannot_be_read_belongs_to_its_answers(tmp_path):
+    file = tmp_path / "numbers"
+    table = Table.from_tensors(torch.full((6, 3, 4, 4), 0.55), [0] * 6)
+
+    def evaluated(numbers, folder):
+        file.write_text(numbers)
+        return evaluate(ReadsAFile(file), table, "pgd-5", settings=settings, folder=folder).rows
+
+    settings = EvaluationSettings(threat="linf:0.01", reliability=False)
+    with pytest.warns(UnfoolWarning, match="named unverified"):
+        first = evaluated("0 0.5", tmp_path / "kept")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UnfoolWarning)
+        assert [row.accuracy for row in first] == [1.0, 1.0]
+        assert [row.protocol for row in first] == ["clean", "unverified"]
+        assert evaluated("0 0.5", tmp_path / "kept")[1].cost == first[1].cost, "read"
+        with pytest.raises(OutputError, match="holds another evaluation: answers is"):
+            evaluated("1 0.548", tmp_path / "kept")
+        assert evaluated("1 0.548", None)[1].accuracy == 0.0
+    assert not list((tmp_path / "kept").glob("clean-*"))
 
 
 class Refused(nn.Module):

@@ -14,7 +14,7 @@ from unfool.core.parallel.job import CodeFile, Place
 from unfool.core.streams import Streams
 from unfool.data.classes.label_sets import merged_sets
 from unfool.evaluation.identity import identity
-from unfool.evaluation.results.rows import UNVERIFIED_MARK
+from unfool.evaluation.results.rows import is_unverified
 from unfool.models.foreign import ForeignClassifier
 from unfool.models.foreign_network import ForeignNetwork
 from unfool.models.network import Network
@@ -50,7 +50,7 @@ class OpensProbed:
         data = replace(self.data, data_dir=place.data_dir or self.data.data_dir)
         _, probed = open_probed(replace(self, model=model, data=data), place.device)
         own = identity(probed.network)
-        if own != self.identity and not own.endswith(UNVERIFIED_MARK):
+        if own != self.identity and not is_unverified(own):
             raise WorkerError(
                 f"a worker opened another network ({own}) than the one to probe ({self.identity}); install the same "
                 "versions of unfool, PyTorch and the model's packages on all nodes"

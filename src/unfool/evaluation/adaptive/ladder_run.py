@@ -30,6 +30,7 @@ from unfool.evaluation.crafting.sharded_images import ImagesInChunks
 from unfool.evaluation.identity import identity
 from unfool.evaluation.records import Records
 from unfool.evaluation.reliability.blocked_gradients import MOST_IMAGES, probed
+from unfool.evaluation.results.rows import is_unverified
 from unfool.evaluation.results.versions import versions
 from unfool.models.surrogates.inner import inner_classifiers
 from unfool.models.surrogates.pinned import draws_at_random
@@ -144,7 +145,8 @@ class LadderRun:
     def evaluate_on(self, model: nn.Module, on: AdversarialSet | Table) -> Records:
         """A model on images; with a folder, the records that it holds."""
         size = self.settings.batch_size or BATCH_SIZE
-        file = self._file_of(model, on) if self.folder is not None else None
+        kept = self.folder is not None and not is_unverified(identity(model))
+        file = self._file_of(model, on) if kept else None
         # Several processes share the images among them: none can leave the others.
         if file is not None and rank_and_world_size()[1] == 1:
             if not is_file(file):

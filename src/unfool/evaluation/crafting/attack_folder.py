@@ -24,6 +24,8 @@ from unfool.models.weights import load_tensors, save_tensors
 SCHEMA_VERSION = 2
 """Since 2 it names the images by their pixels and labels, not by their numbers alone."""
 _MANIFEST = "crafting.json"
+_ROUNDING = 1e-4
+"""Difference of two equal models' answers, relative to the largest."""
 
 
 @contextmanager
@@ -65,7 +67,7 @@ class BatchCheckpoint:
             return
         stored = read_object(path, "choose another folder or remove this one", error=OutputError)
         # As JSON both: a tuple that was written comes back as a list.
-        differing = [key for key, value in json.loads(json.dumps(wanted)).items() if stored.get(key) != value]
+        differing = [key for key, value in json.loads(json.dumps(wanted)).items() if not _agree(stored.get(key), value)]
         if differing:
             key = differing[0]
             raise OutputError(
@@ -124,6 +126,17 @@ def stored_batch_size(folder: Path) -> int | None:
     except DataError:
         return None
     return size if isinstance(size, int) and size > 0 else None
+
+
+def _agree(stored: Any, wanted: Any) -> bool:
+    """Whether two values are the same; numbers in a list up to rounding, which differs from machine to machine."""
+    if stored == wanted or not isinstance(stored, list) or not isinstance(wanted, list):
+        return stored == wanted
+    pairs: list[tuple[Any, Any]] = list(zip(stored, wanted, strict=False))
+    if len(stored) != len(wanted) or not all(isinstance(value, float) for pair in pairs for value in pair):
+        return False
+    largest = max(abs(value) for value in wanted)
+    return all(abs(before - now) <= _ROUNDING * largest for before, now in pairs)
 
 
 class PartCheckpoint:

@@ -13,6 +13,7 @@ from unfool.core.processes import rank_and_world_size
 from unfool.core.threat import ThreatModel
 from unfool.data.table import Table
 from unfool.evaluation.crafting.chosen_attacks import AttackLike, ChosenAttack, choose_attacks
+from unfool.evaluation.results.rows import is_unverified
 from unfool.evaluation.results.versions import versions
 
 
@@ -21,9 +22,9 @@ def attack_folder(folder: Path, title: str, attack: Attack) -> Path:
     return folder / re.sub(r"[^\w.-]+", "_", f"{title} {attack.threat}")
 
 
-def clean_folder(folder: Path, table: Table, column: str | None, identity: str, size: int) -> Path:
-    """Where the outcomes of clean images lie, by all that they follow from."""
-    return folder / f"clean-{_key(table, column, {'model': identity, 'size': size})}"
+def clean_folder(folder: Path, table: Table, column: str | None, identity: str, size: int) -> Path | None:
+    """Where the outcomes of clean images lie, by all that they follow from; None where the identity proves nothing."""
+    return _place(folder, "clean", table, column, {"model": identity, "size": size})
 
 
 def judged_folder(home: Path, size: int) -> Path:
@@ -31,24 +32,33 @@ def judged_folder(home: Path, size: int) -> Path:
     return home / f"judged-{size}"
 
 
-def corrupted_folder(folder: Path, table: Table, column: str | None, identity: str, size: int, seed: int) -> Path:
-    """Where the records of corrupted images lie, those of each corruption and severity as ``NAME-SEVERITY.json``."""
-    return folder / f"corrupted-{_key(table, column, {'model': identity, 'size': size, 'seed': seed})}"
+def corrupted_folder(
+    folder: Path, table: Table, column: str | None, identity: str, size: int, seed: int
+) -> Path | None:
+    """Where the records of corrupted images lie, those of each corruption and severity as ``NAME-SEVERITY.json``; None
+    where the identity proves nothing."""
+    return _place(folder, "corrupted", table, column, {"model": identity, "size": size, "seed": seed})
 
 
 def checks_folder(
     folder: Path, table: Table, column: str | None, identity: str, seed: int, attacks: Iterable[Attack], threat: str
-) -> Path:
-    """Where the attacks of the reliability checks are kept."""
+) -> Path | None:
+    """Where the attacks of the reliability checks are kept; None where the identity proves nothing."""
     values = {"model": identity, "seed": seed, "threat": threat}
     values["attacks"] = [[attack.name, dict(attack.settings)] for attack in attacks]
-    return folder / f"checks-{_key(table, column, values)}"
+    return _place(folder, "checks", table, column, values)
 
 
-def _key(table: Table, column: str | None, values: JsonObject) -> str:
-    """A name for images with their labels, and values."""
+def _place(folder: Path, kind: str, table: Table, column: str | None, values: JsonObject) -> Path | None:
+    """A folder for what follows from images, their labels, and values with a model among them, by a hash of these.
+
+    None for a model whose identity another may have: nothing but the folder's name would tell the two apart.
+    """
+    if is_unverified(values["model"]):
+        return None
     values = {**values, "data": table.name, "split": table.split, "images": table.pixel_digest, "versions": versions()}
-    return checksum(values, {"ids": table.ids, "labels": table.labels(column)})[:16]
+    key = checksum(values, {"ids": table.ids, "labels": table.labels(column)})[:16]
+    return folder / f"{kind}-{key}"
 
 
 def discard_attacks(folder: Path, attacks: Iterable[ChosenAttack]) -> None:

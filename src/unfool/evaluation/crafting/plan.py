@@ -12,10 +12,17 @@ from unfool.attacks import Attack, ProxySettings
 from unfool.core.borders.checksum import checksum
 from unfool.core.files import JsonObject
 from unfool.core.processes import rank_and_world_size
+from unfool.core.streams import Streams
 from unfool.data.table import Table
 from unfool.evaluation.crafting.attack_folder import stored_batch_size
-from unfool.evaluation.crafting.batches import fitting, own_batch_size, spans
+from unfool.evaluation.crafting.batches import device_of, fitting, own_batch_size, spans
 from unfool.evaluation.crafting.processes import gathered
+from unfool.evaluation.results.rows import is_unverified
+from unfool.models.modes import frozen_eval
+from unfool.models.surrogates.pinned import pinned_draws
+
+_ASKED = 8
+"""Images that a model without a verified identity is known by."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,5 +79,14 @@ def plan_crafting(
             "images": table.pixel_digest,
             "labels": checksum({}, {"labels": table.labels(column)}),
             "batch_size": batch_size,
+            # Equal identities prove nothing there.
+            **({"answers": _answers(model, table)} if is_unverified(crafted_on) else {}),
         },
     )
+
+
+def _answers(model: nn.Module, table: Table) -> list[float]:
+    """What a model says of the first images: one whose answers are others is another."""
+    images = table.batch(torch.arange(min(_ASKED, len(table)))).images.to(device_of(model))
+    with torch.no_grad(), frozen_eval(model), pinned_draws(model, Streams(0)):
+        return [float(f"{value:.6g}") for value in model(images).flatten().tolist()]

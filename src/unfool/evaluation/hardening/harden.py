@@ -37,6 +37,7 @@ from unfool.evaluation.hardening.plan import AFTER, BEFORE, file_of, state_of
 from unfool.evaluation.hardening.settings import HardenSettings
 from unfool.evaluation.hardening.subject import Subject
 from unfool.evaluation.identity import identity
+from unfool.evaluation.results.rows import is_unverified
 from unfool.evaluation.results.versions import versions
 from unfool.evaluation.settings import EvaluationSettings
 from unfool.training import RunConfig, train
@@ -121,7 +122,7 @@ def harden(
     def evaluated(network: nn.Module, when: str, reliability: bool) -> Evaluation:
         file, state = file_of(folder, when), state_of(folder, when)
         request = _request(network, chosen, settings, at, name=name, column=column, reliability=reliability)
-        finished = kept(file, request)
+        finished = None if is_unverified(request["model"]) else kept(file, request)
         if first_of(float(finished is not None), device):
             if finished is None:
                 raise OutputError(f"{file} is there for the first process alone; give a folder that all of them share")

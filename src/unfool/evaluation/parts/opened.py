@@ -23,7 +23,7 @@ from unfool.evaluation.crafting.crafted_batches import Crafting
 from unfool.evaluation.crafting.proxy import proxy_for
 from unfool.evaluation.evaluate import labelled
 from unfool.evaluation.identity import identity
-from unfool.evaluation.results.rows import UNVERIFIED_MARK
+from unfool.evaluation.results.rows import is_unverified
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,7 +94,7 @@ def _opened(subject: Subject, files: tuple[tuple[Path, Path], ...], data_dir: Pa
         warnings.simplefilter("ignore", UnfoolWarning)  # the asker has seen them
         opened = ready(subject.opens(place))
         own = identity(opened.model)
-        if own != subject.identity and not own.endswith(UNVERIFIED_MARK):
+        if own != subject.identity and not is_unverified(own):
             raise WorkerError(
                 f"a worker opened another system ({own}) than the one to evaluate ({subject.identity}); give "
                 "weights where the model draws its own, and install the same versions of unfool, PyTorch and the "

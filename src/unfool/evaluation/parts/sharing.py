@@ -111,6 +111,8 @@ class _Planner:
     def clean(self) -> None:
         """Classify the clean images."""
         where = clean_folder(self.folder, self.opened.table, self.opened.column, self.subject.identity, self.size)
+        if where is None:
+            return
         parts = {f"clean {rows.start}": (block, rows) for block in self.blocks for rows in [_rows(block)]}
         self._clean = where, {name: rows for name, (_, rows) in parts.items()}
         for name, (block, rows) in parts.items():
@@ -171,6 +173,8 @@ class _Planner:
             return
         table, column, subject = self.opened.table, self.opened.column, self.subject
         where = corrupted_folder(self.folder, table, column, subject.identity, self.size, subject.seed)
+        if where is None:
+            return
         for name, severity in product(CORRUPTIONS, severities):
             if not is_file(file := where / f"{name}-{severity}.json"):
                 call = partial(jobs.classify_under, subject, name, severity, self.size, self._named(file))
@@ -184,6 +188,8 @@ class _Planner:
         attacks = [chosen.attack for chosen in self.opened.attacks]
         table, column, subject = self.opened.table, self.opened.column, self.subject
         where = checks_folder(self.folder, table, column, subject.identity, subject.seed, attacks, str(threat))
+        if where is None:
+            return
         known = CHECKS if all(len(attack.parts) == 1 for attack in attacks) else CHECKS[:2]
         for check in known if not where.is_dir() else ():
             call = partial(jobs.check_reliability, subject, check, str(threat), self._named(where))

@@ -51,6 +51,11 @@ SCORES_MARK = "~"
 """Ends the identity of a black box, which gives scores and no gradient."""
 
 
+def is_unverified(identity: str) -> bool:
+    """Whether an identity cannot tell its system from another, so that what is kept of one may be another's."""
+    return identity.endswith(UNVERIFIED_MARK)
+
+
 def own_protocol(identity: str) -> str:
     """The protocol of an attack on the very system that an identity names."""
     marked = {UNVERIFIED_MARK: "unverified", SCORES_MARK: "score-based"}
