@@ -400,7 +400,21 @@ def test_files_of_a_piece_are_those_of_its_path_and_of_no_longer_one(tmp_path):
     assert files == set(own)
 
 
-@pytest.mark.parametrize("address", ["", "nonsense", "ray://head:10001", "head:0", "head:70000", ":6379", "head:port"])
+@pytest.mark.parametrize(
+    "address",
+    [
+        "",
+        "nonsense",
+        "ray://head:10001",
+        "head:0",
+        "head:70000",
+        ":6379",
+        "head:port",
+        "a..b:1",
+        f"h:{'1' * 5000}",
+        "h:٣",
+    ],
+)
 def test_what_is_no_address_is_refused_before_anything_is_tried(address):
     with pytest.raises(SpecError, match="is no address of a Ray cluster; give HOST:PORT of its head, or auto"):
         executor.executor_for(address)
@@ -411,5 +425,7 @@ def test_an_address_where_nobody_listens_and_a_share_that_is_none_are_refused():
         free.bind(("127.0.0.1", 0))
         with pytest.raises(WorkerError, match=r"nobody listens at 127\.0\.0\.1:"):
             executor.executor_for(f"127.0.0.1:{free.getsockname()[1]}")
+    with pytest.raises(WorkerError, match=r"nobody listens at \[::1\]:1 \((Connection refused|Cannot assign)"):
+        executor.executor_for("[::1]:1")
     with pytest.raises(SpecError, match="a share of 2 of a GPU is not allowed"):
         executor.executor_for("auto", gpu_share=2)

@@ -3,8 +3,11 @@
 import time
 
 import pytest
+import torch
 from browsing import faults_shown, look
 
+from unfool.data.as_table import as_table
+from unfool.playground import Playground, PlaygroundSystem
 from unfool.playground.server import serving
 
 SENTENCE = "return document.querySelector('#result .sentence').innerText"
@@ -63,6 +66,25 @@ def test_a_picture_is_attacked_borrowed_and_reversed(browser, address):
     assert faults_shown(browser) == []
     script = "return [...new Set(performance.getEntriesByType('resource').map(each => new URL(each.name).origin))]"
     assert browser.execute_script(script) == [address.rstrip("/")]
+
+
+def test_a_class_name_is_shown_and_never_run(browser):
+    names = ["${document.title = 'run'}", "`+(document.title = 'run')+`", "\\`${document.title = 'run'}", "{{value}}"]
+    table = as_table((torch.rand(4, 3, 32, 32), [0, 1, 2, 3]), split="test")
+    network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 32 * 32, 4))
+    system = PlaygroundSystem(name="own", network=network, classes=names, shape=(3, 32, 32), examples=table)
+    look(browser, 1366, "light")
+    with serving(Playground({"own": lambda: system}), port=0) as url:
+        browser.get(url)
+        shown = "return [...document.querySelectorAll('#picker button')].map(each => each.title)"
+        until(browser, shown, lambda titles: titles[:4] == names)
+        press(browser, "#picker button:nth-child(2)")
+        pressed = "return [...document.querySelectorAll('#picker button[aria-pressed=true]')].map(each => each.title)"
+        until(browser, pressed, lambda titles: titles == names[1:2])
+        described = "return document.querySelector('#picker button:nth-child(2) img').alt"
+        until(browser, described, lambda words: words == names[1])
+        assert browser.title != "run"
+        browser.get("about:blank")  # before its server goes
 
 
 def test_a_bad_upload_says_one_line_and_leaves_the_page(browser, address, tmp_path):

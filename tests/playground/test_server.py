@@ -10,6 +10,7 @@ from unfool.cli import main
 from unfool.core.errors import OutputError, SpecError
 from unfool.playground import server
 from unfool.playground.check import PlaygroundError, ask_once
+from unfool.playground.page import api_attack
 from unfool.playground.pictures import MOST_UPLOADED
 from unfool.playground.server import chosen_port, serving
 
@@ -33,7 +34,7 @@ def test_it_answers_this_machine_alone_and_loads_nothing_from_elsewhere(url):
 
 def test_it_answers_through_its_interface_and_two_at_once_get_their_own(url):
     answer = ask_once(url)
-    assert answer.said.startswith("This image was a 0 (100 %); under 8/255 in linf the network sees a ")
+    assert answer.said.startswith("This image was a 0 (over 99 %); under 8/255 in linf the network sees a ")
     assert (answer.systems, answer.pictures) == (3, 10)
 
     def attacked(place: int) -> dict[str, object]:
@@ -59,6 +60,23 @@ def test_what_is_wrong_with_a_request_comes_back_in_one_line(url, capfd):
     assert "Traceback" not in capfd.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("values", "line"),
+    [
+        ({"norm": ["linf"]}, r"norm is \['linf'\], which is no text"),
+        ({"eps": "8"}, "eps is '8'; give a finite number"),
+        ({"steps": "ten"}, "steps is 'ten'; give a finite number"),
+        ({"steps": float("nan")}, "steps is 'nan'; give a finite number"),
+        ({"steps": 2.5}, "steps is 2.5; give a whole number"),
+        ({"lender": {}}, "lender is {}, which is no text"),
+    ],
+)
+def test_a_value_of_another_kind_is_refused(play, values, line):
+    attack = {"system": "zoo:digits", "picture": "example-0", "norm": "linf", "eps": 8, "steps": 5, "lender": ""}
+    with pytest.raises(SpecError, match=line):
+        api_attack(play)(**attack | values)
+
+
 def test_an_upload_beyond_the_bound_is_refused_before_it_is_read(url):
     files = {"files": ("large.png", bytes(MOST_UPLOADED + 1))}
     assert httpx.post(f"{url}/gradio_api/upload", files=files).status_code == 413
@@ -75,6 +93,9 @@ def test_a_port_in_use_is_told_from_a_wrong_one():
         chosen_port("127.0.0.1", 70000)
     with pytest.raises(SpecError, match=r"host 'no\.host\.example' is not known"):
         chosen_port("no.host.example", 0)
+    for host in ("a..b", "a" * 70, "\0"):
+        with pytest.raises(SpecError, match=r"is not known .*give 127\.0\.0\.1"):
+            chosen_port(host, 0)
 
 
 def test_the_check_fails_in_one_line_where_nothing_answers():

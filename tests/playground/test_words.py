@@ -2,11 +2,15 @@
 
 import re
 
+import gradio as gr
 import pytest
 import torch
 
 from unfool import Linf
+from unfool.data.as_table import as_table
+from unfool.playground import Playground, PlaygroundSystem
 from unfool.playground.attack import AttackOutcome
+from unfool.playground.page import built
 from unfool.playground.pictures import Picture
 from unfool.playground.reversal import GateWord, ReversalOutcome
 from unfool.playground.systems import Seen
@@ -72,7 +76,8 @@ def test_small_words():
         "an owl",
         "a dog",
     ]
-    assert [percent(share) for share in (0.0, 0.614, 0.997, 1.0)] == ["0 %", "61 %", "over 99 %", "100 %"]
+    shares = (0.0, 0.614, 0.997, 0.9999, 1.0)
+    assert [percent(share) for share in shares] == ["0 %", "61 %", "over 99 %", "over 99 %", "100 %"]
 
 
 def test_the_page_shows_the_labels_the_bars_and_the_curve(play):
@@ -104,3 +109,15 @@ def test_the_strongest_other_class_and_the_classes_that_are_shown():
     assert shown_classes([few]) == [1, 2]
     many = Seen(image=IMAGE, probabilities=torch.full((1000,), 0.001).index_fill(0, torch.tensor([500]), 0.001))
     assert shown_classes([many, few]) == [1, 2]
+
+
+def test_no_name_reaches_what_gradio_runs_as_script():
+    names = ["${alert(1)}", "`+alert(1)+`", "\\`"]
+    table = as_table((torch.rand(3, 3, 32, 32), [0, 1, 2]), split="test")
+    network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 32 * 32, 3))
+    system = PlaygroundSystem(name="own", network=network, classes=names, shape=(3, 32, 32), examples=table)
+    blocks = built(Playground({"own": lambda: system}))
+    shown = [block for block in blocks.blocks.values() if isinstance(block, gr.HTML)]
+    assert {block.html_template for block in shown} == {"${value}", "${markup}"}
+    [picker] = [block for block in shown if block.html_template == "${markup}"]
+    assert re.findall('title="([^"]*)"', picker.props["markup"])[:3] == names

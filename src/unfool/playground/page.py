@@ -17,10 +17,10 @@ from unfool.playground.attack import MOST_STEPS, AttackOutcome
 from unfool.playground.budgets import BUDGETS, budget_of
 from unfool.playground.pictures import Picture, pictures_of
 from unfool.playground.play import Playground
-from unfool.playground.view import View, attack_view, clean_view, empty_view
+from unfool.playground.view import ROOM, View, attack_view, clean_view, empty_view
 from unfool.playground.words import say
 from unfool.report.pictures.gallery import image_uri
-from unfool.report.rendering import template_text
+from unfool.report.rendering import fragment, template_text
 
 OWN = "this network"
 _TITLE = "unfool play"
@@ -43,7 +43,7 @@ class _Opened:
     session: Session
     view: View
     chosen: str
-    pictures: list[dict[str, str]]
+    markup: str
     sources: list[str]
     heads: list[str]
 
@@ -52,8 +52,11 @@ def api_attack(play: Playground) -> Callable[..., dict[str, object]]:
     """The function behind ``/attack``: plain values in, what happened out."""
 
     def attack(system: str, picture: str, norm: str, eps: float, steps: int, lender: str = "") -> dict[str, object]:
+        for name, value in (("system", system), ("picture", picture), ("norm", norm), ("lender", lender)):
+            _check_text(name, value)
         shown = play.picture(system, picture)
-        outcome = play.attack(system, shown, budget_of(norm).threat(eps), int(steps), lender or None)
+        threat = budget_of(norm).threat(_number("eps", eps))
+        outcome = play.attack(system, shown, threat, _steps(steps), lender or None)
         opened = play.system(system)
         return {
             "said": say(opened, outcome),
@@ -70,6 +73,7 @@ def api_load(play: Playground) -> Callable[[str], dict[str, object]]:
     """The function behind ``/load``: what there is to play with, of all systems or of the named one."""
 
     def load(system: str) -> dict[str, object]:
+        _check_text("system", system)
         name = system or play.names[0]
         pictures = [picture.key for picture in pictures_of(play.system(name))]
         return {"system": name, "systems": play.names, "pictures": pictures, "lenders": play.lenders(name)}
@@ -90,9 +94,10 @@ def built(play: Playground) -> gr.Blocks:
                 system = gr.Dropdown(play.names, value=first, label="Network", elem_id="system", filterable=False)
                 picker = gr.HTML(
                     start.chosen,
-                    html_template=template_text("playground/picker.html"),
+                    # gradio runs a template as script. What a value in it holds is put there as it is, and not run.
+                    html_template="${markup}",
                     js_on_load=template_text("playground/picker.js"),
-                    pictures=start.pictures,
+                    markup=start.markup,
                     elem_id="picker",
                     apply_default_css=False,
                 )
@@ -143,6 +148,27 @@ def built(play: Playground) -> gr.Blocks:
         attack.click(handlers.attack, settings, shown, **quiet)
         reverse.click(handlers.reverse, [system, session, head], shown, **quiet)
     return blocks
+
+
+def _check_text(name: str, value: object) -> None:
+    """SpecError for a value of the interface that is no text."""
+    if not isinstance(value, str):
+        raise SpecError(f"{name} is {str(value)[:80]}, which is no text; give a name, as /load lists them")
+
+
+def _number(name: str, value: object) -> float:
+    """A value of the interface as a number; SpecError for any other kind of value, for NaN and for infinity."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) < 1 << 53:
+        raise SpecError(f"{name} is {str(value)[:80]!r}; give a finite number")
+    return value
+
+
+def _steps(value: object) -> int:
+    """A whole number of steps; SpecError for anything else."""
+    number = _number("steps", value)
+    if number != int(number):
+        raise SpecError(f"steps is {number:g}; give a whole number, 1 to {MOST_STEPS}")
+    return int(number)
 
 
 def head_html(style: str) -> str:
@@ -197,7 +223,7 @@ class _Handlers:
             session=session,
             view=view,
             chosen=chosen,
-            pictures=_thumbnails(pictures, chosen),
+            markup=_markup(pictures, chosen),
             sources=[OWN, *self._play.lenders(name)],
             heads=system.pretext_heads,
         )
@@ -207,7 +233,7 @@ class _Handlers:
         start = self.opened(name)
         return [
             *_shown(start.session, start.view),
-            gr.HTML(value=start.chosen, pictures=start.pictures),
+            gr.HTML(value=start.chosen, markup=start.markup),
             gr.Radio(start.sources, value=OWN, visible=len(start.sources) > 1),
             gr.Radio(start.heads, value=next(iter(start.heads), None), visible=len(start.heads) > 1),
             gr.Button(visible=bool(start.heads)),
@@ -236,7 +262,9 @@ class _Handlers:
         if session.picture is None:
             raise SpecError(_UPLOAD_FIRST)
         lender = None if source == OWN else source
-        outcome = self._play.attack(name, session.picture, budget_of(norm).threat(eps), int(steps), lender)
+        outcome = self._play.attack(
+            name, session.picture, budget_of(norm).threat(_number("eps", eps)), _steps(steps), lender
+        )
         view = attack_view(self._play.system(name), outcome)
         return _shown(Session(picture=session.picture, outcome=outcome), view)
 
@@ -257,7 +285,7 @@ class _Handlers:
 
     def _picker(self, name: str, key: str, uploaded: Picture | None = None) -> Any:
         pictures = [*pictures_of(self._play.system(name)), *([uploaded] if uploaded else [])]
-        return gr.HTML(value=key, pictures=_thumbnails(pictures, key))
+        return gr.HTML(value=key, markup=_markup(pictures, key))
 
 
 def _shown(session: Session, view: View) -> list[Any]:
@@ -265,9 +293,9 @@ def _shown(session: Session, view: View) -> list[Any]:
     return [session, view.pictures, view.charts]
 
 
-def _thumbnails(pictures: Sequence[Picture], chosen: str) -> list[dict[str, str]]:
-    """The pictures as the picker's template reads them."""
-    return [
+def _markup(pictures: Sequence[Picture], chosen: str) -> str:
+    """The buttons of the picker as HTML."""
+    shown = [
         {
             "key": each.key,
             "words": each.words,
@@ -276,3 +304,4 @@ def _thumbnails(pictures: Sequence[Picture], chosen: str) -> list[dict[str, str]
         }
         for each in pictures
     ]
+    return fragment("picker.html", {"pictures": shown}, ROOM)

@@ -44,8 +44,8 @@ def chosen_port(host: str, port: int | None) -> int:
     for number in wanted:
         try:
             family = socket.getaddrinfo(host, number, type=socket.SOCK_STREAM)[0]
-        except OSError as error:
-            raise SpecError(f"host {host!r} is not known ({error}); give 127.0.0.1, or 0.0.0.0 for all") from error
+        except (OSError, ValueError) as error:  # ValueError: what no host can be called, such as a..b
+            raise SpecError(f"host {host[:80]!r} is not known ({error}); give 127.0.0.1, or 0.0.0.0 for all") from error
         with socket.socket(family[0]) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             with contextlib.suppress(OSError):

@@ -55,7 +55,7 @@ def say_gate(word: GateWord) -> str:
 
 def percent(share: float) -> str:
     """A share in percent, without a false 100."""
-    return "over 99 %" if 0.995 <= share < 0.9999 else f"{100 * share:.0f} %"
+    return "over 99 %" if 0.995 <= share < 1 else f"{100 * share:.0f} %"
 
 
 def with_article(name: str) -> str:

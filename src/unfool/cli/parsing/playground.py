@@ -51,7 +51,7 @@ def playground_system(model: ModelOptions, data: ImageOptions, device: str) -> P
 
 
 def _enough(held_out: Table | None, train: Table) -> Table:
-    """Images to calibrate on: those that the run held out, where they are many enough for a bank of negatives."""
+    """Images to calibrate on: the run's held-out ones, where they are enough for a bank of negatives, else train."""
     return held_out if held_out is not None and len(held_out) >= 1200 else train
 
 
