@@ -1,6 +1,7 @@
 """Files are whole or absent, whatever happens while they are written; a folder has one holder."""
 
 import errno
+import fcntl
 import json
 import os
 import signal
@@ -13,7 +14,15 @@ from contextlib import contextmanager
 import pytest
 
 from unfool.core.errors import OutputError
-from unfool.core.files import atomic_path, claim_folder, folder_lock, remove_folder, write_json, write_text
+from unfool.core.files import (
+    atomic_folder,
+    atomic_path,
+    claim_folder,
+    folder_lock,
+    remove_folder,
+    write_json,
+    write_text,
+)
 
 
 def names(folder):
@@ -280,6 +289,105 @@ def test_a_folder_that_is_claimed_is_refused_to_another_and_kept_by_its_owner(tm
     path.write_text("no JSON")
     with pytest.raises(OutputError, match="is not JSON"):
         claim_folder(path, {}, "study")
+
+
+REPLACING = """
+import os, signal, sys
+from unfool.core.files import atomic_folder
+real, calls = os.replace, []
+def replace(*paths):
+    calls.append(paths)
+    os.kill(os.getpid(), signal.SIGKILL) if len(calls) == 2 else real(*paths)
+os.replace = replace
+with atomic_folder(sys.argv[1]) as folder:
+    (folder / "new").touch()
+"""
+
+
+@pytest.mark.parametrize("name", ["set", "s" * 250, "replaced"])
+def test_a_folder_that_a_killed_process_was_replacing_comes_back(tmp_path, name):
+    folder = tmp_path / name
+    folder.mkdir()
+    (folder / "old").touch()
+    done = subprocess.run([sys.executable, "-c", REPLACING, str(folder)], check=False, capture_output=True, text=True)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    with folder_lock(tmp_path):
+        assert names(folder) == ["old"]
+    folder.rename(tmp_path / "kept")
+    subprocess.run([sys.executable, "-c", REPLACING, str(tmp_path / "kept")], check=False, capture_output=True)
+    with pytest.raises(OutputError, match="folder"):
+        write_text(tmp_path / "kept", "text")
+    assert names(tmp_path) == [".lock", "kept"]
+    with atomic_folder(tmp_path / "kept") as new:
+        (new / "new").touch()
+    assert names(tmp_path / "kept") == ["new"]
+
+
+@pytest.mark.parametrize("failing", [OSError(errno.EIO, "Input/output error"), KeyboardInterrupt()])
+def test_a_folder_that_cannot_be_replaced_stays(tmp_path, monkeypatch, failing):
+    folder, real, calls = tmp_path / "set", os.replace, []
+    folder.mkdir()
+    (folder / "old").touch()
+
+    def replace(*paths):
+        calls.append(paths)
+        if len(calls) == 2:
+            raise failing
+        real(*paths)
+
+    monkeypatch.setattr(os, "replace", replace)
+    with pytest.raises((OutputError, KeyboardInterrupt)), atomic_folder(folder) as new:
+        (new / "new").touch()
+    assert names(tmp_path) == ["set"]
+    assert names(folder) == ["old"]
+
+
+def test_what_is_replaced_is_kept_aside_where_it_cannot_go_back_and_goes_back_later(tmp_path, monkeypatch):
+    folder = tmp_path / "set"
+    folder.mkdir()
+    (folder / "old").touch()
+
+    def refuse(*_):
+        raise OSError(errno.EIO, "Input/output error")
+
+    real = os.replace
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", lambda *paths: real(*paths) if paths[0] == folder else refuse())
+        patch.setattr(os, "rename", refuse)
+        with pytest.raises(OutputError), atomic_folder(folder):
+            pass
+    assert not folder.exists()
+    with folder_lock(tmp_path):
+        assert names(folder) == ["old"]
+    assert names(tmp_path) == [".lock", "set"]
+
+
+@pytest.mark.parametrize("when", ["before it is opened", "before it is locked", "before it is looked at"])
+def test_a_temporary_folder_that_another_process_sweeps_at_once_is_made_again(tmp_path, monkeypatch, when):
+    """It cannot be told from a leftover until it is locked."""
+    swept = []
+
+    def sweep(*_):
+        if not swept:
+            swept.extend(tmp_path.glob(".*.part"))
+            swept[0].rmdir()
+
+    after = {"before it is opened": (os, "open"), "before it is locked": (fcntl, "flock")}
+    owner, called = after.get(when, (os, "fstat"))
+    real = getattr(owner, called)
+    monkeypatch.setattr(owner, called, lambda *args, **more: (sweep(), real(*args, **more))[1])
+    write_text(tmp_path / "file", "text")
+    assert len(swept) == 1
+    assert names(tmp_path) == ["file"]
+
+
+@pytest.mark.parametrize("kind", ["fifo", "link", "file"])
+def test_what_only_has_the_name_of_a_temporary_folder_is_no_hindrance(tmp_path, kind):
+    place = tmp_path / ".file.1.01234567.part"
+    {"fifo": os.mkfifo, "link": lambda path: path.symlink_to(tmp_path), "file": lambda path: path.touch()}[kind](place)
+    code = "import sys; from unfool.core.files import write_text; write_text(sys.argv[1], 'text')"
+    subprocess.run([sys.executable, "-c", code, str(tmp_path / "file")], check=True, timeout=60)
+    assert (tmp_path / "file").read_text() == "text"
 
 
 REMOVING = """

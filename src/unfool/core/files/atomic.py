@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from unfool.core.borders.reading import STREAM
-from unfool.core.files.leftovers import sweep_beside, temporary_folder
+from unfool.core.files.leftovers import REPLACED, remove_temporary, sweep_beside, temporary_folder
 from unfool.core.files.refusals import DISK, check_folder, make_folder, replaceable, writing
 
 JsonObject: TypeAlias = "dict[str, Any]"
@@ -37,6 +37,7 @@ def atomic_path(path: str | Path) -> Generator[Path, None, None]:
     with writing(path):
         make_folder(path.parent, path)
         sweep_beside(path)
+        replaceable(path)  # again, since a sweep puts back what a killed process was replacing
         apart, held = temporary_folder(path)
     temporary = apart / path.name
     try:
@@ -67,8 +68,9 @@ def atomic_path(path: str | Path) -> Generator[Path, None, None]:
 def atomic_folder(path: str | Path) -> Generator[Path, None, None]:
     """Give a new folder beside the target; on success it becomes ``path``, on any failure it is removed.
 
-    A file or folder that is there is replaced: whether it may be, the caller has seen to. What is written into the
-    folder is fsynced by whoever writes it. Raises OutputError as `atomic_path` does.
+    A file or folder that is there is replaced: whether it may be, the caller has seen to. It stays on any failure; of a
+    process that is killed in between, the next write there or the next holder of a folder above puts it back. What is
+    written into the folder is fsynced by whoever writes it. Raises OutputError as `atomic_path` does.
     """
     path = Path(path)
     if not path.is_dir():
@@ -83,10 +85,11 @@ def atomic_folder(path: str | Path) -> Generator[Path, None, None]:
             yield apart / "new"
         with writing(path):
             if path.exists():
-                os.replace(path, apart / "old")
+                (apart / REPLACED).mkdir()
+                os.replace(path, apart / REPLACED / path.name)
             os.replace(apart / "new", path)
     finally:
-        shutil.rmtree(apart, ignore_errors=True)
+        remove_temporary(apart)
         os.close(held)
 
 
@@ -120,7 +123,7 @@ def remove_folder(path: str | Path) -> None:
             return
         apart, held = temporary_folder(path)
         try:
-            os.replace(path, apart / path.name)
+            os.replace(path, apart / "removed")
             shutil.rmtree(apart, ignore_errors=True)
         finally:
             with suppress(OSError):

@@ -1,4 +1,4 @@
-"""Temporary folders beside what is written, and removing those of processes that are no more."""
+"""Temporary folders beside what is written, and removing those of processes that are no more, without loss."""
 
 from __future__ import annotations
 
@@ -12,6 +12,11 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
+REPLACED = "replaced"
+"""Where in a temporary folder lies, by its own name, what is replaced, until the new one is in its place."""
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_NONBLOCK
+"""How a temporary folder is opened: anything else of its name, such as a FIFO, is refused at once."""
+
 
 def temporary_folder(path: Path) -> tuple[Path, int]:
     """A new folder for the temporary file of ``path``, and what holds its lock for as long as this process lives.
@@ -21,13 +26,28 @@ def temporary_folder(path: Path) -> tuple[Path, int]:
     while True:
         apart = path.parent / f".{_short(path.name)}.{os.getpid()}.{secrets.token_hex(4)}.part"
         apart.mkdir()
-        held = os.open(apart, os.O_RDONLY)
-        with suppress(OSError):  # a file system without locks: then the number of the process must do
-            fcntl.flock(held, fcntl.LOCK_EX)
-        # Between the two steps another process may have taken it for a leftover.
-        if apart.is_dir() and os.path.samestat(os.fstat(held), apart.stat()):
-            return apart, held
-        os.close(held)
+        # Before it is locked another process may take it for a leftover and remove it.
+        with suppress(FileNotFoundError):
+            held = os.open(apart, _FOLDER)
+            with suppress(OSError):  # a file system without locks: then the number of the process must do
+                fcntl.flock(held, fcntl.LOCK_EX)
+            with suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(held), apart.stat()):
+                    return apart, held
+            os.close(held)
+
+
+def remove_temporary(folder: Path) -> None:
+    """Remove a temporary folder. What it holds in `REPLACED` goes back to its place if nothing has taken that."""
+    replaced = folder / REPLACED
+    for old in list(replaced.iterdir()) if replaced.is_dir() else []:
+        place = folder.parent / old.name
+        if not os.path.lexists(place):
+            with suppress(OSError):
+                os.rename(old, place)
+        if not os.path.lexists(place):
+            return  # It cannot go back now; the next sweep tries again.
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _short(name: str) -> str:
@@ -58,7 +78,7 @@ def _sweep(candidates: Iterable[Path], name: str | None = None) -> None:
 def _remove_leftover(folder: Path, process: int) -> None:
     """Remove a temporary folder unless its process lives, which holds its lock."""
     try:
-        held = os.open(folder, os.O_RDONLY)
+        held = os.open(folder, _FOLDER)
     except OSError:
         return
     try:
@@ -70,7 +90,7 @@ def _remove_leftover(folder: Path, process: int) -> None:
         except OSError:  # a file system without locks
             dead = not _alive(process)
         if dead:
-            shutil.rmtree(folder, ignore_errors=True)
+            remove_temporary(folder)
     finally:
         os.close(held)
 
