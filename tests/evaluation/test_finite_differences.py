@@ -7,8 +7,10 @@ from torch import nn
 from unfool import Linf
 from unfool.core.streams import Streams
 from unfool.core.threat import ThreatModel
+from unfool.evaluation.reliability.blocked_gradients import probed
 from unfool.evaluation.reliability.finite_differences import wrong_gradients
 from unfool.evaluation.reliability.model_checks import Subject
+from unfool.evaluation.reliability.precision import rounds_float32, unrounded_float32
 
 
 class Tanh(nn.Module):
@@ -76,3 +78,48 @@ def test_an_input_that_is_clamped_to_the_box_is_not_flagged():
 
 def test_a_model_without_gradients_is_left_to_the_check_for_those():
     assert flag_of(Tanh(lambda images: images.detach() + 0 * images)) is None
+
+
+class Precision(Tanh):
+    """Keeps what PyTorch is set to in each pass."""
+
+    def forward(self, images):
+        self.rounded = rounds_float32(torch.device("cuda")), rounds_float32(torch.device("cpu"))
+        return super().forward(images)
+
+
+def settings():
+    return [each.fp32_precision for each in (torch.backends.cudnn.conv, torch.backends.mkldnn.matmul)]
+
+
+@pytest.mark.parametrize("precision", ["highest", "medium"])
+def test_tf32_is_off_while_gradients_are_compared_with_steps(precision):
+    """Convolutions have it on by default, on every GPU; matrix products on request."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision(precision)
+    try:
+        own = settings()
+        assert rounds_float32(torch.device("cuda"))
+        assert rounds_float32(torch.device("cpu")) is (precision == "medium")
+        model = Precision()
+        assert flag_of(model) is None
+        assert model.rounded == (False, False)
+        probed(model, Streams(1).uniform(torch.arange(4), (3, 4, 4)), THREAT, Streams(0))
+        assert model.rounded == (False, False)
+        assert (settings(), torch.get_float32_matmul_precision()) == (own, precision)
+        assert torch.backends.cudnn.allow_tf32
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+def test_settings_are_put_back_after_an_exception():
+    own = settings()
+
+    @unrounded_float32()
+    def fails():
+        assert settings() == ["ieee", "ieee"]
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fails()
+    assert settings() == own

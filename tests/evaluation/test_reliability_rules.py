@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from planted_defenses import TwoBasins
 from scipy.stats import binomtest
 from tiny_systems import Gives, make_network, make_table, table_of
+from torch import nn
 
 from unfool import evaluate
 from unfool.attacks import CustomAttack, Part, Perturbed, make_attack
@@ -237,3 +238,33 @@ def test_records_under_other_labels_are_no_evidence():
     records = classify(network, craft(network, table, make_attack("fgsm", THREAT)))
     table.columns["label"] = (table.columns["label"] + 1) % 4
     assert not gather(network, table, ThreatModel.parse(THREAT), [records], ()).evidence.tried
+
+
+class Linear(nn.Module):
+    """A linear model that computes in another precision."""
+
+    def __init__(self, dtype, noise=0.0):
+        super().__init__()
+        weights = Streams(3).normal(torch.arange(48), (4,)).to(dtype)
+        self.weights, self.noise = nn.Parameter(weights), noise
+
+    def forward(self, images):
+        logits = (images.flatten(1).to(self.weights.dtype) @ self.weights).float()
+        return logits + self.noise * torch.randn_like(logits)
+
+
+@pytest.mark.parametrize("noise", [0.0, 1e-2])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_checks_that_half_precision_hides_are_named(dtype, noise):
+    model, images = Linear(dtype, noise), Streams(2).uniform(torch.arange(24), (3, 4, 4))
+    with torch.no_grad(), torch.random.fork_rng():
+        torch.manual_seed(0)
+        table = Table.from_tensors(images, Linear(dtype)(images).argmax(1))
+        report = reliability(model, table, threat="linf:0.02", images=16)
+    missed = [flag.text for flag in report.flags if flag.name == "not-checked"]
+    for name in ("wrong-gradients", "blocked-gradients"):
+        assert (name in report.checked) != any(name in text for text in missed)
+    half = dtype != torch.float32
+    assert any("8 to 11 bits" in text for text in missed) is half
+    assert ("blocked-gradients" in report.checked) is not half
+    assert report.trustworthy or half or noise

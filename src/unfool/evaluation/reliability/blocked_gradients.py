@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from unfool.core.streams import Streams
 from unfool.core.threat import ThreatModel
 from unfool.evaluation.reliability.model_checks import Subject
+from unfool.evaluation.reliability.precision import unrounded_float32
 from unfool.evaluation.results.reliability import Flag
 from unfool.models.surrogates.probing import Probe, probe
 
@@ -23,6 +24,7 @@ LEAST_MOVE = 1 / 255
 """Of each pixel."""
 
 
+@unrounded_float32()
 def probed(model: nn.Module, images: Tensor, threat: ThreatModel, streams: Streams) -> Probe:
     """Look for parts of a model that block gradients, on the first few of some images (B, C, H, W)."""
     few = images[: max(2, min(MOST_IMAGES, MOST_VALUES // images[0].numel()))]
@@ -33,7 +35,7 @@ def probed(model: nn.Module, images: Tensor, threat: ThreatModel, streams: Strea
 
 
 def blocked_gradients(subject: Subject, threat: ThreatModel, streams: Streams) -> Flag | None:
-    """Flag a model of which a part lets no usable gradient pass."""
+    """Flag a model of which a part lets no usable gradient pass; for one that is not `half`."""
     blocked = probed(subject.model, subject.images, threat, streams)
     subject.model_images += blocked.model_images
     if not blocked.masked:

@@ -15,6 +15,7 @@ from unfool.attacks.engines.best_so_far import BestSoFar
 from unfool.core.threat import ThreatModel
 from unfool.evaluation.reliability.flags import too_many
 from unfool.evaluation.reliability.model_checks import Subject
+from unfool.evaluation.reliability.precision import unrounded_float32
 from unfool.evaluation.results.reliability import Flag
 
 PARTS = 64
@@ -31,8 +32,9 @@ LEAST = 1e-5
 """Change of the margin, relative to the logits, below which float32's roundings say more than the model."""
 
 
+@unrounded_float32()
 def wrong_gradients(subject: Subject, threat: ThreatModel) -> Flag | None:
-    """Flag a model whose margin does not change along its gradient as the gradient says."""
+    """Flag a model whose margin does not change along its gradient as the gradient says; for one that is not `half`."""
     rows = torch.arange(len(subject.ids), device=subject.ids.device)
     images = subject.images * (1 - ROOM) + ROOM / 2
     objective = subject.objective.with_loss("margin")

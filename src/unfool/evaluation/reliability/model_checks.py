@@ -18,6 +18,7 @@ from unfool.attacks import Attack
 from unfool.attacks.objective import FEWEST_CLASSES, LabelLoss
 from unfool.core.errors import NonFiniteError
 from unfool.evaluation.reliability.flags import marked
+from unfool.evaluation.reliability.precision import is_half, rounds_float32
 from unfool.evaluation.results.reliability import Flag
 from unfool.evaluation.statistics.paired import mcnemar
 from unfool.models.foreign import ForeignClassifier
@@ -79,12 +80,14 @@ class Subject:
         return (first - second).abs().amax(1) > (SAME_COARSE if self.coarse else SAME) * scale
 
     @property
+    def half(self) -> bool:
+        """Whether the model computes in half precision."""
+        return is_half(self.model)
+
+    @property
     def coarse(self) -> bool:
         """Whether the model computes in 8 to 11 bits, whose roundings hide small changes."""
-        tensors = [*self.model.parameters(), *self.model.buffers()]
-        coarse = any(tensor.dtype in (torch.float16, torch.bfloat16) for tensor in tensors)
-        tf32 = self.images.is_cuda and (torch.backends.cudnn.allow_tf32 or torch.backends.cuda.matmul.allow_tf32)
-        return coarse or bool(tf32)
+        return self.half or rounds_float32(self.images.device)
 
 
 def train_mode(model: nn.Module) -> Flag | None:

@@ -43,6 +43,12 @@ CHECKED = 64
 """Images that are attacked."""
 POOL = 4
 """Clean images looked at for each one attacked, so that enough are classified correctly."""
+RANDOM = "the model is random, so that no two passes can be compared"
+HALF = (
+    "the model computes in 8 to 11 bits, whose roundings hide what a small step changes; check it in single precision "
+    "(model.float())"
+)
+"""Reasons why a check is not run."""
 
 
 def reliability(
@@ -217,7 +223,7 @@ class _Run:
         if random is None:
             self.note("batch-dependence", model_checks.batch_dependence(subject))
         else:
-            self.miss(["batch-dependence"], "the model is random, so that no two passes can be compared")
+            self.miss(["batch-dependence"], RANDOM)
         self.note("dynamic-inference", model_checks.dynamic_inference(subject))
         self.note("probabilities", output_checks.probabilities(logits))
         self.note("few-classes", model_checks.few_classes(logits.shape[1], attacks))
@@ -238,11 +244,14 @@ class _Run:
         self.note("stands-at-any-size", attack_checks.stands_at_any_size(trial))
         self.note("more-steps-win", attack_checks.more_steps_win(trial, attacks))
         self.note("more-restarts-win", attack_checks.more_restarts_win(trial))
-        if any(flag.name == "randomised-output" for flag in self.flags):
-            self.miss(["wrong-gradients"], "the model is random, so that no two passes can be compared")
-        elif not trial.subject.coarse:
+        random = any(flag.name == "randomised-output" for flag in self.flags)
+        blocked = HALF if trial.subject.half else ""
+        reasons = {"wrong-gradients": RANDOM if random else blocked, "blocked-gradients": blocked}
+        for reason in dict.fromkeys(filter(None, reasons.values())):
+            self.miss([name for name in reasons if reasons[name] == reason], reason)
+        if not reasons["wrong-gradients"]:
             self.note("wrong-gradients", wrong_gradients(trial.subject, trial.threat))
-        if not trial.subject.coarse:
+        if not reasons["blocked-gradients"]:
             streams = trial.streams.named("blocked")
             self.note("blocked-gradients", blocked_gradients(trial.subject, trial.threat, streams))
 
