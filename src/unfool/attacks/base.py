@@ -191,6 +191,12 @@ class Attack(ABC):
         return self.eot_draws
 
     @property
+    def success_passes(self) -> int:
+        """How many passes in a row must misclassify an image that counts as fooled: more than one where the model is
+        random, which one pass misclassifies by luck."""
+        return 1
+
+    @property
     def engine(self) -> Engine:
         """The engine of an attack of one part; of several, the first."""
         return self.parts[0].engine
@@ -310,6 +316,8 @@ class Attack(ABC):
         if self.averaged_passes > 1:
             objective = objective.averaged(self.averaged_passes)
             proxy = proxy.averaged(self.averaged_passes) if proxy is not None else None
+        if self.success_passes > 1:
+            objective = objective.surely(self.success_passes)
         problem = dataclasses.replace(
             problem,
             objective=objective,

@@ -36,12 +36,13 @@ class ObjectiveValue:
 
     ``losses`` (n,) are differentiable in the images; ``fooled`` (n,) says which are misclassified, and is None for an
     objective that is no classification. ``tied`` (n,) says which of the others a rounding may decide, where the
-    objective was asked to tell them apart.
+    objective was asked to tell them apart. ``more_images`` went through the model beside one pass of all n a draw.
     """
 
     losses: Tensor
     fooled: Tensor | None = None
     tied: Tensor | None = None
+    more_images: int = 0
 
 
 class Objective(Protocol):
@@ -164,6 +165,7 @@ class LabelLoss:
         self.loss = loss
         self.targets = targets
         self.draws = draws
+        self.sure_passes = 1
         self.by_row = by_row
         self.highest_label = int(labels.max()) if len(labels) else -1
         self.batch_rows: Tensor | None = None
@@ -189,6 +191,10 @@ class LabelLoss:
     def averaged(self, draws: int) -> LabelLoss:
         """The same, averaged over so many passes."""
         return self._replaced(draws=draws)
+
+    def surely(self, passes: int) -> LabelLoss:
+        """The same, by which an image of a random model is fooled only if so many passes in a row misclassify it."""
+        return self._replaced(sure_passes=passes)
 
     def beyond_ties(self) -> LabelLoss:
         """The same, by which an image is tied, not fooled, where another rounding may give it its label back."""
@@ -248,14 +254,29 @@ class LabelLoss:
             (losses[0], passes[0]) if self.draws == 1 else (torch.stack(losses).mean(0), torch.stack(passes).mean(0))
         )
         logits = logits.detach()
-        fooled = logits.argmax(1) != labels
+        fooled, more = self.fooled_by(logits, images, rows)
         if self.ties_count:
-            return ObjectiveValue(losses=mean, fooled=fooled)
+            return ObjectiveValue(losses=mean, fooled=fooled, more_images=more)
         own, other = _logit_of(logits, labels), _highest_other(logits, labels)
         sizes, compared = logits.abs(), torch.maximum(own.abs(), other.abs())
         largest = sizes.masked_fill(sizes > _MASKED * compared[:, None], 0.0).amax(1)
         clear = fooled & (other - own > _ROUNDINGS * torch.finfo(logits.dtype).eps * largest)
-        return ObjectiveValue(losses=mean, fooled=clear, tied=fooled & ~clear)
+        return ObjectiveValue(losses=mean, fooled=clear, tied=fooled & ~clear, more_images=more)
+
+    @torch.no_grad()
+    def fooled_by(self, logits: Tensor, images: Tensor, rows: Tensor) -> tuple[Tensor, int]:
+        """Which images (n,) are misclassified by their ``logits`` and by the other `surely` passes, and how many images
+        these took."""
+        labels, more = self.labels[rows], 0
+        fooled = logits.argmax(1) != labels
+        for _ in range(self.sure_passes - 1):
+            places = fooled.nonzero().squeeze(1)
+            if not len(places):
+                break
+            again = self.logits(images.detach()[places], rows[places])
+            fooled[places] = again.argmax(1) != labels[places]
+            more += len(places) * self.draws
+        return fooled, more
 
     def usable_loss(self, classes: int) -> str:
         """The loss, or with too few classes, or sets of labels, the one that replaces it, from now on."""

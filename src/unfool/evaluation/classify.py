@@ -17,7 +17,7 @@ from unfool.core.threat import ThreatModel
 from unfool.data.as_table import TableLike, as_table
 from unfool.data.table import Table
 from unfool.evaluation.crafting.adversarial_set import AdversarialSet
-from unfool.evaluation.crafting.batches import BATCH_SIZE, own_batch_size, spans
+from unfool.evaluation.crafting.batches import BATCH_SIZE, spans_for
 from unfool.evaluation.identity import one_identity
 from unfool.evaluation.outcomes import classified, stored_outcomes
 from unfool.evaluation.records import NO_ATTACK, Records, shared_kind
@@ -72,7 +72,7 @@ def classify_or_read(
 ) -> Records:
     """As `classify`; where a folder holds the ``stored`` outcomes of all images, they are read from it."""
     labels = labels_of(source, column)
-    cuts = spans(len(source), own_batch_size(model) or batch_size)
+    cuts = spans_for(model, len(source), batch_size)
     with one_identity(model) as own:
         outcomes = stored_outcomes(stored, len(source)) or classified(model, reader(source), labels, cuts)
     clean = Records(

@@ -20,7 +20,7 @@ from unfool.data.as_table import TableLike, as_table
 from unfool.data.corruptions import CORRUPTIONS, SEVERITIES, corrupted
 from unfool.data.corruptions.base import check_corruption
 from unfool.data.table import Table
-from unfool.evaluation.crafting.batches import BATCH_SIZE, device_of, own_batch_size, spans
+from unfool.evaluation.crafting.batches import BATCH_SIZE, device_of, spans_for
 from unfool.evaluation.intervals import wilson
 from unfool.evaluation.logits import checked_logits
 from unfool.evaluation.records import NO_ATTACK, Records
@@ -104,7 +104,7 @@ def classify_corrupted(
     device = device_of(model)
     streams = Streams(seed)
     with frozen_eval(model), torch.no_grad():
-        for span in spans(len(table), own_batch_size(model) or batch_size):
+        for span in spans_for(model, len(table), batch_size):
             batch = table.batch(torch.arange(len(table))[span], device)
             for each in outcomes:
                 each.add(model, batch, labels[span].to(device), streams)

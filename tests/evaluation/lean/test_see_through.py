@@ -99,6 +99,31 @@ def test_a_random_model_is_judged_over_draws_and_attacked_with_them_fixed():
     assert distances.max() <= 0.03 + 1e-6
 
 
+class Fickle(nn.Module):
+    """Wrong about every brightened image, and in two of five draws about any other."""
+
+    def forward(self, x):
+        margin = 200 * (x.mean((1, 2, 3)) - 0.52)
+        wrong = (torch.rand(len(x)) < 0.4) & (margin < 0)
+        margin = torch.where(wrong, -margin, margin)
+        return torch.stack([-margin, margin, margin - 1, margin - 2], 1)
+
+
+def test_luck_of_one_draw_spares_no_image_of_a_random_model():
+    table = Table.from_tensors(0.5 + 0.001 * images(COUNT), [0] * COUNT)
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        examples = craft(Fickle(), table, attacks.Lean(Linf(0.1), **FEW))
+        assert over_draws(Fickle(), examples).mean == 0
+    assert (examples.distances > 0).all()
+
+
+def test_where_eps_is_0_nothing_is_tried_and_nothing_was_left_out():
+    examples = craft(network(), table_of(network()), attacks.Lean(Linf(0), **FEW))
+    assert examples.settings["remark"] == "eps is 0, so that nothing was left to try"
+    assert (examples.distances == 0).all()
+
+
 class Voting(nn.Module):
     """Members vote on noisy copies of an image: their votes have no gradient, and averaging them gives none."""
 

@@ -61,7 +61,7 @@ class BestSoFar:
     def evaluate(self, objective: Objective, points: Tensor, rows: Tensor) -> ObjectiveValue:
         """The objective at points (n, C, H, W), counted; NonFiniteError for a loss that is NaN or infinite."""
         value = objective(points, rows)
-        self.model_images += len(points) * getattr(objective, "draws", 1)
+        self.model_images += len(points) * getattr(objective, "draws", 1) + value.more_images
         if not torch.isfinite(value.losses.detach()).all():
             raise NonFiniteError(
                 "the model gave a NaN or infinite loss under attack; check its weights and its outputs"

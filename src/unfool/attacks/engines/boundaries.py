@@ -28,10 +28,11 @@ class AllDifferences:
     def __call__(self, images: Tensor, rows: Tensor) -> ObjectiveValue:
         vars(self).pop("differences", None)  # frees the last graph before the next is built
         logits = self.objective.logits(images, rows)
+        fooled, more = self.objective.fooled_by(logits.detach(), images, rows)
         labels = self.objective.labels[rows][:, None]
         others = (labels + torch.arange(1, logits.shape[1], device=labels.device)) % logits.shape[1]
         self.differences = logits.gather(1, others) - logits.gather(1, labels)
-        return ObjectiveValue(losses=self.differences.amax(1), fooled=logits.detach().argmax(1) != labels[:, 0])
+        return ObjectiveValue(losses=self.differences.amax(1), fooled=fooled, more_images=more)
 
 
 def nearest_boundary(differences: Tensor, leaves: Tensor, norm_name: str) -> tuple[Tensor, Tensor]:

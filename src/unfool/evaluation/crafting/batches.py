@@ -7,6 +7,7 @@ import os
 import torch
 from torch import Tensor, nn
 
+from unfool.core.batch import spans_of_mates
 from unfool.core.errors import DataError, SpecError
 from unfool.models.modes import frozen_eval
 
@@ -27,6 +28,14 @@ def spans(count: int, size: int) -> list[slice]:
     if not count:
         raise DataError("there are no images to evaluate on; give a table with at least one")
     return [slice(start, min(start + size, count)) for start in range(0, count, size)]
+
+
+def spans_for(model: nn.Module, count: int, size: int) -> list[slice]:
+    """The batches of ``count`` images for a model: of its own size, if it has one, none of a single image that would
+    be without mates; else of ``size``. Raises as `spans`."""
+    own = own_batch_size(model)
+    cuts = spans(count, own or size)
+    return spans_of_mates(count, own) if own is not None else cuts
 
 
 def own_batch_size(model: nn.Module) -> int | None:

@@ -15,7 +15,7 @@ from unfool.core.processes import rank_and_world_size
 from unfool.core.streams import Streams
 from unfool.data.table import Table
 from unfool.evaluation.crafting.attack_folder import stored_batch_size
-from unfool.evaluation.crafting.batches import device_of, fitting, own_batch_size, spans
+from unfool.evaluation.crafting.batches import device_of, fitting, own_batch_size, spans, spans_for
 from unfool.evaluation.crafting.processes import gathered
 from unfool.evaluation.results.rows import is_unverified
 from unfool.models.modes import frozen_eval
@@ -61,7 +61,7 @@ def plan_crafting(
         own = stored or fitting(model, table.batch(torch.arange(1)).images)
         batch_size = min(gathered({rank_and_world_size()[0]: own}).values())
     return CraftingPlan(
-        spans=spans(len(table), batch_size),
+        spans=spans_for(model, len(table), batch_size),
         manifest={
             "attack": attack.name,
             "threat": str(attack.threat),

@@ -59,7 +59,9 @@ def craft_lean(
     reached = _after_short(judged(model, short, random=False), correct)
     # A random model is fooled by the luck of one draw, and right in the next.
     lucky = bool((correct & (short.fooled_by_part >= 0)).any())
-    if not len(reached.standing) and not lucky:
+    if not attack.threat.eps:
+        reached = replace(reached, outcome=replace(reached.outcome, harmless=True))
+    if not attack.threat.eps or not (len(reached.standing) or lucky):
         return whole_set(run, reached, model_images=len(table))
     report = checks(model, table, attack, column, short, seed, folder, progress)
     cpu_seconds, model_images = report.cost.cpu_seconds or 0.0, len(table) + (report.cost.model_images or 0)

@@ -70,6 +70,7 @@ class Outcome:
         fell: How many images of all fell to anything that followed the gradient runs.
         steps: What was escalated to; none where nothing was.
         complete: Whether AutoAttack was among the steps, so that nothing was skipped.
+        harmless: Whether eps is 0, so that there was nothing to try.
     """
 
     images: int
@@ -79,11 +80,12 @@ class Outcome:
     fell: int = 0
     steps: tuple[Step, ...] = ()
     complete: bool = False
+    harmless: bool = False
 
     @property
     def skipped(self) -> int:
         """Images that FAB-T and Square did not attack although they stand."""
-        if self.complete or self.fell_in_sample:
+        if self.complete or self.fell_in_sample or self.harmless:
             return 0
         return self.standing - self.sampled - sum(step.fell for step in self.steps)
 
@@ -99,6 +101,8 @@ class Outcome:
 
     def _of_sample(self) -> str:
         standing = self.standing - sum(step.fell for step in self.steps)
+        if self.harmless:
+            return "eps is 0, so that nothing was left to try"
         if not standing:
             return "no image stood, so that nothing was left to attack"
         if self.fell_in_sample:

@@ -16,6 +16,7 @@ from unfool.attacks.proxy import SurrogateSettings
 from unfool.core.streams import Streams
 from unfool.evaluation.lean.run import LeanRun, Reached
 from unfool.evaluation.reliability.flags import too_many
+from unfool.evaluation.reliability.over_draws import DRAWS
 
 SKIPPED_PARTS = ("fab-t", "square")
 """AutoAttack's parts that attack a sample first."""
@@ -32,7 +33,7 @@ def through(run: LeanRun, reached: Reached, search: SurrogateSettings) -> Reache
         details={"search": search.name},
         eot_draws=attack.eot_draws,
     )
-    after = reached.after(run.attacked(search.name, rows, following, search), rows) if len(rows) else reached
+    after = reached.after(run.attacked(search.name, rows, sure(run, following), search), rows) if len(rows) else reached
     return after.noted(search.words, reached, (search.why,), random=run.random)
 
 
@@ -45,10 +46,11 @@ def autoattack(run: LeanRun, reached: Reached, why: Sequence[str], search: Surro
         return after
     if run.random:
         rows = after.standing
-        after = after.after(run.attacked("rand", rows, AutoAttack(threat, version="rand"), search), rows)
+        averaged = sure(run, AutoAttack(threat, version="rand"))
+        after = after.after(run.attacked("rand", rows, averaged, search), rows)
     if len(after.standing):
         rows, whole = after.standing, AutoAttack(threat, queries=queries, eot_draws=draws)
-        after = after.after(run.attacked("autoattack", rows, whole), rows)
+        after = after.after(run.attacked("autoattack", rows, sure(run, whole)), rows)
     return after.noted("AutoAttack", reached, why, random=run.random)
 
 
@@ -61,18 +63,32 @@ def sample(run: LeanRun, reached: Reached, streams: Streams) -> Reached:
     after = replace(reached, outcome=replace(reached.outcome, sampled=count))
     if not count:
         return after
-    after = after.after(run.attacked("sample", first, _skipped(attack)), first)
+    after = after.after(run.attacked("sample", first, sure(run, _skipped(attack))), first)
     fell = len(standing) - len(after.standing)
     after = replace(after, outcome=replace(after.outcome, fell_in_sample=fell))
     if not fell:
         return after
     if len(others):
-        after = after.after(run.attacked("rest", others, _skipped(attack)), others)
+        after = after.after(run.attacked("rest", others, sure(run, _skipped(attack))), others)
     fell = len(standing) - len(after.standing)
     if not too_many(fell, after.outcome.standing):
         return after
     reason = f"FAB-T and Square fooled {fell} of {after.outcome.standing} images that gradients left standing"
     return autoattack(run, after, (reason,))
+
+
+def sure(run: LeanRun, attack: Attack) -> Attack:
+    """The attack; a random model is fooled only where as many passes in a row are wrong as it is judged over."""
+    if not run.random:
+        return attack
+    return CustomAttack(
+        attack.threat,
+        label=attack.name,
+        components=attack.parts,
+        details={**attack.settings, "sure_passes": DRAWS},
+        eot_draws=attack.averaged_passes,
+        sure_passes=DRAWS,
+    )
 
 
 def _searches(part: Part) -> bool:

@@ -20,7 +20,7 @@ from unfool.core.progress import Progress, silent
 from unfool.core.threat import ThreatModel
 from unfool.data.corruptions import CORRUPTIONS
 from unfool.evaluation.crafting.attack_folder import BatchCheckpoint, held_folder
-from unfool.evaluation.crafting.batches import BATCH_SIZE, own_batch_size, spans
+from unfool.evaluation.crafting.batches import BATCH_SIZE, own_batch_size, spans_for
 from unfool.evaluation.crafting.evaluation_folder import (
     attack_folder,
     checks_folder,
@@ -101,7 +101,7 @@ class _Planner:
         self.folder, self.opened, self.subject, self.batch_size = folder, opened, subject, batch_size
         self.proxy = proxy_for(opened.model, subject.precision)
         self.size = own_batch_size(opened.model) or batch_size or BATCH_SIZE
-        cuts = spans(len(opened.table), self.size)
+        cuts = spans_for(opened.model, len(opened.table), self.size)
         together = max(1, len(cuts) // _PARTS)
         self.blocks = [cuts[start : start + together] for start in range(0, len(cuts), together)]
         self.parts: list[Part] = []
