@@ -11,7 +11,7 @@ from unfool.evaluation.cards import making, measuring
 from unfool.evaluation.cards.verification import FAILS, HOLDS, NOT_CHECKED, UNDECIDED, VerificationSettings
 from unfool.evaluation.cards.verifying import verify
 from unfool.evaluation.results.study_result import StudyResult
-from unfool.models.zoo.model_card import CARD, Card, file_sha256
+from unfool.models.zoo.model_card import CARD, Card, Words, file_sha256
 from unfool.report.publishing.published_run import publish
 
 ATTACK, THREAT = "fgsm", "linf:2/255"
@@ -154,6 +154,58 @@ def test_other_test_images_are_named(copy):
 def test_results_of_another_network_make_no_card(results, tmp_path):
     with pytest.raises(DataError, match="those of another network"):
         publish(zoo.folder("digits-robust"), tmp_path / "run", "me/run", results=[results])
+
+
+def card_of(results, before=None):
+    return making.make_card(zoo.folder("digits"), "mine", Words(), results, before)[0]
+
+
+def changed_rows(results, **values):
+    """The results with other values in the attacked row."""
+    clean, attacked = results.rows
+    return dataclasses.replace(results, rows=[clean, dataclasses.replace(attacked, **values)])
+
+
+def test_examples_of_another_network_make_no_figure_under_attack(results):
+    transfer = {"crafted_on": "0" * 16, "protocol": "transfer", "accuracy": 0.0, "low": 0.0}
+    card = card_of([changed_rows(results, **transfer)])
+    # They were judged on this network, so that the clean row beside them is its own.
+    assert card.attacked is None
+    assert card.clean.accuracy == results.rows[0].accuracy
+    both = dataclasses.replace(results, rows=[*results.rows, changed_rows(results, **transfer).rows[1]])
+    assert card_of([both]).attacked.accuracy == results.rows[1].accuracy
+
+
+def test_a_clean_row_counts_beside_a_row_under_attack_alone(results):
+    """It names no system: that of another network, or of another data set, is none of this card."""
+    clean, attacked = results.rows
+    alone = dataclasses.replace(results, rows=[clean])
+    with pytest.raises(DataError, match=r"clean ones beside a row under attack; give what unfool evaluate .* --attack"):
+        card_of([alone])
+    others = [{"model": "another"}, {"data": "svhn"}, {"defense": "reverse"}, {"settings": {"corruption": "fog"}}]
+    for values in others:
+        other = dataclasses.replace(clean, **values, accuracy=1.0, high=1.0, n=9999)
+        card = card_of([dataclasses.replace(results, rows=[clean, other, attacked])])
+        assert card.clean.accuracy == clean.accuracy
+    with pytest.raises(DataError, match="no row"):
+        card_of([dataclasses.replace(results, rows=[dataclasses.replace(row, data="svhn") for row in results.rows])])
+
+
+def test_a_card_of_this_very_network_vouches_for_its_own_clean_figure(results):
+    """So that a published folder, whose clean file may hold nothing else, is published again."""
+    card, alone = card_of([results]), dataclasses.replace(results, rows=results.rows[:1])
+    assert card_of([alone], card).clean == card.clean
+    for other in (
+        dataclasses.replace(card, identity="0" * 16),
+        dataclasses.replace(card, clean=raised(card.clean, -0.1)),
+    ):
+        with pytest.raises(DataError, match="no row"):
+            card_of([alone], other)
+
+
+def test_a_file_that_holds_examples_of_another_network_supports_no_figure(copy, results):
+    changed_rows(results, crafted_on="0" * 16, protocol="transfer").save(copy / "attacked.json")
+    assert verdicts(copy, images=0)["attacked figure"] == FAILS
 
 
 def test_figures_that_nothing_supports_stay_open(copy):

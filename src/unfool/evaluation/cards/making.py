@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from unfool.core.errors import DataError
 from unfool.data.catalog import open_table
 from unfool.data.table import Table
 from unfool.evaluation.identity import identity
-from unfool.evaluation.records import NO_ATTACK
+from unfool.evaluation.records import NO_ATTACK, OWN
 from unfool.evaluation.results.rows import Row
 from unfool.evaluation.results.study_result import StudyResult
 from unfool.evaluation.results.versions import versions
@@ -31,32 +32,37 @@ _SIDE = 32
 """Side of generated images for a run whose images keep the set's own size."""
 
 
-def make_card(folder: Path, name: str, words: Words, results: Sequence[StudyResult] = ()) -> Card:
-    """The card of the run in a folder.
+def make_card(
+    folder: Path, name: str, words: Words, results: Sequence[StudyResult] = (), before: Card | None = None
+) -> tuple[Card, dict[str, StudyResult]]:
+    """The card of the run in a folder, and the evaluation behind each of its figures.
 
     Args:
         folder: A finished run, as it is published.
         name: What the card calls the network.
         words: What it is for, and what not.
         results: Evaluations of this network; the clean figure is that on most images, the attacked one the lowest.
+            Which rows count, `Figures` says.
+        before: The card that the run had.
 
     Returns:
-        The card.
+        The card, and by ``clean`` and ``attacked`` the results that these figures were taken from.
 
     Raises:
-        DataError: Results of another network.
+        DataError: Results of another network, or without a row that counts.
     """
     run = open_run(folder)
     network, own = run.network, identity(run.network)
-    clean, attacked = measured(results, clean=True), measured(results, clean=False)
-    table = _test_table(run.config)
+    figures = Figures(own=own, data=run.config.data, before=before)
     for each in results:
-        _check_own(each, own, folder)
+        _check_own(each, figures, folder)
+    clean, attacked = (measured(results, clean=clean, figures=figures) for clean in (True, False))
+    table = _test_table(run.config)
     metadata = read_header(folder / WEIGHTS).metadata
     side = run.config.size or _SIDE
     said = attacked[1] if attacked is not None else None
     heads = [run.config.classifier, *(head for head in network.heads if head != run.config.classifier)]
-    return Card(
+    card = Card(
         name=name,
         words=words,
         data=run.config.data,
@@ -82,11 +88,62 @@ def make_card(folder: Path, name: str, words: Words, results: Sequence[StudyResu
         date=datetime.now(UTC).strftime("%Y-%m-%d"),
         versions=dict(said.versions) if said is not None else versions(),
     )
+    return card, {kind: each[1] for kind, each in (("clean", clean), ("attacked", attacked)) if each is not None}
 
 
-def measured(results: Sequence[StudyResult], *, clean: bool) -> tuple[Row, StudyResult] | None:
-    """The row that a card's figure is taken from, and its results: clean that on most images, else the lowest."""
-    rows = [(row, each) for each in results for row in each.rows if (row.attack == NO_ATTACK) == clean]
+@dataclass(frozen=True, kw_only=True)
+class Figures:
+    """Which rows of results say something of the network of identity ``own`` on its ``data``, without a defense.
+
+    A row of an attack counts if it was crafted on this very network: transfer is no attack on it. A clean row names no
+    system. It counts in the file that holds a row of this very network under its name, and where the card that the run
+    had ``before`` states it of this very network.
+    """
+
+    own: str
+    data: str
+    before: Card | None = None
+
+    def counts(self, row: Row, result: StudyResult) -> bool:
+        """Whether a row of a results file is one of them."""
+        if row.data != self.data or row.defense != "none":
+            return False
+        if row.attack != NO_ATTACK:
+            return row.judged_on == self.own and row.protocol in OWN
+        # Rows of corrupted images and of probes have settings.
+        return not row.settings and (self._named_in(row, result) or self._stated(row))
+
+    def _named_in(self, row: Row, result: StudyResult) -> bool:
+        same = (row.model, row.defense, row.data, row.split)
+        return any(
+            each.judged_on == self.own and (each.model, each.defense, each.data, each.split) == same
+            for each in result.rows
+        )
+
+    def _stated(self, row: Row) -> bool:
+        said = self.before.clean if self.before is not None and self.before.identity == self.own else None
+        return said is not None and (row.split, row.accuracy, row.low, row.high, row.n) == (
+            said.split,
+            said.accuracy,
+            said.low,
+            said.high,
+            said.images,
+        )
+
+
+def measured(
+    results: Sequence[StudyResult], *, clean: bool, figures: Figures | None = None
+) -> tuple[Row, StudyResult] | None:
+    """The row that a card's figure is taken from, and its results: clean that on most images, else the lowest.
+
+    Of all rows, or of those alone that count among ``figures``.
+    """
+    rows = [
+        (row, each)
+        for each in results
+        for row in each.rows
+        if (row.attack == NO_ATTACK) == clean and (figures is None or figures.counts(row, each))
+    ]
     return max(rows, key=lambda each: each[0].n if clean else -each[0].accuracy, default=None)
 
 
@@ -103,7 +160,7 @@ def figure(source: tuple[Row, StudyResult] | None, table: Table | None = None) -
         low=row.low,
         high=row.high,
         images=row.n,
-        available=len(table) if table is not None else None,
+        available=len(table) if table is not None and table.split == row.split else None,
         command=result.run.command if result.run is not None else "",
         date=result.run.date if result.run is not None else "",
     )
@@ -161,14 +218,20 @@ def _test_table(config: RunConfig) -> Table | None:
         return None
 
 
-def _check_own(result: StudyResult, own: str, folder: Path) -> None:
-    """DataError unless all that an evaluation attacked was the network in the folder."""
+def _check_own(result: StudyResult, figures: Figures, folder: Path) -> None:
+    """DataError unless all that an evaluation attacked was the network in the folder, and some row of it counts."""
     for row in result.rows:
-        if row.judged_on is not None and row.judged_on != own:
+        if row.judged_on is not None and row.judged_on != figures.own:
             raise DataError(
                 f"the results of {row.model} are those of another network ({row.judged_on}) than {folder} holds "
-                f"({own}); evaluate {folder} and give its results"
+                f"({figures.own}); evaluate {folder} and give its results"
             )
+    if not any(figures.counts(row, result) for row in result.rows):
+        raise DataError(
+            f"the results of {result.system or result.study or 'an evaluation'} have no row that is known to be of the "
+            f"network in {folder} on {figures.data}: attacked rows count if they were crafted on it, clean ones beside "
+            f"a row under attack; give what unfool evaluate {folder} --attack fgsm --out FILE writes"
+        )
 
 
 def _text(value: object) -> str | None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from unfool.core.errors import DataError, UnfoolError
 from unfool.core.progress import Progress, silent
-from unfool.evaluation.cards.making import figure, trunk_text
+from unfool.evaluation.cards.making import Figures, figure, trunk_text
 from unfool.evaluation.cards.measuring import ACCURACIES, measured_again
 from unfool.evaluation.cards.verification import (
     FAILS,
@@ -120,7 +120,12 @@ def _stored(folder: Path, card: Card, kind: str) -> Check:
         result = StudyResult.load(path)
     except DataError as error:
         return Check(name=name, verdict=NOT_CHECKED, text=str(error))
-    rows = [figure((row, result)) for row in result.rows if row.attack == said.attack]
+    figures = Figures(own=card.identity, data=card.data)
+    rows = [
+        figure((row, result))
+        for row in result.rows
+        if row.attack == said.attack and row.data == card.data and (said.threat is None or figures.counts(row, result))
+    ]
     if any(row is not None and _same(row, said) for row in rows):
         return Check(name=name, verdict=HOLDS, text=f"{said.words}, as in {path.name}")
     shown = ", ".join(_described(row) for row in rows if row is not None) or f"no row of {said.attack}"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from unfool.core.borders.reading import is_file
 from unfool.core.files import atomic_path, write_text
-from unfool.evaluation.cards.making import make_card, measured
+from unfool.evaluation.cards.making import make_card
 from unfool.evaluation.results.study_result import StudyResult
 from unfool.models.header import read_header
 from unfool.models.network import Network
@@ -46,7 +46,7 @@ def publish(
         The card, as it was written.
 
     Raises:
-        DataError: No finished run, or results of another network.
+        DataError: No finished run, or results that are not of this network.
         OutputError: A folder that cannot be written.
     """
     run = open_run(source)
@@ -59,12 +59,12 @@ def publish(
     if half or source.resolve() != target.resolve():
         _write_weights(source / WEIGHTS, target / WEIGHTS, run.network, half)
     words = words or (before.words if before is not None else Words())
-    card = make_card(target, name.rpartition("/")[2], words, results)
+    card, sources = make_card(target, name.rpartition("/")[2], words, results, before)
     for kind, file in RESULTS.items():
         (target / file).unlink(missing_ok=True)
-        if (chosen := measured(results, clean=kind == "clean")) is not None:
+        if kind in sources:
             # Pictures show images of the data set, which need not be the publisher's to give away.
-            replace(chosen[1], pictures=()).save(target / file)
+            replace(sources[kind], pictures=()).save(target / file)
     card.save(target / CARD)
     owner, _, short = name.partition("/")
     write_text(target / README, card_text(card, f"zoo:{short}" if owner == ZOO else f"hf:{name}"))
