@@ -289,15 +289,20 @@ def test_a_node_is_sent_what_it_lacks_and_keeps_nothing(tmp_path, monkeypatch):
     (tmp_path / "tmp").mkdir()
     for place in ("asker", "own"):
         (tmp_path / place / "words" / "deep").mkdir(parents=True)
-        (tmp_path / place / "words" / "deep" / "a.txt").write_text(place.ljust(5))
+        (tmp_path / place / "words" / "deep" / "a.txt").write_text("asker")
     sent = parcel_of(tmp_path / "asker" / "words", place="words")
     away = (tmp_path / "asker").rename(tmp_path / "on the asker's disk")
     node = NodeRun("run", "0123456789abcdef")
+    assert node.lacks(sent, tmp_path / "own") == "content"  # a set of the same names and sizes may be another
+    away.rename(tmp_path / "asker")
+    sent = sent.read()
+    away = (tmp_path / "asker").rename(tmp_path / "on the asker's disk")
     assert not node.lacks(sent, tmp_path / "own")  # a set with the same files is its own
     assert node.parcel(sent.digest).resolve() == tmp_path / "own" / "words"
-    (tmp_path / "own" / "words" / "deep" / "a.txt").write_text("longer text")
-    other = NodeRun("other", "0123456789abcdef")
-    assert other.lacks(sent, tmp_path / "own")
+    for words in ("longer text", "askeD"):  # other labels or pixels of the same size too
+        (tmp_path / "own" / "words" / "deep" / "a.txt").write_text(words)
+        other = NodeRun("other", "0123456789abcdef")
+        assert other.lacks(sent, tmp_path / "own") == "files"
     away.rename(tmp_path / "asker")
     third = NodeRun("third", "0123456789abcdef")
     assert not third.lacks(sent, tmp_path / "own")  # on a shared disk the asker's own is there
@@ -311,6 +316,38 @@ def test_a_node_is_sent_what_it_lacks_and_keeps_nothing(tmp_path, monkeypatch):
     node.remove()
     other.remove()
     assert not list((tmp_path / "tmp").glob("*/*"))
+
+
+def test_a_set_is_read_only_where_a_node_has_its_names_and_sizes_and_sent_where_the_content_differs(
+    tmp_path, monkeypatch
+):
+    ray_nodes = pytest.importorskip("unfool.core.cluster.ray_nodes", exc_type=ImportError)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    for place, words in (("asker", "cat"), ("same", "cat"), ("other", "dog"), ("none", "")):
+        (tmp_path / place / "words").mkdir(parents=True)
+        (tmp_path / place / "words" / "labels.csv").write_text(words)
+    sent = parcel_of(tmp_path / "asker" / "words", place="words")
+    shipped = ray_nodes.Shipped(parcels={sent.digest: sent})
+    asked = []
+
+    class Task:
+        def __init__(self, node):
+            self.node, self.run = node, NodeRun(node, node)
+
+        def remote(self, _, own):
+            asked.append((self.node, own[0].content != ""))
+            (tmp_path / "asker").rename(tmp_path / "on the asker's disk")
+            lacks = {parcel.digest: self.run.lacks(parcel, tmp_path / self.node) for parcel in own}
+            (tmp_path / "on the asker's disk").rename(tmp_path / "asker")
+            return [(digest, lack) for digest, lack in lacks.items() if lack]
+
+    monkeypatch.setattr(ray_nodes, "_on", lambda _, node: Task(node))
+    monkeypatch.setattr(ray_nodes, "_answer", lambda node, answer, seconds: answer)
+    nodes = ray_nodes.Nodes(None, shipped)
+    assert nodes._lacking(["none"]) == {sent.digest: ["none"]}
+    assert asked == [("none", False)]
+    assert nodes._lacking(["same", "other"]) == {sent.digest: ["other"]}
+    assert asked[-1][1]
 
 
 def test_sent_sets_lie_beside_those_of_the_node_and_nothing_is_written_into_its_own(tmp_path, monkeypatch):

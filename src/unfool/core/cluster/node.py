@@ -11,6 +11,7 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal, TypeAlias
 
 from unfool.core.cluster.messages import Bytes
 from unfool.core.cluster.outgoing import NodeFolder, empty_folder
@@ -21,6 +22,9 @@ PARCEL_SECONDS = 3600.0
 """How long a job waits for what its node is being sent: a node that has just joined is sent it while jobs begin."""
 
 _LOCK = ".lock"
+
+Lack: TypeAlias = Literal["", "content", "files"]
+"""What a node lacks of a parcel: nothing, to know its content, or its files."""
 
 
 @dataclass
@@ -59,17 +63,18 @@ class NodeRun:
             time.sleep(0.05)
         return whole.parent / whole.read_text(encoding="utf-8")
 
-    def lacks(self, parcel: Parcel, data_dir: Path | None) -> bool:
+    def lacks(self, parcel: Parcel, data_dir: Path | None) -> Lack:
         """Whether the parcel must be sent here; an image set that this node has itself need not be."""
         apart = self.root / "parcels" / parcel.digest
         if (apart / "whole").exists():
-            return False
+            return ""
         apart.mkdir(parents=True, exist_ok=True)
         own = own_set(parcel, data_dir) if parcel.place else None
-        if own is not None:
-            (apart / parcel.name).symlink_to(own)
-            self.close(parcel)
-        return own is None
+        if not isinstance(own, Path):
+            return own or "files"
+        (apart / parcel.name).symlink_to(own)
+        self.close(parcel)
+        return ""
 
     def write(self, parcel: Parcel, file: str, offset: int, part: Bytes) -> None:
         """Write a part of a file of a parcel."""
@@ -138,12 +143,15 @@ def own_data_dir(data_dir: Path | None) -> Path | None:
     return Path(chosen) if chosen and Path(chosen).is_dir() else None
 
 
-def own_set(parcel: Parcel, data_dir: Path | None) -> Path | None:
+def own_set(parcel: Parcel, data_dir: Path | None) -> Path | Literal["content"] | None:
     """The image set of this machine with the files of a parcel, in its data directory or where the asker has it; None
-    for none."""
+    for none, ``content`` where only the parcel's content tells."""
     own = own_data_dir(data_dir)
-    places = [own / parcel.place] if own is not None else []
-    return next((place for place in (*places, parcel.path) if same_files(parcel, place)), None)
+    places = [*([own / parcel.place] if own is not None else []), parcel.path]
+    same = {place: same_files(parcel, place) for place in places}
+    if here := [place for place in places if same[place]]:
+        return here[0]
+    return "content" if None in same.values() else None
 
 
 def sweep_runs() -> None:

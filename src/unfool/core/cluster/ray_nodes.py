@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +16,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from unfool.core.cluster import ray_tasks
 from unfool.core.cluster.messages import CHUNK
+from unfool.core.cluster.node import PARCEL_SECONDS
 from unfool.core.cluster.parcels import Parcel, contents, parcel_of
 from unfool.core.cluster.versions import Versions, check_versions, versions_here
 from unfool.core.errors import DataError, UnfoolError, WorkerError
@@ -87,22 +88,29 @@ class Nodes:
         self._met.update(new)
         greeted = {node: _on(ray_tasks.greet, node).remote() for node in new}
         names = {node: name for node, answer in greeted.items() if (name := _checked(node, answer))}
-        parcels = tuple(self._shipped.parcels.values())
-        if not parcels:
-            return
-        answers = {node: _on(ray_tasks.lacks, node).remote(self._asker, parcels) for node in names}
-        lacking: dict[str, list[str]] = {}
-        for node, answer in answers.items():
-            for digest in _answer(node, answer) or ():
-                parcel = self._shipped.parcels[digest]
-                if parcel.place and not self._shipped.ship_data:
-                    raise DataError(
-                        f"{names[node]} lacks the image set {parcel.name}, or has another version of it; put it into "
-                        "its UNFOOL_DATA_DIR, or leave --no-ship-data out"
-                    )
-                lacking.setdefault(digest, []).append(node)
-        for digest, nodes in lacking.items():
-            self._send(self._shipped.parcels[digest], nodes, console)
+        for digest, nodes in self._lacking(names).items():
+            parcel = self._shipped.parcels[digest]
+            if parcel.place and not self._shipped.ship_data:
+                raise DataError(
+                    f"{names[nodes[0]]} lacks the image set {parcel.name}, or has another version of it; put it into "
+                    "its UNFOOL_DATA_DIR, or leave --no-ship-data out"
+                )
+            self._send(parcel, nodes, console)
+
+    def _lacking(self, nodes: Iterable[str]) -> dict[str, list[str]]:
+        """Which nodes must be sent which parcels, by digest. A set of which a node has the names and sizes is read."""
+        parcels, lacking = tuple(self._shipped.parcels.values()), dict[str, list[str]]()
+        while parcels:
+            answers = {node: _on(ray_tasks.lacks, node).remote(self._asker, parcels) for node in nodes}
+            unread: dict[str, list[str]] = {}
+            for node, answer in answers.items():
+                for digest, lack in _answer(node, answer, PARCEL_SECONDS) or ():
+                    unsent = unread if lack == "content" else lacking
+                    unsent.setdefault(digest, []).append(node)
+            self._shipped.parcels.update({digest: self._shipped.parcels[digest].read() for digest in unread})
+            parcels = tuple(self._shipped.parcels[digest] for digest in unread)
+            nodes = {node for unsure in unread.values() for node in unsure}
+        return {digest: list(dict.fromkeys(where)) for digest, where in lacking.items()}
 
     def clear(self) -> None:
         """Remove what the run has on every node, as far as nodes answer within seconds."""
@@ -178,14 +186,12 @@ def _checked(node: str, answer: Any) -> str | None:
     return words[0]
 
 
-def _answer(node: str, answer: Any) -> tuple[str, ...] | None:
+def _answer(node: str, answer: Any, seconds: float = GREETING_SECONDS) -> Any:
     """What a node answers; None for one that is lost meanwhile."""
     try:
-        return ray.get(answer, timeout=GREETING_SECONDS)
+        return ray.get(answer, timeout=seconds)
     except GetTimeoutError as error:
-        raise WorkerError(
-            f"node {node[:12]} gave no answer in {GREETING_SECONDS:.0f} s; see whether it is well"
-        ) from error
+        raise WorkerError(f"node {node[:12]} gave no answer in {seconds:.0f} s; see whether it is well") from error
     except RayTaskError as error:
         if isinstance(error.cause, UnfoolError):
             raise error.cause from error

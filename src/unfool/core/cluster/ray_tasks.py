@@ -15,7 +15,7 @@ from typing import Any
 import ray
 
 from unfool.core.cluster.messages import Bytes, Message, Package
-from unfool.core.cluster.node import NodeRun, sweep_runs
+from unfool.core.cluster.node import Lack, NodeRun, sweep_runs
 from unfool.core.cluster.parcels import Parcel
 from unfool.core.cluster.versions import Versions, check_versions, versions_here
 from unfool.core.cluster.worker import run_package
@@ -55,11 +55,11 @@ def greet() -> tuple[str, ...]:
 
 
 @ray.remote(num_cpus=0, max_retries=0)
-def lacks(asker: AskerRun, parcels: tuple[Parcel, ...]) -> tuple[str, ...]:
-    """The digests of the parcels that this node lacks; what dead runs left here goes."""
+def lacks(asker: AskerRun, parcels: tuple[Parcel, ...]) -> tuple[tuple[str, Lack], ...]:
+    """What this node lacks of parcels, by their digests; what dead runs left here goes."""
     here = _here(asker.run)
     sweep_runs()
-    return tuple(parcel.digest for parcel in parcels if here.lacks(parcel, asker.data_dir))
+    return tuple((parcel.digest, lack) for parcel in parcels if (lack := here.lacks(parcel, asker.data_dir)))
 
 
 @ray.remote(num_cpus=0, max_retries=0)
