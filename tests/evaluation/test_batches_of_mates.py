@@ -23,4 +23,14 @@ def test_an_image_left_over_joins_the_batch_before_it():
     table = make_table(9, classes=3)
     examples = craft(model, table, "square-5")
     assert classify(model, examples).count == 9
-    assert torch.isfinite(examples.distances).all()
+    standing = int((examples.fooled_by_part < 0).sum())
+    assert 0 < standing < 9
+
+
+def test_the_last_image_that_an_attack_has_left_gets_a_mate():
+    images = torch.rand(4, 3, 6, 6, generator=torch.Generator().manual_seed(0))
+    labels = images.mean((2, 3)).argmax(1)
+    labels[:3] = (labels[:3] + 1) % 3  # wrong as they are
+    examples = craft(Mates(), (images, labels), "square-5", threat="linf:0.001")
+    assert (examples.fooled_by_part < 0).all()
+    assert classify(Mates(), examples).correct == [False, False, False, True]

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from unfool.attacks.attacked import Attacked, checked
 from unfool.attacks.engines.near_misses import NEAR_SCORES, NEAR_UNFINISHED, repeat_near_misses
 from unfool.attacks.ensemble import Checkpoint, LearnsFrom, Part, run_parts
-from unfool.attacks.inputs import Labels, as_ids, as_labels, check_model, readable_images
+from unfool.attacks.inputs import Labels, as_ids, as_labels, attacked_model, check_model, readable_images
 from unfool.attacks.objective import LabelLoss
 from unfool.attacks.problem import Engine, Problem
 from unfool.attacks.proxy import ProxySettings
@@ -276,7 +276,7 @@ class Attack(ABC):
                 proxy_model = proxy.copy(model, images[:4])
             by_row = bool(getattr(proxy_model, "by_row", False))
             problem = Problem(
-                objective=LabelLoss(model, labels),
+                objective=LabelLoss(attacked_model(model, images), labels),
                 images=images,
                 ids=as_ids(images, ids),
                 streams=Streams(0) if streams is None else streams,

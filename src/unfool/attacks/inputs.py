@@ -29,6 +29,30 @@ def check_model(model: object) -> None:
     raise SpecError(f"model is a {type(model).__name__}; give a torch.nn.Module that maps images to logits{adapted}")
 
 
+class AmongMates(nn.Module):
+    """A model whose predictions depend on batch-mates, in an attack that its images leave one by one.
+
+    The last that is left is given a clean mate, as it would have none: the one of two ``images`` that is farther away.
+    """
+
+    def __init__(self, model: nn.Module, images: Tensor):
+        super().__init__()
+        self.model = model
+        self.mates = images[:2]
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images (n, C, H, W) → logits (n, K)."""
+        if len(images) != 1 or len(self.mates) != 2:
+            return self.model(images)
+        farther = (self.mates - images.detach()).flatten(1).abs().sum(1).argmax()
+        return self.model(torch.cat([images, self.mates[farther, None].to(images)]))[:1]
+
+
+def attacked_model(model: nn.Module, images: Tensor) -> nn.Module:
+    """The model as an attack on ``images`` asks it: among mates, if it says that it needs any."""
+    return model if getattr(model, "own_batch_size", None) is None else AmongMates(model, images)
+
+
 def readable_images(model: nn.Module, images: Tensor) -> Tensor:
     """Images as `as_images` checks them, and in float32 where the model is and they are not."""
     images = as_images(images)
