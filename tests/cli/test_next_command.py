@@ -99,10 +99,36 @@ def test_nothing_is_said_of_what_stands_of_black_boxes_and_in_json(cli, theirs):
     stands = cli("evaluate", *theirs, "--attack", "fgsm", "--threat", "linf:1/255", *FEW)
     scores = ("--model", "my nets/net.py:scores", "--data", "digits", "--attack", "square-10", *FEW)
     as_json = cli("evaluate", *theirs, "--attack", "fgsm", "--threat", "linf:24/255", *FEW, "--json")
-    clean = cli("evaluate", *theirs, *FEW)
-    for done in (stands, cli("evaluate", *scores), as_json, clean):
+    unattacked = cli("evaluate", *scores[:4], *FEW)
+    for done in (stands, cli("evaluate", *scores), as_json, unattacked):
         assert done.code == 0, done.err
         assert steps(done.out) == []
+
+
+def test_without_an_attack_nothing_is_said_of_robustness_and_one_is_named(cli, theirs):
+    done = cli("evaluate", *theirs, *FEW)
+    assert "No attack was given, so this says nothing about robustness." in done.out.splitlines()
+    (line,) = steps(done.out)
+    assert line.endswith("--images 40 --threat linf:8/255 --attack autoattack")
+    attacked = cli("evaluate", *theirs, "--attack", "fgsm", "--threat", "linf:24/255", *FEW)
+    assert "No attack" not in attacked.out
+
+
+def test_a_random_model_is_attacked_as_its_flag_says(cli, theirs, tmp_path):
+    with open(tmp_path / "my nets/net.py", "a", encoding="utf-8") as code:
+        code.write("""
+class Noisy(Net):
+    def forward(self, images):
+        return super().forward(images + 0.2 * torch.randn_like(images))
+
+def noisy():
+    return Noisy().eval()
+""")
+    theirs = [word.replace(":build", ":noisy") for word in theirs]
+    done = cli("evaluate", *theirs, "--attack", "fgsm", "--threat", "linf:24/255", "--images", "40")
+    assert "autoattack:version=rand" in " ".join(done.out.split())
+    (line,) = steps(done.out)
+    assert line.endswith("--attack autoattack:version=rand")
 
 
 def test_a_run_is_hardened_by_its_folder(cli, tmp_path, monkeypatch):

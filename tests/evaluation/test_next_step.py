@@ -23,22 +23,47 @@ CLEAN = row("none", 0.9, "clean")
         ([row("pgd-20", 0.46)], {}, None),
         ([row("pgd-20", 0.6), row("apgd-ce", 0.2)], {}, "harden"),
         ([row("pgd-20", 0.1, "transfer")], {}, "harden"),
-        ([], {}, None),
+        ([], {}, "autoattack"),
+        ([], {"defended": True}, "ladder"),
+        ([], {"black_box": True}, None),
+        ([], {"doubted": ["chance"]}, None),
         ([row("square-100", 0.1, "score-based")], {}, None),
         ([row("pgd-20", 0.1, "transfer", judged_on="abc~")], {}, None),
         ([row("pgd-20", 0.1)], {"doubted": ["chance"]}, None),
-        ([row("pgd-20", 0.1)], {"doubted": ["black-box-wins"]}, "harden"),
+        ([row("pgd-20", 0.1)], {"doubted": ["black-box-wins"]}, "autoattack"),
+        ([row("pgd-20", 0.1)], {"doubted": ["more-steps-win"]}, "autoattack"),
+        ([row("pgd-20", 0.1), row("autoattack", 0.1)], {"doubted": ["more-steps-win"]}, "harden"),
         ([row("pgd-20", 0.8)], {"doubted": ["black-box-wins"]}, "autoattack"),
         ([row("autoattack", 0.8)], {"doubted": ["black-box-wins"]}, "binarization-test"),
         ([row("autoattack", 0.8)], {"doubted": ["black-box-wins"], "tested": True}, None),
         ([row("pgd-20", 0.8)], {"defended": True}, "ladder"),
         ([row("pgd-20", 0.1)], {"defended": True}, "harden"),
+        ([row("pgd-20", 0.1)], {"defended": True, "doubted": ["black-box-wins"]}, "ladder"),
+        ([row("pgd-20", 0.8)], {"doubted": ["dynamic-inference"]}, "ladder"),
     ],
 )
 def test_the_step_follows_from_rows_and_doubts(rows, more, action):
     step = step_after([CLEAN, *rows], **more)
     assert (None if step is None else step.action) == action
     assert step is None or step.threat == "linf:8/255"
+
+
+@pytest.mark.parametrize("accuracy", [0.1, 0.8])
+@pytest.mark.parametrize(
+    ("doubted", "answer", "command"),
+    [
+        (["randomised-output", "more-restarts-win"], row("autoattack", 0.6, settings={"version": "rand"}), "rand"),
+        (["blocked-gradients"], row("lean", 0.6), "lean"),
+        (["wrong-gradients", "black-box-wins"], row("lean", 0.6), "lean"),
+    ],
+)
+def test_a_doubted_model_is_attacked_as_its_flag_says_and_weak_or_not(doubted, answer, command, accuracy):
+    standard = [CLEAN, row("pgd-20", accuracy), row("autoattack", accuracy)]
+    step = step_after(standard, doubted=doubted)
+    assert step.attacks == ("autoattack:version=rand" if command == "rand" else command,)
+    assert f'"{step.attacks[0]}", settings=' in str(step)
+    after = step_after([*standard, answer], doubted=doubted)
+    assert (after.action if after else None) == ("harden" if accuracy < 0.45 else None)
 
 
 def test_the_step_is_for_the_threat_of_the_evaluation_where_a_curve_goes_on():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,14 +31,18 @@ def next_line(
     if step.action == "ladder":
         return [command([*words, *(["--defense", defense] if defense is not None else []), "--adaptive"])]
     tested = ["--binarization-test"] if step.action == "binarization-test" else []
-    return [command([*words, *attack_options(step.threat), *tested])]
+    return [command([*words, *_attack_options(step.attacks), *tested])]
 
 
 def attack_options(threat: str) -> list[str]:
     """The options of the strongest attacks in a threat model."""
     from unfool.evaluation.next_step import strongest_attacks
 
-    return [word for name in strongest_attacks(threat) for word in ("--attack", name)]
+    return _attack_options(strongest_attacks(threat))
+
+
+def _attack_options(names: Iterable[str]) -> list[str]:
+    return [word for name in names for word in ("--attack", name)]
 
 
 def command(words: list[str]) -> str:

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from unfool.cli.printing import WIDTH, stdout
 from unfool.evaluation.corruptions import mean_corruption_accuracy
-from unfool.evaluation.records import OWN
+from unfool.evaluation.records import CLEAN, OWN
 
 if TYPE_CHECKING:
     from unfool.evaluation.adaptive.ladder_result import LadderResult
@@ -41,8 +41,11 @@ def print_evaluation(evaluation: Evaluation) -> None:
         share = f"{100 * worst.accuracy:.1f} % [{100 * worst.low:.1f}, {100 * worst.high:.1f}]"
         summary = f"Robust accuracy {share} on {worst.n} images under {worst.attack} at {worst.threat}"
         console.print(escape(summary) + (", [bold red]not to be believed[/bold red]:" if evaluation.doubts else "."))
-    elif evaluation.doubts:
-        console.print("[bold red]not to be believed[/bold red]:")
+    else:
+        if all(row.protocol == CLEAN for row in evaluation.rows):
+            console.print("No attack was given, so this says nothing about robustness.")
+        if evaluation.doubts:
+            console.print("[bold red]not to be believed[/bold red]:")
     for doubt in evaluation.doubts:
         console.print(f"  [red]![/red] {escape(doubt)}")
     if evaluation.reliability is not None and evaluation.reliability.trustworthy:

@@ -24,6 +24,7 @@ from unfool.evaluation.identity import one_identity
 from unfool.evaluation.settings import EvaluationSettings, check_evaluation
 from unfool.models.foreign import ForeignClassifier
 from unfool.models.look import look_at
+from unfool.models.outside.black_box import is_black_box
 
 _LOOKED_AT = 8
 """Images that a classifier of another library is looked at with before it is believed."""
@@ -147,4 +148,5 @@ def _evaluated(
         pictures=run.pictures,
         right_again=run.right_again,
         defended=isinstance(run.model, Defense),
+        black_box=is_black_box(run.model),
     )

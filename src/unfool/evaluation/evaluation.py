@@ -45,6 +45,7 @@ class Evaluation:
         pictures: A few images of each attack, for `show`.
         right_again: By attack, how many images it fooled that were right when they were evaluated again.
         defended: Whether a defense stands before the classifier.
+        black_box: Whether the classifier gives scores or classes and no gradient.
 
     Example:
         >>> from unfool import EvaluationSettings, evaluate
@@ -65,10 +66,12 @@ class Evaluation:
     pictures: dict[str, AttackPictures] = field(default_factory=dict[str, AttackPictures])
     right_again: dict[str, int] = field(default_factory=dict[str, int])
     defended: bool = False
+    black_box: bool = False
 
     def __repr__(self) -> str:
         shares = ", ".join(f"{_title(row)} {100 * row.accuracy:.1f} %" for row in self.rows[:6])
-        doubts = f"; {len(self.doubts)} reasons for doubt" if self.doubts else ""
+        count = len(self.doubts)
+        doubts = f"; {count} reason{'' if count == 1 else 's'} for doubt" if count else ""
         return f"Evaluation({self.name}: {shares}{', …' if len(self.rows) > 6 else ''}{doubts})"
 
     def to_frame(self) -> DataFrame:
@@ -146,14 +149,23 @@ class Evaluation:
 
     @property
     def next_step(self) -> NextStep | None:
-        """The one call that these figures suggest, if any: harden what keeps less than half of its clean accuracy."""
+        """The one call that these figures suggest, if any: attack what was not attacked, or is doubted, and harden what
+        keeps less than half of its clean accuracy."""
         raised = self.reliability.flags if self.reliability is not None else []
         doubted = {flag.name for flag in raised if flag.name != NOT_CHECKED}
         if self.at_chance is not None:
             doubted.add("chance")
+        elif any(self.right_again.values()):
+            doubted.add("randomised-output")
         elif len(self.doubts) > len(raised):
             doubted.add("vanishing-gradients")
-        return step_after(self.rows, doubted=doubted, tested=bool(self.binarization_tests), defended=self.defended)
+        return step_after(
+            self.rows,
+            doubted=doubted,
+            tested=bool(self.binarization_tests),
+            defended=self.defended,
+            black_box=self.black_box,
+        )
 
     def result(self) -> StudyResult:
         """All of it as one `StudyResult`, which `unfool report` shows as a page."""
