@@ -48,3 +48,34 @@ def test_each_resample_calibrates_on_some_images_and_counts_on_the_others():
 def test_too_few_images_are_refused():
     with pytest.raises(SpecError, match="give at least"):
         gate_rates(ByBrightness(0.9), images(40), rate=0.05)
+
+
+@pytest.mark.parametrize("count", [30, 59])
+def test_images_that_leave_none_to_count_on_are_refused(count):
+    with pytest.raises(SpecError, match=f"{count} clean images cannot show .* needs 59 of them.*give at least 60"):
+        gate_rates(ByBrightness(0.9), images(count), rate=0.05)
+
+
+@pytest.mark.parametrize(
+    ("count", "rate", "calibrated"),
+    [
+        (60, 0.05, 59),
+        (61, 0.05, 59),
+        (119, 0.05, 59),
+        (120, 0.05, 60),
+        (1000, 0.01, 299),
+        (300, 0.01, 299),
+        (30, 0.1, 29),
+    ],
+)
+def test_a_threshold_is_set_on_as_many_images_as_its_rate_needs(count, rate, calibrated):
+    rates = gate_rates(ByBrightness(0.9), images(count), rate=rate, resamples=5)
+    assert (rates.calibrated_on, rates.evaluated_on) == (calibrated, count - calibrated)
+    assert 0 <= rates.mean <= 1
+    assert np.isfinite(list(rates.to_json().values())).all()
+
+
+@pytest.mark.parametrize(("arguments", "words"), [({"resamples": 0}, "0 resamples"), ({"rate": 1.5}, "rate 1.5")])
+def test_bad_requests_are_refused(arguments, words):
+    with pytest.raises(SpecError, match=words):
+        gate_rates(ByBrightness(0.9), images(100), **arguments)

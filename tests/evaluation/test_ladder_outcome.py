@@ -91,6 +91,16 @@ def test_a_difference_that_the_paired_test_does_not_show_is_undecided(adaptive, 
     assert result.verdict == verdict
 
 
+@pytest.mark.parametrize("mark", ["", "?", "~"])
+def test_a_model_that_wraps_no_classifier_is_not_called_unattacked(mark):
+    """Also one whose identity cannot be read, and a black box."""
+    own = {"crafted": DEFENSE + mark, "judged": DEFENSE + mark}
+    alone = dataclasses.replace(made(share(50), share(80), share(40)), worst=records(share(40), **own), comparison=None)
+    assert "it wraps no classifier to compare it with" in alone.sentences()[1]
+    replayed = dataclasses.replace(alone, worst=records(share(40), crafted=NETWORK))
+    assert "No adaptive rung was run" in replayed.sentences()[1]
+
+
 def test_an_image_that_falls_on_any_rung_falls_in_the_worst_case():
     found = made(share(50), [number >= 40 for number in range(100)], share(60))
     assert sum(found.worst.correct) == 20

@@ -19,12 +19,13 @@ LADDER = Laddered(
 )
 
 
-def section(difference):
+def section(difference, protocol="transfer"):
     shares = {"a": 0.1, "b": 0.4, "worst": 0.2}
     every = [
         {
             "rung": rung,
             "title": f"rung {rung}",
+            "protocol": protocol,
             "n": 40,
             "common": {"accuracy": x, "low": x / 2, "high": 2 * x, "n": 40},
         }
@@ -33,8 +34,8 @@ def section(difference):
     return {"ladder": {"difference": difference, "rungs": every}}
 
 
-def judged(difference):
-    results = Results(scale="tiny", work=None, measured=[], by_path={LADDER.path: section(difference)})
+def judged(difference, protocol="adaptive"):
+    results = Results(scale="tiny", work=None, measured=[], by_path={LADDER.path: section(difference, protocol)})
     (claim,) = judge([LADDER.claim("ladder", "The reversal makes the plain classifier")], results)
     return claim
 
@@ -61,9 +62,18 @@ def test_its_p_value_decides_and_its_sign_says_which_way(low, high, p_value, ver
 
 
 def test_without_an_adaptive_rung_nothing_is_shown():
-    claim = judged(None)
+    claim = judged(None, "transfer")
     assert claim.verdict == "undecided"
     assert "no adaptive rung was run" in claim.evidence
+
+
+@pytest.mark.parametrize("protocol", ["adaptive", "unverified", "score-based"])
+def test_a_model_that_wraps_no_classifier_has_nothing_to_be_compared_with(protocol):
+    """Its rungs were run, whatever can be said of its identity."""
+    claim = judged(None, protocol)
+    assert claim.verdict == "undecided"
+    assert "(the model wraps no classifier to compare it with)" in claim.evidence
+    assert "no adaptive rung" not in claim.evidence
 
 
 def test_the_chart_of_rungs_shows_the_images_that_all_of_them_have():

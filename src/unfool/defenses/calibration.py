@@ -20,6 +20,14 @@ from unfool.core.errors import NonFiniteError, SpecError
 CONFIDENCE = 0.95
 
 
+def fewest_images(rate: float, confidence: float = CONFIDENCE) -> int:
+    """How many clean images can show a false-trigger rate at least; SpecError as `calibrate_threshold`."""
+    for word, value in (("rate", rate), ("confidence", confidence)):
+        if not 0.0 < value < 1.0:
+            raise SpecError(f"{word} {value} of a gate is not allowed; give a number between 0 and 1")
+    return math.ceil(math.log1p(-confidence) / math.log1p(-rate))
+
+
 def calibrate_threshold(losses: Tensor, rate: float, confidence: float = CONFIDENCE) -> float:
     """The k-th smallest of n clean losses: above it lie more than ``rate`` of all clean images with a chance of at most
     1 - ``confidence``.
@@ -37,13 +45,10 @@ def calibrate_threshold(losses: Tensor, rate: float, confidence: float = CONFIDE
         SpecError: For a rate or a confidence outside (0,1), and for too few losses.
         NonFiniteError: For NaN or infinite losses.
     """
-    for word, value in (("rate", rate), ("confidence", confidence)):
-        if not 0.0 < value < 1.0:
-            raise SpecError(f"{word} {value} of a gate is not allowed; give a number between 0 and 1")
+    needed = fewest_images(rate, confidence)
     if not torch.isfinite(losses).all():
         raise NonFiniteError("a gate was given NaN or infinite losses of clean images; check the network's weights")
     count = len(losses)
-    needed = math.ceil(math.log1p(-confidence) / math.log1p(-rate))
     if count < needed:
         raise SpecError(
             f"{count} clean images cannot show a false-trigger rate of {rate:g} with confidence {confidence:g}; "

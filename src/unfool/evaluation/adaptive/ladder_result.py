@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 from unfool.core.files import JsonObject
 from unfool.evaluation.adaptive.rung import all_rungs
 from unfool.evaluation.adaptive.rung_result import (
-    ADAPTIVE,
     RungResult,
     adaptive_protocol,
     percent,
@@ -23,7 +22,7 @@ from unfool.evaluation.adaptive.rung_result import (
 from unfool.evaluation.adaptive.static_attack import ReplayedExamples, StaticAttack
 from unfool.evaluation.crafting.adversarial_set import AdversarialSet
 from unfool.evaluation.next_step import NextStep, is_weak
-from unfool.evaluation.records import Records
+from unfool.evaluation.records import TRANSFER, Records
 from unfool.evaluation.reliability.flags import too_many
 from unfool.evaluation.results.claims import ClaimResult
 from unfool.evaluation.results.ladder import LadderDifference, LadderSection, PicturedExample
@@ -58,7 +57,8 @@ class LadderResult:
         rungs: The results of the rungs by key, each on its own images.
         clean: Records on clean images: those of the network, and those of the defense.
         worst: The worst case over all rungs but the static attack, on the images that all rungs have.
-        comparison: Compares the worst case with the static attack there; None where no adaptive rung was run.
+        comparison: Compares the worst case with the static attack there; None where no adaptive rung was run, and where
+            the model wraps no classifier to compare it with.
         images_per_prediction: How many images one prediction sends through a network.
         absent: Why a rung is missing, by key.
         notes: What a reader must know beside the figures, one sentence each.
@@ -184,7 +184,7 @@ class LadderResult:
     def _conclusion(self) -> str:
         comparison = self.comparison
         keys = ", ".join(f"({key})" for key in self.rungs if key != StaticAttack.key)
-        if comparison is None and self.worst_protocol == ADAPTIVE:
+        if comparison is None and self.worst.protocol != TRANSFER:
             static = percent(self.common[StaticAttack.key])
             return (
                 f"Under the worst of {keys} on each image the model's accuracy is {percent(self.worst)}, under "

@@ -10,13 +10,14 @@ from dataclasses import asdict, dataclass
 import numpy as np
 import torch
 
+from unfool.core.errors import SpecError
 from unfool.data.table import Table
 from unfool.defenses import Gate
-from unfool.defenses.calibration import calibrate_threshold
+from unfool.defenses.calibration import calibrate_threshold, fewest_images
 from unfool.evaluation.crafting.batches import BATCH_SIZE, device_of
 
-_FEWEST = 60
-"""Images that a threshold needs at a rate of 5 %."""
+_USUAL = 60
+"""Images that a threshold is set on, of 120 to 1,200 images at a rate of 5 %."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,14 +44,24 @@ class GateRates:
 
 @torch.no_grad()
 def gate_rates(gate: Gate, table: Table, *, rate: float = 0.05, resamples: int = 200, seed: int = 0) -> GateRates:
-    """Measure how often the clean images of a table trigger a gate; each resample calibrates on a twentieth of them.
+    """Measure how often the clean images of a table trigger a gate.
 
-    Raises SpecError for fewer images than a threshold needs at that rate.
+    Each resample calibrates on a twentieth of them, but on 60 or half of them if that is more, and always on as many as
+    the rate needs. Raises SpecError where no other image is left to count on, and for no resamples.
     """
+    needed = fewest_images(rate)
+    if len(table) <= needed:
+        raise SpecError(
+            f"{len(table)} clean images cannot show whether a gate keeps a false-trigger rate of {rate:g}: its "
+            f"threshold needs {needed} of them, and the rate others; give at least {needed + 1}"
+        )
+    if resamples < 1:
+        raise SpecError(f"{resamples} resamples are not allowed; give 1 or more, such as 200")
     device = device_of(gate.classifier)
     parts = [gate.losses(table.batch(rows, device).images).cpu() for rows in torch.arange(len(table)).split(BATCH_SIZE)]
     losses = torch.cat(parts)
-    draw, count, rates = np.random.default_rng(seed), max(_FEWEST, len(losses) // 20), []
+    count = max(needed, min(_USUAL, len(losses) // 2), len(losses) // 20)
+    draw, rates = np.random.default_rng(seed), []
     for _ in range(resamples):
         some, others = losses[torch.from_numpy(draw.permutation(len(losses)))].tensor_split([count])
         rates.append(float((others > calibrate_threshold(some, rate)).double().mean()))

@@ -163,7 +163,8 @@ class LadderSection:
     """What a page shows of a ladder beside its rows.
 
     ``verdict`` says whether ``defense`` helps ``model`` within ``threat``, ``sentences`` why. ``difference`` is None
-    where no adaptive rung was run; ``absent`` says why a rung is missing; ``notes`` are remarks on the defense.
+    where no adaptive rung was run, and where the model wraps no classifier; ``absent`` says why a rung is missing;
+    ``notes`` are remarks on the defense.
     """
 
     model: str
