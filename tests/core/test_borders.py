@@ -49,6 +49,13 @@ def test_yaml_is_bounded(text, bound):
     assert time.process_time() - started < 5
 
 
+@pytest.mark.parametrize("value", ["!!bool maybe", '!!int ""', '!!float ""', "!!int '-'", "!!int _"])
+def test_a_value_that_does_not_fit_its_tag_is_refused_in_a_line(value):
+    with pytest.raises(ValueError, match="does not fit its tag") as caught:
+        parse_yaml(f"a: {value}")
+    assert "\n" not in str(caught.value)
+
+
 def test_plain_yaml_with_a_few_aliases_is_read_and_a_date_is_a_text():
     assert parse_yaml("a: &a [1, 2.5, null, true]\nb: *a\nc: {<<: {d: 1}, e: x}\nf: 2020-01-01\n") == {
         "a": [1, 2.5, None, True],

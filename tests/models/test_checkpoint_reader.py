@@ -337,3 +337,39 @@ def test_lazy_layers_take_their_shapes_from_the_file(tmp_path):
     lazy = nn.Sequential(nn.Flatten(), nn.LazyLinear(10))
     load_weights(lazy, written(tmp_path / "a.pt", nn.Sequential(nn.Flatten(), nn.Linear(12, 10)).state_dict()))
     assert lazy(torch.rand(2, 3, 2, 2)).shape == (2, 10)
+
+
+@pytest.mark.parametrize(
+    ("weight", "words"),
+    [
+        (torch.full((2, 3), 1e300, dtype=torch.float64), "is torch.float64 and holds values beyond torch.float32"),
+        (torch.zeros(2, 3).to(torch.float8_e4m3fn), "is torch.float8_e4m3fn, which cannot be computed with; allowed: "),
+        (torch.zeros(2, 3, dtype=torch.complex64), r"is torch.complex64 \(2, 3\); the model has torch.float32"),
+        (torch.quantize_per_tensor(torch.zeros(2, 3), 0.1, 0, torch.qint8), "is torch.qint8, which cannot be"),
+    ],
+)
+def test_values_that_the_module_cannot_hold_are_refused(weight, words):
+    module = nn.Linear(3, 2)
+    before = module.weight.detach().clone()
+    with pytest.raises(WeightsError, match=words) as caught:
+        load_state(module, {"weight": weight, "bias": torch.ones(2)}, "file")
+    assert "\n" not in str(caught.value)
+    assert module.weight.equal(before)
+    assert module.bias.ne(1).all()
+
+
+@pytest.mark.filterwarnings("ignore:.*is a pickle")
+def test_of_two_states_of_numbers_that_are_only_stored_none_is_read(tmp_path):
+    weight = torch.zeros(2, 3).to(torch.float8_e4m3fn)
+    torch.save({name: {"weight": weight, "bias": torch.ones(2)} for name in ("model", "ema")}, tmp_path / "a.pt")
+    with pytest.raises(WeightsError, match="float8_e4m3fn, which cannot be computed with"):
+        load_weights(nn.Linear(3, 2), tmp_path / "a.pt")
+
+
+def test_whole_numbers_that_the_module_cannot_hold_are_refused():
+    module = nn.Module()
+    module.register_buffer("order", torch.zeros(2, dtype=torch.uint8))
+    load_state(module, {"order": torch.tensor([7, 255])}, "file")
+    assert module.order.tolist() == [7, 255]
+    with pytest.raises(WeightsError, match=r"'order' is torch\.int64 and holds values beyond torch\.uint8"):
+        load_state(module, {"order": torch.tensor([7, 256])}, "file")

@@ -6,6 +6,7 @@ import struct
 import time
 import zipfile
 
+import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
@@ -124,3 +125,46 @@ def test_a_damaged_zip_archive_is_one_line_wherever_it_is_named(tmp_path, damage
         read_states(path)
     with pytest.raises(SpecError, match="a damaged zip archive"):
         load_classifier(str(path))
+
+
+def rewritten(path, place, value):
+    """Change a field of a zip archive's only entry, in its local header and in the directory."""
+    content = bytearray(path.read_bytes())
+    for start, offset in ((content.find(b"PK\3\4"), place), (content.find(b"PK\1\2"), place + 2)):
+        content[start + offset : start + offset + 2] = struct.pack("<H", value)
+    path.write_bytes(content)
+
+
+def claiming(path, numbers):
+    """An array of a few bytes whose header claims so many numbers of 8 bytes."""
+    header = f"{{'descr': '<f8', 'fortran_order': False, 'shape': ({numbers},), }}\n".encode()
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("weight.npy", b"\x93NUMPY\1\0" + struct.pack("<H", len(header)) + header)
+
+
+def spoiled(path):
+    content = bytearray(path.read_bytes())
+    content[200:240] = bytes(40)
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        spoiled,
+        lambda path: claiming(path, 10**15),
+        lambda path: claiming(path, 1 << 29),
+        lambda path: rewritten(path, 8, 99),
+        lambda path: rewritten(path, 6, 1),
+    ],
+    ids=["damaged", "8 petabytes", "4 gigabytes", "unknown method", "encrypted"],
+)
+def test_a_malformed_archive_of_arrays_is_one_line(tmp_path, change):
+    path = tmp_path / "arrays.npz"
+    np.savez_compressed(path, weight=np.random.default_rng(0).normal(size=(20, 20)))
+    change(path)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(WeightsError, match=r"save its arrays with numpy\.savez") as caught:
+        read_states(path)
+    assert "\n" not in str(caught.value)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 1 << 20  # KiB

@@ -72,6 +72,8 @@ def parse_yaml(text: str) -> Any:
             return loader.get_single_data()
         finally:
             loader.dispose()
+    except LookupError as fault:  # PyYAML looks no further than the tag, as of `!!bool maybe`
+        raise ValueError(f"a value does not fit its tag ({fault})") from fault
     except (yaml.YAMLError, ValueError, RecursionError) as fault:
         raise ValueError(" ".join(str(fault).split())) from fault
 

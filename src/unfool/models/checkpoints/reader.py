@@ -20,6 +20,8 @@ from unfool.models.weights import check_finite, first_of, load_tensors
 
 States = dict[str, dict[str, Tensor]]
 
+_FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+
 
 def read_states(path: str | Path, key: str | None = None) -> States:
     """The state dicts (CPU) in a safetensors file of any program, the ``.index.json`` of several, a `torch.save`
@@ -56,6 +58,7 @@ def read_state(path: str | Path, *, key: str | None = None, prefix: str | None =
     _tell_key(path, own_key, key)
     prefix = dotted(prefix, state)
     state = state if prefix is None else without(prefix, state, path)
+    _check_types(state, path)
     check_finite(state, str(path))
     return state
 
@@ -71,6 +74,8 @@ def load_weights(
     states = read_states(path, key)
     wanted = Wanted.of(module)
     fitting = {name: state for name, state in states.items() if _fitting(state, wanted, prefix)}
+    for state in fitting.values():
+        _check_types(state, path)
     distinct = _distinct(fitting)
     if len(distinct) > 1:
         raise SpecError(f"{_several(path, distinct)}, which all fit the model; choose one with --key")
@@ -92,6 +97,7 @@ def load_state(
     as they are. Raises WeightsError that names what is missing, unexpected or of another shape or kind, SpecError
     where several prefixes fit with different values; then the module is unchanged.
     """
+    _check_types(tensors, where)
     check_finite(tensors, str(where))
     wanted, prefix = Wanted.of(module), dotted(prefix, tensors)
     ways = fits(tensors, wanted, prefix)
@@ -107,6 +113,7 @@ def load_state(
     else:
         tensors = without(prefix, tensors, where) if prefix else stripped(tensors, wanted.tensors, where)
     check_fit(tensors, wanted.tensors, where, "the model", "give the weights of this model")
+    _check_range(tensors, wanted.tensors, where)
     try:
         module.load_state_dict(tensors, strict=True)
     except Exception as error:  # A module may have loading code of its own.
@@ -147,11 +154,35 @@ def stripped(tensors: Mapping[str, Tensor], wanted: Collection[str], where: str 
     return renamed
 
 
+def _check_types(tensors: Mapping[str, Tensor], where: str | Path) -> None:
+    """WeightsError for numbers that PyTorch only stores, such as float8."""
+    for name, tensor in tensors.items():
+        if tensor.is_quantized or (tensor.is_floating_point() and tensor.dtype not in _FLOATS):
+            raise WeightsError(
+                f"{where}: tensor {name[:80]!r} is {tensor.dtype}, which cannot be computed with; allowed: "
+                f"{', '.join(map(str, _FLOATS))}; save it again after .dequantize() or .float()"
+            )
+
+
+def _check_range(tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor], where: str | Path) -> None:
+    """WeightsError for values that are other numbers in the type that the model has."""
+    for name, own in wanted.items():
+        tensor = tensors[name]
+        cast = tensor.to(own.dtype)
+        if not (torch.isfinite(cast).all() if cast.is_floating_point() else torch.equal(cast.to(tensor.dtype), tensor)):
+            raise WeightsError(
+                f"{where}: tensor {name[:80]!r} is {tensor.dtype} and holds values beyond {own.dtype}, which the model "
+                "has; give the weights of this model"
+            )
+
+
 def _alike(loaded: Tensor, tensor: Tensor) -> bool:
-    """Same shape, and both numbers or both not; a lazy layer takes any shape."""
+    """Same shape and kind of numbers: whole, floating or complex; a lazy layer takes any shape."""
     if isinstance(tensor, (nn.UninitializedParameter, nn.UninitializedBuffer)):
         return True
-    return loaded.shape == tensor.shape and loaded.is_floating_point() == tensor.is_floating_point()
+    return loaded.shape == tensor.shape and all(
+        kind(loaded) == kind(tensor) for kind in (torch.is_floating_point, torch.is_complex)
+    )
 
 
 def _fits_shapes(ways: list[Fit], wanted: Wanted) -> bool:

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from unfool.core.borders.memory import memory_limit
 from unfool.core.borders.reading import is_file
 from unfool.core.errors import WeightsError
 from unfool.models.checkpoints.archive import read_archive
@@ -20,6 +21,10 @@ from unfool.models.weights import load_tensors
 _LONGEST_INDEX = 64 << 20
 _UNPACKED = 64 << 20
 """Bytes that arrays may unpack to, or four times the file's own where that is more: weights hardly compress."""
+
+_ROOM = 1 << 28
+"""Bytes that reading arrays may take beside twice what they may unpack to."""
+_ARRAYS = "save its arrays with numpy.savez"
 
 
 def read_parts(index: Path) -> dict[str, object]:
@@ -60,13 +65,20 @@ def read_arrays(path: Path) -> dict[str, Tensor]:
     """The arrays of a ``.npz`` file by name; WeightsError for what is no archive of numbers, or unpacks to too much."""
     if not is_file(path):
         raise WeightsError(f"there is no weights file {path}; check the path")
+    size = path.stat().st_size
+    most = max(_UNPACKED, 4 * size)
     try:
         with zipfile.ZipFile(path) as archive:
             unpacked = sum(entry.file_size for entry in archive.infolist())
-        if unpacked > max(_UNPACKED, 4 * path.stat().st_size):
+        if unpacked > most:
             raise WeightsError(f"{path} unpacks to {unpacked:,} bytes; save its arrays with numpy.savez, uncompressed")
-        with np.load(path, allow_pickle=False) as arrays:
+        # An array's own header says how large it is, and NumPy believes it.
+        with memory_limit(_ROOM + 2 * most), np.load(path, allow_pickle=False) as arrays:
             return {name: torch.from_numpy(np.asarray(arrays[name])) for name in arrays.files}
-    except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
+    except WeightsError:
+        raise
+    except MemoryError as error:
+        raise WeightsError(f"{path} unpacks to far more than its {size:,} bytes; {_ARRAYS}") from error
+    except Exception as error:  # Whatever a malformed archive makes of its readers.
         said = " ".join(str(error).split())[:100]
-        raise WeightsError(f"{path} holds no arrays of numbers by name ({said}); save them with numpy.savez") from error
+        raise WeightsError(f"{path} holds no arrays of numbers by name ({said}); {_ARRAYS}") from error
