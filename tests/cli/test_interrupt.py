@@ -89,6 +89,27 @@ def killed(*_, **__):
     raise KeyboardInterrupt
 
 
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--json",), "nothing was kept; give --out FILE or --state DIR, and run the command again"),
+        (("--out", "-"), "nothing was kept; give --out FILE or --state DIR, and run the command again"),
+        (("--out", "here.json"), "run the same command again to resume"),
+        (("--state", "here"), "run the same command again to resume"),
+    ],
+)
+def test_ctrl_c_says_whether_anything_was_kept(cli, run, tmp_path, monkeypatch, options, said):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("unfool.cli.run_evaluation.evaluate", killed)
+    done = cli("evaluate", run, "--attack", "fgsm", "--images", "4", *options)
+    assert (done.code, done.complaint()) == (130, f"unfool: interrupted; {said}")
+
+
+def test_ctrl_c_on_a_command_that_keeps_nothing(cli, run, monkeypatch):
+    monkeypatch.setattr("unfool.cli.parsing.probed.open_probed", killed)
+    assert cli("probe", run).complaint() == "unfool: interrupted; nothing was kept; run the command again"
+
+
 @pytest.mark.parametrize("command", ["attack", "evaluate"])
 def test_what_is_done_is_kept_until_it_is_printed(cli, run, tmp_path, monkeypatch, command):
     from unfool.cli import run_evaluation

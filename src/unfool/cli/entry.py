@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
+from unfool.cli.commands import Command
 from unfool.cli.run_details import remember
 from unfool.cli.usage import parse
 from unfool.core.borders.reading import reason_of
@@ -42,6 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     trunks or studies; UNFOOL_PLUGINS lists such files too.
     """
     words = list(sys.argv[1:] if argv is None else argv)
+    command: Command | None = None
     debug = "--debug" in words or os.environ.get("UNFOOL_DEBUG") == "1"
     for stream in (sys.stdout, sys.stderr):
         # A name that the terminal cannot show must not stop the work.
@@ -61,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         except UnfoolError as error:
             return _report(str(error), error.exit_code, debug)
         except KeyboardInterrupt:
-            return _report("interrupted; run the same command again to resume", INTERRUPTED, debug)
+            return _report(f"interrupted; {_what_is_kept(command)}", INTERRUPTED, debug)
         except BrokenPipeError:
             _close_output()
             return BROKEN_PIPE
@@ -69,7 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             if _out_of_memory(error):
                 return _report(
                     f"memory ran out ({error}); give a smaller --batch-size, smaller images or fewer at a time, or "
-                    "free some memory, and run the same command again to resume",
+                    f"free some memory; {_what_is_kept(command)}",
                     DeviceError.exit_code,
                     debug,
                 )
@@ -86,6 +88,14 @@ def main(argv: Sequence[str] | None = None) -> int:
                 return _report(*_of_the_system(error), debug)
             fault = f"unexpected {type(error).__name__}: {error}; please report it with what --debug shows"
             return _report(fault, UNEXPECTED, debug)
+
+
+def _what_is_kept(command: Command | None) -> str:
+    """What a command that was stopped leaves behind, and what to do about it."""
+    if getattr(command, "resumes", False):
+        return "run the same command again to resume"
+    advice = getattr(command, "to_resume", None)
+    return f"nothing was kept; {f'{advice}, and ' if advice else ''}run the command again"
 
 
 def _without_plugins(arguments: list[str]) -> tuple[list[str], list[str]]:

@@ -37,7 +37,7 @@ exit codes:
   11 a claim or a model card that the images could not settle
   12 worker processes or a cluster that cannot be reached, or that were lost too often
   70 a fault of unfool itself: please report it
-  130 interrupted; the same command resumes
+  130 interrupted; the last line says whether the same command resumes
   141 the reader of the output closed it early"""
 
 STYLE = (tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff, tyro.conf.DisallowNone)

@@ -30,7 +30,11 @@ COMMANDS = {
 
 
 class Command(Protocol):
-    """A command: a frozen dataclass of its options, with examples for its help."""
+    """A command: a frozen dataclass of its options, with examples for its help.
+
+    One that goes on where it was stopped has ``resumes``, which is true where these options keep what is done;
+    ``to_resume`` says which options do.
+    """
 
     examples: ClassVar[str]
 

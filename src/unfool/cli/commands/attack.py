@@ -58,6 +58,7 @@ class AttackCommand:
     machine: MachineOptions = field(default_factory=MachineOptions)
     work: WorkOptions = field(default_factory=WorkOptions)
 
+    resumes: ClassVar[bool] = True
     examples: ClassVar[str] = """
   unfool attack runs/digits --attack pgd-20 --threat linf:8/255 --images 200 --out pgd.safetensors
   unfool attack runs/a --attack pgd-50:goal=last,step_size=2/255 --threat linf:8/255 --out transfer.safetensors

@@ -29,6 +29,7 @@ class DemoCommand:
     """Folder for the networks, the results and the page."""
     json: Json = False
 
+    resumes: ClassVar[bool] = True
     examples: ClassVar[str] = """
   unfool demo
   unfool demo --out runs/lessons --json

@@ -136,6 +136,7 @@ class EvaluateCommand:
     machine: MachineOptions = field(default_factory=MachineOptions)
     work: WorkOptions = field(default_factory=WorkOptions)
 
+    to_resume: ClassVar[str] = "give --out FILE or --state DIR"
     examples: ClassVar[str] = """
   unfool evaluate runs/digits --attack fgsm --attack pgd-20 --threat linf:8/255
   unfool evaluate weights.safetensors --data cifar10 --attack pgd-50:restarts=5 --norm l2 --eps 0.5 --images 500
@@ -151,6 +152,11 @@ class EvaluateCommand:
   unfool evaluate runs/b --defense reverse:task=contrast,steps=10 --adaptive --images 100 --out ladder.json
   unfool evaluate --model mine.py:build --weights w.safetensors --data cifar10 --adaptive --images 100
 """
+
+    @property
+    def resumes(self) -> bool:
+        """Whether finished batches are stored, so that the same command goes on where it was stopped."""
+        return self.output.folder is not None
 
     def run(self) -> None:
         from unfool.cli.printing import shared

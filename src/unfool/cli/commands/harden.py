@@ -79,6 +79,7 @@ class HardenCommand:
     evaluation: EvaluationOptions = field(default_factory=EvaluationOptions)
     machine: MachineOptions = field(default_factory=MachineOptions)
 
+    resumes: ClassVar[bool] = True
     examples: ClassVar[str] = """
   unfool harden --model net.py:build --weights net.pt --data cifar10 --threat linf:2/255 --minutes 15 --out hard
   unfool harden --model net.py:build --mean cifar10 --std cifar10 --data folder:pets --size 64 --out hard

@@ -57,6 +57,7 @@ class StudyCommand(PieceOptions, StudyOptions):
     The studies and their scales are listed below; `unfool list studies` also lists those of plugins.
     """
 
+    resumes: ClassVar[bool] = True
     examples: ClassVar[str] = """
   unfool study contrastive-multitask --scale demo --out runs/demo
   unfool study contrastive-multitask --scale small --data-dir ../data --out runs/a-small

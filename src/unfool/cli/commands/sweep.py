@@ -65,6 +65,7 @@ class SweepCommand(PieceOptions):
     device: Device = "auto"
     json: Json = False
 
+    resumes: ClassVar[bool] = True
     examples: ClassVar[str] = """
   unfool sweep runs/digits/config.yaml --vary learning_rate=0.05,0.1,0.2 --vary seed=0..4 --vary held_out=200
   unfool sweep train.yaml --vary learning_rate=0.01,0.03,0.1,0.3 --vary beta=1,3,6 --stop-early 3 --out runs/trades

@@ -128,6 +128,7 @@ class TrainCommand:
     selection: SelectionOptions = field(default_factory=SelectionOptions)
     machine: MachineOptions = field(default_factory=MachineOptions)
 
+    resumes: ClassVar[bool] = True
     examples: ClassVar[str] = """
   unfool train --data digits --trunk convnet --epochs 8 --optimizer sgd --learning-rate 0.1 --out runs/digits
   unfool train --data cifar10 --stem cifar --task labels:weight=0.5 --task contrast:temperature=0.1 --out runs/multi
