@@ -11,7 +11,7 @@ from unfool.core.errors import ImagesError, SpecError, UnfoolWarning
 from unfool.data.table import Table
 from unfool.evaluation.reliability.evidence import GRADIENT, Evidence
 from unfool.evaluation.reliability.model_checks import Subject, missing_normalisation
-from unfool.evaluation.reliability.output_checks import chance
+from unfool.evaluation.reliability.output_checks import chance, chance_text
 from unfool.models.foreign import adapt
 
 QUICK = EvaluationSettings(threat="linf:0.1", reliability=False)
@@ -131,6 +131,76 @@ def test_the_cause_of_an_accuracy_at_chance_is_named(change, others, words):
     assert words in flag.text
     fine = subject(Brightest(), data)
     assert chance(fine.logits(fine.images), fine.labels, torch.ones(32, dtype=torch.bool), columns) is None
+
+
+def outcomes(*of_class):
+    """Labels and which are right: (images, right ones) of each class."""
+    labels = torch.cat([torch.full((count,), number) for number, (count, _) in enumerate(of_class)])
+    correct = torch.cat([torch.arange(count) < right for count, right in of_class])
+    return correct, labels
+
+
+@pytest.mark.parametrize(
+    "of_class",
+    [
+        ((90, 90), (10, 0)),
+        ((9, 9), (2, 0)),
+        ((60, 60), (20, 0), (20, 0)),
+        # Guesses as frequent as the classes, and a model that is worse than the commonest class.
+        ((90, 81), (10, 1)),
+        ((230, 196), (26, 22)),
+        ((254, 254), (2, 0)),
+    ],
+)
+def test_an_accuracy_that_the_commonest_class_alone_reaches_is_chance(of_class):
+    correct, labels = outcomes(*of_class)
+    text = chance_text(correct, labels)
+    assert text.startswith(f"{int(correct.sum())} of {len(labels)} clean images are right, ")
+    assert f"and {of_class[0][0]} are where the commonest of {len(of_class)} classes is always guessed: check" in text
+
+
+@pytest.mark.parametrize(
+    "of_class",
+    [
+        ((90, 89), (10, 6)),
+        ((230, 229), (26, 9)),
+        ((254, 254), (2, 2)),
+        ((255, 255), (1, 1)),
+        ((60, 50), (20, 14), (20, 14)),
+        # Of few images of many classes the commonest is so by chance.
+        ((3, 1), (3, 2), (2, 1), (1, 1), (1, 0), (1, 0)),
+        ((4, 2), (3, 1), (3, 2), (2, 1), (2, 1), (2, 1)),
+    ],
+)
+def test_a_model_above_the_commonest_class_is_not_at_chance(of_class):
+    assert chance_text(*outcomes(*of_class)) is None
+
+
+def test_guesses_pass_for_a_model_in_five_percent_of_all_draws():
+    """Guesses that ignore the image, by the exact share of draws of the labels' own frequencies and of others."""
+    generator = torch.Generator().manual_seed(0)
+    for shares in ((0.5, 0.5), (0.6, 0.4), (0.8, 0.2), (0.95, 0.05), (0.6, 0.2, 0.2), (0.25,) * 4):
+        for sure in (0.5, 0.9, 1.0):
+            passed = 0
+            for _ in range(200):
+                labels = torch.multinomial(torch.tensor(shares), 128, replacement=True, generator=generator)
+                guess = torch.where(torch.rand(128, generator=generator) < sure, 0, labels.roll(1))
+                passed += chance_text(guess == labels, labels) is None and len(labels.unique()) > 1
+            assert passed <= 20, (shares, sure)
+
+
+@pytest.mark.parametrize("count", [1, 2, 11])
+def test_few_images_and_images_of_one_class_alone_say_nothing_of_chance(count):
+    logits, labels = torch.zeros(count, 2), torch.zeros(count, dtype=torch.int64)
+    assert chance(logits, labels, logits.argmax(1) == labels, {"other": 1 - labels}) is None
+
+
+def test_a_constant_model_fits_no_other_order_and_no_other_column():
+    labels = (torch.arange(64) % 8 == 0).long()
+    logits = torch.zeros(64, 2)
+    flag = chance(logits, labels, logits.argmax(1) == labels, {"other": labels.roll(1)})
+    assert flag.share == 56 / 64
+    assert "check the input scale" in flag.text
 
 
 def test_images_in_0_to_255_are_known_by_trying():

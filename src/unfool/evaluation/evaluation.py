@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from html import escape
 from typing import TYPE_CHECKING
 
+import torch
+
 from unfool.core.errors import SpecError
 from unfool.core.files import JsonObject
 from unfool.core.spec import unknown
@@ -128,7 +130,7 @@ class Evaluation:
         clean = self.records[0] if self.records else None
         if clean is None or clean.attack != NO_ATTACK:
             return None
-        return chance_text(sum(clean.correct), clean.count, len(set(clean.labels)))
+        return chance_text(torch.tensor(clean.correct), torch.tensor(clean.labels, dtype=torch.int64))
 
     def _above_clean(self) -> list[str]:
         """Attacks on the system itself under which more images are right than without one."""

@@ -22,7 +22,7 @@ IMAGES = 32
 MASKING = {
     "randomised-output": "the model is random",
     "batch-dependence": "its predictions depend on batch-mates",
-    "dynamic-inference": "it computes gradients or changes itself as it predicts",
+    "dynamic-inference": "it computes gradients as it predicts",
     "probabilities": "it gives probabilities, whose gradients vanish",
     **dict.fromkeys(ATTACK_CHECKS, ""),
 }

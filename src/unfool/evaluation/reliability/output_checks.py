@@ -6,6 +6,7 @@ Legend: B images, K classes.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -15,6 +16,8 @@ from unfool.evaluation.results.reliability import Flag
 
 PROBABLE = 1e-3
 """How far a row of probabilities may be from a sum of 1: half precision's rounding over many classes."""
+GUESSED = 0.05
+"""Error rate of the tests that an accuracy is above that of guesses."""
 MOST_REORDERED = 1000
 """Classes up to which another order of them is looked for."""
 
@@ -42,40 +45,68 @@ def chance(logits: Tensor, labels: Tensor, correct: Tensor, others: Mapping[str,
 
     ``others`` are the other label columns of the same images, which the outputs may belong to.
     """
-    right, used = int(correct.sum()), int(labels.unique().numel())
     guess = logits.argmax(1)
-    column = next((name for name, other in others.items() if _beats_chance(guess, other)), None)
+    column = next((name for name, other in others.items() if _beats_guessing(guess == other, other, CERTAIN)), None)
     if column is not None:
         cause = f"its outputs agree with column {column!r} instead; give --column {column}"
     elif _another_order(guess, labels):
         cause = "its outputs fit the classes in another order; name them in order with --classes FILE"
     else:
         cause = ""
-    text = chance_text(right, len(correct), used, logits.shape[1], cause)
-    return None if text is None else Flag(name="chance", text=text, share=right / len(correct))
+    text = chance_text(correct, labels, logits.shape[1], cause)
+    return None if text is None else Flag(name="chance", text=text, share=int(correct.sum()) / len(correct))
 
 
-def chance_text(right: int, count: int, used: int, outputs: int = 0, cause: str = "") -> str | None:
-    """What is wrong with an accuracy that guessing reaches: its ``cause`` where it is known; None for any other."""
-    from scipy.stats import binomtest  # here, because it takes long to import
+def chance_text(correct: Tensor, labels: Tensor, outputs: int = 0, cause: str = "") -> str | None:
+    """What is wrong if guessing reaches the accuracy of images that are ``correct`` or not (B,); None for any other.
 
-    # At chance as far as these images can tell: guessing gets at least as many right in 5 % of all draws.
-    if count < FEWEST_IMAGES or used < 2 or binomtest(right, count, 1 / used, "greater").pvalue < 0.05:
+    The ``cause`` is named where it is known. Guessing takes any class at random, or the commonest one every time.
+    """
+    used, right, count = int(labels.unique().numel()), int(correct.sum()), len(correct)
+    if count < FEWEST_IMAGES or len(labels) != count or used < 2 or _beats_guessing(correct, labels, GUESSED):
         return None
+    commonest = int(labels.unique(return_counts=True)[1].max())
+    guessed = f"which is chance for {used} classes"
+    if _chance_of(right, count, 1 / used) < GUESSED:
+        guessed = f"and {commonest} are where the commonest of {used} classes is always guessed"
     more = f"the labels use {used} of the model's {outputs:,} outputs: map them to its classes; or "
     causes = cause or (
         f"{more if outputs > 2 * used else ''}check the input scale (--mean, --std, --scale), the order of the "
         "classes, the label column, and that the model was trained"
     )
-    return f"{right} of {count} clean images are right, which is chance for {used} classes: {causes}"
+    return f"{right} of {count} clean images are right, {guessed}: {causes}"
 
 
-def _beats_chance(guess: Tensor, labels: Tensor) -> bool:
-    """Whether guesses (B,) agree with labels (B,) much more often than by chance."""
+def _beats_guessing(correct: Tensor, labels: Tensor, error: float) -> bool:
+    """Whether more images are ``correct`` (B,) than guesses get that ignore the image, by exact tests of an error rate.
+
+    A guess at random gets one in as many as there are classes, and the commonest class its own share: of these very
+    images a known number. Where that share is clearly above the others, the model must be shown to be above it, or to
+    leave it more often on images of other classes than on its own.
+    """
+    from scipy.stats import fisher_exact  # here, because it takes long to import
+
+    classes, counts = labels.unique(return_counts=True)
+    right, count, used = int(correct.sum()), len(correct), len(classes)
+    if used < 2:
+        return False
+    commonest = int(counts.max())
+    if right <= commonest or _chance_of(right, count, 1 / used) >= error:
+        return False
+    if _chance_of(commonest, count, 1 / used) >= error / used or _chance_of(right, count, commonest / count) < error:
+        return True
+    own = labels == classes[counts.argmax()]
+    left, kept = int((correct & ~own).sum()), int((correct & own).sum())
+    table = [[left, count - commonest - left], [commonest - kept, kept]]
+    # Its types do not name the p-value.
+    return bool(cast("Any", fisher_exact(table, alternative="greater")).pvalue < error)
+
+
+def _chance_of(right: int, count: int, share: float) -> float:
+    """How likely guesses that are right with a probability of ``share`` get at least so many right."""
     from scipy.stats import binomtest  # here, because it takes long to import
 
-    used, right = int(labels.unique().numel()), int((guess == labels).sum())
-    return used > 1 and bool(binomtest(right, len(labels), 1 / used, "greater").pvalue < CERTAIN)
+    return float(binomtest(right, count, share, "greater").pvalue)
 
 
 def _another_order(guess: Tensor, labels: Tensor) -> bool:
@@ -88,4 +119,4 @@ def _another_order(guess: Tensor, labels: Tensor) -> bool:
     half = torch.arange(len(labels), device=labels.device) % 2 == 0
     pairs = torch.bincount(guess[half] * classes + labels[half], minlength=classes * classes)
     order = torch.as_tensor(linear_sum_assignment(pairs.view(classes, classes).cpu().numpy(), maximize=True)[1])
-    return _beats_chance(order.to(guess)[guess[~half]], labels[~half])
+    return _beats_guessing(order.to(guess)[guess[~half]] == labels[~half], labels[~half], CERTAIN)
