@@ -2,17 +2,21 @@
 
 import sys
 import textwrap
+from pathlib import Path
 
 import pytest
 import torch
 
+import unfool
 from unfool.core.errors import SpecError, UnfoolError
-from unfool.core.user_code import content_digest
+from unfool.core.user_code import _of_a_library, content_digest
 from unfool.evaluation import identity
 from unfool.models.python_file import load_module
 
 LINEAR = """
 import torch
+
+import unfool
 from torch import nn
 
 class Linear(nn.Module):
@@ -137,3 +141,9 @@ def test_a_version_of_a_file_is_named_by_sixteen_digits_of_its_content(tmp_path)
         names.append(content_digest(path))
     assert names[0] == names[2] != names[1]
     assert {len(name) for name in names} == {16}
+
+
+def test_a_folder_whose_name_begins_as_that_of_a_library_is_the_users():
+    package = Path(unfool.__file__).resolve().parent
+    assert _of_a_library(package / "core" / "errors.py")
+    assert not _of_a_library(package.with_name("unfool_mine") / "net.py")

@@ -12,14 +12,14 @@ from scipy import stats
 from test_training import log
 from tiny_runs import labels, make_table, run, stage
 
-from unfool.core.errors import DataError, OutputError, SpecError
+from unfool.core.errors import DataError, OutputError, SpecError, WeightsError
 from unfool.core.parallel.job import Place
 from unfool.core.parallel.schedule import Schedule
-from unfool.models.weights import load_tensors
+from unfool.models.weights import load_tensors, save_tensors
 from unfool.training import SweepResult, sweep, train
 from unfool.training.metrics import read_metrics
 from unfool.training.sweeping import job as jobs
-from unfool.training.sweeping.job import train_job
+from unfool.training.sweeping.job import read_progress, train_job
 from unfool.training.sweeping.measure import measure_of
 from unfool.training.sweeping.runs import DIVERGED, FINISHED, STOPPED, SweepRun, t_interval
 
@@ -207,6 +207,42 @@ def test_a_loss_is_logged_at_every_step_at_which_runs_are_judged_by_it(tmp_path,
     logged = [step for step, _ in measure.curve(lines, config, 60)]
     assert logged == (steps_judged if steps == 1 else [3 + 1, *steps_judged])
     assert steps_judged[-1] == 3 + steps
+
+
+def test_a_run_is_trained_with_one_thread_wherever_that_is(tmp_path, monkeypatch):
+    """Another number of threads sums in another order."""
+    threads = []
+    monkeypatch.setattr(jobs, "train_until", lambda *_, **__: threads.append(torch.get_num_threads()))
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        train_job(CONFIG, "name", 3, TABLE)(Place(folder=tmp_path))
+        assert (threads, torch.get_num_threads()) == ([1], 2)
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize(
+    ("file", "metadata"),
+    [
+        ("checkpoint/state.safetensors", {}),
+        ("checkpoint/state.safetensors", {"progress": 3}),
+        ("checkpoint/state.safetensors", {"progress": {"stage": 0, "step": "one", "lines": 1}}),
+        ("weights.safetensors", {}),
+        ("weights.safetensors", {"cpu_seconds": None, "model_images": 3}),
+        ("diverged.json", None),
+    ],
+)
+def test_a_file_of_a_run_without_its_progress_is_refused_in_one_line(tmp_path, file, metadata):
+    (tmp_path / "metrics.csv").write_text("stage,loss\n0,2.0\n")
+    (tmp_path / file).parent.mkdir(exist_ok=True)
+    if metadata is None:
+        (tmp_path / file).write_text("{}")
+    else:
+        save_tensors(tmp_path / file, {"weight": torch.zeros(1)}, metadata)
+    with pytest.raises((WeightsError, OutputError), match=r"holds values of another form .*delete it") as caught:
+        read_progress(tmp_path, CONFIG, 48)
+    assert "\n" not in str(caught.value)
 
 
 def test_a_job_is_pickled_without_its_images(tmp_path):

@@ -1,8 +1,11 @@
 """What a sweep would train: names, values, combinations, and what it refuses before anything is trained."""
 
+import dataclasses
+
 import pytest
 from tiny_runs import contrast, labels, make_table, run, stage
 
+from unfool import Linf
 from unfool.core.errors import DataError, SpecError
 from unfool.training.sweeping.fields import named_fields
 from unfool.training.sweeping.plan import plan_sweep
@@ -64,6 +67,14 @@ def test_all_combinations_are_trained_and_equal_ones_once():
     assert runs[0].values == {"learning_rate": 0.1, "seed": 0, "widths": "[4, 8, 8]"}
     assert runs[0].setting == runs[1].setting != runs[2].setting
     assert runs[0].folder == f"learning-rate-0.1-seed-0-widths-4-8-8-{runs[0].identity}"
+
+
+def test_equal_threat_models_are_one_run_however_they_are_written():
+    runs = plan_runs(ONE, {"threat": ["linf:16/510", "linf: 8/255", Linf(8 / 255), "l2:.5", "l2:0.5", "linf:4/255"]})
+    assert [each.values["threat"] for each in runs] == ["linf:8/255", "l2:0.5", "linf:4/255"]
+    [own] = plan_runs(dataclasses.replace(ONE, seed=0), {"seed": [0]})
+    [other] = plan_runs(run(stage({"labels": labels()}, held_out=12, epochs=4, threat="linf:16/510")), {"seed": [0]})
+    assert (own.identity, own.config.to_yaml()) == (other.identity, other.config.to_yaml())
 
 
 def test_a_run_is_known_by_its_configuration_whatever_was_varied():

@@ -199,6 +199,11 @@ def test_trackers_on_the_command_line(tmp_path, capsys):
         (["tensorbord"], "did you mean 'tensorboard'"),
         (["tensorboard", Tracker(name="tensorboard")], "named twice"),
         ("tensorboard", r"give a list of trackers, such as \['tensorboard'\]"),
+        (None, "track is of type NoneType; give a list of trackers"),
+        ([None], "track holds None, which is no tracker; give a name such as 'tensorboard'"),
+        ([5], "track holds 5, which is no tracker"),
+        ([{"name": "wandb"}], "track holds {'name': 'wandb'}, which is no tracker"),
+        ([GeneralTracker], "which is no tracker"),
     ],
 )
 def test_trackers_that_are_refused(tmp_path, track, words):

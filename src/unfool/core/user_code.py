@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import os
 import sys
 import sysconfig
 import traceback
@@ -23,7 +24,7 @@ _MOST_SOURCE = 1 << 24
 
 _TORCH = importlib.util.find_spec("torch")
 _OTHERS = tuple(
-    str(Path(folder).resolve())
+    f"{Path(folder).resolve()}{os.sep}"
     for folder in (
         *(sysconfig.get_paths()[key] for key in ("stdlib", "purelib", "platlib")),
         *((_TORCH.submodule_search_locations or ()) if _TORCH is not None else ()),

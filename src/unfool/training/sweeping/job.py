@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from unfool.core.borders.json_text import read_object
 from unfool.core.borders.reading import is_file
@@ -52,11 +55,24 @@ def _train_on(table: Table, config: RunConfig, name: str, steps: int, place: Pla
     if config.start is not None and Path(config.start) in place.files:
         config = dataclasses.replace(config, start=str(place.file(config.start)))
     try:
-        train_until(steps, config, table, folder, device=place.device, progress=place.progress)
+        with _one_thread():
+            train_until(steps, config, table, folder, device=place.device, progress=place.progress)
     except DivergedError as error:
         cost = {"cpu_seconds": error.cpu_seconds, "model_images": error.model_images}
         write_json(folder / DIVERGED_FILE, {"message": str(error), **cost})
         remove_folder(folder / CHECKPOINT)
+
+
+@contextmanager
+def _one_thread() -> Generator[None, None, None]:
+    """Inside, PyTorch computes with one thread, as in worker processes: another number sums in another order, and a run
+    would depend on where it is trained."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 @lru_cache(maxsize=2)
@@ -84,7 +100,8 @@ def read_progress(folder: Path, config: RunConfig, images: int) -> RunProgress:
     lengths = [stage_length(stage, images)[0] for stage in config.stages]
     if is_file(folder / DIVERGED_FILE):
         lines = read_metrics(folder / METRICS) if is_file(folder / METRICS) else []
-        steps = sum(lengths[: int(lines[-1]["stage"])]) + int(lines[-1]["step"]) if lines else 0
+        with of_known_form(folder / METRICS, _AGAIN, OutputError):
+            steps = sum(lengths[: int(lines[-1]["stage"])]) + int(lines[-1]["step"]) if lines else 0
         # Of a run that an earlier version trained the file has no cost.
         cost = {"cpu_seconds": 0.0, "model_images": 0, **read_object(folder / DIVERGED_FILE, _AGAIN, error=OutputError)}
         with of_known_form(folder / DIVERGED_FILE, _AGAIN, OutputError):
@@ -93,12 +110,12 @@ def read_progress(folder: Path, config: RunConfig, images: int) -> RunProgress:
     if not finished and not is_file(folder / _CHECKPOINT_FILE):
         return RunProgress()
     lines = read_metrics(folder / METRICS)
-    if finished:
-        return _with_cost(
-            read_header(folder / WEIGHTS).metadata, RunProgress(steps=sum(lengths), finished=True, lines=lines)
-        )
-    state = read_header(folder / _CHECKPOINT_FILE).metadata["progress"]
-    with of_known_form(folder / _CHECKPOINT_FILE, _AGAIN, WeightsError):
+    file = folder / (WEIGHTS if finished else _CHECKPOINT_FILE)
+    metadata = read_header(file).metadata
+    with of_known_form(file, _AGAIN, WeightsError):
+        if finished:
+            return _with_cost(metadata, RunProgress(steps=sum(lengths), finished=True, lines=lines))
+        state = metadata["progress"]
         steps = sum(lengths[: int(state["stage"])]) + int(state["step"])
         return _with_cost(state, RunProgress(steps=steps, lines=lines[: int(state["lines"])]))
 

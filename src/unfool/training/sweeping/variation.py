@@ -16,6 +16,8 @@ from typing import Any
 
 from unfool.core.config import to_plain
 from unfool.core.errors import SpecError
+from unfool.core.spec import write_number
+from unfool.core.threat import ThreatLike, ThreatModel
 from unfool.models.trunks.settings import read_texts
 from unfool.training.config import RunConfig, run_config
 from unfool.training.initial_network import resolve_start
@@ -116,7 +118,16 @@ def _with_values(config: RunConfig, values: Mapping[str, object], by_name: Mappi
         # A trunk's settings know numbers from texts by themselves, and a sweep is often written as text.
         here[last] = read_texts({last: value})[last] if above == ["trunk"] and isinstance(value, str) else value
     words = ", ".join(f"{name}={value}" for name, value in by_name.items())
-    return run_config(plain, f"the run of {words}")
+    chosen = run_config(plain, f"the run of {words}")
+    # linf:16/510 is linf:8/255: a run is known by what it is, not by how it is written.
+    stages = (dataclasses.replace(stage, threat=_written_alike(stage.threat)) for stage in chosen.stages)
+    return dataclasses.replace(chosen, stages=tuple(stages))
+
+
+def _written_alike(threat: ThreatLike) -> ThreatModel:
+    """A threat model in the one form in which all equal ones are written."""
+    known = threat if isinstance(threat, ThreatModel) else ThreatModel.parse(threat)
+    return dataclasses.replace(known, text=f"{known.norm_name}:{write_number(known.eps)}")
 
 
 def _shown(own: object, written: object) -> Value:

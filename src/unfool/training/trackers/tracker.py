@@ -51,6 +51,8 @@ class Tracker:
     run: str | None = Field(default=None, description="What the tracker calls the run; default: the folder's name.")
 
 
+_PARTS = ("name", "start", "store_init_configuration", "log", "finish")
+
 TrackerLike: TypeAlias = "str | Tracker | RunTracker"
 """A tracker, its name alone, or a tracker of one's own: a started-by-us ``accelerate.tracking.GeneralTracker``."""
 
@@ -59,7 +61,9 @@ def check_trackers(track: Sequence[TrackerLike]) -> list[Tracker | RunTracker]:
     """The trackers that are meant; SpecError for one that is not known, is named twice, or whose package is missing."""
     if isinstance(track, str):
         raise SpecError(f"track is the text {track!r}; give a list of trackers, such as [{track!r}]")
-    trackers = [build(Tracker, {"name": item}, "track") if isinstance(item, str) else item for item in track]
+    if not isinstance(track, Sequence):  # pyright: ignore[reportUnnecessaryIsInstance] - callers need not be typed
+        raise SpecError(f"track is of type {type(track).__name__}; give a list of trackers, such as ['tensorboard']")
+    trackers = [_known(item) for item in track]
     names = [str(tracker.name) for tracker in trackers]
     for tracker in trackers:
         if names.count(str(tracker.name)) > 1:
@@ -69,6 +73,20 @@ def check_trackers(track: Sequence[TrackerLike]) -> list[Tracker | RunTracker]:
                 f"tracker {tracker.name} needs a package that is not installed; run pip install {tracker.name}"
             )
     return trackers
+
+
+def _known(item: object) -> Tracker | RunTracker:
+    """A tracker, by its name alone too; SpecError for a value that is none."""
+    if isinstance(item, str):
+        return build(Tracker, {"name": item}, "track")
+    if isinstance(item, Tracker):
+        return item
+    if isinstance(item, type) or not all(hasattr(item, part) for part in _PARTS):
+        raise SpecError(
+            f"track holds {' '.join(repr(item).split())[:80]}, which is no tracker; give a name such as 'tensorboard', "
+            "a Tracker, or an accelerate GeneralTracker"
+        )
+    return cast("RunTracker", item)
 
 
 def started(item: Tracker | RunTracker, folder: Path, known: str | None, step: int) -> tuple[RunTracker, str]:
