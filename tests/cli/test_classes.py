@@ -30,9 +30,9 @@ def build():
 
 def pictures(root, bright, dark):
     for name, value in ((bright, 200), (dark, 40)):
-        (root / name).mkdir(parents=True)
+        (root / "test" / name).mkdir(parents=True)
         for index in range(10):
-            Image.fromarray(np.full((8, 8, 3), value + index, np.uint8)).save(root / name / f"{index}.png")
+            Image.fromarray(np.full((8, 8, 3), value + index, np.uint8)).save(root / "test" / name / f"{index}.png")
     return f"folder:{root}"
 
 
@@ -54,6 +54,6 @@ def test_a_file_names_the_outputs(cli, tmp_path):
     assert row["accuracy"] == 1.0
     (tmp_path / "few.txt").write_text("night\nlamp\n")
     assert "names 2 outputs and the classifier has 4" in cli(*command, "--classes", tmp_path / "few.txt").complaint()
-    shutil.move(tmp_path / "set" / "lamp", tmp_path / "set" / "torch")
+    shutil.move(tmp_path / "set" / "test" / "lamp", tmp_path / "set" / "test" / "torch")
     assert "'torch'" in cli(*command, "--classes", tmp_path / "names.txt").complaint()
     assert "no-such-file" in cli(*command, "--classes", tmp_path / "no-such-file").complaint()

@@ -176,10 +176,10 @@ def test_evaluate_prints_percentages_and_intervals(cli, run):
 
 def test_warnings_are_one_line(cli, tmp_path):
     for green, name in enumerate(("cat", "dog")):
-        (tmp_path / "pets" / name).mkdir(parents=True)
+        (tmp_path / "pets/train" / name).mkdir(parents=True)
         for number in range(5):
-            Image.new("RGB", (16, 16), (40 * number, green, 90)).save(tmp_path / "pets" / name / f"{number}.png")
-    (tmp_path / "pets" / "cat" / "broken.png").write_bytes(b"no image")
+            Image.new("RGB", (16, 16), (40 * number, green, 90)).save(tmp_path / "pets/train" / name / f"{number}.png")
+    (tmp_path / "pets/train/cat/broken.png").write_bytes(b"no image")
     told = cli(
         *("train", "--data", f"folder:{tmp_path / 'pets'}", "--trunk", "convnet", "--widths", "4", "4", "4"),
         *("--out", tmp_path / "run"),

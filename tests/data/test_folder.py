@@ -6,6 +6,8 @@ from small_sets import encoded, pictures
 from unfool.core.errors import DataError, UnfoolWarning
 from unfool.data.catalog import open_table
 
+pytestmark = pytest.mark.filterwarnings("ignore:.*has no splits")
+
 
 def write(root, counts, seed=0):
     for number, (name, count) in enumerate(counts.items()):
@@ -25,6 +27,18 @@ def test_a_plain_folder_gets_a_fixed_stratified_split(tmp_path):
     shown = {image.numpy().tobytes() for image in train.images}
     assert not shown & {image.numpy().tobytes() for image in test.images}
     assert open_table(f"folder:{tmp_path / 'set'}", "test").ids.tolist() == test.ids.tolist()
+
+
+def test_a_cut_into_splits_is_told(tmp_path):
+    write(tmp_path / "set", {"cat": 20, "dog": 10, "rare": 1})
+    words = r"set has no splits: 6 of its 31 images are taken as test, the others as train; put them into train/ and"
+    with pytest.warns(UnfoolWarning, match=words):
+        open_table(f"folder:{tmp_path / 'set'}", "test")
+    lines = [f"set/cat/{number:03d}.png,cat" for number in range(20)]
+    (tmp_path / "set.csv").write_text("\n".join(["path,label", *lines]))
+    words = r"set.csv has no column split: 4 of its 20 images are taken as test, the others as train; add the column"
+    with pytest.warns(UnfoolWarning, match=words):
+        open_table(str(tmp_path / "set.csv"), "train")
 
 
 @pytest.mark.parametrize(("held", "split"), [("test", "test"), ("val", "validation")])

@@ -19,6 +19,8 @@ from unfool.data.table import Table
 
 FILES = [encoded(image) for image in pictures(4)]
 
+pytestmark = pytest.mark.filterwarnings("ignore:.*has no splits", "ignore:.*has no column split")
+
 
 def write(root, columns, splits=("train", "test"), **images):
     images = images or {"image": FILES}

@@ -7,6 +7,8 @@ from test_folder import write
 from unfool.data.catalog import open_table
 from unfool.data.readers.by_path import image_sets
 
+pytestmark = pytest.mark.filterwarnings("ignore:.*has no splits", "ignore:.*has no column split")
+
 
 @pytest.fixture
 def named(tmp_path):

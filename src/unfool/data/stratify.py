@@ -7,7 +7,7 @@ each class. So a subset of a table makes the same choices as the whole, and a la
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -64,10 +64,16 @@ def share_of_each(labels: Tensor, ids: Tensor, share: float, streams: Streams, p
 TEST_SHARE = 0.2
 
 
-def train_and_test(labels: Sequence[int] | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def train_and_test(labels: Sequence[int] | np.ndarray) -> dict[str, np.ndarray]:
     """Row numbers of a fixed stratified split: a fifth of every class is for testing; a class of one row trains."""
     classes = torch.as_tensor(np.asarray(labels, dtype=np.int64))
     ids = torch.arange(len(classes))
     test = share_of_each(classes, ids, TEST_SHARE, Streams(0).named("folder"), "split")
     test &= torch.bincount(classes)[classes] > 1
-    return (~test).nonzero().flatten().numpy(), test.nonzero().flatten().numpy()
+    return {"train": (~test).nonzero().flatten().numpy(), "test": test.nonzero().flatten().numpy()}
+
+
+def in_words(parts: Mapping[str, np.ndarray]) -> str:
+    """What was cut for testing, as a warning says it."""
+    test, count = len(parts["test"]), sum(map(len, parts.values()))
+    return f"{test} of its {count} images are taken as test, the others as train"

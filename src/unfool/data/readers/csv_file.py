@@ -3,7 +3,7 @@
 
 Commas stand between the columns, or tabs or semicolons in a first line without commas. Without a header the column
 that names images is called ``path``, the other one, if there is only one, ``label``. Paths are relative to the folder
-of the CSV file. Without a ``split`` column a fixed stratified fifth is the test split.
+of the CSV file. Without a ``split`` column a fixed stratified fifth is the test split, as a warning says.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from unfool.core.borders.reading import is_file, read_bytes
-from unfool.core.errors import DataError
+from unfool.core.errors import DataError, UnfoolWarning
 from unfool.data import stratify
 from unfool.data.readers.columns import listed
 from unfool.data.readers.folder import SUFFIXES, read_files
@@ -115,8 +116,10 @@ def _rows_by_split(file: Path, rows: pd.DataFrame) -> dict[str, np.ndarray]:
 
         labels = next((rows[name] for name in rows if str(name).lower() in LABEL_NAMES), None)
         numbers = np.zeros(len(rows), dtype=np.int64) if labels is None else pd.factorize(labels)[0]
-        train, test = stratify.train_and_test(numbers)
-        return {"train": train, "test": test}
+        parts = stratify.train_and_test(numbers)
+        words = f"{file} has no column split: {stratify.in_words(parts)}; add the column, with train or test, to choose"
+        warnings.warn(words, UnfoolWarning, stacklevel=2)
+        return parts
     written = _column(rows, column)
     names = [split_of(text) for text in written]
     if None in names:

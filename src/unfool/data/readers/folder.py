@@ -1,8 +1,8 @@
 """Folders of images, one directory a class.
 
 ``PATH/train/CLASS/*.png`` with ``PATH/test`` or ``PATH/val`` beside it; or ``PATH/CLASS/*.png``, of which a fixed
-stratified fifth is the test split. Hidden files and folders (names that begin with a dot, and what operating systems
-leave beside files) are skipped at every depth.
+stratified fifth is the test split, as a warning says. Hidden files and folders (names that begin with a dot, and what
+operating systems leave beside files) are skipped at every depth.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ MOST_OTHERS = 50_000
 def folder_splits(root: Path) -> Mapping[str, Source]:
     """The splits of a folder; DataError if it is missing, or holds no class directories with images.
 
-    Warns (UnfoolWarning) of classes without an image, of a single class, of files that are skipped, and of images that
-    train shares with another split.
+    Warns (UnfoolWarning) of classes without an image, of a single class, of files that are skipped, of images that
+    train shares with another split, and of a folder without splits, of which a fifth becomes the test split.
     """
     if not is_folder(root):
         raise DataError(f"{root} is not a directory; give folder:PATH with one directory per class")
@@ -44,8 +44,8 @@ def folder_splits(root: Path) -> Mapping[str, Source]:
         if len(classes) == 1:
             _warn(f"{root} has one class alone, {classes[0]}: accuracies say nothing; give one directory per class")
         files = _labelled(root, classes)
-        train, test = stratify.train_and_test([label for _, label in files])
-        parts = {"train": train, "test": test}
+        parts = stratify.train_and_test([label for _, label in files])
+        _warn(f"{root} has no splits: {stratify.in_words(parts)}; put them into train/ and test/ to choose")
         warn_of_shared_files(root, {name: [files[row][0] for row in rows] for name, rows in parts.items()})
         return {name: _source(root, files, classes, rows) for name, rows in parts.items()}
     labelled = [path for split, path in inside.items() if split != "unlabelled"]
