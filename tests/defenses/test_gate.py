@@ -10,13 +10,15 @@ from hypothesis import strategies as st
 from scipy import stats
 from small_defenses import CLASSES, SMALL, make_images, make_network, make_reverse, make_table
 
-from unfool.core.errors import DataError, NonFiniteError, SpecError
+from unfool.core.errors import DataError, NonFiniteError, SpecError, UnfoolWarning
 from unfool.core.streams import Streams
+from unfool.data.table import Table
 from unfool.defenses import Gate, make_defense
 from unfool.defenses.aware import gate_aware
 from unfool.defenses.calibration import calibrate_threshold
 from unfool.defenses.gate import gate_losses
 from unfool.defenses.pretext import TaskLoss
+from unfool.evaluation.pretext.gate_rates import gate_rates
 
 
 @settings(max_examples=60, deadline=None)
@@ -101,6 +103,29 @@ def test_in_batch_negatives_are_those_of_the_whole_batch():
     highest = int(losses.argmax())
     assert gate.batch_dependent
     assert torch.allclose(found[highest], whole[highest], atol=1e-9)
+
+
+@pytest.mark.filterwarnings("ignore:this reversal takes its negatives:unfool.core.errors.UnfoolWarning")
+def test_its_threshold_holds_among_the_mates_that_it_is_deployed_among():
+    defense = make_reverse("steps=1,negatives=batch,batch_size=64")
+    images = make_table(1024 + 512).batch().images
+    gate = Gate.calibrated(defense, Table.from_tensors(images[:1034], None), rate=0.05)
+    with torch.no_grad():
+        one, many = gate.losses(images[1024:1088]), gate.losses(images[1024:])
+        assert torch.allclose(one, many[:64])
+        assert float((many > gate.threshold).float().mean()) < 0.1
+        among_more = gate_losses(gate.defense.pretext, images[1024:])
+    assert float((among_more > gate.threshold).float().mean()) > 0.9
+    rates = gate_rates(gate, Table.from_tensors(images[1024:], None), resamples=20)
+    assert rates.deployed == pytest.approx(float((many > gate.threshold).double().mean()), abs=1e-6)
+    with pytest.warns(UnfoolWarning, match="set among 60 images, and its batches have 64"):
+        Gate.calibrated(defense, Table.from_tensors(images[:60], None), rate=0.05)
+
+
+def test_every_image_is_judged_on_the_draws_that_the_threshold_was_set_on():
+    gate = Gate(make_reverse(""), 0.0, "abstain")
+    images = make_images(4)
+    assert torch.equal(gate(images, torch.arange(4) + 7)[:, -1], gate(images)[:, -1])
 
 
 @pytest.mark.filterwarnings("ignore::unfool.core.errors.UnfoolWarning")

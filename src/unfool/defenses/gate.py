@@ -7,6 +7,7 @@ Legend: B images, K classes, D purified images of each.
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from typing import Literal
 
 import torch
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 
 from unfool.core.batch import spans_of_mates
 from unfool.core.config import configured
-from unfool.core.errors import DataError, SpecError
+from unfool.core.errors import DataError, SpecError, UnfoolWarning
 from unfool.core.spec import unknown
 from unfool.core.streams import Streams
 from unfool.data.table import Table
@@ -37,15 +38,13 @@ _MOST = 2048
 """Clean images that a threshold is made of, at the most."""
 
 
-def gate_losses(
-    pretext: PretextLoss, images: Tensor, ids: Tensor | None = None, *, draws: int = LOSS_DRAWS, seed: int = 0
-) -> Tensor:
+def gate_losses(pretext: PretextLoss, images: Tensor, *, draws: int = LOSS_DRAWS, seed: int = 0) -> Tensor:
     """Pretext losses (B,) on fixed draws, averaged over ``draws`` of them; differentiable in the images.
 
-    Image ids (default: 0 for all) and ``seed`` alone choose the draws. Raises ImagesError for images that break the
-    contract.
+    ``seed`` alone chooses the draws, the same for every image, since a threshold holds for the draws that it was set
+    on. Raises ImagesError for images that break the contract.
     """
-    ids = checked_ids(images, ids)
+    ids = checked_ids(images, None)
     streams = Streams(seed).named("gate")
     return torch.stack([pretext(images, ids, streams.at(draw)) for draw in range(draws)]).mean(0)
 
@@ -119,21 +118,31 @@ class Gate(Defense):
 
         Args:
             defense: As for `Gate`.
-            calibrate_on: Clean images that neither the network nor the defense has seen; their labels are not read.
+            calibrate_on: Clean images that neither the network nor the defense has seen; their labels are not read. Of
+                a defense with in-batch negatives only whole batches count: among fewer mates losses are lower.
             rate: The highest rate of false triggers, between 0 and 1.
             action: As for `Gate`.
             loss_draws: As for `Gate`.
             seed: As for `Gate`.
 
         Raises:
-            SpecError: For too few images to show the rate, a rate outside (0,1), and what `Gate` refuses.
+            SpecError: For too few images to show the rate, a rate outside (0,1), and what `Gate` refuses. Warns
+                (UnfoolWarning) of fewer images than a batch of the defense's own.
         """
         gate = cls(defense, float("inf"), action, loss_draws, seed)
-        device = next(defense.classifier.parameters()).device
+        device, own = next(defense.classifier.parameters()).device, gate.own_batch_size
+        if own is not None and len(calibrate_on) < own:
+            warnings.warn(
+                f"the gate's threshold is set among {len(calibrate_on)} images, and its batches have {own}, among "
+                f"which losses are higher: it will act on more clean images than stated; give {own} images or more, "
+                "or a smaller batch_size",
+                UnfoolWarning,
+                stacklevel=2,
+            )
         with torch.no_grad():
             losses = [
                 gate.losses(calibrate_on.batch(torch.arange(rows.start, rows.stop), device).images)
-                for rows in spans_of_mates(len(calibrate_on), _CHUNK)
+                for rows in gate.batches_of(len(calibrate_on))
             ]
         gate.threshold = calibrate_threshold(torch.cat(losses), rate)
         return gate
@@ -174,13 +183,24 @@ class Gate(Defense):
         views = 1 if self.pretext is None else self.pretext.images_per_loss
         return Detector(losses=self.losses, threshold=self.threshold, images_per_loss=self.loss_draws * views)
 
-    def losses(self, images: Tensor, ids: Tensor | None = None) -> Tensor:
-        """The losses (B,) that the threshold is set against; differentiable in the images."""
+    def batches_of(self, count: int) -> list[slice]:
+        """Batches of ``count`` images to set or to test a threshold on: whole ones where mates matter, if there are."""
+        own = self.own_batch_size
+        if own is None:
+            return spans_of_mates(count, _CHUNK)
+        whole = [slice(start, start + own) for start in range(0, count - own + 1, own)]
+        return whole or [slice(0, count)]
+
+    def losses(self, images: Tensor) -> Tensor:
+        """The losses (B,) that the threshold is set against, of images among the mates that they are purified among;
+        differentiable in the images."""
         pretext = self.defense.pretext
         if pretext is None:
             raise SpecError(f"defense {type(self.defense).__name__} has no pretext loss any more")
         with frozen_eval(self.defense):
-            return gate_losses(pretext, images, ids, draws=self.loss_draws, seed=self.seed)
+            cuts = spans_of_mates(len(images), self.own_batch_size or max(1, len(images)))
+            losses = [gate_losses(pretext, images[rows], draws=self.loss_draws, seed=self.seed) for rows in cuts]
+        return torch.cat(losses)
 
     def purified_images(
         self,
@@ -194,7 +214,7 @@ class Gate(Defense):
         if self.action == "abstain":
             return images
         with torch.no_grad():
-            rows = (self.losses(images, ids) > self.threshold).nonzero().squeeze(1)
+            rows = (self.losses(images) > self.threshold).nonzero().squeeze(1)
         points = images.repeat(self.draws, 1, 1, 1)
         if not len(rows):
             return points
@@ -210,7 +230,7 @@ class Gate(Defense):
         logits = super().logits(points, images, ids)
         if self.action == "reverse":
             return logits
-        excess = self.losses(images, ids) - self.threshold
+        excess = self.losses(images) - self.threshold
         return torch.cat([logits, (logits.amax(1) + excess)[:, None]], dim=1)
 
     def __repr__(self) -> str:

@@ -14,7 +14,7 @@ from unfool.core.errors import SpecError
 from unfool.data.table import Table
 from unfool.defenses import Gate
 from unfool.defenses.calibration import calibrate_threshold, fewest_images
-from unfool.evaluation.crafting.batches import BATCH_SIZE, device_of
+from unfool.evaluation.crafting.batches import device_of
 
 _USUAL = 60
 """Images that a threshold is set on, of 120 to 1,200 images at a rate of 5 %."""
@@ -58,7 +58,8 @@ def gate_rates(gate: Gate, table: Table, *, rate: float = 0.05, resamples: int =
     if resamples < 1:
         raise SpecError(f"{resamples} resamples are not allowed; give 1 or more, such as 200")
     device = device_of(gate.classifier)
-    parts = [gate.losses(table.batch(rows, device).images).cpu() for rows in torch.arange(len(table)).split(BATCH_SIZE)]
+    rows = torch.arange(len(table))
+    parts = [gate.losses(table.batch(rows[span], device).images).cpu() for span in gate.batches_of(len(table))]
     losses = torch.cat(parts)
     count = max(needed, min(_USUAL, len(losses) // 2), len(losses) // 20)
     draw, rates = np.random.default_rng(seed), []
