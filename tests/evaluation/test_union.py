@@ -55,6 +55,12 @@ def test_each_threat_model_needs_an_attack_on_the_same_images(network, table, re
         union_of([*records[:2], few], UNION)
 
 
+def test_records_outside_the_union_are_refused(records, network, table):
+    farther = classify(network, craft(network, table, attacks.PGD(Linf(0.1), steps=5)))
+    with pytest.raises(DataError, match=r"records at linf:0.1 are outside the union linf:0.01\+l2:0.3\+l0:4"):
+        union_of([*records, farther], UNION)
+
+
 def test_stored_sets_count_in_whichever_threat_model_they_lie(network, table):
     stored = {norm: craft(network, table, "pgd-20", threat=norm) for norm in ("linf:0.01", "l0:4")}
     weak = ["fgsm:step_size=0"]

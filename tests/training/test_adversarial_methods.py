@@ -77,7 +77,7 @@ def test_rows_say_what_they_take():
     stage({"contrast": contrast()}, perturb="pgd-1", adversarial="quarter", statistics="separate")
     with pytest.raises(SpecError, match="compares predictions of classes"):
         make_stage(stage({"contrast": contrast()}, perturb="pgd-1", adversarial="alp"))
-    with pytest.raises(SpecError, match="starts from one point"):
+    with pytest.raises(SpecError, match="sets restarts, and training takes the last point of one run"):
         make_stage(stage(perturb="pgd-1:restarts=2", adversarial="first climbs"))
     with pytest.raises(SpecError, match="give one of the two"):
         AdversarialMethod(description="both", learns=logit_pairing, combines=OUTSIDE["quarter"].combines)

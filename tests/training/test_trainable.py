@@ -4,11 +4,13 @@ import copy
 
 import pytest
 import torch
-from tiny_runs import contrast, labels, make_table, stage
+from tiny_runs import contrast, labels, make_table, run, stage
 from torch import nn
 
+from unfool import adapt, train
 from unfool.core.errors import SpecError
 from unfool.core.streams import Streams
+from unfool.models.foreign_network import foreign_network
 from unfool.models.network import Network
 from unfool.models.trunks import TRUNKS, TrunkSpec, build_trunk
 from unfool.training.stage import Stage
@@ -169,3 +171,55 @@ def test_words_that_say_nothing_are_refused_in_one_line(words):
     with pytest.raises(SpecError, match="write all, heads, from:STAGE") as refusal:
         stage(trainable=words)
     assert "\n" not in str(refusal.value)
+
+
+class Encoder(nn.Module):
+    """Parameters on modules that have parts: positions on the whole, projections on each attention."""
+
+    def __init__(self):
+        super().__init__()
+        self.patches = nn.Conv2d(3, 8, 8, stride=8)
+        self.positions = nn.Parameter(torch.zeros(1, 4, 8))
+        self.first = nn.TransformerEncoderLayer(8, 2, 8, dropout=0.0, batch_first=True)
+        self.second = nn.TransformerEncoderLayer(8, 2, 8, dropout=0.0, batch_first=True)
+        self.out = nn.Linear(8, 4)
+
+    def forward(self, images):
+        tokens = self.patches(images).flatten(2).transpose(1, 2) + self.positions
+        return self.out(self.second(self.first(tokens)).mean(1))
+
+
+@pytest.mark.parametrize("trainable", ["after:4", "from:second"])
+def test_what_lies_on_a_module_with_parts_is_frozen_with_what_is_before(trainable):
+    table = make_table(8)
+    network = foreign_network(adapt(Encoder()), table.batch().images[:2])
+    made = Stage(stage({"labels": labels()}, trainable=trainable), network, {"label": 4}, Streams(0))
+    made.choose_trainable()
+    moving = {name for name, value in network.module.named_parameters() if value.requires_grad}
+    assert {name.split(".")[0] for name in moving} == {"second", "out"}
+    assert "second.self_attn.in_proj_weight" in moving or trainable == "after:4"
+
+
+def test_a_stage_that_trains_nothing_is_refused_in_one_line(tmp_path):
+    with pytest.raises(SpecError, match="trainable 'heads' leaves no parameter to train"):
+        train(
+            run(stage({"labels": labels()}, trainable="heads", steps=1)),
+            make_table(8),
+            tmp_path,
+            model=adapt(Encoder()),
+        )
+
+
+def test_options_of_an_attack_that_training_cannot_use_are_refused():
+    for perturb, option in (
+        ("pgd-2:restarts=2", "restarts"),
+        ("pgd-2:eot_draws=3", "eot_draws"),
+        ("pgd-2:goal=best", "goal"),
+    ):
+        with pytest.raises(SpecError, match=f"sets {option}, and training takes the last point"):
+            Stage(
+                stage({"labels": labels()}, perturb=perturb),
+                Network.build(small_trunk("convnet"), {}),
+                {"label": 4},
+                Streams(0),
+            )

@@ -81,7 +81,8 @@ class Augmentation:
             )
 
     def weakened(self, strength: float) -> Augmentation:
-        """The same recipe at a share ``strength`` of its strength: 1 is the recipe itself, 0 leaves flips and padding.
+        """The same recipe at a share ``strength`` of its strength: 1 is the recipe itself, 0 leaves flips and padding,
+        and of images that are longer than the crop's ratios allow the largest box that they allow.
 
         DynACL (Luo et al., "Rethinking the Effect of Data Augmentation in Adversarial Contrastive Learning", ICLR
         2023), as its code has it: the least area of a crop goes to 1 - s·(1 - low), the jitter's probability and

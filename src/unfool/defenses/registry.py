@@ -64,7 +64,8 @@ def make_defense(
 ) -> Defense:
     """Build a defense from ``reverse:task=contrast,steps=10,eps=16/255`` or ``gate:rate=0.05,steps=10``.
 
-    It is the one that `defenses.Reverse` or `defenses.Gate` builds from the same settings as keywords.
+    A reversal is the one that `defenses.Reverse` builds from the same settings as keywords. A gate's images are cut in
+    two, for the bank and for the threshold.
 
     Args:
         text: A name of `DEFENSES`, and settings; those of a task stand among those of the defense.
@@ -72,7 +73,7 @@ def make_defense(
         classes: The number of classes of each label column, for tasks whose head depends on them.
         data: Images to calibrate on, such as a bank of negatives or a gate's threshold. Give images cut from train
             that no head was trained on; their labels are not read.
-        streams: The seed (default 0).
+        streams: What is drawn for it follows from these; default: those of seed 0 that `defenses.Reverse` draws from.
         settings: Settings that the text does not set.
 
     Returns:
@@ -98,7 +99,7 @@ def make_defense(
             values={**(settings or {}), **written},
             classes=classes or {},
             images=data,
-            streams=streams or Streams(0),
+            streams=streams or Streams(0).named("defense"),
         )
     )
     if not isinstance(defense, Defense):  # pyright: ignore[reportUnnecessaryIsInstance] - plugins need not be typed

@@ -90,7 +90,8 @@ class RunConfig:
         default=1.0,
         gt=0,
         le=1,
-        description="Share of the labels to train on, the same of every class; other images are not seen at all.",
+        description="Share of the labels to train on, the same of every class; other images are not seen at all, but "
+        "for those that are held out, whose labels come on top.",
     )
     classifier: str = Field(default=CLASSIFIER, description="Head that gives the network's logits.")
     seed: int = Field(default=0, ge=0, description="Seed of all random draws.")

@@ -13,13 +13,19 @@ from collections.abc import Iterable
 import torch
 from torch import nn
 
+from unfool.core.errors import SpecError
 from unfool.core.processes import joint_batch, joint_rank_and_world_size, summed
 from unfool.training.stage_config import StageConfig
 
 
 def make_optimizer(config: StageConfig, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-    """Adam, or SGD with plain or Nesterov momentum, over the parameters that are trained."""
+    """Adam, or SGD with plain or Nesterov momentum, over the parameters that are trained; SpecError for none."""
     trained = [parameter for parameter in parameters if parameter.requires_grad]
+    if not trained:
+        raise SpecError(
+            f"trainable {config.trainable!r} leaves no parameter to train, as heads do that are another library's own; "
+            "give all, or from:STAGE"
+        )
     # torch chooses a fast step by itself on GPUs alone; on CPUs that of Adam takes a fifth of the time where asked for.
     fused = True if all(parameter.device.type == "cpu" and _is_dense(parameter) for parameter in trained) else None
     if config.optimizer == "adam":

@@ -24,7 +24,7 @@ from unfool.training.adversarial.adversary import Adversary, ViewPair
 from unfool.training.adversarial.weight_perturbation import WeightPerturbation
 from unfool.training.norm_policy import Pass, context_of
 from unfool.training.stage_config import StageConfig
-from unfool.training.trainable import frozen_parts
+from unfool.training.trainable import frozen_parameters, frozen_parts
 
 
 class Stage(nn.Module):
@@ -42,6 +42,7 @@ class Stage(nn.Module):
         self.network = network
         # A tuple, so that nothing is registered twice.
         self.frozen = tuple(frozen_parts(network.trunk, config.trainable))
+        self._frozen_parameters = tuple(frozen_parameters(network.trunk, config.trainable))
         self.tasks = nn.ModuleDict()
         self.weights: dict[str, float] = {}
         for name, item in config.tasks.items():
@@ -73,6 +74,8 @@ class Stage(nn.Module):
         self.network.requires_grad_(True)
         for part in self.frozen:
             part.requires_grad_(False)
+        for parameter in self._frozen_parameters:
+            parameter.requires_grad_(False)
         self.network.zero_grad(set_to_none=True)
         if self.clean_norms is not None:
             self.clean_norms.begin(self.network.trunk)

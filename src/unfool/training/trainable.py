@@ -47,11 +47,7 @@ def frozen_parts(trunk: Trunk, trainable: str) -> list[nn.Module]:
             raise unknown(f"stage of trunk {trunk.spec.name!r}", which, trunk.stages)
         before = trunk.stages[: trunk.stages.index(which)]
         return [module for stage in before for module in _innermost(trunk.parts[stage])]
-    counted = [
-        module
-        for name, module in trunk.named_modules()
-        if isinstance(module, (nn.Conv2d, nn.Linear)) and "shortcut" not in name.split(".")
-    ]
+    counted = _counted(trunk)
     if int(which) >= len(counted):
         raise SpecError(
             f"trainable {trainable!r} leaves no layer of {trunk.spec.name!r} to train; it has {len(counted)} layers: "
@@ -60,6 +56,35 @@ def frozen_parts(trunk: Trunk, trainable: str) -> list[nn.Module]:
     modules = _innermost(trunk)
     # Modules are registered in forward order, a block's shortcut behind its last layer.
     return modules[: next(number for number, module in enumerate(modules) if module is counted[int(which)])]
+
+
+def frozen_parameters(trunk: Trunk, trainable: str) -> list[nn.Parameter]:
+    """The parameters that are not trained beside those of `frozen_parts`: such as lie on a module that has parts, as
+    positional embeddings and a transformer's projections do, and are registered before what is trained."""
+    kind, _, which = trainable.partition(":")
+    if kind == "from" and isinstance(trunk, ForeignTrunk):
+        holders = _above(trunk.classifier.module, which)
+    elif kind == "after":
+        modules, first = list(trunk.modules()), _counted(trunk)[int(which)]
+        holders = modules[: next(number for number, module in enumerate(modules) if module is first)]
+    else:
+        return []
+    return [each for module in holders if list(module.children()) for each in module.parameters(recurse=False)]
+
+
+def _counted(trunk: Trunk) -> list[nn.Module]:
+    """The layers that papers count."""
+    return [
+        module
+        for name, module in trunk.named_modules()
+        if isinstance(module, (nn.Conv2d, nn.Linear)) and "shortcut" not in name.split(".")
+    ]
+
+
+def _above(module: nn.Module, path: str) -> list[nn.Module]:
+    """A classifier and its submodules on the way to that of a path."""
+    *names, _ = path.split(".")
+    return [module, *(module.get_submodule(".".join(names[: depth + 1])) for depth in range(len(names)))]
 
 
 def _before(module: nn.Module, path: str) -> list[nn.Module]:

@@ -58,13 +58,17 @@ def union_of(records: Sequence[Records], union: ThreatUnion) -> Records:
 
     The union is to threat models what the worst case is to attacks: the loss is the highest, costs are summed, an image
     counts as fooled in the first threat model in which it fell, and protocol and identity are those of a worst case.
-    Distances
-    are shares of each threat model's eps, as lengths in different norms cannot be compared. Raises DataError as
-    `worst_case` does, and for a threat model of the union without records.
+    Distances are shares of each threat model's eps, as lengths in different norms cannot be compared. Raises DataError
+    as `worst_case` does, for a threat model of the union without records, and for records of any other.
     """
     missing = [str(threat) for threat in union.threats if not any(_is_of(each, threat) for each in records)]
     if missing:
         raise DataError(f"the union {union} has no records at {', '.join(missing)}; attack in each threat model")
+    others = [each.threat for each in records if not any(_is_of(each, threat) for threat in union.threats)]
+    if others:
+        raise DataError(
+            f"records at {others[0]} are outside the union {union}; leave them out, or name it in the union"
+        )
     whole = worst_case([_within_union(each, str(union)) for each in records], attack=UNION)
     attacks = [
         {**listed, "attack": each.attack, "threat": each.threat}

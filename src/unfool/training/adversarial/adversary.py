@@ -18,7 +18,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from unfool.attacks import make_attack
+from unfool.attacks import Attack, make_attack
 from unfool.attacks.engines.projected_gradient import ProjectedGradient
 from unfool.attacks.objective import ObjectiveValue
 from unfool.attacks.problem import Problem
@@ -85,8 +85,6 @@ class Adversary:
         self.learns = _with_beta(self.method.learns, beta)
         if self.method.labels_only:
             _check_tasks(adversarial, {name: task for name, task in tasks.items() if name in perturbed})
-        if self.method.start_deviation and self.engine is not None and self.engine.restarts > 1:
-            raise SpecError(f"{adversarial} starts from one point, and {perturb!r} has restarts; leave them out")
 
     def perturbed(
         self, engine: ProjectedGradient, group: dict[str, Views], trunk: TrunkPass, ids: Tensor, streams: Streams
@@ -190,11 +188,23 @@ def _check_tasks(adversarial: str, tasks: Mapping[str, Task]) -> None:
             )
 
 
+def _has_goal(attack: Attack) -> bool:
+    """Whether a goal was chosen that is not the attack's own."""
+    default = type(attack)(attack.threat)
+    return getattr(attack, "goal", None) != getattr(default, "goal", None)
+
+
 def _engine(perturb: str, threat: ThreatLike) -> ProjectedGradient:
     """The stage's perturbation: an attack's engine whose last iterate is taken without a further look."""
-    engine = make_attack(perturb, threat).training_engine
+    attack = make_attack(perturb, threat)
+    engine = attack.training_engine
     if not isinstance(engine, ProjectedGradient):
         raise SpecError(f"a stage cannot be perturbed by {perturb!r}; choose fgsm, n-fgsm or pgd")
+    unused = {"restarts": engine.restarts > 1, "eot_draws": attack.eot_draws > 1, "goal": _has_goal(attack)}
+    for option in (name for name, is_set in unused.items() if is_set):
+        raise SpecError(
+            f"perturb {perturb!r} sets {option}, and training takes the last point of one run on one draw; leave it out"
+        )
     reach, eps = engine.steps * engine.step_size, engine.threat.eps
     if not engine.random_start and reach < eps * (1 - _ROUNDING):
         warnings.warn(
