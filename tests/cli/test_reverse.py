@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 
 from unfool import classify, open_run, open_table
+from unfool.cli.commands.reverse import Prediction, ReversedImage
 from unfool.core.streams import Streams
 from unfool.defenses import make_defense
 from unfool.evaluation.results.study_result import StudyResult
@@ -70,6 +71,20 @@ def test_the_data_that_it_is_calibrated_on_may_be_framed_otherwise(cli, parity, 
     with Image.open(shown["written"]) as image:
         assert image.size == (24, 24)
     assert shown["before"]["name"] in ("even", "odd")
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "words"),
+    [
+        (3.816, 3.926, ", pretext loss 3.926 (it did not fall); written to"),
+        (3.816, 3.8, ", pretext loss 3.800; written to"),
+        (None, None, "0 (90.0 %) -> 0 (90.0 %); written to"),
+    ],
+)
+def test_a_loss_that_did_not_fall_is_told(before, after, words):
+    shares = [Prediction(name="0", probability=0.9, pretext_loss=loss) for loss in (before, after)]
+    image = ReversedImage(image="a.png", written="b.png", before=shares[0], after=shares[1])
+    assert words in image.line()
 
 
 def test_what_is_shown_is_the_networks_own_word(cli, parity, files, tmp_path):

@@ -3,6 +3,7 @@
 import json
 import os
 import resource
+import shlex
 import subprocess
 import sys
 
@@ -277,6 +278,38 @@ def test_options_stand_in_groups(cli):
 def test_settings_of_the_ladder_belong_to_the_ladder(cli, run):
     complaint = cli("evaluate", run, "--attack", "fgsm", "--steps", "5").complaint()
     assert "--steps is a setting of the adaptive ladder; give --adaptive" in complaint
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--severity", "3"], "--severity is a setting of the corruptions; give --corruptions"),
+        (["--alpha", "0.01"], "--alpha is the error rate of a claim; give --claim"),
+        (["--strict", "--no-reliability"], "--strict ends by the reliability report, and --no-reliability leaves it"),
+        (["--adaptive", "--alpha", "0.01"], "--alpha and --adaptive cannot be combined"),
+    ],
+)
+def test_options_that_would_do_nothing_are_refused(cli, run, options, words):
+    complaint = cli("evaluate", run, "--attack", "fgsm", "--images", "4", *options)
+    assert complaint.code == 2
+    assert words in complaint.complaint()
+
+
+@pytest.mark.parametrize("epochs", ["1", "2"])
+def test_steps_and_epochs_are_refused_together(cli, tiny, tmp_path, epochs):
+    complaint = cli(*tiny, "--steps", "2", "--epochs", epochs, "--out", tmp_path / "run").complaint()
+    assert f"--steps 2 and --epochs {epochs} were given" in complaint
+
+
+def test_a_run_without_labels_is_refused_with_the_command_that_trains_a_head(cli, tiny, tmp_path):
+    pretext = tmp_path / "rot"
+    assert cli(*tiny, "--task", "rotation", "--steps", "1", "--out", pretext).code == 0
+    for words in (("evaluate",), ("attack", "--attack", "fgsm", "--out", tmp_path / "set.safetensors")):
+        complaint = cli(words[0], pretext, *words[1:]).complaint()
+        assert f"{pretext} learnt no labels, so it classifies nothing; train a head for them: unfool train" in complaint
+    remedy = complaint.partition("them: unfool ")[2].replace("--out DIR", f"--out {tmp_path / 'head'}")
+    assert cli(*shlex.split(remedy), "--steps", "1").code == 0
+    assert cli("evaluate", tmp_path / "head", "--images", "4", "--no-reliability").code == 0
 
 
 READS_IMAGES = ("train", "evaluate", "attack", "audit", "harden", "probe", "reverse")

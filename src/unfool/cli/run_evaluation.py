@@ -52,10 +52,8 @@ AS_IT_IS = "the whole model"
 
 def run_evaluation(command: EvaluateCommand) -> None:
     """Evaluate as the options say, then write and print the results."""
+    _check_companions(command)
     attack, data, output, machine = command.attack, command.data, command.output, command.machine
-    if explicit(command.ladder):
-        option = next(iter(explicit(command.ladder)))
-        raise SpecError(f"--{option} is a setting of the adaptive ladder; give --adaptive beside it")
     settings, shared = _settings(command), command.work.shared
     _, wanted = check_evaluation(attack.attack, settings)
     system = open_system(command.model, command.work.own_device(machine.device))
@@ -103,6 +101,19 @@ def run_evaluation(command: EvaluateCommand) -> None:
         discard_attacks(output.folder, wanted)
     if failure is not None:
         raise failure
+
+
+def _check_companions(command: EvaluateCommand) -> None:
+    """Refuse options that do nothing without another one, and --strict where nothing is checked."""
+    if explicit(command.ladder):
+        option = next(iter(explicit(command.ladder)))
+        raise SpecError(f"--{option} is a setting of the adaptive ladder; give --adaptive beside it")
+    if command.corruption.severity and not command.corruption.corruptions:
+        raise SpecError("--severity is a setting of the corruptions; give --corruptions beside it")
+    if command.attack.alpha is not None and command.attack.claim is None:
+        raise SpecError("--alpha is the error rate of a claim; give --claim '>=SHARE' beside it")
+    if command.reliability.strict and not command.reliability.reliability:
+        raise SpecError("--strict ends by the reliability report, and --no-reliability leaves it out; drop one of both")
 
 
 def _share(
@@ -260,6 +271,7 @@ def _of_ladder(command: EvaluateCommand) -> tuple[str | None, str]:
         "on": attack.on,
         "binarization-test": command.reliability.binarization_test,
         "claim": attack.claim,
+        "alpha": attack.alpha,
         "curve": attack.curve,
         "union": attack.union,
         "corruptions": command.corruption.corruptions,

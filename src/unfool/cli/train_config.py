@@ -103,6 +103,8 @@ def _stage(command: TrainCommand) -> Mapping[str, object]:
     """The settings of the run's one stage that were given."""
     options = command.perturbation
     values = {**explicit(command.training), **explicit(options, without=["norm", "eps"]), **explicit(command.selection)}
+    if (steps := values.get("steps")) and (epochs := values.get("epochs")):
+        raise SpecError(f"--steps {steps} and --epochs {epochs} were given; both say how long; give one of the two")
     if options.norm is not None or options.eps is not None:
         values["threat"] = str(read_threat(options.threat, options.norm, options.eps))
     return values

@@ -187,7 +187,9 @@ class ReversedImage:
 
     def line(self) -> str:
         """The line for a person."""
-        return f"{self.image}: {self.before} -> {self.after}; written to {self.written}"
+        before, after = self.before.pretext_loss, self.after.pretext_loss
+        stayed = " (it did not fall)" if before is not None and after is not None and after >= before else ""
+        return f"{self.image}: {self.before} -> {self.after}{stayed}; written to {self.written}"
 
 
 def _picture(image: ReversedImage, before: Tensor, purified: Purification, row: int) -> ReversedPicture:

@@ -59,6 +59,7 @@ class OpenedSystem:
         """Test images of a set (default: the run's), drawn as the studies draw them, and the label column."""
         if options.images < 1:
             raise SpecError(f"--images {options.images} is not allowed; give at least 1")
+        self._check_classifies()
         table = self.split(options, "test")
         chosen = table.sample(min(options.images, len(table)), Streams(0).named("attacked images"))
         outputs, column = self.check_on(chosen, batch_size), self._column(options)
@@ -66,6 +67,7 @@ class OpenedSystem:
 
     def splits(self, options: ReadingOptions, batch_size: int | None = None) -> tuple[Table, Table, str | None]:
         """The training and the test images of a set (default: the run's), and the label column."""
+        self._check_classifies()
         train, test = (self.split(options, name) for name in ("train", "test"))
         outputs, column = self.check_on(test, batch_size), self._column(options)
         return self.labelled(train, outputs, column), self.labelled(test, outputs, column), column
@@ -74,6 +76,17 @@ class OpenedSystem:
         """One split of a set (default: the run's), its labels as the set has them."""
         columns = [options.column]
         return open_images(options, name, self.config, columns=columns, system=self.name, own_size=self.own_size)
+
+    def _check_classifies(self) -> None:
+        """Refuse a run that learnt no labels, with the command that trains a head for them."""
+        if getattr(self.network, "classifier", "") is not None:
+            return
+        weights = self.name if self.name.endswith(".safetensors") else str(Path(self.name) / WEIGHTS)
+        data = self.config.data if self.config is not None else "NAME"
+        raise SpecError(
+            f"{self.name} learnt no labels, so it classifies nothing; train a head for them: "
+            f"unfool train --data {data} --start {weights} --trainable heads --task labels --out DIR"
+        )
 
     def _column(self, options: ReadingOptions) -> str | None:
         """The label column that the options name, else the one that the run learnt if the set is its own."""
