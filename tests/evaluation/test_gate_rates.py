@@ -18,7 +18,10 @@ class ByBrightness(Gate):
 
     def __init__(self, threshold):
         nn.Module.__init__(self)
-        self.threshold, self.defense = threshold, type("Inner", (), {"classifier": nn.Identity(), "own_batch_size": None})()
+        self.threshold, self.defense = (
+            threshold,
+            type("Inner", (), {"classifier": nn.Identity(), "own_batch_size": None})(),
+        )
 
     def losses(self, images):
         return images.mean((1, 2, 3))

@@ -4,10 +4,10 @@ import copy
 
 import pytest
 import torch
-from tiny_runs import contrast, labels, make_table, run, stage
+from tiny_runs import contrast, labels, make_table, stage
 from torch import nn
 
-from unfool import adapt, train
+from unfool import RunConfig, adapt, train
 from unfool.core.errors import SpecError
 from unfool.core.streams import Streams
 from unfool.models.foreign_network import foreign_network
@@ -201,13 +201,9 @@ def test_what_lies_on_a_module_with_parts_is_frozen_with_what_is_before(trainabl
 
 
 def test_a_stage_that_trains_nothing_is_refused_in_one_line(tmp_path):
+    config = RunConfig(data="made-up", stages=(stage({"labels": labels()}, trainable="heads", steps=1),))
     with pytest.raises(SpecError, match="trainable 'heads' leaves no parameter to train"):
-        train(
-            run(stage({"labels": labels()}, trainable="heads", steps=1)),
-            make_table(8),
-            tmp_path,
-            model=adapt(Encoder()),
-        )
+        train(config, make_table(8), tmp_path, model=adapt(Encoder()))
 
 
 def test_options_of_an_attack_that_training_cannot_use_are_refused():
