@@ -34,6 +34,14 @@ def test_labels_of_any_integer_form_give_the_same_examples(labels):
     assert torch.equal(attack(model(), IMAGES, labels).images, attack(model(), IMAGES, LABELS).images)
 
 
+def test_images_may_be_arrays():
+    attack = make_attack("pgd-2", "linf:8/255")
+    expected = attack(model(), IMAGES, LABELS).images
+    assert torch.equal(attack(model(), IMAGES.numpy(), LABELS.numpy()).images, expected)
+    with pytest.raises(ImagesError, match=r"uint8.*divide by 255"):
+        attack(model(), (255 * IMAGES).to(torch.uint8).numpy(), LABELS)
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
 def test_images_of_another_precision_become_those_of_a_float_model(dtype):
     attacked = make_attack("pgd-2", "linf:8/255")(model(), IMAGES.to(dtype), LABELS)
@@ -149,6 +157,7 @@ class FailsOnTheWayBack(nn.Module):
         return self.inner(Back.apply(images))
 
 
+@pytest.mark.filterwarnings("ignore:loss dlr-targeted needs 4 classes")
 @pytest.mark.parametrize("text", ["pgd-2", "apgd-t-2", "fab-2", "fab-t-2", "lean", "fmn-t-60", "autoattack"])
 def test_an_error_on_the_way_back_is_one_line_of_the_model_s_own(text):
     images = torch.rand(4, 3, 4, 4, generator=torch.Generator().manual_seed(2))

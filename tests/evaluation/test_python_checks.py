@@ -1,10 +1,12 @@
 """What the command line says of a classifier and its data in one line, evaluate and harden say from Python."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
 
-from unfool import EvaluationSettings, HardenSettings, Table, adapt, evaluate, harden
+from unfool import L2, EvaluationSettings, HardenSettings, Table, adapt, evaluate, harden
 from unfool.core.errors import DataError, ImagesError, NonFiniteError, SpecError, UnfoolWarning
 
 SETTINGS = EvaluationSettings(reliability=False)
@@ -102,3 +104,22 @@ def test_train_mode_is_told_where_it_matters(table):
     with pytest.warns(UnfoolWarning, match="Dropping is in train mode"):
         evaluate(adapt(Dropping()), table, settings=SETTINGS)
     evaluate(adapt(Linear()), table, settings=SETTINGS)  # a warning would be an error here
+
+
+def test_the_threat_model_may_stand_beside_the_settings(table):
+    threats = [
+        evaluate(Linear(), table, "fgsm", settings=settings, threat=threat).rows[1].threat
+        for settings, threat in (
+            (SETTINGS, "l2:0.25"),
+            (EvaluationSettings(threat="l2:1/4", reliability=False), L2(0.25)),
+        )
+    ]
+    assert threats == ["l2:0.25", "l2:0.25"]
+    with pytest.raises(SpecError, match=r"threat=linf:1/255 and settings with threat=l2:0.5 were given; give one"):
+        evaluate(Linear(), table, "fgsm", settings=EvaluationSettings(threat="l2:0.5"), threat="linf:1/255")
+
+
+def test_one_reason_for_doubt_is_one_reason(table):
+    evaluation = replace(evaluate(Linear(), table, settings=SETTINGS), right_again={"fgsm": 1})
+    assert repr(evaluation).endswith("; 1 reason for doubt)")
+    assert evaluation.next_step.attacks == ("autoattack:version=rand",)

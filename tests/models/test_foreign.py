@@ -18,6 +18,15 @@ from unfool.models.outside.preparation import Adaptation
 IMAGES = torch.rand(5, 3, 8, 8, generator=torch.Generator().manual_seed(3))
 
 
+def test_statistics_may_be_one_number_for_all_channels():
+    module = nn.Sequential(nn.Flatten(), nn.Linear(192, 3))
+    expected = adapt(module, mean=[0.5] * 3, std=[0.25] * 3)(IMAGES)
+    assert torch.allclose(adapt(module, mean=0.5, std=0.25)(IMAGES), expected)
+    assert torch.equal(adapt(module, mean=0, std=1)(IMAGES), adapt(module, mean="0", std="1")(IMAGES))
+    with pytest.raises(SpecError, match=r"std 0.0 is not allowed; .*above 0"):
+        adapt(module, mean=0.5, std=0.0)
+
+
 class Small(nn.Module):
     """A third party's classifier: two convolutions with a batch norm, pooling and a linear layer."""
 
@@ -89,7 +98,7 @@ def test_images_are_normalised(small, mean, std, numbers):
         ([0.5, float("nan")], [1.0], ["mean", "finite"]),
         ([], [1.0], ["mean"]),
         ([0.5, 0.5], [1.0, 1.0, 1.0], ["2", "3"]),
-        (3.0, [1.0], ["mean 3.0"]),
+        (3.0, [1.0], ["mean 3 is in the 0–255 scale"]),
     ],
 )
 def test_statistics_that_make_no_sense(small, mean, std, pieces):

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from unfool.attacks.attacked import Attacked, checked
 from unfool.attacks.engines.near_misses import NEAR_SCORES, NEAR_UNFINISHED, repeat_near_misses
 from unfool.attacks.ensemble import Checkpoint, LearnsFrom, Part, run_parts
-from unfool.attacks.inputs import Labels, as_ids, as_labels, attacked_model, check_model, readable_images
+from unfool.attacks.inputs import Images, Labels, as_ids, as_labels, attacked_model, check_model, readable_images
 from unfool.attacks.objective import LabelLoss
 from unfool.attacks.problem import Engine, Problem
 from unfool.attacks.proxy import ProxySettings
@@ -233,7 +233,7 @@ class Attack(ABC):
     def __call__(
         self,
         model: nn.Module,
-        images: Tensor,
+        images: Images,
         labels: Labels,
         *,
         ids: Tensor | None = None,
@@ -249,7 +249,8 @@ class Attack(ABC):
 
         Args:
             model: Maps images in [0,1] to logits (B, classes).
-            images: Clean images (B, C, H, W), floating point, in [0,1]. Images for a float32 model become float32.
+            images: Clean images (B, C, H, W), floating point, in [0,1]; a tensor or a NumPy array, which goes to the
+                model's device. Images for a float32 model become float32.
             labels: The images' classes (B,), integers from 0.
             ids: Ids of the images (B,), int64, by which random draws are made; default: their positions.
             streams: Seed of the random draws; default ``Streams(0)``.

@@ -16,6 +16,8 @@ from torch import Tensor, nn
 from unfool.core.batch import as_images
 from unfool.core.errors import ImagesError, SpecError
 
+Images: TypeAlias = "Tensor | NDArray[np.floating[Any]]"
+"""Images (B, C, H, W), floating point, in [0,1]."""
 Labels: TypeAlias = "Tensor | NDArray[np.integer[Any]] | Sequence[int]"
 """Integer classes (B,), from 0."""
 
@@ -53,8 +55,11 @@ def attacked_model(model: nn.Module, images: Tensor) -> nn.Module:
     return model if getattr(model, "own_batch_size", None) is None else AmongMates(model, images)
 
 
-def readable_images(model: nn.Module, images: Tensor) -> Tensor:
-    """Images as `as_images` checks them, and in float32 where the model is and they are not."""
+def readable_images(model: nn.Module, images: Images) -> Tensor:
+    """Images as `as_images` checks them, in float32 where the model is and they are not; arrays on its device."""
+    if isinstance(images, np.ndarray):
+        first = next(model.parameters(), None)
+        images = torch.tensor(images, device=None if first is None else first.device)
     images = as_images(images)
     weights = next((tensor.dtype for tensor in model.parameters() if tensor.is_floating_point()), None)
     return images.float() if weights == torch.float32 else images

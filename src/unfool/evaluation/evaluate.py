@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -11,6 +12,7 @@ from torch import nn
 from unfool.attacks.inputs import check_model
 from unfool.core.errors import SpecError
 from unfool.core.progress import Progress, silent
+from unfool.core.threat import ThreatModel
 from unfool.data.as_table import TableLike, as_table
 from unfool.data.classes.class_map import by_outputs
 from unfool.data.table import Table
@@ -36,6 +38,7 @@ def evaluate(
     attacks: AttackLike | Sequence[AttackLike] = (),
     *,
     settings: EvaluationSettings | None = None,
+    threat: ThreatModel | str | None = None,
     name: str = "model",
     column: str | None = None,
     classes: Sequence[str] | str | Path | None = None,
@@ -52,6 +55,8 @@ def evaluate(
             where ``stored_sets`` are given and ``attacks`` are not.
         attacks: An attack, its name such as ``"pgd-20"`` or ``"autoattack"``, or a sequence of these.
         settings: Threat model, seed, and what else is computed; default: ``EvaluationSettings()``.
+        threat: Threat model of attacks that are given by name, such as ``"linf:8/255"``; short for that of
+            ``settings``.
         name: What the rows call the model.
         column: Label column of the data; default: the table's own choice.
         classes: Names of the model's outputs in order, or a file with them, where it has more outputs than the data has
@@ -65,8 +70,9 @@ def evaluate(
         Rows, the records behind them, accuracies by class, and every reason not to believe the figures (``doubts``).
 
     Raises:
-        SpecError: Unknown attacks, attacks of different threat models, nothing to evaluate on, or an error inside the
-            model as it is first looked at, with the model's own line.
+        SpecError: Unknown attacks, attacks of different threat models, a threat model beside another one of the
+            settings, nothing to evaluate on, or an error inside the model as it is first looked at, with the model's
+            own line.
         DataError: No images, no such labels, or classes that are none of the model's outputs.
         ImagesError: Images or logits that break the contract.
         NonFiniteError: NaN logits.
@@ -88,7 +94,7 @@ def evaluate(
         worst-case white-box 0.5
     """
     check_model(model)
-    settings = settings or EvaluationSettings()
+    settings = _with_threat(settings or EvaluationSettings(), threat)
     threat, chosen = check_evaluation(attacks, settings)
     if data is None and (chosen or not stored_sets):
         raise SpecError("there is nothing to evaluate on; give a table, or stored sets without attacks")
@@ -102,6 +108,16 @@ def evaluate(
             model, name, column, settings, threat, Path(folder) if folder is not None else None, progress
         )
         return _evaluated(run, table, chosen, stored_sets or {})
+
+
+def _with_threat(settings: EvaluationSettings, threat: ThreatModel | str | None) -> EvaluationSettings:
+    """The settings with a threat model; SpecError where they have another."""
+    if threat is None:
+        return settings
+    threat = ThreatModel.parse(threat) if isinstance(threat, str) else threat
+    if settings.threat not in (None, threat):
+        raise SpecError(f"threat={threat} and settings with threat={settings.threat} were given; give one of the two")
+    return replace(settings, threat=threat)
 
 
 def labelled(model: nn.Module, table: Table, classes: Sequence[str] | str | Path | None, column: str | None) -> Table:

@@ -163,8 +163,8 @@ def beside(module: nn.Module, tensor: Tensor) -> Tensor:
 
 def adapt(
     model: Any,
-    mean: str | Sequence[float] | None = None,
-    std: str | Sequence[float] | None = None,
+    mean: str | float | Sequence[float] | None = None,
+    std: str | float | Sequence[float] | None = None,
     features: str | None = None,
     *,
     output: str | None = None,
@@ -187,7 +187,8 @@ def adapt(
             ``"hf:OWNER/NAME"``, ``"timm:NAME"``, ``"torchvision:NAME"``, a TorchScript or exported file. Shared, not
             copied.
         mean: Where the module expects normalised images: their mean, as a name such as cifar10 or imagenet, numbers
-            with commas, or one number per channel. None: what the model's source says, else images in [0,1].
+            with commas, one number per channel, or one for all. None: what the model's source says, else images
+            in [0,1].
         std: Their standard deviation, in the same form.
         features: Dotted path of the submodule whose output is the representation, for defenses and tests that need
             one.

@@ -28,8 +28,8 @@ class Adaptation:
     Raises SpecError for values that are not allowed, or do not go together.
     """
 
-    mean: str | Sequence[float] | None = None
-    std: str | Sequence[float] | None = None
+    mean: str | float | Sequence[float] | None = None
+    std: str | float | Sequence[float] | None = None
     features: str | None = None
     output: str | None = None
     scale: float = 1.0
@@ -80,9 +80,9 @@ def check_range(mean: Tensor, std: Tensor, scale: float) -> None:
             )
 
 
-def channel_statistics(word: str, statistics: str | Sequence[float]) -> Tensor:
-    """One number per channel, (C,) float32."""
-    values: Any = statistics
+def channel_statistics(word: str, statistics: str | float | Sequence[float]) -> Tensor:
+    """One number per channel, (C,) float32; a single number is that of all channels."""
+    values: Any = [statistics] if isinstance(statistics, (int, float)) else statistics
     if isinstance(statistics, str):
         if statistics in NORMALISATIONS:
             values = NORMALISATIONS[statistics][word == "std"]
