@@ -1,1 +1,1 @@
-"""The lean attack: short runs towards few classes, in a tenth of the passes of AutoAttack."""
+"""The lean attack: short runs towards few classes, in few of the passes of AutoAttack."""

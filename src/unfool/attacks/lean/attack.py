@@ -1,4 +1,4 @@
-"""The lean attack: what AutoAttack's gradient attacks find, in a tenth of its passes."""
+"""The lean attack: what the gradient attacks of AutoAttack find, in few of its passes."""
 
 from __future__ import annotations
 
