@@ -38,6 +38,11 @@ def test_images_may_be_arrays():
     attack = make_attack("pgd-2", "linf:8/255")
     expected = attack(model(), IMAGES, LABELS).images
     assert torch.equal(attack(model(), IMAGES.numpy(), LABELS.numpy()).images, expected)
+    mirrored = attack(model(), IMAGES.flip(3), LABELS).images
+    assert torch.equal(attack(model(), IMAGES.numpy()[..., ::-1], LABELS).images, mirrored)
+    assert torch.equal(attack(model(), IMAGES.numpy().astype(">f4"), LABELS).images, expected)
+    with pytest.raises(ImagesError):
+        attack(model(), IMAGES.numpy().astype(object), LABELS)
     with pytest.raises(ImagesError, match=r"uint8.*divide by 255"):
         attack(model(), (255 * IMAGES).to(torch.uint8).numpy(), LABELS)
 

@@ -251,13 +251,18 @@ def test_every_text_column_of_a_hub_set_is_numbered_alike_in_all_splits(monkeypa
     assert [test.labels(name).tolist() for name in test.columns] == [[2, 2, 1], [2, 2, 1]]
 
 
-def test_a_hub_set_with_two_names_of_a_split_is_refused(monkeypatch):
+def test_a_split_of_a_hub_set_with_two_names_is_refused_and_the_others_are_read(monkeypatch):
     import datasets
 
     monkeypatch.setattr(hub, "hub_reachable", lambda repository: None)
     monkeypatch.setattr(datasets, "get_dataset_split_names", lambda repository: ["train", "valid", "dev"])
+    rows = {"image": [{"bytes": data, "path": None} for data in files(2)], "label": [0, 1]}
+    kinds = datasets.Features({"image": datasets.Image(), "label": datasets.Value("int64")})
+    stored = datasets.Dataset.from_dict(rows, features=kinds)
+    monkeypatch.setattr(datasets, "load_dataset", lambda repository, split: stored)
     with pytest.raises(DataError, match="has valid and dev, which are both its split 'validation'"):
-        open_table("hub:owner/name", "train")
+        open_table("hub:owner/name", "test")
+    assert len(open_table("hub:owner/name", "train")) == 2
 
 
 def test_the_data_directory_goes_before_the_hub(tmp_path, monkeypatch):

@@ -161,7 +161,7 @@ def test_making_one_sets_the_threshold_on_images_that_are_not_in_the_bank():
     network, table = make_network(), make_table(140)
     given_settings = {**SMALL, "steps": 2}
     gate = make_defense("gate:rate=0.05", network, CLASSES, data=table, settings=given_settings)
-    clean = table.sample(70, Streams(0).named("gate"))
+    clean = table.sample(70, Streams(0).named("defense").named("gate"))
     losses = gate.losses(clean.batch().images)
     assert math.isclose(gate.threshold, calibrate_threshold(losses, 0.05), rel_tol=1e-5)
     assert float((losses > gate.threshold).float().mean()) <= 0.05

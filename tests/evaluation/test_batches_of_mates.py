@@ -1,10 +1,11 @@
 """A model with a batch size of its own is never given a single image that would be without mates."""
 
+import pytest
 import torch
-from tiny_systems import make_table
+from tiny_systems import HEADS, make_network, make_table
 from torch import nn
 
-from unfool import classify, craft
+from unfool import audit, classify, craft, make_defense
 from unfool.evaluation.crafting.batches import spans_for
 
 
@@ -25,6 +26,15 @@ def test_an_image_left_over_joins_the_batch_before_it():
     assert classify(model, examples).count == 9
     standing = int((examples.fooled_by_part < 0).sum())
     assert 0 < standing < 9
+
+
+@pytest.mark.filterwarnings("ignore::unfool.core.errors.UnfoolWarning")
+def test_an_audit_of_in_batch_negatives_takes_any_number_of_images():
+    network = make_network(heads={**HEADS, "contrast": {"kind": "mlp", "hidden": 8, "outputs": 16}})
+    table = make_table(9)
+    defense = make_defense("reverse:task=contrast,size=16,hidden=8,steps=1,negatives=batch,batch_size=8", network)
+    examples = craft(network, table, "fgsm", threat="linf:0.01")
+    assert audit(defense, table, examples).attack == "fgsm"
 
 
 def test_the_last_image_that_an_attack_has_left_gets_a_mate():

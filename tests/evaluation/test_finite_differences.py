@@ -112,6 +112,20 @@ def test_tf32_is_off_while_gradients_are_compared_with_steps(precision):
         torch.set_float32_matmul_precision(before)
 
 
+def test_what_takes_over_a_wider_setting_goes_on_taking_it_over():
+    matmul, wider = torch.backends.mkldnn.matmul, torch.backends.mkldnn
+    before, own = wider.fp32_precision, matmul.fp32_precision
+    try:
+        wider.fp32_precision, matmul.fp32_precision = "bf16", "none"
+        with unrounded_float32():
+            assert matmul.fp32_precision == "ieee"
+        assert matmul.fp32_precision == "bf16"
+        wider.fp32_precision = "ieee"
+        assert matmul.fp32_precision == "ieee"
+    finally:
+        wider.fp32_precision, matmul.fp32_precision = before, own
+
+
 def test_settings_are_put_back_after_an_exception():
     own = settings()
 

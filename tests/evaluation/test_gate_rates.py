@@ -32,6 +32,13 @@ def images(count):
     return Table.from_tensors(shades.view(-1, 1, 1, 1).expand(-1, 1, 2, 2).contiguous(), torch.zeros(count).long())
 
 
+def test_whole_batches_alone_must_be_enough():
+    gate = ByBrightness(0.9)
+    gate.defense.own_batch_size = 59
+    with pytest.raises(SpecError, match="give at least"):
+        gate_rates(gate, images(80))
+
+
 def test_each_resample_calibrates_on_some_images_and_counts_on_the_others():
     table = images(300)
     rates = gate_rates(ByBrightness(0.9), table, rate=0.1, resamples=20, seed=1)

@@ -72,6 +72,14 @@ def test_what_was_replaced_in_a_network_counts(change):
     assert identity(Defended(systems[0])) != identity(Defended(systems[1]))
 
 
+def test_attributes_that_do_not_compare_leave_a_network_readable():
+    systems = [make_network(), make_network(), make_network()]
+    for factor, system in enumerate(systems[1:], 1):
+        first_of(system, nn.Conv2d).mask = factor * torch.ones(3)
+    assert len({identity(system) for system in systems}) == 3
+    assert not any(identity(system).endswith("?") for system in systems)
+
+
 def first_of(network, kind):
     return next(part for part in network.modules() if isinstance(part, kind))
 

@@ -219,3 +219,9 @@ def test_options_of_an_attack_that_training_cannot_use_are_refused():
                 {"label": 4},
                 Streams(0),
             )
+
+
+def test_the_goal_that_training_has_may_be_written():
+    config = stage({"labels": labels()}, perturb="pgd-2:goal=last")
+    made = Stage(config, Network.build(small_trunk("convnet"), {}), {"label": 4}, Streams(0))
+    assert made.adversary.engine.steps == 2

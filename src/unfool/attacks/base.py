@@ -318,7 +318,7 @@ class Attack(ABC):
             objective = objective.averaged(self.averaged_passes)
             proxy = proxy.averaged(self.averaged_passes) if proxy is not None else None
         if self.success_passes > 1:
-            objective = objective.surely(self.success_passes)
+            objective = objective.with_success_passes(self.success_passes)
         problem = dataclasses.replace(
             problem,
             objective=objective,

@@ -20,7 +20,7 @@ class CustomAttack(Attack):
         label: Name in results and of the random draws.
         components: The parts, in order.
         details: What records keep as the attack's settings.
-        sure_passes: For a random model: passes in a row that must misclassify an image before it counts as fooled.
+        success_passes: For a random model: passes in a row that must misclassify an image before it counts as fooled.
         eot_draws: Passes of a random model that each loss and gradient is averaged over.
 
     Example:
@@ -32,17 +32,13 @@ class CustomAttack(Attack):
 
     components: tuple[Part, ...] = field(default=(), kw_only=True)
     details: Mapping[str, Any] = field(default_factory=dict[str, Any], kw_only=True, hash=False)
-    sure_passes: int = field(default=1, kw_only=True)
+    success_passes: int = field(default=1, kw_only=True)  # pyright: ignore[reportIncompatibleMethodOverride] - a field in place of the property
 
     norms = tuple(GEOMETRIES)
 
     @property
     def parts(self) -> tuple[Part, ...]:
         return self.components
-
-    @property
-    def success_passes(self) -> int:
-        return self.sure_passes
 
     @property
     def settings(self) -> Settings:

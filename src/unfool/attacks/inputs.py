@@ -1,3 +1,4 @@
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 """The model, labels and ids of a call, checked.
 
 Legend: B images of the batch.
@@ -57,12 +58,19 @@ def attacked_model(model: nn.Module, images: Tensor) -> nn.Module:
 
 def readable_images(model: nn.Module, images: Images) -> Tensor:
     """Images as `as_images` checks them, in float32 where the model is and they are not; arrays on its device."""
-    if isinstance(images, np.ndarray):
-        first = next(model.parameters(), None)
-        images = torch.tensor(images, device=None if first is None else first.device)
-    images = as_images(images)
+    tensor = images if isinstance(images, Tensor) else _of_array(images, next(model.parameters(), None))
+    images = as_images(tensor)
     weights = next((tensor.dtype for tensor in model.parameters() if tensor.is_floating_point()), None)
     return images.float() if weights == torch.float32 else images
+
+
+def _of_array(array: Any, first: Tensor | None) -> Any:
+    """An array of numbers as a tensor where the model's ``first`` parameter is; anything else as it is."""
+    if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiub":
+        return array
+    # A copy in this machine's byte order, as torch takes it, whatever the array is a view of.
+    plain = np.array(array, dtype=array.dtype.newbyteorder("="), order="C")
+    return torch.tensor(plain, device=None if first is None else first.device)
 
 
 def as_labels(images: Tensor, labels: Labels) -> Tensor:

@@ -165,7 +165,7 @@ class LabelLoss:
         self.loss = loss
         self.targets = targets
         self.draws = draws
-        self.sure_passes = 1
+        self.success_passes = 1
         self.by_row = by_row
         self.highest_label = int(labels.max()) if len(labels) else -1
         self.batch_rows: Tensor | None = None
@@ -192,9 +192,9 @@ class LabelLoss:
         """The same, averaged over so many passes."""
         return self._replaced(draws=draws)
 
-    def surely(self, passes: int) -> LabelLoss:
+    def with_success_passes(self, passes: int) -> LabelLoss:
         """The same, by which an image of a random model is fooled only if so many passes in a row misclassify it."""
-        return self._replaced(sure_passes=passes)
+        return self._replaced(success_passes=passes)
 
     def beyond_ties(self) -> LabelLoss:
         """The same, by which an image is tied, not fooled, where another rounding may give it its label back."""
@@ -265,11 +265,11 @@ class LabelLoss:
 
     @torch.no_grad()
     def fooled_by(self, logits: Tensor, images: Tensor, rows: Tensor) -> tuple[Tensor, int]:
-        """Which images (n,) are misclassified by their ``logits`` and by the other `surely` passes, and how many images
-        these took."""
+        """Which images (n,) are misclassified by their ``logits`` and by the other ``success_passes``, and how many
+        images these took."""
         labels, more = self.labels[rows], 0
         fooled = logits.argmax(1) != labels
-        for _ in range(self.sure_passes - 1):
+        for _ in range(self.success_passes - 1):
             places = fooled.nonzero().squeeze(1)
             if not len(places):
                 break

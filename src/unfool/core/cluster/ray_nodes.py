@@ -100,16 +100,17 @@ class Nodes:
     def _lacking(self, nodes: Iterable[str]) -> dict[str, list[str]]:
         """Which nodes must be sent which parcels, by digest. A set of which a node has the names and sizes is read."""
         parcels, lacking = tuple(self._shipped.parcels.values()), dict[str, list[str]]()
+        seconds = GREETING_SECONDS  # Names and sizes are known at once; reading a set takes as long as sending it.
         while parcels:
             answers = {node: _on(ray_tasks.lacks, node).remote(self._asker, parcels) for node in nodes}
             unread: dict[str, list[str]] = {}
             for node, answer in answers.items():
-                for digest, lack in _answer(node, answer, PARCEL_SECONDS) or ():
+                for digest, lack in _answer(node, answer, seconds) or ():
                     unsent = unread if lack == "content" else lacking
                     unsent.setdefault(digest, []).append(node)
             self._shipped.parcels.update({digest: self._shipped.parcels[digest].read() for digest in unread})
             parcels = tuple(self._shipped.parcels[digest] for digest in unread)
-            nodes = {node for unsure in unread.values() for node in unsure}
+            nodes, seconds = {node for unsure in unread.values() for node in unsure}, PARCEL_SECONDS
         return {digest: list(dict.fromkeys(where)) for digest, where in lacking.items()}
 
     def clear(self) -> None:

@@ -13,7 +13,7 @@ from unfool.core.errors import DataError
 from unfool.core.files import write_json
 from unfool.data.folders import cache_folder
 from unfool.data.readers.columns import choose_columns, encoded_value, label_columns
-from unfool.data.sources import Columns, Encoded, Rows, Source, names_by_split
+from unfool.data.sources import Columns, Encoded, Rows, Source, same_split, split_of
 
 PROBE_SECONDS = 5.0
 """How long the hub may take to answer before it counts as unreachable."""
@@ -37,6 +37,10 @@ def hub_reachable(repository: str) -> str | None:
     return None
 
 
+_BOTH = ","
+"""Between two names of one split, which no name on the hub holds: only whoever opens that split must choose."""
+
+
 def hub_splits(repository: str, names: Mapping[str, str] | None = None) -> Mapping[str, Source]:
     """The splits of a hub set, read from the hub only where no store exists; ``names`` are its own names by ours.
 
@@ -44,9 +48,15 @@ def hub_splits(repository: str, names: Mapping[str, str] | None = None) -> Mappi
     store of a hub set is pinned: it holds what the hub had when it was built.
     """
     names = names or _split_names(repository)
+    every = [split for theirs in names.values() for split in theirs.split(_BOTH)]
 
     def source(split: str) -> Source:
-        read = lambda columns: _read(repository, split, list(names.values()), columns)  # noqa: E731
+        def read(columns: Columns) -> Rows:
+            first, *others = split.split(_BOTH)
+            if others:
+                raise same_split(f"{repository} on the Hugging Face hub", str(split_of(first)), first, others[0])
+            return _read(repository, split, every, columns)
+
         return Source(fingerprint=f"hub:{repository}", read=lambda: read(Columns()), read_columns=read)
 
     return {ours: source(theirs) for ours, theirs in names.items()}
@@ -65,7 +75,10 @@ def _split_names(repository: str) -> dict[str, str]:
         theirs = datasets.get_dataset_split_names(repository)
     except Exception as error:
         raise _unreadable(repository, error) from error
-    names = names_by_split(f"{repository} on the Hugging Face hub", map(str, theirs))
+    names: dict[str, str] = {}
+    for name in map(str, theirs):
+        if (ours := split_of(name)) is not None:
+            names[ours] = f"{names[ours]}{_BOTH}{name}" if ours in names else name
     write_json(kept, names)
     return names
 

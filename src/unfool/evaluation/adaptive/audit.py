@@ -24,7 +24,7 @@ from unfool.defenses import Defense, as_defense
 from unfool.evaluation.adaptive.audit_result import DEFENSE, NETWORK, NOISE, VIEWS, AuditResult, Gain
 from unfool.evaluation.adaptive.settings import AuditSettings
 from unfool.evaluation.crafting.adversarial_set import AdversarialSet
-from unfool.evaluation.crafting.batches import BATCH_SIZE, device_of, own_batch_size, spans
+from unfool.evaluation.crafting.batches import BATCH_SIZE, device_of, spans_for
 from unfool.evaluation.crafting.chosen_attacks import AttackLike, choose_attack
 from unfool.evaluation.crafting.craft import craft
 from unfool.evaluation.crafting.proxy import proxy_for
@@ -106,7 +106,7 @@ def audit(
     run = _AuditRun(defense, purifier, Streams(settings.seed).named("audit"), settings.draws)
     device = device_of(purifier)
     with torch.inference_mode(False), torch.no_grad(), frozen_eval(defense):
-        for span in spans(len(examples), own_batch_size(defense) or settings.batch_size or BATCH_SIZE):
+        for span in spans_for(defense, len(examples), settings.batch_size or BATCH_SIZE):
             clean = table.batch(rows[span], device).images
             attacked, labels, ids = (
                 tensor[span].to(device) for tensor in (examples.images, examples.labels, examples.ids)

@@ -33,7 +33,11 @@ def through(run: LeanRun, reached: Reached, search: SurrogateSettings) -> Reache
         details={"search": search.name},
         eot_draws=attack.eot_draws,
     )
-    after = reached.after(run.attacked(search.name, rows, sure(run, following), search), rows) if len(rows) else reached
+    after = (
+        reached.after(run.attacked(search.name, rows, with_success_passes(run, following), search), rows)
+        if len(rows)
+        else reached
+    )
     return after.noted(search.words, reached, (search.why,), random=run.random)
 
 
@@ -46,11 +50,11 @@ def autoattack(run: LeanRun, reached: Reached, why: Sequence[str], search: Surro
         return after
     if run.random:
         rows = after.standing
-        averaged = sure(run, AutoAttack(threat, version="rand"))
+        averaged = with_success_passes(run, AutoAttack(threat, version="rand"))
         after = after.after(run.attacked("rand", rows, averaged, search), rows)
     if len(after.standing):
         rows, whole = after.standing, AutoAttack(threat, queries=queries, eot_draws=draws)
-        after = after.after(run.attacked("autoattack", rows, sure(run, whole)), rows)
+        after = after.after(run.attacked("autoattack", rows, with_success_passes(run, whole)), rows)
     return after.noted("AutoAttack", reached, why, random=run.random)
 
 
@@ -63,13 +67,13 @@ def sample(run: LeanRun, reached: Reached, streams: Streams) -> Reached:
     after = replace(reached, outcome=replace(reached.outcome, sampled=count))
     if not count:
         return after
-    after = after.after(run.attacked("sample", first, sure(run, _skipped(attack))), first)
+    after = after.after(run.attacked("sample", first, with_success_passes(run, _skipped(attack))), first)
     fell = len(standing) - len(after.standing)
     after = replace(after, outcome=replace(after.outcome, fell_in_sample=fell))
     if not fell:
         return after
     if len(others):
-        after = after.after(run.attacked("rest", others, sure(run, _skipped(attack))), others)
+        after = after.after(run.attacked("rest", others, with_success_passes(run, _skipped(attack))), others)
     fell = len(standing) - len(after.standing)
     if not too_many(fell, after.outcome.standing):
         return after
@@ -77,7 +81,7 @@ def sample(run: LeanRun, reached: Reached, streams: Streams) -> Reached:
     return autoattack(run, after, (reason,))
 
 
-def sure(run: LeanRun, attack: Attack) -> Attack:
+def with_success_passes(run: LeanRun, attack: Attack) -> Attack:
     """The attack; a random model is fooled only where as many passes in a row are wrong as it is judged over."""
     if not run.random:
         return attack
@@ -85,9 +89,9 @@ def sure(run: LeanRun, attack: Attack) -> Attack:
         attack.threat,
         label=attack.name,
         components=attack.parts,
-        details={**attack.settings, "sure_passes": DRAWS},
+        details={**attack.settings, "success_passes": DRAWS},
         eot_draws=attack.averaged_passes,
-        sure_passes=DRAWS,
+        success_passes=DRAWS,
     )
 
 

@@ -17,7 +17,7 @@ from unfool.evaluation.crafting.adversarial_set import AdversarialSet
 from unfool.evaluation.lean.judged import JudgedSet, judged
 from unfool.evaluation.lean.replay import replayed
 from unfool.evaluation.lean.run import LeanRun, Reached
-from unfool.evaluation.lean.steps import sure
+from unfool.evaluation.lean.steps import with_success_passes
 from unfool.evaluation.records import REMARK
 
 
@@ -36,7 +36,7 @@ def whole_set(run: LeanRun, reached: Reached, cpu_seconds: float = 0.0, model_im
         chosen = _ids_by_set(ids, reached.sets) if run.random else None
         sets, settings = [each.examples for each in reached.sets], dict(run.attack.settings)
         replay = replayed(run.attack.name, run.attack.threat, sets, settings, chosen)
-        whole = run.crafted("whole", run.table, sure(run, replay))
+        whole = run.crafted("whole", run.table, with_success_passes(run, replay))
         last = judged(run.model, whole, random=run.random)
         cpu_seconds += time.process_time() - started
         model_images += last.model_images

@@ -49,8 +49,8 @@ def gate_rates(gate: Gate, table: Table, *, rate: float = 0.05, resamples: int =
     Each resample calibrates on a twentieth of them, but on 60 or half of them if that is more, and always on as many as
     the rate needs. Raises SpecError where no other image is left to count on, and for no resamples.
     """
-    needed = fewest_images(rate)
-    if len(table) <= needed:
+    needed, spans = fewest_images(rate), gate.batches_of(len(table))
+    if sum(span.stop - span.start for span in spans) <= needed:
         raise SpecError(
             f"{len(table)} clean images cannot show whether a gate keeps a false-trigger rate of {rate:g}: its "
             f"threshold needs {needed} of them, and the rate others; give at least {needed + 1}"
@@ -59,7 +59,7 @@ def gate_rates(gate: Gate, table: Table, *, rate: float = 0.05, resamples: int =
         raise SpecError(f"{resamples} resamples are not allowed; give 1 or more, such as 200")
     device = device_of(gate.classifier)
     rows = torch.arange(len(table))
-    parts = [gate.losses(table.batch(rows[span], device).images).cpu() for span in gate.batches_of(len(table))]
+    parts = [gate.losses(table.batch(rows[span], device).images).cpu() for span in spans]
     losses = torch.cat(parts)
     count = max(needed, min(_USUAL, len(losses) // 2), len(losses) // 20)
     draw, rates = np.random.default_rng(seed), []

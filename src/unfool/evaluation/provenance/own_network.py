@@ -31,7 +31,7 @@ def architecture_of(part: nn.Module) -> str | None:
         # Mean and deviation are buffers, which may hold what no network is built with.
         plain = json.dumps({**architecture, "mean": [0.0], "std": [1.0]})
         return json.dumps(architecture, sort_keys=True) if _attributes(part) == _attributes_as_built(plain) else None
-    except SpecError:
+    except (SpecError, RuntimeError, TypeError, ValueError):  # Tensors and arrays as attributes do not compare.
         return None
 
 

@@ -46,7 +46,9 @@ def unrounded_float32() -> Iterator[None]:
         if matmul is not None:
             torch.set_float32_matmul_precision(matmul)
         for each, value in zip(operations, before, strict=True):
-            each.fp32_precision = value
+            each.fp32_precision = "none"  # What it takes over from a wider setting it goes on taking over.
+            if each.fp32_precision != value:
+                each.fp32_precision = value
 
 
 def _on_cuda() -> tuple[Any, ...]:

@@ -18,7 +18,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from unfool.attacks import Attack, make_attack
+from unfool.attacks import make_attack
 from unfool.attacks.engines.projected_gradient import ProjectedGradient
 from unfool.attacks.objective import ObjectiveValue
 from unfool.attacks.problem import Problem
@@ -188,19 +188,15 @@ def _check_tasks(adversarial: str, tasks: Mapping[str, Task]) -> None:
             )
 
 
-def _has_goal(attack: Attack) -> bool:
-    """Whether a goal was chosen that is not the attack's own."""
-    default = type(attack)(attack.threat)
-    return getattr(attack, "goal", None) != getattr(default, "goal", None)
-
-
 def _engine(perturb: str, threat: ThreatLike) -> ProjectedGradient:
     """The stage's perturbation: an attack's engine whose last iterate is taken without a further look."""
     attack = make_attack(perturb, threat)
     engine = attack.training_engine
     if not isinstance(engine, ProjectedGradient):
         raise SpecError(f"a stage cannot be perturbed by {perturb!r}; choose fgsm, n-fgsm or pgd")
-    unused = {"restarts": engine.restarts > 1, "eot_draws": attack.eot_draws > 1, "goal": _has_goal(attack)}
+    usual = getattr(type(attack)(attack.threat), "goal", "last")
+    goal = getattr(attack, "goal", "last") not in ("last", usual)
+    unused = {"restarts": engine.restarts > 1, "eot_draws": attack.eot_draws > 1, "goal": goal}
     for option in (name for name, is_set in unused.items() if is_set):
         raise SpecError(
             f"perturb {perturb!r} sets {option}, and training takes the last point of one run on one draw; leave it out"
