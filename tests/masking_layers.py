@@ -97,6 +97,18 @@ class Backwards(torch.autograd.Function):
         return -gradient
 
 
+class FailsBackwards(torch.autograd.Function):
+    """The identity, whose way back fails as a user's may."""
+
+    @staticmethod
+    def forward(context, x):
+        return x.clone()
+
+    @staticmethod
+    def backward(context, gradient):
+        raise KeyError("mine")
+
+
 class WrongGradient(nn.Module):
     def forward(self, x):
         return Backwards.apply(x)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import pytest
 import torch
+from masking_layers import FailsBackwards
 from torch import nn
 
 from unfool.attacks import CustomAttack, Part, Perturbed, make_attack
@@ -141,32 +142,20 @@ def test_a_model_that_writes_into_its_input_cannot_be_attacked_and_hears_why():
     assert "\n" not in str(caught.value)
 
 
-class Back(torch.autograd.Function):
-    """What a user wrote, whose way back fails."""
-
-    @staticmethod
-    def forward(context, images):
-        return images.clone()
-
-    @staticmethod
-    def backward(context, gradient):
-        raise KeyError("mine")
-
-
 class FailsOnTheWayBack(nn.Module):
     def __init__(self):
         super().__init__()
         self.inner = model()
 
     def forward(self, images):
-        return self.inner(Back.apply(images))
+        return self.inner(FailsBackwards.apply(images))
 
 
 @pytest.mark.filterwarnings("ignore:loss dlr-targeted needs 4 classes")
 @pytest.mark.parametrize("text", ["pgd-2", "apgd-t-2", "fab-2", "fab-t-2", "lean", "fmn-t-60", "autoattack"])
 def test_an_error_on_the_way_back_is_one_line_of_the_model_s_own(text):
     images = torch.rand(4, 3, 4, 4, generator=torch.Generator().manual_seed(2))
-    with pytest.raises(SpecError, match=r"on the way back, failed at .*test_inputs.py:\d+: KeyError: 'mine'"):
+    with pytest.raises(SpecError, match=r"on the way back, failed at .*masking_layers.py:\d+: KeyError: 'mine'"):
         make_attack(text, "linf:0.001")(FailsOnTheWayBack().eval(), images, model()(images).argmax(1))
 
 

@@ -5,7 +5,7 @@ import torch
 from tiny_systems import HEADS, make_network, make_table
 from torch import nn
 
-from unfool import audit, classify, craft, make_defense
+from unfool import LadderSettings, Linf, audit, classify, craft, ladder, make_defense
 from unfool.evaluation.crafting.batches import spans_for
 
 
@@ -44,3 +44,15 @@ def test_the_last_image_that_an_attack_has_left_gets_a_mate():
     examples = craft(Mates(), (images, labels), "square-5", threat="linf:0.001")
     assert (examples.fooled_by_part < 0).all()
     assert classify(Mates(), examples).correct == [False, False, False, True]
+
+
+@pytest.mark.filterwarnings("ignore::unfool.core.errors.UnfoolWarning")
+def test_so_does_the_last_that_the_passes_through_a_defense_have_left():
+    network = make_network(heads={**HEADS, "contrast": {"kind": "mlp", "hidden": 8, "outputs": 16}})
+    defense = make_defense("reverse:task=contrast,size=16,hidden=8,steps=1,negatives=batch,batch_size=4", network)
+    images = make_table(4).batch().images
+    labels = defense(images).argmax(1)
+    labels[:3] = (labels[:3] + 1) % 4  # wrong as they are
+    few = LadderSettings(threat=Linf(0.001), steps=2, queries=3, draws=2, targets=1, lambdas=(1.0,), images=4)
+    rungs = ladder(defense, (images, labels), "fgsm", settings=few, rungs="abcf").rungs
+    assert {"b", "c", "f"} <= set(rungs)

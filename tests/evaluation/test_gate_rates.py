@@ -35,8 +35,9 @@ def images(count):
 def test_whole_batches_alone_must_be_enough():
     gate = ByBrightness(0.9)
     gate.defense.own_batch_size = 59
-    with pytest.raises(SpecError, match="give at least"):
+    with pytest.raises(SpecError, match="give at least 118"):
         gate_rates(gate, images(80))
+    assert gate_rates(gate, images(118), resamples=2).evaluated_on == 59
 
 
 def test_each_resample_calibrates_on_some_images_and_counts_on_the_others():

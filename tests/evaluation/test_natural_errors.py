@@ -4,6 +4,7 @@ import warnings
 
 import pytest
 import torch
+from masking_layers import FailsBackwards
 from torch import nn
 
 from unfool import EvaluationSettings, Linf, attacks, classify, craft, evaluate, load_set, save_set
@@ -253,17 +254,8 @@ def test_python_looks_at_a_model_as_the_command_line_does(make, error, words):
 
 
 def test_an_error_on_the_way_back_names_the_model_s_own_line():
-    class Back(torch.autograd.Function):
-        @staticmethod
-        def forward(context, images):
-            return images.clone()
-
-        @staticmethod
-        def backward(context, gradient):
-            raise KeyError("mine")
-
-    with pytest.raises(SpecError, match=r"on the way back, failed at .*test_natural_errors.py:\d+: KeyError: 'mine'"):
-        attacks.PGD(Linf(0.001), steps=2)(Brightest(Back.apply), table(8).batch().images, table(8).labels())
+    with pytest.raises(SpecError, match=r"on the way back, failed at .*masking_layers.py:\d+: KeyError: 'mine'"):
+        attacks.PGD(Linf(0.001), steps=2)(Brightest(FailsBackwards.apply), table(8).batch().images, table(8).labels())
 
 
 @pytest.mark.parametrize(

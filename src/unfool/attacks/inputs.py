@@ -1,4 +1,3 @@
-# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 """The model, labels and ids of a call, checked.
 
 Legend: B images of the batch.
@@ -14,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from unfool.core.batch import as_images
+from unfool.core.batch import as_images, tensor_of_array
 from unfool.core.errors import ImagesError, SpecError
 
 Images: TypeAlias = "Tensor | NDArray[np.floating[Any]]"
@@ -43,6 +42,10 @@ class AmongMates(nn.Module):
         self.model = model
         self.mates = images[:2]
 
+    def around(self, other: nn.Module) -> nn.Module:
+        """Another model of the same attack among these mates; one that is told its rows has mates by itself."""
+        return other if getattr(other, "by_row", False) else AmongMates(other, self.mates)
+
     def forward(self, images: Tensor) -> Tensor:
         """Images (n, C, H, W) → logits (n, K)."""
         if len(images) != 1 or len(self.mates) != 2:
@@ -58,19 +61,13 @@ def attacked_model(model: nn.Module, images: Tensor) -> nn.Module:
 
 def readable_images(model: nn.Module, images: Images) -> Tensor:
     """Images as `as_images` checks them, in float32 where the model is and they are not; arrays on its device."""
-    tensor = images if isinstance(images, Tensor) else _of_array(images, next(model.parameters(), None))
-    images = as_images(tensor)
+    if isinstance(images, np.ndarray):
+        first = next(model.parameters(), torch.empty(0))
+        # A copy, which the attack may keep whatever becomes of the array.
+        images = tensor_of_array(images, "images are", ImagesError).to(first.device, copy=True)
+    images = as_images(images)
     weights = next((tensor.dtype for tensor in model.parameters() if tensor.is_floating_point()), None)
     return images.float() if weights == torch.float32 else images
-
-
-def _of_array(array: Any, first: Tensor | None) -> Any:
-    """An array of numbers as a tensor where the model's ``first`` parameter is; anything else as it is."""
-    if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiub":
-        return array
-    # A copy in this machine's byte order, as torch takes it, whatever the array is a view of.
-    plain = np.array(array, dtype=array.dtype.newbyteorder("="), order="C")
-    return torch.tensor(plain, device=None if first is None else first.device)
 
 
 def as_labels(images: Tensor, labels: Labels) -> Tensor:

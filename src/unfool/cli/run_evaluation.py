@@ -113,7 +113,9 @@ def _check_companions(command: EvaluateCommand) -> None:
     if command.attack.alpha is not None and command.attack.claim is None:
         raise SpecError("--alpha is the error rate of a claim; give --claim '>=SHARE' beside it")
     if command.reliability.strict and not command.reliability.reliability:
-        raise SpecError("--strict ends by the reliability report, and --no-reliability leaves it out; drop one of both")
+        raise SpecError(
+            "--strict ends by the reliability report, which --no-reliability leaves out; give one of the two"
+        )
 
 
 def _share(

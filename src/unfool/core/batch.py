@@ -10,14 +10,18 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from unfool.core.errors import DataError, ImagesError
+from unfool.core.errors import DataError, ImagesError, UnfoolError
 from unfool.core.spec import unknown
 
 ROUNDING = 1e-6
 """How far beyond [0,1] an image may lie by rounding, as after resizing or a change of colour space."""
+
+RULE = "unfool takes float NCHW images in [0,1]"
 
 
 def spans_of_mates(count: int, size: int) -> list[slice]:
@@ -27,7 +31,17 @@ def spans_of_mates(count: int, size: int) -> list[slice]:
     return [slice(start, end) for start, end in zip([0, *ends], ends, strict=False)]
 
 
-RULE = "unfool takes float NCHW images in [0,1]"
+def tensor_of_array(array: NDArray[Any], what: str, error: type[UnfoolError] = DataError) -> Tensor:
+    """An array as a tensor, in this machine's byte order; an ``error`` that begins with ``what`` for one that torch has
+    no type for."""
+    array = np.ascontiguousarray(array)
+    try:
+        return torch.as_tensor(array.astype(array.dtype.newbyteorder("="), copy=False))
+    except TypeError as fault:
+        raise error(
+            f"{what} an array of {array.dtype}, which is no number that torch has; give one array of uint8 or float32, "
+            "all rows of one shape"
+        ) from fault
 
 
 def check_layout(images: object, rule: str = RULE) -> None:

@@ -17,10 +17,11 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, RandomSampler, SubsetRandomSampler, TensorDataset, WeightedRandomSampler
 
+from unfool.core.batch import tensor_of_array
 from unfool.core.errors import DataError, ImagesError, UnfoolWarning
 from unfool.core.user_code import run_user_code
 from unfool.data.decode import Framing
-from unfool.data.pixels import image_tensor, tensor_of_array
+from unfool.data.pixels import image_tensor
 from unfool.data.readers.labels import class_numbers
 from unfool.data.sources import IMAGE_NAMES, LABEL_NAMES, Columns
 

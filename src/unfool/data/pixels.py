@@ -13,10 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from unfool.core.batch import as_images, check_layout
+from unfool.core.batch import as_images, check_layout, tensor_of_array
 from unfool.core.borders.checksum import checksum
 from unfool.core.borders.mapped import MappedPages
-from unfool.core.errors import DataError
 
 _AT_ONCE = 64
 """Images that a digest reads at once."""
@@ -80,19 +79,6 @@ def image_tensor(images: Any) -> Tensor:
         return _without_loss(images.detach().to("cpu", torch.float32))
     check_layout(images, "unfool takes NCHW images, uint8 or float in [0,1]")
     return images.detach().cpu()
-
-
-def tensor_of_array(array: np.ndarray, what: str) -> Tensor:
-    """An array as a tensor, in this machine's byte order; DataError, which begins with ``what``, for one that torch has
-    no type for."""
-    array = np.ascontiguousarray(array)
-    try:
-        return torch.from_numpy(array.astype(array.dtype.newbyteorder("="), copy=False))
-    except TypeError as error:
-        raise DataError(
-            f"{what} an array of {array.dtype}, which is no number that torch has; give one array of uint8 or float32, "
-            "all rows of one shape"
-        ) from error
 
 
 def _without_loss(images: Tensor) -> Tensor:

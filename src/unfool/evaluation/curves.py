@@ -31,6 +31,7 @@ from unfool.evaluation.crafting.chosen_attacks import AttackLike, choose_attack,
 from unfool.evaluation.crafting.craft import craft
 from unfool.evaluation.minimum_norms import BOUND, minimum_norms
 from unfool.evaluation.records import Records
+from unfool.evaluation.results.rows import CURVE, CURVE_BOUND
 from unfool.evaluation.statistics.comparison import PER_IMAGE, total
 
 
@@ -119,7 +120,7 @@ def curve(
 def row_settings(attack: Attack, points: CurvePoints) -> dict[str, str]:
     """What the rows of a curve say of themselves."""
     one_run = bool(points.threats) and isinstance(attack, MinimumNormAttack)
-    return {"curve": f"over {points.over}", **({"bound": BOUND} if one_run else {})}
+    return {CURVE: f"over {points.over}", **({CURVE_BOUND: BOUND} if one_run else {})}
 
 
 def _minimum_norm(attack: AttackLike, threat: ThreatModel) -> MinimumNormAttack | None:

@@ -197,8 +197,10 @@ class EvaluationRun:
     def corruptions(self, table: Table) -> None:
         """Accuracy under common corruptions."""
         severities = sorted(set(self.settings.severities))
-        own, seed = identity(self.model), self.settings.seed
-        stored = corrupted_folder(self.folder, table, self.column, own, self.size, seed) if self.folder else None
+        stored = None
+        if self.folder is not None:
+            own, seed = identity(self.model), self.settings.seed
+            stored = corrupted_folder(self.folder, table, self.column, own, self.size, seed)
         if stored is not None:
             files = [stored / f"{name}-{severity}.json" for name in CORRUPTIONS for severity in severities]
             if all(is_file(file) for file in files):

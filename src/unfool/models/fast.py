@@ -22,16 +22,13 @@ from unfool.models.modes import frozen_eval
 from unfool.models.network import Network
 from unfool.models.norms import plain_norms
 from unfool.models.outside.copies import copied
+from unfool.models.outside.outputs import same_logits
 from unfool.models.outside.scripted import Scripted
 from unfool.models.trunks import Trunk
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 Module = TypeVar("Module", bound=nn.Module)
-
-
-_SAME = 1e-4
-"""Difference of logits, relative to the largest, up to which a faster copy computes the same."""
 
 
 def fast_copy(
@@ -128,12 +125,12 @@ def _same_logits(module: Module, images: Tensor, fold: bool, channels_last: bool
                     fold_sequences(fast)
                     fold_seen(fast, images.clone())
                 fast = _in_channels_last(fast) if last else fast
-                error = float((fast(images.clone()) - wanted).abs().max())
+                same = same_logits(fast(images.clone()), wanted)
             if last:
                 _gradients_in_channels_last(fast, images)
         except Exception:  # A module may need the batch norms' own attributes, or contiguous features.
             continue
-        if error <= _SAME * float(wanted.abs().max()):
+        if same:
             return fast
     return _copied(module)
 

@@ -22,6 +22,7 @@ from unfool.models.modes import frozen_eval
 from unfool.models.network import Architecture, Network
 from unfool.models.outside.copies import copied
 from unfool.models.outside.features import checked_path
+from unfool.models.outside.outputs import same_logits
 from unfool.models.trunks import Trunk, TrunkSpec
 from unfool.models.weights import FOREIGN, load_tensors, save_tensors
 
@@ -31,8 +32,6 @@ CLASSIFIER = "labels"
 """The head that stands for the classifier's own outputs."""
 
 
-_SAME = 1e-4
-"""Difference of logits, relative to the largest, up to which another order in memory counts as the same."""
 _PREFIX = "trunk.parts.classifier."
 """Before the names of a classifier's own tensors in a run's file."""
 
@@ -248,7 +247,7 @@ def _takes_channels_last(own: ForeignClassifier, images: Tensor, wanted: Tensor)
                 leaf = images.detach().clone(memory_format=order).requires_grad_()
                 logits = trial(leaf)
                 torch.autograd.grad(logits.sum(), [leaf, *learnt], allow_unused=True)
-                if not float((logits.detach() - wanted).abs().max()) <= _SAME * float(wanted.abs().max()):
+                if not same_logits(logits.detach(), wanted):
                     return False
     except Exception:  # Whatever the user's code makes of strides that it does not expect.
         return False

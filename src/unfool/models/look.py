@@ -17,10 +17,8 @@ from unfool.models.modes import frozen_eval
 from unfool.models.network import Network
 from unfool.models.outside.batches import fixed_batch
 from unfool.models.outside.black_box import gives_classes_alone, is_black_box
-from unfool.models.outside.outputs import ONE_LOGIT
+from unfool.models.outside.outputs import ONE_LOGIT, SAME, same_logits
 
-_SAME = 1e-4
-"""Difference of two passes, relative to the largest logit, up to which they count as the same."""
 _NUMBER, _MOST = re.compile(r"(?<![\w.])\d{1,4}(?![\w.])"), 4096
 """Numbers in an error's text, one of which may be the batch size that the model takes."""
 _RULE = "give a model that maps images (B, C, H, W) to logits (B, classes)"
@@ -112,7 +110,7 @@ def _checked_passes(model: nn.Module, images: Tensor, name: str, batches: Iterab
         raise ImagesError(f"model {name} gave outputs of shape {tuple(first.shape)} for {len(images)} images; {_RULE}")
     if not bool(torch.isfinite(first).all()):
         raise NonFiniteError(f"model {name} gave NaN or infinite logits; check its weights and its normalisation")
-    if float((first - second).abs().max()) > _SAME * max(1.0, float(first.abs().max())):
+    if float((first - second).abs().max()) > SAME * max(1.0, float(first.abs().max())):
         _warn(f"{name} gives other outputs each time it sees the same images; its robustness may be luck")
     return first
 
@@ -128,7 +126,7 @@ def _differs(model: nn.Module, training: Iterable[nn.Module], images: Tensor, lo
         return True
     finally:
         model.eval()
-    return theirs.shape != logits.shape or float((theirs - logits).abs().max()) > _SAME * float(logits.abs().max())
+    return not same_logits(theirs, logits)
 
 
 def _pads(model: ForeignClassifier, images: Tensor, batches: Iterable[int]) -> bool:

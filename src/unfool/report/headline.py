@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from unfool.evaluation.records import OWN
 from unfool.evaluation.results.claims import FAILS, HOLDS, NOT_REPRODUCED, OUT_OF_REACH, UNDECIDED, tally
+from unfool.evaluation.results.rows import CURVE
 from unfool.evaluation.results.study_result import StudyResult
 from unfool.report.accuracy_table import Cell, Table, TableRow, attack_title
 
@@ -42,7 +43,7 @@ def headline(result: StudyResult, tables: Sequence[Table]) -> Headline:
 
 def _evaluation(result: StudyResult) -> str:
     """The clean accuracy, and the lowest under an attack on the system itself."""
-    rows = [row for row in result.rows if "curve" not in row.settings]
+    rows = [row for row in result.rows if CURVE not in row.settings]
     clean = next((row for row in rows if row.protocol == "clean"), None)
     attacked = [row for row in rows if row.protocol in OWN]
     same = [row for row in attacked if row.threat == attacked[-1].threat]

@@ -136,6 +136,6 @@ def _robust(own: Sequence[float], result: StudyResult) -> float | None:
     worst: dict[tuple[str, ...], float] = {}
     for row in result.rows:
         if row.protocol in (*OWN, "adaptive") and not row.panel:
-            key = (row.model, row.defense, row.data, str(dict(row.settings)))
+            key = (row.model, row.defense, row.data, str(row.system_settings))
             worst[key] = min(row.accuracy, worst.get(key, 1.0))
     return max(worst.values(), default=None)

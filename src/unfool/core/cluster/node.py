@@ -64,7 +64,7 @@ class NodeRun:
         return whole.parent / whole.read_text(encoding="utf-8")
 
     def lacks(self, parcel: Parcel, data_dir: Path | None) -> Lack:
-        """Whether the parcel must be sent here; an image set that this node has itself need not be."""
+        """What of the parcel must be sent here; of an image set that this node has itself nothing."""
         apart = self.root / "parcels" / parcel.digest
         if (apart / "whole").exists():
             return ""

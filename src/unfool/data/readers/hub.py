@@ -37,37 +37,35 @@ def hub_reachable(repository: str) -> str | None:
     return None
 
 
-_BOTH = ","
-"""Between two names of one split, which no name on the hub holds: only whoever opens that split must choose."""
-
-
 def hub_splits(repository: str, names: Mapping[str, str] | None = None) -> Mapping[str, Source]:
     """The splits of a hub set, read from the hub only where no store exists; ``names`` are its own names by ours.
 
     Without ``names`` the hub is queried once and its answer stored, so that a finished store needs no network. A
     store of a hub set is pinned: it holds what the hub had when it was built.
     """
-    names = names or _split_names(repository)
-    every = [split for theirs in names.values() for split in theirs.split(_BOTH)]
+    called = {ours: [theirs] for ours, theirs in names.items()} if names else _split_names(repository)
+    every = [name for theirs in called.values() for name in theirs]
 
-    def source(split: str) -> Source:
+    def source(ours: str, name: str, *others: str) -> Source:
         def read(columns: Columns) -> Rows:
-            first, *others = split.split(_BOTH)
-            if others:
-                raise same_split(f"{repository} on the Hugging Face hub", str(split_of(first)), first, others[0])
-            return _read(repository, split, every, columns)
+            if others:  # Nobody else on the hub need choose, and the other splits are clear.
+                raise same_split(f"{repository} on the Hugging Face hub", ours, name, others[0])
+            return _read(repository, name, every, columns)
 
         return Source(fingerprint=f"hub:{repository}", read=lambda: read(Columns()), read_columns=read)
 
-    return {ours: source(theirs) for ours, theirs in names.items()}
+    return {ours: source(ours, *theirs) for ours, theirs in called.items()}
 
 
-def _split_names(repository: str) -> dict[str, str]:
+def _split_names(repository: str) -> dict[str, list[str]]:
+    """What the hub calls the splits, by our names; more than one name where several stand for one split."""
     import datasets
 
     kept = cache_folder() / "hub" / f"{repository.replace('/', '--')}.json"
     try:
-        return {str(ours): str(theirs) for ours, theirs in read_object(kept, "delete it").items()}
+        # Earlier versions kept one name as a text.
+        stored = read_object(kept, "delete it").items()
+        return {ours: theirs if isinstance(theirs, list) else [str(theirs)] for ours, theirs in stored}
     except DataError:
         pass
     _reachable(repository)
@@ -75,10 +73,10 @@ def _split_names(repository: str) -> dict[str, str]:
         theirs = datasets.get_dataset_split_names(repository)
     except Exception as error:
         raise _unreadable(repository, error) from error
-    names: dict[str, str] = {}
+    names: dict[str, list[str]] = {}
     for name in map(str, theirs):
         if (ours := split_of(name)) is not None:
-            names[ours] = f"{names[ours]}{_BOTH}{name}" if ours in names else name
+            names.setdefault(ours, []).append(name)
     write_json(kept, names)
     return names
 

@@ -42,7 +42,7 @@ def make_card(
         name: What the card calls the network.
         words: What it is for, and what not.
         results: Evaluations of this network; the clean figure is that on most images, the attacked one the lowest.
-            Which rows count, `Figures` says.
+            Which rows count, `OwnRows` says.
         before: The card that the run had.
 
     Returns:
@@ -53,10 +53,10 @@ def make_card(
     """
     run = open_run(folder)
     network, own = run.network, identity(run.network)
-    figures = Figures(own=own, data=run.config.data, before=before)
+    own_rows = OwnRows(own=own, data=run.config.data, before=before)
     for each in results:
-        _check_own(each, figures, folder)
-    clean, attacked = (measured(results, clean=clean, figures=figures) for clean in (True, False))
+        _check_own(each, own_rows, folder)
+    clean, attacked = (measured(results, clean=clean, own_rows=own_rows) for clean in (True, False))
     table = _test_table(run.config)
     metadata = read_header(folder / WEIGHTS).metadata
     side = run.config.size or _SIDE
@@ -92,7 +92,7 @@ def make_card(
 
 
 @dataclass(frozen=True, kw_only=True)
-class Figures:
+class OwnRows:
     """Which rows of results say something of the network of identity ``own`` on its ``data``, without a defense.
 
     A row of an attack counts if it was crafted on this very network: transfer is no attack on it. A clean row names no
@@ -131,18 +131,16 @@ class Figures:
         )
 
 
-def measured(
-    results: Sequence[StudyResult], *, clean: bool, figures: Figures | None = None
-) -> tuple[Row, StudyResult] | None:
+def measured(results: Sequence[StudyResult], *, clean: bool, own_rows: OwnRows) -> tuple[Row, StudyResult] | None:
     """The row that a card's figure is taken from, and its results: clean that on most images, else the lowest.
 
-    Of all rows, or of those alone that count among ``figures``.
+    Only rows that count among ``own_rows`` are looked at.
     """
     rows = [
         (row, each)
         for each in results
         for row in each.rows
-        if (row.attack == NO_ATTACK) == clean and (figures is None or figures.counts(row, each))
+        if (row.attack == NO_ATTACK) == clean and own_rows.counts(row, each)
     ]
     return max(rows, key=lambda each: each[0].n if clean else -each[0].accuracy, default=None)
 
@@ -218,19 +216,19 @@ def _test_table(config: RunConfig) -> Table | None:
         return None
 
 
-def _check_own(result: StudyResult, figures: Figures, folder: Path) -> None:
+def _check_own(result: StudyResult, own_rows: OwnRows, folder: Path) -> None:
     """DataError unless all that an evaluation attacked was the network in the folder, and some row of it counts."""
     for row in result.rows:
-        if row.judged_on is not None and row.judged_on != figures.own:
+        if row.judged_on is not None and row.judged_on != own_rows.own:
             raise DataError(
                 f"the results of {row.model} are those of another network ({row.judged_on}) than {folder} holds "
-                f"({figures.own}); evaluate {folder} and give its results"
+                f"({own_rows.own}); evaluate {folder} and give its results"
             )
-    if not any(figures.counts(row, result) for row in result.rows):
+    if not any(own_rows.counts(row, result) for row in result.rows):
         raise DataError(
             f"the results of {result.system or result.study or 'an evaluation'} have no row that is known to be of the "
-            f"network in {folder} on {figures.data}: attacked rows count if they were crafted on it, clean ones beside "
-            f"a row under attack; give what unfool evaluate {folder} --attack fgsm --out FILE writes"
+            f"network in {folder} on {own_rows.data}: attacked rows count if they were crafted on it, clean ones "
+            f"beside a row under attack; give what unfool evaluate {folder} --attack fgsm --out FILE writes"
         )
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from unfool.core.errors import DataError, UnfoolError
 from unfool.core.progress import Progress, silent
-from unfool.evaluation.cards.making import Figures, figure, trunk_text
+from unfool.evaluation.cards.making import OwnRows, figure, trunk_text
 from unfool.evaluation.cards.measuring import ACCURACIES, measured_again
 from unfool.evaluation.cards.verification import (
     FAILS,
@@ -120,11 +120,11 @@ def _stored(folder: Path, card: Card, kind: str) -> Check:
         result = StudyResult.load(path)
     except DataError as error:
         return Check(name=name, verdict=NOT_CHECKED, text=str(error))
-    figures = Figures(own=card.identity, data=card.data)
+    own_rows = OwnRows(own=card.identity, data=card.data)
     rows = [
         figure((row, result))
         for row in result.rows
-        if row.attack == said.attack and row.data == card.data and (said.threat is None or figures.counts(row, result))
+        if row.attack == said.attack and row.data == card.data and (said.threat is None or own_rows.counts(row, result))
     ]
     if any(row is not None and _same(row, said) for row in rows):
         return Check(name=name, verdict=HOLDS, text=f"{said.words}, as in {path.name}")

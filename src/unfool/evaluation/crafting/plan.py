@@ -87,6 +87,6 @@ def plan_crafting(
 
 def _answers(model: nn.Module, table: Table) -> list[float]:
     """What a model says of the first images: one whose answers are others is another."""
-    images = table.batch(torch.arange(min(_ASKED, len(table)))).images.to(device_of(model))
+    images = table.batch(torch.arange(min(_ASKED, len(table))), device_of(model)).images
     with torch.no_grad(), frozen_eval(model), pinned_draws(model, Streams(0)):
         return [float(f"{value:.6g}") for value in model(images).flatten().tolist()]

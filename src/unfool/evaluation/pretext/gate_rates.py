@@ -51,9 +51,11 @@ def gate_rates(gate: Gate, table: Table, *, rate: float = 0.05, resamples: int =
     """
     needed, spans = fewest_images(rate), gate.batches_of(len(table))
     if sum(span.stop - span.start for span in spans) <= needed:
+        own = gate.own_batch_size or 1
+        fewest = (needed // own + 1) * own  # whole batches, where mates matter
         raise SpecError(
             f"{len(table)} clean images cannot show whether a gate keeps a false-trigger rate of {rate:g}: its "
-            f"threshold needs {needed} of them, and the rate others; give at least {needed + 1}"
+            f"threshold needs {needed} of them, and the rate others; give at least {fewest}"
         )
     if resamples < 1:
         raise SpecError(f"{resamples} resamples are not allowed; give 1 or more, such as 200")

@@ -54,7 +54,7 @@ class Evidence:
         return {name: ids for name, ids in missed.items() if ids}
 
     @property
-    def speaking(self) -> set[int]:
+    def against_gradients(self) -> set[int]:
         """All images that speak against the gradients."""
         missed = (self.missed_by_gradients(kind).values() for kind in self.fooled)
         return {number for kind in missed for ids in kind for number in ids}
@@ -120,7 +120,7 @@ def gather(
         else:
             evidence.add_records(classify(model, examples), ids)
             judged += len(examples)
-    rows = rows_of(table, torch.tensor(sorted(evidence.speaking), dtype=torch.int64))
+    rows = rows_of(table, torch.tensor(sorted(evidence.against_gradients), dtype=torch.int64))
     if len(rows):
         before = classify(model, table.subset(rows), column=column)
         evidence.wrong_before = {number for number, right in zip(before.ids, before.correct, strict=True) if not right}

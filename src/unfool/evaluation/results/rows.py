@@ -73,6 +73,8 @@ def protocol_between(crafted_on: str, judged_on: str) -> str:
     return "unverified" if same else "transfer"
 
 
+CURVE, CURVE_BOUND = "curve", "bound"
+"""The settings that rows of a curve have: all of them what it is over, those of one run for all sizes a bound."""
 _SAME_KEY = ("source_loss", "fooled_by", "remark", "rung", "common", "panel")
 _OPTIONAL = {"zero_gradient": "flat", **{name: name for name in _SAME_KEY}}
 """Fields that only some rows have, and their keys in a results file."""
@@ -117,6 +119,11 @@ class Row:
     rung: str | None = None
     common: Share | None = None
     panel: str | None = None
+
+    @property
+    def system_settings(self) -> dict[str, Any]:
+        """The settings that say which system the row is about, not that it is a point of a curve."""
+        return {name: value for name, value in self.settings.items() if name not in (CURVE, CURVE_BOUND)}
 
     def __repr__(self) -> str:
         system = self.model if self.defense == "none" else f"{self.model} with {self.defense}"

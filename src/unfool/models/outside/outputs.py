@@ -20,6 +20,14 @@ _RULE = "give a model that maps images (B, C, H, W) to logits (B, classes), or n
 ONE_LOGIT = "one logit as two classes"
 """The last words about such an output."""
 
+SAME = 1e-4
+"""Difference of two passes' logits, relative to the largest, up to which rounding explains it."""
+
+
+def same_logits(ours: Tensor, wanted: Tensor) -> bool:
+    """Whether a pass gave the logits (B, K) that are ``wanted``, but for rounding; NaN is the same as nothing."""
+    return ours.shape == wanted.shape and float((ours - wanted).abs().max()) <= SAME * float(wanted.abs().max())
+
 
 def read_logits(output: Any, count: int, name: str, path: str | None = None) -> tuple[Tensor, str]:
     """The logits (B, K) in a model's output for ``count`` images, and in words which part of it they are.

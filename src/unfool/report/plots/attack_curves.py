@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 from unfool.core.errors import SpecError
 from unfool.core.threat import ThreatModel
 from unfool.evaluation.results.charts import Point
-from unfool.evaluation.results.rows import Row
+from unfool.evaluation.results.rows import CURVE, CURVE_BOUND, Row
 from unfool.report.accuracy_table import Cell, Table, TableRow, describe, pgd_steps
 from unfool.report.plots.figures import COLOURS, Key, Panel, Panels
 from unfool.report.plots.lines import Series, line_panel
@@ -18,8 +17,6 @@ from unfool.report.plots.scale import Scale, data_scale, written
 _MOST = 24
 """Systems that one figure can show: beyond it no line can be told from the others."""
 _LOOKS = {"transfer": "transfer", "adaptive": "adaptive", "unverified": "dotted", "score-based": "dotted"}
-_CURVE, _BOUND = "curve", "bound"
-"""The settings that rows of a curve have: all of them, and those of one run for all sizes."""
 
 
 def system_colours(tables: Sequence[Table]) -> dict[str, int]:
@@ -100,8 +97,8 @@ def eps_figure(rows: Sequence[Row]) -> Panels | None:
     for row in rows:
         threat = None if row.panel else _threat(row)
         if threat is not None:
-            system = (row.data, row.model, row.defense, row.split, str(row.seed), describe(_system_settings(row)))
-            key = (threat.norm_name, *system, row.attack, row.protocol, str(row.settings.get(_CURVE, "")))
+            system = (row.data, row.model, row.defense, row.split, str(row.seed), describe(row.system_settings))
+            key = (threat.norm_name, *system, row.attack, row.protocol, str(row.settings.get(CURVE, "")))
             groups.setdefault(key, {})[threat.eps] = row
             words[threat.eps] = str(row.threat).partition(":")[2]
     groups = {key: points for key, points in groups.items() if len(points) > (1 if key[-1] == "over eps" else 2)}
@@ -128,14 +125,9 @@ def eps_figure(rows: Sequence[Row]) -> Panels | None:
     return Panels(panels=tuple(panels), keys=tuple(keys), caption=text)
 
 
-def _system_settings(row: Row) -> dict[str, Any]:
-    """The settings of a row that say which system it is about, not that it is a point of a curve."""
-    return {name: value for name, value in row.settings.items() if name not in (_CURVE, _BOUND)}
-
-
 def _clean_row(attacked: Row, rows: Sequence[Row]) -> Row | None:
     """The clean row of the same system: that with the most settings, of those whose settings the attacked row has."""
-    settings = _system_settings(attacked)
+    settings = attacked.system_settings
     same = [
         row
         for row in rows
@@ -148,7 +140,7 @@ def _clean_row(attacked: Row, rows: Sequence[Row]) -> Row | None:
 
 def _line_names(firsts: Sequence[Row]) -> list[str]:
     """A name for the line of each row: its system and attack, without the settings that all lines share."""
-    every = [_system_settings(row) for row in firsts]
+    every = [row.system_settings for row in firsts]
     shared = {name for name in every[0] if all(name in each and each[name] == every[0][name] for each in every)}
     names = []
     for row, settings in zip(firsts, every, strict=True):
@@ -163,9 +155,9 @@ def _line_names(firsts: Sequence[Row]) -> list[str]:
 
 def _how(row: Row) -> str:
     """What a point of a line is: part of one run for all sizes, of a curve, or an attack by itself."""
-    if _BOUND in row.settings:
+    if CURVE_BOUND in row.settings:
         return "one run finds the nearest example of each image, so each point is an upper bound"
-    if _CURVE in row.settings:
+    if CURVE in row.settings:
         return "each point attacks the images that no smaller ball fooled"
     return "each point is an attack by itself"
 

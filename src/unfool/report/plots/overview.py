@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from itertools import groupby
 
 from unfool.evaluation.results.ladder import LadderSection
-from unfool.evaluation.results.rows import Row
+from unfool.evaluation.results.rows import CURVE, Row
 from unfool.evaluation.results.study_result import StudyResult
 from unfool.report.accuracy_table import Cell, Table, TableRow, attack_title
 from unfool.report.plots.figures import Interval, IntervalRow, Intervals
@@ -33,7 +33,7 @@ def overview(result: StudyResult, tables: Sequence[Table]) -> Intervals | None:
             [_rung(section, number) for section in result.ladders[:1] for number in range(len(section.rungs))]
         )
     if not result.study:
-        return _chart([_attack(row) for row in result.rows if "curve" not in row.settings])
+        return _chart([_attack(row) for row in result.rows if CURVE not in row.settings])
     groups = [
         (table, list(rows))
         for table in tables

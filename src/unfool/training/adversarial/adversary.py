@@ -194,12 +194,12 @@ def _engine(perturb: str, threat: ThreatLike) -> ProjectedGradient:
     engine = attack.training_engine
     if not isinstance(engine, ProjectedGradient):
         raise SpecError(f"a stage cannot be perturbed by {perturb!r}; choose fgsm, n-fgsm or pgd")
-    usual = getattr(type(attack)(attack.threat), "goal", "last")
-    goal = getattr(attack, "goal", "last") not in ("last", usual)
-    unused = {"restarts": engine.restarts > 1, "eot_draws": attack.eot_draws > 1, "goal": goal}
-    for option in (name for name, is_set in unused.items() if is_set):
+    chosen = {name: value for name, value in attack.unusual_settings.items() if (name, value) != ("goal", "last")}
+    unused = [name for name in ("restarts", "eot_draws", "goal") if name in chosen]
+    if unused:
         raise SpecError(
-            f"perturb {perturb!r} sets {option}, and training takes the last point of one run on one draw; leave it out"
+            f"perturb {perturb!r} sets {unused[0]}, and training takes the last point of one run on one draw; leave it "
+            "out"
         )
     reach, eps = engine.steps * engine.step_size, engine.threat.eps
     if not engine.random_start and reach < eps * (1 - _ROUNDING):
