@@ -285,7 +285,7 @@ def test_settings_of_the_ladder_belong_to_the_ladder(cli, run):
     [
         (["--severity", "3"], "--severity is a setting of the corruptions; give --corruptions"),
         (["--alpha", "0.01"], "--alpha is the error rate of a claim; give --claim"),
-        (["--strict", "--no-reliability"], "--strict ends by the reliability report, and --no-reliability leaves it"),
+        (["--strict", "--no-reliability"], "which --no-reliability leaves out; give one of the two"),
         (["--adaptive", "--alpha", "0.01"], "--alpha and --adaptive cannot be combined"),
     ],
 )

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from unfool import open_run, zoo
-from unfool.evaluation.cards.making import figure, measured, reliability_word
+from unfool.evaluation.cards.making import OwnRows, figure, measured, reliability_word
 from unfool.evaluation.cards.verification import HOLDS, VerificationSettings
 from unfool.evaluation.cards.verifying import verify
 from unfool.evaluation.results.study_result import StudyResult
@@ -44,8 +44,9 @@ class TestNetwork:
     def test_its_figures_come_from_the_evaluations_beside_it(self, name):
         card = Card.load(zoo.folder(name) / CARD)
         results = [StudyResult.load(zoo.folder(name) / file) for file in ("clean.json", "attacked.json")]
+        own_rows = OwnRows(own=card.identity, data=card.data, before=card)
         for said, clean in ((card.clean, True), (card.attacked, False)):
-            row, result = measured(results, clean=clean)
+            row, result = measured(results, clean=clean, own_rows=own_rows)
             taken = figure((row, result))
             assert (said.accuracy, said.low, said.high, said.images) == (row.accuracy, row.low, row.high, row.n)
             assert (said.attack, said.threat, said.command, said.date) == (
