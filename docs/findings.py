@@ -1,7 +1,7 @@
 """What the studies found, in words, from the published results.
 
 python docs/findings.py            # print a sentence each
-python docs/findings.py --write    # replace them in README.md, the figures in docs/studies, the summaries in results
+python docs/findings.py --write    # judge results/ anew, and fill in README.md and docs/studies
 
 On the page of a study a figure stands between a mark, which names it, and ``<!--/-->``; no line begins with a mark,
 which would end its paragraph. Marks: ``<!--= SCALE CLAIM -->`` is the figure of a claim, ``<!--= SCALE CLAIM.FIELD
@@ -12,7 +12,6 @@ settings are these.
 
 from __future__ import annotations
 
-import json
 import re
 import shlex
 import sys
@@ -20,14 +19,10 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from statistics import mean
 
-from rich.console import Console
-
 from unfool.core.files import write_text
 from unfool.evaluation.results.study_result import StudyResult
 from unfool.studies import STUDIES
-from unfool.studies.framework import Results
-from unfool.studies.framework.pieces import Measured
-from unfool.studies.framework.workspace import Workspace
+from unfool.studies.framework.judging_anew import judged_anew
 
 ROOT = Path(__file__).resolve().parent.parent
 README, RESULTS, PAGES = ROOT / "README.md", ROOT / "results", ROOT / "docs" / "studies"
@@ -66,8 +61,8 @@ def transfer(result: StudyResult) -> str:
 
 def auxiliaries(result: StudyResult) -> str:
     return (
-        f"Reversals down inpainting, jigsaw, rotation or contrast are shown to help in {_helps(result)} systems; "
-        "averaging as many crops and flips gains more on replayed examples."
+        f"Reversals down inpainting, jigsaw, rotation or contrast, gated or not, are shown to help in {_helps(result)} "
+        "systems; averaging as many crops and flips gains more on replayed examples."
     )
 
 
@@ -120,7 +115,7 @@ def findings() -> str:
 def _accuracies(result: StudyResult, **wanted: str) -> list[float]:
     rows = result.rows
     for key, value in wanted.items():
-        rows = [row for row in rows if row.settings.get(key, getattr(row, key, None)) == value]
+        rows = [row for row in rows if str(row.settings.get(key, getattr(row, key, None))) == value]
     return [row.accuracy for row in rows]
 
 
@@ -161,28 +156,26 @@ def _figure(result: StudyResult, mark: str) -> str:
     return str(getattr(judged, field or "figure"))
 
 
-def summary(result: StudyResult) -> str:
-    """The summary that the text of a study gives for published results, from their rows and claims alone."""
-    study = STUDIES[result.study]()
-    measured = [Measured(row=row) for row in result.rows]
-    results = Results(scale=result.scale, work=Workspace(RESULTS, None, "cpu", Console(quiet=True)), measured=measured)
-    return study.summary(study.scales[result.scale], results, {claim.id: claim for claim in result.claims})
+def today(file: Path) -> StudyResult:
+    """Published results with the texts and verdicts that the study gives them today."""
+    result = StudyResult.load(file)
+    return judged_anew(STUDIES[result.study](), result, file.parent)
 
 
 def main(arguments: Iterable[str]) -> int:
-    """Print the sentences, or put them, the figures of the studies' pages and the summaries where they belong."""
+    """Print the sentences; or judge the published results anew, and put the sentences and the figures of the studies'
+    pages where they belong."""
     if "--write" not in arguments:
         print(findings())
         return 0
+    for study in FINDINGS:
+        for file in (RESULTS / study).glob("*.json"):
+            today(file).save(file)
     before, _, rest = README.read_text(encoding="utf-8").partition(BEGIN)
     write_text(README, f"{before}{BEGIN}\n{findings()}\n{END}{rest.partition(END)[2]}")
     for study in FINDINGS:
         page = PAGES / f"{study}.md"
         write_text(page, with_figures(page.read_text(encoding="utf-8"), study))
-        for file in (RESULTS / study).glob("*.json"):
-            result = StudyResult.load(file)
-            old, new = (json.dumps(text, ensure_ascii=False) for text in (result.summary, summary(result)))
-            write_text(file, file.read_text(encoding="utf-8").replace(f'"summary": {old}', f'"summary": {new}'))
     return 0
 
 

@@ -61,6 +61,19 @@ def test_a_claim_beyond_what_the_control_leaves_is_out_of_reach():
     assert verdicts(Case(id="a", text="", estimate=perfect, rule=AtLeast(-0.05))) == ["undecided"]
 
 
+def test_a_claim_that_is_judged_by_half_of_its_size_says_so():
+    """A gain that is shown to be smaller than half is not shown to be none."""
+    estimate = Estimate(mean=0.02, low=0.01, high=0.03)
+    judged = judge_cases([Case(id="a", text="It gains", estimate=estimate, rule=HalfOf(0.0663, "under FGSM"))])
+    assert (judged[0].text, judged[0].verdict) == (
+        "It gains, by at least half of the 6.63 points claimed under FGSM",
+        "fails",
+    )
+    lost = Case(id="a", text="It lowers the accuracy", estimate=estimate, rule=HalfOf(-0.16))
+    assert judge_cases([lost])[0].text == "It lowers the accuracy, by at least half of the 16 points claimed"
+    assert judge_cases([Case(id="a", text="It gains", estimate=estimate, rule=Above(0))])[0].text == "It gains"
+
+
 def test_a_claim_and_its_p_values_come_back_from_json():
     (claim,) = judge_cases([case(1e-12)])
     again = ClaimResult.from_json(claim.to_json())

@@ -9,15 +9,19 @@ from test_claims import records
 
 from unfool.core.errors import SpecError
 from unfool.evaluation.estimates.audits import FEWEST
+from unfool.evaluation.results.claims import ClaimResult
 from unfool.evaluation.statistics.gains import mean_of
+from unfool.studies.auxiliary_reversal import AuxiliaryReversal
 from unfool.studies.auxiliary_reversal.claims import all_claims, argument_claims, source_claims
-from unfool.studies.auxiliary_reversal.scales import SMALL
+from unfool.studies.auxiliary_reversal.scales import SCALES, SMALL
 from unfool.studies.auxiliary_reversal.systems import ALONE, UNCHANGED, Subject
 from unfool.studies.framework import Measured, Results
 from unfool.studies.framework.claims import judge
 from unfool.studies.framework.pieces import slug
 from unfool.training.recipes import NORMAL
 
+GAINS = ("fgsm", "pgd-2", "none")
+"""The attacks that the source's claims are of."""
 CIFAR, TILES = SMALL.parts
 JIGSAW = Subject(scale=SMALL, part=TILES, base=NORMAL, regime=ALONE, beside="jigsaw")
 INPAINTING = Subject(scale=SMALL, part=CIFAR, base=NORMAL, regime="classifier-first")
@@ -182,9 +186,9 @@ def test_the_source_s_table_is_judged_and_its_missing_row_filled():
     ours = {name: records(right, 100 - right) for name, right in (("none", 60), ("fgsm", 28), ("pgd_2", 24))}
     results = measured(control(72), **attacked(INPAINTING, **bare), **attacked(REVERSED, **ours))
     clean, fgsm, left_out = judged(source_claims([INPAINTING, REVERSED]), results).values()
-    assert "lowers the accuracy on clean images (source: -16.29 points)" in clean.text
-    assert "raises the accuracy under fgsm, replayed (source: +6.63 points)" in fgsm.text
-    assert "raises the accuracy under pgd-2, replayed: the row that the source leaves out" in left_out.text
+    assert clean.text.endswith("lowers the accuracy on clean images, by at least half of the 16.3 points claimed")
+    assert fgsm.text.endswith("raises the accuracy under FGSM, replayed, by at least half of the 6.63 points claimed")
+    assert left_out.text.endswith("raises the accuracy under PGD-2, replayed: the row that the source leaves out")
     assert "-12.0 points" in clean.evidence
     assert (clean.verdict, fgsm.verdict) == ("undecided", "undecided")
     assert "+8.0 points" in fgsm.evidence
@@ -193,6 +197,46 @@ def test_the_source_s_table_is_judged_and_its_missing_row_filled():
     results = measured(control(63), **attacked(INPAINTING, **bare), **attacked(REVERSED, **ours))
     verdicts = judged(source_claims([INPAINTING, REVERSED]), results).values()
     assert {claim.verdict for claim in verdicts} == {"not reproduced"}
+
+
+def test_a_gain_below_half_of_the_claimed_one_fails_and_the_claim_says_how_much_was_claimed():
+    """20 more of 1,000 images: a gain is shown, and so is that it is below half of 6.63 points."""
+    bare = {name: records(right, 1000 - right) for name, right in (("none", 720), ("fgsm", 100), ("pgd_2", 100))}
+    ours = {name: records(right, 1000 - right) for name, right in (("none", 720), ("fgsm", 110), ("pgd_2", 130))}
+    results = measured(control(72), **attacked(INPAINTING, **bare), **attacked(REVERSED, **ours))
+    _, fgsm, left_out = judged(source_claims([INPAINTING, REVERSED]), results).values()
+    assert fgsm.figure.startswith("+1.0 points [+0.")
+    assert (fgsm.verdict, left_out.verdict) == ("fails", "holds")
+    assert "by at least half of the 6.63 points claimed" in fgsm.text
+
+
+def test_the_summary_gives_a_figure_and_a_verdict_for_each_claim_of_the_source():
+    gains = [f"source-{regime}-{attack}" for regime in ("joint", "classifier-first") for attack in GAINS]
+    names = [*gains, "controls-cifar10-normally-trained", "ladder-one", "ladder-another"]
+    figures = {name: f"+{place}.0 points [-1.0, +9.0]" for place, name in enumerate(names)}
+    claims = {
+        name: ClaimResult(text="", verdict="holds" if name == "ladder-one" else f"verdict {name}", figure=figure)
+        for name, figure in figures.items()
+    }
+    text = AuxiliaryReversal().summary(SMALL, measured(), claims)
+    for name in names[:-2]:
+        assert text.count(f"{figures[name]} (verdict {name})") == 1
+    for claimed in ("11.3 points under FGSM and 2.4 under PGD-2", "16.9 on clean images", "6.6 under FGSM", "16.3"):
+        assert claimed in text
+    assert "1 of 0 reversals and gates were shown" in text
+    assert "linf:8/255" in text
+
+
+def test_notes_say_how_strong_pgd_2_was_and_where_momentum_is_not_the_papers():
+    rows = [
+        dataclasses.replace(records(right, 100 - right, attack=attack).row(model), protocol="white-box")
+        for model, fgsm, pgd in (("labels", 20, 19), ("labels + inpainting", 20, 22))
+        for attack, right in (("fgsm", fgsm), ("pgd-2", pgd))
+    ]
+    notes = {scale: AuxiliaryReversal().notes(SCALES[scale], measured(*rows)) for scale in ("small", "source")}
+    for each in notes.values():
+        assert any("starts at the image" in note and "on 1 of 2 networks" in note for note in each)
+    assert [any("Nesterov" in note for note in each) for each in notes.values()] == [True, False]
 
 
 def test_masks_are_compared_where_the_source_s_attacks_leave_something():

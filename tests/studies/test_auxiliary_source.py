@@ -4,7 +4,9 @@ description of the tasks."""
 import dataclasses
 
 import pytest
+import torch
 from scale_fields import flatten
+from torch import nn
 
 from unfool.studies.auxiliary_reversal import AuxiliaryReversal
 from unfool.studies.auxiliary_reversal.scales import AT_SOURCE, DEMO, FULL, LOSSES, PUBLISHED, SMALL, STRONGER
@@ -157,6 +159,15 @@ def test_every_field_of_source_is_the_source_s_or_cut_and_a_cut_says_so():
         assert any(part in path and words in cuts for part, words in NAMED.items()), path
 
 
+def test_full_names_what_it_leaves_out():
+    cuts = " ".join(AuxiliaryReversal().cuts("full"))
+    assert FULL.strongly == FULL.ladder.images == 1_000
+    assert "1,000 test images by AutoAttack, and by every rung of a ladder, for 10,000" in cuts
+    precisions = {stage.precision for part in FULL.parts for stage in part.trainings.values()}
+    assert precisions == {"bf16"}
+    assert "trainings compute in bf16" in cuts
+
+
 def test_figures_are_the_source_s_and_its_missing_row_is_missing():
     joint, first = "labels + inpainting", "labels"
     assert {(*key[:2], key[2], value) for key, value in PUBLISHED.figures.items()} == {
@@ -250,9 +261,36 @@ def test_arms_differ_from_the_usual_jigsaw_in_one_setting_and_are_not_reversed()
     }
 
 
-def test_pgd_2_reaches_eps_and_the_losses_are_the_source_s():
+@pytest.mark.parametrize("settings", SCALES)
+def test_both_steps_of_pgd_2_end_at_eps_in_every_pixel(settings):
+    """Of two classes a linear network's gradient keeps its sign in each pixel, so that two steps of half of eps go all
+    the way; from a random start most pixels would end within."""
+    (network, *_) = subjects(settings)
+    examples = network.records["pgd-2"].examples
+    images, labels = torch.full((4, 3, 8, 8), 0.5), torch.arange(4) % 2
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        linear = nn.Sequential(nn.Flatten(), nn.Linear(3 * 8 * 8, 2))
+    moved = (examples.attack(linear, images, labels).images - images).abs()
+    assert torch.allclose(moved, torch.full_like(moved, examples.attack.threat.eps), atol=1e-6)
+
+
+def test_pgd_2_from_the_image_is_not_taken_for_what_was_crafted_from_a_random_start():
+    """Sets and records lie under their paths, which name no setting of an attack."""
+    (network, reversal, *_) = subjects(AT_SOURCE)
+    names = {attack: each.examples.title for attack, each in network.records.items() if attack != "none"}
+    assert names == {
+        "fgsm": "fgsm-linf-8-255-test-1000",
+        "pgd-2": "pgd-2-linf-8-255-test-1000-from-the-image",
+        "pgd-20": "pgd-20-linf-8-255-test-1000",
+        "autoattack": "autoattack-linf-8-255-test-200",
+    }
+    assert reversal.records["pgd-2"].examples == network.records["pgd-2"].examples
+    assert reversal.records["pgd-2"].path.endswith("/pgd-2-linf-8-255-test-1000-from-the-image")
+
+
+def test_the_losses_of_inpainting_are_the_source_s():
     (network, *_) = subjects(AT_SOURCE)
-    assert network.records["pgd-2"].examples.attack.step_size == pytest.approx(4 / 255)
     task = make_task("inpainting", network.config("inpainting").settings)
     assert (task.settings.lambda_rec, task.settings.lambda_adv, task.settings.region) == (0.999, 0.001, 0.5)
     assert (task.settings.place, task.reversal["place"], task.settings.masks) == ("random", "centre", 1)

@@ -134,7 +134,8 @@ def test_a_verdict_needs_the_estimate_shown_on_one_side_of_the_bound(rule, mean,
             return p_value
 
     claim = judged(Estimate(mean=mean, low=-1, high=1, inference=Stated(), detail="a minus b"), rule)
-    assert (claim.id, claim.text, claim.verdict) == ("help", "it helps", verdict)
+    size = ", by at least half of the 60 points claimed" if isinstance(rule, HalfOf) else ""
+    assert (claim.id, claim.text, claim.verdict) == ("help", f"it helps{size}", verdict)
     assert asked == [-0.3 if rule == HalfOf(-0.6) else 0.3]
     assert claim.evidence.startswith("a minus b: ")
     words = {Above: "is above", AtLeast: "reaches", Below: "is below", AtMost: "is at most", HalfOf: "reaches"}

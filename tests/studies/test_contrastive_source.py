@@ -7,6 +7,7 @@ from unfool.evaluation import Records
 from unfool.studies.contrastive_multitask import ContrastiveMultitask
 from unfool.studies.contrastive_multitask.scales import ATTACKS, PUBLISHED, STEP_SIZE, TEMPERATURE, THREAT
 from unfool.studies.framework import Attacked, Clean, row_of
+from unfool.training.schedule import learning_rate, stage_length
 
 TABLE = """
 cifar10   single-task           82.46  2.89  0.04  0.00  0.00
@@ -87,12 +88,20 @@ CIFAR_STEM = {
     "adversarial_steps": 0,
 }
 CUTS = {
-    "Epochs": {"stage.epochs", "stage.constant_epochs", "stage.cosine_epochs", "sets", "sets.0"},
-    "Images": {"attacked"},
-    "Precision": {"stage.precision", "precision"},
-    "Rows": {"seeds.1", "seeds.2", "meant", "meant.0", "meant.1", "adversarial_steps"},
+    "Epochs": {"stage.epochs": (20, 8), "sets": None, "sets.0": ("cifar10", "cifar100")},
+    "Schedule": {"stage.constant_epochs": (2, 1), "stage.cosine_epochs": (0, 0)},
+    "Images": {"attacked": (1_000, 1_000)},
+    "Precision": {"stage.precision": ("bf16", "bf16"), "precision": ("bf16", "bf16")},
+    "Rows": {
+        "seeds.1": None,
+        "seeds.2": None,
+        "meant": ((), ()),
+        "meant.0": None,
+        "meant.1": None,
+        "adversarial_steps": (709, 0),
+    },
 }
-"""What the cuts of scale source are of; a field that differs and is of none of them is not named."""
+"""What differs at scale source on CIFAR-10 and CIFAR-100, by the cut that names it; None: there is no such field."""
 
 
 @pytest.fixture(params=["demo", "small", "source", "full"])
@@ -119,23 +128,38 @@ def test_every_field_of_full_is_the_source_s():
 def test_a_field_of_source_that_differs_is_named_as_a_cut():
     fields = flatten(ContrastiveMultitask.scales["source"])
     cuts = ContrastiveMultitask().cuts("source")
-    named = {name for cut in cuts for word, names in CUTS.items() if cut.startswith(word) for name in names}
-    assert len(cuts) == len(CUTS)
+    assert [cut.partition(" ")[0].strip(":,") for cut in cuts] == list(CUTS)
+    named = {name: values for names in CUTS.values() for name, values in names.items()}
     for place in (0, 1):
         expected = {**SCALE, **{f"variants.{place}.{name}": value for name, value in VARIANT.items()}}
-        own = {name: value for name, value in fields.items() if not name.startswith(f"variants.{1 - place}.")}
-        different = {
-            name.removeprefix(f"variants.{place}.")
-            for name in expected.keys() | own.keys()
-            if (name in expected, expected.get(name)) != (name in own, own.get(name))
-        }
-        assert different <= named
-    epochs, constant = (
-        [fields[f"variants.{place}.stage.{name}"] for place in (0, 1)] for name in ("epochs", "constant_epochs")
-    )
-    assert cuts[0].startswith(f"Epochs: {epochs[0]} on CIFAR-10 and {epochs[1]} on CIFAR-100 for 100;")
-    assert f"the first {constant[0]} and {constant[1]} at the full rate, for 10" in cuts[0]
-    assert f"{fields['attacked']:,} test images" in cuts[1]
+        for name, values in named.items():
+            path = name if name in SCALE else f"variants.{place}.{name}"
+            expected.pop(path, None)
+            expected |= {} if values is None else {path: values[place]}
+        assert {name: value for name, value in fields.items() if f"variants.{1 - place}." not in name} == expected
+    words = " ".join(cuts)
+    for part in (
+        "20 on CIFAR-10 and 8 on CIFAR-100 for 100",
+        "deviates from the source's: the learning rate falls by a cosine after 2 and 1 epochs, for 10, and reaches 0",
+        "the source's cosine takes 195 epochs",
+        "1,000 test images are attacked, for 10,000",
+        "bf16 in training and in the search",
+        "one training seed",
+        "PGD-10 training on CIFAR-10 alone",
+    ):
+        assert part in words, part
+
+
+def test_the_source_s_rate_stays_above_half_and_that_of_scale_source_does_not():
+    """What the cut says of the two schedules."""
+    shares = {}
+    for scale in ("source", "full"):
+        stage = ContrastiveMultitask.scales[scale].variants[0].stage
+        steps, epoch = stage_length(stage, 50_000)
+        shares[scale] = [learning_rate(stage, step, steps, epoch) / 3e-4 for step in range(0, steps, epoch)]
+    # A cosine is full at its beginning: after 2 epochs, and after 10.
+    assert [sum(share == 1 for share in shares[scale]) for scale in ("source", "full")] == [3, 11]
+    assert min(shares["full"]) > 0.5 > 0.05 > shares["source"][-1]
 
 
 def test_the_table_is_the_source_s():

@@ -69,11 +69,18 @@ OF_THE_SOURCE = {
         "standardise": False,
         "precision": "fp32",
     },
-    # The source's 5,000 labels.
-    "labelled": 4500,
-    "held_out": 500,
+    "labelled": 5000,
+    "held_out": 0,
 }
 """What the source states."""
+CUT_OF_FULL = {"labelled": 4500, "held_out": 500, "attacked": 1000}
+"""What `full` has in place of that, and of all test images."""
+NAMED_OF_FULL = {
+    "labelled": "{:,} of STL-10's 5,000 labelled images",
+    "held_out": "on the other {}",
+    "attacked": "{:,} of STL-10's 8,000 test images",
+}
+"""How `full` names each cut."""
 
 
 def plan(name, task="rotation", noise=None, trunk="whole", longer=False, attacked=False):
@@ -130,7 +137,7 @@ OURS = {
     "noises.reaching eps": "pgd-5:random_start=true,step_size=0.0025",
     "noises.labels": "pgd-5:random_start=true,step_size=0.0025",
     "probe": {"seeds": (0, 1, 2, 3, 4), "neighbours": 0, "memory": 4.0},
-    "attacked": 1000,
+    "attacked": 8000,
     "attack": "autoattack",
     "threats": ("linf:0.01", "linf:8/255"),
     "precision": "fp32",
@@ -174,8 +181,13 @@ NAMED = {
 """How `source` names each cut."""
 
 
-def test_full_has_the_source_s_values_in_every_field():
-    assert flatten(FULL) == {**flatten(OF_THE_SOURCE), **flatten(OURS)}
+def test_full_has_the_source_s_values_in_every_field_but_for_the_cuts_that_it_names():
+    uncut = {**flatten(OF_THE_SOURCE), **flatten(OURS)}
+    assert flatten(FULL) == {**uncut, **CUT_OF_FULL}
+    words = " ".join(NoisyRotation().cuts("full"))
+    for path, value in CUT_OF_FULL.items():
+        assert uncut[path] != value
+        assert NAMED_OF_FULL[path].format(value) in words, path
 
 
 def test_source_has_them_too_but_for_the_cuts_that_it_names():

@@ -1,6 +1,9 @@
 """System B as data: the source's figures and settings, written out again here as literal numbers."""
 
+from dataclasses import replace
+
 import pytest
+from test_claims import records
 
 from unfool.core.threat import ThreatModel
 from unfool.studies.reverse_attack import ReverseAttack
@@ -21,6 +24,15 @@ def test_figures_are_the_source_s():
     # The first table stands beside each of its two likely causes.
     assert sorted(PUBLISHED.figures.values()) == sorted(later + 2 * first)
     assert sorted(PUBLISHED.losses.values()) == sorted(2 * [0.5812, 0.8985, 5.0381, 4.3066])
+
+
+@pytest.mark.parametrize(
+    ("threat", "figure"),
+    [("linf:8/255", 0.7408), ("l2:8/255", 0.8871), ("l1:8/255", 0.8964), ("l2:0.5", None), ("l1:12", None)],
+)
+def test_figures_in_l1_and_l2_stand_beside_sets_of_the_source_s_size_alone(threat, figure):
+    row = records(20, 20, attack="pgd-5", data="cifar10").row(ROBUST, defense="none")
+    assert PUBLISHED.of(replace(row, threat=threat)) == figure
 
 
 def run_configs(scale):

@@ -1,10 +1,10 @@
-"""Every field of system B's source and full scales, beside the source's values or the cut that names the difference."""
+"""Every field of system B's source and full scales, beside the source's values or the cut that names its own."""
 
 import pytest
 from scale_fields import flatten
 
 from unfool.studies.reverse_attack import ReverseAttack
-from unfool.studies.reverse_attack.scales import FULL, SOURCE
+from unfool.studies.reverse_attack.scales import FULL, SMALL, SOURCE
 
 UNUSED = {
     "adversarial": "plain",
@@ -124,27 +124,28 @@ NARROW = {"trunk.name": "preact-resnet18", **stage("robust", "labels", **FAST_AT
 
 CUTS = {
     "source": {
-        "robust.epochs": "6 epochs of 15",
-        "contrast.epochs": "5 epochs of 201",
-        "contrast.tasks.contrast.settings.hidden": "512→205→16 units for 640→256→16",
-        "attacked": "512 images of 10,000",
-        "reversed": "512 images of 10,000",
-        "fixed.steps": "5 steps of reversal",
-        "corrupted": "64 images at",
-        "gated": "the gated ladder",
-        "yardstick": "1,000 queries of 5,000",
-        "ladder.images": "100 images",
-        "ladder.steps": "10 steps",
-        "ladder.draws": "2 draws",
-        "ladder.lambdas.0": "lambda 10 alone",
-        "ladder.queries": "50 queries",
+        "robust.epochs": (6, "6 epochs of 15"),
+        "contrast.epochs": (5, "5 epochs of 201"),
+        "contrast.tasks.contrast.settings.hidden": (205, "512→205→16 units for 640→256→16"),
+        "attacked": (512, "512 images of 10,000"),
+        "reversed": (512, "512 images of 10,000"),
+        "fixed.steps": (5, "5 steps of reversal"),
+        "corrupted": (64, "64 images at"),
+        "gated": (False, "the gated ladder"),
+        "yardstick": ("autoattack:queries=1000", "1,000 queries of 5,000"),
+        "ladder.images": (100, "100 images"),
+        "ladder.steps": (10, "10 steps"),
+        "ladder.draws": (2, "2 draws"),
+        "ladder.lambdas.0": (10.0, "lambda 10 alone"),
+        "ladder.queries": (50, "50 queries"),
     },
     "full": {
-        "robust.held_out": "1,500 held-out images",
-        "corrupted": "1,000 images",
-        "ladder.images": "attacks 1,000 images",
+        "robust.held_out": (1500, "1,500 held-out images"),
+        "corrupted": (1_000, "1,000 images"),
+        "ladder.images": (1_000, "attacks 1,000 images"),
     },
 }
+"""What a scale cuts: the value, and the words that name it."""
 OURS = {"ladder.precision": "bf16", "negatives.0": 64, "negatives.1": 256, "negatives.2": 2044}
 """Fields of the source scale that no source has: the precision of a search whose successes fp32 confirms, a chart."""
 
@@ -158,10 +159,33 @@ def test_every_field_is_the_source_s_or_a_named_cut(name, scale, values):
     cut = CUTS[name]
     for path, value in fields.items():
         if path in cut:
-            assert value != values.get(path), path
-            assert any(cut[path] in text for text in ReverseAttack().cuts(name)), path
+            own, words = cut[path]
+            assert value == own != values.get(path), path
+            assert any(words in text for text in ReverseAttack().cuts(name)), path
         else:
             assert value == values[path], path
     # What a cut scale has fewer of: weights of the defense-aware attack, and points of a chart.
     shorter = {path for path in values if path.rpartition(".")[0] in ("ladder.lambdas", "negatives")}
     assert values.keys() - fields.keys() <= (shorter if name == "source" else set())
+
+
+def test_small_names_how_it_deviates():
+    """Among it the momentum: the paper of FGSM-RS has plain momentum."""
+    fields, words = flatten(SMALL), " ".join(ReverseAttack().cuts("small"))
+    for path, value, named in (
+        ("trunk.widths.2", 128, "a convnet of 32, 64 and 128 channels"),
+        ("robust.epochs", 24, "FGSM-RS for 24 epochs"),
+        ("robust.nesterov", True, "Its momentum is Nesterov's, where the paper of FGSM-RS has plain momentum"),
+        ("contrast.tasks.contrast.settings.hidden", 128, "128→128→16 units"),
+        ("contrast.tasks.contrast.settings.size", 16, "128→128→16 units"),
+        ("contrast.epochs", 5, "5 epochs of 201"),
+        ("contrast.batch_size", 256, "in batches of 256"),
+        ("contrast.learning_rate", 1e-3, "a rate of 0.001"),
+        ("reversal.steps", 10, "10 steps of 2 views"),
+        ("reversal.views", 2, "10 steps of 2 views"),
+        ("attacked", 500, "500 images of 10,000"),
+        ("corrupted", 200, "200 of them"),
+        ("ladder.images", 200, "200 of them"),
+    ):
+        assert fields[path] == value, path
+        assert named in words, named

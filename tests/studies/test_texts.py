@@ -2,7 +2,6 @@
 
 import pytest
 
-from unfool.evaluation.results.claims import ClaimResult
 from unfool.report.notes import text_beside, written_notes, written_summary
 from unfool.studies import framework as fw
 
@@ -42,14 +41,3 @@ def test_the_text_of_a_study_can_be_filled_in_at_every_scale(name, scale):
     values = {"scale": study.scales[scale], "results": found, "classifiers": [found]}
     assert written_summary(path, **values, claims=found)
     assert len(written_notes(path, **values)) > 1
-
-
-def test_the_summary_of_the_reverse_attack_gives_the_figures_of_its_claims():
-    tested = {"p_value": 1.0, "corrected_p_value": 1.0, "claims_tested": 9}
-    claims = {
-        name: ClaimResult(text="", verdict="undecided", evidence=f"It keeps {share} % [26.4, 39.3].", **tested)
-        for name, share in (("replayed-pgd-5", 41.5), ("ladder-reversal", 32.5))
-    }
-    text = fw.STUDIES["reverse-attack"]().summary(None, None, claims)
-    assert "this is undecided: It keeps 41.5 % [26.4, 39.3]." in text
-    assert text.endswith('robust" is undecided: It keeps 32.5 % [26.4, 39.3].')

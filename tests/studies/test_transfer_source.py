@@ -8,6 +8,7 @@ from scale_fields import flatten
 
 from unfool.core.streams import Streams
 from unfool.models.network import Network
+from unfool.report.notes import text_beside, written_notes
 from unfool.studies.transfer import Transfer
 from unfool.studies.transfer.networks import fine_tuned, measured, pretrained, runs
 from unfool.studies.transfer.scales import DEMO, FULL, PRETRAININGS, PUBLISHED, SHARES, SMALL, SOURCE, Plan
@@ -147,6 +148,8 @@ VALUES = {
     **stage("head", **FINE_TUNING, learning_rate=0.05, schedule="cosine"),
     **stage("whole", **FINE_TUNING, optimizer="sgd", learning_rate=0.1, weight_decay=5e-4, schedule="triangle"),
     **{f"epochs.{place}": 50 for place in range(5)},
+    # its discussion leaves more than the added layer for later: all layers, with every share of the labels
+    **{f"whole_shares.{place}": share for place, share in enumerate((0.01, 0.1, 0.3, 1.0))},
     # all but the last, the first ten layers: its future work
     "policies.0": "from:layer4",
     "policies.1": "after:10",
@@ -191,6 +194,7 @@ CUT = {
     "epochs.2": (10, "50, 20, 10 and 5 epochs"),
     "epochs.3": (5, "50, 20, 10 and 5 epochs"),
     "epochs.4": (10, "for 10 epochs"),
+    "whole_shares.0": (0.3, "all layers move with 30 % of the labels alone, of 1, 10, 30 and 100 %"),
     "seeds": (1, "one training seed"),
     "attacked": (1_000, "1,000 test images"),
     "strongly": (500, "attack 500"),
@@ -203,6 +207,14 @@ CUT = {
 LEFT_OUT = {
     "pretrain.adversarial contrast.": "Adversarial contrastive pretraining",
     "baselines.FGSM-RS": "FGSM-RS training are left out",
+    "whole_shares.": "all layers move with 30 % of the labels alone",
+}
+FULL_CUT = {
+    # what even the largest scale leaves out of 10,000 test images and 32 bits
+    "strongly": (1_000, "PGD-20 and AutoAttack attack 1,000 test images, of 10,000"),
+    "head.precision": ("bf16", "Training computes in bf16"),
+    "whole.precision": ("bf16", "Training computes in bf16"),
+    **{f"pretrain.{name}.precision": ("bf16", "Training computes in bf16") for name in PRETRAININGS},
 }
 
 
@@ -219,6 +231,23 @@ def test_every_field_of_source_has_the_source_s_value_or_is_named_as_cut():
     assert not missing
 
 
+def test_what_full_leaves_out_is_named():
+    fields, named = flatten(FULL), " ".join(Transfer().cuts("full"))
+    assert {path: fields[path] for path in FULL_CUT} == {path: value for path, (value, _) in FULL_CUT.items()}
+    assert all(words in named for _, words in FULL_CUT.values())
+
+
+@pytest.mark.parametrize(("scale", "name", "decay"), [(SMALL, "small", "0.0001"), (SOURCE, "source", "1e-06")])
+def test_what_departs_from_the_source_s_formula_or_is_not_stated_there_is_named(scale, name, decay):
+    text = " ".join(written_notes(text_beside(Transfer), scale=scale, results=SimpleNamespace(scale=name)))
+    assert "batch norm before its ReLU, which the source's formula does not have" in text
+    assert f"the temperature of its loss, here 0.2, nor the weight decay of pretraining, here {decay}." in text
+    assert "sgd with Nesterov's momentum at 0.1 where more moves" in text
+    assert "Its SGD has Nesterov's momentum, where the papers of FGSM-RS" in text
+    assert "After SimCLR all layers move too, with 30 % of the labels alone." in text
+    assert "Training runs in bf16. Attacks search in bf16" in text
+
+
 @pytest.mark.parametrize("scale", [SOURCE, FULL])
 def test_networks_learn_what_the_scale_says(scale):
     simclr = pretrained(scale, "simclr", 0).config
@@ -232,6 +261,10 @@ def test_networks_learn_what_the_scale_says(scale):
             (stage,) = network.config.stages
             assert (network.start.path, network.config.fraction) == (pretrained(scale, "simclr", 0).path, share)
             assert (stage.epochs, stage.steps, stage.trainable, stage.perturb) == (epochs, 0, "heads", perturb)
+            whole = fine_tuned(scale, Plan(model="simclr", share=share, images=images, trainable="all"), 0)
+            (stage,) = whole.config.stages
+            assert (whole.start.path, whole.config.fraction) == (pretrained(scale, "simclr", 0).path, share)
+            assert (stage.epochs, stage.trainable, stage.perturb) == (epochs, "all", perturb)
     control = fine_tuned(scale, Plan(model="no pretraining", trainable="all"), 0)
     assert control.start is None
     assert (control.config.stages[0].epochs, control.config.trunk) == (scale.epochs[3], scale.trunk)
@@ -283,7 +316,8 @@ def test_every_cell_that_a_claim_compares_is_there(scale):
         for name in scale.pretrain:
             assert wanted[Plan(model=name, share=0.3, images=images)] == scale.seeds
         assert wanted[Plan(model="no pretraining", images=images, trainable="all")] == scale.seeds
-        assert wanted[Plan(model="simclr", share=0.3, images=images, trainable="all")] == scale.seeds
+        for share in scale.whole_shares:
+            assert wanted[Plan(model="simclr", share=share, images=images, trainable="all")] == scale.seeds
     for trainable in scale.policies:
         assert Plan(model="simclr", share=0.3, trainable=trainable) in wanted
     adversarial = Plan(model="adversarial contrast", share=0.3, trainable="all")
@@ -292,6 +326,14 @@ def test_every_cell_that_a_claim_compares_is_there(scale):
     assert {plan.model for plan in wanted if plan.other} == {"simclr", "no pretraining"}
     paths = [next(iter(measured(scale, plan, 0))).path for plan in wanted]
     assert len(set(paths)) == len(paths)
+
+
+@pytest.mark.parametrize(("scale", "shares", "networks"), [(SMALL, 1, 73), (SOURCE, 1, 23), (FULL, 4, 91)])
+def test_all_layers_move_with_every_share_of_the_labels_at_full_alone(scale, shares, networks):
+    plans = {(plan.share, plan.images) for plan, _ in runs(scale) if (plan.model, plan.trainable) == ("simclr", "all")}
+    assert len(plans) == 2 * shares
+    assert {share for share, _ in plans} == (set(SHARES) if shares == 4 else {0.3})
+    assert len(runs(scale)) == networks
 
 
 @pytest.mark.parametrize("scale", [DEMO, SMALL, SOURCE])

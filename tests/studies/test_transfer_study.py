@@ -3,6 +3,7 @@
 import dataclasses
 import io
 import json
+import re
 from html import unescape
 
 import pytest
@@ -14,9 +15,11 @@ import unfool.studies.framework.run as run_module
 from unfool.core.streams import Streams
 from unfool.data.catalog import open_table
 from unfool.evaluation.results.check import check_results
+from unfool.evaluation.results.study_result import StudyResult
 from unfool.models.trunks import TrunkSpec
 from unfool.models.weights import load_network
 from unfool.studies import run_study
+from unfool.studies.framework import Measured, Results
 from unfool.studies.transfer import Transfer
 from unfool.studies.transfer.networks import fine_tuned, pretrained
 from unfool.studies.transfer.scales import DEMO, PRETRAININGS, Model, Plan
@@ -196,6 +199,8 @@ def test_claims_and_charts_are_of_the_rows(finished):
         row = only(result["rows"], told(words, FGSM), model="simclr", attack="fgsm", threat=TINY.threat)
         assert points[1][f"simclr, {FGSM}"][share] == row["accuracy"]
     assert points[1][f"source, {FGSM}"] == {1.0: 0.29, 10.0: 0.36, 30.0: 0.38, 100.0: 0.40}
+    whole = only(result["rows"], told("30 %", FGSM, "all layers"), model="simclr", attack="fgsm", threat=TINY.threat)
+    assert points[1][f"simclr, all layers, {FGSM}"] == {30.0: whole["accuracy"]}
 
 
 def test_the_page_begins_with_what_was_claimed_and_what_holds(finished):
@@ -206,6 +211,26 @@ def test_the_page_begins_with_what_was_claimed_and_what_holds(finished):
     for name in ("scratch-1-clean-images-fgsm-within-linf-0.05", "cost"):
         assert claims[name]["verdict"] in result["summary"]
     assert "not measured" not in result["summary"]
+    for images, source in ((CLEAN, 68), (FGSM, 66)):
+        control = only(result["rows"], told("100 %", images, "all layers"), model=CONTROL, attack="none")
+        share = f"{100 * control['accuracy']:.1f} %"
+        assert re.search(f"{share}( of clean test images)? \\(source {source} %\\)", result["summary"])
+
+
+def test_the_summary_says_how_far_its_figures_reach(finished):
+    """One seed compares two networks, and cuts of unlike size decide the figure of the cost; not so at full."""
+    _, result = finished
+    seeds = "scale small compares pretrainings over three seeds"
+    epochs = "3.0 times with the source's own 100 and 50 epochs"
+    assert seeds in result["summary"]
+    assert epochs in result["summary"]
+    loaded = StudyResult.from_json(result)
+    measured = [Measured(row=row) for row in loaded.rows]
+    results = Results(scale="full", work=None, measured=measured)
+    claims = {claim.id: claim for claim in loaded.claims}
+    text = Transfer().summary(dataclasses.replace(TINY, seeds=3), results, claims)
+    assert seeds not in text
+    assert epochs not in text
 
 
 def test_asking_again_makes_nothing_again(finished, monkeypatch):

@@ -39,6 +39,10 @@ class Rule(Protocol):
         """The rule in words."""
         ...
 
+    def worded(self, text: str, estimate: Estimate) -> str:
+        """The text of a claim, with the size that the rule asks for where the text leaves that to the rule."""
+        ...
+
 
 @dataclass(frozen=True)
 class Bound:
@@ -75,6 +79,9 @@ class Bound:
     def sentence(self, estimate: Estimate) -> str:
         return self.sentence_of("0" if self.bound == 0 else estimate.amount(self.bound), estimate.exact)
 
+    def worded(self, text: str, estimate: Estimate) -> str:
+        return text
+
     def sentence_of(self, amount: str, exact: bool) -> str:
         """The sentence for a bound in words."""
         if exact:
@@ -109,9 +116,13 @@ class AtMost(Bound):
 @dataclass(frozen=True)
 class HalfOf:
     """Holds if the estimate is shown to reach half of what a source claims, fails if it is shown not to; a claimed loss
-    is reached downwards."""
+    is reached downwards. The claim says so: a smaller difference is not the opposite of a difference.
+
+    ``of`` says where the source claims it, as in ``under FGSM``.
+    """
 
     claimed: float
+    of: str = ""
 
     @property
     def half(self) -> Bound:
@@ -133,3 +144,6 @@ class HalfOf:
 
     def sentence(self, estimate: Estimate) -> str:
         return AtLeast(0).sentence_of(f"half of the claimed {estimate.amount(self.claimed)}", estimate.exact)
+
+    def worded(self, text: str, estimate: Estimate) -> str:
+        return f"{text}, by at least half of the {estimate.amount(abs(self.claimed))} claimed {self.of}".rstrip()

@@ -63,7 +63,7 @@ def judge_cases(cases: Sequence[Case]) -> list[ClaimResult]:
         results.append(
             ClaimResult(
                 id=case.id,
-                text=case.text,
+                text=case.rule.worded(case.text, case.estimate),
                 verdict=verdict or case.rule.verdict(case.estimate, 1.0 if corrected_p is None else corrected_p),
                 evidence=" ".join(filter(None, words)),
                 figure=case.estimate.figure,

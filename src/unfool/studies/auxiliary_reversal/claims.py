@@ -65,14 +65,15 @@ def source_claims(subjects: Sequence[Subject]) -> Iterator[fw.Claim]:
         for attack in (CLEAN, "fgsm", "pgd-2") if each.task == INPAINTING and not each.change else ():
             rows = [(each.network.model, defense, attack) for defense in (REVERSED, "none")]
             claimed = PUBLISHED.gain(*rows) if rows[0] in PUBLISHED.figures else None
-            words = "lowers the accuracy on clean images" if attack == CLEAN else f"raises the accuracy under {attack}"
-            text = f"Reversing down inpainting ({each.who}) {words}{'' if attack == CLEAN else ', replayed'}"
-            text += f" (source: {100 * claimed:+.2f} points)" if claimed else ": the row that the source leaves out"
+            replayed = f"raises the accuracy under {attack.upper()}, replayed"
+            words = "lowers the accuracy on clean images" if attack == CLEAN else replayed
+            text = f"Reversing down inpainting ({each.who}) {words}"
+            text += "" if claimed else ": the row that the source leaves out"
             gain = _gain(each, replace(each, task=""), attack, "With the reversal minus without", pair=SAME_NETWORK)
             rule = fw.HalfOf(claimed) if claimed else fw.Above(0)
             yield fw.Claim(f"source: {each.regime}, {attack}", text, gain, rule, _control(each))
     if len(bare) == 2:
-        text = "A classifier that was trained first is more robust than one that learnt inpainting jointly (FGSM)"
+        text = "A classifier that was trained first is more robust under FGSM than one that learnt inpainting jointly"
         gain = _gain(bare[CLASSIFIER_FIRST], bare[JOINT], "fgsm", "classifier first minus joint")
         first, joint = ((bare[regime].network.model, "none", "fgsm") for regime in (CLASSIFIER_FIRST, JOINT))
         rule = fw.HalfOf(PUBLISHED.gain(first, joint))
@@ -96,7 +97,7 @@ def argument_claims(subjects: Sequence[Subject]) -> Iterator[fw.Claim]:
         if each.change == scales.SEVERAL:
             detail = f"One centred mask minus {scales.MASKS} drawn ones, so that places change too"
             gain = _gain(replace(each, change=""), each, "pgd-2", detail, pair=SAME_NETWORK)
-            yield fw.Claim("masks", "One mask reverses better than several (pgd-2, replayed)", gain, fw.Above(0))
+            yield fw.Claim("masks", "One mask reverses better than several (PGD-2, replayed)", gain, fw.Above(0))
 
 
 def task_claims(bare: Sequence[Subject]) -> Iterator[fw.Claim]:

@@ -160,12 +160,20 @@ class Subject:
             CLEAN: fw.Clean(system=self.system, images=every, threat=scale.threat, words=words)
         }
         # Last iterates are replayed, as the source's are; of the strongest attack any success counts.
-        half = ThreatModel.parse(scale.threat).eps / 2
-        steps, halves = ({"step_size": size, **last} for size in (scale.step_size, half))
+        steps = {"step_size": scale.step_size, **last}
+        # Two steps of half of eps reach eps from the image itself, and seldom from a random start.
+        halves = {"step_size": ThreatModel.parse(scale.threat).eps / 2, "random_start": False, **last}
         for name, settings in {"fgsm": last, "pgd-2": halves, AUDITED: steps, scale.strongest: {}}.items():
             images = attacked if settings else self.images.sample(min(scale.strongly, scale.attacked), "attacked")
             attack, precision = make_attack(name, scale.threat, settings), scale.ladder.precision
-            examples = fw.Examples(network=self.network, attack=attack, images=images, precision=precision, kept=True)
+            examples = fw.Examples(
+                network=self.network,
+                attack=attack,
+                images=images,
+                precision=precision,
+                kept=True,
+                name="from the image" if settings is halves else "",
+            )
             records[name] = fw.Attacked(system=self.system, examples=examples, words=words)
         return records
 

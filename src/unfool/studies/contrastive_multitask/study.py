@@ -35,12 +35,12 @@ from unfool.studies.contrastive_multitask.scales import (
 from unfool.training import RunConfig, TaskConfig
 
 CLAIMED = (
-    # id, the source's set, model, gain in robust accuracy, what is claimed; of views alone nothing was
-    ("contrast", "cifar10", SIMCLR, 0.60, "contrast adds about 60 points of robust accuracy"),
-    ("views", "cifar10", VIEWS, 0.60, "SimCLR's views without contrast add about 60 points of robust accuracy"),
-    ("supervised", "cifar100", SUPERVISED, 0.25, "a supervised auxiliary adds about 25 points of robust accuracy"),
-    ("contrast", "cifar100", SIMCLR, 0.42, "contrast adds about 42 points of robust accuracy"),
-    ("views", "cifar100", VIEWS, 0.42, "SimCLR's views without contrast add about 42 points of robust accuracy"),
+    # id, the source's set, model, gain in robust accuracy, what is claimed, of what if not of the model itself
+    ("contrast", "cifar10", SIMCLR, 0.60, "contrast adds robust accuracy", ""),
+    ("views", "cifar10", VIEWS, 0.60, "SimCLR's views without contrast add robust accuracy", "of contrast"),
+    ("supervised", "cifar100", SUPERVISED, 0.25, "a supervised auxiliary adds robust accuracy", ""),
+    ("contrast", "cifar100", SIMCLR, 0.42, "contrast adds robust accuracy", ""),
+    ("views", "cifar100", VIEWS, 0.42, "SimCLR's views without contrast add robust accuracy", "of contrast"),
 )
 CONTROLS = {SIMCLR: VIEWS, SUPERVISED: SINGLE, VIEWS: SINGLE, ADVERSARIAL: SIMCLR}
 """What a model is compared with: it differs in the added task alone, or in the views alone."""
@@ -91,13 +91,13 @@ class ContrastiveMultitask(fw.Study[Scale]):
             # A set that the source did not use (the demo's digits) borrows the claims of its CIFAR-10 and CIFAR-100.
             known = [entry for entry in CLAIMED if entry[1] == data] or CLAIMED[:3]
             where = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100"}.get(data, data)
-            control = fw.Control({"data": data, "trunk": trunk, "model": SINGLE, "attack": "none"})
             for way, (*_, attack, words) in WAYS.items():
                 gains = {model: _gain(model, way, data, trunk) for model in CONTROLS}
-                for name, _, model, claimed, text in known:
+                for name, _, model, claimed, text, of in known:
                     if way == "transfer" or model != VIEWS:
                         text = f"On {where} {text} ({words})"
-                        yield fw.Claim(f"{name}-{data}-{way}", text, gains[model], fw.HalfOf(claimed), control)
+                        controls = _controls(data, trunk, model, claimed)
+                        yield fw.Claim(f"{name}-{data}-{way}", text, gains[model], fw.HalfOf(claimed, of), controls)
                 if auxiliary and way != "as-computed":
                     detail = f"Gain of contrast minus gain of the supervised auxiliary, {attack}, {way}"
                     yield fw.Claim(
@@ -105,7 +105,7 @@ class ContrastiveMultitask(fw.Study[Scale]):
                         text=f"On {where} contrast regularises far better than a supervised auxiliary ({words})",
                         evidence=fw.Beyond(first=gains[SIMCLR], second=gains[SUPERVISED], detail=detail),
                         rule=fw.HalfOf(0.17),
-                        control=control,
+                        control=_controls(data, trunk, SIMCLR, 0.42),
                     )
             yield fw.Claim(
                 id=f"adversarial-{data}-white-box",
@@ -191,6 +191,17 @@ def _examples(scale: Scale, network: fw.NetworkSpec, attack: str) -> fw.Examples
         precision=scale.precision,
         kept=single,
     )
+
+
+def _controls(data: str, trunk: str, model: str, claimed: float) -> tuple[fw.Control, ...]:
+    """Clean rows that must be near the source's: that of the single-task network, and that of the model itself, which
+    keeps no more than it gets right: with less than half of the claimed gain it would fail whatever its task does."""
+    words = {"data": data, "trunk": trunk, "attack": "none"}
+    single, clean = fw.Control({**words, "model": SINGLE}), PUBLISHED.figures.get((data, model, "none"))
+    if clean is None:
+        return (single,)
+    own = {**words, "model": model, "loss": AS_WRITTEN if model == SIMCLR else None}
+    return single, fw.Control(own, within=clean / 100 - claimed / 2)
 
 
 def _gain(model: str, way: str, data: str, trunk: str) -> fw.Difference:

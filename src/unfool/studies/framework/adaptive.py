@@ -11,6 +11,7 @@ from unfool.attacks.ensemble import attack_passes
 from unfool.core.files import JsonObject
 from unfool.evaluation.adaptive.audit import audit
 from unfool.evaluation.adaptive.ladder import ladder
+from unfool.evaluation.adaptive.rung import AnyRung
 from unfool.evaluation.adaptive.settings import LadderSettings
 from unfool.evaluation.estimates.ladders import worst_case
 from unfool.evaluation.results.rows import Row
@@ -49,8 +50,8 @@ class Audited(Figures):
 class Laddered(Figures):
     """The adaptive ladder on a defense, ``attack`` on its first rung.
 
-    ``settings`` are the ladder's, its threat model and number of images among them; ``rungs`` are the keys of its
-    rungs, beside which a gate has (g).
+    ``settings`` are the ladder's, its threat model and number of images among them; ``rungs`` are its rungs or their
+    keys, of two with one key the later; a gate has (g) beside them.
     ``model`` is what rows of the ladder's own table call the network, ``words`` what tells the study's rows of it
     apart. Clean rows stay out of the study's table, which has its own on more images.
     """
@@ -62,7 +63,7 @@ class Laddered(Figures):
     settings: LadderSettings
     attack: str = "autoattack"
     model: str = ""
-    rungs: str = "abcdef"
+    rungs: Sequence[AnyRung] = "abcdef"
 
     def cost(self, work: Workspace) -> float:
         static = attack_passes(make_attack(self.attack, self.settings.threat or "linf:8/255").parts)
@@ -80,7 +81,7 @@ class Laddered(Figures):
                 table,
                 self.attack,
                 settings=replace(self.settings, images=self._count(work)),
-                rungs=self.rungs + "g" * self.system.fresh,
+                rungs=[*self.rungs, *("g" * self.system.fresh)],
                 name=self.model or self.system.network.model,
                 defended=self.system.defense,
                 folder=work.out / self.folder / self.path,

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from unfool.core.errors import SpecError
 from unfool.evaluation import Records
 from unfool.evaluation.results.claims import ClaimResult
+from unfool.evaluation.results.rows import Row
 from unfool.evaluation.statistics.control import Control
 from unfool.evaluation.statistics.estimate import Estimate
 from unfool.evaluation.statistics.gains import gain, gain_beyond
@@ -41,17 +42,23 @@ def evidence(function: Callable[..., Estimate | None], *inputs: Any, **words: An
 class Claim:
     """One claim: ``evidence`` gives an estimate from the results, and ``rule`` makes verdict and sentence from it.
 
-    ``id`` names the claim within its study and stays when its words change. ``control`` must be near the source's.
+    ``id`` names the claim within its study and stays when its words change. The ``control``, or each of several, must
+    be near the source's.
     """
 
     id: str
     text: str
     evidence: Evidence
     rule: Rule
-    control: Control | None = None
+    control: Control | tuple[Control, ...] | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "id", slug(self.id))
+
+    def not_reproduced(self, rows: Sequence[Row]) -> str:
+        """Why nothing can be said of the source: the first control that is too far from it; empty where none is."""
+        controls = self.control if isinstance(self.control, tuple) else [self.control] if self.control else []
+        return next(filter(None, (control.not_reproduced(rows) for control in controls)), "")
 
 
 def judge(claims: Iterable[Claim], results: Results) -> list[ClaimResult]:
@@ -60,11 +67,16 @@ def judge(claims: Iterable[Claim], results: Results) -> list[ClaimResult]:
     if twice := {claim.id for claim in claims if sum(claim.id == other.id for other in claims) > 1}:
         raise SpecError(f"two claims have the id {min(twice)!r}; give each an id of its own")
     pairs = [(claim, estimate) for claim in claims if (estimate := claim.evidence(results)) is not None]
-    controls = [claim.control.not_reproduced(results.rows) if claim.control else "" for claim, _ in pairs]
     return judge_cases(
         [
-            Case(id=claim.id, text=claim.text, estimate=estimate, rule=claim.rule, not_reproduced=control)
-            for (claim, estimate), control in zip(pairs, controls, strict=True)
+            Case(
+                id=claim.id,
+                text=claim.text,
+                estimate=estimate,
+                rule=claim.rule,
+                not_reproduced=claim.not_reproduced(results.rows) if claim.control else "",
+            )
+            for claim, estimate in pairs
         ]
     )
 

@@ -17,6 +17,9 @@ from unfool.studies.framework.pieces import Measured, Measurement
 from unfool.studies.framework.workspace import Piece, Workspace
 from unfool.training import TrainedRun
 
+GAVE_NO_GRADIENT = "the attacked network gave no gradient on some image that stood: perhaps masked, not robust"
+"""How the warning on networks without gradients ends."""
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Results:
@@ -89,5 +92,4 @@ class Results:
     def masking_notes(self) -> list[str]:
         """A warning where an attacked network gave no gradient on some image: none where that never happened."""
         count = sum(item.records is not None and item.records.zero_gradient > 0 for item in self.measured)
-        words = "rows the attacked network gave no gradient on some image that stood: perhaps masked, not robust"
-        return [f"In {count} {words}"] if count else []
+        return [f"In {count} rows {GAVE_NO_GRADIENT}"] if count else []

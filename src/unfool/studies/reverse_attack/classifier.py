@@ -14,6 +14,7 @@ from unfool.evaluation.pretext.gate_rates import gate_rates
 from unfool.models.misuse import MISUSES
 from unfool.studies import framework as fw
 from unfool.studies.framework.networks import System
+from unfool.studies.reverse_attack.aware import AwareOfTwoViews
 from unfool.studies.reverse_attack.networks import Misused
 from unfool.studies.reverse_attack.scales import LOSSES, REVERSE, SOURCE_STEPS, STEPS, Scale
 
@@ -132,7 +133,7 @@ class Classifier:
             attack=self.scale.yardstick,
             settings=self.scale.ladder,
             words={"ladder": words},
-            rungs=RUNGS,
+            rungs=(*RUNGS, AwareOfTwoViews),
         )
 
     @property

@@ -25,7 +25,8 @@ def runs(scale: Scale) -> list[tuple[Plan, int]]:
             seeds[Plan(model=model, share=share, images=images)] = scale.seeds
     for images in LEARNS_FROM:
         seeds[Plan(model=Model.CONTROL, images=images, trainable="all")] = scale.seeds
-        seeds[Plan(model=Model.SIMCLR, share=COMPARED, images=images, trainable="all")] = scale.seeds
+        for share in scale.whole_shares:
+            seeds[Plan(model=Model.SIMCLR, share=share, images=images, trainable="all")] = scale.seeds
     if Model.ADVERSARIAL in scale.pretrain:
         seeds[Plan(model=Model.ADVERSARIAL, share=COMPARED, trainable="all")] = scale.seeds
     for trainable in scale.policies:

@@ -75,8 +75,9 @@ class Scale:
 
     ``pretrain`` is the stage of every pretraining, ``tasks`` the settings of its tasks. ``head`` trains the added layer
     alone, ``whole`` more, or starts from nothing; ``epochs``, if any, are theirs for each share of the labels, and last
-    for the second data set. ``policies`` are what else may be trainable, ``baselines`` adversarial training: its attack
-    and its share of what SimCLR and its fine-tuning cost. Training attacks within ``threat``.
+    for the second data set. After SimCLR all layers move too, with each of ``whole_shares`` of the labels. ``policies``
+    are what else may be trainable, ``baselines`` adversarial training: its attack and its share of what SimCLR and its
+    fine-tuning cost. Training attacks within ``threat``.
 
     ``seeds`` are run where a claim compares, from pretraining on; one elsewhere. ``attacked`` test images are attacked
     by FGSM within each of ``budgets``, the first ``strongly`` of them by ``pgd`` and ``strong`` within ``threat``.
@@ -92,6 +93,7 @@ class Scale:
     head: StageConfig
     whole: StageConfig
     epochs: tuple[int, ...] = ()
+    whole_shares: tuple[float, ...] = (COMPARED,)
     policies: tuple[str, ...]
     baselines: dict[str, tuple[str, float]]
     threat: str = "linf:8/255"
@@ -176,6 +178,7 @@ FULL = Scale(
     head=_HEAD,
     whole=short_stage(),
     epochs=(50, 50, 50, 50, 50),
+    whole_shares=SHARES,
     policies=("from:layer4", "after:10", "all"),
     baselines=SMALL.baselines,
     attacked=10_000,
@@ -189,6 +192,7 @@ SOURCE = replace(
     pretrain=_pretrain(_SOURCE, "", 36, 10, 10, 4),
     tasks={**FULL.tasks, "rotation": {"turns": "one"}},
     epochs=(50, 20, 10, 5, 10),
+    whole_shares=(COMPARED,),
     baselines={Model.PGD: ("pgd-10", 1.0)},
     seeds=1,
     attacked=1_000,

@@ -78,10 +78,12 @@ class Transfer(fw.Study[Scale]):
             scratch = [share(100 * part, replace(control, images=images), FGSM) for part in SHARES]
             series |= {f"simclr, {images}": [share(100 * plan.share, plan, FGSM) for plan in cells]}
             series |= {f"{Model.CONTROL}, 100 %, {images}": scratch, f"source, {images}": source}
+            whole = [replace(cells[0], share=part, trainable="all") for part in scale.whole_shares]
+            series |= {f"simclr, all layers, {images}": [share(100 * plan.share, plan, FGSM) for plan in whole]}
         axes = "Labels against robustness", "share of the labels in %", "accuracy under FGSM"
         caption = (
-            f"FGSM within {scale.threat}; the source does not state its budget. The added layer alone is fine-tuned; "
-            "without pretraining all layers are, on all labels. Bands: 95 % interval, or lowest to highest seed."
+            f"FGSM within {scale.threat}; the source does not state its budget. The added layer alone is fine-tuned or "
+            "all layers; without pretraining all are, on all labels. Bands: 95 % interval, or lowest to highest seed."
         )
         yield lines(*axes, series, caption)
         compared = {name: Plan(model=name, share=COMPARED) for name in scale.pretrain}
