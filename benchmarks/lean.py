@@ -4,11 +4,15 @@
     python benchmarks/lean.py --masked [--json] [--images 64] [--networks NAME …]
 
 Networks are those of the zoo, small ones that the first call trains (`lean_subjects.TRAINED`: FGSM-RS, PGD, TRADES,
-MART with weight perturbation, beside a pretext task, fine-tuned, and as usual; a minute each but ``robust``), finished
-training runs that ``--folder`` names, and a classifier of one's own (``--model FILE.py:NAME --weights FILE``). Each set
-of images goes through pyautoattack's standard version, in chunks of 64, and through ``lean`` as ``unfool evaluate``
-runs it: with its checks, its sample, and whatever it escalates to. Both are counted: images forward, images backward,
-CPU seconds of one thread. Results are kept in ``runs/benchmarks/lean`` (``--kept``), chunk by chunk, and looked up
+MART with weight perturbation, beside a pretext task, fine-tuned, and as usual; a minute each but ``robust``), the
+public ResNet-20 (``resnet20``, at linf 0.5/255) where ``resnet20-cifar10.th`` lies in the data directory or in a folder
+``models`` beside it, finished training runs that ``--folder`` names, and a classifier of one's own (``--model
+FILE.py:NAME --weights FILE``, whose keys begin with NAME).
+
+Each set of images goes through pyautoattack's standard version, in chunks of 64, and through ``lean`` as ``unfool
+evaluate`` runs it: with its checks, its sample, and whatever it escalates to. The two take turns: half of the chunks,
+lean in fp32, the other half, lean in bf16. Both are counted: images forward, images backward, CPU seconds of one
+thread. Results are kept in ``runs/benchmarks/lean`` (``--kept``), chunk by chunk and batch by batch, and looked up
 there, so that the benchmark continues where it was stopped. Keys, for each network:
 
 * ``…_passes_forward``, ``…_passes_backward``: images through the network over pyautoattack's;
@@ -16,10 +20,15 @@ there, so that the benchmark continues where it was stopped. Keys, for each netw
 * ``…_accuracy_difference``: robust accuracy of lean minus theirs in points, the higher of fp32 and bf16;
 * ``…_accuracy``: robust accuracy by each;
 * ``…_disagreements``: the ids of all images with different verdicts: ``missed`` by lean, or only lean ``fooled`` them;
-* ``…_escalated``: why lean escalated, if it did; ``…_images``: how many images the figures are of.
+* ``…_escalated``: why lean escalated, if it did; ``…_images``: how many images the figures are of;
+  ``…_adversarially_trained``: whether the network is.
 
 ``median_…`` and ``mean_accuracy_difference`` are those of the robust networks: where at least a tenth of the images
-stands. Exit code 1 where a bound is missed. ``--masked`` measures classifiers that hide their gradients (`masked_set`).
+stands. ``networks``, ``adversarially_trained``, ``fewest_images`` and ``lower_on`` say what was compared: how many
+networks, of how many images at least, and where lean's robust accuracy is the lower one. ``missed`` lists the bounds
+that are missed, and the conditions: ten networks, five of them adversarially trained, ``resnet20`` among them, 256
+images of each, lean lower on some. The exit code is 0 where all hold, else 1: also for a run of a few networks or
+images. ``--masked`` measures classifiers that hide their gradients (`masked_set`).
 """
 
 from __future__ import annotations
@@ -36,20 +45,26 @@ from typing import Any
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import torch
-from lean_subjects import CHUNK, IMAGES, Subject, subjects
-from masked_set import masked_subjects, measure_masked
+from lean_subjects import CHUNK, IMAGES, RESNET, RESNET_EPS, Subject, subjects
+from masked_set import MASKED_IMAGES, masked_subjects, measure_masked
 from networks import KEPT
 
 BOUNDS = {"passes_forward": 0.10, "passes_backward": 0.18, "time_fp32": 0.15, "time_bf16": 0.10}
 MEAN_DIFFERENCE, MOST_DIFFERENCE = 0.05, 0.5
+NETWORKS, ADVERSARIAL = 10, 5
+"""How many networks must be compared, and how many of these adversarially trained."""
 ROBUST = 0.1
 """Share of the images that stand under pyautoattack on a network that counts as robust."""
 
 
 def measured(subject: Subject) -> dict[str, Any]:
     """All figures of one network."""
-    chunks = [subject.reference(number) for number in range(-(-len(subject.table) // CHUNK))]
-    lean = {precision: subject.lean(precision) for precision in ("fp32", "bf16")}
+    numbers = range(-(-len(subject.table) // CHUNK))
+    half = -(-len(numbers) // 2)
+    # In turns, so that a machine that slows down or speeds up does so for both.
+    chunks, lean = [subject.reference(number) for number in numbers[:half]], {"fp32": subject.lean("fp32")}
+    chunks += [subject.reference(number) for number in numbers[half:]]
+    lean["bf16"] = subject.lean("bf16")
     theirs = {number: fooled for each in chunks for number, fooled in zip(each["ids"], each["fooled"], strict=True)}
     total = {name: sum(each[name] for each in chunks) for name in ("forward", "backward", "seconds")}
     ours = {name: dict(zip(each["ids"], each["fooled"], strict=True)) for name, each in lean.items()}
@@ -73,17 +88,30 @@ def measured(subject: Subject) -> dict[str, Any]:
         },
         "escalated": next((each["remark"] for each in lean.values() if "escalated" in each["remark"]), None),
         "images": len(theirs),
+        "adversarially_trained": subject.adversarial,
     }
 
 
 def summary(figures: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """Medians over the robust networks, and the bounds that are missed."""
+    """What was compared, medians over the robust networks, and all bounds and conditions that are missed."""
+    compared = {
+        "networks": len(figures),
+        "adversarially_trained": sum(each["adversarially_trained"] for each in figures.values()),
+        "fewest_images": min((each["images"] for each in figures.values()), default=0),
+        "lower_on": [name for name, each in figures.items() if _is_lower(each["accuracy"])],
+    }
+    missed = _missed_conditions(compared)
+    if RESNET not in figures:
+        missed.append(
+            f"{RESNET} at {RESNET_EPS} is missing: put its checkpoint into the data directory, or give "
+            f"--model FILE.py:{RESNET} --weights FILE --mean imagenet --std imagenet"
+        )
     robust = {name: each for name, each in figures.items() if each["accuracy"]["pyautoattack"] >= 100 * ROBUST}
     if not robust:
-        return {"robust": [], "missed": ["no robust network was measured"]}
+        return {**compared, "robust": [], "missed": [*missed, "no robust network was measured"]}
     medians = {key: statistics.median(each[key] for each in robust.values()) for key in BOUNDS}
     mean = statistics.mean(each["accuracy_difference"] for each in robust.values())
-    missed = [f"median_{key} {medians[key]:.3f} > {bound}" for key, bound in BOUNDS.items() if medians[key] > bound]
+    missed += [f"median_{key} {medians[key]:.3f} > {bound}" for key, bound in BOUNDS.items() if medians[key] > bound]
     if mean > MEAN_DIFFERENCE:
         missed.append(f"mean_accuracy_difference {mean:.3f} > {MEAN_DIFFERENCE}")
     missed += [
@@ -93,7 +121,18 @@ def summary(figures: dict[str, dict[str, Any]]) -> dict[str, Any]:
     ]
     missed += [f"{name} escalated: {each['escalated']}" for name, each in figures.items() if each["escalated"]]
     medians = {f"median_{key}": round(value, 4) for key, value in medians.items()}
-    return {**medians, "mean_accuracy_difference": round(mean, 4), "robust": list(robust), "missed": missed}
+    return {**compared, **medians, "mean_accuracy_difference": round(mean, 4), "robust": list(robust), "missed": missed}
+
+
+def _is_lower(accuracy: dict[str, float]) -> bool:
+    """Whether lean leaves fewer images standing than pyautoattack, in fp32 or in bf16."""
+    return min(accuracy["fp32"], accuracy["bf16"]) < accuracy["pyautoattack"]
+
+
+def _missed_conditions(compared: dict[str, Any]) -> list[str]:
+    least = {"networks": NETWORKS, "adversarially_trained": ADVERSARIAL, "fewest_images": IMAGES}
+    missed = [f"{name} {compared[name]} < {count}" for name, count in least.items() if compared[name] < count]
+    return missed if compared["lower_on"] else [*missed, "lower_on: lean's robust accuracy is lower on no network"]
 
 
 def lean_alone(makers: dict[str, Callable[[], Subject]], as_json: bool) -> int:
@@ -113,7 +152,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Benchmark of the lean attack against pyautoattack.")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--data-dir", default=None, help="directory with cifar10 in hub layout (else UNFOOL_DATA_DIR)")
-    parser.add_argument("--images", type=int, default=IMAGES, help="test images of each network (default: 256)")
+    parser.add_argument("--images", type=int, help=f"test images of each (default: {IMAGES}, masked {MASKED_IMAGES})")
     parser.add_argument("--networks", nargs="+", default=None, metavar="NAME", help="only these")
     parser.add_argument("--model", default=None, help="a classifier of one's own, as unfool --model names it")
     parser.add_argument("--weights", default=None, help="its checkpoint")
@@ -129,13 +168,15 @@ def main() -> int:
     malformed = [text for text in arguments.folder if not all(text.partition("="))]
     if malformed:
         parser.error(f"--folder {malformed[0]} is not understood; give NAME=DIR, such as mine=runs/mine")
+    if arguments.images is None:
+        arguments.images = MASKED_IMAGES if arguments.masked else IMAGES
     if arguments.images < 1:
         parser.error(f"--images {arguments.images} is not allowed; give 1 or more")
     torch.set_num_threads(1)
     # pyautoattack's own checks warn where an image's gradient is zero.
     warnings.simplefilter("ignore")
     makers = subjects(arguments)
-    if arguments.around not in makers:
+    if arguments.masked and arguments.around not in makers:
         parser.error(f"network {arguments.around} is not known; give one of {', '.join(makers)}")
     measured_ones = masked_subjects(arguments, makers) if arguments.masked else makers
     unknown = [name for name in arguments.networks or [] if name not in measured_ones]
@@ -159,6 +200,8 @@ def main() -> int:
         for key, bound in BOUNDS.items():
             print(f"  {key:<20}{total.get(f'median_{key}')!s:>9}   (median of {len(total['robust'])}, <= {bound})")
         print(f"  accuracy_difference {total.get('mean_accuracy_difference')!s:>9}   (mean, <= {MEAN_DIFFERENCE})")
+        for key in ("networks", "adversarially_trained", "fewest_images", "lower_on"):
+            print(f"  {key}: {total[key]}")
         for text in total["missed"]:
             print(f"  MISSED: {text}")
     return 1 if total["missed"] else 0

@@ -1,13 +1,13 @@
 """The networks that `lean.py` attacks, each with its images and what earlier runs kept about it.
 
 Results are kept by network, threat model and chunk of images, so that a benchmark of hours goes on where it was
-stopped. Those of lean follow from unfool's own code, and are looked up only as long as that stays as it is.
+stopped. Those of lean follow from unfool's own code, and are looked up only as long as that stays as it is; what lean
+has finished of a network is kept batch by batch, with what it took.
 """
 
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import time
 from collections.abc import Callable, Mapping
@@ -16,14 +16,15 @@ from typing import Any
 
 import pyautoattack
 import torch
+from kept_results import CODE, kept_or
 from networks import material, trained
 from passes import counted
+from resnet20 import WEIGHTS
 from torch import Tensor, nn
 
-import unfool
-from unfool import craft, zoo
+from unfool import craft, open_run
 from unfool.attacks import ProxySettings
-from unfool.core.files import write_json
+from unfool.core.files import remove_folder, write_json
 from unfool.core.streams import Streams
 from unfool.core.threat import ThreatModel
 from unfool.data.catalog import open_table
@@ -33,7 +34,6 @@ from unfool.data.table import Table
 from unfool.evaluation.identity import identity
 from unfool.models.foreign import load_classifier
 from unfool.models.outside.preparation import Adaptation
-from unfool.models.weights import load_network
 from unfool.training import TaskConfig
 
 CHUNK, IMAGES = 64, 256
@@ -57,25 +57,19 @@ TRAINED: dict[str, dict[str, Any]] = {
 """Networks that the first call trains: settings of their stage beside FGSM-RS, ``standard`` without a perturbation."""
 WIDE_IMAGES, NARROW_IMAGES = {"standard": 20_000, "robust": 50_000}, {"standard": 20_000, "robust": 20_000}
 EPOCHS = {"standard": 4, "robust": 6}
+RESNET, RESNET_EPS = "resnet20", "0.5/255"
+"""The name of the network that nobody here trained, and the size of its ball."""
 THEIRS = {"linf": "Linf", "l2": "L2", "l1": "L1"}
 
 
-def code() -> str:
-    """A hash of the code that attacks and checks: results of lean are those of one such code."""
-    root = Path(unfool.__file__).parent
-    files = sorted(path for room in ("attacks", "evaluation", "defenses") for path in (root / room).rglob("*.py"))
-    return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:16]
-
-
-CODE = code()
-"""Of the code as it was when this program began."""
-
-
 class Subject:
-    """A network, the images that it is attacked on, and where results about it are kept."""
+    """A network, whether it is ``adversarial``ly trained, the images it is attacked on, where results are kept."""
 
-    def __init__(self, name: str, network: nn.Module, table: Table, threat: str, kept: Path):
+    def __init__(
+        self, name: str, network: nn.Module, table: Table, threat: str, kept: Path, *, adversarial: bool = False
+    ):
         self.name = name
+        self.adversarial = adversarial
         self.network = network.eval().requires_grad_(False)
         self.table = table
         self.threat = ThreatModel.parse(threat)
@@ -88,16 +82,8 @@ class Subject:
 
     def kept_or(self, what: str, table: Table, make: Callable[[], Mapping[str, Any]], **of: Any) -> dict[str, Any]:
         """What an earlier run kept of this very network, threat model, table and ``of``; otherwise it is made."""
-        path = self.kept / f"{self.name}-{what}.json"
-        request = {"network": self.identity, "threat": str(self.threat), **of}
-        if path.is_file():
-            stored = json.loads(path.read_text())
-            if all(stored.get(key) == value for key, value in request.items()) and stored["ids"] == table.ids.tolist():
-                return stored
-        stored = {**request, "ids": table.ids.tolist(), **make()}
-        self.kept.mkdir(parents=True, exist_ok=True)
-        write_json(path, stored)
-        return stored
+        request = {"network": self.identity, "threat": str(self.threat), "ids": table.ids.tolist(), **of}
+        return kept_or(self.kept / f"{self.name}-{what}.json", request, make)
 
     def reference(self, chunk: int) -> dict[str, Any]:
         """What pyautoattack does with one chunk of the images."""
@@ -117,18 +103,41 @@ class Subject:
         return self.kept_or(f"pyautoattack-{chunk}", table, attacked)
 
     def lean(self, precision: str) -> dict[str, Any]:
-        """What lean does with all images, checks and escalation included."""
+        """What lean does with all images, checks and escalation included.
+
+        A run that was stopped goes on where it was; what it did twice then counts twice.
+        """
+        what = f"lean-{precision}-{len(self.table)}"
+        underway = self.kept / f"{self.name}-{what}-{self.identity.rstrip('?~')}-{CODE}"
+        tally = underway.with_suffix(".json")
 
         def attacked() -> dict[str, Any]:
             proxy = ProxySettings(dtype=precision)
+            before = {"forward": 0, "backward": 0, "seconds": 0.0}
+            if underway.is_dir() and tally.is_file():
+                before = json.loads(tally.read_text())
             started = time.process_time()
             with counted() as passes:
-                examples = craft(self.network, self.table, "lean", threat=self.threat, proxy=proxy)
-            seconds = time.process_time() - started
-            fooled = self.fooled(examples.read(slice(None)), examples.labels)
-            return {"fooled": fooled, **vars(passes), "seconds": seconds, "remark": examples.settings["remark"]}
 
-        return self.kept_or(f"lean-{precision}-{len(self.table)}", self.table, attacked, code=CODE)
+                def spent() -> dict[str, Any]:
+                    own = {**vars(passes), "seconds": time.process_time() - started}
+                    return {key: value + own[key] for key, value in before.items()}
+
+                def tell(*_: object) -> None:
+                    write_json(tally, spent())
+
+                self.kept.mkdir(parents=True, exist_ok=True)
+                examples = craft(
+                    self.network, self.table, "lean", threat=self.threat, proxy=proxy, folder=underway, progress=tell
+                )
+            total = spent()
+            fooled = self.fooled(examples.read(slice(None)), examples.labels)
+            return {"fooled": fooled, **total, "remark": examples.settings["remark"]}
+
+        result = self.kept_or(what, self.table, attacked, code=CODE)
+        remove_folder(underway)
+        tally.unlink(missing_ok=True)
+        return result
 
     def fooled(self, images: Tensor, labels: Tensor) -> list[bool]:
         """Which images the network gets wrong."""
@@ -151,16 +160,16 @@ def subjects(arguments: argparse.Namespace) -> dict[str, Callable[[], Subject]]:
         return drawn.subset(torch.arange(min(arguments.images, len(drawn))))
 
     def of_zoo(name: str, threat: str) -> Subject:
-        return Subject(name, zoo.load(name), images(name.split("-")[0]), threat, kept)
+        return of_run(name, f"zoo:{name}", name.split("-")[0], threat)
 
-    def of_folder(name: str, path: str) -> Subject:
-        return Subject(name, load_network(Path(path) / "weights.safetensors"), images("cifar10"), "linf:8/255", kept)
+    def of_run(name: str, path: str, data: str, threat: str) -> Subject:
+        run = open_run(path)
+        adversarial = any(stage.perturb is not None for stage in run.config.stages)
+        return Subject(name, run.network, images(data), threat, kept, adversarial=adversarial)
 
-    def of_file() -> Subject:
-        network = load_classifier(
-            arguments.model, arguments.weights, adaptation=Adaptation(mean=arguments.mean, std=arguments.std)
-        )
-        return Subject("given", network, images("cifar10"), f"linf:{arguments.eps}", kept)
+    def of_file(name: str, model: str, weights: str | None, adaptation: Adaptation, eps: str) -> Subject:
+        network = load_classifier(model, weights, adaptation=adaptation)
+        return Subject(name, network, images("cifar10"), f"linf:{eps}", kept)
 
     def of_training(kind: str) -> Subject:
         judged_of = max(IMAGES, arguments.images)
@@ -168,7 +177,7 @@ def subjects(arguments: argparse.Namespace) -> dict[str, Callable[[], Subject]]:
         judged = used.judged.subset(torch.arange(min(arguments.images, len(used.judged))))
         if kind == "robust":
             network = trained("autoattack", kind, used, WIDE, learning_rate=0.1)
-            return Subject(kind, network, judged, used.threat, kept)
+            return Subject(kind, network, judged, used.threat, kept, adversarial=True)
         eps = ThreatModel.parse(used.threat).eps
         perturb = f"pgd:steps=2,step_size={0.75 * eps}"
         settings = {name: perturb if value is PGD else value for name, value in TRAINED[kind].items()}
@@ -188,7 +197,8 @@ def subjects(arguments: argparse.Namespace) -> dict[str, Callable[[], Subject]]:
             **{"learning_rate": 0.1, **settings},
         )
         small = "linf:0.5/255" if used.name == "cifar10" else "linf:4/255"
-        return Subject(kind, network, judged, small if kind == "standard" else used.threat, kept)
+        threat = small if kind == "standard" else used.threat
+        return Subject(kind, network, judged, threat, kept, adversarial=kind != "standard")
 
     makers: dict[str, Callable[[], Subject]] = {}
     for name, threat in ZOO.items():
@@ -196,9 +206,23 @@ def subjects(arguments: argparse.Namespace) -> dict[str, Callable[[], Subject]]:
             makers[name] = lambda name=name, threat=threat: of_zoo(name, threat)
     for text in arguments.folder:
         name, _, path = text.partition("=")
-        makers[name] = lambda name=name, path=path: of_folder(name, path)
+        makers[name] = lambda name=name, path=path: of_run(name, path, "cifar10", "linf:8/255")
     for kind in TRAINED:
         makers[kind] = lambda kind=kind: of_training(kind)
+    checkpoint = shared_checkpoint(folder) if has_cifar else None
+    if checkpoint is not None:
+        source = str(Path(__file__).with_name("resnet20.py")) + f":{RESNET}"
+        normalised = Adaptation(mean="imagenet", std="imagenet")
+        makers[RESNET] = lambda: of_file(RESNET, source, str(checkpoint), normalised, RESNET_EPS)
     if arguments.model is not None:
-        makers["given"] = of_file
+        own = Adaptation(mean=arguments.mean, std=arguments.std)
+        name = arguments.model.rpartition(":")[2]
+        name = name if name == RESNET or (name.isidentifier() and name not in makers) else "given"
+        makers[name] = lambda: of_file(name, arguments.model, arguments.weights, own, arguments.eps)
     return makers
+
+
+def shared_checkpoint(folder: Path | None) -> Path | None:
+    """The public checkpoint of ResNet-20: in the data directory, or in the folder ``models`` beside it."""
+    places = [] if folder is None else [folder / WEIGHTS, folder.resolve().parent / "models" / WEIGHTS]
+    return next((path for path in places if path.is_file()), None)

@@ -19,9 +19,11 @@ SEEN_DRAWS = 8
 
 
 class Masked(nn.Module):
-    """A robust network behind something that hides its gradients; ``random``: it draws at every call."""
+    """A robust network behind something that hides its gradients; ``random``: it draws at every call; ``confirms``: a
+    call on some images says what the classifier gives them, whatever it was called on before and beside."""
 
     random = False
+    confirms = True
 
     def __init__(self, network: nn.Module):
         super().__init__()
@@ -103,6 +105,7 @@ class Drawing(Masked):
     """Draws at every call from torch's global random state; an attacker fixes some draws and averages them."""
 
     random = True
+    confirms = False
 
     def seen_through(self, images: Tensor) -> nn.Module:
         def average(images: Tensor) -> Tensor:
@@ -158,6 +161,8 @@ def resized(images: Tensor, side: int) -> Tensor:
 
 class OfItsBatch(Masked):
     """Shifted by the mean of the batch."""
+
+    confirms = False
 
     def forward(self, images: Tensor) -> Tensor:
         return self.network(self.shifted(images, images))

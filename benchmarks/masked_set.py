@@ -2,9 +2,10 @@
 
 Subjects are the wrappers of `masked.py` around a robust network (``--around``), and the networks of `collapsed.py`.
 Lean must escalate on each on which anything stands, and the examples it ends with must leave no more standing than an
-attacker leaves who knows what hides the gradients: APGD on the classifier seen through, confirmed by the classifier as
-it is, and Square, the worst on each image. Of a classifier that draws, an image counts by the share of ``DRAWS`` calls
-that are right. Keys, for each network:
+attacker leaves who knows what hides the gradients: APGD on the classifier seen through, which goes on until the
+classifier as it is confirms the example, and Square, the worst on each image. Where a call of the classifier confirms
+nothing, since it draws or looks at the batch, APGD fools the classifier seen through, and the examples are judged at
+the end; of one that draws, an image counts by the share of ``DRAWS`` calls that are right. Keys, for each network:
 
 * ``…_accuracy``: robust accuracy by the examples that lean ends with; ``…_remark``: what lean says of it;
 * ``…_known``: by the strongest attack known here; ``…_gap``: the difference in points, at most ``MOST_GAP``;
@@ -25,13 +26,17 @@ from typing import Any
 
 import torch
 from collapsed import COLLAPSED, EPS, collapsed
-from lean_subjects import CHUNK, CODE, EPOCHS, NARROW_IMAGES, Subject
+from kept_results import code
+from lean_subjects import CHUNK, EPOCHS, NARROW_IMAGES, Subject
 from masked import MASKED, Masked
 from networks import material
 from torch import Tensor, nn
 
 from unfool import craft
+from unfool.attacks import ProxySettings
+from unfool.attacks.proxy import SurrogateSettings
 
+MASKED_IMAGES = 64
 DRAWS = 10
 MOST_GAP = 1.0
 """Points by which lean's last number may lie above that of the strongest attack known here."""
@@ -39,6 +44,9 @@ KNOWN = ("apgd-ce", "apgd-t:targets=4,steps=50")
 QUERIES = 1000
 LEAN = f"lean:queries={QUERIES}"
 """With fewer queries of Square than usual: what hides gradients shows long before."""
+
+CODE = code(__file__, Path(__file__).with_name("masked.py"))
+"""Of all that the results follow from, the networks apart."""
 
 Makers = dict[str, Callable[[], Subject]]
 
@@ -74,11 +82,17 @@ def right(network: nn.Module, images: Tensor, labels: Tensor, first: int = 0) ->
 def known(subject: Subject) -> dict[str, Any]:
     """The strongest attack known here, on all images."""
     network, images, labels = subject.network, subject.table.batch().images, subject.table.labels()
-    seen = network.seen_through(images).eval() if isinstance(network, Masked) else network
-    attacked = [(seen, name) for name in KNOWN]
+    attacked: list[tuple[str, nn.Module, ProxySettings | None]] = [(name, network, None) for name in KNOWN]
+    if isinstance(network, Masked):
+        seen = network.seen_through(images).eval()
+        words = {"name": "seen-through", "words": "an attack on the classifier seen through", "why": "it is known"}
+        through = SurrogateSettings(make=lambda model: seen, **words)
+        attacked = [(name, network, through) if network.confirms else (name, seen, None) for name in KNOWN]
     if not getattr(network, "random", False):
-        attacked.append((network, f"square:steps={QUERIES}"))
-    crafted = {name: craft(model, subject.table, name, threat=subject.threat) for model, name in attacked}
+        attacked.append((f"square:steps={QUERIES}", network, None))
+    crafted = {
+        name: craft(model, subject.table, name, threat=subject.threat, proxy=proxy) for name, model, proxy in attacked
+    }
     ends = {"clean": images, **{name: examples.read(slice(None)) for name, examples in crafted.items()}}
     # Chosen by some draws and judged by others, so that luck is no success.
     chosen = torch.stack([right(network, points, labels, first=DRAWS) for points in ends.values()]).argmin(0)
@@ -112,8 +126,8 @@ def measure_masked(arguments: argparse.Namespace, own: Makers) -> int:
     for name in arguments.networks or own:
         subject = own[name]()
         count, table = len(subject.table), subject.table
-        best = subject.kept_or(f"known-{count}", table, lambda subject=subject: known(subject))
-        first = subject.kept_or(f"first-{count}", table, lambda subject=subject: first_look(subject))
+        best = subject.kept_or(f"known-{count}", table, lambda subject=subject: known(subject), code=CODE)
+        first = subject.kept_or(f"first-{count}", table, lambda subject=subject: first_look(subject), code=CODE)
         last = subject.kept_or(f"lean-{count}", table, lambda subject=subject: lean(subject), code=CODE)
         gap = last["accuracy"] - best["accuracy"]
         shown = {"accuracy": last["accuracy"], "known": best["accuracy"], "gap": gap, "first": first["accuracy"],

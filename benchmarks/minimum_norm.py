@@ -14,13 +14,15 @@ In l0 the bound is on the area over that of sigma-zero's own code, where adv-lib
 there, and minima are many.
 
 Distances are recomputed here, and what does not fool the network counts as none; in l0 pixels are counted, all channels
-as one. What an attack found is kept in the state folder, so that a run that was stopped goes on after its last attack.
+as one. What an attack found is kept in the state folder, so that a run that was stopped goes on after its last attack;
+it is measured anew where the network, the images, this file or unfool's code changed.
 The exit code is 1 where a bound is missed, `LIMIT`.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import importlib.util
 import json
 import math
@@ -36,13 +38,13 @@ from typing import Any
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import torch
+from kept_results import code, kept_or
 from torch import Tensor, nn
 
-from unfool import attacks, load_network, open_table
+from unfool import attacks, identity, load_network, open_table
 from unfool.attacks.minimum_norm.attacks import whole_box
 from unfool.attacks.objective import LabelLoss
 from unfool.attacks.problem import Problem
-from unfool.core.files import write_json
 from unfool.core.geometry import GEOMETRIES
 from unfool.core.streams import Streams
 from unfool.data.folders import data_folder
@@ -62,6 +64,7 @@ JUDGED = {"l2": "fmn-t", "linf": "fmn-t", "l1": "fmn-t", "l0": "sigma-zero"}
 LIMIT = 1.02
 AUTHORS = "adv-lib-sigma-zero"
 STATE = Path(__file__).resolve().parent.parent / "runs" / "benchmarks" / "minimum_norm"
+CODE = code(__file__)
 _REACH = {"l2": 5.0, "linf": 0.3, "l1": 60.0}
 """Largest eps of the attack that bisects it."""
 _ORDERS = {"l2": 2, "linf": math.inf, "l1": 1, "l0": 0}
@@ -204,22 +207,26 @@ def distances(network: nn.Module, images: Tensor, labels: Tensor, changed: Tenso
 
 def measured(name: str, norm: str, run: Run, material: tuple[Any, Tensor, Tensor], arguments: Any) -> dict[str, Any]:
     """Distances, passes for each image and CPU seconds of one attack, as the state folder has them or now measured."""
-    network, images, labels = material
-    folder = Path(arguments.state) / f"{len(images)}-{arguments.steps}"
-    place = folder / f"{network[0]}-{norm}-{name.replace(':', '-')}.json"
-    if place.is_file():
-        return json.loads(place.read_text())
-    counted, started = Counted(network[1]), time.process_time()
-    changed = run(counted, images, labels, arguments.steps)
-    result = {
-        "distances": distances(network[1], images, labels, changed, norm),
-        "forwards": counted.forwards / len(images),
-        "backwards": counted.backwards / len(images),
-        "seconds": round(time.process_time() - started, 1),
+    (kind, network), images, labels = material
+    request = {
+        "network": identity(network),
+        "images": hashlib.sha256(images.numpy().tobytes() + labels.numpy().tobytes()).hexdigest(),
+        "steps": arguments.steps,
+        "code": CODE,
     }
-    place.parent.mkdir(parents=True, exist_ok=True)
-    write_json(place, result)
-    return result
+
+    def attacked() -> dict[str, Any]:
+        counted, started = Counted(network), time.process_time()
+        changed = run(counted, images, labels, arguments.steps)
+        return {
+            "distances": distances(network, images, labels, changed, norm),
+            "forwards": counted.forwards / len(images),
+            "backwards": counted.backwards / len(images),
+            "seconds": round(time.process_time() - started, 1),
+        }
+
+    folder = Path(arguments.state) / f"{len(images)}-{arguments.steps}"
+    return kept_or(folder / f"{kind}-{norm}-{name.replace(':', '-')}.json", request, attacked)
 
 
 def areas(results: dict[str, dict[str, Any]]) -> dict[str, float]:

@@ -9,7 +9,7 @@ import torch
 from small_models import make_batch, make_network, problem
 from torch import nn
 
-from unfool import L2, Linf, adapt, attacks
+from unfool import L2, Linf, adapt, attacks, craft, evaluate, minimum_norms
 from unfool.attacks.objective import LabelLoss
 from unfool.core.errors import SpecError
 from unfool.core.streams import Streams
@@ -126,6 +126,10 @@ def test_a_model_that_nothing_fools_keeps_its_images():
             return torch.tensor([[1.0, 0.0]]).repeat(len(images), 1)
 
     images = torch.rand(2, 3, 4, 4)
+    for threat in (L2(0.5), Linf(1.0)):
+        attacked = attacks.HopSkipJump(threat, steps=200)(Stubborn(), images, torch.zeros(2, dtype=torch.int64))
+        assert torch.equal(attacked.images, images)
+        assert not attacked.fooled.any()
     found = nearest(L2(0.5), 200, Stubborn(), images, torch.zeros(2, dtype=torch.int64), torch.arange(2))
     assert found.distances.tolist() == [math.inf] * 2
     assert torch.equal(found.images, images)
@@ -155,3 +159,57 @@ def test_a_black_box_that_gives_classes_alone_is_attacked_by_its_decisions():
         attacks.Square(L2(0.2))(model, images, labels)
     with pytest.raises(SpecError, match="follows gradients"):
         attacks.FMN(L2(0.2))(model, images, labels)
+
+
+class Striped:
+    """An estimator that gives classes alone: 1 where columns alternate, which no plain colour and no noise do."""
+
+    classes_ = np.array([0, 1])
+
+    def fit(self, images, labels):
+        return self
+
+    def predict(self, flat):
+        columns = flat.reshape(len(flat), 8, 8)
+        return ((columns[:, :, ::2].mean((1, 2)) - columns[:, :, 1::2].mean((1, 2))) > 0.5).astype(int)
+
+
+def striped(count, label):
+    """Grey images, and for the label 1 striped ones."""
+    difference = 0.35 * label * torch.tensor([1.0, -1.0]).repeat(4)
+    return (0.5 + difference + 0.02 * Streams(5).uniform(torch.arange(count), (1, 8, 8))).clamp(0, 1)
+
+
+@pytest.mark.filterwarnings("ignore:.*gives classes and no scores")
+def test_images_of_other_labels_are_a_first_point_where_no_colour_or_noise_is():
+    images, labels = torch.cat([striped(3, 0), striped(3, 1)]), [0] * 3 + [1] * 3
+    attack = attacks.HopSkipJump(L2(1), steps=400)
+    whole = minimum_norms(adapt(Striped()), (images, labels), attack)
+    assert max(whole.values) < 3
+    assert minimum_norms(adapt(Striped()), (images, labels), attack, batch_size=2).values == whole.values
+    result = evaluate(adapt(Striped()), (images, labels), "hop-skip-jump-400", threat=L2(3))
+    assert result.rows[1].accuracy == 0
+    assert not any(doubt.startswith(("no-first-point", "probabilities")) for doubt in result.doubts)
+
+
+@pytest.mark.filterwarnings("ignore:.*gives classes and no scores")
+def test_images_without_a_first_point_stand_as_they_are_and_raise_a_doubt():
+    images, labels = striped(3, 0), [0] * 3
+    examples = craft(adapt(Striped()), (images, labels), attacks.HopSkipJump(Linf(0.1), steps=60))
+    assert torch.equal(examples.images, images)
+    result = evaluate(adapt(Striped()), (images, labels), "hop-skip-jump-60", threat=Linf(0.1))
+    (flag,) = [flag for flag in result.reliability.flags if flag.name == "no-first-point"]
+    assert flag.text.startswith("hop-skip-jump-60 had nothing to begin with for 3 of 3 images")
+    assert flag.images == [0, 1, 2]
+
+
+@pytest.mark.filterwarnings("ignore:.*gives classes and no scores")
+def test_images_that_stand_although_they_had_a_first_point_are_moved_towards_it_and_raise_no_doubt():
+    images, labels = torch.cat([striped(3, 0), striped(3, 1)]), [0] * 3 + [1] * 3
+    threat = Linf(0.05)
+    examples = craft(adapt(Striped()), (images, labels), attacks.HopSkipJump(threat, steps=60))
+    assert (examples.fooled_by_part < 0).all()
+    assert ((examples.distances - threat.eps).abs() < 1e-6).all()
+    result = evaluate(adapt(Striped()), (images, labels), "hop-skip-jump-60", threat=threat)
+    assert result.rows[1].accuracy == 1
+    assert not any(flag.name == "no-first-point" for flag in result.reliability.flags)

@@ -29,7 +29,13 @@ IMAGES = torch.rand(4, 3, 4, 4, generator=torch.Generator().manual_seed(1))
 LABELS = torch.tensor([0, 1, 2, 0])
 
 
-@pytest.mark.parametrize("labels", [LABELS, LABELS.numpy(), LABELS.tolist(), LABELS.int(), LABELS.to(torch.uint8)])
+@pytest.mark.parametrize(
+    "labels",
+    [
+        *(LABELS, LABELS.numpy(), LABELS.tolist(), LABELS.int(), LABELS.to(torch.uint8), LABELS.to(torch.uint16)),
+        *(LABELS.numpy().astype(kind) for kind in (">i8", ">i2", "u2", "u4", ">u4", "u8")),
+    ],
+)
 def test_labels_of_any_integer_form_give_the_same_examples(labels):
     attack = make_attack("pgd-2", "linf:8/255")
     assert torch.equal(attack(model(), IMAGES, labels).images, attack(model(), IMAGES, LABELS).images)
@@ -44,6 +50,8 @@ def test_images_may_be_arrays():
     assert torch.equal(attack(model(), IMAGES.numpy().astype(">f4"), LABELS).images, expected)
     with pytest.raises(ImagesError):
         attack(model(), IMAGES.numpy().astype(object), LABELS)
+    with pytest.raises(ImagesError, match=r"^labels are an array of object, .*; give one integer class per image$"):
+        attack(model(), IMAGES, LABELS.numpy().astype(object))
     with pytest.raises(ImagesError, match=r"uint8.*divide by 255"):
         attack(model(), (255 * IMAGES).to(torch.uint8).numpy(), LABELS)
 
@@ -136,10 +144,16 @@ def test_a_model_that_writes_into_its_input_never_changes_a_stored_set():
     assert torch.equal(examples.images, before)
 
 
-def test_a_model_that_writes_into_its_input_cannot_be_attacked_and_hears_why():
+@pytest.mark.filterwarnings("ignore:loss dlr-targeted needs 4 classes")
+@pytest.mark.parametrize("text", ["square:steps=5", "pgd-2", "fgsm", "apgd-ce-2", "fab-2", "fmn-t-60", "autoattack"])
+def test_a_model_that_writes_into_its_input_cannot_be_attacked_and_hears_why(text):
+    images = IMAGES.clone()
     with pytest.raises(ImagesError, match=r"writes into its input.*x.clone\(\)") as caught:
-        make_attack("square:steps=5", "linf:8/255")(Overwrites().eval(), IMAGES, LABELS)
+        make_attack(text, "linf:8/255")(Overwrites().eval(), images, LABELS)
     assert "\n" not in str(caught.value)
+    with pytest.raises(ImagesError, match="writes into its input"):
+        craft(Overwrites().eval(), (images, LABELS), make_attack(text, "linf:8/255"))
+    assert torch.equal(images, IMAGES)
 
 
 class FailsOnTheWayBack(nn.Module):

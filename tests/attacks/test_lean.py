@@ -57,6 +57,9 @@ def test_the_fall_is_the_mean_of_the_others_minus_the_label():
     labels = torch.tensor([0, 1, 2, 3, 0])
     expected = [float((row.sum() - row[k]) / (CLASSES - 1) - row[k]) for row, k in zip(logits, labels, strict=True)]
     assert LOSSES["fall"](logits, labels, None).tolist() == pytest.approx(expected)
+    masked = logits.clone()
+    masked[:, 2:] = torch.finfo(masked.dtype).min
+    assert torch.isfinite(LOSSES["fall"](masked, labels, None)).all()
     assert LOSSES["fall"](logits * 2 + 7, labels, None).tolist() == pytest.approx([2 * value for value in expected])
 
 

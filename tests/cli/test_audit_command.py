@@ -27,6 +27,26 @@ def test_a_set_is_audited_as_the_library_does_it(cli, parity, tmp_path):
     assert found == json.loads(out.read_text()) == {"defense": REVERSE, **expected}
 
 
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("--attack", "pgd-10"), ("--threat", "l2:1"), ("--norm", "l2"), ("--precision", "bf16"), ("--images", "20")],
+)
+def test_what_a_set_leaves_without_effect_is_refused(cli, parity, option, value):
+    told = cli("audit", parity, "--on", "set.safetensors", option, value)
+    assert told.code == 2
+    assert f"--on set.safetensors audits all examples of that set, so {option} does nothing" in told.complaint()
+
+
+def test_a_set_of_another_network_is_named_transfer(cli, run, parity, tmp_path):
+    examples = tmp_path / "set.safetensors"
+    crafted = cli("attack", run, "--attack", "fgsm", "--images", "6", "--column", "parity", "--out", examples)
+    assert crafted.code == 0, crafted.err
+    told = cli("audit", parity, "--defense", REVERSE, "--on", examples)
+    assert told.code == 0, told.err
+    assert told.out.splitlines()[0].endswith("under fgsm at linf:8/255 (TRANSFER):")
+    assert "The attacked images are TRANSFER" in told.out
+
+
 def test_without_a_set_images_are_crafted_on_the_bare_network(cli, parity):
     told = cli(
         "audit", parity, "--attack", "pgd-3", "--images", "6", "--preset", "mao2021", "--defense", "reverse:steps=1"

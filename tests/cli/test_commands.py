@@ -120,6 +120,9 @@ def test_examples_of_another_network_are_transfer_and_nothing_else(cli, run, par
     assert (crafted["protocol"], crafted["n"], crafted["set"]) == ("white-box", 50, str(path))
     lone = Path(shutil.copy(run / "weights.safetensors", tmp_path / "lone.safetensors"))
     (own,) = rows(cli, lone, "--on", path)
+    for option in (["--corruptions"], ["--precision", "bf16"]):
+        complaint = cli("evaluate", lone, "--on", path, *option).complaint()
+        assert f"{option[0]} needs the images of a data set beside --on; give --data too" in complaint
     assert own["protocol"] == "white-box"
     assert own["accuracy"] == crafted["accuracy"]
     # Parity labels are 0 and 1, so another ten-class network is needed: the same one, moved a little.

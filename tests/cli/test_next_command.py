@@ -114,6 +114,21 @@ def test_without_an_attack_nothing_is_said_of_robustness_and_one_is_named(cli, t
     assert "No attack" not in attacked.out
 
 
+def test_examples_of_other_systems_are_no_attack_on_this_one(cli, theirs, run):
+    made = cli(
+        "attack", run, "--attack", "fgsm", "--threat", "linf:1/255", "--images", "20", "--out", "set.safetensors"
+    )
+    assert made.code == 0, made.err
+    done = cli("evaluate", *theirs, "--on", "set.safetensors", *FEW)
+    assert "TRANSFER" in done.out
+    assert "no attack on this one was given, so a high accuracy says nothing" in " ".join(done.out.split())
+    (line,) = steps(done.out)
+    assert line.endswith("--images 40 --threat linf:1/255 --attack autoattack")
+    both = cli("evaluate", *theirs, "--on", "set.safetensors", "--attack", "fgsm", "--threat", "linf:1/255", *FEW)
+    assert "no attack on this one" not in " ".join(both.out.split())
+    assert steps(both.out) == []
+
+
 def test_a_random_model_is_attacked_as_its_flag_says(cli, theirs, tmp_path):
     with open(tmp_path / "my nets/net.py", "a", encoding="utf-8") as code:
         code.write("""
@@ -129,6 +144,10 @@ def noisy():
     assert "autoattack:version=rand" in " ".join(done.out.split())
     (line,) = steps(done.out)
     assert line.endswith("--attack autoattack:version=rand")
+    name = "autoattack:version=rand,draws=2,steps=5"
+    averaged = cli("evaluate", *theirs, "--attack", name, "--threat", "linf:24/255", "--images", "40")
+    flag = " ".join(averaged.out.split()).partition("! randomised-output: ")[2].partition("!")[0]
+    assert "an attack that sees one draw is misled; evaluate it on several seeds" in flag
 
 
 def test_a_run_is_hardened_by_its_folder(cli, tmp_path, monkeypatch):

@@ -87,6 +87,23 @@ def test_a_loss_that_did_not_fall_is_told(before, after, words):
     assert words in image.line()
 
 
+def test_what_a_gate_leaves_alone_is_not_called_a_loss_that_did_not_fall(cli, parity, files):
+    gates = {
+        "rate=0.05,": (False, " (not acted on: it is not above the gate's threshold); written to"),
+        "rate=0.99,action=abstain,": (True, "; written to"),
+    }
+    for settings, (acted, words) in gates.items():
+        gate = REVERSE.replace("reverse:", f"gate:{settings}")
+        told = cli("reverse", parity, files[0], "--defense", gate)
+        assert told.code == 0, told.err
+        assert words in told.out
+        assert "did not fall" not in told.out
+        as_json = cli("reverse", parity, files[0], "--defense", gate, "--json")
+        assert json.loads(as_json.out)["images"][0]["acted"] is acted
+    plain = cli("reverse", parity, files[0], "--defense", REVERSE, "--json")
+    assert "acted" not in json.loads(plain.out)["images"][0]
+
+
 def test_what_is_shown_is_the_networks_own_word(cli, parity, files, tmp_path):
     out = tmp_path / "purified" / "here"
     told = cli("reverse", parity, files[0], "--defense", REVERSE, "--out", out)

@@ -295,10 +295,50 @@ def test_options_that_would_do_nothing_are_refused(cli, run, options, words):
     assert words in complaint.complaint()
 
 
-@pytest.mark.parametrize("epochs", ["1", "2"])
-def test_steps_and_epochs_are_refused_together(cli, tiny, tmp_path, epochs):
-    complaint = cli(*tiny, "--steps", "2", "--epochs", epochs, "--out", tmp_path / "run").complaint()
-    assert f"--steps 2 and --epochs {epochs} were given" in complaint
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--binarization-test"], "--binarization-test is a test of attacks; give --attack"),
+        (["--precision", "bf16", "--no-reliability"], "--precision is that in which attacks search; give --attack"),
+        (["--adaptive", "--no-reliability"], "a report that --adaptive does not make; leave it out"),
+    ],
+)
+def test_options_of_attacks_are_refused_without_one(cli, run, options, words):
+    refused = cli("evaluate", run, "--images", "4", *options)
+    assert refused.code == 2
+    assert words in refused.complaint()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--steps", "2", "--epochs", "1"], "epochs=1 does nothing beside steps; give one of the two"),
+        (["--steps", "2", "--epochs", "2"], "epochs=2 is given too: give one of the two"),
+        (["--threat", "l2:1"], "threat=l2:1 does nothing without perturb, such as pgd-10, or held_out; give one"),
+        (["--eps", "4/255"], "threat=linf:4/255 does nothing without perturb"),
+        (["--beta", "6"], "beta=6.0 does nothing without adversarial trades or mart; give both, or neither"),
+        (["--perturb", "fgsm", "--beta", "3"], "beta=3.0 does nothing without adversarial trades or mart"),
+        (["--stop-attack", "fgsm"], "stop_attack=fgsm does nothing without held_out images"),
+        (["--drop-every", "2"], "drop_every=2 does nothing without schedule step"),
+        (["--schedule", "exponential", "--drop-factor", "0.5"], "drop_factor=0.5 does nothing without schedule step"),
+        (["--schedule", "step", "--decay", "0.9"], "decay=0.9 does nothing without schedule exponential"),
+        (["--optimizer", "adam", "--momentum", "0.5"], "momentum=0.5 does nothing without optimizer sgd"),
+        (["--optimizer", "adam", "--no-nesterov"], "nesterov=False does nothing without optimizer sgd"),
+    ],
+)
+def test_options_that_training_would_not_use_are_refused(cli, tiny, tmp_path, options, words):
+    refused = cli(*tiny, *options, "--out", tmp_path / "run")
+    assert refused.code == 2
+    assert words in refused.complaint()
+    assert not (tmp_path / "run").exists()
+
+
+def test_options_that_need_each_other_train_together(cli, tiny, tmp_path):
+    words = (
+        "--optimizer sgd --momentum 0.5 --no-nesterov --schedule step --drop-every 1 --held-out 20 --stop-attack fgsm"
+    )
+    done = cli(*tiny, *words.split(), "--threat", "l2:1", "--steps", "1", "--out", tmp_path / "run")
+    assert done.code == 0, done.err
 
 
 def test_a_run_without_labels_is_refused_with_the_command_that_trains_a_head(cli, tiny, tmp_path):

@@ -1,6 +1,7 @@
 """The networks of the package on the command line: listed, shown, checked and published."""
 
 import json
+import shlex
 import shutil
 
 import pytest
@@ -108,6 +109,28 @@ def test_a_run_is_published_into_a_folder_that_is_a_run(cli, run, tmp_path):
     assert cli("verify", out, "--images", "0").code == 0
     # The weights that were not rounded are other ones: their results make no card for these.
     assert cli("push", run, "me/mine", "--results", results, "--dir", tmp_path / "other").code == 3
+
+
+def test_the_next_command_after_a_push_is_one_that_works(cli, tiny, run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (line,) = [line for line in cli("push", run, "me/x", "--dir", "x").out.splitlines() if line.startswith("next: ")]
+    assert line == "next: unfool evaluate x --attack autoattack --out attacked.json"
+    _, *words = shlex.split(line.removeprefix("next: "))
+    cheap = ("--threat", "linf:2/255", "--images", "20", "--no-reliability")
+    assert cli(*(word.replace("autoattack", "fgsm") for word in words), *cheap).code == 0
+    again = cli("push", "x", "me/x", "--dir", "x", "--results", "attacked.json")
+    assert again.out.splitlines()[-1] == "next: unfool verify x"
+    assert cli("verify", "x", "--images", "0").code == 0
+
+
+def test_a_run_without_labels_is_published_and_probed(cli, tiny, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert cli(*tiny, "--task", "rotation", "--steps", "1", "--out", "pretext").code == 0
+    told = cli("push", "pretext", "me/x", "--dir", "x")
+    assert told.out.splitlines()[-1] == "next: unfool probe x"
+    assert json.loads((tmp_path / "x" / "card.json").read_text())["heads"] == ["rotation"]
+    assert cli("verify", "x", "--images", "0").code == 0
+    assert cli("probe", "x", "--epochs", "1").code == 0
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,12 @@
 """Pieces made side by side: all of them, in other processes, and the first error comes back."""
 
 import functools
+import importlib
 import io
 import multiprocessing
 import os
+import pickle
+import re
 import signal
 import subprocess
 import sys
@@ -15,12 +18,16 @@ import job_calls
 import pytest
 from rich.console import Console
 
+import unfool
 from unfool.core import plugins
-from unfool.core.errors import DataError
+from unfool.core.errors import DataError, UnfoolError, UnsettledClaimError
 from unfool.core.parallel import reporting
 from unfool.core.parallel.job import Job, Place
 from unfool.core.parallel.local import LocalExecutor, deaf_to_interrupts, worker_context, workers_for
 from unfool.core.parallel.schedule import Schedule, urgency
+from unfool.training.running.trainer import DivergedError
+
+SOURCE = Path(unfool.__file__).parent
 
 
 def test_all_pieces_are_made_elsewhere_with_one_thread_each_after_what_they_need(tmp_path, monkeypatch):
@@ -128,6 +135,21 @@ def test_jobs_that_wait_for_each_other_are_refused():
     jobs = [Job(name=name, call=job_calls.refuse, needs=frozenset(need)) for name, need in calls.items()]
     with pytest.raises(ValueError, match="cycle"):
         Schedule(jobs)
+
+
+def kinds_of(kind):
+    return {kind}.union(*map(kinds_of, kind.__subclasses__()))
+
+
+def test_errors_of_every_kind_come_back_from_other_processes_as_they_were():
+    for path in sorted(SOURCE.rglob("*.py")):
+        if re.search(r"^class \w+Error\(", path.read_text(encoding="utf-8"), re.MULTILINE):
+            importlib.import_module(".".join(path.relative_to(SOURCE.parent).with_suffix("").parts))
+    own = {kind for kind in kinds_of(UnfoolError) if kind.__module__.startswith("unfool.")}
+    assert {DataError, UnsettledClaimError, DivergedError} < own
+    for error in [*(kind("loss is nan") for kind in own), DivergedError("nan", cpu_seconds=1.5, model_images=3)]:
+        back = pickle.loads(pickle.dumps(error))
+        assert (type(back), str(back), vars(back)) == (type(error), str(error), vars(error))
 
 
 def test_an_error_comes_back_as_it_was_whatever_else_is_being_made(tmp_path):

@@ -142,6 +142,9 @@ def test_good_images_pass_and_stay_as_they_are(dtype):
     [
         (GOOD * 255, "divide by 255"),
         ((GOOD * 255).to(torch.uint8), "divide by 255"),
+        ((GOOD * 255).to(torch.int64), "divide by 255"),
+        ((GOOD * 65535).to(torch.uint16), "divide by 65535"),
+        (GOOD > 0.5, r"give images\.float\(\)$"),
         (GOOD * 2 - 1, "undo the normalisation"),
         (GOOD * 9 - 1, "undo the normalisation"),
         (torch.tensor([0.0, 2.0]).view(1, 1, 1, 2), "undo the normalisation"),

@@ -302,6 +302,39 @@ def test_other_csv_files_are_one_line(tmp_path, text, words):
         open_table(str(tmp_path / "none.csv"), "train")
 
 
+@pytest.mark.filterwarnings("ignore:.*images of test are in train too")
+@pytest.mark.parametrize(
+    ("header", "more", "stratified_by"),
+    [
+        ("file,kind", "", "kind"),
+        ("file,kind,grade_label", ",0", "grade_label"),
+        ("file,kind,class", ",0", "class"),
+        ("file,kind_label,grade", ",0", "kind_label"),
+        ("file,kind,grade", ",0", None),
+    ],
+)
+def test_the_cut_of_a_csv_file_follows_from_it_alone(tmp_path, header, more, stratified_by):
+    kinds = ["cat" if row < 15 else "dog" if row < 25 else "emu" for row in range(30)]
+    name = csv_of(tmp_path, header, [f"pictures/{row % 4}.png,{kind}{more}" for row, kind in enumerate(kinds)])
+    words = "" if stratified_by else ", whatever their classes, as no column is called label"
+    message = f"6 of its 30 images are taken as test, the others as train{words}; add the column"
+    _, kind, *others = header.split(",")
+    cuts = []
+    for column in (kind, *others):
+        with pytest.warns(UnfoolWarning, match=message):
+            cuts.append(open_table(name, "test", labels=column))
+    # Whatever column a call names, it tests on no image that another call trains on.
+    assert all(torch.equal(cut.ids, cuts[0].ids) for cut in cuts)
+    assert (cuts[0].labels(kind).bincount().tolist() == [3, 2, 1]) is (stratified_by == kind)
+
+
+@pytest.mark.filterwarnings("ignore:.*images of test are in train too")
+def test_a_column_of_a_csv_file_that_hardly_repeats_is_no_class(tmp_path):
+    name = csv_of(tmp_path, "file,price", [f"pictures/{row % 4}.png,{row}" for row in range(30)])
+    with pytest.warns(UnfoolWarning, match="6 of its 30 images are taken as test, the others as train, whatever"):
+        assert len(open_table(name, "test")) == 6
+
+
 def test_a_csv_file_without_splits_is_cut_like_a_folder(tmp_path):
     name = csv_of(tmp_path, "file,cls", [f"pictures/{row % 4}.png,{row % 2}" for row in range(10)])
     with pytest.warns(UnfoolWarning, match="2 of 2 images of test are in train too"):

@@ -11,7 +11,7 @@ from small_defenses import CLASSES, SMALL, make_images, make_network, make_rever
 
 from unfool import defenses
 from unfool.core.batch import Batch, spans_of_mates
-from unfool.core.errors import ImagesError, SpecError, UnfoolWarning
+from unfool.core.errors import SpecError, UnfoolWarning
 from unfool.core.streams import Streams
 from unfool.core.threat import ThreatModel
 from unfool.data.as_table import as_table
@@ -140,9 +140,9 @@ def test_in_batch_negatives_make_batch_mates_count_and_the_bank_does_not():
     for batch in (images[:3], others, torch.cat([images, images[4:6]])):
         assert torch.allclose(banked(batch)[:2], banked(images)[:2], atol=1e-9)
         assert not torch.allclose(coupled(batch)[:2], coupled(images)[:2], atol=1e-4)
-    with pytest.raises(ImagesError, match="at least 2 images"):
-        coupled(images[:1])
-    assert banked(images[:1]).shape == (1, 4)
+    # A single image has a mate that stands in for those of a batch.
+    assert not torch.allclose(coupled(images[:1]), coupled(images)[:1], atol=1e-4)
+    assert banked(images[:1]).shape == coupled(images[:1]).shape == (1, 4)
 
 
 def test_without_numbers_place_does_not_matter_and_with_them_it_does_not_either():

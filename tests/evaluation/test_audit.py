@@ -197,3 +197,16 @@ def test_an_attack_crafts_the_examples_on_the_bare_network(defense, table, examp
     assert (by_name.attack, by_name.threat) == (found.attack, found.threat) == ("pgd-5", "linf:8/255")
     assert by_name.gains[NETWORK].accuracy == found.gains[NETWORK].accuracy
     assert audit(defense, table, examples, settings=AuditSettings(draws=1)).means != found.means
+
+
+def test_examples_of_another_network_are_transfer(defense, table, examples, found):
+    assert found.protocol == found.to_json()["protocol"] == "white-box"
+    others = craft(make_network(seed=5, heads=HEADS), table, make_attack("pgd-5:goal=best", "linf:8/255"))
+    borrowed = audit(defense, table, others)
+    assert borrowed.protocol == borrowed.to_json()["protocol"] == "transfer"
+    assert borrowed.sentences()[0].startswith("The attacked images are TRANSFER: ")
+    assert not any("On attacked images" in sentence for sentence in borrowed.sentences())
+    assert "transferred images" in repr(borrowed)
+    assert not any("transfer" in sentence.lower() for sentence in found.sentences())
+    # Examples of the defense are none of the network that it stands before.
+    assert audit(defense, table, craft(defense, table, make_attack("fgsm", "linf:8/255"))).protocol == "transfer"

@@ -4,13 +4,15 @@ import dataclasses
 import shutil
 
 import pytest
+import torch
 
-from unfool import EvaluationSettings, evaluate, open_table, zoo
-from unfool.core.errors import ClaimError, DataError, SpecError, UnsettledClaimError
+from unfool import EvaluationSettings, evaluate, open_run, open_table, zoo
+from unfool.core.errors import ClaimError, DataError, OutputError, SpecError, UnfoolWarning, UnsettledClaimError
 from unfool.evaluation.cards import making, measuring
 from unfool.evaluation.cards.verification import FAILS, HOLDS, NOT_CHECKED, UNDECIDED, VerificationSettings
 from unfool.evaluation.cards.verifying import verify
 from unfool.evaluation.results.study_result import StudyResult
+from unfool.models.weights import save_network
 from unfool.models.zoo.model_card import CARD, Card, Words, file_sha256
 from unfool.report.publishing.published_run import publish
 
@@ -247,3 +249,64 @@ def test_the_hash_of_images_is_that_of_their_pixels_and_labels():
     table = open_table("digits", "test")
     assert making.images_hash(table) == making.images_hash(open_table("digits", "test"))
     assert making.images_hash(table.subset(range(396))) != making.images_hash(table)
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def full_precision(folder):
+    """A run whose weights are not those that half precision rounds them to."""
+    folder.mkdir()
+    network = zoo.load("digits")
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.mul_(1 + 1e-5)
+    save_network(network, folder / "weights.safetensors", {})
+    shutil.copyfile(zoo.folder("digits") / "config.yaml", folder / "config.yaml")
+    return folder
+
+
+def test_a_refusal_leaves_the_folder_as_it_is(copy, results, tmp_path):
+    before = contents(copy)
+    with pytest.raises(DataError, match="those of another network"):
+        publish(zoo.folder("digits-robust"), copy, "me/digits", results=[results])
+    assert contents(copy) == before
+    with pytest.raises(DataError, match="those of another network"):
+        publish(zoo.folder("digits-robust"), tmp_path / "fresh", "me/digits", results=[results])
+    assert not (tmp_path / "fresh").exists()
+
+
+@pytest.mark.parametrize("stored", [True, False])
+def test_results_of_weights_before_they_were_rounded_are_refused_with_a_way_to_go_on(tmp_path, stored):
+    run = full_precision(tmp_path / "run")
+    settings = EvaluationSettings(threat=THREAT, reliability=False)
+    own = evaluate(open_run(run).network, "digits", ATTACK, settings=settings, name="run").result()
+    publish(run, run, "me/run", results=[own] if stored else [])
+    before = contents(run)
+    first = (
+        "copy config.yaml and weights.safetensors alone to a folder, push that" if stored else "push without results"
+    )
+    with pytest.raises(DataError, match=f"rounded weights are another network: {first} with --half --dir FOLDER"):
+        publish(run, run, "me/run", results=[] if stored else [own], half=True)
+    assert contents(run) == before
+    assert {path.name for path in tmp_path.iterdir()} == {"run"}
+
+
+def test_a_file_that_cannot_be_written_leaves_the_others_as_they_are(copy, results):
+    before = contents(copy)
+    (copy / "README.md").unlink()
+    (copy / "README.md").mkdir()
+    with pytest.raises(OutputError, match="README"):
+        publish(zoo.folder("digits"), copy, "me/other", results=[results], words=Words(summary="Other."))
+    (copy / "README.md").rmdir()
+    assert contents(copy) == {name: content for name, content in before.items() if name != "README.md"}
+
+
+def test_results_that_count_nothing_are_left_out_with_a_word_beside_others(results):
+    alone = dataclasses.replace(results, rows=results.rows[:1], system="clean alone")
+    with pytest.warns(UnfoolWarning, match="results of clean alone have no row .*they are left out"):
+        card = card_of([alone, results])
+    assert card.attacked.accuracy == results.rows[1].accuracy
+    with pytest.raises(DataError, match="no row"):
+        card_of([alone, alone])

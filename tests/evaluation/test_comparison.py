@@ -106,6 +106,8 @@ def test_the_worst_case_says_what_it_is_made_of():
     assert found.fooled_by == {"pgd-20": 1, "square": 1}
     assert worst_case([first, first]).fooled_by == {"pgd-20": 1}
     assert worst_case([first]).correct == first.correct
+    # The image that both get wrong was wrong before: nobody fooled it.
+    assert worst_case([first, second], right=[True, False, True]).fooled_by == {"pgd-20": 0, "square": 1}
 
 
 def test_one_white_box_attack_makes_the_worst_case_white_box_and_transfer_alone_stays_transfer():

@@ -12,6 +12,7 @@ from unfool.core.errors import SpecError
 from unfool.core.threat import ThreatModel
 from unfool.evaluation import classify, craft
 from unfool.evaluation.curves import CurvePoints, curve
+from unfool.evaluation.records import REMARK
 from unfool.evaluation.statistics.comparison import worst_case
 
 EPSILONS = ["0", "4/255", "8/255", "16/255", "0.2", "0.5"]
@@ -85,6 +86,22 @@ def test_a_point_costs_what_its_standing_images_cost(network, table, over_eps):
     assert sum(point.model_images for point in over_eps) < 0.8 * full
 
 
+def test_lean_bounds_what_it_left_out_as_a_share_of_all_images(network, table):
+    epsilons = ["4/255", "5/255", "6/255"]
+    points = curve(network, table, "lean:queries=5", over(epsilons))
+    full = [whole(network, table, "lean:queries=5", f"linf:{eps}") for eps in epsilons]
+    assert [point.settings[REMARK] for point in points] == [each.settings[REMARK] for each in full]
+    assert "points of robust accuracy" in points[-1].settings[REMARK]
+    for place, point in enumerate(points):
+        assert point.correct == worst_case_so_far(full[: place + 1])
+        assert sum(point.fooled_by.values()) == point.correct.count(False)
+    assert len({point.accuracy for point in points}) == 3
+
+
+def worst_case_so_far(records):
+    return [all(correct) for correct in zip(*(each.correct for each in records), strict=True)]
+
+
 def test_accuracy_over_steps(network, table):
     steps = [1, 3, 10]
     points = curve(network, table, "pgd-20:random_start=false", CurvePoints(steps=steps))
@@ -129,6 +146,17 @@ def test_options_are_passed_on_and_points_are_reported(network, table):
     assert {point.seed for point in points} == {6}
     assert points[0].labels == table.columns["parity"].tolist()
     assert [point.threat for point in points] == ["l2:0.1", "l2:0.2"]
+
+
+@pytest.mark.parametrize("attack", ["pgd-2", "fmn-3"])
+def test_a_curve_takes_as_many_images_at_a_time_as_it_is_told(network, table, attack):
+    sizes = []
+    watch = network.register_forward_pre_hook(lambda module, inputs: sizes.append(len(inputs[0])))
+    try:
+        curve(network, table, attack, over(["0.1", "0.2"]), batch_size=7)
+    finally:
+        watch.remove()
+    assert max(sizes) == 7
 
 
 @pytest.mark.parametrize("epsilons", [[], ["0.2", "0.1"], ["0.1", "0.1"], ["1/255", "8"], ["a"]])

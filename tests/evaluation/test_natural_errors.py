@@ -1,5 +1,6 @@
 """What is said of figures at the right time: whose success, which draw, which order, which scale."""
 
+import dataclasses
 import warnings
 
 import pytest
@@ -10,9 +11,12 @@ from torch import nn
 from unfool import EvaluationSettings, Linf, attacks, classify, craft, evaluate, load_set, save_set
 from unfool.core.errors import ImagesError, SpecError, UnfoolWarning
 from unfool.data.table import Table
+from unfool.evaluation.crafting.chosen_attacks import choose_attacks
+from unfool.evaluation.evaluation import Evaluation
 from unfool.evaluation.reliability.evidence import GRADIENT, Evidence
 from unfool.evaluation.reliability.model_checks import Subject, missing_normalisation
 from unfool.evaluation.reliability.output_checks import chance, chance_text
+from unfool.evaluation.results.rows import Row
 from unfool.models.foreign import adapt
 
 QUICK = EvaluationSettings(threat="linf:0.1", reliability=False)
@@ -109,6 +113,41 @@ def test_the_draw_that_decides_is_told():
     assert evaluate(Brightest(), table(32), ["pgd-3"], settings=QUICK).right_again == {"pgd-3": 0}
 
 
+@pytest.mark.parametrize(
+    ("attack", "advice"),
+    [
+        ("pgd-3", "over draws, with eot_draws=10"),
+        ("pgd-3:eot_draws=10", "over more draws, with eot_draws=20"),
+        (attacks.PGD(Linf(8 / 255), steps=3, eot_draws=10), "over more draws, with eot_draws=20"),
+        ("autoattack:version=rand,draws=3", "over more draws, with draws=6"),
+        (attacks.AutoAttack(Linf(8 / 255), version="rand"), "over more draws, with draws=40"),
+    ],
+)
+def test_the_advice_for_a_random_model_is_one_that_its_attack_takes(attack, advice):
+    (chosen,) = choose_attacks(attack)
+    row = Row(
+        model="net",
+        data="cifar10",
+        split="test",
+        attack=chosen.attack.name,
+        protocol="white-box",
+        threat="linf:8/255",
+        settings=chosen.settings,
+        accuracy=0.5,
+        low=0.0,
+        high=1.0,
+        n=8,
+    )
+    clean = dataclasses.replace(row, attack="none", protocol="clean", settings={})
+    for count, words in ((1, "1 image that was right when it was"), (2, "2 images that were right when they were")):
+        again = {chosen.title: count}
+        (doubt,) = Evaluation(name="net", rows=[clean, row], records=[], right_again=again).doubts
+        assert f"{chosen.title} fooled {words} evaluated again: " in doubt
+        assert doubt.endswith(f"average the attack {advice}")
+    setting, _, number = advice.rpartition(" ")[2].partition("=")
+    dataclasses.replace(chosen.attack, **{setting: int(number)})  # is not refused
+
+
 def subject(model, data):
     return Subject(model, data.batch().images, data.labels(), data.ids)
 
@@ -147,9 +186,9 @@ def outcomes(*of_class):
         ((90, 90), (10, 0)),
         ((9, 9), (2, 0)),
         ((60, 60), (20, 0), (20, 0)),
-        # Guesses as frequent as the classes, and a model that is worse than the commonest class.
+        # Guesses as frequent as the classes.
         ((90, 81), (10, 1)),
-        ((230, 196), (26, 22)),
+        ((171, 162), (19, 1)),
         ((254, 254), (2, 0)),
     ],
 )
@@ -175,6 +214,22 @@ def test_an_accuracy_that_the_commonest_class_alone_reaches_is_chance(of_class):
 )
 def test_a_model_above_the_commonest_class_is_not_at_chance(of_class):
     assert chance_text(*outcomes(*of_class)) is None
+
+
+@pytest.mark.parametrize(
+    "of_class",
+    [
+        ((960, 864), (40, 38)),
+        ((230, 196), (26, 22)),
+        ((180, 171), (20, 9)),
+        # Of many classes, half of each: more than the half that is wrong of the commonest speaks for no class.
+        ((120, 60), (16, 8), (16, 8), (16, 8), (16, 8), (16, 8)),
+    ],
+)
+def test_a_model_that_tells_the_classes_apart_is_not_at_chance_below_the_commonest_class(of_class):
+    correct, labels = outcomes(*of_class)
+    assert int(correct.sum()) <= of_class[0][0]
+    assert chance_text(correct, labels) is None
 
 
 def test_guesses_pass_for_a_model_in_five_percent_of_all_draws():

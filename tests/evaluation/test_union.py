@@ -95,6 +95,22 @@ def test_evaluate_ends_with_the_union_of_the_worst_cases(network, table):
     assert set(evaluation.pictures) >= {"pgd-5 at linf:0.01", "pgd-5 at l0:4"}
 
 
+def test_an_image_that_was_wrong_without_an_attack_counts_as_fooled_by_none(network, table):
+    partly = table_of(network, 40)
+    partly.columns["label"][:10] = (table.columns["label"][:10] + 1) % 4
+    settings = EvaluationSettings(reliability=False, union="linf:0.01,l0:4")
+    evaluation = evaluate(network, partly, ["pgd-5", "fgsm"], settings=settings)
+    clean = np.array(evaluation.records[0].correct)
+    assert (~clean).sum() == 10
+    rows = {(row.attack, row.threat): row for row in evaluation.rows}
+    for each in evaluation.records[1:]:
+        fooled = (clean & ~np.array(each.correct)).sum()
+        assert sum(each.fooled_by.values()) == fooled, each.attack
+        shown = rows[each.attack, each.threat].fooled_by
+        assert shown is None or sum(shown.values()) == fooled
+    assert rows["union", "linf:0.01+l0:4"].fooled_by is not None
+
+
 @pytest.mark.parametrize(
     ("attack", "values", "words"),
     [

@@ -17,6 +17,7 @@ from torch import nn
 from written_checkpoints import MEAN, NET, STATE, ZEROS, equal, network, prefixed, read, written
 
 from unfool.core.errors import SpecError, UnfoolWarning, WeightsError
+from unfool.models.checkpoints.candidates import find_states
 from unfool.models.checkpoints.reader import load_state, load_weights, read_state
 
 PICKLE = "read with weights_only=True"
@@ -43,6 +44,15 @@ def test_safetensors_of_any_program(tmp_path, metadata):
 def test_checkpoints_are_unwrapped_and_it_is_told(tmp_path, wrap, keys, zipped):
     path = written(tmp_path / "a.pt", wrap(STATE), _use_new_zipfile_serialization=zipped)
     assert equal(read(path, PICKLE, *([f"taken from {keys!r}"] if keys else [])), STATE)
+
+
+def test_arrays_of_another_byte_order_are_read_by_their_values():
+    state = {"weight": np.arange(3, dtype=">f4"), "count": np.array(7, dtype=">i8"), "epoch": 3}
+    [found] = find_states(Path("a.pt"), state).values()
+    assert {name: (tensor.tolist(), tensor.dtype) for name, tensor in found.items()} == {
+        "weight": ([0.0, 1.0, 2.0], torch.float32),
+        "count": (7, torch.int64),
+    }
 
 
 def test_parameters_are_read_as_plain_tensors(tmp_path):

@@ -3,6 +3,7 @@
 import copy
 import warnings
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -23,8 +24,12 @@ def test_statistics_may_be_one_number_for_all_channels():
     expected = adapt(module, mean=[0.5] * 3, std=[0.25] * 3)(IMAGES)
     assert torch.allclose(adapt(module, mean=0.5, std=0.25)(IMAGES), expected)
     assert torch.equal(adapt(module, mean=0, std=1)(IMAGES), adapt(module, mean="0", std="1")(IMAGES))
+    assert torch.equal(adapt(module, mean=np.float32(0.5), std=np.float32(0.25))(IMAGES), expected)
     with pytest.raises(SpecError, match=r"std 0.0 is not allowed; .*above 0"):
         adapt(module, mean=0.5, std=0.0)
+    for truth in (True, [True], np.bool_(True), np.array([True])):
+        with pytest.raises(SpecError, match=r"mean .*True.* is not allowed; give a name or one finite number"):
+            adapt(module, mean=truth, std=0.5)
 
 
 class Small(nn.Module):

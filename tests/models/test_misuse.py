@@ -44,3 +44,8 @@ def test_in_train_mode_the_batches_belong_to_the_classifier():
     small, large = (classify(wrong, (images, labels), batch_size=size) for size in (7, 1000))
     assert small.losses == large.losses
     assert wrong.own_batch_size == 128
+
+
+def test_in_train_mode_a_single_image_is_no_error():
+    wrong, image = misused(make_network(), TRAIN_MODE), torch.rand(1, 3, 8, 8)
+    assert torch.isfinite(wrong(image)).all()  # of 1×1 pixels in its last stage, which a batch norm refuses

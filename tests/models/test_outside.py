@@ -27,6 +27,7 @@ from unfool.models.outside.outputs import set_logits
         (lambda y: (y * 0, Output(None, y)), "1.logits", "output 1.logits"),
         (lambda y: (y * 0, y), "-1", "output -1"),
         (lambda y: {"loss": None, "out": y}, None, "output ['out']"),
+        (lambda y: Output(None, y.detach().numpy().astype(">f4")), None, "output .logits"),
     ],
 )
 def test_logits_are_found_in_what_a_model_gives_and_told_once(act, path, words):

@@ -16,8 +16,10 @@ from unfool.core.errors import WeightsError
 from unfool.models.checkpoints.reader import load_weights, read_state
 
 
-def arrays(path, **options):
-    (np.savez_compressed if options else np.savez)(path, **{name: tensor.numpy() for name, tensor in NET.items()})
+def arrays(path, compressed=False, order="="):
+    values = {name: tensor.numpy() for name, tensor in NET.items()}
+    values = {name: array.astype(array.dtype.newbyteorder(order)) for name, array in values.items()}
+    (np.savez_compressed if compressed else np.savez)(path, **values)
     return path
 
 
@@ -36,6 +38,7 @@ def parts(path, write=save_file, ending="safetensors"):
     [
         ("a.npz", arrays),
         ("b.npz", lambda path: arrays(path, compressed=True)),
+        ("c.npz", lambda path: arrays(path, order=">")),
         ("model.safetensors.index.json", parts),
         ("model.bin.index.json", lambda path: parts(path, torch.save, "bin")),
         ("a.pth", lambda path: save_file(prefixed("model."), path) or path),
@@ -84,6 +87,7 @@ LFS = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12\n"
         ("a.npy", lambda path: np.save(path, np.ones(2)), "single NumPy array"),
         ("a.npz", lambda path: np.savez_compressed(path, a=np.zeros(1 << 24)), "unpacks to 134,"),
         ("b.npz", lambda path: np.savez(path, a=np.array([{}])), "no arrays of numbers"),
+        ("c.npz", lambda path: np.savez(path, a=np.zeros(2), b=np.array("x")), "'b' is an array of <U1.*leave it out"),
         ("a.pt", frozen, "frozen program.*--model FILE"),
         ("a.pt", lambda path: torch.save(NET, path, pickle_protocol=4), "another pickle protocol"),
         ("c.pt", lambda path: torch.save({"x": NET, "y": np.array([{}])}, path), "needs numpy.dtypes.ObjectDType"),

@@ -225,6 +225,18 @@ def test_the_summary_comes_first_and_cuts_are_listed(study, tmp_path):
     assert 'href="#cuts"' in page
 
 
+def test_a_long_summary_is_folded_at_the_end_of_a_sentence(study, tmp_path):
+    sentences = [f"Claim {number} says what it says, and holds." for number in range(40)]
+    page = written(tmp_path, "t", "", result({**study, "summary": " ".join(sentences)}))
+    above, _, folded = page.partition("<summary>more of what was found</summary>")
+    assert [each for each in sentences if each in above] == sentences[:18]
+    assert [each for each in sentences if each in folded] == sentences[18:]
+    # Without a lesson of its own the page begins with the tally of its claims.
+    names = {key: study[key] for key in ("study", "scale", "claims")}
+    alone = written(tmp_path, "t", "", result({**names, "summary": " ".join(sentences)}))
+    assert re.search(r'<p class="headline">Of \d+ claims [^<]*</p>\s*<p class="summary">Claim 0 says', alone)
+
+
 def test_lone_surrogates_do_not_stop_the_page(study, tmp_path):
     study["claims"][0]["text"] = json.loads('"bad \\ud800 text"')
     assert "bad ? text" in written(tmp_path, "t", "", result(study))

@@ -221,7 +221,7 @@ def test_the_summary_gives_a_figure_and_a_verdict_for_each_claim_of_the_source()
     text = AuxiliaryReversal().summary(SMALL, measured(), claims)
     for name in names[:-2]:
         assert text.count(f"{figures[name]} (verdict {name})") == 1
-    for claimed in ("11.3 points under FGSM and 2.4 under PGD-2", "16.9 on clean images", "6.6 under FGSM", "16.3"):
+    for claimed in ("11.3 points under FGSM", "2.4 points learnt jointly", "6.6 where", "16.9 and 16.3 points: here"):
         assert claimed in text
     assert "1 of 0 reversals and gates were shown" in text
     assert "linf:8/255" in text

@@ -185,7 +185,7 @@ def test_its_summary_says_what_was_claimed_and_what_holds(finished):
         figure = claims[part]["evidence"].split(": ")[1].split(" between")[0]
         assert f"adds {figure}" in result["summary"]
         assert f": the claim {words[claims[part]['verdict']]}." in result["summary"]
-    assert "made for the plain classifier" in result["summary"]
+    assert "had been made for a plain classifier" in result["summary"]
     assert "{" not in result["summary"]
 
 

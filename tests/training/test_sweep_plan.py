@@ -1,6 +1,7 @@
 """What a sweep would train: names, values, combinations, and what it refuses before anything is trained."""
 
 import dataclasses
+import math
 
 import pytest
 from tiny_runs import contrast, labels, make_table, run, stage
@@ -106,12 +107,30 @@ def test_a_field_and_what_holds_it_are_varied_together():
         ({"learning_rate": [1], "stages.0.learning_rate": [2]}, "are the same field"),
         ({"trunk": ["convnet"], "trunk.widths": ["4-8-8"]}, "trunk.widths has no place in 'convnet'"),
         ({"augmentation": ["sim"]}, "augmentation"),
+        ({"beta": [1, 3]}, r"^beta does nothing without adversarial trades or mart; give both, or neither$"),
+        ({"stages.*.drop-every": [1, 3]}, r"^stages.\*.drop-every does nothing without schedule step"),
+        ({"momentum": [0.5, 0.9], "seed": [0, 1]}, "^momentum does nothing without optimizer sgd"),
+        ({"epochs": [1], "steps": [3, 5]}, "^epochs does nothing beside steps; give one of the two"),
+        ({"held_out": [0], "threat": ["l2:1", "l2:2"]}, "^threat does nothing without perturb"),
     ],
 )
 def test_values_are_checked_before_anything_is_trained(vary, message):
     with pytest.raises(SpecError, match=message) as error:
         plan_runs(ONE, vary)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "vary",
+    [
+        {"optimizer": ["adam", "sgd"], "momentum": [0.5, 0.9]},
+        {"adversarial": ["plain", "trades"], "perturb": ["fgsm"], "beta": [1, 3]},
+        {"held_out": [0], "perturb": ["none", "fgsm"], "threat": ["l2:1"]},
+    ],
+)
+def test_a_field_that_does_something_in_some_runs_may_be_varied(vary):
+    vary = {**vary, "perturb": [None if each == "none" else each for each in vary.get("perturb", ["fgsm"])]}
+    assert len(plan_runs(ONE, vary)) == math.prod(map(len, vary.values()))
 
 
 RATES = {"learning_rate": [0.01, 0.02, 0.03, 0.04]}

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from unfool.attacks.attacked import Attacked, checked
 from unfool.attacks.engines.near_misses import NEAR_SCORES, NEAR_UNFINISHED, repeat_near_misses
 from unfool.attacks.ensemble import Checkpoint, LearnsFrom, Part, run_parts
-from unfool.attacks.inputs import Images, Labels, as_ids, as_labels, attacked_model, check_model, readable_images
+from unfool.attacks.inputs import Images, Labels, as_ids, as_labels, check_model, readable_images
 from unfool.attacks.objective import LabelLoss
 from unfool.attacks.problem import Engine, Problem
 from unfool.attacks.proxy import ProxySettings
@@ -241,6 +241,7 @@ class Attack(ABC):
         proxy: ProxySettings | None = None,
         proxy_model: nn.Module | None = None,
         checkpoint: Checkpoint | None = None,
+        others: tuple[Tensor, Tensor] | None = None,
     ) -> Attacked:
         """Attack a model on a batch of images.
 
@@ -257,6 +258,7 @@ class Attack(ABC):
             proxy: Turns on a faster copy of the model, on which the attack looks for examples.
             proxy_model: The copy itself, ``proxy.copy(model)``, so that several batches can share it.
             checkpoint: Keeps the state between the parts of an attack.
+            others: Other images (M, C, H, W) and their labels (M,), where an attack by decisions may begin.
 
         Returns:
             An `Attacked` with the images (B, C, H, W) and what is known of each.
@@ -268,7 +270,8 @@ class Attack(ABC):
         """
         check_model(model)
         self.check_runs_on(model)
-        images = readable_images(model, images)
+        # A model that writes into its input is refused once it has: the caller's images are kept from it.
+        images = readable_images(model, images).clone()
         self.threat.check_fits(images)
         labels = as_labels(images, labels)
         # A caller's inference mode would forbid the gradient by the image.
@@ -277,12 +280,13 @@ class Attack(ABC):
                 proxy_model = proxy.copy(model, images[:4])
             by_row = bool(getattr(proxy_model, "by_row", False))
             problem = Problem(
-                objective=LabelLoss(attacked_model(model, images), labels),
+                objective=LabelLoss(model, labels),
                 images=images,
                 ids=as_ids(images, ids),
                 streams=Streams(0) if streams is None else streams,
                 proxy_objective=None if proxy_model is None else LabelLoss(proxy_model, labels, by_row=by_row),
                 exact_share=proxy.exact_share if proxy is not None else 0.1,
+                others=None if others is None else (others[0].to(images), others[1].to(labels)),
             )
             return self.run(problem, checkpoint)
 

@@ -31,34 +31,6 @@ def check_model(model: object) -> None:
     raise SpecError(f"model is a {type(model).__name__}; give a torch.nn.Module that maps images to logits{adapted}")
 
 
-class AmongMates(nn.Module):
-    """A model whose predictions depend on batch-mates, in an attack that its images leave one by one.
-
-    The last that is left is given a clean mate, as it would have none: the one of two ``images`` that is farther away.
-    """
-
-    def __init__(self, model: nn.Module, images: Tensor):
-        super().__init__()
-        self.model = model
-        self.mates = images[:2]
-
-    def around(self, other: nn.Module) -> nn.Module:
-        """Another model of the same attack among these mates; one that is told its rows has mates by itself."""
-        return other if getattr(other, "by_row", False) else AmongMates(other, self.mates)
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Images (n, C, H, W) → logits (n, K)."""
-        if len(images) != 1 or len(self.mates) != 2:
-            return self.model(images)
-        farther = (self.mates - images.detach()).flatten(1).abs().sum(1).argmax()
-        return self.model(torch.cat([images, self.mates[farther, None].to(images)]))[:1]
-
-
-def attacked_model(model: nn.Module, images: Tensor) -> nn.Module:
-    """The model as an attack on ``images`` asks it: among mates, if it says that it needs any."""
-    return model if getattr(model, "own_batch_size", None) is None else AmongMates(model, images)
-
-
 def readable_images(model: nn.Module, images: Images) -> Tensor:
     """Images as `as_images` checks them, in float32 where the model is and they are not; arrays on its device."""
     if isinstance(images, np.ndarray):
@@ -72,11 +44,15 @@ def readable_images(model: nn.Module, images: Images) -> Tensor:
 
 def as_labels(images: Tensor, labels: Labels) -> Tensor:
     """Labels as int64 (B,) where the images live; raises ImagesError for anything but one class per image."""
-    try:
-        tensor = torch.as_tensor(labels)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise ImagesError(f"labels cannot be read ({error}); give one integer class per image") from error
-    if tensor.dtype in (torch.int8, torch.uint8, torch.int16, torch.int32):
+    remedy = "give one integer class per image"
+    if isinstance(labels, np.ndarray):
+        tensor = tensor_of_array(labels, "labels are", ImagesError, remedy)
+    else:
+        try:
+            tensor = torch.as_tensor(labels)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise ImagesError(f"labels cannot be read ({error}); {remedy}") from error
+    if not (tensor.is_floating_point() or tensor.is_complex() or tensor.dtype == torch.bool):
         tensor = tensor.long()
     check_labels(images, tensor)
     return tensor.to(images.device)

@@ -26,8 +26,16 @@ _TINY = 1e-12
 _ROUNDINGS = 64
 """Margins of fewer roundings of the largest logit are ties: another batch size may decide them otherwise."""
 
+_MOST_ADDED = 1e30
+"""Logits that are larger, up or down, count as this where they are added, so that float32 holds the sum."""
+
 _MASKED = 1000.0
 """A logit so many times as large as the two that are compared masks its class, and says nothing of their rounding."""
+
+_OVERWRITES = (
+    "the model writes into its input, which would overwrite the attacked images; begin its forward with "
+    "x = x.clone(), or write x = x * 2 for x.mul_(2)"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +78,8 @@ def _margin(logits: Tensor, labels: Tensor, targets: Tensor | None) -> Tensor:
 
 
 def _fall(logits: Tensor, labels: Tensor, targets: Tensor | None) -> Tensor:
+    # A class may be masked by the lowest number that there is, of which no two can be added.
+    logits = logits.clamp(-_MOST_ADDED, _MOST_ADDED)
     own = _logit_of(logits, labels)
     return (logits.sum(1) - own) / max(1, logits.shape[1] - 1) - own
 
@@ -223,15 +233,18 @@ class LabelLoss:
     def _pass(self, images: Tensor, rows: Tensor) -> Tensor:
         inputs = images.to(memory_format=self.memory_format)
         version = None if inputs.is_inference() else inputs._version
-        outputs: Any = self.model(inputs, self.rows_in_batch(rows)) if self.by_row else self.model(inputs)
+        try:
+            outputs: Any = self.model(inputs, self.rows_in_batch(rows)) if self.by_row else self.model(inputs)
+        except RuntimeError as error:
+            # torch refuses to write into a point that a gradient is asked of.
+            if inputs.requires_grad and "leaf Variable that requires grad" in str(error):
+                raise ImagesError(_OVERWRITES) from error
+            raise
         if not isinstance(outputs, Tensor) or not outputs.is_floating_point():
             raise ImagesError(not_logits(outputs))
         logits = at_least_fp32(outputs)
         if version is not None and inputs._version != version:
-            raise ImagesError(
-                "the model writes into its input, which would overwrite the attacked images; begin its forward with "
-                "x = x.clone(), or write x = x * 2 for x.mul_(2)"
-            )
+            raise ImagesError(_OVERWRITES)
         if logits.ndim != 2 or len(logits) != len(images):
             raise ImagesError(
                 f"the model gave outputs of shape {tuple(logits.shape)}; give logits of shape (B, classes)"

@@ -36,6 +36,8 @@ class Problem(Generic[Climbed]):
             proxy's fp32 copy; 0: none does, and in l1 FAB looks at all points.
         reached: The highest margins (B,) that attacks by gradients have reached before; next to -inf where there were
             none.
+        others: Other images of the set (M, C, H, W) and their labels (M,), the same for all batches: where a search by
+            decisions may begin.
 
     Example:
         >>> from unfool.attacks.objective import LabelLoss
@@ -59,6 +61,7 @@ class Problem(Generic[Climbed]):
     exact_share: float = 0.1
     near: float = 0.0
     reached: Tensor | None = None
+    others: tuple[Tensor, Tensor] | None = None
 
     @property
     def first_points(self) -> Tensor:

@@ -44,6 +44,11 @@ def print_evaluation(evaluation: Evaluation) -> None:
     else:
         if all(row.protocol == CLEAN for row in evaluation.rows):
             console.print("No attack was given, so this says nothing about robustness.")
+        else:
+            console.print(
+                "All examples were crafted on other systems, and no attack on this one was given, so a high accuracy "
+                "says nothing about robustness."
+            )
         if evaluation.doubts:
             console.print("[bold red]not to be believed[/bold red]:")
     for doubt in evaluation.doubts:

@@ -64,6 +64,9 @@ def run_evaluation(command: EvaluateCommand) -> None:
         raise SpecError("--multi-label needs the labels of a data set beside --on; give --data too")
     if attack.attack or not sets or data.data is not None or system.config is not None:
         table, column = system.images(data, machine.batch_size)
+    elif attack.precision is not None or command.corruption.corruptions:
+        option = "precision" if attack.precision is not None else "corruptions"
+        raise SpecError(f"--{option} needs the images of a data set beside --on; give --data too, or leave it out")
     for examples in sets.values():
         system.check(examples.read(slice(LOOKED_AT)), machine.batch_size)
     network, defense = system.network, with_preset(command.defense.defense, command.defense.preset)
@@ -116,6 +119,11 @@ def _check_companions(command: EvaluateCommand) -> None:
         raise SpecError(
             "--strict ends by the reliability report, which --no-reliability leaves out; give one of the two"
         )
+    if command.reliability.binarization_test and not command.attack.attack:
+        raise SpecError("--binarization-test is a test of attacks; give --attack beside it, or leave it out")
+    # The attacks of the reliability report search in it too.
+    if command.attack.precision is not None and not command.attack.attack and not command.reliability.reliability:
+        raise SpecError("--precision is that in which attacks search; give --attack beside it, or leave it out")
 
 
 def _share(
@@ -282,6 +290,8 @@ def _of_ladder(command: EvaluateCommand) -> tuple[str | None, str]:
     for name, value in others.items():
         if value:
             raise SpecError(f"--{name} and --adaptive cannot be combined; run unfool evaluate once for each")
+    if not command.reliability.reliability:
+        raise SpecError("--no-reliability leaves out a report that --adaptive does not make; leave it out")
     return defense, attack.attack[0] if attack.attack else "autoattack"
 
 

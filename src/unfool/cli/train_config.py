@@ -84,7 +84,11 @@ def read_run(command: TrainCommand, classifier: ForeignClassifier | None = None)
         columns=[label, *(column for task in written for column in make_task(task.task, task.settings).needs)],
     )
     tasks = read_tasks(texts, label or table.label_column)
-    stage = build(StageConfig, {"tasks": tasks, **_stage(command)}, "the run")
+    stated = _stage(command)
+    stage = build(StageConfig, {"tasks": tasks, **stated}, "the run")
+    for field in stated:
+        if (reason := stage.idle(field)) is not None:
+            raise SpecError(f"the run: {field}={getattr(stage, field)} does nothing {reason}")
     heads = [name for name, task in tasks.items() if task.task == "labels"]
     values = {
         **data,
@@ -103,8 +107,6 @@ def _stage(command: TrainCommand) -> Mapping[str, object]:
     """The settings of the run's one stage that were given."""
     options = command.perturbation
     values = {**explicit(command.training), **explicit(options, without=["norm", "eps"]), **explicit(command.selection)}
-    if (steps := values.get("steps")) and (epochs := values.get("epochs")):
-        raise SpecError(f"--steps {steps} and --epochs {epochs} were given; both say how long; give one of the two")
     if options.norm is not None or options.eps is not None:
         values["threat"] = str(read_threat(options.threat, options.norm, options.eps))
     return values

@@ -31,17 +31,19 @@ def spans_of_mates(count: int, size: int) -> list[slice]:
     return [slice(start, end) for start, end in zip([0, *ends], ends, strict=False)]
 
 
-def tensor_of_array(array: NDArray[Any], what: str, error: type[UnfoolError] = DataError) -> Tensor:
-    """An array as a tensor, in this machine's byte order; an ``error`` that begins with ``what`` for one that torch has
-    no type for."""
-    array = np.ascontiguousarray(array)
+def tensor_of_array(
+    array: NDArray[Any],
+    what: str,
+    error: type[UnfoolError] = DataError,
+    remedy: str = "give one array of uint8 or float32, all rows of one shape",
+) -> Tensor:
+    """An array as a tensor of its shape, in this machine's byte order; an ``error`` that begins with ``what`` and ends
+    with the ``remedy`` for one that torch has no type for."""
+    array = np.asarray(array, order="C")
     try:
         return torch.as_tensor(array.astype(array.dtype.newbyteorder("="), copy=False))
     except TypeError as fault:
-        raise error(
-            f"{what} an array of {array.dtype}, which is no number that torch has; give one array of uint8 or float32, "
-            "all rows of one shape"
-        ) from fault
+        raise error(f"{what} an array of {array.dtype}, which is no number that torch has; {remedy}") from fault
 
 
 def check_layout(images: object, rule: str = RULE) -> None:
@@ -63,7 +65,12 @@ def check_images(images: Tensor) -> None:
     rule = RULE
     check_layout(images, rule)
     if not images.is_floating_point():
-        raise ImagesError(f"images are {images.dtype}; {rule}; divide by 255 with images.float() / 255")
+        # Whole numbers up to 255 are often kept in wider types; uint16 is that of 16 bits.
+        most = 65535 if images.dtype == torch.uint16 else 255
+        divided = f"divide by {most} with images.float() / {most}"
+        raise ImagesError(
+            f"images are {images.dtype}; {rule}; {'give images.float()' if images.dtype == torch.bool else divided}"
+        )
     low, high = (float(value) for value in torch.aminmax(images.detach()))
     if not (math.isfinite(low) and math.isfinite(high)):
         raise ImagesError(f"images hold NaN or infinite values; {rule}; drop or repair those images")

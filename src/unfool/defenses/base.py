@@ -111,7 +111,10 @@ class Defense(nn.Module):
 
     @property
     def own_batch_size(self) -> int | None:
-        """How many images are purified together where predictions depend on batch-mates; None where they do not."""
+        """How many images are purified together where predictions depend on batch-mates; None where they do not.
+
+        Attacks, whose images leave them one by one, show fewer, and a single one too: the defense must take any number.
+        """
         return None
 
     @property

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor, nn
 
 from unfool.attacks.objective import ObjectiveValue
@@ -43,7 +44,9 @@ class PretextLoss(Protocol):
 class TaskLoss(nn.Module):
     """A task's loss on a network: both as one module, so that a copy of it keeps the head that they share.
 
-    ``network`` gives ``features(images, stage)``.
+    ``network`` gives ``features(images, stage)``. Of a task that looks at batch-mates a single image gets one mate: the
+    same picture of uniform noise every time. The last image that an attack is left with has this mate, and so has an
+    image that is classified by itself.
     """
 
     network: Any
@@ -61,6 +64,9 @@ class TaskLoss(nn.Module):
 
     def forward(self, images: Tensor, ids: Tensor, streams: Streams) -> Tensor:
         """Losses (n,), differentiable in the images; all views pass the trunk at once."""
+        if len(images) == 1 and self.task.coupled:
+            mate = Streams(0).named("mate").uniform(ids.new_zeros(1), tuple(images.shape[1:])).to(images)
+            return self(torch.cat([images, mate]), ids.repeat(2), streams)[:1]
         views = self.task.views(Batch(images=images, ids=ids), streams)
         shown = views.images.to(memory_format=memory_format_of(self.network))
         return self.task.losses(self.network.features(shown, views.stage), views)

@@ -50,7 +50,8 @@ class Reverse(PretextDescent):
         calibrate_on: Images that fill what the task keeps beside its weights, such as the bank of negatives; their
             labels are not read. Give images cut from train that no head was trained on.
         batch_size: How many images are reversed together if negatives are batch-mates; more are cut into such batches,
-            so that it does not matter how many a device takes at a time. No other reversal reads it.
+            so that it does not matter how many a device takes at a time. A single image has a fixed picture of noise
+            as its mate. No other reversal reads it.
         seed: The seed of all draws.
 
     Raises:

@@ -2,7 +2,8 @@
 
 An example that fools within a ball lies within every larger ball of the same norm, and an attack of many steps may stop
 after few. So each point attacks only the images that no point before it fooled, and keeps the outcomes of the others: a
-curve never rises, and it costs little more than its hardest images. The cost of a point is what that point added.
+curve never rises, and it costs little more than its hardest images. The cost of a point is what that point added. Where
+it matters which images are attacked together, each point attacks all of them, and those that fell before stay fallen.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import torch
 from pydantic import Field
 from torch import nn
 
-from unfool.attacks import Attack, MinimumNormAttack, ProxySettings, make_attack
+from unfool.attacks import Attack, Lean, MinimumNormAttack, ProxySettings, make_attack
 from unfool.core.config import configured, parse_settings
 from unfool.core.errors import SpecError
 from unfool.core.progress import Progress, silent
@@ -27,6 +28,7 @@ from unfool.core.threat import ThreatModel
 from unfool.data.as_table import TableLike, as_table
 from unfool.data.table import Table
 from unfool.evaluation.classify import classify
+from unfool.evaluation.crafting.batches import BATCH_SIZE, own_batch_size
 from unfool.evaluation.crafting.chosen_attacks import AttackLike, choose_attack, within
 from unfool.evaluation.crafting.craft import craft
 from unfool.evaluation.minimum_norms import BOUND, minimum_norms
@@ -90,6 +92,7 @@ def curve(
     column: str | None = None,
     seed: int = 0,
     proxy: ProxySettings | None = None,
+    batch_size: int | None = None,
     progress: Progress = silent,
 ) -> list[Records]:
     """Records of one attack, such as ``pgd-20``, at each of ``points``.
@@ -102,7 +105,9 @@ def curve(
     if points.threats:
         free = _minimum_norm(attack, points.threats[0])
         if free is not None:
-            distances = minimum_norms(model, data, free, column=column, seed=seed, proxy=proxy, progress=progress)
+            distances = minimum_norms(
+                model, data, free, column=column, seed=seed, proxy=proxy, batch_size=batch_size, progress=progress
+            )
             first, *others = (distances.records(threat) for threat in points.threats)
             # The one run is paid once.
             return [first, *(dataclasses.replace(each, cpu_seconds=0.0, model_images=0) for each in others)]
@@ -112,7 +117,9 @@ def curve(
     table = as_table(data)
     records: list[Records] = []
     for each in attacks:
-        records.append(_point(model, table, each, records[-1:], column=column, seed=seed, proxy=proxy))
+        records.append(
+            _point(model, table, each, records[-1:], column=column, seed=seed, proxy=proxy, batch_size=batch_size)
+        )
         progress(f"curve over {points.over}", len(records), len(attacks))
     return records
 
@@ -156,12 +163,22 @@ def _point(
     column: str | None,
     seed: int,
     proxy: ProxySettings | None,
+    batch_size: int | None,
 ) -> Records:
     """Records of an attack on the images that were not fooled at the point ``before``, with the others as they were."""
-    standing = torch.tensor(before[0].correct).nonzero().flatten() if before else torch.arange(len(table))
-    if not before or len(standing):
-        examples = craft(model, table.subset(standing), attack, column=column, seed=seed, proxy=proxy)
-        records = classify(model, examples)
+    standing = torch.tensor(before[0].correct) if before else torch.ones(len(table), dtype=torch.bool)
+    if not before or standing.any():
+        # Lean bounds what it left out as a share of what it was given, and some models look at batch-mates.
+        together = isinstance(attack, Lean) or own_batch_size(model) is not None
+        attacked = table if together else table.subset(standing)
+        examples = craft(model, attacked, attack, column=column, seed=seed, proxy=proxy, batch_size=batch_size)
+        if together:
+            # An image counts where it fell first.
+            by_part, flat = examples.fooled_by_part, examples.zero_gradient
+            examples = dataclasses.replace(
+                examples, fooled_by_part=by_part.where(standing, -1), zero_gradient=flat & standing
+            )
+        records = classify(model, examples, batch_size=batch_size or BATCH_SIZE)
         return _carried(before[0], records, standing.numpy()) if before else records
     return dataclasses.replace(
         before[0],
@@ -174,12 +191,13 @@ def _point(
     )
 
 
-def _carried(before: Records, records: Records, rows: np.ndarray) -> Records:
-    """Records of all images: those of ``rows`` new, the others as they were."""
+def _carried(before: Records, records: Records, standing: np.ndarray) -> Records:
+    """Records of all images: of those ``standing`` (N,) the new ones, which may hold the others too."""
     whole: dict[str, list[Any]] = {}
     for name in PER_IMAGE:
         values = np.array(getattr(before, name))
         if len(values):
-            values[rows] = getattr(records, name)
+            new = np.array(getattr(records, name))
+            values[standing] = new[standing] if len(new) == len(values) else new
         whole[name] = values.tolist()
     return dataclasses.replace(records, **whole, fooled_by=total([before.fooled_by, records.fooled_by]))

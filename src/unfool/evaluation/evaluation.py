@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from html import escape
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
+from unfool.attacks import AutoAttack
 from unfool.core.errors import SpecError
 from unfool.core.files import JsonObject
 from unfool.core.spec import unknown
@@ -29,6 +31,9 @@ from unfool.evaluation.statistics.settling import SequentialResult
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from pandas import DataFrame
+
+_RIGHT_AGAIN = {True: "image that was right when it was", False: "images that were right when they were"}
+"""One image, or several."""
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -112,9 +117,11 @@ class Evaluation:
             for row in self.rows
             if too_many(row.zero_gradient or 0, row.n)
         ]
+        settings = {_title(row): row.settings for row in self.rows}
         draws = [
-            f"{attack} fooled {count} images that were right when they were evaluated again: the model is random, and "
-            "the accuracy is that of the evaluation's own draw; average the attack over draws, with eot_draws=10"
+            f"{attack} fooled {count} {_RIGHT_AGAIN[count == 1]} evaluated again: the model is random, and the "
+            f"accuracy is that of the evaluation's own draw; average the attack over "
+            f"{_more_draws(settings.get(attack, {}))}"
             for attack, count in self.right_again.items()
             if count
         ]
@@ -202,3 +209,12 @@ def _title(row: Row) -> str:
         return "clean"
     settings = ",".join(f"{name}={value}" for name, value in row.settings.items())
     return f"{row.attack}:{settings}" if settings else row.attack
+
+
+def _more_draws(settings: Mapping[str, Any]) -> str:
+    """What averages an attack over draws, or over more of them where it does already: ``draws, with NAME=NUMBER``."""
+    if settings.get("version") == "rand":
+        return f"more draws, with draws={2 * int(settings.get('draws', AutoAttack.draws))}"
+    if "eot_draws" in settings:
+        return f"more draws, with eot_draws={2 * int(settings['eot_draws'])}"
+    return "draws, with eot_draws=10"

@@ -163,14 +163,14 @@ class EvaluationRun:
 
     def worst(self) -> None:
         """Accuracy in the worst case of all attacks on each image: in each threat model, and in the union of them."""
-        own = list(self.attacked)
+        own, right = list(self.attacked), self.records[0].correct
         for threat in dict.fromkeys(records.threat for records in own):
             same = [records for records in own if records.threat == threat]
             if len(same) > 1:
-                self.attacked.append(worst_case(same))
+                self.attacked.append(worst_case(same, right=right))
                 self.add(self.attacked[-1])
         if self.settings.union is not None and own:
-            self.attacked.append(union_of(own, self.settings.union))
+            self.attacked.append(union_of(own, self.settings.union, right=right))
             self.add(self.attacked[-1])
 
     def by_class(self, table: Table) -> None:
@@ -189,6 +189,7 @@ class EvaluationRun:
             column=self.column,
             seed=self.settings.seed,
             proxy=self.proxy,
+            batch_size=self.settings.batch_size,
             progress=self.progress,
         )
         for point in records:

@@ -27,6 +27,7 @@ from unfool.core.spec import write_number
 from unfool.core.threat import ThreatModel
 from unfool.data.as_table import TableLike, as_table
 from unfool.evaluation.classify import classify
+from unfool.evaluation.crafting.batches import BATCH_SIZE
 from unfool.evaluation.crafting.craft import craft
 from unfool.evaluation.intervals import wilson
 from unfool.evaluation.records import Records
@@ -176,7 +177,8 @@ def minimum_norms(
     if not isinstance(attack, MinimumNormAttack):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise SpecError(f"{attack!r} looks for no nearest example; give one that does, such as attacks.FMN(L2(1))")
     table = as_table(data)
-    clean = classify(model, table, column=column, threat=attack.threat)
+    size = batch_size or BATCH_SIZE
+    clean = classify(model, table, column=column, threat=attack.threat, batch_size=size)
     shape = tuple(table.batch(torch.arange(1)).images.shape[1:]) if len(table) else (1, 1, 1)
     examples = craft(
         model,
@@ -190,7 +192,7 @@ def minimum_norms(
         proxy=proxy if attack.uses_proxy else None,
         progress=renamed(progress, f"nearest examples of {attack.name}"),
     )
-    records = classify(model, examples)
+    records = classify(model, examples, batch_size=size)
     # On the boundary itself another batch may round to the other side; what fooled the model once has fooled it.
     fell = np.array(clean.correct) & (examples.fooled_by_part.numpy() >= 0) | ~np.array(clean.correct)
     correct = np.array(records.correct) & ~fell

@@ -1,10 +1,10 @@
 """What to do after an evaluation: harden what is weak, attack what is doubted harder, attack a defense as a whole.
 
-A classifier is weak where its accuracy under attack is less than `GOOD_SHARE` of its accuracy on clean images. Where
-nothing was attacked, the step is to attack. A doubted accuracy is attacked harder before anything else, with the attack
-that the reasons for doubt name. Nothing is said of a black box, which cannot be trained here, nor where the reliability
-report doubts how the classifier was opened (its accuracy is at chance, its normalisation is missing): that comes first,
-and the report says what to do.
+A classifier is weak where its accuracy under attack is less than `GOOD_SHARE` of its accuracy on clean images. Where it
+was not attacked itself, and examples of other systems do not show it to be weak, the step is to attack. A doubted
+accuracy is attacked harder before anything else, with the attack that the reasons for doubt name. Nothing is said of a
+black box, which cannot be trained here, nor where the reliability report doubts how the classifier was opened (its
+accuracy is at chance, its normalisation is missing): that comes first, and the report says what to do.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from unfool.evaluation.records import CLEAN, SCORE_BASED
+from unfool.evaluation.records import CLEAN, OWN, SCORE_BASED
 from unfool.evaluation.results.rows import SCORES_MARK, Row
 
 GOOD_SHARE = 0.5
@@ -118,7 +118,8 @@ def step_after(
     if "dynamic-inference" in doubted or (defended and (doubted or not weak)):
         return NextStep(action="ladder", threat=threat)
     harder = _harder(threat, doubted)
-    if (doubted or not attacked) and not _was_run(harder, attacked):
+    own = [row for row in attacked if row.protocol in OWN]
+    if (doubted or not (own or weak)) and not _was_run(harder, own):
         return NextStep(action=harder, threat=threat)
     if weak:
         return NextStep(action="harden", threat=threat)

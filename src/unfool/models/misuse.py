@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 
-import torch.nn.functional as F
+import torch
 from torch import Tensor, nn
 
 from unfool.models.network import Network
@@ -41,5 +41,7 @@ class BatchStatistics(nn.Module):
         self.weight, self.bias, self.eps = norm.weight, norm.bias, norm.eps
 
     def forward(self, features: Tensor) -> Tensor:
-        """(B, C, H, W) normalised over the batch."""
-        return F.batch_norm(features, None, None, self.weight, self.bias, training=True, eps=self.eps)
+        """(B, C, H, W) normalised over the batch; a single value a channel becomes the bias."""
+        # F.batch_norm refuses that single value, which the last image has that an attack is left with.
+        cudnn = torch.backends.cudnn.enabled
+        return torch.batch_norm(features, self.weight, self.bias, None, None, True, 0.0, self.eps, cudnn)

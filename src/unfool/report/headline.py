@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -18,16 +19,22 @@ _VERBS = {
     NOT_REPRODUCED: ("is not reproduced", "are not reproduced"),
     OUT_OF_REACH: ("is out of reach", "are out of reach"),
 }
+_MOST_LETTERS = 720
+"""Of a summary above the results; what is longer is folded."""
+
+_SENTENCE_END = re.compile(r"[.!?] (?=[A-Z])")
+
 _GAP = 0.05
 """Shares between borrowed and own examples from which on a page begins with them."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Headline:
-    """A page's first sentence, and what stands below it in smaller letters; both may be empty."""
+    """A page's first sentence, what stands below it in smaller letters, and ``more``, folded; each may be empty."""
 
     text: str
     below: str = ""
+    more: str = ""
 
 
 def headline(result: StudyResult, tables: Sequence[Table]) -> Headline:
@@ -37,8 +44,19 @@ def headline(result: StudyResult, tables: Sequence[Table]) -> Headline:
         return Headline(text=section.sentences[min(1, len(section.sentences) - 1)] if section.sentences else "")
     if not result.study:
         return Headline(text=_evaluation(result) or result.summary)
-    lesson = _borrowed_against_own(tables)
-    return Headline(text=lesson or result.summary or _tally(result), below=result.summary if lesson else "")
+    lesson, (begins, more) = _borrowed_against_own(tables), _opening(result.summary)
+    if more and not lesson:
+        return Headline(text=_tally(result), below=begins, more=more)
+    return Headline(text=lesson or begins or _tally(result), below=begins if lesson else "", more=more)
+
+
+def _opening(summary: str) -> tuple[str, str]:
+    """A summary's first sentences, as many as leave the results in sight, and the others."""
+    if len(summary) <= _MOST_LETTERS:
+        return summary, ""
+    ends = [match.end() for match in _SENTENCE_END.finditer(summary)]
+    end = max((end for end in ends if end <= _MOST_LETTERS), default=ends[0] if ends else len(summary))
+    return summary[:end].rstrip(), summary[end:].lstrip()
 
 
 def _evaluation(result: StudyResult) -> str:

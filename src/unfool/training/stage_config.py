@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Literal
 
@@ -248,3 +249,35 @@ class StageConfig:
             kinds = [name for name in ADVERSARIAL_METHODS if ADVERSARIAL_METHODS[name].may_separate]
             raise ValueError(f"it sets clean views apart from perturbed ones: set adversarial to {', '.join(kinds)}")
         return statistics
+
+    def idle(self, field: str) -> str | None:
+        """Why a field does nothing in this stage, in words that follow its name; None for one that does something.
+
+        Whoever states a field is refused by this. The stage itself takes such values: a run's file holds all fields,
+        and a stage is often made of another one.
+        """
+        reason, does_something = _WAITING.get(field, ("", lambda stage: True))
+        return None if does_something(self) else reason
+
+
+_Rule = tuple[str, Callable[[StageConfig], bool]]
+_SGD: _Rule = ("without optimizer sgd; give both, or neither", lambda stage: stage.optimizer == "sgd")
+_STEP: _Rule = ("without schedule step; give both, or neither", lambda stage: stage.schedule == "step")
+_WAITING: dict[str, _Rule] = {
+    "epochs": ("beside steps; give one of the two", lambda stage: not stage.steps),
+    "momentum": _SGD,
+    "nesterov": _SGD,
+    "drop_every": _STEP,
+    "drop_factor": _STEP,
+    "decay": ("without schedule exponential; give both, or neither", lambda stage: stage.schedule == "exponential"),
+    "threat": (
+        "without perturb, such as pgd-10, or held_out; give one of them too, or leave it out",
+        lambda stage: stage.perturb is not None or stage.held_out > 0,
+    ),
+    "beta": (
+        "without adversarial trades or mart; give both, or neither",
+        lambda stage: ADVERSARIAL_METHODS[stage.adversarial].labels_only,
+    ),
+    "stop_attack": ("without held_out images; give both, or neither", lambda stage: stage.held_out > 0),
+}
+"""Fields that do nothing by themselves: why, where they do nothing, and whether they do something in a stage."""

@@ -54,6 +54,17 @@ def test_nothing_is_skipped_where_all_were_attacked():
     assert "attacked all 5, of which they fooled 2" in outcome.sentence()
 
 
+def test_what_the_checks_fooled_is_said_and_stood_no_longer():
+    outcome = Outcome(images=20, standing=9, fell_to_checks=1, sampled=8, fell=1)
+    assert outcome.skipped == 0
+    assert outcome.sentence() == (
+        "the checks fooled 1 of the 9 images that stood; FAB-T and Square attacked all 8 images that stood, and fooled "
+        "none"
+    )
+    few = Outcome(images=20, standing=9, fell_to_checks=1, sampled=8, fell_in_sample=2, fell=3)
+    assert few.sentence().endswith("FAB-T and Square attacked all 8 images that stood, and fooled 2")
+
+
 def test_each_step_has_its_phrase_and_the_bound_is_of_what_stands_after_them():
     step = Step(attack="the network inside", attacked=100, fell=20, reasons=("it wraps one",))
     outcome = Outcome(images=200, standing=100, sampled=8, fell=20, steps=(step,))

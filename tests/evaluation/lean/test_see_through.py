@@ -2,6 +2,7 @@
 
 import re
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from masking_layers import SteppedSparse, images, network
@@ -165,3 +166,20 @@ def test_a_wrapper_is_attacked_bare_by_lean_and_judged_whole():
     assert count > standing / 4
     assert torch.equal(model(examples.images).argmax(1) == examples.labels, examples.fooled_by_part < 0)
     assert examples.crafted_on == identity(model)
+
+
+class Unfixable(Keyed):
+    """Keyed, with the noise of a generator that it makes anew in every pass."""
+
+    def forward(self, x):
+        return super().forward(x) + 1e-2 * torch.as_tensor(np.random.default_rng().normal(size=(len(x), 4))).float()
+
+
+def test_draws_that_cannot_be_fixed_are_not_said_to_be():
+    model = Unfixable(strength=1.3 / (108 * 0.03))
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        table = table_of(model, (images(6) * 8).round() / 8)
+        remark = craft(model, table, attacks.Lean(Linf(0.03), steps=2, queries=2), seed=1).settings["remark"]
+    assert "escalated to gradients with draws that cannot be fixed" in remark
+    assert "draws of each image fixed" not in remark

@@ -8,7 +8,21 @@ import torch
 from torch import nn
 
 from unfool.core.streams import Streams
-from unfool.models.surrogates.pinned import Pinned, draws_at_random, pinned_draws
+from unfool.models.surrogates.pinned import Pinned, draws_at_random, draws_stay_fixed, pinned_draws
+
+SOURCES = [
+    "torch",
+    "own",
+    "numpy",
+    "python",
+    "own in a list",
+    "own numpy",
+    "own numpy in a dict",
+    "own legacy numpy",
+    "own legacy numpy in a dict",
+    "own bits of numpy",
+    "own python",
+]
 
 
 class Noisy(nn.Module):
@@ -18,6 +32,10 @@ class Noisy(nn.Module):
         super().__init__()
         self.source = source
         self.own = torch.Generator()
+        self.listed = [(torch.Generator(),), 0.5]
+        self.named = {"numpy": np.random.default_rng(0), "legacy": np.random.RandomState(0)}
+        self.legacy, self.python = np.random.RandomState(1), random.Random(1)
+        self.numpy, self.bits = np.random.default_rng(1), np.random.Philox(1)
         self.seen = 0
 
     def forward(self, x):
@@ -28,11 +46,18 @@ class Noisy(nn.Module):
             "own": lambda: torch.randn(flat.shape, generator=self.own),
             "numpy": lambda: torch.as_tensor(np.random.normal(size=flat.shape), dtype=flat.dtype),
             "python": lambda: torch.tensor(random.random()).expand_as(flat),
+            "own in a list": lambda: torch.randn(flat.shape, generator=self.listed[0][0]),
+            "own numpy": lambda: torch.as_tensor(self.numpy.normal(size=flat.shape), dtype=flat.dtype),
+            "own numpy in a dict": lambda: torch.tensor(self.named["numpy"].normal()).expand_as(flat),
+            "own legacy numpy": lambda: torch.tensor(self.legacy.normal()).expand_as(flat),
+            "own legacy numpy in a dict": lambda: torch.tensor(self.named["legacy"].normal()).expand_as(flat),
+            "own bits of numpy": lambda: torch.tensor(self.bits.random_raw() / 2**64).expand_as(flat),
+            "own python": lambda: torch.tensor(self.python.gauss(0, 1)).expand_as(flat),
         }[self.source]()
         return flat + noise
 
 
-@pytest.mark.parametrize("source", ["torch", "own", "numpy", "python"])
+@pytest.mark.parametrize("source", SOURCES)
 def test_draws_stay_with_their_images(source):
     model, images = Noisy(source), torch.rand(6, 3, 2, 2)
     pinned = Pinned(model, Streams(0))
@@ -42,11 +67,13 @@ def test_draws_stay_with_their_images(source):
     for rows in ([4, 1], [5], [2, 0, 2, 2, 4, 0], [0, 1, 2, 3, 4, 5, 0, 1, 2, 3, 4, 5]):
         rows = torch.tensor(rows)
         assert torch.equal(pinned(images[rows], rows), whole[rows])
-    assert not torch.equal(Pinned(model, Streams(1))(images, every), whole)
+    streams = [Streams(seed) for seed in range(1, 5)]
+    assert {each.key < 0 for each in streams} == {True, False}
+    assert not any(torch.equal(Pinned(model, each)(images, every), whole) for each in streams)
     assert not torch.equal(model(images), model(images))
 
 
-@pytest.mark.parametrize("source", ["torch", "own", "numpy", "python"])
+@pytest.mark.parametrize("source", SOURCES)
 def test_drawing_is_seen_even_where_outputs_hide_it(source):
     class Hidden(nn.Module):
         def __init__(self):
@@ -69,6 +96,29 @@ def test_random_states_are_left_as_they_were():
     assert (before[1] == np.random.get_state()[1]).all()
     assert before[2] == random.getstate()
     assert torch.equal(before[3], model.own.get_state())
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_a_models_own_generators_go_on_as_if_nothing_had_drawn(source):
+    first, second, images = Noisy(source), Noisy(source), torch.rand(2, 3, 2, 2)
+    with pinned_draws(first, Streams(0)):
+        first(images)
+    assert draws_at_random(first, images)
+    if source.startswith("own"):
+        assert torch.equal(first(images), second(images))
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_draws_stay_fixed_where_their_source_is_known(source):
+    assert draws_stay_fixed(Noisy(source), torch.rand(2, 3, 2, 2))
+
+
+def test_draws_of_generators_made_anew_do_not_stay_fixed():
+    class Anew(nn.Module):
+        def forward(self, x):
+            return x.flatten(1)[:, :4] + torch.as_tensor(np.random.default_rng().normal(size=4), dtype=x.dtype)
+
+    assert not draws_stay_fixed(Anew(), torch.rand(2, 3, 2, 2))
 
 
 def test_gradients_flow_to_the_images_in_play():

@@ -1,5 +1,6 @@
 """Parts of a model without a usable gradient are found by probing, and honest ones are not."""
 
+import numpy as np
 import pytest
 import torch
 from masking_layers import (
@@ -57,7 +58,7 @@ def test_an_honest_network_of_this_library_is_left_alone():
 
 @pytest.mark.parametrize(
     "layer",
-    [MeanSparse(0.2), MeanSparse(0.5), SteppedSparse(), TopK(), Rounding(), Detached(), Sign(), WrongGradient()],
+    [MeanSparse(0.2), MeanSparse(0.5), SteppedSparse(), TopK(), Rounding(), Sign(), WrongGradient()],
     ids=lambda layer: type(layer).__name__,
 )
 def test_a_masking_layer_is_named_and_led_past(layer):
@@ -108,14 +109,17 @@ def test_what_is_led_past_is_the_straight_through_gradient():
     assert torch.allclose(gradient(probed(model).surrogate(model), batch), gradient(network(Straight()), batch))
 
 
-@pytest.mark.parametrize("change", [lambda x: (x * 5).round() / 5, lambda x: x.detach() * 0.9 + 0.05, Backwards.apply])
-def test_functions_before_a_network_are_led_past(change):
+@pytest.mark.parametrize(
+    ("change", "slope"),
+    [(lambda x: (x * 5).round() / 5, 1.0), (lambda x: x.detach() * 0.9 + 0.05, 0.9), (Backwards.apply, 1.0)],
+)
+def test_functions_before_a_network_are_led_past(change, slope):
     model = Behind(change, network())
     blocked = probed(model)
     assert [piece.words for piece in blocked.masked] == ["what comes before inner.0 (Conv2d)"]
     batch = images(seed=4)
     reached = change(batch).detach()
-    assert torch.allclose(gradient(blocked.surrogate(model), batch), gradient(network(), reached), atol=1e-5)
+    assert torch.allclose(gradient(blocked.surrogate(model), batch), slope * gradient(network(), reached), atol=1e-5)
 
 
 def test_a_sparsified_sum_of_two_paths_gets_the_gradient_of_both():
@@ -132,12 +136,120 @@ def test_functions_that_round_are_passed_through_where_no_layer_shows_them():
     batch = images()
     assert not gradient(model, batch).any()
     blocked = probed(model)
-    assert blocked.roundings
+    assert blocked.uncut
     surrogate = blocked.surrogate(model)
     assert torch.equal(surrogate(batch), model(batch))
     weights = torch.arange(4.0) - 1.3
     expected = (8 * weights @ model.weight).view(1, 3, 6, 6).expand(16, -1, -1, -1)
     assert torch.allclose(gradient(surrogate, batch), expected, atol=1e-5)
+
+
+def read_in_numpy(x):
+    return torch.from_numpy(np.round(x.detach().numpy() * 5).astype(np.float32) / 5)
+
+
+class WithoutGradient(nn.Module):
+    """The network, whose first layers run where nothing records a gradient."""
+
+    def __init__(self, cut):
+        super().__init__()
+        self.inner, self.cut = network(), cut
+
+    def forward(self, x):
+        if self.cut == "no_grad":
+            with torch.no_grad():
+                features = self.inner[:4](x)
+        elif self.cut == "set_grad_enabled":
+            torch.set_grad_enabled(False)
+            features = self.inner[:4](x)
+            torch.set_grad_enabled(True)
+        else:
+            features = {"detach": lambda y: y.detach(), "data": lambda y: y.data}[self.cut](self.inner[:4](x))
+        return self.inner[4:](features)
+
+
+@pytest.mark.parametrize("cut", ["no_grad", "set_grad_enabled", "detach", "data"])
+def test_gradients_flow_where_a_model_turns_them_off(cut):
+    model, batch = WithoutGradient(cut), images(seed=4)
+    assert not model(batch.clone().requires_grad_()).requires_grad or not gradient(model, batch)
+    blocked = probed(model)
+    assert blocked.masked
+    surrogate = blocked.surrogate(model)
+    assert torch.equal(surrogate(batch.clone().requires_grad_()), model(batch))
+    assert torch.allclose(gradient(surrogate, batch), gradient(network(), batch), atol=1e-6)
+    assert torch.is_grad_enabled()
+
+
+class Doubled(nn.Module):
+    """What `Detached` gives, with its gradient."""
+
+    def forward(self, x):
+        return 2 * x
+
+
+def test_a_layer_that_detaches_is_named_and_has_the_gradient_of_what_it_gives():
+    blocked = probed(network(Detached()))
+    assert [piece.words for piece in blocked.masked] == ["1 (Detached)"]
+    assert blocked.can_help
+    surrogate, batch = blocked.surrogate(network(Detached())), images(seed=4)
+    assert torch.equal(surrogate(batch.clone().requires_grad_()), network(Detached())(batch))
+    assert torch.allclose(gradient(surrogate, batch), gradient(network(Doubled()), batch), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "quantised",
+    [
+        lambda x: (x * 7 + 0.5).to(torch.uint8).float() / 7,
+        lambda x: (x * 7 + 0.5).int() / 7,
+        lambda x: (x * 7).round() / 7,
+    ],
+    ids=["bytes", "integers", "rounded"],
+)
+@pytest.mark.parametrize(
+    "first", [lambda x: x.flip(3), lambda x: x[:, [2, 1, 0]], lambda x: x.mean(1, keepdim=True).expand(-1, 3, -1, -1)]
+)
+def test_quantisers_behind_moved_pixels_get_the_gradient_of_what_they_quantise(first, quantised):
+    model, batch = Behind(lambda x: quantised(first(x)), network()), images(seed=4)
+    straight = Behind(lambda x: first(x) + (quantised(first(x)) - first(x)).detach(), network())
+    blocked = probed(model)
+    assert [piece.words for piece in blocked.masked] == ["what comes before inner.0 (Conv2d)"]
+    surrogate = blocked.surrogate(model)
+    assert torch.equal(surrogate(batch.clone().requires_grad_()), model(batch))
+    assert torch.allclose(gradient(surrogate, batch), gradient(straight, batch), atol=1e-5)
+
+
+def test_what_leaves_torch_is_bridged_where_gradients_are_off_elsewhere_too():
+    class Both(WithoutGradient):
+        def forward(self, x):
+            return super().forward(read_in_numpy(x))
+
+    model, batch = Both("no_grad"), images(seed=4)
+    surrogate = probed(model).surrogate(model)
+    assert torch.equal(surrogate(batch.clone().requires_grad_()), model(batch))
+    assert torch.allclose(gradient(surrogate, batch), gradient(network(), read_in_numpy(batch)), atol=1e-5)
+
+
+def test_integers_whose_arithmetic_floats_do_not_have_keep_the_models_values():
+    model = Behind(lambda x: ((x * 255).to(torch.uint8) * 2).float() / 255, network())
+    batch = images(seed=4)
+    assert torch.equal(probed(model).surrogate(model)(batch.clone().requires_grad_()), model(batch))
+
+
+def test_buffers_that_count_what_is_detached_are_left_without_a_gradient():
+    class Counts(WithoutGradient):
+        def __init__(self):
+            super().__init__("no_grad")
+            self.register_buffer("sum", torch.zeros(()))
+
+        def forward(self, x):
+            self.sum += x.detach().sum()
+            return super().forward(x)
+
+    model = Counts()
+    blocked = probed(model)
+    assert blocked.uncut
+    gradient(blocked.surrogate(model), images())
+    assert not model.sum.requires_grad
 
 
 class Vote(nn.Module):

@@ -277,8 +277,10 @@ class HopSkipJump(MinimumNormAttack):
     Chen, Jordan & Wainwright, "HopSkipJumpAttack: a query-efficient decision-based attack", IEEE S&P 2020, algorithm 2,
     in l2 and linf. It needs no gradient and no score that a defense may mask.
 
-    Departures from the published code: the first point is a plain colour or noise, the same for an image whatever its
-    batch; every image draws its own directions, and is over when its own queries are used up.
+    Departures from the published code: the first point is a plain colour or noise, and where all of these get the
+    image's label, an image of another label (``others``; `craft` takes some of the table), the same for an image
+    whatever its batch; an image without a first point comes back as it was; every image draws its own directions, and
+    is over when its own queries are used up.
 
     Args:
         steps: Queries for each image, at most.

@@ -23,6 +23,7 @@ from unfool.attacks.objective import LabelLoss, ObjectiveValue
 from unfool.attacks.problem import Perturbed, Problem
 from unfool.core.errors import SpecError
 from unfool.core.streams import Streams
+from unfool.core.threat import ThreatModel
 
 FIRST_DIRECTIONS = 100
 """Directions of the first estimate; their number grows with the root of the round (as published)."""
@@ -32,6 +33,9 @@ AT_ONCE = 16
 
 NOISES = 8
 """Random images that are tried as a first point across the boundary, beside plain colours."""
+
+OTHERS = 8
+"""Images of other labels, the nearest, that are tried where none of those is across."""
 
 HALVINGS = 20
 """Step sizes that are tried in a round, each half of the last."""
@@ -61,7 +65,7 @@ class HopSkipJumpSearch(MinimumNormSearch):
 
     def look_around(self, problem: Problem[LabelLoss], within: float) -> NearestSoFar:
         """Rounds until an image has no queries left, or an example ``within`` so far."""
-        best = NearestSoFar(problem.images, self.threat, gradients=False)
+        best = _NearestByDecisions(problem.images, self.threat, gradients=False)
         walk = _Walk(self, problem, best, within)
         rows = torch.arange(len(problem.images), device=problem.images.device)
         walk.ask(rows, problem.images)
@@ -74,6 +78,21 @@ class HopSkipJumpSearch(MinimumNormSearch):
         return best
 
 
+class _NearestByDecisions(NearestSoFar):
+    """The nearest points across the boundary, where no score says which of the others is better: of an image that
+    nothing fooled the nearest is brought into the ball, and one that has none comes back as it was."""
+
+    def __init__(self, images: Tensor, threat: ThreatModel, *, gradients: bool):
+        super().__init__(images, threat, gradients=gradients)
+        self.origins = images
+
+    def result(self) -> Perturbed:
+        result = super().result()
+        rows = (~self.fooled & (self.distances < math.inf)).nonzero().squeeze(1)
+        inside = self.threat.project(self.nearest[rows], self.origins[rows])
+        return dataclasses.replace(result, images=result.images.index_copy(0, rows, inside))
+
+
 class _Walk:
     """The walk of B images along the boundary: current ``points`` across it, and how many queries are ``left``."""
 
@@ -84,6 +103,8 @@ class _Walk:
         self.objective = problem.objective
         self.origins = problem.images
         self.ids = problem.ids
+        self.labels = problem.objective.labels
+        self.others = problem.others
         self.streams = problem.streams
         self.within = within
         self.points = problem.images.clone()
@@ -138,15 +159,39 @@ class _Walk:
         return across, answered
 
     def first_points(self, rows: Tensor) -> Tensor:
-        """Rows for which a point across the boundary was found: of plain colours and noise the one that leads nearest.
+        """Rows for which a point across the boundary was found: of plain colours and noise the one that leads nearest,
+        and where none of them is across, of images of other labels."""
+        ends = self._colours_and_noise(rows)
+        across = self._nearest_of(rows, ends, torch.ones(ends.shape[:2], dtype=torch.bool, device=rows.device))
+        if self.others is not None and len(waiting := self.going(rows[~across])):
+            crossed = self._nearest_of(waiting, *self._of_other_labels(waiting, *self.others))
+            across |= torch.isin(rows, waiting[crossed])
+        return rows[across]
 
-        All are tried; those that are across go half of their way to the image, again and again, until none is left.
-        """
+    def _colours_and_noise(self, rows: Tensor) -> Tensor:
+        """Plain colours and random images (n, m, C, H, W)."""
         origins, shape = self.origins[rows], tuple(self.origins.shape[1:])
         noise = [self.streams.named("first").at(number).uniform(self.ids[rows], shape) for number in range(NOISES)]
         tried = [plain.to(origins).expand_as(origins) for plain in _plain_colours(shape[0])]
-        ends = torch.stack([*tried, *(each.to(origins.dtype) for each in noise)], 1)
-        alive, _ = self.ask_all(rows, ends, torch.ones(ends.shape[:2], dtype=torch.bool, device=rows.device))
+        return torch.stack([*tried, *(each.to(origins.dtype) for each in noise)], 1)
+
+    def _of_other_labels(self, rows: Tensor, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """The nearest images of other labels (n, m, C, H, W), and which of them there are (n, m)."""
+        mode = "donot_use_mm_for_euclid_dist"  # the faster way rounds otherwise in batches of other sizes
+        distances = torch.cdist(self.origins[rows].flatten(1).float(), images.flatten(1).float(), compute_mode=mode)
+        distances = distances.masked_fill(labels == self.labels[rows, None], math.inf)
+        nearest = distances.topk(min(OTHERS, len(images)), dim=1, largest=False)
+        return images[nearest.indices].to(self.origins.dtype), nearest.values < math.inf
+
+    def _nearest_of(self, rows: Tensor, ends: Tensor, wanted: Tensor) -> Tensor:
+        """Set each row's point to the one of ``ends`` (n, m, C, H, W) across the boundary that leads nearest; which
+        rows have one (n,).
+
+        All that are ``wanted`` (n, m) are tried; those that are across go half of their way to the image, again and
+        again, until none is left.
+        """
+        origins = self.origins[rows]
+        alive, _ = self.ask_all(rows, ends, wanted)
         across = alive.any(1)
         share, halving = torch.ones(len(rows), device=rows.device), across.clone()
         for _ in range(HALVINGS):
@@ -161,7 +206,7 @@ class _Walk:
         lengths = self.settings.geometry.norm((points - origins[:, None]).flatten(0, 1).double()).view_as(alive)
         nearest = torch.where(alive, lengths, math.inf).argmin(1)
         self.points[rows] = points[torch.arange(len(rows), device=rows.device), nearest]
-        return rows[across]
+        return across
 
     def to_boundary(self, rows: Tensor) -> None:
         """Bisect between the images and their points across; the points are the nearest across then."""

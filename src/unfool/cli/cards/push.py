@@ -22,7 +22,8 @@ class PushCommand:
     """Publish a run: its recipe, weights and model card, to a repository of the Hugging Face hub or into a folder.
 
     The figures of the card are taken from results files of `unfool evaluate`, which must name this very network; the
-    folder that they were measured on is the one to publish (--half rounds weights, so evaluate what --dir wrote).
+    folder that they were measured on is the one to publish (--half rounds weights, so evaluate what --dir wrote). A
+    refusal writes nothing.
     Anyone then checks the card with `unfool verify hf:OWNER/NAME`, and evaluates, attacks or hardens hf:OWNER/NAME as
     any other run. Log in with `hf auth login`; HF_ENDPOINT names another hub.
     """
@@ -35,7 +36,7 @@ class PushCommand:
         tyro.conf.UseAppendAction[tuple[Path, ...]],
         tyro.conf.arg(metavar="FILE", help_behavior_hint="(repeatable, default: those that RUN has)"),
     ] = ()
-    """Results of `unfool evaluate RUN --out FILE`: the card's figures."""
+    """What `unfool evaluate RUN --attack NAME --out FILE` wrote; clean rows alone do not say whose they are."""
     words: Annotated[
         Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="(default: those of RUN's card)")
     ] = None
@@ -57,11 +58,13 @@ class PushCommand:
     def run(self) -> None:
         from tempfile import TemporaryDirectory
 
+        from unfool.cli.next_command import command
         from unfool.cli.printing import print_json, print_lines, shared
         from unfool.evaluation.results.study_result import StudyResult
         from unfool.models.zoo import hub
         from unfool.models.zoo.located import run_folder
         from unfool.report.publishing.published_run import publish
+        from unfool.training.folder import open_run
 
         with shared(), TemporaryDirectory() as temporary:
             hub.check_name(self.name)
@@ -70,13 +73,20 @@ class PushCommand:
             card = publish(
                 run_folder(self.system), folder, self.name, results=results, words=self._words(), half=self.half
             )
+            labelled = getattr(open_run(folder).network, "classifier", "") is not None
             where = str(folder) if self.dir is not None else hub.upload(folder, self.name, private=self.private)
         if self.json:
             print_json({"written": where, "weights_sha256": card.weights_sha256})
         else:
             system = where if self.dir is not None else f"hf:{self.name}"
             print_lines([f"{where}: {card.name}, {card.weights_bytes:,} bytes of weights, with its card"])
-            print_lines([f"next: unfool {'verify' if card.attacked else 'evaluate'} {system}"])
+            if card.attacked is not None:
+                words = ["verify", system]
+            elif labelled:
+                words = ["evaluate", system, "--attack", "autoattack", "--out", "attacked.json"]
+            else:
+                words = ["probe", system]
+            print_lines([command(words)])
 
     def _words(self) -> Words | None:
         from unfool.core.borders.yaml_text import read_yaml

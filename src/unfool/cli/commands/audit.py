@@ -13,19 +13,22 @@ from unfool.cli.options.from_settings import explicit, options_from
 from unfool.cli.options.shared import DataOptions, Device, Eps, Json, ModelOptions, Norm, Preset, Threat
 
 AUDIT = "unfool.evaluation.adaptive.settings:AuditSettings"
+_ATTACK = "pgd-10"
 
 
 @options_from(AUDIT, only=("precision",), own_first=True)
 class AttackOptions:
     """The attacked images."""
 
-    attack: Annotated[str, tyro.conf.arg(metavar="NAME[:KEY=VALUE,..]")] = "pgd-10"
+    attack: Annotated[
+        str | None, tyro.conf.arg(metavar="NAME[:KEY=VALUE,..]", help_behavior_hint=f"(default: {_ATTACK})")
+    ] = None
     """The attack that crafts them on the classifier without the reversal."""
     threat: Threat = None
     norm: Norm = None
     eps: Eps = None
     on: Annotated[Path | None, tyro.conf.arg(metavar="SET", help_behavior_hint="(default: crafted here)")] = None
-    """Instead of --attack: a set that `unfool attack` wrote."""
+    """Instead of --attack: a set that `unfool attack` wrote, all of it; crafted on another system it is transfer."""
 
 
 @options_from(AUDIT, only=("draws",), own_first=True)
@@ -92,15 +95,17 @@ class AuditCommand:
         from unfool.evaluation import load_set
         from unfool.evaluation.adaptive.audit import audit
         from unfool.evaluation.adaptive.settings import AuditSettings
+        from unfool.evaluation.records import TRANSFER
 
         options = self.attack
+        self._check_companions()
         values = {
             **explicit(options, without=["attack", "threat", "norm", "eps", "on"]),
             **explicit(self.defense, without=["defense", "preset"]),
             **explicit(self.machine, without=["device"]),
         }
         settings = build(AuditSettings, values, "the audit")
-        attack = make_attack(options.attack, read_threat(options.threat, options.norm, options.eps))
+        attack = make_attack(options.attack or _ATTACK, read_threat(options.threat, options.norm, options.eps))
         system = open_system(self.model, self.machine.device)
         if self.out is not None:
             check_writable(self.out, streams=True)
@@ -124,6 +129,18 @@ class AuditCommand:
         if self.json and not streams:
             print_json(results)
         elif not streams:
-            print_lines([f"{text} before {system.name}, under {report.attack} at {report.threat}:"])
+            kind = " (TRANSFER)" if report.protocol == TRANSFER else ""
+            print_lines([f"{text} before {system.name}, under {report.attack} at {report.threat}{kind}:"])
             print_lines(report.sentences())
             print_lines(next_line(report.next_step, self.model, self.data, device=self.machine.device, defense=text))
+
+    def _check_companions(self) -> None:
+        """Refuse what chooses or crafts examples beside a set that holds them."""
+        from unfool.core.errors import SpecError
+
+        ignored = [*explicit(self.attack, without=["on"]), *(name for name in explicit(self.data) if name == "images")]
+        if self.attack.on is not None and ignored:
+            raise SpecError(
+                f"--on {self.attack.on} audits all examples of that set, so --{ignored[0]} does nothing; give one of "
+                "the two"
+            )

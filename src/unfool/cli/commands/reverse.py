@@ -122,7 +122,10 @@ class ReverseCommand:
                         temporary.write_bytes(png(purified.images[row]))
                     before, after = _predictions(purified, row, names)
                     path = self.images[len(results)]
-                    results.append(ReversedImage(image=str(path), written=str(target), before=before, after=after))
+                    acted = None if purified.acted is None else bool(purified.acted[row])
+                    results.append(
+                        ReversedImage(image=str(path), written=str(target), before=before, after=after, acted=acted)
+                    )
                     if self.page is not None:
                         pictures.append(_picture(results[-1], images[row], purified, row))
                 progress("", len(results), len(targets))
@@ -173,23 +176,32 @@ class Prediction:
 
 @dataclass(frozen=True, kw_only=True)
 class ReversedImage:
-    """An image file, its purified form, and the predictions for both."""
+    """An image file, its purified form, and the predictions for both; ``acted``: whether a gate let it be reversed, or
+    refused it, and None without a gate."""
 
     image: str
     written: str
     before: Prediction
     after: Prediction
+    acted: bool | None = None
 
     def to_json(self) -> dict[str, object]:
         """The JSON object that --json prints."""
         shown = {"before": self.before.to_json(), "after": self.after.to_json()}
-        return {"image": self.image, "written": self.written, **shown}
+        acted = {} if self.acted is None else {"acted": self.acted}
+        return {"image": self.image, "written": self.written, **shown, **acted}
 
     def line(self) -> str:
         """The line for a person."""
+        from unfool.evaluation.adaptive.purification import ABSTAINS
+
         before, after = self.before.pretext_loss, self.after.pretext_loss
-        stayed = " (it did not fall)" if before is not None and after is not None and after >= before else ""
-        return f"{self.image}: {self.before} -> {self.after}{stayed}; written to {self.written}"
+        note = " (it did not fall)" if before is not None and after is not None and after >= before else ""
+        if self.acted is False:
+            note = " (not acted on: it is not above the gate's threshold)"
+        elif self.acted and self.after.name == ABSTAINS:
+            note = ""  # A gate that abstains moves no image.
+        return f"{self.image}: {self.before} -> {self.after}{note}; written to {self.written}"
 
 
 def _picture(image: ReversedImage, before: Tensor, purified: Purification, row: int) -> ReversedPicture:

@@ -3,7 +3,8 @@
 
 Commas stand between the columns, or tabs or semicolons in a first line without commas. Without a header the column
 that names images is called ``path``, the other one, if there is only one, ``label``. Paths are relative to the folder
-of the CSV file. Without a ``split`` column a fixed stratified fifth is the test split, as a warning says.
+of the CSV file. Without a ``split`` column a fixed fifth is the test split, as a warning says: the same share of every
+class where the file itself shows which column holds the classes.
 """
 
 from __future__ import annotations
@@ -114,11 +115,13 @@ def _rows_by_split(file: Path, rows: pd.DataFrame) -> dict[str, np.ndarray]:
     if column is None:
         import pandas as pd
 
-        labels = next((rows[name] for name in rows if str(name).lower() in LABEL_NAMES), None)
-        numbers = np.zeros(len(rows), dtype=np.int64) if labels is None else pd.factorize(labels)[0]
+        classes = _class_column(rows)
+        numbers = np.zeros(len(rows), dtype=np.int64) if classes is None else pd.factorize(rows[classes])[0]
         parts = stratify.train_and_test(numbers)
-        words = f"{file} has no column split: {stratify.in_words(parts)}; add the column, with train or test, to choose"
-        warnings.warn(words, UnfoolWarning, stacklevel=2)
+        words = f"{file} has no column split: {stratify.in_words(parts)}"
+        if classes is None:
+            words += ", whatever their classes, as no column is called label"
+        warnings.warn(f"{words}; add the column, with train or test, to choose", UnfoolWarning, stacklevel=2)
         return parts
     written = _column(rows, column)
     names = [split_of(text) for text in written]
@@ -126,6 +129,26 @@ def _rows_by_split(file: Path, rows: pd.DataFrame) -> dict[str, np.ndarray]:
         wrong = written[names.index(None)]
         raise DataError(f"{file} has the split {wrong!r}; allowed: train, test, validation, unlabelled")
     return {str(split): np.flatnonzero(np.array(names) == split) for split in dict.fromkeys(names)}
+
+
+def _class_column(rows: pd.DataFrame) -> str | None:
+    """The column whose classes the cut keeps in proportion: with a usual name, else the only one beside the paths, if
+    its values repeat as classes do.
+
+    It follows from the file alone. A cut by the column that a call names would be another one for each name, so that
+    test images of one call would be training images of another.
+    """
+    names = [str(name) for name in rows if str(name) != _split_column(rows)]
+    for usual in (lambda name: name in LABEL_NAMES, lambda name: name.endswith("_label")):
+        if named := [name for name in names if usual(name.lower())]:
+            return named[0]
+    paths = [name for name in names if name.lower() in _PATH_NAMES] or [
+        name for name in names if _ends_like_an_image(rows[name].iloc[0])
+    ]
+    others = [name for name in names if name not in paths]
+    # A fifth of a class needs five rows.
+    repeats = len(others) == 1 and len(set(rows[others[0]])) <= stratify.TEST_SHARE * len(rows)
+    return others[0] if len(paths) == 1 and repeats else None
 
 
 def _column(rows: pd.DataFrame, name: str) -> list[str]:

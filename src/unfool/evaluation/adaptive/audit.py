@@ -28,8 +28,10 @@ from unfool.evaluation.crafting.batches import BATCH_SIZE, device_of, spans_for
 from unfool.evaluation.crafting.chosen_attacks import AttackLike, choose_attack
 from unfool.evaluation.crafting.craft import craft
 from unfool.evaluation.crafting.proxy import proxy_for
+from unfool.evaluation.identity import identity
 from unfool.evaluation.intervals import wilson
 from unfool.evaluation.reliability.origins import misfit, rows_of
+from unfool.evaluation.results.rows import protocol_between
 from unfool.evaluation.statistics.paired import PairedCounts, score_interval
 from unfool.models.modes import frozen_eval
 
@@ -59,8 +61,8 @@ def audit(
         defense: A `Defense` with a pretext loss, such as `defenses.Reverse`, or a module that declares one.
         data: The clean images: a table that holds those of the examples, or what `as_table` makes one of. The examples
             must have its labels, and lie as far from its images as they say.
-        examples: Adversarial examples that were crafted on the bare network; or an attack, or its name, which crafts
-            them there from all images of the data.
+        examples: Adversarial examples; or an attack, or its name, which crafts them on the bare network from all images
+            of the data. Examples that were crafted on another system are transfer, and the result says so.
         settings: How the defense is audited; default: ``AuditSettings()``.
         column: Label column of the data that an attack reads and that labels are compared with; default: that of the
             examples, or else the table's own choice.
@@ -113,7 +115,7 @@ def audit(
             )
             run.add(clean, attacked, labels, ids)
             progress("audit", span.stop, len(examples))
-    return run.result(examples.attack, examples.threat)
+    return run.result(examples)
 
 
 def _clean_rows(table: Table, examples: AdversarialSet, column: str | None) -> Tensor:
@@ -184,8 +186,8 @@ class _AuditRun:
         """The network's mean logits over as many draws as the defense may send images through it."""
         return torch.stack([self.network(draw_images(draw)) for draw in range(self.images_per_prediction)]).mean(0)
 
-    def result(self, attack: str, threat: str) -> AuditResult:
-        """The results of all batches, under an attack of that name and threat model."""
+    def result(self, examples: AdversarialSet) -> AuditResult:
+        """The results of all batches, which held these examples."""
         from sklearn.metrics import roc_auc_score  # here, because it takes long to import
 
         losses = {kind: torch.cat(parts).double().numpy() for kind, parts in self.losses.items()}
@@ -193,8 +195,9 @@ class _AuditRun:
         attacked = np.r_[np.zeros(len(losses["clean"])), np.ones(len(losses["attacked"]))]
         edges = np.histogram_bin_edges(np.concatenate(list(losses.values())), BINS)
         return AuditResult(
-            attack=attack,
-            threat=threat,
+            attack=examples.attack,
+            threat=examples.threat,
+            protocol=protocol_between(examples.crafted_on, identity(self.network)),
             auroc=float(roc_auc_score(attacked, np.r_[losses["clean"], losses["attacked"]])),
             edges=[round(float(edge), 6) for edge in edges],
             counts={kind: np.histogram(values, edges)[0].tolist() for kind, values in losses.items()},

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from unfool.core.files import JsonObject
 from unfool.evaluation.intervals import mean_interval
 from unfool.evaluation.next_step import NextStep, is_weak
+from unfool.evaluation.records import TRANSFER
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -58,6 +59,8 @@ class AuditResult:
         gains: Accuracies of the bare network, the defense, noise and test-time augmentation on the attacked images.
         n: The number of attacked images.
         clean: The accuracy of the bare network on the clean images that they were made of, a share.
+        protocol: ``transfer`` where the attacked images were crafted on another system than the bare network; else as
+            `Records` name it, ``white-box``.
 
     Example:
         >>> import torch
@@ -82,6 +85,7 @@ class AuditResult:
     gains: dict[str, Gain]
     n: int
     clean: float
+    protocol: str
 
     @property
     def next_step(self) -> NextStep:
@@ -97,7 +101,16 @@ class AuditResult:
     def sentences(self) -> list[str]:
         """The results in words, one sentence each."""
         mean, low, high = self.cosine
+        attacked = "attacked images"
+        borrowed: list[str] = []
+        if self.protocol == TRANSFER:
+            attacked = "transferred images"
+            borrowed = [
+                f"The attacked images are {TRANSFER.upper()}: they were crafted on another system than {NETWORK}, so "
+                f"their accuracies and gains say nothing of an attack on {NETWORK}."
+            ]
         sentences = [
+            *borrowed,
             f"An attacked image has a higher pretext loss than a clean one with probability {self.auroc:.2f} "
             f"(AUROC; 0.5 tells nothing apart) on {self.n} images; its mean is {self.means['clean']:.3g} on clean, "
             f"{self.means['attacked']:.3g} on attacked and {self.means['purified']:.3g} on purified images.",
@@ -106,7 +119,7 @@ class AuditResult:
         ]
         for name, gain in self.gains.items():
             sentence = (
-                f"On attacked images the accuracy of {name} is {100 * gain.accuracy:.1f} % [{100 * gain.low:.1f}, "
+                f"On {attacked} the accuracy of {name} is {100 * gain.accuracy:.1f} % [{100 * gain.low:.1f}, "
                 f"{100 * gain.high:.1f}]"
             )
             if name != NETWORK:
@@ -122,6 +135,7 @@ class AuditResult:
         return {
             "attack": self.attack,
             "threat": self.threat,
+            "protocol": self.protocol,
             "auroc": round(self.auroc, 6),
             "histogram": {"edges": self.edges, "counts": self.counts},
             "means": {name: round(value, 6) for name, value in self.means.items()},
@@ -140,12 +154,13 @@ class AuditResult:
         return pandas.DataFrame([{"way": name, **vars(gain)} for name, gain in self.gains.items()])
 
     def _repr_html_(self) -> str:
-        sentences = "".join(f"<p>{html.escape(text)}</p>" for text in self.sentences()[:2])
+        sentences = "".join(f"<p>{html.escape(text)}</p>" for text in self.sentences()[: -len(self.gains)])
         return sentences + self.to_frame().to_html(index=False)
 
     def __repr__(self) -> str:
         gain = self.gains[DEFENSE]
+        images = "transferred" if self.protocol == TRANSFER else "attacked"
         return (
             f"AuditResult(AUROC {self.auroc:.2f}, cosine {self.cosine[0]:+.3f}, the defense gains "
-            f"{100 * gain.difference:+.1f} points on {self.n} attacked images)"
+            f"{100 * gain.difference:+.1f} points on {self.n} {images} images)"
         )

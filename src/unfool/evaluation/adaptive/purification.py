@@ -34,6 +34,7 @@ class Purification:
         losses: The pretext losses before and after on the same views, (B,) each; None for a defense without one.
         path: The pretext losses along the reversal, (S + 1, B), each step on its own views; None where the defense does
             not keep them.
+        acted: Whether a gate let the defense act on each image, (B,); None for a defense without a gate.
     """
 
     images: Tensor
@@ -41,6 +42,7 @@ class Purification:
     after: Tensor
     losses: tuple[Tensor, ...] | None
     path: Tensor | None
+    acted: Tensor | None = None
 
 
 def purification(defense: nn.Module, images: Tensor) -> Purification:
@@ -57,13 +59,15 @@ def purification(defense: nn.Module, images: Tensor) -> Purification:
         losses = None
         if pretext is not None:
             losses = tuple(gate_losses(pretext, each).cpu() for each in (images, purified.images[:count]))
-        path = purified.losses
+        path, gate = purified.losses, parts.gate
+        acted = None if gate is None else (gate.losses(images) > gate.threshold).cpu()
         return Purification(
             images=purified.images[:count].detach().cpu(),
             before=network(images).float().softmax(1).cpu(),
             after=defense(images).float().softmax(1).cpu(),
             losses=losses,
             path=None if path is None else path.detach()[:, :count].cpu(),
+            acted=acted,
         )
 
 

@@ -15,7 +15,6 @@ from torch import nn
 from unfool.attacks import Attack, CustomAttack
 from unfool.attacks.engines.apgd import AutoProjectedGradient
 from unfool.attacks.ensemble import Part
-from unfool.attacks.inputs import AmongMates
 from unfool.attacks.objective import LabelLoss
 from unfool.attacks.problem import Engine, Perturbed, Problem
 from unfool.core.streams import Streams
@@ -64,10 +63,7 @@ class ThroughDefense:
         if self.starts is not None:
             starts = self.starts.of(problem.ids, problem.images)
         passes = self.passes(problem.streams.named("redrawn"))
-        models = passes.models
-        if isinstance(objective.model, AmongMates):
-            models = [objective.model.around(model) for model in models]
-        proxy = DefenseLabelLoss(models, objective.labels, images_per_prediction=passes.images)
+        proxy = DefenseLabelLoss(passes.models, objective.labels, images_per_prediction=passes.images)
         proxy = proxy.with_loss(objective.loss, objective.targets)
         return self.engine.run(replace(problem, starts=starts, proxy_objective=proxy, exact_share=0.0))
 

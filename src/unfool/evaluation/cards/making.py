@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from unfool.core.errors import DataError
+from unfool.core.errors import DataError, UnfoolWarning
 from unfool.data.catalog import open_table
 from unfool.data.table import Table
 from unfool.evaluation.identity import identity
@@ -33,7 +34,14 @@ _SIDE = 32
 
 
 def make_card(
-    folder: Path, name: str, words: Words, results: Sequence[StudyResult] = (), before: Card | None = None
+    folder: Path,
+    name: str,
+    words: Words,
+    results: Sequence[StudyResult] = (),
+    before: Card | None = None,
+    *,
+    shown: Path | None = None,
+    measure: str | None = None,
 ) -> tuple[Card, dict[str, StudyResult]]:
     """The card of the run in a folder, and the evaluation behind each of its figures.
 
@@ -44,24 +52,28 @@ def make_card(
         results: Evaluations of this network; the clean figure is that on most images, the attacked one the lowest.
             Which rows count, `OwnRows` says.
         before: The card that the run had.
+        shown: The folder that refusals name; default: ``folder``.
+        measure: What refusals say to do for results that count; default: to evaluate that folder.
 
     Returns:
         The card, and by ``clean`` and ``attacked`` the results that these figures were taken from.
 
     Raises:
-        DataError: Results of another network, or without a row that counts.
+        DataError: Results of another network, or none with a row that counts. Warns (UnfoolWarning) of results that
+            are left out since no row counts, where others have one.
     """
     run = open_run(folder)
     network, own = run.network, identity(run.network)
     own_rows = OwnRows(own=own, data=run.config.data, before=before)
-    for each in results:
-        _check_own(each, own_rows, folder)
+    shown = shown or folder
+    measure = measure or f"give what unfool evaluate {shown} --attack fgsm --out FILE writes"
+    results = _counting(results, own_rows, shown, measure)
     clean, attacked = (measured(results, clean=clean, own_rows=own_rows) for clean in (True, False))
     table = _test_table(run.config)
     metadata = read_header(folder / WEIGHTS).metadata
     side = run.config.size or _SIDE
     said = attacked[1] if attacked is not None else None
-    heads = [run.config.classifier, *(head for head in network.heads if head != run.config.classifier)]
+    heads = sorted(network.heads, key=lambda head: head != run.config.classifier)
     card = Card(
         name=name,
         words=words,
@@ -216,20 +228,28 @@ def _test_table(config: RunConfig) -> Table | None:
         return None
 
 
-def _check_own(result: StudyResult, own_rows: OwnRows, folder: Path) -> None:
-    """DataError unless all that an evaluation attacked was the network in the folder, and some row of it counts."""
-    for row in result.rows:
+def _counting(results: Sequence[StudyResult], own_rows: OwnRows, shown: Path, measure: str) -> list[StudyResult]:
+    """The results with a row that counts; DataError where all that one attacked was another network, or none counts."""
+    for row in (row for each in results for row in each.rows):
         if row.judged_on is not None and row.judged_on != own_rows.own:
             raise DataError(
-                f"the results of {row.model} are those of another network ({row.judged_on}) than {folder} holds "
-                f"({own_rows.own}); evaluate {folder} and give its results"
+                f"the results of {row.model} are those of another network ({row.judged_on}) than the one that is "
+                f"published from {shown} ({own_rows.own}); {measure}"
             )
-    if not any(own_rows.counts(row, result) for row in result.rows):
-        raise DataError(
-            f"the results of {result.system or result.study or 'an evaluation'} have no row that is known to be of the "
-            f"network in {folder} on {own_rows.data}: attacked rows count if they were crafted on it, clean ones "
-            f"beside a row under attack; give what unfool evaluate {folder} --attack fgsm --out FILE writes"
+    counting = [each for each in results if any(own_rows.counts(row, each) for row in each.rows)]
+    for each in results:
+        if each in counting:
+            continue
+        command = each.run.command if each.run is not None else ""
+        reason = (
+            f"the results of {command or each.system or each.study or 'an evaluation'} have no row that is known to be "
+            f"of the network in {shown} on {own_rows.data}: attacked rows count if they were crafted on it, clean ones "
+            "beside a row under attack"
         )
+        if not counting:
+            raise DataError(f"{reason}; {measure}")
+        warnings.warn(f"{reason}; they are left out", UnfoolWarning, stacklevel=3)
+    return counting
 
 
 def _text(value: object) -> str | None:

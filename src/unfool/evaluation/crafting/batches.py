@@ -72,7 +72,8 @@ def fitting(model: nn.Module, image: Tensor) -> int:
         torch.enable_grad(),
         torch.autograd.graph.saved_tensors_hooks(weigh, lambda tensor: tensor),
     ):
-        model(image.to(device).detach().clone().requires_grad_())
+        # A copy of what a gradient is asked of: a model that writes into its input hears of it from the attack.
+        model(image.to(device).detach().requires_grad_().clone())
     most = GPU_BATCH_SIZE if device.type == "cuda" else BATCH_SIZE
     each = 2 * kept + 16 * image.numel() * image.element_size()
     room = MEMORY_SHARE * _free(device)

@@ -23,6 +23,7 @@ from unfool.data.as_table import TableLike, as_table
 from unfool.data.table import Table
 from unfool.evaluation.crafting.adversarial_set import AdversarialSet
 from unfool.evaluation.crafting.attack_folder import BatchCheckpoint, held_folder
+from unfool.evaluation.crafting.batches import BATCH_SIZE
 from unfool.evaluation.crafting.chosen_attacks import AttackLike, choose_attack
 from unfool.evaluation.crafting.crafted_batches import PER_IMAGE, CraftedBatch, CraftedBatches, Crafting
 from unfool.evaluation.crafting.plan import plan_crafting
@@ -107,7 +108,18 @@ def craft(
         if isinstance(chosen, Lean):
             from unfool.evaluation.lean.escalation import craft_lean  # judges what was crafted with this module's sets
 
-            return craft_lean(model, whole, chosen, craft_on, column=column, seed=seed, folder=home, progress=progress)
+            return craft_lean(
+                model,
+                whole,
+                chosen,
+                craft_on,
+                column=column,
+                seed=seed,
+                proxy=proxy,
+                batch_size=batch_size or BATCH_SIZE,
+                folder=home,
+                progress=progress,
+            )
         return craft_on(whole, chosen, home)
 
 

@@ -19,6 +19,9 @@ from unfool.evaluation.crafting.sharded_images import IMAGES, Shard
 from unfool.evaluation.logits import checked_logits
 from unfool.models.modes import frozen_eval
 
+_OTHERS = 64
+"""Images of the table, of each class about as many, where an attack by decisions may begin."""
+
 PER_IMAGE = ("distances", "zero_gradient", "fooled_by_part")
 """What a crafted batch says of each image, beside the image itself."""
 
@@ -101,6 +104,7 @@ class Crafting:
         self.device = device_of(model)
         few = table.batch(torch.arange(min(4, len(table))), self.device).images
         self.proxy_model = proxy.copy(model, few) if proxy is not None else None
+        self.others = _others(table, labels, streams) if "decisions" in attack.learns_from else None
 
     def stored(self, number: int, span: slice, folder: BatchCheckpoint, *, in_files: bool) -> CraftedBatch:
         """A batch that the folder holds, or else one that is crafted now and stored there.
@@ -141,6 +145,7 @@ class Crafting:
             proxy=self.proxy,
             proxy_model=self.proxy_model,
             checkpoint=checkpoint,
+            others=self.others,
         )
         tensors = {name: getattr(attacked, name).cpu() for name in (IMAGES, *PER_IMAGE)}
         tensors["model_images"] = torch.tensor(attacked.model_images)
@@ -162,6 +167,17 @@ class Crafting:
 
     def _report(self, done: int) -> None:
         self.progress(self.attack.name, done, len(self.table))
+
+
+def _others(table: Table, labels: Tensor, streams: Streams) -> tuple[Tensor, Tensor]:
+    """A few images of each class of a table, drawn by their ids: the same for all of its batches."""
+    order = streams.named("others").uniform(table.ids).argsort(stable=True)
+    turns = torch.empty_like(order)
+    for label in labels.unique():
+        own = order[labels[order] == label]
+        turns[own] = torch.arange(len(own))
+    rows = order[turns[order].argsort(stable=True)][:_OTHERS]
+    return table.batch(rows).images, labels[rows]
 
 
 class _NotStored:

@@ -33,8 +33,14 @@ def bare(inner: Inner) -> SurrogateSettings:
     )
 
 
-def pinned(seed: int, blocked: Probe | None = None) -> SurrogateSettings:
-    """A random model with its draws pinned for each image, and gradients passed through its masked pieces."""
+def pinned(seed: int, blocked: Probe | None = None, *, fixed: bool = True) -> SurrogateSettings:
+    """A random model with its draws pinned for each image, and gradients passed through its masked pieces.
+
+    Args:
+        seed: What the draws follow from.
+        blocked: The masked pieces.
+        fixed: Whether pinning reaches all that the model draws (`draws_stay_fixed`); if not, the words say so.
+    """
     streams = Streams(seed).named("pinned draws")
 
     def make(model: nn.Module) -> nn.Module:
@@ -42,7 +48,7 @@ def pinned(seed: int, blocked: Probe | None = None) -> SurrogateSettings:
 
     return SurrogateSettings(
         name="pinned",
-        words="gradients with the draws of each image fixed",
+        words="gradients with the draws of each image fixed" if fixed else "gradients with draws that cannot be fixed",
         why="the model is random, and gradients of other draws at every step may cancel each other",
         make=make,
     )

@@ -65,7 +65,8 @@ class Outcome:
     Args:
         images: Images in all.
         standing: Images that the gradient runs left right.
-        sampled: Those of them that FAB-T and Square attacked first.
+        fell_to_checks: How many of them an attack of the checks had fooled.
+        sampled: Those of the others that FAB-T and Square attacked first.
         fell_in_sample: How many of these fell.
         fell: How many images of all fell to anything that followed the gradient runs.
         steps: What was escalated to; none where nothing was.
@@ -75,6 +76,7 @@ class Outcome:
 
     images: int
     standing: int
+    fell_to_checks: int = 0
     sampled: int = 0
     fell_in_sample: int = 0
     fell: int = 0
@@ -83,11 +85,16 @@ class Outcome:
     harmless: bool = False
 
     @property
+    def left(self) -> int:
+        """Images that stood when FAB-T and Square began."""
+        return self.standing - self.fell_to_checks - sum(step.fell for step in self.steps)
+
+    @property
     def skipped(self) -> int:
         """Images that FAB-T and Square did not attack although they stand."""
         if self.complete or self.fell_in_sample or self.harmless:
             return 0
-        return self.standing - self.sampled - sum(step.fell for step in self.steps)
+        return self.left - self.sampled
 
     @property
     def missed_at_most(self) -> int:
@@ -97,22 +104,23 @@ class Outcome:
     def sentence(self) -> str:
         """What was done and left out, one phrase a step, for a table."""
         phrases = [step.sentence() for step in self.steps]
+        if self.fell_to_checks:
+            phrases = [f"the checks fooled {self.fell_to_checks} of the {self.standing} images that stood", *phrases]
         return "; ".join(phrases if self.complete else [*phrases, self._of_sample()])
 
     def _of_sample(self) -> str:
-        standing = self.standing - sum(step.fell for step in self.steps)
+        standing, fell = self.left, self.fell - (self.standing - self.left)
         if self.harmless:
             return "eps is 0, so that nothing was left to try"
         if not standing:
             return "no image stood, so that nothing was left to attack"
+        if self.sampled == standing:
+            return f"FAB-T and Square attacked all {standing} images that stood, and fooled {fell or 'none'}"
         if self.fell_in_sample:
-            fell = self.fell - (self.standing - standing)
             return (
                 f"FAB-T and Square fooled {self.fell_in_sample} of {self.sampled} images that stood, and so attacked "
                 f"all {standing}, of which they fooled {fell}"
             )
-        if not self.skipped:
-            return f"FAB-T and Square attacked all {standing} images that stood, and fooled none"
         most, share = self.missed_at_most, self.missed_at_most / self.images
         return (
             f"FAB-T and Square attacked {self.sampled} of the {standing} images that stood, drawn at random, and "

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from unfool.attacks import CustomAttack, Part, Perturbed, Problem
+from unfool.attacks.engines.best_so_far import BestSoFar
 from unfool.attacks.objective import LabelLoss
 from unfool.core.files import JsonObject
 from unfool.core.threat import ThreatModel
@@ -39,7 +41,7 @@ class Replay:
         zero_gradient = torch.ones_like(fooled)
         ids = problem.ids.cpu()
         for index, (examples, number) in enumerate(self.sets):
-            rows, positions = _matching(ids, examples.ids)
+            rows, positions = matching(ids, examples.ids)
             by_part = examples.fooled_by_part
             if self.chosen is not None:
                 kept = torch.isin(examples.ids[positions], self.chosen[index])
@@ -59,7 +61,41 @@ class Replay:
         )
 
 
-def _matching(ids: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
+class OnModelAlone(CustomAttack):
+    """An attack that asks the model itself, also where there is a faster copy: it has its examples, or needs all of a
+    batch."""
+
+    uses_proxy: ClassVar[bool] = False
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class OneOfEach:
+    """An engine that gives the example which was chosen for each image, whether it fooled or not.
+
+    Args:
+        threat: The threat model of the sets.
+        sets: Adversarial sets, each with the ids (n,) of the images that are taken from it.
+    """
+
+    threat: ThreatModel
+    sets: tuple[tuple[AdversarialSet, Tensor], ...]
+
+    def run(self, problem: Problem[LabelLoss]) -> Perturbed:
+        """The chosen examples, and which of the images are misclassified among the others as their mates."""
+        best_so_far = BestSoFar(problem.images, "last", gradients=False)
+        images, ids = problem.images.clone(), problem.ids.cpu()
+        for examples, taken in self.sets:
+            rows, positions = matching(ids, examples.ids)
+            kept = torch.isin(examples.ids[positions], taken)
+            if kept.any():
+                images[rows[kept]] = examples.read(positions[kept]).to(images)
+        rows = torch.arange(len(images), device=images.device)
+        with torch.no_grad():
+            best_so_far.record(rows, images, best_so_far.evaluate(problem.objective, images, rows))
+        return best_so_far.result()
+
+
+def matching(ids: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
     """The rows of ``ids`` (B,) that are among the ``known`` ids, and where they are there."""
     ordered, order = known.sort()
     places = torch.searchsorted(ordered, ids).clamp(max=len(ordered) - 1)

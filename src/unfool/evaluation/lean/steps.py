@@ -6,20 +6,47 @@ Legend: n images that stand.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from unfool.attacks import Attack, AutoAttack, CustomAttack
+import torch
+
+from unfool.attacks import CWPGD, Attack, AutoAttack, CustomAttack
 from unfool.attacks.ensemble import Part
 from unfool.attacks.lean.attack import Lean
 from unfool.attacks.proxy import SurrogateSettings
 from unfool.core.streams import Streams
+from unfool.evaluation.lean.checks import shown
+from unfool.evaluation.lean.replay import OnModelAlone
 from unfool.evaluation.lean.run import LeanRun, Reached
+from unfool.evaluation.reliability.evidence import Example
 from unfool.evaluation.reliability.flags import too_many
 from unfool.evaluation.reliability.over_draws import DRAWS
 
 SKIPPED_PARTS = ("fab-t", "square")
 """AutoAttack's parts that attack a sample first."""
+JOINT_STEPS = 100
+"""Steps of the attack on whole batches."""
+
+
+def checked(run: LeanRun, reached: Reached, examples: Mapping[int, Example]) -> Reached:
+    """The examples that the checks ended with, of the images that stand."""
+    ids = run.table.ids[reached.standing]
+    rows = reached.standing[torch.isin(ids, torch.tensor(list(examples), dtype=torch.int64))]
+    if not len(rows):
+        return reached
+    after = run.after(reached, "checks", rows, with_success_passes(run, shown(run.attack, examples)))
+    fell = len(reached.standing) - len(after.standing)
+    return replace(after, outcome=replace(after.outcome, fell_to_checks=fell))
+
+
+def joint(run: LeanRun, reached: Reached, why: Sequence[str]) -> Reached:
+    """One attack on whole batches of a model whose predictions depend on batch-mates: who is fooled is still a mate."""
+    threat = run.attack.threat
+    steps = CWPGD(threat, steps=JOINT_STEPS, step_size=threat.eps / 10, random_start=False, goal="last")
+    attack = OnModelAlone(threat, label="joint", components=steps.parts, details=steps.settings)
+    after = run.after_joint(reached, "joint", attack)
+    return after.noted("one attack on whole batches, which no image leaves", reached, why, random=False)
 
 
 def through(run: LeanRun, reached: Reached, search: SurrogateSettings) -> Reached:
@@ -33,11 +60,7 @@ def through(run: LeanRun, reached: Reached, search: SurrogateSettings) -> Reache
         details={"search": search.name},
         eot_draws=attack.eot_draws,
     )
-    after = (
-        reached.after(run.attacked(search.name, rows, with_success_passes(run, following), search), rows)
-        if len(rows)
-        else reached
-    )
+    after = run.after(reached, search.name, rows, with_success_passes(run, following), search) if len(rows) else reached
     return after.noted(search.words, reached, (search.why,), random=run.random)
 
 
@@ -51,29 +74,31 @@ def autoattack(run: LeanRun, reached: Reached, why: Sequence[str], search: Surro
     if run.random:
         rows = after.standing
         averaged = with_success_passes(run, AutoAttack(threat, version="rand"))
-        after = after.after(run.attacked("rand", rows, averaged, search), rows)
+        after = run.after(after, "rand", rows, averaged, search)
     if len(after.standing):
         rows, whole = after.standing, AutoAttack(threat, queries=queries, eot_draws=draws)
-        after = after.after(run.attacked("autoattack", rows, with_success_passes(run, whole)), rows)
+        after = run.after(after, "autoattack", rows, with_success_passes(run, whole))
     return after.noted("AutoAttack", reached, why, random=run.random)
 
 
 def sample(run: LeanRun, reached: Reached, streams: Streams) -> Reached:
-    """FAB-T and Square on a sample of the images that stand, and on the others if one of it falls."""
+    """FAB-T and Square on a sample of the images that stand, and on the others if one of it falls; on all of them if
+    one fell to a step before, which lean's own runs had left standing."""
     attack, standing = run.attack, reached.standing
-    count = min(len(standing), max(attack.fewest, math.ceil(attack.share * len(standing))))
+    share = 1.0 if reached.outcome.fell else attack.share
+    count = min(len(standing), max(attack.fewest, math.ceil(share * len(standing))))
     order = streams.named("sample").uniform(run.table.ids[standing]).argsort(stable=True)
     first, others = standing[order[:count].sort().values], standing[order[count:].sort().values]
     after = replace(reached, outcome=replace(reached.outcome, sampled=count))
     if not count:
         return after
-    after = after.after(run.attacked("sample", first, with_success_passes(run, _skipped(attack))), first)
+    after = run.after(after, "sample", first, with_success_passes(run, _skipped(attack)))
     fell = len(standing) - len(after.standing)
     after = replace(after, outcome=replace(after.outcome, fell_in_sample=fell))
     if not fell:
         return after
     if len(others):
-        after = after.after(run.attacked("rest", others, with_success_passes(run, _skipped(attack))), others)
+        after = run.after(after, "rest", others, with_success_passes(run, _skipped(attack)))
     fell = len(standing) - len(after.standing)
     if not too_many(fell, after.outcome.standing):
         return after

@@ -30,7 +30,12 @@ def whole_set(run: LeanRun, reached: Reached, cpu_seconds: float = 0.0, model_im
     whole, remark = short, outcome.sentence()
     cpu_seconds += sum(each.cpu_seconds for each in reached.sets)
     model_images += sum(each.model_images for each in reached.sets)
-    if outcome.fell or run.random:
+    if run.dependent:
+        started = time.process_time()
+        whole, _ = run.together("whole", reached.sets, reached.origin)
+        cpu_seconds += time.process_time() - started
+        model_images += whole.model_images
+    elif outcome.fell or run.random:
         started = time.process_time()
         ids = run.table.ids
         chosen = _ids_by_set(ids, reached.sets) if run.random else None

@@ -111,6 +111,9 @@ class Trial:
         outcome = self.runs.run(searched, attack, subject.ids, mask, attacked)
         subject.model_images += outcome.model_images
         self.earlier_seconds += outcome.earlier_seconds
+        if outcome.examples is not None and attack.threat == self.threat:
+            ids = subject.ids[rows[outcome.fooled]]
+            self.evidence.keep(attack.name, attack.learns_from[0], ids, outcome.examples)
         return outcome
 
     def fooled_by(self, what: str, attack: Attack, mask: Tensor) -> Tensor:
@@ -177,7 +180,9 @@ def noise_wins(trial: Trial) -> Flag | None:
         noisy = trial.threat.project(
             origins + trial.threat.steepest(noise, origins, origins, trial.threat.eps), origins
         )
-        fooled[rows] = subject.logits(noisy).argmax(1) != subject.labels[rows]
+        wrong = subject.logits(noisy).argmax(1) != subject.labels[rows]
+        fooled[rows] = wrong
+        trial.evidence.keep("noise", "nothing", subject.ids[rows[wrong]], noisy[wrong])
     trial.note(NOISE, f"noise, {DRAWS} draws", fooled)
     return _wins(trial.evidence, NOISE, "noise-wins", "random noise")
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from unfool.attacks.ensemble import LearnsFrom
 from unfool.core.threat import ThreatModel
 from unfool.data.table import Table
 from unfool.evaluation.classify import classify
@@ -25,6 +26,15 @@ GRADIENT, BLACK_BOX, NOISE = "gradient", "black-box", "noise"
 """What an attack on the model itself learns from: its gradients, its outputs, nothing; `TRANSFER` is from elsewhere."""
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Example:
+    """An adversarial ``image`` (C, H, W) that an attack of the checks ended with, and what that attack learns from."""
+
+    image: Tensor
+    attack: str
+    learns_from: LearnsFrom
+
+
 class Evidence:
     """Ids of the images that each kind of attack was tried on, and of those that it fooled, by the attack's name."""
 
@@ -33,11 +43,18 @@ class Evidence:
         self.fooled: dict[str, dict[str, set[int]]] = {}
         self.wrong_before: set[int] = set()
         """Images that no attack had to fool."""
+        self.examples: dict[int, Example] = {}
+        """By image id, the first example that an attack of the checks ended with."""
 
     def add(self, kind: str, name: str, tried: Iterable[int], fooled: Iterable[int]) -> None:
         """Add the outcome of one attack on the images ``tried``."""
         self.tried.setdefault(kind, set()).update(tried)
         self.fooled.setdefault(kind, {}).setdefault(name, set()).update(fooled)
+
+    def keep(self, attack: str, learns_from: LearnsFrom, ids: Tensor, images: Tensor) -> None:
+        """Keep the examples (n, C, H, W) of an attack of the checks, by their ids (n,)."""
+        for number, image in zip(ids.tolist(), images.cpu(), strict=True):
+            self.examples.setdefault(number, Example(image=image, attack=attack, learns_from=learns_from))
 
     def fooled_by(self, kind: str) -> set[int]:
         """All images that a kind of attack fooled."""

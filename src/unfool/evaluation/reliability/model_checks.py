@@ -102,20 +102,25 @@ def train_mode(model: nn.Module) -> Flag | None:
     return Flag(name="train-mode", text=text)
 
 
-def randomised_output(subject: Subject) -> Flag | None:
-    """Flag a model that gives the same images other logits a second time, or in reversed order."""
+def randomised_output(subject: Subject, attacks: Sequence[Attack] = ()) -> Flag | None:
+    """Flag a model that gives the same images other logits a second time, or in reversed order.
+
+    The advice is to average an attack over draws, unless one of ``attacks``, which were run, does.
+    """
     first = subject.logits(subject.images)
     again = subject.logits(subject.images)
     reverse = subject.logits(subject.images.flip(0)).flip(0)
     changed = subject.changed(first, again) | subject.changed(first, reverse)
     if not changed.any():
         return None
+    averaged = any(attack.averaged_passes > 1 for attack in attacks)
     return marked(
         "randomised-output",
         changed,
         subject.ids,
         "{count} of {total} images got other logits when they were shown again: the model is random, and an attack "
-        "that sees one draw is misled; attack it with autoattack:version=rand, and evaluate it on several seeds",
+        f"that sees one draw is misled; {'' if averaged else 'attack it with autoattack:version=rand, and '}"
+        "evaluate it on several seeds",
     )
 
 

@@ -5,6 +5,7 @@ Legend: B images, K classes.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, cast
 
@@ -41,7 +42,7 @@ def probabilities(logits: Tensor) -> Flag | None:
 
 
 def chance(logits: Tensor, labels: Tensor, correct: Tensor, others: Mapping[str, Tensor]) -> Flag | None:
-    """Flag an accuracy on clean images that guessing reaches, with the cause, or with what is usually wrong then.
+    """Flag an accuracy that guesses reach which ignore the image, with the cause, or with what is usually wrong then.
 
     ``others`` are the other label columns of the same images, which the outputs may belong to.
     """
@@ -58,9 +59,9 @@ def chance(logits: Tensor, labels: Tensor, correct: Tensor, others: Mapping[str,
 
 
 def chance_text(correct: Tensor, labels: Tensor, outputs: int = 0, cause: str = "") -> str | None:
-    """What is wrong if guessing reaches the accuracy of images that are ``correct`` or not (B,); None for any other.
+    """What is wrong if images are as ``correct`` (B,) as guesses get that ignore the image; None for any other model.
 
-    The ``cause`` is named where it is known. Guessing takes any class at random, or the commonest one every time.
+    The ``cause`` is named where it is known. Guesses take any class at random, or the commonest one every time.
     """
     used, right, count = int(labels.unique().numel()), int(correct.sum()), len(correct)
     if count < FEWEST_IMAGES or len(labels) != count or used < 2 or _beats_guessing(correct, labels, GUESSED):
@@ -82,24 +83,31 @@ def _beats_guessing(correct: Tensor, labels: Tensor, error: float) -> bool:
 
     A guess at random gets one in as many as there are classes, and the commonest class its own share: of these very
     images a known number. Where that share is clearly above the others, the model must be shown to be above it, or to
-    leave it more often on images of other classes than on its own.
+    tell the classes apart, even if guessing the commonest one every time would be right more often: to leave that class
+    more often on images of others than on its own, or to be right more often than at random if all classes were equally
+    common.
     """
     from scipy.stats import fisher_exact  # here, because it takes long to import
 
-    classes, counts = labels.unique(return_counts=True)
+    classes, places, counts = labels.unique(return_inverse=True, return_counts=True)
     right, count, used = int(correct.sum()), len(correct), len(classes)
     if used < 2:
         return False
     commonest = int(counts.max())
-    if right <= commonest or _chance_of(right, count, 1 / used) >= error:
-        return False
-    if _chance_of(commonest, count, 1 / used) >= error / used or _chance_of(right, count, commonest / count) < error:
+    if _chance_of(commonest, count, 1 / used) >= error / used:
+        return right > commonest and _chance_of(right, count, 1 / used) < error
+    if _chance_of(right, count, commonest / count) < error:
         return True
     own = labels == classes[counts.argmax()]
     left, kept = int((correct & ~own).sum()), int((correct & own).sum())
     table = [[left, count - commonest - left], [commonest - kept, kept]]
     # Its types do not name the p-value.
-    return bool(cast("Any", fisher_exact(table, alternative="greater")).pvalue < error)
+    if cast("Any", fisher_exact(table, alternative="greater")).pvalue < error:
+        return True
+    # As many images of each class as the rarest has, and of these the share that is right of the whole class.
+    rarest = int(counts.min())
+    shares = torch.bincount(places, weights=correct.double(), minlength=used) / counts
+    return _chance_of(math.floor(rarest * float(shares.sum()) + 1e-9), rarest * used, 1 / used) < error
 
 
 def _chance_of(right: int, count: int, share: float) -> float:

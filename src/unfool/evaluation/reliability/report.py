@@ -27,15 +27,16 @@ from unfool.evaluation.records import TRANSFER, Records
 from unfool.evaluation.reliability import attack_checks, model_checks, output_checks
 from unfool.evaluation.reliability.attack_checks import Trial
 from unfool.evaluation.reliability.blocked_gradients import blocked_gradients
-from unfool.evaluation.reliability.evidence import BLACK_BOX, NOISE, Evidence, gather
+from unfool.evaluation.reliability.evidence import BLACK_BOX, NOISE, Evidence, Example, gather
 from unfool.evaluation.reliability.finite_differences import wrong_gradients
+from unfool.evaluation.reliability.first_points import no_first_point
 from unfool.evaluation.reliability.flags import not_checked
 from unfool.evaluation.reliability.model_checks import Subject
 from unfool.evaluation.reliability.trial_runs import TrialRuns
 from unfool.evaluation.results.reliability import ATTACK_CHECKS, MODEL_CHECKS, Flag, Reliability
 from unfool.evaluation.results.rows import Cost
 from unfool.models.modes import frozen_eval
-from unfool.models.outside.black_box import is_black_box
+from unfool.models.outside.black_box import gives_classes_alone, is_black_box
 
 CHECKS = ("start", "stands-at-any-size", "black-box-wins", "more-steps-win", "more-restarts-win")
 """Checks whose attacks are worth running elsewhere, after the first, which runs those that all compare with."""
@@ -64,6 +65,7 @@ def reliability(
     seed: int = 0,
     proxy: ProxySettings | None = None,
     runs: Path | None = None,
+    examples: dict[int, Example] | None = None,
     progress: Progress = silent,
 ) -> Reliability:
     """Check whether accuracies of ``model`` (images in [0,1] → logits) under ``threat`` can be believed.
@@ -72,7 +74,7 @@ def reliability(
     ``attacks`` are checked too. ``records`` and ``sets`` are earlier results: attacks on the model, and examples from
     other systems, which are evaluated as transfer. The model is left as it was. Attacks of the checks search on a
     faster copy of the model where ``proxy`` says how to make it. What they did is kept in the folder ``runs``, and
-    found there.
+    found there. Examples of images that they fool within ``threat`` go into ``examples``, by image id.
     Raises SpecError for no images, DataError for an empty table, ImagesError and NonFiniteError as attacks do.
     """
     if images < 1:
@@ -86,6 +88,8 @@ def reliability(
     run.note("train-mode", model_checks.train_mode(model))
     with torch.inference_mode(False), frozen_eval(model):
         run.look(model, table, threat, column, attacks, records, sets, images, Streams(seed).named("reliability"))
+    if examples is not None:
+        examples.update(run.evidence.examples)
     return run.result(time.process_time() - started + run.earlier_seconds)
 
 
@@ -189,7 +193,9 @@ class _Run:
         streams: Streams,
     ) -> None:
         pool, everyone, logits, correct = _looked_at(model, table, column, images, streams)
+        sets = list(sets)
         self._model(everyone, logits, correct, attacks, images)
+        self.note("no-first-point", no_first_point(model, everyone.ids, correct, attacks, sets))
         own = column or table.label_column
         others = {name: pool.labels(name).to(correct.device) for name in pool.columns if name != own}
         self.note("chance", output_checks.chance(logits, everyone.labels, correct, others))
@@ -218,14 +224,16 @@ class _Run:
         self, everyone: Subject, logits: Tensor, correct: Tensor, attacks: Sequence[Attack], images: int
     ) -> None:
         subject = everyone.on(torch.arange(min(images, len(correct)), device=correct.device))
-        random = model_checks.randomised_output(subject)
+        random = model_checks.randomised_output(subject, attacks)
         self.note("randomised-output", random)
         if random is None:
             self.note("batch-dependence", model_checks.batch_dependence(subject))
         else:
             self.miss(["batch-dependence"], RANDOM)
         self.note("dynamic-inference", model_checks.dynamic_inference(subject))
-        self.note("probabilities", output_checks.probabilities(logits))
+        # Classes alone come as 0 and 1.
+        scores = not gives_classes_alone(everyone.model)
+        self.note("probabilities", output_checks.probabilities(logits) if scores else None)
         self.note("few-classes", model_checks.few_classes(logits.shape[1], attacks))
         self.note("short-steps", model_checks.short_steps(attacks))
         if not model_checks.normalises(subject.model):

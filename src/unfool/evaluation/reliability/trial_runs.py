@@ -19,11 +19,15 @@ from unfool.models.weights import load_tensors, save_tensors
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TrialRun:
-    """What one attack did: images (B,) that it ``fooled``, those without any gradient, and what it cost."""
+    """What one attack did: images (B,) that it ``fooled``, those without any gradient, and what it cost.
+
+    ``examples`` (n, C, H, W) are of the images that it fooled; None where it was run before this report.
+    """
 
     fooled: Tensor
     zero_gradient: Tensor
     model_images: int
+    examples: Tensor | None = None
     earlier_seconds: float = 0.0
     """CPU seconds that it took when it was run before this report."""
 
@@ -63,4 +67,5 @@ def _of(attacked: Attacked) -> TrialRun:
         fooled=attacked.fooled.to(torch.bool),
         zero_gradient=attacked.zero_gradient,
         model_images=attacked.model_images,
+        examples=attacked.images[attacked.fooled.to(torch.bool)],
     )

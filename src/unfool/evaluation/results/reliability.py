@@ -23,6 +23,7 @@ MODEL_CHECKS = (
     "few-classes",
     "missing-normalisation",
     "short-steps",
+    "no-first-point",
 )
 """What a model and the attacks' settings show by themselves."""
 ATTACK_CHECKS = (

@@ -72,14 +72,15 @@ def total(counts: Sequence[Mapping[str, int]]) -> dict[str, int]:
     return {name: sum(each.get(name, 0) for each in counts) for name in names}
 
 
-def worst_case(records: Sequence[Records], *, attack: str = WORST_CASE) -> Records:
+def worst_case(records: Sequence[Records], *, attack: str = WORST_CASE, right: Sequence[bool] | None = None) -> Records:
     """The worst of several attacks on one system, image by image: correct only if correct under all of them.
 
     The loss is the highest. The distance is the smallest at which an attack succeeded, or that of the highest loss if
-    none did. Costs are summed. An image counts as fooled by the first attack that fooled it. An attacker who sees the
-    system may also use examples from elsewhere, so the worst case is white-box if one of the attacks is; if none is,
-    all examples must come from the same system. The result calls itself ``attack``. Raises DataError for clean records,
-    which name no system, and for records that differ in system, threat model or images.
+    none did. Costs are summed. An image counts as fooled by the first attack that fooled it; ``right`` says of each
+    image whether it is correct without an attack, and of those that are not none counts (without it all are taken to
+    be). An attacker who sees the system may also use examples from elsewhere, so the worst case is white-box if one of
+    the attacks is; if none is, all examples must come from the same system. The result calls itself ``attack``. Raises
+    DataError for clean records, which name no system, and for records that differ in system, threat model or images.
     """
     if not records:
         raise DataError("a worst case needs records; give those of at least one attack")
@@ -94,7 +95,8 @@ def worst_case(records: Sequence[Records], *, attack: str = WORST_CASE) -> Recor
     distances = np.array([each.distances for each in records])
     stands = correct.all(0)
     nearest = np.where(correct, np.inf, distances).min(0)
-    first = np.bincount((~correct).argmax(0)[~stands], minlength=len(records)).tolist()
+    fell = ~stands if right is None else ~stands & np.array(right)
+    first = np.bincount((~correct).argmax(0)[fell], minlength=len(records)).tolist()
     of_highest = np.take_along_axis(distances, losses.argmax(0)[None], 0)[0]
     return dataclasses.replace(
         records[0],

@@ -19,7 +19,7 @@ from unfool.data.as_table import TableLike, as_table
 from unfool.data.table import Table
 from unfool.evaluation.classify import classify
 from unfool.evaluation.crafting.adversarial_set import AdversarialSet
-from unfool.evaluation.crafting.batches import spans
+from unfool.evaluation.crafting.batches import own_batch_size, spans_for
 from unfool.evaluation.crafting.chosen_attacks import AttackLike, choose_attack
 from unfool.evaluation.crafting.craft import craft
 from unfool.evaluation.records import Records
@@ -101,9 +101,10 @@ def evaluate_claim(
     """Attack a table's images in random order, ``batch_size`` at a time, until a claim is settled or none is left.
 
     ``right`` says of each image whether it is classified correctly without an attack, where that is known.
-    Each image is attacked as in the full evaluation of the same seed. The claim is about the accuracy on images like
-    the table's, of which they are a sample. The other arguments and errors are those of `craft` and `classify`; a
-    claim, an error rate or a batch size that is not allowed raises SpecError.
+    Each image is attacked as in the full evaluation of the same seed; where predictions depend on batch-mates, in
+    batches of the model's own size, though among others. The claim is about the accuracy on images like the table's, of
+    which they are a sample. The other arguments and errors are those of `craft` and `classify`; a claim, an error rate
+    or a batch size that is not allowed raises SpecError.
     """
     test = SequentialTest(claim, alpha)
     table, chosen = as_table(data), choose_attack(attack, threat)
@@ -120,7 +121,7 @@ def evaluate_claim(
             break
     low, high = test.interval()
     standing = np.ones(len(table), dtype=bool) if right is None else np.asarray(right)[rows.numpy(force=True)]
-    reason = "" if test.verdict else test.out_of_reach(standing, batch_size)
+    reason = "" if test.verdict else test.out_of_reach(standing, own_batch_size(model) or batch_size)
     return SequentialResult(
         claim=test.claim,
         alpha=alpha,
@@ -144,9 +145,10 @@ def records_in_order(
     proxy: ProxySettings | None = None,
     batch_size: int = LOOK,
 ) -> Iterator[Records]:
-    """Outcomes on a table's images in random order, ``batch_size`` at a time; without an attack on clean images."""
+    """Outcomes on a table's images in random order, ``batch_size`` at a time, or in batches of the model's own size;
+    without an attack on clean images."""
     rows = order(table.ids, seed)
-    for span in spans(len(table), batch_size):
+    for span in spans_for(model, len(table), batch_size):
         images: Table | AdversarialSet = table.subset(rows[span])
         if attack is not None:
             images = craft(

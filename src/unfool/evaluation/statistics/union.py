@@ -53,11 +53,12 @@ class ThreatUnion:
         return cls(threats=tuple(ThreatModel.parse(part) for part in text.replace("+", ",").split(",")))
 
 
-def union_of(records: Sequence[Records], union: ThreatUnion) -> Records:
+def union_of(records: Sequence[Records], union: ThreatUnion, *, right: Sequence[bool] | None = None) -> Records:
     """Union accuracy: one system's records under attack in several threat models, an image right only if it always is.
 
     The union is to threat models what the worst case is to attacks: the loss is the highest, costs are summed, an image
-    counts as fooled in the first threat model in which it fell, and protocol and identity are those of a worst case.
+    counts as fooled in the first threat model in which it fell if it was ``right`` without an attack, and protocol and
+    identity are those of a worst case.
     Distances are shares of each threat model's eps, as lengths in different norms cannot be compared. Raises DataError
     as `worst_case` does, for a threat model of the union without records, and for records of any other.
     """
@@ -69,7 +70,7 @@ def union_of(records: Sequence[Records], union: ThreatUnion) -> Records:
         raise DataError(
             f"records at {others[0]} are outside the union {union}; leave them out, or name it in the union"
         )
-    whole = worst_case([_within_union(each, str(union)) for each in records], attack=UNION)
+    whole = worst_case([_within_union(each, str(union)) for each in records], attack=UNION, right=right)
     attacks = [
         {**listed, "attack": each.attack, "threat": each.threat}
         for listed, each in zip(whole.settings["attacks"], records, strict=True)

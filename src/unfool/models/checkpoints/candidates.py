@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from unfool.core.batch import tensor_of_array
 from unfool.core.errors import SpecError, UnfoolWarning, WeightsError
 from unfool.core.spec import unknown
 from unfool.models.checkpoints.archive import REMEDY
@@ -128,7 +129,7 @@ def _plain_state(path: Path, state: Mapping[Any, Any]) -> dict[str, Tensor]:
     for name, value in state.items():
         shown = str(name)[:80]
         if isinstance(value, np.ndarray) and value.dtype.kind in "fiub":
-            value = torch.from_numpy(value)
+            value = tensor_of_array(value, f"{path}: {shown!r} is", WeightsError, REMEDY)
         if isinstance(value, _PLAIN) or (isinstance(value, (Mapping, list, tuple)) and isinstance(name, str)):
             continue
         if not isinstance(name, str) or not isinstance(value, Tensor):

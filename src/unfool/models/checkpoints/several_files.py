@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-import torch
 from torch import Tensor
 
+from unfool.core.batch import tensor_of_array
 from unfool.core.borders.memory import memory_limit
 from unfool.core.borders.reading import is_file
 from unfool.core.errors import WeightsError
@@ -74,7 +74,12 @@ def read_arrays(path: Path) -> dict[str, Tensor]:
             raise WeightsError(f"{path} unpacks to {unpacked:,} bytes; save its arrays with numpy.savez, uncompressed")
         # An array's own header says how large it is, and NumPy believes it.
         with memory_limit(_ROOM + 2 * most), np.load(path, allow_pickle=False) as arrays:
-            return {name: torch.from_numpy(np.asarray(arrays[name])) for name in arrays.files}
+            return {
+                name: tensor_of_array(
+                    arrays[name], f"{path}: {name[:80]!r} is", WeightsError, f"leave it out: {_ARRAYS}"
+                )
+                for name in arrays.files
+            }
     except WeightsError:
         raise
     except MemoryError as error:

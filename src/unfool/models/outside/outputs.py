@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from unfool.core.batch import tensor_of_array
 from unfool.core.errors import ImagesError, SpecError
 
 _RULE = "give a model that maps images (B, C, H, W) to logits (B, classes), or name the output with --output PATH"
@@ -40,7 +41,7 @@ def read_logits(output: Any, count: int, name: str, path: str | None = None) -> 
     else:
         part, words = _usual(output)
     if isinstance(part, np.ndarray) and part.dtype.kind == "f":
-        part = torch.from_numpy(part)
+        part = tensor_of_array(part, f"model {name} gave", ImagesError, _RULE)
     if not isinstance(part, Tensor) or not part.is_floating_point():
         kind = part.dtype if isinstance(part, Tensor) else type(part).__name__
         if isinstance(part, Mapping):

@@ -5,8 +5,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -82,7 +84,7 @@ def check_range(mean: Tensor, std: Tensor, scale: float) -> None:
 
 def channel_statistics(word: str, statistics: str | float | Sequence[float]) -> Tensor:
     """One number per channel, (C,) float32; a single number is that of all channels."""
-    values: Any = [statistics] if isinstance(statistics, (int, float)) else statistics
+    values: Any = [statistics] if isinstance(statistics, Real) else statistics
     if isinstance(statistics, str):
         if statistics in NORMALISATIONS:
             values = NORMALISATIONS[statistics][word == "std"]
@@ -91,10 +93,17 @@ def channel_statistics(word: str, statistics: str | float | Sequence[float]) -> 
         else:
             values = [parse_number(part, word) for part in statistics.split(",")]
     try:
-        numbers = torch.tensor([float(value) for value in values], dtype=torch.float32)
+        numbers = torch.tensor([_number(value) for value in values], dtype=torch.float32)
     except (TypeError, ValueError, OverflowError):
         numbers = torch.empty(0)
     if not len(numbers) or not bool(torch.isfinite(numbers).all()) or (word == "std" and bool((numbers <= 0).any())):
         rule = "give a name or one finite number per channel" + (" above 0" if word == "std" else "")
         raise SpecError(f"{word} {statistics!r} is not allowed; {rule}, such as 0.49,0.48,0.45")
     return numbers
+
+
+def _number(value: Any) -> float:
+    """A number of any library as a float; TypeError for a truth value, which Python counts as one."""
+    if isinstance(value, (bool, np.bool_)):
+        raise TypeError
+    return float(value)

@@ -6,7 +6,7 @@ Legend: B images, P points of the pass in order.
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from unfool.core.streams import Streams
 from unfool.models.surrogates.pinned import pinned_draws
 from unfool.models.surrogates.places import IMAGES, RESULT, Place, visiting
-from unfool.models.surrogates.straight_through import StraightThroughRoundings
+from unfool.models.surrogates.straight_through import uncut_gradients
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -27,8 +27,8 @@ class Point:
     leaf: Tensor
 
 
-def cut_pass(model: nn.Module, images: Tensor, roundings: bool = False) -> list[Point]:
-    """The points of a pass of images (B, C, H, W), from the images to the logits.
+def cut_pass(model: nn.Module, images: Tensor, uncut: bool = False) -> list[Point]:
+    """The points of a pass of images (B, C, H, W), from the images to the logits; ``uncut``: by `uncut_gradients`.
 
     Layers that draw from torch's global random states draw the same in every such pass.
     """
@@ -40,13 +40,10 @@ def cut_pass(model: nn.Module, images: Tensor, roundings: bool = False) -> list[
         # A layer may write into its input, which a leaf forbids.
         return leaf.clone()
 
-    with ExitStack() as stack:
-        stack.enter_context(torch.enable_grad())
-        stack.enter_context(pinned_draws(model, Streams(0)))
-        if roundings:
-            stack.enter_context(StraightThroughRoundings())
-        stack.enter_context(visiting(model, visit))
-        logits = model(visit(IMAGES, images))
+    with torch.enable_grad(), pinned_draws(model, Streams(0)), visiting(model, visit):
+        start = visit(IMAGES, images)
+        with uncut_gradients(model) if uncut else nullcontext():
+            logits = model(start)
         if isinstance(logits, Tensor):
             visit(RESULT, logits)
     return points

@@ -7,8 +7,10 @@ Legend: B images of the batch, n of them in play.
 from __future__ import annotations
 
 import random
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,32 +18,39 @@ from torch import Tensor, nn
 
 from unfool.core.streams import Streams
 from unfool.models.modes import frozen_eval, random_layers
+from unfool.models.outside.outputs import same_logits
 
 _NUMPY_SEEDS = 2**32
+_REPEATS = 3
+"""Passes that must agree where draws are fixed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Source:
+    """A source of draws: how its state is read, set again, and set by a seed."""
+
+    state: Callable[[], Any]
+    restore: Callable[[Any], Any]
+    seed: Callable[[int], Any]
 
 
 @contextmanager
 def pinned_draws(model: nn.Module, streams: Streams) -> Generator[None, None, None]:
     """Inside, what a model draws follows from ``streams``; after, all random states are as they were.
 
-    That is: the global states of torch, of NumPy and of Python, and the generators that its modules hold.
+    That is: the global states of torch, of NumPy and of Python, and the generators of all three that its modules hold
+    as attributes, also in lists, tuples and dicts.
     """
-    held = _generators(model)
-    states = [generator.get_state() for generator in held]
-    ours, theirs = random.getstate(), np.random.get_state()
-    key = streams.key % _NUMPY_SEEDS
+    sources = _sources(model)
+    states = [source.state() for source in sources]
     try:
         with random_layers(streams):
-            random.setstate(random.Random(key).getstate())
-            np.random.set_state(np.random.RandomState(key).get_state())
-            for generator in held:
-                generator.manual_seed(streams.key)
+            for source in sources:
+                source.seed(streams.key)
             yield
     finally:
-        random.setstate(ours)
-        np.random.set_state(theirs)
-        for generator, state in zip(held, states, strict=True):
-            generator.set_state(state)
+        for source, state in zip(sources, states, strict=True):
+            source.restore(state)
 
 
 def draws_at_random(model: nn.Module, images: Tensor) -> bool:
@@ -49,20 +58,85 @@ def draws_at_random(model: nn.Module, images: Tensor) -> bool:
     with torch.inference_mode(False), torch.no_grad(), frozen_eval(model), pinned_draws(model, Streams(0)):
         before = _states(model)
         model(images.clone())
-        return any(not np.array_equal(old, new) for old, new in zip(before, _states(model), strict=True))
+        return any(not _equal(old, new) for old, new in zip(before, _states(model), strict=True))
 
 
-def _states(model: nn.Module) -> list[np.ndarray]:
+def draws_stay_fixed(model: nn.Module, images: Tensor) -> bool:
+    """Whether `pinned_draws` fixes all that a model draws: passes give equal logits (B, K) then.
+
+    They do not where it draws from elsewhere: the operating system, generators that it makes anew or hides in objects.
+    """
+    with torch.inference_mode(False), torch.no_grad(), frozen_eval(model):
+        passes: list[Tensor] = []
+        for _ in range(_REPEATS):
+            with pinned_draws(model, Streams(0)):
+                passes.append(model(images.clone()))
+    return all(same_logits(logits, passes[0]) for logits in passes[1:])
+
+
+def _states(model: nn.Module) -> list[Any]:
     """The random states that a model may draw from."""
     devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
     states = [torch.random.get_rng_state(), *(torch.cuda.get_rng_state(device) for device in devices)]
-    numbers = np.random.get_state(legacy=False)["state"]
-    own = [state.numpy() for state in (*states, *(generator.get_state() for generator in _generators(model)))]
-    return [*own, *(np.asarray(numbers[key]) for key in ("key", "pos")), np.asarray(random.getstate()[1])]
+    return [*states, *(source.state() for source in _sources(model))]
 
 
-def _generators(model: nn.Module) -> list[torch.Generator]:
-    return [value for part in model.modules() for value in vars(part).values() if isinstance(value, torch.Generator)]
+def _sources(model: nn.Module) -> list[_Source]:
+    """The sources of draws that have to be set by hand: all but torch's global states."""
+    python = _Source(
+        state=random.getstate,
+        restore=random.setstate,
+        seed=lambda key: random.setstate(random.Random(key % _NUMPY_SEEDS).getstate()),
+    )
+    numpy = _Source(
+        state=np.random.get_state,
+        restore=np.random.set_state,
+        seed=lambda key: np.random.set_state(np.random.RandomState(key % _NUMPY_SEEDS).get_state()),
+    )
+    held = {id(value): value for part in model.modules() for value in _values(vars(part), set())}
+    return [python, numpy, *(source for value in held.values() if (source := _source_of(value)) is not None)]
+
+
+def _values(container: Any, seen: set[int]) -> Iterator[Any]:
+    """What a container holds, and what containers in it hold."""
+    if id(container) in seen:
+        return
+    seen.add(id(container))
+    for value in container.values() if isinstance(container, dict) else container:
+        if isinstance(value, (list, tuple, dict)):
+            yield from _values(value, seen)
+        else:
+            yield value
+
+
+def _source_of(value: Any) -> _Source | None:
+    """A generator of torch, NumPy or Python as a source; None for anything else, and for one without a state."""
+    if isinstance(value, torch.Generator):
+        return _Source(state=value.get_state, restore=value.set_state, seed=value.manual_seed)
+    if isinstance(value, np.random.RandomState):
+        return _Source(state=value.get_state, restore=value.set_state, seed=lambda key: value.seed(key % _NUMPY_SEEDS))
+    if isinstance(value, np.random.Generator):
+        return _source_of(value.bit_generator)
+    if isinstance(value, np.random.BitGenerator):
+
+        def restore(state: Any) -> None:
+            value.state = state
+
+        return _Source(
+            state=lambda: value.state, restore=restore, seed=lambda key: restore(type(value)(key % _NUMPY_SEEDS).state)
+        )
+    if isinstance(value, random.Random) and not isinstance(value, random.SystemRandom):
+        return _Source(state=value.getstate, restore=value.setstate, seed=value.seed)
+    return None
+
+
+def _equal(first: Any, second: Any) -> bool:
+    """Whether two states are the same, whatever they are made of."""
+    if isinstance(first, dict):
+        return all(_equal(first[key], second[key]) for key in first)
+    if isinstance(first, (list, tuple)):
+        return all(_equal(left, right) for left, right in zip(first, second, strict=True))
+    return bool(np.array_equal(first, second))
 
 
 class Pinned(nn.Module):

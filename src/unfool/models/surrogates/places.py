@@ -43,6 +43,8 @@ def leaves_of(model: nn.Module) -> dict[str, nn.Module]:
 def visiting(model: nn.Module, visit: Visit, only: Collection[str] | None = None) -> Generator[None, None, None]:
     """Inside, each call of a leaf shows its first floating input and its output to ``visit``; after, no hook is left.
 
+    What ``visit`` calls is as it is, whatever changes the functions that the model calls.
+
     ``only``: names of the leaves. The model's own input and output are the caller's to visit.
     """
     calls: dict[str, int] = {}
@@ -54,14 +56,18 @@ def visiting(model: nn.Module, visit: Visit, only: Collection[str] | None = None
             if position is None:
                 return arguments
             changed = list(arguments)
-            changed[position] = visit(Place(module=name, side="input", call=calls[name]), arguments[position])
+            with torch._C.DisableTorchFunction():
+                changed[position] = visit(Place(module=name, side="input", call=calls[name]), arguments[position])
             return tuple(changed)
 
         return hook
 
     def leave(name: str) -> Any:
         def hook(_: nn.Module, __: tuple[Any, ...], output: Any) -> Any:
-            return visit(Place(module=name, side="output", call=calls[name]), output) if _is_floating(output) else None
+            if not _is_floating(output):
+                return None
+            with torch._C.DisableTorchFunction():
+                return visit(Place(module=name, side="output", call=calls[name]), output)
 
         return hook
 

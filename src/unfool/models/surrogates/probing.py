@@ -11,7 +11,7 @@ Legend: B images.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -51,35 +51,37 @@ class Masked:
         place: Where it ends.
         words: The module and its class, as messages name it.
         mismatch: How far changes are off from what the gradient says, relative to the larger; 1 for no gradient.
+        layer: Whether it is one layer with a gradient, if a wrong one; a bridge then leads past that layer alone.
         bridge: The gradient that takes its place; None where nothing before it looks like it.
     """
 
     place: Place
     words: str
     mismatch: float
+    layer: bool
     bridge: Bridge | None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Probe:
-    """The masked pieces of a model, and whether functions that round have to be passed straight through too.
+    """The masked pieces of a model, and whether its gradients have to be ``uncut`` (`uncut_gradients`) too.
 
     ``model_images`` counts the images that passed through the model.
     """
 
     masked: tuple[Masked, ...] = ()
-    roundings: bool = False
+    uncut: bool = False
     model_images: int = 0
 
     @property
     def can_help(self) -> bool:
         """Whether a straight-through gradient leads past any of them."""
-        return self.roundings or any(piece.bridge is not None for piece in self.masked)
+        return self.uncut or any(piece.bridge is not None for piece in self.masked)
 
     def surrogate(self, model: nn.Module) -> StraightThrough:
         """The model with gradients that lead past what masks them."""
         bridges = [piece.bridge for piece in self.masked if piece.bridge is not None]
-        return StraightThrough(model, bridges, self.roundings)
+        return StraightThrough(model, bridges, self.uncut)
 
     @property
     def words(self) -> str:
@@ -92,11 +94,13 @@ class Probe:
 @dataclass(frozen=True, kw_only=True)
 class _Comparison:
     """A piece's change beside what its gradients say: the worst mismatch of the ``near`` moves, that of the last
-    (``far``), the ``agreement`` under the last, and the numbers of the points that the piece begins with."""
+    (``far``), the ``agreement`` under the last, that from each image to another where a bridge has to beat it
+    (``apart``), and the numbers of the points that the piece begins with."""
 
     near: float
     far: float
     agreement: float
+    apart: float
     sources: set[int]
 
 
@@ -114,44 +118,61 @@ def probe(model: nn.Module, images: Tensor, moved: Sequence[Tensor]) -> Probe:
     """
     with torch.inference_mode(False), frozen_eval(model), random_layers(Streams(0).named("probe")):
         passes = (2 + len(moved)) * len(images)
-        try:
-            plain = _Probing(model, images, moved, roundings=False)
-            pieces = plain.masked()
-            if not plain.reaches:
-                pieces = plain.masked(unchanged=True)
-            if plain.reaches or not pieces:
-                return Probe(masked=pieces, model_images=passes)
-            rounded = _Probing(model, images, moved, roundings=True)
-            again = rounded.masked()
-        except (MemoryError, torch.OutOfMemoryError):
-            raise
-        except Exception:  # The model is the user's, and may not bear to be cut.
+        plain = _Probing.of(model, images, moved, uncut=False)
+        if plain is None or not plain.masked:
             return Probe(model_images=passes)
-        if not rounded.reaches:
-            return Probe(masked=pieces, model_images=2 * passes)
-        return Probe(masked=again or pieces, roundings=True, model_images=2 * passes)
+        if plain.reaches and all(piece.layer for piece in plain.masked):
+            return Probe(masked=plain.masked, model_images=passes)
+        uncut = _Probing.of(model, images, moved, uncut=True)
+        if uncut is None or not uncut.replaces(plain):
+            return Probe(masked=plain.masked, model_images=2 * passes)
+        left = {piece.place for piece in uncut.masked}
+        passed = [replace(piece, bridge=None) for piece in plain.masked if piece.place not in left]
+        return Probe(masked=(*passed, *uncut.masked), uncut=True, model_images=2 * passes)
 
 
 class _Probing:
-    """One probing of a model: its passes on the images and on what they are moved to."""
+    """One probing of a model: its passes on the images and on what they are moved to, and what is ``masked`` there."""
 
-    def __init__(self, model: nn.Module, images: Tensor, moved: Sequence[Tensor], *, roundings: bool):
+    def __init__(self, model: nn.Module, images: Tensor, moved: Sequence[Tensor], *, uncut: bool):
         self.model = model
-        self.points = cut_pass(model, images, roundings)
-        self.others = [cut_pass(model, each, roundings) for each in moved]
-        again = cut_pass(model, images, roundings)
-        self.comparable = all(_same_way(self.points, other) for other in [again, *self.others]) and torch.equal(
+        self.points = cut_pass(model, images, uncut)
+        self.others = [cut_pass(model, each, uncut) for each in moved]
+        again = cut_pass(model, images, uncut)
+        # Jumps are small beside the way from one image to another: there an uncut gradient shows what it is worth.
+        self.apart = cut_pass(model, images.flip(0), uncut) if uncut else None
+        passes = [again, *self.others, *([] if self.apart is None else [self.apart])]
+        self.comparable = all(_same_way(self.points, other) for other in passes) and torch.equal(
             self.points[-1].value, again[-1].value
         )
         self.alive = {0}
         """Points to which a gradient leads from the images."""
+        self.masked = self._masked()
+        if not self.reaches:
+            self.masked = self._masked(unchanged=True)
+
+    @classmethod
+    def of(cls, model: nn.Module, images: Tensor, moved: Sequence[Tensor], *, uncut: bool) -> _Probing | None:
+        """The probing of a model; None for one that does not bear to be cut."""
+        try:
+            return cls(model, images, moved, uncut=uncut)
+        except (MemoryError, torch.OutOfMemoryError):
+            raise
+        except Exception:  # The model is the user's.
+            return None
 
     @property
     def reaches(self) -> bool:
         """Whether a gradient leads from the images to the logits."""
         return len(self.points) - 1 in self.alive
 
-    def masked(self, *, unchanged: bool = False) -> tuple[Masked, ...]:
+    def replaces(self, plain: _Probing) -> bool:
+        """Whether uncut gradients lead from the images to the same logits, past fewer pieces than the ``plain`` ones:
+        a bridge follows what its ends look like, and an uncut gradient what lies between them."""
+        same = torch.equal(self.points[-1].value, plain.points[-1].value)
+        return same and self.reaches and (not plain.reaches or len(self.masked) < len(plain.masked))
+
+    def _masked(self, *, unchanged: bool = False) -> tuple[Masked, ...]:
         """The masked pieces, in the order of the pass; with ``unchanged`` those too that have no gradient and gave the
         same for all moves, such as votes, where nothing else says why no gradient leads through."""
         pieces: list[Masked] = []
@@ -160,36 +181,33 @@ class _Probing:
             compared = self._compared(index)
             hangs = bool(compared.sources & self.alive)
             if compared.near <= (OFF_FAR if pieces else OFF) and compared.far <= OFF_FAR:
-                bridge = self._bridge(index, set()) if unchanged and not hangs else None
+                bridge = self._bridge(index, set(), FIT) if unchanged and not hangs else None
                 if bridge is not None:
-                    pieces.append(self._named(index, 1.0, bridge))
+                    pieces.append(self._piece(index, 1.0, bridge, layer=False))
                 if hangs or bridge is not None:
                     self.alive.add(index)
                 continue
-            bridge = self._bridge(index, compared.sources)
+            bridge = self._bridge(index, compared.sources, max(FIT, compared.apart**2 if hangs else 0.0))
+            if bridge is None and hangs and compared.apart >= AGREES:
+                self.alive.add(index)
+                continue
             if bridge is not None or (hangs and compared.agreement >= AGREES):
                 self.alive.add(index)
             # Of a piece that hangs on what has no gradient, nothing can be said.
             if bridge is not None or hangs or not compared.sources:
-                pieces.append(self._named(index, max(compared.near, compared.far), bridge))
+                mismatch = max(compared.near, compared.far)
+                pieces.append(self._piece(index, mismatch, bridge, layer=bool(compared.sources)))
         return tuple(pieces)
 
     def _compared(self, index: int) -> _Comparison:
         """A piece's change under each move beside what its gradients at both ends say."""
         value = self.points[index].value
-        mismatches, agreement, rows = list[float](), 1.0, len(value)
+        mismatches, agreement = list[float](), 1.0
         cotangents = [torch.randn_like(value) for _ in range(DRAWS)]
         own = [sources_of(self.points, index, cotangent) for cotangent in cotangents]
         reached = {number for gradients in own for number in gradients}
         for other in self.others:
-            change = other[index].value.detach() - value.detach()
-            seen, said = (torch.zeros(DRAWS, rows, dtype=torch.float64) for _ in range(2))
-            for draw, cotangent in enumerate(cotangents):
-                seen[draw] = _by_row(cotangent, change, rows)
-                for gradients in (own[draw], sources_of(other, index, cotangent)):
-                    for number, gradient in gradients.items():
-                        moved = other[number].leaf.detach() - self.points[number].leaf.detach()
-                        said[draw] += _by_row(gradient, moved, rows) / 2
+            seen, said = self._changes(index, other, cotangents, own)
             # Of all rows together: a piece may mix them.
             whole, predicted = seen.sum(1), said.sum(1)
             size = torch.maximum(whole.square(), predicted.square()).sum()
@@ -197,10 +215,30 @@ class _Probing:
             mismatches.append(float((whole - predicted).square().sum() / size) ** 0.5 if compared else 0.0)
             agreement = float(torch.cosine_similarity(seen.flatten(), said.flatten(), 0)) if compared else 1.0
         *near, far = mismatches
-        return _Comparison(near=max(near, default=0.0), far=far, agreement=agreement, sources=reached)
+        apart = 0.0
+        if self.apart is not None:
+            seen, said = self._changes(index, self.apart, cotangents, own)
+            apart = max(0.0, float(torch.cosine_similarity(seen.flatten(), said.flatten(), 0)))
+        return _Comparison(near=max(near, default=0.0), far=far, agreement=agreement, apart=apart, sources=reached)
 
-    def _bridge(self, index: int, sources: set[int]) -> Bridge | None:
-        """A gradient past a piece, from the points that it begins with, or else from the one that is most like it."""
+    def _changes(
+        self, index: int, other: list[Point], cotangents: list[Tensor], own: list[dict[int, Tensor]]
+    ) -> tuple[Tensor, Tensor]:
+        """How a piece changes on the way to another pass, and what its gradients say of it, each (DRAWS, rows)."""
+        value = self.points[index].value
+        change, rows = other[index].value.detach() - value.detach(), len(value)
+        seen, said = (torch.zeros(DRAWS, rows, dtype=torch.float64) for _ in range(2))
+        for draw, cotangent in enumerate(cotangents):
+            seen[draw] = _by_row(cotangent, change, rows)
+            for gradients in (own[draw], sources_of(other, index, cotangent)):
+                for number, gradient in gradients.items():
+                    moved = other[number].leaf.detach() - self.points[number].leaf.detach()
+                    said[draw] += _by_row(gradient, moved, rows) / 2
+        return seen, said
+
+    def _bridge(self, index: int, sources: set[int], least: float) -> Bridge | None:
+        """A gradient past a piece, from the points that it begins with, or else from the one that is most like it;
+        None where they explain less than the share ``least`` of its variance."""
         value = self.points[index].value.detach()
         alike = [number for number in sorted(self.alive) if _alike(self.points[number].leaf, value)]
         chosen = [number for number in alike if number in sources]
@@ -211,7 +249,7 @@ class _Probing:
             return None
         leaves = [self.points[number].leaf.detach() for number in chosen]
         slopes, explained = _fit(value, leaves)
-        if explained < FIT or max(slopes) <= 0:
+        if explained < least or max(slopes) <= 0:
             return None
         whole = all(abs(slope - 1) < ALIKE for slope in slopes)
         scales: list[float | tuple[float, ...]] = [1.0 if whole else slope for slope in slopes]
@@ -227,13 +265,13 @@ class _Probing:
         passes = torch.ones_like(self.points[source].leaf, dtype=torch.bool) if gradient is None else gradient != 0
         return passes if passes.any() else ~passes
 
-    def _named(self, index: int, mismatch: float, bridge: Bridge | None) -> Masked:
+    def _piece(self, index: int, mismatch: float, bridge: Bridge | None, *, layer: bool) -> Masked:
         place = self.points[index].place
         part = self.model.get_submodule(place.module)
         name = f"{place.module} ({type(part).__name__})" if place.module else type(part).__name__
         before = place.side == "input" or not place.module
         words = f"what {'comes before' if place.module else 'gives the logits of'} {name}" if before else name
-        return Masked(place=place, words=words, mismatch=mismatch, bridge=bridge)
+        return Masked(place=place, words=words, mismatch=mismatch, layer=layer and not before, bridge=bridge)
 
 
 def _same_way(points: list[Point], others: list[Point]) -> bool:

@@ -6,8 +6,8 @@ Athalye et al., ICML 2018, section 4.1.2: forward the layer, backward an approxi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +22,12 @@ _ROUNDINGS = frozenset(
     for owner in (torch, Tensor)
     for name in ("round", "floor", "ceil", "trunc", "fix", "sign", "sgn")
 )
+_CASTS = frozenset(getattr(Tensor, name) for name in ("to", "type", "type_as", "byte", "char", "short", "int", "long"))
+_DETACHING = frozenset(
+    (torch.detach, Tensor.detach, Tensor.detach_, Tensor.data.__get__)  # pyright: ignore[reportAttributeAccessIssue]
+)
+_LEAVING = frozenset((Tensor.numpy, Tensor.__array__))
+"""What a tensor leaves torch by, and refuses to while it has a gradient."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,14 +41,36 @@ class Bridge:
     sources: tuple[tuple[Place, float | tuple[float, ...]], ...]
 
 
-class StraightThroughRoundings(TorchFunctionMode):
-    """Inside, what rounds or takes a sign passes gradients on as if it did nothing."""
+class _Uncut(TorchFunctionMode):
+    """The functions that cut gradients, without what cuts them."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        output = func(*args, **(kwargs or {}))
-        if func in _ROUNDINGS and args and isinstance(args[0], Tensor) and args[0].requires_grad:
-            return output.detach() + (args[0] - args[0].detach())
+        if func is torch._C._set_grad_enabled:
+            return None
+        if not (args and isinstance(args[0], Tensor) and args[0].requires_grad):
+            return func(*args, **(kwargs or {}))
+        source = args[0]
+        if func in _DETACHING:
+            return source
+        output = func(source.detach() if func in _LEAVING else source, *args[1:], **(kwargs or {}))
+        if func in _ROUNDINGS or (func in _CASTS and _is_whole(output)):
+            # Of a cast the numbers alone, which a float holds as well: integers have no gradient.
+            return output.detach().to(source.dtype) + (source - source.detach())
         return output
+
+
+@contextmanager
+def uncut_gradients(model: nn.Module) -> Generator[None, None, None]:
+    """Inside, gradients pass what a model rounds, takes the sign of or casts to integers as if nothing was done, and
+    neither ``detach`` nor ``no_grad`` stops them; values stay the same. After, its buffers have no gradient."""
+    try:
+        with _Uncut():
+            yield
+    finally:
+        for buffer in model.buffers():
+            # What no_grad kept out of the graph may have been written into it.
+            if buffer.requires_grad:
+                buffer.detach_()
 
 
 class StraightThrough(nn.Module):
@@ -51,7 +79,7 @@ class StraightThrough(nn.Module):
     Args:
         model: The model.
         bridges: Where its own gradient is replaced.
-        roundings: Pass gradients straight through functions that round, wherever the model calls them.
+        uncut: Let gradients pass functions that round, cast, detach or turn them off, wherever the model calls them.
 
     Example:
         >>> from unfool.models.surrogates.places import Place
@@ -65,11 +93,11 @@ class StraightThrough(nn.Module):
         True
     """
 
-    def __init__(self, model: nn.Module, bridges: Sequence[Bridge], roundings: bool = False):
+    def __init__(self, model: nn.Module, bridges: Sequence[Bridge], uncut: bool = False):
         super().__init__()
         self.model = model
         self.bridges = {bridge.target: bridge for bridge in bridges}
-        self.roundings = roundings
+        self.uncut = uncut
         self.kept = {place for bridge in bridges for place, _ in bridge.sources}
         self.train(model.training)
 
@@ -93,11 +121,17 @@ class StraightThrough(nn.Module):
             return tensor
 
         used = {place.module for place in (*self.bridges, *self.kept)}
-        with ExitStack() as stack:
-            stack.enter_context(visiting(self.model, visit, used))
-            if self.roundings:
-                stack.enter_context(StraightThroughRoundings())
-            return visit(RESULT, self.model(visit(IMAGES, images)))
+        images = visit(IMAGES, images)
+        with visiting(self.model, visit, used), uncut_gradients(self.model) if self.uncut else nullcontext():
+            logits = self.model(images)
+        return visit(RESULT, logits)
+
+
+def _is_whole(output: Any) -> bool:
+    """Whether a function gave integers."""
+    if not isinstance(output, Tensor) or output.dtype == torch.bool:
+        return False
+    return not (output.is_floating_point() or output.is_complex())
 
 
 def _scaled(tensor: Tensor, slope: float | tuple[float, ...]) -> Tensor:

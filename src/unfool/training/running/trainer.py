@@ -25,7 +25,8 @@ from unfool.training.trackers.tracker import RunTracker, Tracker
 class DivergedError(NonFiniteError):
     """A loss or gradient of a run that is not finite, with what the run has cost by then, as its weights would say."""
 
-    def __init__(self, message: str, *, cpu_seconds: float, model_images: int):
+    # An error comes back from a worker by its message alone; pickle then sets the attributes.
+    def __init__(self, message: str, *, cpu_seconds: float = 0.0, model_images: int = 0):
         super().__init__(message)
         self.cpu_seconds, self.model_images = cpu_seconds, model_images
 

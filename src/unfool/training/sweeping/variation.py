@@ -62,7 +62,8 @@ class PlannedRun:
 def plan_runs(config: RunConfig, vary: Mapping[str, Iterable[object]]) -> list[PlannedRun]:
     """Every combination of the values, the last field's values first; of two equal configurations the first.
 
-    Raises SpecError for a field that there is not, a value that it does not take, and more than `MOST_RUNS` runs.
+    Raises SpecError for a field that there is not, or that does nothing in any run, a value that it does not take, and
+    more than `MOST_RUNS` runs.
     """
     listed = {name: list(values) for name, values in vary.items()}
     fields = {name: named_fields(name, config) for name in listed}
@@ -83,7 +84,17 @@ def plan_runs(config: RunConfig, vary: Mapping[str, Iterable[object]]) -> list[P
         values = {name: _shown(own.get(fields[name][0]), by_name[name]) for name in listed}
         run = PlannedRun(values=values, config=chosen, identity=_identity(chosen))
         runs.setdefault(run.identity, run)
+    for name in listed:
+        reasons = [_idle(field, run.config) for run in runs.values() for field in fields[name]]
+        if all(reasons):
+            raise SpecError(f"{name} does nothing {reasons[0]}")
     return list(runs.values())
+
+
+def _idle(field: str, config: RunConfig) -> str | None:
+    """Why a field does nothing in a run; None for one that does something."""
+    words = field.split(".")
+    return config.stages[int(words[1])].idle(words[2]) if words[0] == "stages" and len(words) == 3 else None
 
 
 def _check(listed: Mapping[str, Sequence[object]], fields: Mapping[str, Sequence[str]]) -> None:
