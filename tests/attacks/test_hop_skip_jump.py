@@ -13,6 +13,8 @@ from unfool import L2, Linf, adapt, attacks, craft, evaluate, minimum_norms
 from unfool.attacks.objective import LabelLoss
 from unfool.core.errors import SpecError
 from unfool.core.streams import Streams
+from unfool.data.as_table import as_table
+from unfool.evaluation.statistics.settling import records_in_order
 
 NETWORK = make_network()
 
@@ -190,6 +192,21 @@ def test_images_of_other_labels_are_a_first_point_where_no_colour_or_noise_is():
     result = evaluate(adapt(Striped()), (images, labels), "hop-skip-jump-400", threat=L2(3))
     assert result.rows[1].accuracy == 0
     assert not any(doubt.startswith(("no-first-point", "probabilities")) for doubt in result.doubts)
+
+
+@pytest.mark.filterwarnings("ignore:.*gives classes and no scores")
+def test_where_it_begins_depends_neither_on_other_parts_nor_on_what_it_is_given_at_a_time():
+    images, labels = torch.cat([striped(3, 0), striped(3, 1)]), torch.tensor([0] * 3 + [1] * 3)
+    table = as_table((images, labels))
+    decisions = attacks.HopSkipJump(Linf(0.5), steps=200)
+    first = attacks.HopSkipJump(Linf(0.001), steps=1)
+    several = attacks.CustomAttack(Linf(0.5), components=(*first.parts, *decisions.parts))
+    for attack in (decisions, several):
+        assert craft(adapt(Striped()), table, attack).fooled_by_part.ge(0).all()
+    looks = records_in_order(adapt(Striped()), table, decisions, batch_size=1)
+    assert not any(right for records in looks for right in records.correct)
+    few = craft(adapt(Striped()), table.subset(labels == 0), decisions, others=table)
+    assert few.fooled_by_part.ge(0).all()
 
 
 @pytest.mark.filterwarnings("ignore:.*gives classes and no scores")

@@ -151,6 +151,8 @@ def test_claims_are_the_ladder_s_and_the_source_s(finished):
     # The source's classifier has 89.7 % on clean images and 74.1 % under five steps: of what it claims of that one,
     # and of its premises, this one can say nothing. What is asked of the normally trained one it does not claim.
     near = {
+        "ladder-reversal",
+        "ladder-gated",
         "controls-adversarially-trained",
         "corruptions-normally-trained",
         "loss-normally-trained",

@@ -141,6 +141,7 @@ def _run_part(
             exact_share=0.0,
             near=NEAR if in_bf16 and not part.exact else 0.0,
             reached=state["reached"][rows],
+            others=problem.others,
         )
     )
     _update(state, rows, perturbed, index, objective, part.follows_gradients)

@@ -53,6 +53,11 @@ class ObjectiveValue:
     more_images: int = 0
 
 
+def writes_into_input(error: RuntimeError) -> bool:
+    """Whether a model failed as it wrote into its input, which torch forbids where a gradient by it is asked for."""
+    return "leaf Variable that requires grad" in str(error)
+
+
 class Objective(Protocol):
     """A function of images (n, C, H, W) and of their rows (n,) in the original batch."""
 
@@ -236,8 +241,7 @@ class LabelLoss:
         try:
             outputs: Any = self.model(inputs, self.rows_in_batch(rows)) if self.by_row else self.model(inputs)
         except RuntimeError as error:
-            # torch refuses to write into a point that a gradient is asked of.
-            if inputs.requires_grad and "leaf Variable that requires grad" in str(error):
+            if inputs.requires_grad and writes_into_input(error):
                 raise ImagesError(_OVERWRITES) from error
             raise
         if not isinstance(outputs, Tensor) or not outputs.is_floating_point():

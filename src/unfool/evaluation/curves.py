@@ -171,7 +171,9 @@ def _point(
         # Lean bounds what it left out as a share of what it was given, and some models look at batch-mates.
         together = isinstance(attack, Lean) or own_batch_size(model) is not None
         attacked = table if together else table.subset(standing)
-        examples = craft(model, attacked, attack, column=column, seed=seed, proxy=proxy, batch_size=batch_size)
+        examples = craft(
+            model, attacked, attack, column=column, seed=seed, proxy=proxy, batch_size=batch_size, others=table
+        )
         if together:
             # An image counts where it fell first.
             by_part, flat = examples.fooled_by_part, examples.zero_gradient

@@ -113,6 +113,21 @@ def test_draws_stay_fixed_where_their_source_is_known(source):
     assert draws_stay_fixed(Noisy(source), torch.rand(2, 3, 2, 2))
 
 
+def test_generators_that_cannot_be_pinned_are_left_alone():
+    class Odd(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.legacy = np.random.RandomState(np.random.PCG64(1))
+            self.made = []
+
+        def forward(self, x):
+            self.made.append(torch.Generator())
+            return x.flatten(1)[:, :4] + self.legacy.normal()
+
+    assert draws_at_random(Odd(), torch.rand(2, 3, 2, 2))  # it makes a generator
+    assert not draws_stay_fixed(Odd(), torch.rand(2, 3, 2, 2))
+
+
 def test_draws_of_generators_made_anew_do_not_stay_fixed():
     class Anew(nn.Module):
         def forward(self, x):

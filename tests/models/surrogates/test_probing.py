@@ -23,6 +23,7 @@ from torch import nn
 
 from unfool.models.network import Network
 from unfool.models.surrogates.probing import probe
+from unfool.models.surrogates.straight_through import StraightThrough
 from unfool.models.trunks import TrunkSpec
 
 EPS = 0.05
@@ -314,3 +315,19 @@ def test_one_that_changes_from_pass_to_pass_or_takes_gradients_is_not_judged():
             return self.inner(x + 0.01 * slope.sign())
 
     assert probed(Counts()).masked == probed(Dynamic()).masked == ()
+
+
+def test_a_model_that_keeps_what_it_is_given_does_not_cut_the_images_from_their_gradient():
+    class Keeps(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("last", torch.zeros(1))
+
+        def forward(self, x):
+            self.last = x.detach()
+            return x.flatten(1)[:, :4]
+
+    leaf = torch.rand(2, 1, 2, 2).requires_grad_()
+    logits = StraightThrough(Keeps(), [], uncut=True)(leaf)
+    assert leaf.requires_grad
+    assert torch.equal(torch.autograd.grad(logits.sum(), leaf)[0], torch.ones_like(leaf))

@@ -7,6 +7,7 @@ import os
 import torch
 from torch import Tensor, nn
 
+from unfool.attacks.objective import writes_into_input
 from unfool.core.batch import spans_of_mates
 from unfool.core.errors import DataError, SpecError
 from unfool.models.modes import frozen_eval
@@ -72,8 +73,11 @@ def fitting(model: nn.Module, image: Tensor) -> int:
         torch.enable_grad(),
         torch.autograd.graph.saved_tensors_hooks(weigh, lambda tensor: tensor),
     ):
-        # A copy of what a gradient is asked of: a model that writes into its input hears of it from the attack.
-        model(image.to(device).detach().requires_grad_().clone())
+        try:
+            model(image.to(device).detach().clone().requires_grad_())
+        except RuntimeError as error:
+            if not writes_into_input(error):  # The attack says that in a line.
+                raise
     most = GPU_BATCH_SIZE if device.type == "cuda" else BATCH_SIZE
     each = 2 * kept + 16 * image.numel() * image.element_size()
     room = MEMORY_SHARE * _free(device)

@@ -46,6 +46,7 @@ def craft(
     batch_size: int | None = None,
     folder: str | Path | None = None,
     right: Sequence[bool] | None = None,
+    others: Table | None = None,
     in_memory: int = ONE_FILE,
     progress: Progress = silent,
 ) -> AdversarialSet:
@@ -67,6 +68,7 @@ def craft(
             continues where it was stopped, with the same bits.
         right: Which images the model classifies correctly without an attack, where that is known; else it classifies
             them once more, since an image that was wrong before is nobody's success.
+        others: The table in which an attack by decisions may look for a point to begin with; default: that of ``data``.
         in_memory: Bytes of images that may stay in memory, by default 256 MiB. More are read from files as they are
             needed: those of ``folder``, or of a temporary folder that goes with the set.
         progress: Called with the images done.
@@ -102,7 +104,7 @@ def craft(
             known = right if table is whole else None
             search = search or proxy
             return _craft(
-                model, table, attack, column, seed, search, batch_size, folder, known, in_memory, progress, own
+                model, table, attack, column, seed, search, batch_size, folder, known, others, in_memory, progress, own
             )
 
         if isinstance(chosen, Lean):
@@ -133,6 +135,7 @@ def _craft(
     batch_size: int | None,
     folder: str | Path | None,
     right: Sequence[bool] | None,
+    others: Table | None,
     in_memory: int,
     progress: Progress,
     own_identity: str,
@@ -159,7 +162,8 @@ def _craft(
         home=home,
     )
     progress(attack.name, 0, len(table))
-    work = Crafting(model, table, attack, labels, Streams(seed).named("attack"), proxy, right, progress)
+    begins = (others, others.labels(column)) if others is not None else None
+    work = Crafting(model, table, attack, labels, Streams(seed).named("attack"), proxy, right, begins, progress)
     own_share, done = range(rank, len(plan.spans), processes), CraftedBatches(plan.spans)
     if home is None:
         for number in own_share:

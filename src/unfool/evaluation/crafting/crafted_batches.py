@@ -80,7 +80,10 @@ class CraftedBatches:
 
 
 class Crafting:
-    """One attack on the images of a table; each call attacks a batch of them."""
+    """One attack on the images of a table; each call attacks a batch of them.
+
+    A search by decisions may begin at images of ``others``, a table with its labels; default: at those of this table.
+    """
 
     def __init__(
         self,
@@ -91,6 +94,7 @@ class Crafting:
         streams: Streams,
         proxy: ProxySettings | None,
         right: Sequence[bool] | None = None,
+        others: tuple[Table, Tensor] | None = None,
         progress: Progress = silent,
     ):
         self.right: Tensor | None = None if right is None else torch.tensor(right)
@@ -104,7 +108,7 @@ class Crafting:
         self.device = device_of(model)
         few = table.batch(torch.arange(min(4, len(table))), self.device).images
         self.proxy_model = proxy.copy(model, few) if proxy is not None else None
-        self.others = _others(table, labels, streams) if "decisions" in attack.learns_from else None
+        self.others = _others(*(others or (table, labels)), streams) if "decisions" in attack.learns_from else None
 
     def stored(self, number: int, span: slice, folder: BatchCheckpoint, *, in_files: bool) -> CraftedBatch:
         """A batch that the folder holds, or else one that is crafted now and stored there.

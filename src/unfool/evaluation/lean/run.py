@@ -88,6 +88,8 @@ class LeanRun:
 
     def _after_together(self, reached: Reached, name: str, examples: JudgedSet, rows: Tensor) -> Reached:
         """The same with the new examples of the images ``rows`` (n,) among the others, if more are wrong then."""
+        if not len(rows):
+            return replace(reached, sets=(*reached.sets, examples))
         origin = reached.origin.clone()
         origin[rows] = len(reached.sets)
         started = time.process_time()

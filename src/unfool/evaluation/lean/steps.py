@@ -110,7 +110,9 @@ def with_success_passes(run: LeanRun, attack: Attack) -> Attack:
     """The attack; a random model is fooled only where as many passes in a row are wrong as it is judged over."""
     if not run.random:
         return attack
-    return CustomAttack(
+    # What asks the model alone goes on to do so.
+    kind = OnModelAlone if isinstance(attack, OnModelAlone) else CustomAttack
+    return kind(
         attack.threat,
         label=attack.name,
         components=attack.parts,

@@ -22,14 +22,16 @@ def no_first_point(
 ) -> Flag | None:
     """Flag images (B,), ``correct`` without an attack, that a decision-based attack on the model left as they were."""
     names = {
-        attack.name: attack.threat for attack in attacks if attack.threat.eps and "decisions" in attack.learns_from
+        (attack.name, str(attack.threat))
+        for attack in attacks
+        if attack.threat.eps and "decisions" in attack.learns_from
     }
     ids = ids.cpu()[correct.cpu()]
     if not names or not len(ids):
         return None
     own = identity(model)
     for examples in sets:
-        if examples.crafted_on != own or examples.threat != str(names.get(examples.attack)):
+        if examples.crafted_on != own or (examples.attack, examples.threat) not in names:
             continue
         # An image with a first point is moved towards it, if only to the edge of the ball.
         unmoved = examples.ids[(examples.fooled_by_part < 0) & (examples.distances == 0)]

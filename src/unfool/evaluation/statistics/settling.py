@@ -152,6 +152,14 @@ def records_in_order(
         images: Table | AdversarialSet = table.subset(rows[span])
         if attack is not None:
             images = craft(
-                model, images, attack, threat=threat, column=column, seed=seed, proxy=proxy, batch_size=batch_size
+                model,
+                images,
+                attack,
+                threat=threat,
+                column=column,
+                seed=seed,
+                proxy=proxy,
+                batch_size=batch_size,
+                others=table,
             )
         yield classify(model, images, column=None if attack is not None else column, batch_size=batch_size)

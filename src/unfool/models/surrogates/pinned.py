@@ -58,7 +58,9 @@ def draws_at_random(model: nn.Module, images: Tensor) -> bool:
     with torch.inference_mode(False), torch.no_grad(), frozen_eval(model), pinned_draws(model, Streams(0)):
         before = _states(model)
         model(images.clone())
-        return any(not _equal(old, new) for old, new in zip(before, _states(model), strict=True))
+        after = _states(model)
+    # A pass that makes a generator or drops one draws too.
+    return len(before) != len(after) or not all(_equal(*states) for states in zip(before, after, strict=True))
 
 
 def draws_stay_fixed(model: nn.Module, images: Tensor) -> bool:
@@ -114,6 +116,8 @@ def _source_of(value: Any) -> _Source | None:
     if isinstance(value, torch.Generator):
         return _Source(state=value.get_state, restore=value.set_state, seed=value.manual_seed)
     if isinstance(value, np.random.RandomState):
+        if not isinstance(value._bit_generator, np.random.MT19937):  # It can neither be seeded nor wholly restored.
+            return None
         return _Source(state=value.get_state, restore=value.set_state, seed=lambda key: value.seed(key % _NUMPY_SEEDS))
     if isinstance(value, np.random.Generator):
         return _source_of(value.bit_generator)

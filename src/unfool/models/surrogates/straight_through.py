@@ -121,7 +121,8 @@ class StraightThrough(nn.Module):
             return tensor
 
         used = {place.module for place in (*self.bridges, *self.kept)}
-        images = visit(IMAGES, images)
+        # A model may keep what it is given, and is then cut from it.
+        images = visit(IMAGES, images.clone() if self.uncut else images)
         with visiting(self.model, visit, used), uncut_gradients(self.model) if self.uncut else nullcontext():
             logits = self.model(images)
         return visit(RESULT, logits)

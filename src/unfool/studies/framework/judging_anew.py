@@ -16,7 +16,7 @@ from unfool.evaluation.statistics.estimate import Estimate
 from unfool.evaluation.statistics.verdicts import Case, judge_cases
 from unfool.studies.framework.claims import Claim
 from unfool.studies.framework.pieces import Measured
-from unfool.studies.framework.results import GAVE_NO_GRADIENT, Results
+from unfool.studies.framework.results import Results
 from unfool.studies.framework.study import Study
 from unfool.studies.framework.workspace import Workspace
 
@@ -28,7 +28,8 @@ _ROUNDING = 0.01
 def judged_anew(study: Study[Any], result: StudyResult, folder: Path) -> StudyResult:
     """A study's results with the verdicts, sources' figures and texts that the study gives them today.
 
-    Texts, controls and the correction for the number of claims may have changed since; what was measured has not.
+    Texts, controls and the correction for the number of claims may have changed since; what was measured has not. Notes
+    tell how that was done, and the evidence of a claim what was compared: only the run writes these.
 
     Args:
         study: The study that the results are of.
@@ -55,13 +56,8 @@ def judged_anew(study: Study[Any], result: StudyResult, folder: Path) -> StudyRe
     judged = [_as_published(*each) for each in zip(judge_cases(cases), result.claims, strict=True)]
     work = Workspace(folder, None, "cpu", Console(quiet=True))
     results = Results(scale=result.scale, work=work, measured=[Measured(row=row) for row in rows])
-    kept = [note for note in result.notes if note.endswith(GAVE_NO_GRADIENT)]
-    try:
-        notes = [*study.notes(settings, results), *kept]
-    except (DataError, KeyError):  # They tell of what was measured beside the rows.
-        notes = list(result.notes)
     summary = study.summary(settings, results, {claim.id: claim for claim in judged})
-    return replace(result, rows=rows, claims=judged, summary=summary, notes=notes, cuts=list(study.cuts(result.scale)))
+    return replace(result, rows=rows, claims=judged, summary=summary, cuts=list(study.cuts(result.scale)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,9 +92,11 @@ def _case(claim: Claim, before: ClaimResult, result: StudyResult, rows: list[Any
         rule=claim.rule,
         not_reproduced=claim.not_reproduced(rows),
     )
-    numbers = before.numbers
-    if numbers is not None and numbers.bound is not None and abs(numbers.bound - claim.rule.limit) > 1e-3:
-        problem = f"was judged at {numbers.bound:g} and is at {claim.rule.limit:g} now"
+    bound = before.numbers.bound if before.numbers is not None else None
+    # Words give a bound with three digits.
+    tolerance = 1e-6 if before.estimate is not None else 0.0051 * abs(claim.rule.limit) + 1e-9
+    if bound is not None and abs(bound - claim.rule.limit) > tolerance:
+        problem = f"was judged at {bound:g} and is at {claim.rule.limit:g} now"
     elif case.is_tested and before.p_value is None:
         problem = f"was {before.verdict} and would be tested now"
     else:

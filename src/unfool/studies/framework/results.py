@@ -17,9 +17,6 @@ from unfool.studies.framework.pieces import Measured, Measurement
 from unfool.studies.framework.workspace import Piece, Workspace
 from unfool.training import TrainedRun
 
-GAVE_NO_GRADIENT = "the attacked network gave no gradient on some image that stood: perhaps masked, not robust"
-"""How the warning on networks without gradients ends."""
-
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Results:
@@ -92,4 +89,5 @@ class Results:
     def masking_notes(self) -> list[str]:
         """A warning where an attacked network gave no gradient on some image: none where that never happened."""
         count = sum(item.records is not None and item.records.zero_gradient > 0 for item in self.measured)
-        return [f"In {count} rows {GAVE_NO_GRADIENT}"] if count else []
+        words = "rows the attacked network gave no gradient on some image that stood: perhaps masked, not robust"
+        return [f"In {count} {words}"] if count else []
