@@ -270,8 +270,7 @@ class Attack(ABC):
         """
         check_model(model)
         self.check_runs_on(model)
-        # A model that writes into its input is refused once it has: the caller's images are kept from it.
-        images = readable_images(model, images).clone()
+        images = readable_images(model, images)
         self.threat.check_fits(images)
         labels = as_labels(images, labels)
         # A caller's inference mode would forbid the gradient by the image.

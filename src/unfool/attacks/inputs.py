@@ -32,14 +32,16 @@ def check_model(model: object) -> None:
 
 
 def readable_images(model: nn.Module, images: Images) -> Tensor:
-    """Images as `as_images` checks them, in float32 where the model is and they are not; arrays on its device."""
+    """A copy of images as `as_images` checks them, in float32 where the model is; of arrays on its device.
+
+    A model that writes into its input is refused only once it has: the caller's images are kept from it.
+    """
     if isinstance(images, np.ndarray):
         first = next(model.parameters(), torch.empty(0))
-        # A copy, which the attack may keep whatever becomes of the array.
-        images = tensor_of_array(images, "images are", ImagesError).to(first.device, copy=True)
+        images = tensor_of_array(images, "images are", ImagesError).to(first.device)
     images = as_images(images)
     weights = next((tensor.dtype for tensor in model.parameters() if tensor.is_floating_point()), None)
-    return images.float() if weights == torch.float32 else images
+    return images.to(torch.float32 if weights == torch.float32 else images.dtype, copy=True)
 
 
 def as_labels(images: Tensor, labels: Labels) -> Tensor:
