@@ -153,6 +153,10 @@ def test_splitting_and_permuting_a_batch_change_nothing(name):
         assert torch.allclose(part.images, whole.images[rows], atol=1e-9)
         assert torch.allclose(part.losses, whole.losses[rows], atol=1e-5)
         assert torch.equal(part.fooled, whole.fooled[rows])
+    turns = attack(network, images, labels, ids=ids, at_once=4)
+    assert torch.allclose(turns.images, whole.images, atol=1e-9)
+    for known in ("fooled", "zero_gradient", "fooled_by_part"):
+        assert torch.equal(getattr(turns, known), getattr(whole, known))
 
 
 class FailsMidway(torch.nn.Module):

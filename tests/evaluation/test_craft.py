@@ -98,6 +98,46 @@ def test_a_folder_of_another_crafting_is_refused(tmp_path, changed, named):
     crafted()
 
 
+def _fails(*arguments, **settings):
+    raise AssertionError("the model was run again")
+
+
+def test_of_a_large_set_several_batches_are_attacked_together(tmp_path, monkeypatch):
+    network, table = make_network(), make_table(24)
+    attack = make_attack("autoattack:steps=5,queries=20", THREAT)
+    plain = craft(network, table, attack, folder=tmp_path / "plain", batch_size=3)
+    assert len(list((tmp_path / "plain").glob("batch-*"))) == 8
+    monkeypatch.setattr(batches, "PIECES", 2)
+    told = []
+    together = craft(
+        network,
+        table,
+        attack,
+        folder=tmp_path / "together",
+        batch_size=3,
+        progress=lambda what, *done: told.append(done),
+    )
+    assert len(list((tmp_path / "together").glob("batch-*"))) == 2
+    assert told[0] == (0, 24)
+    assert told[-1] == (24, 24)
+    assert torch.allclose(together.images, plain.images, atol=1e-6)
+    for name in ("fooled_by_part", "labels", "ids"):
+        assert torch.equal(getattr(together, name), getattr(plain, name))
+    # What was begun one way goes on so.
+    monkeypatch.setattr("unfool.evaluation.crafting.crafted_batches.Crafting._crafted", _fails)
+    assert torch.equal(craft(network, table, attack, folder=tmp_path / "plain").images, plain.images)
+    monkeypatch.undo()
+    monkeypatch.setattr("unfool.evaluation.crafting.crafted_batches.Crafting._crafted", _fails)
+    assert torch.equal(craft(network, table, attack, folder=tmp_path / "together").images, together.images)
+
+
+def test_batches_are_taken_together_only_where_many_are_left_and_their_images_are_small():
+    small, large = torch.zeros(1, 3, 32, 32), torch.zeros(1, 3, 224, 224)
+    assert batches.batches_together(1000, 250, small) == 1
+    assert batches.batches_together(50_000, 250, small) == 12
+    assert batches.batches_together(50_000, 8, large) == 13
+
+
 class ReadsAFile(nn.Module):
     """A model whose numbers nobody can tell: each pass reads them from a file."""
 

@@ -18,7 +18,7 @@ from unfool.attacks.engines.near_misses import NEAR_SCORES, NEAR_UNFINISHED, rep
 from unfool.attacks.ensemble import Checkpoint, LearnsFrom, Part, run_parts
 from unfool.attacks.inputs import Images, Labels, as_ids, as_labels, check_model, readable_images
 from unfool.attacks.objective import LabelLoss
-from unfool.attacks.problem import Engine, Problem
+from unfool.attacks.problem import Engine, Perturbed, Problem, in_turns, of_rows
 from unfool.attacks.proxy import ProxySettings
 from unfool.core.errors import SpecError, UnfoolWarning
 from unfool.core.files import JsonObject
@@ -242,6 +242,7 @@ class Attack(ABC):
         proxy_model: nn.Module | None = None,
         checkpoint: Checkpoint | None = None,
         others: tuple[Tensor, Tensor] | None = None,
+        at_once: int | None = None,
     ) -> Attacked:
         """Attack a model on a batch of images.
 
@@ -259,6 +260,8 @@ class Attack(ABC):
             proxy_model: The copy itself, ``proxy.copy(model)``, so that several batches can share it.
             checkpoint: Keeps the state between the parts of an attack.
             others: Other images (M, C, H, W) and their labels (M,), where an attack by decisions may begin.
+            at_once: Images that a part attacks together, as many as memory holds; default: all. Of an attack of several
+                parts, the images of more such groups that still stand are attacked together.
 
         Returns:
             An `Attacked` with the images (B, C, H, W) and what is known of each.
@@ -266,8 +269,10 @@ class Attack(ABC):
         Raises:
             ImagesError: Images or labels break the contract, or the model's outputs are no logits for them.
             NonFiniteError: The model gave a NaN or infinite loss or gradient.
-            SpecError: ``model`` is no module, or cannot be copied for the proxy.
+            SpecError: ``model`` is no module, or cannot be copied for the proxy; or ``at_once`` is below 1.
         """
+        if at_once is not None and at_once < 1:
+            raise SpecError(f"at_once={at_once} is not allowed; give 1 or more")
         check_model(model)
         self.check_runs_on(model)
         images = readable_images(model, images)
@@ -286,6 +291,7 @@ class Attack(ABC):
                 proxy_objective=None if proxy_model is None else LabelLoss(proxy_model, labels, by_row=by_row),
                 exact_share=proxy.exact_share if proxy is not None else 0.1,
                 others=None if others is None else (others[0].to(images), others[1].to(labels)),
+                at_once=at_once,
             )
             return self.run(problem, checkpoint)
 
@@ -337,15 +343,25 @@ class Attack(ABC):
                 objective=objective.with_loss(loss),
                 proxy_objective=proxy.with_loss(loss) if proxy is not None else None,
             )
-            perturbed = parts[0].engine.run(problem)
-            if problem.proxy_objective is not None and problem.exact_share > 0:
-                most = NEAR_UNFINISHED if parts[0].follows_gradients else NEAR_SCORES
-                perturbed = repeat_near_misses(parts[0].engine, problem, perturbed, most)
+            groups = in_turns(torch.arange(len(problem.images), device=problem.images.device), problem.at_once)
+            if len(groups) == 1:
+                perturbed = _run_alone(parts[0], problem)
+            else:
+                perturbed = Perturbed.joined([_run_alone(parts[0], of_rows(problem, rows)) for rows in groups])
             fooled_by_part = torch.where(perturbed.fooled, 0, -1)
         else:
             finisher = self.finisher if proxy is not None and problem.exact_share > 0 else None
             perturbed, fooled_by_part = run_parts(parts, finisher, problem, checkpoint)
         return checked(self.name, self.threat, perturbed, fooled_by_part, problem.images)
+
+
+def _run_alone(part: Part, problem: Problem[LabelLoss]) -> Perturbed:
+    """Solve a problem by the only part of an attack."""
+    perturbed = part.engine.run(problem)
+    if problem.proxy_objective is None or problem.exact_share == 0:
+        return perturbed
+    most = NEAR_UNFINISHED if part.follows_gradients else NEAR_SCORES
+    return repeat_near_misses(part.engine, problem, perturbed, most)
 
 
 ATTACKS: Registry[type[Attack]] = Registry("attack", "unfool.attacks", subclass_of=Attack)

@@ -16,7 +16,7 @@ from torch import Tensor
 from unfool.attacks.engines.best_so_far import BestSoFar
 from unfool.attacks.engines.near_misses import NEAR, NEAR_SCORES, lacking, lacking_share
 from unfool.attacks.objective import LabelLoss
-from unfool.attacks.problem import Engine, Perturbed, Problem
+from unfool.attacks.problem import Engine, Perturbed, Problem, in_turns, of_rows
 
 FINISH = "finish"
 """Name of the last part under a bf16 proxy: steps of the model itself, from the best point of each image."""
@@ -88,18 +88,22 @@ def run_parts(
     Images that are misclassified as they are come back unchanged. An image that no part fooled comes back as the point
     with the highest margin that any part returned. Where a bf16 proxy was used, the ``finisher``, if there is one,
     starts from those points; near misses that are left then go through the parts that searched on the proxy again,
-    without it and with the same draws.
+    without it and with the same draws. Of more images than the problem's ``at_once``, each part attacks those that
+    still stand in as few groups as that allows: where few stand, they are attacked together.
     """
     state = checkpoint.load() if checkpoint is not None else None
     if state is None or "lacking" not in state:  # An earlier version's checkpoint lacks some of it.
         state = {**_initial_state(problem, len(parts)), **(state or {})}
     for index in range(int(state["done"]), len(parts)):
-        _run_part(parts[index], index, problem, state, (~state["fooled"]).nonzero().squeeze(1))
+        for rows in _standing(state, problem):
+            _run_part(parts[index], index, problem, state, rows)
         state["done"].fill_(index + 1)
         if checkpoint is not None:
             checkpoint.save(state)
     if _in_bf16(problem) and int(state["done"]) == len(parts):
-        _repeat_near_misses(parts, problem, state, _finish(finisher, len(parts), problem, state))
+        late_gains = _finish(finisher, len(parts), problem, state)
+        for rows in _standing(state, problem):
+            _repeat_near_misses(parts, problem, state, rows, late_gains)
         state["done"].fill_(len(parts) + 1)
         if checkpoint is not None:
             checkpoint.save(state)
@@ -115,6 +119,11 @@ def run_parts(
     return perturbed, state["fooled_by_part"]
 
 
+def _standing(state: dict[str, Tensor], problem: Problem[LabelLoss]) -> tuple[Tensor, ...]:
+    """Rows of the images that are not fooled yet, in groups that are attacked together."""
+    return in_turns((~state["fooled"]).nonzero().squeeze(1), problem.at_once)
+
+
 def _in_bf16(problem: Problem[LabelLoss]) -> bool:
     """Whether a search has a bf16 proxy, and not one with other gradients."""
     return problem.proxy_objective is not None and problem.exact_share > 0
@@ -126,43 +135,42 @@ def _run_part(
     """Attack the images ``rows`` by one part; the finisher starts from their best points, without the proxy."""
     if not len(rows):
         return
-    objective, proxy = problem.objective.subset(rows), None if finishing else problem.proxy_objective
+    own = of_rows(problem, rows)
+    proxy = None if finishing else own.proxy_objective
     in_bf16 = _in_bf16(problem) and not finishing
     if part.exact and in_bf16 and proxy is not None:
         proxy = proxy.exact()
     perturbed = part.engine.run(
-        Problem(
-            objective=objective.with_loss(part.loss),
-            images=problem.images[rows],
-            ids=problem.ids[rows],
+        dataclasses.replace(
+            own,
+            objective=own.objective.with_loss(part.loss),
             streams=problem.streams.named(part.name),
             starts=state["images"][rows] if finishing or part.from_best else None,
-            proxy_objective=proxy.subset(rows).with_loss(part.loss) if proxy is not None else None,
+            proxy_objective=proxy.with_loss(part.loss) if proxy is not None else None,
             exact_share=0.0,
             near=NEAR if in_bf16 and not part.exact else 0.0,
             reached=state["reached"][rows],
-            others=problem.others,
         )
     )
-    _update(state, rows, perturbed, index, objective, part.follows_gradients)
+    _update(state, rows, perturbed, index, own.objective, part.follows_gradients)
 
 
 def _finish(finisher: Part | None, index: int, problem: Problem[LabelLoss], state: dict[str, Tensor]) -> Tensor:
     """Take steps of the model itself from the best points; return how much margin each image gained by them, (B,)."""
     before = state["margins"].clone()
     if finisher is not None:
-        _run_part(finisher, index, problem, state, (~state["fooled"]).nonzero().squeeze(1), True)
+        for rows in _standing(state, problem):
+            _run_part(finisher, index, problem, state, rows, True)
     return state["margins"] - before
 
 
 def _repeat_near_misses(
-    parts: Sequence[Part], problem: Problem[LabelLoss], state: dict[str, Tensor], late_gains: Tensor
+    parts: Sequence[Part], problem: Problem[LabelLoss], state: dict[str, Tensor], rows: Tensor, late_gains: Tensor
 ) -> None:
-    """Attack images that still lack little again, by the parts that the proxy drove, on its fp32 copy.
+    """Attack those of the images ``rows`` that lack little again, by the parts that the proxy drove, on its fp32 copy.
 
     ``late_gains`` (B,) are those of a finisher. A search by scores must itself have come near.
     """
-    rows = (~state["fooled"]).nonzero().squeeze(1)
     share, evaluated = lacking(problem.objective, problem.images, state["images"][rows], rows, late_gains[rows])
     state["model_images"] += evaluated
     proxy = problem.proxy_objective
@@ -179,17 +187,20 @@ def _initial_state(problem: Problem[LabelLoss], parts: int) -> dict[str, Tensor]
     and the finisher."""
     images = problem.images
     rows = torch.arange(len(images), device=images.device)
-    best_so_far = BestSoFar(images, "best", gradients=False)
+    best_so_far = BestSoFar(images, "success", gradients=False)
+    margin = problem.objective.with_loss("margin")
     with torch.no_grad():
-        clean = best_so_far.evaluate(problem.objective.with_loss("margin"), images, rows)
+        for group in in_turns(rows, problem.at_once):
+            best_so_far.record(group, images[group], best_so_far.evaluate(margin, images[group], group))
+    clean = best_so_far.losses
     return {
-        "images": images.clone(),
-        "margins": clean.losses.float(),
-        "clean": clean.losses.float().clone(),
+        "images": best_so_far.images,
+        "margins": clean.clone(),
+        "clean": clean,
         # An infinite number could not be stored in a checkpoint.
-        "reached": torch.full_like(clean.losses, torch.finfo(torch.float32).min, dtype=torch.float32),
+        "reached": torch.full_like(clean, torch.finfo(torch.float32).min),
         "lacking": torch.zeros(len(images), parts + 1, device=images.device),
-        "fooled": torch.zeros_like(rows, dtype=torch.bool) if clean.fooled is None else clean.fooled,
+        "fooled": best_so_far.fooled,
         "zero_gradient": torch.ones_like(rows, dtype=torch.bool),
         "fooled_by_part": torch.full_like(rows, -1),
         "model_images": torch.tensor(best_so_far.model_images),

@@ -5,10 +5,13 @@ Legend: B images of the batch.
 
 from __future__ import annotations
 
+import dataclasses
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Generic, Literal, Protocol, TypeVar
 
+import torch
 from torch import Tensor
 
 from unfool.attacks.objective import LabelLoss, Objective
@@ -38,6 +41,7 @@ class Problem(Generic[Climbed]):
             none.
         others: Other images of the set (M, C, H, W) and their labels (M,), the same for all batches: where a search by
             decisions may begin.
+        at_once: How many images an attack gives its engines together; None: all.
 
     Example:
         >>> from unfool.attacks.objective import LabelLoss
@@ -62,6 +66,7 @@ class Problem(Generic[Climbed]):
     near: float = 0.0
     reached: Tensor | None = None
     others: tuple[Tensor, Tensor] | None = None
+    at_once: int | None = None
 
     @property
     def first_points(self) -> Tensor:
@@ -71,6 +76,25 @@ class Problem(Generic[Climbed]):
     def proxy_steps(self, steps: int) -> int:
         """How many of ``steps`` the proxy drives: none without one, otherwise all but the last ``exact_share``."""
         return 0 if self.proxy_objective is None else steps - math.ceil(steps * self.exact_share)
+
+
+def of_rows(problem: Problem[LabelLoss], rows: Tensor) -> Problem[LabelLoss]:
+    """The problem of the images ``rows`` (n,) alone."""
+    proxy = problem.proxy_objective
+    return dataclasses.replace(
+        problem,
+        objective=problem.objective.subset(rows),
+        images=problem.images[rows],
+        ids=problem.ids[rows],
+        starts=None if problem.starts is None else problem.starts[rows],
+        proxy_objective=None if proxy is None else proxy.subset(rows),
+        reached=None if problem.reached is None else problem.reached[rows],
+    )
+
+
+def in_turns(rows: Tensor, at_once: int | None) -> tuple[Tensor, ...]:
+    """Row numbers (n,) in groups of about the same size, of ``at_once`` at most; None: in one. No rows are one too."""
+    return rows.tensor_split(max(1, -(-len(rows) // (at_once or max(1, len(rows))))))
 
 
 Goal = Literal["last", "best", "success", "last_unchecked"]
@@ -107,6 +131,15 @@ class Perturbed:
     fooled: Tensor
     zero_gradient: Tensor
     model_images: int
+
+    @classmethod
+    def joined(cls, pieces: Sequence[Perturbed]) -> Perturbed:
+        """What several runs returned, for the images of all of them in order."""
+        names = ("images", "losses", "fooled", "zero_gradient")
+        return cls(
+            **{name: torch.cat([getattr(piece, name) for piece in pieces]) for name in names},
+            model_images=sum(piece.model_images for piece in pieces),
+        )
 
 
 class Engine(Protocol):

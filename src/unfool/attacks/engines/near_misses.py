@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from unfool.attacks.objective import LabelLoss
-from unfool.attacks.problem import Engine, Perturbed, Problem
+from unfool.attacks.problem import Engine, Perturbed, Problem, of_rows
 
 NEAR, NEAR_SCORES, NEAR_UNFINISHED = 0.1, 0.3, 0.25
 """A near miss lacks at most this share of the rise in margin, or of a targeted loss, that the search reached. The first
@@ -51,21 +51,10 @@ def repeat_near_misses(engine: Engine, problem: Problem[LabelLoss], perturbed: P
     rows = (~perturbed.fooled).nonzero().squeeze(1)
     share, evaluated = lacking(problem.objective, problem.images, perturbed.images[rows], rows)
     near = rows[share <= most]
-    proxy = problem.proxy_objective
-    exact_proxy = None if proxy is None else proxy.exact()
     if len(near):
-        exact = engine.run(
-            dataclasses.replace(
-                problem,
-                objective=problem.objective.subset(near),
-                images=problem.images[near],
-                ids=problem.ids[near],
-                starts=None if problem.starts is None else problem.starts[near],
-                proxy_objective=None if exact_proxy is None else exact_proxy.subset(near),
-                exact_share=0.0,
-                reached=None,
-            )
-        )
+        proxy = problem.proxy_objective
+        closer = dataclasses.replace(problem, proxy_objective=None if proxy is None else proxy.exact())
+        exact = engine.run(dataclasses.replace(of_rows(closer, near), exact_share=0.0, reached=None))
         won = near[exact.fooled]
         for name in ("images", "losses", "fooled"):
             getattr(perturbed, name)[won] = getattr(exact, name)[exact.fooled]

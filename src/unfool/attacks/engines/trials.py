@@ -17,7 +17,7 @@ from torch import Tensor
 from unfool.attacks.engines.best_so_far import BestSoFar
 from unfool.attacks.engines.near_misses import lacking_share
 from unfool.attacks.objective import LabelLoss, ObjectiveValue
-from unfool.attacks.problem import Goal, Problem
+from unfool.attacks.problem import Goal, Problem, of_rows
 
 VALUES_AT_ONCE = 48 * 3 * 32 * 32
 """Pixel values of the trials that run at once, of one trial for all images at least: more would save little time, and
@@ -95,17 +95,11 @@ class BestOfTrials(BestSoFar):
 def of_trials(problem: Problem[LabelLoss], rows: Tensor, targets: Tensor | None) -> Problem[LabelLoss]:
     """The problem of trials of the images ``rows`` (P,), towards ``targets`` (P,) if there are any."""
 
-    def own_rows(objective: LabelLoss) -> LabelLoss:
-        own = objective.subset(rows)
-        return own if targets is None else own.with_loss(own.loss, targets)
+    def aimed(objective: LabelLoss) -> LabelLoss:
+        return objective if targets is None else objective.with_loss(objective.loss, targets)
 
-    proxy = problem.proxy_objective
+    own = of_rows(dataclasses.replace(problem, starts=None, reached=None), rows)
+    proxy = own.proxy_objective
     return dataclasses.replace(
-        problem,
-        objective=own_rows(problem.objective),
-        proxy_objective=None if proxy is None else own_rows(proxy),
-        images=problem.images[rows],
-        ids=problem.ids[rows],
-        starts=None,
-        reached=None,
+        own, objective=aimed(own.objective), proxy_objective=None if proxy is None else aimed(proxy)
     )

@@ -24,6 +24,8 @@ from unfool.models.weights import load_tensors, save_tensors
 SCHEMA_VERSION = 2
 """Since 2 it names the images by their pixels and labels, not by their numbers alone."""
 _MANIFEST = "crafting.json"
+TOGETHER = "batches_together"
+"""Where the description says how many batches are one piece of work, if it is more than one."""
 _ROUNDING = 1e-4
 """Difference of two equal models' answers, relative to the largest."""
 
@@ -117,15 +119,21 @@ def _stored(folder: Path) -> list[Path]:
     return [path for name in ("batch-*", "underway-*", "judged-*/*") for path in folder.glob(f"{name}.safetensors")]
 
 
-def stored_batch_size(folder: Path) -> int | None:
-    """The batch size that a folder was begun with, None if it holds nothing: to resume with the same bits."""
+def stored_batches(folder: Path) -> tuple[int, int] | None:
+    """The batch size that a folder was begun with, and how many batches were taken together; None if it holds nothing.
+
+    To resume with the same bits.
+    """
     if not _stored(folder):
         return None
     try:
-        size = read_object(folder / _MANIFEST, "remove the folder").get("batch_size")
+        stored = read_object(folder / _MANIFEST, "remove the folder")
     except DataError:
         return None
-    return size if isinstance(size, int) and size > 0 else None
+    size, together = stored.get("batch_size"), stored.get(TOGETHER, 1)
+    if not (isinstance(size, int) and isinstance(together, int) and size > 0 and together > 0):
+        return None
+    return size, together
 
 
 def _agree(stored: Any, wanted: Any) -> bool:

@@ -19,6 +19,10 @@ MEMORY_SHARE = 0.5
 """Part of the free memory that a batch may take; the rest is for the attack's own copies of the images."""
 CPU_BYTES = 3 << 28
 """What a batch may take on a CPU, 768 MiB, however much is free: larger ones are no faster, and processes share it."""
+TOGETHER_BYTES = 1 << 26
+"""What the images of batches that an attack takes together may fill, 64 MiB."""
+PIECES = 16
+"""Into how many pieces an attack is cut at least, where there are as many batches: for as many workers."""
 _SMALLEST = 8
 
 
@@ -37,6 +41,15 @@ def spans_for(model: nn.Module, count: int, size: int) -> list[slice]:
     own = own_batch_size(model)
     cuts = spans(count, own or size)
     return spans_of_mates(count, own) if own is not None else cuts
+
+
+def batches_together(count: int, size: int, image: Tensor) -> int:
+    """How many batches of ``size`` images such as this one (1, C, H, W), of ``count`` in all, are one piece of work.
+
+    The parts of an attack that come later find few images standing in each: together these fill a batch.
+    """
+    each = size * image.numel() * image.element_size()
+    return max(1, min(-(-count // size) // PIECES, TOGETHER_BYTES // each))
 
 
 def own_batch_size(model: nn.Module) -> int | None:

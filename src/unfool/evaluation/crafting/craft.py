@@ -167,13 +167,13 @@ def _craft(
     own_share, done = range(rank, len(plan.spans), processes), CraftedBatches(plan.spans)
     if home is None:
         for number in own_share:
-            done.add(number, work.batch(plan.spans[number]))
+            done.add(number, work.batch(plan.spans[number], plan.at_once))
     else:
         with held_folder(home):
             stored = BatchCheckpoint(home)
             stored.claim(plan.stored)
             for number in own_share:
-                done.add(number, work.stored(number, plan.spans[number], stored, in_files=in_files))
+                done.add(number, work.stored(number, plan.spans[number], plan.at_once, stored, in_files=in_files))
     batches = [batch for _, batch in sorted(gathered(done.by_number()).items())]
     return AdversarialSet(
         images=_joined(batches, table.shape, owner),

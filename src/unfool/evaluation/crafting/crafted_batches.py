@@ -80,7 +80,7 @@ class CraftedBatches:
 
 
 class Crafting:
-    """One attack on the images of a table; each call attacks a batch of them.
+    """One attack on the images of a table; each call attacks some of them, all together or ``at_once`` so many.
 
     A search by decisions may begin at images of ``others``, a table with its labels; default: at those of this table.
     """
@@ -110,7 +110,9 @@ class Crafting:
         self.proxy_model = proxy.copy(model, few) if proxy is not None else None
         self.others = _others(*(others or (table, labels)), streams) if "decisions" in attack.learns_from else None
 
-    def stored(self, number: int, span: slice, folder: BatchCheckpoint, *, in_files: bool) -> CraftedBatch:
+    def stored(
+        self, number: int, span: slice, at_once: int | None, folder: BatchCheckpoint, *, in_files: bool
+    ) -> CraftedBatch:
         """A batch that the folder holds, or else one that is crafted now and stored there.
 
         ``in_files``: its images stay in its file.
@@ -119,22 +121,24 @@ class Crafting:
         if finished is None:
             started = time.process_time()
             checkpoint = folder.parts(number, lambda: time.process_time() - started, self._part_done(span))
-            finished = self._crafted(span, checkpoint)
+            finished = self._crafted(span, at_once, checkpoint)
             folder.finish(number, *finished)
         else:
             self._report(span.stop)
         return CraftedBatch.of(*finished, Shard.of(folder.path(number)) if in_files else None)
 
-    def batch(self, span: slice) -> CraftedBatch:
+    def batch(self, span: slice, at_once: int | None) -> CraftedBatch:
         """A batch that is crafted now and stored nowhere."""
-        return CraftedBatch.of(*self._crafted(span, _NotStored(self._part_done(span))))
+        return CraftedBatch.of(*self._crafted(span, at_once, _NotStored(self._part_done(span))))
 
     def _part_done(self, span: slice) -> Callable[[int], None]:
         """What reports how many parts of the attack are done with a batch, as a share of its images."""
         count, parts = span.stop - span.start, len(self.attack.part_names)
         return lambda done: self._report(span.start + count * done // (parts + 1))
 
-    def _crafted(self, span: slice, checkpoint: PartCheckpoint | _NotStored) -> tuple[dict[str, Tensor], float]:
+    def _crafted(
+        self, span: slice, at_once: int | None, checkpoint: PartCheckpoint | _NotStored
+    ) -> tuple[dict[str, Tensor], float]:
         """Attack a batch; gives what its file holds, and CPU seconds."""
         started = time.process_time()
         rows = torch.arange(span.start, span.stop)
@@ -150,6 +154,7 @@ class Crafting:
             proxy_model=self.proxy_model,
             checkpoint=checkpoint,
             others=self.others,
+            at_once=at_once,
         )
         tensors = {name: getattr(attacked, name).cpu() for name in (IMAGES, *PER_IMAGE)}
         tensors["model_images"] = torch.tensor(attacked.model_images)

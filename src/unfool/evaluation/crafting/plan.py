@@ -14,8 +14,8 @@ from unfool.core.files import JsonObject
 from unfool.core.processes import rank_and_world_size
 from unfool.core.streams import Streams
 from unfool.data.table import Table
-from unfool.evaluation.crafting.attack_folder import stored_batch_size
-from unfool.evaluation.crafting.batches import device_of, fitting, own_batch_size, spans, spans_for
+from unfool.evaluation.crafting.attack_folder import TOGETHER, stored_batches
+from unfool.evaluation.crafting.batches import batches_together, device_of, fitting, own_batch_size, spans, spans_for
 from unfool.evaluation.crafting.processes import gathered
 from unfool.evaluation.results.rows import is_unverified
 from unfool.models.modes import frozen_eval
@@ -27,10 +27,11 @@ _ASKED = 8
 
 @dataclass(frozen=True, kw_only=True)
 class CraftingPlan:
-    """The batches of an attack (``spans``), what their set says of itself (``manifest``), and what else decides its
-    bits (``search``)."""
+    """The pieces of an attack (``spans``), each a batch or several of ``at_once`` images, what their set says of
+    itself (``manifest``), and what else decides its bits (``search``)."""
 
     spans: list[slice]
+    at_once: int | None
     manifest: JsonObject
     search: JsonObject
 
@@ -53,15 +54,23 @@ def plan_crafting(
     home: Path | None,
 ) -> CraftingPlan:
     """Cut an attack into batches: of the model's own size, or ``batch_size``, or that of the folder ``home`` where it
-    was begun, or what memory allows. Raises SpecError for a size below 1, DataError for no images."""
+    was begun, or what memory allows. Of a large set, an attack of several parts takes batches together. Raises
+    SpecError for a size below 1, DataError for no images."""
     spans(len(table), 1 if batch_size is None else batch_size)  # refuse no images before anything is computed
-    batch_size = own_batch_size(model) or batch_size
+    image = table.batch(torch.arange(1)).images
+    stored = stored_batches(home) if home is not None else None
+    mates = own_batch_size(model)
+    batch_size = mates or batch_size
     if batch_size is None:
-        stored = stored_batch_size(home) if home is not None else None
-        own = stored or fitting(model, table.batch(torch.arange(1)).images)
+        own = stored[0] if stored is not None else fitting(model, image)
         batch_size = min(gathered({rank_and_world_size()[0]: own}).values())
+    together = 1
+    if mates is None and len(attack.parts) > 1:
+        own = stored[1] if stored is not None else batches_together(len(table), batch_size, image)
+        together = min(gathered({rank_and_world_size()[0]: own}).values())
     return CraftingPlan(
-        spans=spans_for(model, len(table), batch_size),
+        spans=spans_for(model, len(table), batch_size * together),
+        at_once=batch_size if together > 1 else None,
         manifest={
             "attack": attack.name,
             "threat": str(attack.threat),
@@ -79,6 +88,7 @@ def plan_crafting(
             "images": table.pixel_digest,
             "labels": checksum({}, {"labels": table.labels(column)}),
             "batch_size": batch_size,
+            **({TOGETHER: together} if together > 1 else {}),
             # Equal identities prove nothing there.
             **({"answers": _answers(model, table)} if is_unverified(crafted_on) else {}),
         },

@@ -30,12 +30,22 @@ def classify_clean(subject: Subject, folder: str, spans: Sequence[slice], place:
     save_outcomes(outcomes, place.folder / folder, _rows(spans))
 
 
-def craft_batch(subject: Subject, attack: int, folder: str, number: int, span: slice, clean: str, place: Place) -> None:
-    """Attack one batch; ``clean`` is the folder that says which images are right without an attack, "" if none does."""
+def craft_batch(
+    subject: Subject,
+    attack: int,
+    folder: str,
+    number: int,
+    span: slice,
+    at_once: int | None,
+    clean: str,
+    place: Place,
+) -> None:
+    """Attack one piece, ``at_once`` images together; ``clean`` is the folder that says which images are right without
+    an attack, "" if none does."""
     opened = opened_once(subject, place)
     crafting = opened.crafting(attack)
     crafting.right = _right(place.folder / clean, span, len(opened.table)) if clean else None
-    crafting.stored(number, span, BatchCheckpoint(place.folder / folder), in_files=True)
+    crafting.stored(number, span, at_once, BatchCheckpoint(place.folder / folder), in_files=True)
 
 
 def classify_attacked(

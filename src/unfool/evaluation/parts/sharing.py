@@ -147,7 +147,9 @@ class _Planner:
         where = self._named(known[0]) if known is not None else ""
         for place, (name, span) in enumerate(batches.items()):
             if not is_file(stored.path(place)):
-                call = partial(jobs.craft_batch, self.subject, number, self._named(home), place, span, where)
+                call = partial(
+                    jobs.craft_batch, self.subject, number, self._named(home), place, span, plan.at_once, where
+                )
                 self._add(name, call, span, _ATTACK, known, (stored.underway(place),))
         judged = judged_folder(home, self.size)
         for block in self.blocks:

@@ -58,6 +58,7 @@ def huge(threat: ThreatModel, shape: tuple[int, ...]) -> ThreatModel:
 class Trial:
     """Runs gradient attacks on the images of a subject, with which the checks below compare; ``fooled`` (B,) by any.
 
+    It is ``settled`` where earlier gradient attacks fooled every image: then none is attacked again.
     ``evidence`` holds the outcomes of earlier evaluations; those of the checks are added to it. ``runs`` knows of
     attacks that were run before. Attacks search on a copy of the model where ``proxy`` makes one; the model confirms.
     """
@@ -83,6 +84,10 @@ class Trial:
         self.every = torch.ones(len(subject.ids), dtype=torch.bool, device=subject.ids.device)
         known = torch.tensor(sorted(evidence.fooled_by(GRADIENT)), dtype=torch.int64, device=subject.ids.device)
         self.fooled_before = torch.isin(subject.ids, known)
+        self.settled = bool(self.fooled_before.all())
+        self.fooled = self.fooled_before
+        if self.settled:
+            return
         entropy, margin = PGD(threat, steps=STEPS), CWPGD(threat, steps=STEPS)
         self.entropy, self.margin = self.run("entropy", entropy, self.every), self.run("margin", margin, self.every)
         self.fooled = self.fooled_before | self.entropy.fooled | self.margin.fooled
@@ -136,17 +141,9 @@ def vanishing_gradients(trial: Trial, zero_gradient: Tensor) -> Flag | None:
     (rounding then leaves little of the gradient) and an attack on the margin of the logits does fool the image.
     ``zero_gradient`` are ids that earlier attacks found to be such.
     """
-    subject = trial.subject
-    rows = torch.arange(len(subject.ids), device=subject.ids.device)
-    best_so_far = BestSoFar(subject.images, "best")
-    leaves, value = best_so_far.evaluate_with_graph(subject.objective, subject.images, rows)
-    slope = best_so_far.gradient(leaves, value, None, rows).flatten(1).abs().amax(1)
-    subject.model_images += best_so_far.model_images
-    saturated = (value.losses.detach() == 0) & trial.margin.fooled
-    missing = (trial.entropy.zero_gradient | (slope < TINY) | saturated) & ~trial.entropy.fooled
-    here = set(subject.ids[missing].tolist())
+    missing = set() if trial.settled else set(_without_gradient(trial).tolist())
     known = set(zero_gradient.tolist()) - trial.evidence.fooled_by(GRADIENT)
-    count, total = len(here), len(missing)
+    count, total = len(missing), len(trial.subject.ids)
     if not too_many(count, total):
         count, total = len(known), len(trial.evidence.tried[GRADIENT])
         if not too_many(count, total):
@@ -155,7 +152,19 @@ def vanishing_gradients(trial: Trial, zero_gradient: Tensor) -> Flag | None:
         f"{count} of {total} images stood because the cross-entropy has no usable gradient there: they were not "
         "attacked at all; attack with cw-pgd, apgd-dlr, square and by transfer, and replace what cuts the gradient"
     )
-    return Flag(name="vanishing-gradients", text=text, share=count / total, images=sorted(here | known))
+    return Flag(name="vanishing-gradients", text=text, share=count / total, images=sorted(missing | known))
+
+
+def _without_gradient(trial: Trial) -> Tensor:
+    """Ids (n,) of the images that are not fooled because their cross-entropy has no usable gradient."""
+    subject = trial.subject
+    rows = torch.arange(len(subject.ids), device=subject.ids.device)
+    best_so_far = BestSoFar(subject.images, "best")
+    leaves, value = best_so_far.evaluate_with_graph(subject.objective, subject.images, rows)
+    slope = best_so_far.gradient(leaves, value, None, rows).flatten(1).abs().amax(1)
+    subject.model_images += best_so_far.model_images
+    saturated = (value.losses.detach() == 0) & trial.margin.fooled
+    return subject.ids[(trial.entropy.zero_gradient | (slope < TINY) | saturated) & ~trial.entropy.fooled]
 
 
 def black_box_wins(trial: Trial) -> Flag | None:

@@ -8,6 +8,7 @@ Legend: B images, K classes.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -61,6 +62,11 @@ class Subject:
         self.objective = LabelLoss(model, labels)
         self.model_images = 0
 
+    @cached_property
+    def first_logits(self) -> Tensor:
+        """Logits of the images in the first pass over them all; who has them already can say so."""
+        return self.logits(self.images)
+
     @torch.no_grad()
     def logits(self, images: Tensor) -> Tensor:
         """Logits of any images in one pass; ImagesError for outputs that are none, NonFiniteError for NaN."""
@@ -107,7 +113,7 @@ def randomised_output(subject: Subject, attacks: Sequence[Attack] = ()) -> Flag 
 
     The advice is to average an attack over draws, unless one of ``attacks``, which were run, does.
     """
-    first = subject.logits(subject.images)
+    first = subject.first_logits
     again = subject.logits(subject.images)
     reverse = subject.logits(subject.images.flip(0)).flip(0)
     changed = subject.changed(first, again) | subject.changed(first, reverse)
@@ -127,7 +133,7 @@ def randomised_output(subject: Subject, attacks: Sequence[Attack] = ()) -> Flag 
 def batch_dependence(subject: Subject) -> Flag | None:
     """Flag a model whose logits for an image depend on the other images of the batch."""
     few = subject.images[:ALONE]
-    expected = subject.logits(subject.images)[: len(few)]
+    expected = subject.first_logits[: len(few)]
     try:
         alone = torch.cat([subject.logits(image) for image in few.split(1)])
     except (MemoryError, torch.OutOfMemoryError):

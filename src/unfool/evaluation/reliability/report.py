@@ -224,6 +224,7 @@ class _Run:
         self, everyone: Subject, logits: Tensor, correct: Tensor, attacks: Sequence[Attack], images: int
     ) -> None:
         subject = everyone.on(torch.arange(min(images, len(correct)), device=correct.device))
+        subject.first_logits = logits[: len(subject.ids)]  # those of the first batch that was looked at
         random = model_checks.randomised_output(subject, attacks)
         self.note("randomised-output", random)
         if random is None:
@@ -249,6 +250,11 @@ class _Run:
         self.note("noise-wins", attack_checks.noise_wins(trial))
         if self.evidence.compared(TRANSFER):
             self.note("transfer-wins", attack_checks.transfer_wins(trial))
+        if trial.settled:
+            # No image stands that another attack could win, so that nothing about gradients can raise the figure.
+            self.note("more-steps-win", None)
+            self.note("more-restarts-win", None)
+            return
         self.note("stands-at-any-size", attack_checks.stands_at_any_size(trial))
         self.note("more-steps-win", attack_checks.more_steps_win(trial, attacks))
         self.note("more-restarts-win", attack_checks.more_restarts_win(trial))
