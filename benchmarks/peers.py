@@ -28,7 +28,7 @@ import numpy as np
 import torch
 from art.attacks.evasion import AutoProjectedGradientDescent, ProjectedGradientDescentPyTorch, SquareAttack
 from art.estimators.classification import PyTorchClassifier
-from autoattack import BUDGETS, CHUNK, CHUNKS, CIFAR_IMAGES, EPOCHS, THEIRS, TRUNK
+from autoattack import BATCH, BUDGETS, CIFAR_IMAGES, EPOCHS, THEIRS, TRUNK
 from networks import material, trained
 from passes import Passes, counted
 from pyautoattack.autopgd_base import APGDAttack
@@ -40,6 +40,7 @@ from unfool.core.threat import ThreatModel
 from unfool.models.network import Network
 
 PGD_STEPS, APGD_STEPS, QUERIES = 20, 50, 500
+CHUNK, CHUNKS = BATCH, 4
 Tool = Callable[[Tensor, Tensor], Tensor]
 """Images and labels → adversarial images."""
 
