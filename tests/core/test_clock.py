@@ -65,3 +65,12 @@ def test_a_killed_process_has_written_its_time(tmp_path):
 def test_nonsense_is_no_time(tmp_path):
     (tmp_path / SECONDS).write_text("soon")
     assert call(tmp_path, 0.1, "a") < 5
+
+
+def test_what_was_told_is_what_is_kept(tmp_path):
+    with study_clock(tmp_path) as spent:
+        (tmp_path / "piece.json").write_text("{}")
+        told = spent()
+        time.sleep(0.3)
+    assert kept(tmp_path) == round(told, 1)
+    assert call(tmp_path, 0.2) == round(told, 1)

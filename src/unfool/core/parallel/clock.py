@@ -23,7 +23,8 @@ _WRITTEN_FROM_PIECES = ("results", "report.html")
 def study_clock(out: Path) -> Generator[Callable[[], float]]:
     """Keep wall time in ``OUT/seconds`` as it passes; yields how to ask for it, earlier calls included.
 
-    A call that found every piece, and only wrote results and page again, leaves no trace of its time.
+    The time that was asked for last is the one that is kept, so that a later call tells the same. A call that found
+    every piece, and only wrote results and page again, leaves no trace of its time.
     """
     path, started, began = out / SECONDS, time.monotonic(), time.time()
     before = _read(path)
@@ -32,8 +33,12 @@ def study_clock(out: Path) -> Generator[Callable[[], float]]:
     def passed() -> float:
         return before + time.monotonic() - started
 
+    answer: float | None = None
+
     def spent() -> float:
-        return passed() if _made_since(out, began) else before
+        nonlocal answer
+        answer = passed() if _made_since(out, began) else before
+        return answer
 
     def beat() -> None:
         # A disk that is full is told by whoever writes next; here it would end in a thread's traceback.
@@ -48,7 +53,7 @@ def study_clock(out: Path) -> Generator[Callable[[], float]]:
     finally:
         over.set()
         heart.join()
-        write_text(path, f"{spent():.1f}\n")
+        write_text(path, f"{spent() if answer is None else answer:.1f}\n")
 
 
 def _made_since(out: Path, began: float) -> bool:
