@@ -113,6 +113,21 @@ def test_the_draw_that_decides_is_told():
     assert evaluate(Brightest(), table(32), ["pgd-3"], settings=QUICK).right_again == {"pgd-3": 0}
 
 
+def test_a_model_that_depends_on_its_batch_is_not_called_random():
+    class ByMates(Brightest):
+        def forward(self, images):
+            return super().forward(images - images.mean(0, keepdim=True) + 0.5)
+
+    settings = EvaluationSettings(threat="linf:0.05", batch_size=7)
+    evaluation = evaluate(ByMates(), table(32), ["pgd-3"], settings=settings)
+    again = Evaluation(
+        name="net", rows=evaluation.rows, records=[], reliability=evaluation.reliability, right_again={"pgd-3": 2}
+    )
+    assert any("pgd-3 fooled 2 images" in doubt and "depend on the batch" in doubt for doubt in again.doubts)
+    assert not any("the model is random" in doubt for doubt in again.doubts)
+    assert again.next_step is None or again.next_step.action != "random-autoattack"
+
+
 @pytest.mark.parametrize(
     ("attack", "advice"),
     [

@@ -34,6 +34,11 @@ if TYPE_CHECKING:
 
 _RIGHT_AGAIN = {True: "image that was right when it was", False: "images that were right when they were"}
 """One image, or several."""
+_MATES = (
+    "its predictions depend on the batch that an image is in, and that was another one; attack and evaluate it one "
+    "image at a time"
+)
+"""What it means that a model which depends on batch-mates is right after all."""
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -119,9 +124,8 @@ class Evaluation:
         ]
         settings = {_title(row): row.settings for row in self.rows}
         draws = [
-            f"{attack} fooled {count} {_RIGHT_AGAIN[count == 1]} evaluated again: the model is random, and the "
-            f"accuracy is that of the evaluation's own draw; average the attack over "
-            f"{_more_draws(settings.get(attack, {}))}"
+            f"{attack} fooled {count} {_RIGHT_AGAIN[count == 1]} evaluated again: "
+            f"{_MATES if self._only_mates_differ else _random(settings.get(attack, {}))}"
             for attack, count in self.right_again.items()
             if count
         ]
@@ -130,6 +134,12 @@ class Evaluation:
         tests = [test.text for test in self.binarization_tests.values() if not test.passed]
         guessed = [] if self.reliability is not None or self.at_chance is None else [f"chance: {self.at_chance}"]
         return [*flat, *draws, *self._above_clean(), *guessed, *flags, *tests]
+
+    @property
+    def _only_mates_differ(self) -> bool:
+        """Whether the model is no random one, but one whose predictions depend on the batch that an image is in."""
+        raised = {flag.name for flag in self.reliability.flags} if self.reliability is not None else set[str]()
+        return "batch-dependence" in raised and "randomised-output" not in raised
 
     @property
     def at_chance(self) -> str | None:
@@ -165,7 +175,7 @@ class Evaluation:
         if self.at_chance is not None:
             doubted.add("chance")
         elif any(self.right_again.values()):
-            doubted.add("randomised-output")
+            doubted |= set() if self._only_mates_differ else {"randomised-output"}
         elif len(self.doubts) > len(raised):
             doubted.add("vanishing-gradients")
         return step_after(
@@ -209,6 +219,14 @@ def _title(row: Row) -> str:
         return "clean"
     settings = ",".join(f"{name}={value}" for name, value in row.settings.items())
     return f"{row.attack}:{settings}" if settings else row.attack
+
+
+def _random(settings: Mapping[str, Any]) -> str:
+    """What it means that a random model is right after all, and what to do about an attack with these settings."""
+    return (
+        "the model is random, and the accuracy is that of the evaluation's own draw; average the attack over "
+        f"{_more_draws(settings)}"
+    )
 
 
 def _more_draws(settings: Mapping[str, Any]) -> str:
