@@ -11,7 +11,8 @@ from tiny_systems import make_network, make_table
 from torch import nn
 
 from unfool import EvaluationSettings, evaluate
-from unfool.attacks import CustomAttack, make_attack
+from unfool.attacks import CustomAttack, ProxySettings, make_attack
+from unfool.attacks.proxy import SurrogateSettings
 from unfool.core.errors import ImagesError, OutputError, UnfoolWarning
 from unfool.core.threat import ThreatModel
 from unfool.data.table import Table
@@ -19,6 +20,7 @@ from unfool.evaluation import classify, craft
 from unfool.evaluation.crafting import batches
 from unfool.evaluation.crafting.batches import fitting, spans
 from unfool.evaluation.crafting.evaluation_folder import discard
+from unfool.evaluation.crafting.plan import plan_crafting
 
 HERE = Path(__file__).parent
 THREAT = "linf:2/255"
@@ -105,19 +107,17 @@ def _fails(*arguments, **settings):
 def test_of_a_large_set_several_batches_are_attacked_together(tmp_path, monkeypatch):
     network, table = make_network(), make_table(24)
     attack = make_attack("autoattack:steps=5,queries=20", THREAT)
-    plain = craft(network, table, attack, folder=tmp_path / "plain", batch_size=3)
+    monkeypatch.setattr("unfool.evaluation.crafting.plan.fitting", lambda model, image: 3)
+    plain = craft(network, table, attack, folder=tmp_path / "plain")
     assert len(list((tmp_path / "plain").glob("batch-*"))) == 8
     monkeypatch.setattr(batches, "PIECES", 2)
     told = []
     together = craft(
-        network,
-        table,
-        attack,
-        folder=tmp_path / "together",
-        batch_size=3,
-        progress=lambda what, *done: told.append(done),
+        network, table, attack, folder=tmp_path / "together", progress=lambda what, *done: told.append(done)
     )
     assert len(list((tmp_path / "together").glob("batch-*"))) == 2
+    craft(network, table, attack, folder=tmp_path / "asked", batch_size=3)
+    assert len(list((tmp_path / "asked").glob("batch-*"))) == 8
     assert told[0] == (0, 24)
     assert told[-1] == (24, 24)
     assert torch.allclose(together.images, plain.images, atol=1e-6)
@@ -131,10 +131,49 @@ def test_of_a_large_set_several_batches_are_attacked_together(tmp_path, monkeypa
     assert torch.equal(craft(network, table, attack, folder=tmp_path / "together").images, together.images)
 
 
+def test_a_folder_of_pieces_is_refused_where_batches_are_asked_for_and_the_other_way_round(tmp_path, monkeypatch):
+    network, table = make_network(), make_table(12)
+    attack = make_attack("autoattack:steps=2,queries=5", THREAT)
+    monkeypatch.setattr("unfool.evaluation.crafting.plan.fitting", lambda model, image: 3)
+    monkeypatch.setattr(batches, "PIECES", 2)
+    craft(network, table, attack, folder=tmp_path / "pieces")
+    with pytest.raises(OutputError, match="schema_version is 3 there and 2 here"):
+        craft(network, table, attack, folder=tmp_path / "pieces", batch_size=3)
+
+
+def test_attacks_of_one_part_models_with_a_batch_of_their_own_and_surrogates_take_batches_one_by_one(monkeypatch):
+    monkeypatch.setattr("unfool.evaluation.crafting.plan.fitting", lambda model, image: 3)
+    monkeypatch.setattr(batches, "PIECES", 2)
+    network, table = make_network(), make_table(24)
+    surrogate = SurrogateSettings(name="same", words="the model", why="to see", make=lambda model: model)
+
+    def planned(attack, model=network, proxy=None):
+        plan = plan_crafting(
+            model,
+            table,
+            make_attack(attack, THREAT),
+            crafted_on="x",
+            column=None,
+            seed=0,
+            proxy=proxy,
+            batch_size=None,
+            home=None,
+        )
+        return len(plan.spans), plan.at_once
+
+    assert planned("autoattack") == (2, 3)
+    assert planned("autoattack", proxy=ProxySettings()) == (2, 3)
+    assert planned("pgd-3") == (8, None)
+    assert planned("autoattack", proxy=surrogate) == (8, None)
+    mates = make_network()
+    mates.own_batch_size = 4
+    assert planned("autoattack", mates) == (6, None)
+
+
 def test_batches_are_taken_together_only_where_many_are_left_and_their_images_are_small():
     small, large = torch.zeros(1, 3, 32, 32), torch.zeros(1, 3, 224, 224)
     assert batches.batches_together(1000, 250, small) == 1
-    assert batches.batches_together(50_000, 250, small) == 12
+    assert batches.batches_together(50_000, 250, small) == 10
     assert batches.batches_together(50_000, 8, large) == 13
 
 

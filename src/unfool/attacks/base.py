@@ -260,8 +260,9 @@ class Attack(ABC):
             proxy_model: The copy itself, ``proxy.copy(model)``, so that several batches can share it.
             checkpoint: Keeps the state between the parts of an attack.
             others: Other images (M, C, H, W) and their labels (M,), where an attack by decisions may begin.
-            at_once: Images that a part attacks together, as many as memory holds; default: all. Of an attack of several
-                parts, the images of more such groups that still stand are attacked together.
+            at_once: The most images in one group, as many as memory holds; default: all in one. An attack of several
+                parts makes new groups after each part, of the images that still stand. A few images may take several
+                places in a pass, one for each target class.
 
         Returns:
             An `Attacked` with the images (B, C, H, W) and what is known of each.

@@ -93,7 +93,7 @@ def of_rows(problem: Problem[LabelLoss], rows: Tensor) -> Problem[LabelLoss]:
 
 
 def in_turns(rows: Tensor, at_once: int | None) -> tuple[Tensor, ...]:
-    """Row numbers (n,) in groups of about the same size, of ``at_once`` at most; None: in one. No rows are one too."""
+    """Row numbers (n,) in groups of about the same size, ``at_once`` at most; one group if that is None."""
     return rows.tensor_split(max(1, -(-len(rows) // (at_once or max(1, len(rows))))))
 
 

@@ -54,8 +54,7 @@ def print_evaluation(evaluation: Evaluation) -> None:
     for doubt in evaluation.doubts:
         console.print(f"  [red]![/red] {escape(doubt)}")
     if evaluation.reliability is not None and evaluation.reliability.trustworthy:
-        checks, images = len(evaluation.reliability.checked), evaluation.reliability.images
-        console.print(f"[dim]{checks} checks on {images} images gave no reason for doubt.[/dim]")
+        console.print(f"[dim]{evaluation.reliability.no_doubt}.[/dim]")
 
 
 def print_ladder(result: LadderResult) -> None:

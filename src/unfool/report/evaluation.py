@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from unfool.evaluation.results.details import ClassAccuracy, CorruptionSummary
+from unfool.evaluation.results.reliability import NEEDLESS
 from unfool.evaluation.results.study_result import StudyResult
 
 
@@ -35,6 +36,8 @@ def trust(result: StudyResult) -> Trust | None:
     if result.reliability is not None:
         checked = result.reliability.checked
         checks.append(f"{len(checked)} checks on {result.reliability.images} images: {', '.join(checked)}.")
+        if result.reliability.needless:
+            checks.append(f"{NEEDLESS[0].upper()}{NEEDLESS[1:]}.")
     return Trust(doubts=doubts, checks=checks) if doubts or checks else None
 
 

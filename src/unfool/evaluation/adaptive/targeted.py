@@ -19,7 +19,7 @@ from unfool.attacks.engines.apgd import AutoProjectedGradient
 from unfool.attacks.engines.best_so_far import BestSoFar
 from unfool.attacks.ensemble import Part
 from unfool.attacks.objective import LabelLoss
-from unfool.attacks.problem import Perturbed, Problem
+from unfool.attacks.problem import Perturbed, Problem, of_rows
 from unfool.core.threat import ThreatModel
 from unfool.defenses import Defense
 from unfool.evaluation.adaptive.rung import RUNGS, RungContext
@@ -57,11 +57,8 @@ class HighestMargins:
     def towards(self, problem: Problem[LabelLoss], classes: Tensor, rows: Tensor) -> Perturbed:
         """Points of the images ``rows`` (n,), each towards one of the classes (n,)."""
         engine = AutoProjectedGradient(threat=self.threat, steps=self.steps, goal="best")
-        images = problem.images[rows]
-        objective = self._objective(problem).subset(rows).with_loss("difference", classes)
-        return engine.run(
-            replace(problem, objective=objective, images=images, ids=problem.ids[rows], starts=images, reached=None)
-        )
+        own = of_rows(replace(problem, objective=self._objective(problem), starts=problem.images, reached=None), rows)
+        return engine.run(replace(own, objective=own.objective.with_loss("difference", classes)))
 
     def _objective(self, problem: Problem[LabelLoss]) -> LabelLoss:
         return LabelLoss(self.network, problem.objective.labels)
@@ -110,16 +107,9 @@ class FromHighestMargins:
             if not len(rows):
                 break
             places = order[rows, number]
-            perturbed = self.through.run(
-                replace(
-                    problem,
-                    objective=deployed.subset(rows).with_loss(deployed.loss, classes[rows, places]),
-                    images=images[rows],
-                    ids=problem.ids[rows],
-                    starts=points[places, rows],
-                    reached=None,
-                )
-            )
+            own = replace(of_rows(problem, rows), starts=points[places, rows], reached=None)
+            aimed = own.objective.with_loss(deployed.loss, classes[rows, places])
+            perturbed = self.through.run(replace(own, objective=aimed))
             self._keep(best_so_far, rows, perturbed)
         return best_so_far.result()
 

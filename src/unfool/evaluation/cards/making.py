@@ -182,8 +182,7 @@ def reliability_word(result: StudyResult) -> str:
         return f"not to be believed: {result.doubts[0]}"
     if result.reliability is None:
         return "not checked"
-    count, images = len(result.reliability.checked), result.reliability.images
-    return f"{count} checks on {images} images gave no reason for doubt"
+    return result.reliability.no_doubt
 
 
 def trunk_text(spec: TrunkSpec) -> str:

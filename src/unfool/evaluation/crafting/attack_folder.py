@@ -21,8 +21,9 @@ from unfool.core.files import folder_lock, write_json
 from unfool.evaluation.crafting.stored_names import from_stored, to_stored
 from unfool.models.weights import load_tensors, save_tensors
 
-SCHEMA_VERSION = 2
-"""Since 2 it names the images by their pixels and labels, not by their numbers alone."""
+SCHEMA_VERSION, SCHEMA_TOGETHER = 2, 3
+"""Since 2 it names the images by their pixels and labels, not by their numbers alone; it is 3 where several batches are
+taken together, which an earlier version would not see."""
 _MANIFEST = "crafting.json"
 TOGETHER = "batches_together"
 """Where the description says how many batches are one piece of work, if it is more than one."""
@@ -59,7 +60,8 @@ class BatchCheckpoint:
 
     def claim(self, manifest: Mapping[str, Any]) -> None:
         """Write whose folder it is; OutputError if it holds batches of another attack, model or images."""
-        folder, wanted = self.folder, {"schema_version": SCHEMA_VERSION, **manifest}
+        version = SCHEMA_TOGETHER if TOGETHER in manifest else SCHEMA_VERSION
+        folder, wanted = self.folder, {"schema_version": version, **manifest}
         path = folder / _MANIFEST
         if not is_file(path) or not _stored(folder):
             # Batches whose description somebody removed could be of any attack.

@@ -21,7 +21,7 @@ CPU_BYTES = 3 << 28
 """What a batch may take on a CPU, 768 MiB, however much is free: larger ones are no faster, and processes share it."""
 TOGETHER_BYTES = 1 << 26
 """What the images of batches that an attack takes together may fill, 64 MiB."""
-PIECES = 16
+PIECES = 20
 """Into how many pieces an attack is cut at least, where there are as many batches: for as many workers."""
 _SMALLEST = 8
 
@@ -44,9 +44,10 @@ def spans_for(model: nn.Module, count: int, size: int) -> list[slice]:
 
 
 def batches_together(count: int, size: int, image: Tensor) -> int:
-    """How many batches of ``size`` images such as this one (1, C, H, W), of ``count`` in all, are one piece of work.
+    """How many batches of ``size`` images, each as large as ``image`` (1, C, H, W), are one piece of an attack.
 
-    The parts of an attack that come later find few images standing in each: together these fill a batch.
+    ``count`` is the number of all images. The later parts of an attack find few that stand in each batch: those of
+    several fill a batch.
     """
     each = size * image.numel() * image.element_size()
     return max(1, min(-(-count // size) // PIECES, TOGETHER_BYTES // each))

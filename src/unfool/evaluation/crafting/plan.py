@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from unfool.attacks import Attack, ProxySettings
+from unfool.attacks.proxy import SurrogateSettings
 from unfool.core.borders.checksum import checksum
 from unfool.core.files import JsonObject
 from unfool.core.processes import rank_and_world_size
@@ -54,20 +55,21 @@ def plan_crafting(
     home: Path | None,
 ) -> CraftingPlan:
     """Cut an attack into batches: of the model's own size, or ``batch_size``, or that of the folder ``home`` where it
-    was begun, or what memory allows. Of a large set, an attack of several parts takes batches together. Raises
-    SpecError for a size below 1, DataError for no images."""
+    was begun, or what memory allows. In the last case an attack of several parts may take several batches together.
+    Raises SpecError for a size below 1, DataError for no images."""
     spans(len(table), 1 if batch_size is None else batch_size)  # refuse no images before anything is computed
     image = table.batch(torch.arange(1)).images
     stored = stored_batches(home) if home is not None else None
-    mates = own_batch_size(model)
-    batch_size = mates or batch_size
+    batch_size, together = own_batch_size(model) or batch_size, 1
     if batch_size is None:
-        own = stored[0] if stored is not None else fitting(model, image)
-        batch_size = min(gathered({rank_and_world_size()[0]: own}).values())
-    together = 1
-    if mates is None and len(attack.parts) > 1:
-        own = stored[1] if stored is not None else batches_together(len(table), batch_size, image)
-        together = min(gathered({rank_and_world_size()[0]: own}).values())
+        begun = stored or (fitting(model, image), None)
+        every = list(gathered({rank_and_world_size()[0]: begun}).values())
+        batch_size, known = min(size for size, _ in every), [each for _, each in every if each is not None]
+        if known:
+            together = min(known)
+        # A search with the draws of each image fixed goes through all of a piece at once.
+        elif len(attack.parts) > 1 and not isinstance(proxy, SurrogateSettings):
+            together = batches_together(len(table), batch_size, image)
     return CraftingPlan(
         spans=spans_for(model, len(table), batch_size * together),
         at_once=batch_size if together > 1 else None,

@@ -20,7 +20,7 @@ from unfool.attacks.engines.best_so_far import BestSoFar
 from unfool.attacks.engines.projected_gradient import ProjectedGradient
 from unfool.attacks.ensemble import Part
 from unfool.attacks.objective import LabelLoss
-from unfool.attacks.problem import Problem
+from unfool.attacks.problem import Problem, of_rows
 from unfool.core.streams import Streams
 from unfool.core.threat import ThreatModel
 from unfool.evaluation.records import TRANSFER
@@ -58,7 +58,6 @@ def huge(threat: ThreatModel, shape: tuple[int, ...]) -> ThreatModel:
 class Trial:
     """Runs gradient attacks on the images of a subject, with which the checks below compare; ``fooled`` (B,) by any.
 
-    It is ``settled`` where earlier gradient attacks fooled every image: then none is attacked again.
     ``evidence`` holds the outcomes of earlier evaluations; those of the checks are added to it. ``runs`` knows of
     attacks that were run before. Attacks search on a copy of the model where ``proxy`` makes one; the model confirms.
     """
@@ -84,10 +83,6 @@ class Trial:
         self.every = torch.ones(len(subject.ids), dtype=torch.bool, device=subject.ids.device)
         known = torch.tensor(sorted(evidence.fooled_by(GRADIENT)), dtype=torch.int64, device=subject.ids.device)
         self.fooled_before = torch.isin(subject.ids, known)
-        self.settled = bool(self.fooled_before.all())
-        self.fooled = self.fooled_before
-        if self.settled:
-            return
         entropy, margin = PGD(threat, steps=STEPS), CWPGD(threat, steps=STEPS)
         self.entropy, self.margin = self.run("entropy", entropy, self.every), self.run("margin", margin, self.every)
         self.fooled = self.fooled_before | self.entropy.fooled | self.margin.fooled
@@ -100,17 +95,15 @@ class Trial:
         subject = self.subject
 
         def attacked() -> Attacked:
-            proxy = self.proxy_objective
-            return attack.run(
-                Problem(
-                    objective=subject.objective.subset(rows),
-                    images=subject.images[rows],
-                    ids=subject.ids[rows],
-                    streams=self.streams,
-                    proxy_objective=proxy.subset(rows) if proxy is not None else None,
-                    exact_share=self.exact_share,
-                )
+            whole = Problem(
+                objective=subject.objective,
+                images=subject.images,
+                ids=subject.ids,
+                streams=self.streams,
+                proxy_objective=self.proxy_objective,
+                exact_share=self.exact_share,
             )
+            return attack.run(of_rows(whole, rows))
 
         searched = f"{what}-bf16" if self.exact_share else what
         outcome = self.runs.run(searched, attack, subject.ids, mask, attacked)
@@ -141,9 +134,17 @@ def vanishing_gradients(trial: Trial, zero_gradient: Tensor) -> Flag | None:
     (rounding then leaves little of the gradient) and an attack on the margin of the logits does fool the image.
     ``zero_gradient`` are ids that earlier attacks found to be such.
     """
-    missing = set() if trial.settled else set(_without_gradient(trial).tolist())
+    subject = trial.subject
+    rows = torch.arange(len(subject.ids), device=subject.ids.device)
+    best_so_far = BestSoFar(subject.images, "best")
+    leaves, value = best_so_far.evaluate_with_graph(subject.objective, subject.images, rows)
+    slope = best_so_far.gradient(leaves, value, None, rows).flatten(1).abs().amax(1)
+    subject.model_images += best_so_far.model_images
+    saturated = (value.losses.detach() == 0) & trial.margin.fooled
+    missing = (trial.entropy.zero_gradient | (slope < TINY) | saturated) & ~trial.entropy.fooled
+    here = set(subject.ids[missing].tolist())
     known = set(zero_gradient.tolist()) - trial.evidence.fooled_by(GRADIENT)
-    count, total = len(missing), len(trial.subject.ids)
+    count, total = len(here), len(missing)
     if not too_many(count, total):
         count, total = len(known), len(trial.evidence.tried[GRADIENT])
         if not too_many(count, total):
@@ -152,19 +153,7 @@ def vanishing_gradients(trial: Trial, zero_gradient: Tensor) -> Flag | None:
         f"{count} of {total} images stood because the cross-entropy has no usable gradient there: they were not "
         "attacked at all; attack with cw-pgd, apgd-dlr, square and by transfer, and replace what cuts the gradient"
     )
-    return Flag(name="vanishing-gradients", text=text, share=count / total, images=sorted(missing | known))
-
-
-def _without_gradient(trial: Trial) -> Tensor:
-    """Ids (n,) of the images that are not fooled because their cross-entropy has no usable gradient."""
-    subject = trial.subject
-    rows = torch.arange(len(subject.ids), device=subject.ids.device)
-    best_so_far = BestSoFar(subject.images, "best")
-    leaves, value = best_so_far.evaluate_with_graph(subject.objective, subject.images, rows)
-    slope = best_so_far.gradient(leaves, value, None, rows).flatten(1).abs().amax(1)
-    subject.model_images += best_so_far.model_images
-    saturated = (value.losses.detach() == 0) & trial.margin.fooled
-    return subject.ids[(trial.entropy.zero_gradient | (slope < TINY) | saturated) & ~trial.entropy.fooled]
+    return Flag(name="vanishing-gradients", text=text, share=count / total, images=sorted(here | known))
 
 
 def black_box_wins(trial: Trial) -> Flag | None:

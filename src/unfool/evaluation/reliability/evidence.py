@@ -45,6 +45,8 @@ class Evidence:
         """Images that no attack had to fool."""
         self.examples: dict[int, Example] = {}
         """By image id, the first example that an attack of the checks ended with."""
+        self.none_is_right = False
+        """Whether an attack on the model itself left no image of all right."""
 
     def add(self, kind: str, name: str, tried: Iterable[int], fooled: Iterable[int]) -> None:
         """Add the outcome of one attack on the images ``tried``."""
@@ -84,7 +86,9 @@ class Evidence:
         fooled = {number for number, correct in zip(records.ids, records.correct, strict=True) if not correct}
         if records.protocol == TRANSFER:
             self.add(TRANSFER, f"{records.attack} from {records.crafted_on}", of.intersection(records.ids), fooled & of)
-        elif records.follows_gradients is not None:
+            return
+        self.none_is_right |= of <= set(records.ids) and not any(records.correct)
+        if records.follows_gradients is not None:
             self.add(_kind(records.follows_gradients), records.attack, of.intersection(records.ids), fooled & of)
 
     def add_set(self, examples: AdversarialSet, of: set[int]) -> None:

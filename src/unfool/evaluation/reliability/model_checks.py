@@ -8,7 +8,6 @@ Legend: B images, K classes.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from functools import cached_property
 from typing import Any
 
 import torch
@@ -51,10 +50,13 @@ COMMON = {
 class Subject:
     """The model that is checked, and images (B, C, H, W) with labels and ids to check it on.
 
-    Counts the images that pass through it. The model is in eval mode and frozen: see `frozen_eval`.
+    Counts the images that pass through it. The model is in eval mode and frozen: see `frozen_eval`. ``first_logits``
+    (B, K) are those of an earlier pass over the images.
     """
 
-    def __init__(self, model: nn.Module, images: Tensor, labels: Tensor, ids: Tensor):
+    def __init__(
+        self, model: nn.Module, images: Tensor, labels: Tensor, ids: Tensor, first_logits: Tensor | None = None
+    ):
         self.model = model
         self.images = images
         self.labels = labels
@@ -62,10 +64,14 @@ class Subject:
         self.objective = LabelLoss(model, labels)
         self.model_images = 0
 
-    @cached_property
+        self._first_logits = first_logits
+
+    @property
     def first_logits(self) -> Tensor:
-        """Logits of the images in the first pass over them all; who has them already can say so."""
-        return self.logits(self.images)
+        """Logits of the images in the first pass over them."""
+        if self._first_logits is None:
+            self._first_logits = self.logits(self.images)
+        return self._first_logits
 
     @torch.no_grad()
     def logits(self, images: Tensor) -> Tensor:
@@ -76,9 +82,9 @@ class Subject:
             raise NonFiniteError("the model gave NaN or infinite logits; check its weights")
         return logits
 
-    def on(self, rows: Tensor) -> Subject:
+    def on(self, rows: Tensor, first_logits: Tensor | None = None) -> Subject:
         """The same model with some of the images."""
-        return Subject(self.model, self.images[rows], self.labels[rows], self.ids[rows])
+        return Subject(self.model, self.images[rows], self.labels[rows], self.ids[rows], first_logits)
 
     def changed(self, first: Tensor, second: Tensor) -> Tensor:
         """Which images (B,) have other logits (B, K), by more than rounding; a shift of all logits is not seen."""
@@ -224,6 +230,8 @@ def normalises(model: nn.Module) -> bool:
 def missing_normalisation(subject: Subject, correct: Tensor, batch_size: int) -> Flag | None:
     """Flag a model that classifies clean images much better behind a common normalisation than ``correct`` says."""
     best: tuple[float, str, int] | None = None
+    if int((~correct).sum()) < max(RISE * len(correct), FEWEST_IMAGES):
+        return None  # Even all of the wrong ones would be too few.
     for name, (mean, std) in COMMON.items():
         if len(mean) not in (1, subject.images.shape[1]):
             continue

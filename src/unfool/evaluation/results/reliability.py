@@ -38,6 +38,8 @@ ATTACK_CHECKS = (
     "blocked-gradients",
 )
 """What attacks on a few images reveal."""
+NEEDLESS = "no image stands under attack, so checks by attacks were not needed"
+"""Why checks were left out."""
 FLAGS = (*MODEL_CHECKS, *ATTACK_CHECKS, NOT_CHECKED)
 
 
@@ -65,8 +67,10 @@ class Flag:
 class Reliability:
     """Whether accuracies can be believed: ``flags`` are the reasons for doubt, ``checked`` the checks that were run.
 
-    ``images`` counts the correctly classified images that were attacked. ``missed_by_gradients`` lists, by attack, the
-    images that an attack without gradients fooled and no gradient attack did.
+    ``needless`` are checks by attacks that were left out, since an attack had left no image right: nothing can show
+    that accuracy to be too high. ``images`` counts the correctly classified images that were looked at.
+    ``missed_by_gradients`` lists, by attack, the images that an attack without gradients fooled and no gradient attack
+    did.
     """
 
     flags: list[Flag]
@@ -74,6 +78,13 @@ class Reliability:
     missed_by_gradients: dict[str, list[int]]
     images: int
     cost: Cost
+    needless: list[str] = field(default_factory=list[str])
+
+    @property
+    def no_doubt(self) -> str:
+        """What a trustworthy report says, in a sentence without its full stop."""
+        said = f"{len(self.checked)} checks on {self.images} images gave no reason for doubt"
+        return f"{said}; {NEEDLESS}" if self.needless else said
 
     @property
     def trustworthy(self) -> bool:
@@ -86,6 +97,7 @@ class Reliability:
             "trustworthy": self.trustworthy,
             "flags": [flag.to_json() for flag in self.flags],
             "checked": list(self.checked),
+            **({"needless": list(self.needless)} if self.needless else {}),
             "wins": {name: list(ids) for name, ids in self.missed_by_gradients.items()},
             "images": self.images,
             "cost": self.cost.to_json(),
@@ -101,6 +113,7 @@ class Reliability:
         return cls(
             flags=[Flag(**{key: flag[key] for key in ("name", "text", "share", "images")}) for flag in flags],
             checked=[str(name) for name in checked],
+            needless=[str(name) for name in values.get("needless") or []],
             missed_by_gradients=dict(read_mapping(values, "wins")),
             images=images,
             cost=Cost.from_json(read_mapping(values, "cost")),
