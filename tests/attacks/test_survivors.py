@@ -4,7 +4,7 @@ import pytest
 import torch
 from small_models import make_batch, make_network
 
-from unfool.attacks import ProxySettings, make_attack
+from unfool.attacks import ProxySettings, ensemble, make_attack
 from unfool.attacks.problem import in_turns
 from unfool.core.errors import SpecError
 
@@ -49,12 +49,26 @@ def test_no_pass_has_more_images_than_allowed_where_trials_do_not_run_at_once(mo
 
 
 @pytest.mark.parametrize("text", ["lean", "autoattack:steps=10,queries=40"])
-def test_near_misses_of_a_bf16_search_are_repeated_in_groups_too(text):
+def test_near_misses_of_a_bf16_search_are_repeated_together(text, monkeypatch):
+    monkeypatch.setattr(ensemble, "NEAR", 10.0)  # every image that stands is near
+    monkeypatch.setattr(ensemble, "NEAR_SCORES", 10.0)
+    again, run_part = [], ensemble._run_part
+
+    def noted(part, index, problem, state, rows, finishing=False):
+        if not finishing and int(state["done"]) == len(attack.parts):
+            again.append(len(rows))
+        run_part(part, index, problem, state, rows, finishing)
+
+    monkeypatch.setattr(ensemble, "_run_part", noted)
     network = make_network()
     images, labels, ids = make_batch(network, COUNT)
-    attack, proxy = make_attack(text, "linf:0.004"), ProxySettings(dtype="bf16")
+    attack, proxy = make_attack(text, "linf:0.006"), ProxySettings(dtype="bf16")
     whole = attack(network, images, labels, ids=ids, proxy=proxy)
+    once = list(again)
     turns = attack(network, images, labels, ids=ids, proxy=proxy, at_once=AT_ONCE)
+    assert once[0] > AT_ONCE  # all at once, and then in groups
+    assert max(again[len(once) :]) <= AT_ONCE
+    assert sum(again[len(once) :]) == sum(once)
     assert 0 < int(whole.fooled.sum()) < COUNT
     assert torch.equal(whole.fooled, turns.fooled)
 

@@ -123,7 +123,10 @@ def test_a_model_that_depends_on_its_batch_is_not_called_random():
     again = Evaluation(
         name="net", rows=evaluation.rows, records=[], reliability=evaluation.reliability, right_again={"pgd-3": 2}
     )
-    assert any("pgd-3 fooled 2 images" in doubt and "depend on the batch" in doubt for doubt in again.doubts)
+    assert any(
+        "pgd-3 fooled 2 images" in doubt and "depend on the other images of the batch" in doubt
+        for doubt in again.doubts
+    )
     assert not any("the model is random" in doubt for doubt in again.doubts)
     assert again.next_step is None or again.next_step.action != "random-autoattack"
 

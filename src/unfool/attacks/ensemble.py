@@ -6,6 +6,7 @@ Legend: B images of the batch, n of them not fooled yet.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
@@ -102,8 +103,7 @@ def run_parts(
             checkpoint.save(state)
     if _in_bf16(problem) and int(state["done"]) == len(parts):
         late_gains = _finish(finisher, len(parts), problem, state)
-        for rows in _standing(state, problem):
-            _repeat_near_misses(parts, problem, state, rows, late_gains)
+        _repeat_near_misses(parts, problem, state, late_gains)
         state["done"].fill_(len(parts) + 1)
         if checkpoint is not None:
             checkpoint.save(state)
@@ -165,21 +165,26 @@ def _finish(finisher: Part | None, index: int, problem: Problem[LabelLoss], stat
 
 
 def _repeat_near_misses(
-    parts: Sequence[Part], problem: Problem[LabelLoss], state: dict[str, Tensor], rows: Tensor, late_gains: Tensor
+    parts: Sequence[Part], problem: Problem[LabelLoss], state: dict[str, Tensor], late_gains: Tensor
 ) -> None:
-    """Attack those of the images ``rows`` that lack little again, by the parts that the proxy drove, on its fp32 copy.
+    """Attack images that still lack little again, by the parts that the proxy drove, on its fp32 copy.
 
     ``late_gains`` (B,) are those of a finisher. A search by scores must itself have come near.
     """
-    share, evaluated = lacking(problem.objective, problem.images, state["images"][rows], rows, late_gains[rows])
-    state["model_images"] += evaluated
+    share = torch.full_like(late_gains, math.inf)
+    for rows in _standing(state, problem):
+        share[rows], evaluated = lacking(
+            problem.objective, problem.images, state["images"][rows], rows, late_gains[rows]
+        )
+        state["model_images"] += evaluated
     proxy = problem.proxy_objective
     exact = dataclasses.replace(problem, proxy_objective=None if proxy is None else proxy.exact(), exact_share=0.0)
     for index, part in enumerate(parts):
         if part.exact or getattr(part.engine, "repeats_trials", False):  # It would do again what it did.
             continue
-        near = share <= NEAR if part.follows_gradients else state["lacking"][rows, index] <= NEAR_SCORES
-        _run_part(part, index, exact, state, rows[near & ~state["fooled"][rows]])
+        near = share <= NEAR if part.follows_gradients else state["lacking"][:, index] <= NEAR_SCORES
+        for rows in in_turns((near & ~state["fooled"]).nonzero().squeeze(1), problem.at_once):
+            _run_part(part, index, exact, state, rows)
 
 
 def _initial_state(problem: Problem[LabelLoss], parts: int) -> dict[str, Tensor]:

@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 _RIGHT_AGAIN = {True: "image that was right when it was", False: "images that were right when they were"}
 """One image, or several."""
 _MATES = (
-    "its predictions depend on the batch that an image is in, and that was another one; attack and evaluate it one "
-    "image at a time"
+    "the model's predictions depend on the other images of the batch, and these were others; attack and evaluate it "
+    "one image at a time"
 )
 """What it means that a model which depends on batch-mates is right after all."""
 

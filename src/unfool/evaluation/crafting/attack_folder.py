@@ -70,6 +70,12 @@ class BatchCheckpoint:
             write_json(path, wanted)
             return
         stored = read_object(path, "choose another folder or remove this one", error=OutputError)
+        taken, here = stored.get(TOGETHER, 1), manifest.get(TOGETHER, 1)
+        if taken != here:
+            raise OutputError(
+                f"{folder} was begun with {taken} batches taken together, and {here} would be here; "
+                "leave the batch size out, or choose another folder"
+            )
         # As JSON both: a tuple that was written comes back as a list.
         differing = [key for key, value in json.loads(json.dumps(wanted)).items() if not _agree(stored.get(key), value)]
         if differing:
