@@ -11,6 +11,7 @@ from tiny_systems import make_network, make_table
 
 from unfool.attacks import ProxySettings, make_attack
 from unfool.evaluation import craft, load_set, save_set
+from unfool.evaluation.crafting import batches, plan
 
 DEATHS = 5
 ATTACK = "autoattack:steps=8,queries=120"
@@ -25,7 +26,6 @@ def crafted(folder):
         make_attack(ATTACK, "linf:8/255"),
         folder=folder,
         proxy=ProxySettings(dtype="bf16"),
-        batch_size=10,
     )
 
 
@@ -43,6 +43,8 @@ def child(folder, out):
 
 def main(out):
     torch.set_num_threads(1)
+    # Three pieces, of two batches each.
+    plan.fitting, batches.PIECES = lambda model, image: 5, 2
     started = time.monotonic()
     process = child(out / "whole", out / "whole.safetensors")
     assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == 0

@@ -24,6 +24,7 @@ from unfool.evaluation.parts.opened import Opened
 from unfool.evaluation.parts.sharing import share_evaluation
 
 ATTACKS, COUNT = ("fgsm", "pgd-2:restarts=2"), 23
+ENSEMBLE = "autoattack:steps=3,queries=10"
 
 
 @dataclass(frozen=True)
@@ -161,6 +162,26 @@ def test_large_sets_and_corruptions_are_shared_out_too(tmp_path, monkeypatch):
     (tmp_path / "mine.txt").write_text("mine")
     discard(tmp_path, ATTACKS, "linf:2/255")
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+@dataclass(frozen=True)
+class OpensEnsemble:
+    def __call__(self, place):
+        chosen = choose_attacks(ENSEMBLE, "linf:2/255")
+        return dataclasses.replace(Opens()(place), attacks=chosen)
+
+
+def test_pieces_of_several_batches_are_shared_out_too(tmp_path, monkeypatch):
+    monkeypatch.setattr("unfool.evaluation.crafting.plan.fitting", lambda model, image: 5)
+    monkeypatch.setattr("unfool.evaluation.crafting.batches.PIECES", 2)
+    executor, opened = Elsewhere(3), OpensEnsemble()(None)
+    share_evaluation(Sharing(executor=executor, folder=tmp_path, console=Console(quiet=True)), OpensEnsemble(), opened)
+    attacked = [name for name in executor.names if name.startswith("autoattack") and "classified" not in name]
+    assert len(attacked) == 3
+    options = settings(batch_size=None)
+    whole = evaluate(opened.model, opened.table, ENSEMBLE, settings=options)
+    monkeypatch.setattr("unfool.evaluation.crafting.crafted_batches.Crafting._crafted", fails)
+    same(evaluate(opened.model, opened.table, ENSEMBLE, settings=options, folder=tmp_path), whole)
 
 
 def test_a_lean_attack_goes_on_from_what_was_shared_out(tmp_path):
