@@ -83,8 +83,16 @@ def test_workers_and_what_they_are_forked_from_hear_no_interrupt_while_they_impo
     assert bool(masks[1] & interrupt) == (device == "cpu")
 
 
+@pytest.fixture
+def hears_interrupts():
+    """Python's own handler, also where the tests run in the background of a shell, which lets these ignore SIGINT."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="no masks of signals")
-def test_an_interrupt_while_workers_start_is_heard_when_they_have_started():
+def test_an_interrupt_while_workers_start_is_heard_when_they_have_started(hears_interrupts):
     """Even one that another thread of this process takes."""
     asked, over = threading.Event(), threading.Event()
 
