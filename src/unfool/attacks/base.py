@@ -14,11 +14,10 @@ from pydantic.fields import FieldInfo
 from torch import Tensor, nn
 
 from unfool.attacks.attacked import Attacked, checked
-from unfool.attacks.engines.near_misses import NEAR_SCORES, NEAR_UNFINISHED, repeat_near_misses
-from unfool.attacks.ensemble import Checkpoint, LearnsFrom, Part, run_parts
+from unfool.attacks.ensemble import Checkpoint, LearnsFrom, Part, run_alone, run_parts
 from unfool.attacks.inputs import Images, Labels, as_ids, as_labels, check_model, readable_images
 from unfool.attacks.objective import LabelLoss
-from unfool.attacks.problem import Engine, Perturbed, Problem, in_turns, of_rows
+from unfool.attacks.problem import Engine, Problem
 from unfool.attacks.proxy import ProxySettings
 from unfool.core.errors import SpecError, UnfoolWarning
 from unfool.core.files import JsonObject
@@ -344,25 +343,12 @@ class Attack(ABC):
                 objective=objective.with_loss(loss),
                 proxy_objective=proxy.with_loss(loss) if proxy is not None else None,
             )
-            groups = in_turns(torch.arange(len(problem.images), device=problem.images.device), problem.at_once)
-            if len(groups) == 1:
-                perturbed = _run_alone(parts[0], problem)
-            else:
-                perturbed = Perturbed.joined([_run_alone(parts[0], of_rows(problem, rows)) for rows in groups])
+            perturbed = run_alone(parts[0], problem)
             fooled_by_part = torch.where(perturbed.fooled, 0, -1)
         else:
             finisher = self.finisher if proxy is not None and problem.exact_share > 0 else None
             perturbed, fooled_by_part = run_parts(parts, finisher, problem, checkpoint)
         return checked(self.name, self.threat, perturbed, fooled_by_part, problem.images)
-
-
-def _run_alone(part: Part, problem: Problem[LabelLoss]) -> Perturbed:
-    """Solve a problem by the only part of an attack."""
-    perturbed = part.engine.run(problem)
-    if problem.proxy_objective is None or problem.exact_share == 0:
-        return perturbed
-    most = NEAR_UNFINISHED if part.follows_gradients else NEAR_SCORES
-    return repeat_near_misses(part.engine, problem, perturbed, most)
 
 
 ATTACKS: Registry[type[Attack]] = Registry("attack", "unfool.attacks", subclass_of=Attack)

@@ -15,7 +15,14 @@ import torch
 from torch import Tensor
 
 from unfool.attacks.engines.best_so_far import BestSoFar
-from unfool.attacks.engines.near_misses import NEAR, NEAR_SCORES, lacking, lacking_share
+from unfool.attacks.engines.near_misses import (
+    NEAR,
+    NEAR_SCORES,
+    NEAR_UNFINISHED,
+    lacking,
+    lacking_share,
+    repeat_near_misses,
+)
 from unfool.attacks.objective import LabelLoss
 from unfool.attacks.problem import Engine, Perturbed, Problem, in_turns, of_rows
 
@@ -79,6 +86,18 @@ class Checkpoint(Protocol):
     def save(self, state: dict[str, Tensor]) -> None:
         """Keep the state after a part."""
         ...
+
+
+def run_alone(part: Part, problem: Problem[LabelLoss]) -> Perturbed:
+    """Run the only part of an attack, whose loss the problem has already, on groups of its ``at_once`` images."""
+    groups = in_turns(torch.arange(len(problem.images), device=problem.images.device), problem.at_once)
+    if len(groups) > 1:
+        return Perturbed.joined([run_alone(part, of_rows(problem, rows)) for rows in groups])
+    perturbed = part.engine.run(problem)
+    if not _in_bf16(problem):
+        return perturbed
+    most = NEAR_UNFINISHED if part.follows_gradients else NEAR_SCORES
+    return repeat_near_misses(part.engine, problem, perturbed, most)
 
 
 def run_parts(

@@ -41,7 +41,7 @@ class Problem(Generic[Climbed]):
             none.
         others: Other images of the set (M, C, H, W) and their labels (M,), the same for all batches: where a search by
             decisions may begin.
-        at_once: How many images an attack gives its engines together; None: all.
+        at_once: The most images that an attack gives an engine together; None: all.
 
     Example:
         >>> from unfool.attacks.objective import LabelLoss

@@ -175,7 +175,8 @@ class Evaluation:
         if self.at_chance is not None:
             doubted.add("chance")
         elif any(self.right_again.values()):
-            doubted |= set() if self._only_mates_differ else {"randomised-output"}
+            if not self._only_mates_differ:
+                doubted.add("randomised-output")
         elif len(self.doubts) > len(raised):
             doubted.add("vanishing-gradients")
         return step_after(

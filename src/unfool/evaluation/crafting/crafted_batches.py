@@ -80,8 +80,7 @@ class CraftedBatches:
 
 
 class Crafting:
-    """One attack on the images of a table; each call attacks some of them, in groups of
-    ``at_once`` images at most, or in one.
+    """One attack on the images of a table; each call attacks some of them, ``at_once`` in a group or all in one.
 
     A search by decisions may begin at images of ``others``, a table with its labels; default: at those of this table.
     """

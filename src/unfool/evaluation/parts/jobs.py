@@ -40,8 +40,8 @@ def craft_batch(
     clean: str,
     place: Place,
 ) -> None:
-    """Attack one piece, ``at_once`` images together; ``clean`` is the folder that says which images are right without
-    an attack, "" if none does."""
+    """Attack one piece, a batch or several of ``at_once`` images; ``clean`` is the folder that says which images are
+    right without an attack, "" if none does."""
     opened = opened_once(subject, place)
     crafting = opened.crafting(attack)
     crafting.right = _right(place.folder / clean, span, len(opened.table)) if clean else None

@@ -63,7 +63,6 @@ class Subject:
         self.ids = ids
         self.objective = LabelLoss(model, labels)
         self.model_images = 0
-
         self._first_logits = first_logits
 
     @property
