@@ -119,13 +119,17 @@ def test_every_way_is_judged_on_the_same_images_at_a_stated_cost(found, defense,
         VIEWS: price,
     }
     for name, system in ((NETWORK, defense.network), (DEFENSE, defense)):
-        assert found.gains[name].accuracy == classify(system, examples).accuracy
+        records = classify(system, examples)
+        assert found.gains[name].accuracy == records.accuracy
+        assert (found.correct[name], found.ids) == (records.correct, records.ids)
     assert found.gains[NETWORK].difference == 0
     gain = found.gains[DEFENSE]
     assert gain.difference == pytest.approx(gain.accuracy - found.gains[NETWORK].accuracy)
     assert gain.least <= gain.difference <= gain.most
     assert all(f"accuracy of {name} is" in text for name, text in zip(found.gains, found.sentences()[2:], strict=True))
-    assert json.loads(json.dumps(found.to_json(), allow_nan=False))["gains"][NOISE]["images"] == price
+    kept = json.loads(json.dumps(found.to_json(), allow_nan=False))
+    assert kept["gains"][NOISE]["images"] == price
+    assert sum(kept["correct"][NOISE]) / kept["n"] == kept["gains"][NOISE]["accuracy"]
 
 
 def test_batches_do_not_matter_and_a_gate_is_looked_behind(found, defense, table, examples):

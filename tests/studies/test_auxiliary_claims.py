@@ -3,14 +3,18 @@
 import dataclasses
 import math
 
+import numpy as np
 import pytest
 from scipy.stats import spearmanr
 from test_claims import records
 
 from unfool.core.errors import SpecError
-from unfool.evaluation.estimates.audits import FEWEST
+from unfool.evaluation.adaptive.audit_result import DEFENSE, NOISE, VIEWS
+from unfool.evaluation.estimates.audits import FEWEST, over_augmentation
 from unfool.evaluation.results.claims import ClaimResult
-from unfool.evaluation.statistics.gains import mean_of
+from unfool.evaluation.statistics.gains import mean_of, of_mean
+from unfool.evaluation.statistics.inference import of_differences
+from unfool.evaluation.statistics.paired import PairedCounts, score_interval
 from unfool.studies.auxiliary_reversal import AuxiliaryReversal
 from unfool.studies.auxiliary_reversal.claims import all_claims, argument_claims, source_claims
 from unfool.studies.auxiliary_reversal.scales import SCALES, SMALL
@@ -112,39 +116,77 @@ def test_a_jigsaw_that_fails_off_the_grid_and_not_on_it_has_read_the_grid(off, o
     assert f"{100 * off:.1f} % [{100 * off - 2:.1f}, {100 * off + 2:.1f}] of the same moved by 8" in claim.evidence
 
 
-@pytest.mark.parametrize(
-    ("views", "verdict"),
-    [([0.01, 0.0, 0.005], "holds"), ([0.01, 0.05, 0.0], "undecided"), ([0.04, 0.05, 0.045], "fails")],
-)
-def test_a_reversal_is_compared_with_crops_and_flips_of_its_cost(views, verdict):
+def replayed(gained, views, *, rescued=0, count=500):
+    """An audit of ``count`` images of which the bare network has none right: a reversal rescues ``gained`` of them
+    from image ``rescued`` on, crops and flips the first ``views``, noise a single one."""
+    correct = {
+        DEFENSE: [rescued <= image < rescued + gained for image in range(count)],
+        VIEWS: [image < views for image in range(count)],
+        NOISE: [image < 1 for image in range(count)],
+    }
+    gains = {way: {"difference": sum(right) / count, "accuracy": sum(right) / count} for way, right in correct.items()}
+    return {"ids": list(range(count)), "correct": correct, "gains": gains}
+
+
+def control_claim(*audits):
+    """What comes of the claim that compares these systems with crops and flips."""
     by_path = {}
-    for one, gained in zip(SYSTEMS, views, strict=False):
+    for one, audited in zip(SYSTEMS, audits, strict=False):
         values = system(one, 0.5, 0.1, 0.02, 0.0)
-        values[one.audit.path]["gains"] |= {
-            "noise": {"difference": 0.001},
-            "test-time augmentation": {"difference": gained},
-        }
+        values[one.audit.path] |= audited
         by_path |= values
-    claims = judged(all_claims(SYSTEMS[:3]), measured(**by_path))
+    claims = judged(all_claims(SYSTEMS[: len(audits)]), measured(**by_path))
     (claim,) = [claim for name, claim in claims.items() if name.startswith("controls")]
+    return claim
+
+
+@pytest.mark.parametrize(
+    ("views", "verdict"), [([5, 0, 4], "holds"), ([50, 40, 60], "undecided"), ([80, 90, 100], "fails")]
+)
+def test_reversals_are_compared_with_crops_and_flips_of_their_cost(views, verdict):
+    claim = control_claim(*(replayed(50, each) for each in views))
     assert claim.verdict == verdict
-    assert "+2.0 to +2.0 points" in claim.evidence
-    assert f"{100 * min(views):+.1f} to {100 * max(views):+.1f}, noise +0.1 to +0.1" in claim.evidence
+    assert "reversals gain +10.0 to +10.0 points" in claim.evidence
+    assert f"{min(views) / 5:+.1f} to {max(views) / 5:+.1f}, noise +0.2 to +0.2" in claim.evidence
+    assert "in the mean of these 3 systems, on the same images" in claim.evidence
+
+
+def test_systems_that_agree_do_not_shrink_the_error_of_their_images():
+    """Eight equal systems know no more of other images than one of them."""
+    one, eight = (control_claim(*[replayed(20, 30, rescued=15)] * count) for count in (1, 8))
+    counts = PairedCounts(only_first=5, only_second=15, n=500)
+    assert one.figure == "-2.0 points [{:+.1f}, {:+.1f}]".format(*(100 * end for end in score_interval(counts)))
+    assert eight.figure == one.figure
+    assert eight.p_value == one.p_value
+
+
+def test_the_mean_of_systems_is_taken_image_by_image():
+    """Gains on other images add up; the error is that of the mean over systems of each image."""
+    claim = control_claim(replayed(20, 30), replayed(20, 30, rescued=40))
+    values = np.zeros(500)
+    values[:20], values[20:30], values[40:60] = -0.5, -1, 0.5
+    inference = of_differences([values])
+    assert claim.figure == of_mean(inference).figure
+    assert inference.mean == pytest.approx(-0.02)
 
 
 def test_a_single_system_has_the_interval_of_its_images():
     """A mean of one system has no spread, which is no certainty."""
-    by_path = system(SYSTEMS[0], 0.5, 0.1, 0.004, 0.0)
-    by_path[SYSTEMS[0].audit.path]["gains"] = {
-        "the defense": {"difference": 0.004, "least": -0.011, "most": 0.021},
-        "noise": {"difference": -0.002, "least": -0.01, "most": 0.006},
-        "test-time augmentation": {"difference": 0.04, "least": 0.02, "most": 0.06},
-    }
-    claims = judged(all_claims(SYSTEMS[:1]), measured(**by_path))
-    (claim,) = [claim for name, claim in claims.items() if name.startswith("controls")]
-    assert "reversals gain +0.4 points, crops and flips +4.0, noise -0.2" in claim.evidence
-    assert claim.figure == "-3.6 points [-6.2, -1.0]"
+    claim = control_claim(replayed(2, 20))
+    assert "reversals gain +0.4 points, crops and flips +4.0, noise +0.2" in claim.evidence
+    low, high = score_interval(PairedCounts(only_first=0, only_second=18, n=500))
+    assert claim.figure == f"-3.6 points [{100 * low:+.1f}, {100 * high:+.1f}]"
+    assert claim.p_value == pytest.approx(2 * 0.5**18, rel=0.01)
     assert claim.verdict == "fails"
+
+
+def test_audits_of_other_images_have_no_mean():
+    other = replayed(2, 20) | {"ids": list(range(1, 501))}
+    with pytest.raises(SpecError, match="audit all systems on the same images"):
+        over_augmentation(replayed(2, 20), other)
+
+
+def test_a_mean_of_one_value_has_no_interval():
     with pytest.raises(SpecError, match="two or more"):
         mean_of([0.5])
 

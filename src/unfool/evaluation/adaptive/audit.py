@@ -208,6 +208,8 @@ class _AuditRun:
                 for name, values in correct.items()
             },
             n=len(attacked) // 2,
+            ids=examples.ids.tolist(),
+            correct={name: values.tolist() for name, values in correct.items()},
             clean=float(torch.cat(self.clean).double().mean()),
         )
 

@@ -59,6 +59,8 @@ class AuditResult:
         gains: Accuracies of the bare network, the defense, noise and test-time augmentation on the attacked images.
         n: The number of attacked images.
         clean: The accuracy of the bare network on the clean images that they were made of, a share.
+        ids: The attacked images, (N).
+        correct: Whether each of them is classified correctly, by way of classifying, (N) each.
         protocol: ``transfer`` where the attacked images were crafted on another system than the bare network; else as
             `Records` name it, ``white-box``.
 
@@ -85,6 +87,8 @@ class AuditResult:
     gains: dict[str, Gain]
     n: int
     clean: float
+    ids: list[int]
+    correct: dict[str, list[bool]]
     protocol: str
 
     @property
@@ -144,6 +148,8 @@ class AuditResult:
                 name: {key: round(value, 6) for key, value in vars(gain).items()} for name, gain in self.gains.items()
             },
             "n": self.n,
+            "ids": self.ids,
+            "correct": self.correct,
             "sentences": self.sentences(),
         }
 

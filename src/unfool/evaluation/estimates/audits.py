@@ -6,10 +6,13 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
+from unfool.core.errors import SpecError
 from unfool.evaluation.adaptive.audit_result import DEFENSE, NOISE, VIEWS
 from unfool.evaluation.intervals import auroc_interval, spearman_interval
 from unfool.evaluation.statistics.estimate import Estimate
-from unfool.evaluation.statistics.gains import difference, mean_of
+from unfool.evaluation.statistics.gains import SAME_NETWORK, of_values
 from unfool.evaluation.statistics.inference import AreaInference, RankInference
 
 FEWEST = 6
@@ -36,35 +39,32 @@ def over_controls(audit: Mapping[str, Any]) -> Estimate:
     """What a reversal gains over the better of two changes of the same cost: noise, test-time augmentation."""
     gains = audit["gains"]
     best = max((NOISE, VIEWS), key=lambda name: gains[name]["accuracy"])
-    return replace(_over(gains, best), detail=f"Reversal minus {best}")
-
-
-def _over(gains: Mapping[str, Mapping[str, float]], control: str) -> Estimate:
-    """What a reversal gains over a control, both over the bare network on the same images."""
-    ours, theirs = (
-        Estimate(mean=each["difference"], low=each["least"], high=each["most"])
-        for each in (gains[DEFENSE], gains[control])
-    )
-    return replace(
-        difference(ours, theirs), over="(the gains over the bare network, their errors taken as independent)"
-    )
+    estimate = of_values([_ahead(audit, best)])
+    return replace(estimate, pair=SAME_NETWORK, detail=f"Reversal minus {best}")
 
 
 def over_augmentation(*audits: Mapping[str, Any]) -> Estimate:
-    """What reversals gain over averaging crops and flips at the same cost, in the mean over systems.
+    """What reversals gain over averaging crops and flips at the same cost, in the mean over these systems.
 
-    The interval is that over the systems; of a single one it is that over its images.
+    The error is that of the images, which all systems share; how far the systems differ is told beside it. Raises
+    SpecError for audits of other images.
     """
+    if any(audit["ids"] != audits[0]["ids"] for audit in audits):
+        raise SpecError("audits of different images have no common mean; audit all systems on the same images")
     gains = [audit["gains"] for audit in audits]
     ends = (min, max) if len(gains) > 1 else (min,)
-    ours, views, noise = ([each[way]["difference"] for each in gains] for way in (DEFENSE, VIEWS, NOISE))
-    ranges = [" to ".join(f"{100 * end(each):+.1f}" for end in ends) for each in (ours, views, noise)]
+    sides = ([each[way]["difference"] for each in gains] for way in (DEFENSE, VIEWS, NOISE))
+    ranges = [" to ".join(f"{100 * end(each):+.1f}" for end in ends) for each in sides]
     detail = "Over the bare network reversals gain {} points, crops and flips {}, noise {}; the first minus the second"
-    if len(gains) == 1:
-        return replace(_over(gains[0], VIEWS), detail=detail.format(*ranges))
-    ahead = [a - b for a, b in zip(ours, views, strict=True)]
-    over = f"in the mean of {len(ahead)} systems"
-    return replace(mean_of(ahead), points=True, detail=detail.format(*ranges), over=over)
+    estimate = of_values([np.mean([_ahead(audit, VIEWS) for audit in audits], axis=0)])
+    over = f"in the mean of these {len(audits)} systems, on the same images" if len(audits) > 1 else ""
+    return replace(estimate, pair=SAME_NETWORK, detail=detail.format(*ranges), over=over)
+
+
+def _ahead(audit: Mapping[str, Any], way: str) -> np.ndarray:
+    """By image 1 where the defense is right and that way is not, -1 where only that way is, else 0."""
+    ours, theirs = (np.asarray(audit["correct"][each], dtype=float) for each in (DEFENSE, way))
+    return ours - theirs
 
 
 def audit_figures(audit: Mapping[str, Any], ladder: Mapping[str, Any]) -> dict[str, float]:

@@ -31,6 +31,7 @@ class Audited(Figures):
     """The audit of a defense on examples and their clean images."""
 
     folder: ClassVar[str] = "audits"
+    keys: ClassVar[Sequence[str]] = ("ids", "correct")
 
     system: Defended
     examples: Examples

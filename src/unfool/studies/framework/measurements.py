@@ -223,8 +223,11 @@ class Corrupted(SystemMeasurement):
 class Figures(SystemMeasurement):
     """Figures of a system that are kept as one JSON file, for claims and charts; a kind of them writes `measure`.
 
-    ``folder`` is where their files lie, and ends their path. By default they give no rows.
+    ``folder`` is where their files lie, and ends their path. A file that lacks one of ``keys``, such as that of an
+    earlier version, is made again. By default they give no rows.
     """
+
+    keys: ClassVar[Sequence[str]] = ()
 
     @property
     def title(self) -> str:
@@ -233,8 +236,11 @@ class Figures(SystemMeasurement):
     def cost(self, work: Workspace) -> float:
         return len(Images(data=self.system.network.data).table(work)) * self.system.passes
 
+    def exists(self, work: Workspace) -> bool | None:
+        return work.holds(self.folder, self.path, self.keys)
+
     def make(self, work: Workspace) -> JsonObject:
-        return work.json(self.folder, self.path, lambda: self.measure(work))
+        return work.json(self.folder, self.path, lambda: self.measure(work), self.keys)
 
     @abstractmethod
     def measure(self, work: Workspace) -> JsonObject:

@@ -55,6 +55,10 @@ class Piece(Protocol):
         return None
 
 
+_AGAIN = "delete it, it is made again"
+"""What to do about a file that cannot be read."""
+
+
 class Workspace:
     """A study's folder ``out``, the data that its pieces are made of, and the device that makes them."""
 
@@ -91,12 +95,17 @@ class Workspace:
         make().save(file)
         return Records.load(file)
 
-    def json(self, kind: str, path: str, make: Callable[[], JsonObject]) -> JsonObject:
-        """What is kept as JSON under that kind and path, made if it is not there."""
+    def holds(self, kind: str, path: str, keys: Sequence[str] = ()) -> bool:
+        """Whether JSON of that kind and path is kept and has these ``keys``; that of an earlier version may not."""
         file = self.file(kind, path)
-        if not file.is_file():
+        return file.is_file() and (not keys or set(keys) <= set(read_object(file, _AGAIN)))
+
+    def json(self, kind: str, path: str, make: Callable[[], JsonObject], keys: Sequence[str] = ()) -> JsonObject:
+        """What is kept as JSON under that kind and path, made if it is not there with these ``keys``."""
+        file = self.file(kind, path)
+        if not self.holds(kind, path, keys):
             write_json(file, make())
-        return read_object(file, "delete it, it is made again")
+        return read_object(file, _AGAIN)
 
     def bar(self, title: str, *, quiet: bool = False) -> AbstractContextManager[Progress]:
         """A progress bar with the time left; where nobody watches, a line when it is over. ``quiet`` shows nothing."""
