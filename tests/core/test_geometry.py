@@ -109,6 +109,24 @@ def test_large_float32_images_agree_with_the_oracle_too(norm_name):
     assert (lengths(result.double() - origins.double(), norm_name) <= eps + 1e-9 + (norm_name == "linf") * 1e-6).all()
 
 
+@pytest.mark.parametrize("eps", [1e-3, 0.5, 20.0])
+def test_l2_in_float32_keeps_to_its_ball_and_leaves_it_where_it_was(eps):
+    """Changes of any size are rounded: no length is above eps, nor much below it, and what is inside stays."""
+    images, origins = draw_images(2, (16, 3, 64, 64), torch.float32, 1.0)
+    origins.mul_(0.2).add_(0.4)
+    # Half of the lengths are up to twice eps, and all images are in the box.
+    scale = torch.linspace(0.1, 2.0, 16)[:, None, None, None] * eps
+    images = (origins + (images - 0.5).sign() * scale / (3 * 64 * 64) ** 0.5).clamp(0.0, 1.0)
+    result = ThreatModel("l2", eps).project(images, origins)
+    before, after = (lengths(each.double() - origins.double(), "l2") for each in (images, result))
+    outside = before > eps
+    assert 6 < outside.sum() < 10
+    assert (after <= eps).all()
+    # A change of 1e-5 to a value of 0.5 has steps of 6e-8.
+    assert (after[outside] >= eps * (1 - 1e-6) - 6e-8 * (3 * 64 * 64) ** 0.5).all()
+    assert torch.equal(result[torch.tensor(~outside)], images[torch.tensor(~outside)])
+
+
 @settings(max_examples=25, deadline=None)
 @given(st.sampled_from(["linf", "l1"]), st.integers(0, 10**6), st.floats(0.01, 1), st.sampled_from([0.1, 1.0]))
 def test_no_feasible_image_is_nearer_than_the_projection(norm_name, seed, eps, spread):

@@ -5,8 +5,9 @@ Legend: ``images``, ``origins``, ``gradient`` and displacements are (B, C, H, W)
 ``eps`` of their origins, the box is [0,1]; n = C·H·W. Nothing here loops over images. Results have the dtype of the
 origins and carry no gradient.
 
-A projection is computed in float64 (linf: at least float32) and rounded *towards the origin*, so that the result is in
-the ball in every dtype; an image that is inside already comes back bit for bit.
+A projection is computed in float64 (linf and l2: at least float32) and rounded *towards the origin*, so that the result
+is in the ball in every dtype; an image that is inside already comes back bit for bit. In l1 float32 would not do: its
+steps at an eps of 12 are as large as the 1e-6 that is promised.
 """
 
 from __future__ import annotations
@@ -21,6 +22,9 @@ from unfool.core.streams import Streams
 
 _SLACK = 1e-9
 """An image this little outside its ball counts as inside: above float64 rounding, far below what is promised (1e-6)."""
+
+_SINGLE = 2.0**-22
+"""Share of a radius that is left to the rounding of float32: two units in the last place."""
 
 _MAX_ITERATIONS = 200
 """More than bisection needs in float64; with Newton's steps about five are enough."""
@@ -88,13 +92,19 @@ class L2Geometry(Geometry):
 
     def project(self, images: Tensor, origins: Tensor, eps: float | Tensor) -> Tensor:
         """The nearest images in the ball, then clamped to the box: inside both, as the origins are in the box."""
-        exact_origins, points = origins.double(), images.double()
+        # In float32 a change rounds relative to its own size, so that a ball smaller by that much holds the result.
+        single = origins.dtype == images.dtype == torch.float32
+        wide = torch.float32 if single else torch.float64
+        exact_origins, points = origins.to(wide), images.to(wide)
         delta = points - exact_origins
         length = _column(self.norm(delta), delta)
-        radius = _per_image(eps, delta)
-        on_ball = delta.mul_(radius / length.clamp(min=radius)).add_(exact_origins)
-        nearest = torch.where(length > radius + _SLACK, on_ball, points).clamp_(0.0, 1.0)
-        return _round_towards(nearest, origins, exact_origins)
+        radius = _column(eps.double(), delta) if isinstance(eps, Tensor) else eps
+        inside = length <= radius + _SLACK
+        shrunk = radius * (1 - _SINGLE) if single else radius
+        share = torch.where(inside, 1.0, shrunk / length)
+        delta.mul_(share.to(wide))
+        nearest = torch.where(inside, points, exact_origins + delta).clamp_(0.0, 1.0)
+        return _round_towards(nearest, origins, exact_origins, delta.abs_())
 
     def steepest(self, gradient: Tensor, images: Tensor, step: float | Tensor, share: Tensor | None = None) -> Tensor:
         """``step`` times the unit gradient."""
@@ -236,14 +246,15 @@ def _per_image(step: float | Tensor, like: Tensor) -> float | Tensor:
     return _column(step.to(like.dtype), like) if isinstance(step, Tensor) else step
 
 
-def _round_towards(exact: Tensor, origins: Tensor, exact_origins: Tensor) -> Tensor:
-    """``exact`` in the dtype of ``origins``, rounded so that no value is farther from its origin than before.
+def _round_towards(exact: Tensor, origins: Tensor, exact_origins: Tensor, most: Tensor | None = None) -> Tensor:
+    """``exact`` in the dtype of ``origins``, rounded so that no value is farther from its origin than before, or than
+    ``most``.
 
     Rounding to nearest would add up to half a unit in the last place to every value: in l1, over n values, far more
     than 1e-6.
     """
     nearest = exact.to(origins.dtype)
-    farther = (nearest - exact_origins).abs_() > (exact - exact_origins).abs_()
+    farther = (nearest - exact_origins).abs_() > ((exact - exact_origins).abs_() if most is None else most)
     return torch.where(farther, torch.nextafter(nearest, origins), nearest)
 
 
