@@ -62,7 +62,7 @@ def transfer(result: StudyResult) -> str:
 def auxiliaries(result: StudyResult) -> str:
     return (
         f"Reversals down inpainting, jigsaw, rotation or contrast, gated or not, are shown to help in {_helps(result)} "
-        "systems; averaging as many crops and flips gained more on replayed examples of every group."
+        "systems; on replayed examples averaging as many crops and flips gained more, in the mean of every group."
     )
 
 

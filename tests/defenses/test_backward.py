@@ -1,10 +1,12 @@
-"""Gradients through a defense: the approximation, and the exact one against finite differences in float64."""
+"""Gradients through a defense: the approximation, and the exact one against finite differences and a literal unrolling,
+both in float64."""
 
 import pytest
 import torch
 from small_defenses import CLASSES, SMALL, make_images, make_network, make_reverse, make_table
 
 from unfool.attacks import CustomAttack, make_attack
+from unfool.core.geometry import GEOMETRIES
 from unfool.core.streams import Streams
 from unfool.defenses import make_defense
 from unfool.defenses.backward import Bpda, Unrolled
@@ -105,6 +107,97 @@ def test_the_exact_gradient_is_that_of_finite_differences(text):
     assert torch.allclose(slope, differences, rtol=1e-4, atol=1e-5)
     (approximate,) = torch.autograd.grad((Bpda(model.defense)(moving) * weights).sum(), moving)
     assert not torch.allclose(gradient, approximate, rtol=1e-3)
+
+
+def literal_step(gradient, threat, step, points):
+    """Against the gradient: its sign, its unit vector, or the signs of its largest hundredth inside the box."""
+    if threat.norm_name == "linf":
+        return -step * gradient.sign()
+    if threat.norm_name == "l2":
+        return -step * gradient / gradient.flatten(1).norm(dim=1)[:, None, None, None]
+    flat = gradient.flatten(1)
+    open_side = torch.where(flat < 0, points.flatten(1) < 1, points.flatten(1) > 0)
+    largest = (flat.abs() * open_side).argsort(1, descending=True)[:, : round(0.01 * flat.shape[1])]
+    moves = torch.zeros_like(flat).scatter(1, largest, -flat.gather(1, largest).sign() / largest.shape[1])
+    return step * moves.view_as(gradient)
+
+
+def literal_projection(moved, origins, threat):
+    """Clamped to ball and box; scaled back to the sphere, then clamped; moves shortened by what makes their sum eps.
+
+    That length is found by bisection; a last step of Newton's carries its derivative.
+    """
+    delta, eps = moved - origins, threat.eps
+    if threat.norm_name == "linf":
+        return torch.minimum(torch.maximum(moved, origins - eps), origins + eps).clamp(0, 1)
+    if threat.norm_name == "l2":
+        length = delta.flatten(1).norm(dim=1)[:, None, None, None]
+        return (origins + torch.where(length > eps, delta * eps / length, delta)).clamp(0, 1)
+    size, room = delta.flatten(1).abs(), torch.where(delta > 0, 1 - origins, origins).flatten(1)
+
+    def shortened(length):
+        return torch.minimum((size - length).relu(), room)
+
+    with torch.no_grad():
+        low, high = torch.zeros(len(size), 1).double(), size.amax(1, keepdim=True)
+        for _ in range(100):
+            middle = (low + high) / 2
+            too_far = shortened(middle).sum(1, keepdim=True) > eps
+            low, high = torch.where(too_far, middle, low), torch.where(too_far, high, middle)
+        moving = ((size > high) & (size - high < room)).sum(1, keepdim=True).clamp(min=1)
+    length = high + (shortened(high).sum(1, keepdim=True) - eps) / moving
+    moves = shortened(torch.where(shortened(0.0).sum(1, keepdim=True) > eps, length, 0.0))
+    return origins + (moves * delta.flatten(1).sign()).view_as(delta)
+
+
+def literally_unrolled(defense, images, ids):
+    """The logits of the reversal as a plain loop, in which nothing is detached."""
+    threat, logits = defense.threat, []
+    for draw in range(defense.draws):
+        streams = Streams(defense.seed).named("reverse").at(draw)
+        points = images
+        if defense.start == "random":
+            start = streams.named("start").at(0)
+            noise = GEOMETRIES[threat.norm_name].sample_within(ids, tuple(images.shape[1:]), start, threat.eps)
+            points = (images + noise).clamp(0, 1)
+        path, losses = [points], []
+        for call in range(defense.steps + 1):
+            views = streams.named("views").at(call if defense.redraw else 0)
+            losses.append(defense.pretext(path[-1], ids, views))
+            if call < defense.steps:
+                (gradient,) = torch.autograd.grad(losses[-1].sum(), path[-1], create_graph=True)
+                moved = path[-1] + literal_step(gradient, threat, defense.step_size, path[-1])
+                path.append(literal_projection(moved, images, threat))
+        best = torch.stack(losses).argmin(0) if defense.keep == "best" else torch.full((len(images),), defense.steps)
+        logits.append(defense.network(torch.stack(path)[best, torch.arange(len(images))]))
+    return torch.stack(logits).mean(0)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "norm=l2,eps=0.5,steps=1,start=image",
+        "norm=l2,eps=0.5,steps=5,step_size=0.2",
+        "norm=l2,eps=0.3,steps=4,step_size=0.2,keep=best,redraw=false",
+        "norm=l2,eps=5,steps=3,step_size=0.2,draws=2,loss=first-positive,views=3",
+        "norm=linf,eps=0.03,steps=4,step_size=0.011,start=image",
+        "norm=linf,eps=0.02,steps=3,step_size=0.013,draws=2,keep=best",
+        "norm=l1,eps=3,steps=3,step_size=2",
+        "norm=l1,eps=3,steps=4,step_size=1.5,start=image,keep=best",
+    ],
+)
+def test_the_exact_gradient_is_that_of_a_literal_unrolling(text):
+    network = make_network(torch.float64)
+    defense = make_reverse(text, network)
+    # Inside the box: at its edge a derivative has two sides.
+    images = make_images(5, torch.float64).clamp(0.001, 0.999)
+    weights = Streams(1).normal(torch.arange(5), (4,)).double()
+    moving, ids = images.requires_grad_(), torch.arange(5)
+    own, literal = Unrolled(defense)(moving, ids), literally_unrolled(defense, moving, ids)
+    assert torch.allclose(own, literal, rtol=0, atol=1e-9)
+    gradient, expected = (torch.autograd.grad((logits * weights).sum(), moving)[0] for logits in (own, literal))
+    assert torch.allclose(gradient, expected, rtol=1e-6, atol=1e-8)
+    assert expected.flatten(1).abs().amax(1).min() > 1e-3
 
 
 def test_attacks_follow_the_wrappers_and_leave_no_trace():

@@ -5,8 +5,9 @@ import torch
 from torch import nn
 
 from unfool import EvaluationSettings, evaluate
+from unfool.cli.print_evaluation import print_evaluation
 from unfool.data.table import Table
-from unfool.evaluation.reliability.over_draws import OverDraws, over_draws
+from unfool.evaluation.reliability.over_draws import OverDraws, least_over_draws, over_draws
 
 
 class Coins(nn.Module):
@@ -63,3 +64,49 @@ def test_rows_of_a_random_model_say_how_it_does_over_draws():
         evaluation = evaluate(Coins(), table, "pgd-2", settings=EvaluationSettings(threat="linf:0.01"))
     for row in evaluation.rows:
         assert row.remark.startswith("over 10 draws of the model ")
+
+
+@pytest.fixture(scope="module")
+def evaluated():
+    """Half of the images are right in 0.7 of the draws, whatever an attack within 0.001 does."""
+    images = torch.cat([torch.full((40, 1, 4, 4), 0.2), torch.full((40, 1, 4, 4), 0.8)])
+    table = Table.from_tensors(images, {"label": torch.zeros(80, dtype=torch.int64)})
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        settings = EvaluationSettings(threat="linf:0.001")
+        return evaluate(Coins(), table, ["pgd-2", "fgsm"], settings=settings)
+
+
+def test_rows_of_a_random_model_hold_mean_and_worst(evaluated):
+    clean, *attacked, worst = evaluated.rows
+    assert [row.attack for row in evaluated.rows] == ["none", "pgd-2", "fgsm", "worst-case"]
+    for row in (clean, *attacked):
+        assert row.accuracy == pytest.approx(0.85, abs=0.04)
+        assert row.low < row.accuracy < row.high
+    doubts = " ".join(evaluated.doubts)
+    assert "the model is random, and the accuracy is the mean over several draws" in doubts
+    assert "own draw" not in doubts
+    for row in evaluated.rows:
+        assert 0.5 <= row.every_draw.accuracy < 0.55
+        assert row.every_draw.n == row.n == 80
+    # The two attacks leave the same images, of which the same draws are right.
+    assert worst.accuracy == min(row.accuracy for row in attacked)
+    assert worst.accuracy > 0.5 + 0.5 * 0.7**2 + 0.04, "not what one draw for each attack leaves"
+
+
+def test_the_last_line_on_a_random_model_gives_mean_and_worst(evaluated, capsys):
+    print_evaluation(evaluated)
+    shown, row = " ".join(capsys.readouterr().out.split()), evaluated.rows[-1]
+    every = row.every_draw
+    share = f"{100 * row.accuracy:.1f} % [{100 * row.low:.1f}, {100 * row.high:.1f}]"
+    assert (
+        f"Robust accuracy {share} on average over draws, {100 * every.accuracy:.1f} % "
+        f"[{100 * every.low:.1f}, {100 * every.high:.1f}] in every draw, on 80 images"
+    ) in shown
+
+
+def test_the_worst_case_of_several_attacks_takes_of_each_image_the_fewest_draws():
+    ids = torch.arange(3)
+    first = OverDraws(ids=ids, right=torch.tensor([10, 4, 7]), draws=10)
+    second = OverDraws(ids=ids, right=torch.tensor([9, 6, 7]), draws=10)
+    assert least_over_draws([first, second]).right.tolist() == [9, 4, 7]

@@ -120,6 +120,20 @@ def test_the_first_chart_shows_clean_borrowed_and_own(study):
     assert own.at < 1
     assert borrowed.low < borrowed.at < borrowed.high
     assert overview(result({}), []) is None
+    assert clean.words == "clean: 72.1 % [71.2, 72.9]"
+    assert chart.caption.endswith("bars: 95 % intervals.")
+
+
+def test_the_first_chart_says_where_bars_are_seeds(study):
+    rows = [make_row("m", "digits", "none", 0.8, seed=seed) for seed in (0, 1)]
+    rows += [make_row("m", "digits", "pgd-7", 0.1 * seed, seed=seed) for seed in (0, 1)]
+    results = result({**study, "rows": rows, "claims": []})
+    chart = overview(results, study_tables(results))
+    assert chart is not None
+    clean, own = chart.rows[0].intervals
+    assert clean.words == "clean: 80.0 % 2 seeds agree"
+    assert own.words == "attacked itself (PGD-7): 5.0 % [0.0, 10.0] 2 seeds"
+    assert chart.caption.endswith("bars: 95 % intervals, or lowest to highest seed where several were trained.")
 
 
 @pytest.mark.parametrize("name", ["$\\frac{$", "_hidden", "a\nb\x00c", "<b>&amp;", "名前", "x" * 300])

@@ -107,6 +107,16 @@ def test_every_figure_and_picture_is_shown():
     assert '<a href="#ladder">' in html
 
 
+def test_a_random_system_shows_what_is_right_in_every_draw():
+    random = copy.deepcopy(LADDER)
+    random["rungs"][2]["every_draw"] = share(0.31, 200)
+    text = text_of(page(random))
+    assert "44.0 [39.0, 49.0] 200 images 31.0 [26.0, 36.0] in every draw 43.0 [38.0, 48.0] 100 images" in text
+    assert text.count("in every draw") == 1
+    (section,) = result({"ladder": random}).ladders
+    assert type(section).from_json(json.loads(json.dumps(section.to_json()))) == section
+
+
 def test_the_path_falls_as_the_loss_does():
     (section,) = ladders(result({"ladder": LADDER}))
     points = [tuple(map(float, pair.split(","))) for pair in section.examples[0].points.split()]
@@ -146,6 +156,7 @@ def test_every_name_is_escaped():
         (("rungs", 0, "accuracy"), 1.5),
         (("rungs", 0, "accuracy"), "0.5"),
         (("rungs", 0, "common"), None),
+        (("rungs", 0, "every_draw"), {"accuracy": 1.5, "low": 0.1, "high": 0.2, "n": 3}),
         (("rungs", 0, "protocol"), "trust-me"),
         (("rungs", 0, "model_images"), -1),
         (("absent",), ["g"]),

@@ -1,6 +1,7 @@
 """The pivot, its Markdown and its terminal form, against figures worked out by hand."""
 
 import io
+import re
 
 import pytest
 from made_up_study import ATTACKS, make_row, make_rows, result
@@ -8,6 +9,7 @@ from rich.console import Console
 
 from unfool.core.errors import DataError
 from unfool.report.accuracy_table import attack_order
+from unfool.report.page import Page, render
 from unfool.report.publishing.markdown import markdown, results_section
 from unfool.report.tables import rich_tables, study_tables
 
@@ -70,6 +72,42 @@ def test_seeds_are_averaged_with_their_range_and_told_as_such(study):
     assert "33.0 [30.0, 36.0] over 3 seeds" in text
     assert "over" not in text.split("50.0 [")[1].split("|")[0]
     assert "lowest seed, highest seed" in text
+
+
+def agreeing_rows():
+    """Three seeds: equal on clean images, equal as printed under FGSM, apart under PGD."""
+    shares = {"none": (0.9, 0.9, 0.9), "fgsm": (0.0, 0.0004, 0.0), "pgd-7": (0.0, 0.001, 0.0)}
+    return [
+        make_row("m", "digits", attack, share, seed=seed)
+        for attack, seeds in shares.items()
+        for seed, share in enumerate(seeds)
+    ]
+
+
+def test_equal_seeds_are_no_interval(study):
+    """They agree: ``[90.0, 90.0]`` would say that nothing is uncertain."""
+    values = with_rows(study, agreeing_rows())
+    text = markdown(result(values))
+    assert "| m | 90.0 (3 seeds agree) | white-box | 0.0 (3 seeds agree) | 0.0 [0.0, 0.1] over 3 seeds |" in text
+    assert "[lowest seed, highest seed\\] where a cell says so, no bracket where they agree, else" in text
+    terminal = " ".join(shown(values).split())
+    assert terminal.count("3 seeds agree") == 2
+    assert terminal.count("[0.0, 0.1]") == 1
+    assert terminal.count("[") == 3  # and two in the caption
+    page = render(Page(title="t", subtitle="", result=result(values)))
+    assert page.count("<small>3 seeds agree</small>") == 2
+    assert page.count("<small>3 seeds</small>") == 1
+    assert page.count("<small>[") == 1
+    assert "[90.0, 90.0]" not in page
+    assert "[0.0, 0.0]" not in page
+    apart = markdown(result(with_rows(study, [row for row in agreeing_rows() if row["attack"] == "pgd-7"])))
+    assert "[lowest seed, highest seed\\] where a cell says so, else" in apart
+
+
+def test_the_interval_of_one_seed_is_shown_however_narrow(study):
+    text = markdown(result(with_rows(study, [make_row("m", "digits", "none", 0.5, low=0.5, high=0.5, n=10**9)])))
+    assert "50.0 [50.0, 50.0]" in text
+    assert "seeds" not in text
 
 
 def test_transfer_is_matched_to_its_source_model_within_each_seed(study):
@@ -179,6 +217,71 @@ def test_a_section_puts_the_source_beside_and_folds_the_rest(study):
     assert folded.count("<details>") == folded.count("</details>") == 4
     assert "- A \\*note\\*." in folded
     assert "- Fewer epochs." in folded
+
+
+def rows_with_losses():
+    """Two seeds of a system whose losses the source states, and one of which it states an accuracy alone."""
+    rows = []
+    for seed in (0, 1):
+        words = {"seed": seed, "settings": {"cause": "train mode"}}
+        rows += [
+            make_row(
+                "m", "digits", "none", 0.8, loss=0.5 + seed / 10, source_value=0.8752, source_loss=0.5812, **words
+            ),
+            make_row("m", "digits", "pgd-7", 0.4, loss=1.25, source_value=0.0666, source_loss=4.3066, **words),
+            make_row("m", "digits", "pgd-20", 0.3, loss=1.5, **words),
+        ]
+    return [*rows, make_row("other", "digits", "none", 0.9, loss=0.25, source_value=0.91, settings={})]
+
+
+def test_losses_that_the_source_states_have_a_column(study):
+    values = with_rows(study, rows_with_losses())
+    (table,) = study_tables(result(values))
+    assert [column.has_loss for column in table.columns] == [True, True, False]
+    cell = table.rows[0].cells["none"]
+    assert (cell.loss, cell.source_loss) == (pytest.approx(0.55), 0.5812)
+    text = markdown(result(values))
+    assert "losses are mean cross-entropies" in text
+    assert "| model | clean | loss | protocol | PGD-7 | loss | PGD-20 |\n|---|--:|--:|---|--:|--:|--:|" in text
+    own = "| 80.0 (2 seeds agree)<br>source 87.52 | 0.5500<br>source 0.5812 | white-box | 40.0 (2 seeds agree)"
+    assert f"{own}<br>source 6.66 | 1.2500<br>source 4.3066 | 30.0 (2 seeds agree) |" in text
+    assert "| other | 90.0 [89.4, 90.6]<br>source 91.00 | 0.2500 | clean | – | – | – |" in text
+    for line in text.splitlines():
+        assert not line.startswith("|") or line.count("|") == 8
+
+
+def test_losses_stand_beside_the_papers(study):
+    beside, _, _ = results_section(result(with_rows(study, rows_with_losses()))).partition("### Rows")
+    head = "| system | attack | protocol | paper % | this % | difference | paper loss | this loss |"
+    assert f"{head}\n|---|---|---|--:|--:|--:|--:|--:|\n" in beside
+    assert "| PGD-7 | white-box | 6.66 | 40.0 (2 seeds agree) | +33.3 | 4.3066 | 1.2500 |" in beside
+    assert "| other | clean | clean | 91.00 | 90.0 [89.4, 90.6] | -1.0 | – | 0.2500 |" in beside
+    assert "loss" not in results_section(result(with_rows(study, make_rows())))
+
+
+def test_losses_are_on_the_page_and_in_the_terminal(study):
+    values = with_rows(study, rows_with_losses())
+    page = render(Page(title="t", subtitle="", result=result(values)))
+    assert page.count('<th scope="col" class="number">loss</th>') == 2
+    assert re.findall(r'<td class="number [a-z-]+">(\d[\d.]+)(?:<small>(.*?)</small>)?', page) == [
+        ("0.5500", "source 0.5812"),
+        ("1.2500", "source 4.3066"),
+        ("0.2500", ""),
+    ]
+    head = re.search('<table class="accuracy.*?</thead>', page, re.DOTALL)
+    assert head is not None
+    spans = [int(span) for span in re.findall(r'colspan="(\d)"', head[0])]
+    assert (spans, sum(spans)) == ([3, 3, 1], head[0].count('<th scope="col" class="'))
+    terminal = " ".join(shown(values).split())
+    for words in ("loss 0.5500", "source 0.5812", "loss 1.2500", "source 4.3066", "loss 0.2500"):
+        assert terminal.count(words) == 1
+    assert "loss 1.5000" not in terminal
+
+
+def test_seeds_must_cite_one_source_loss(study):
+    rows = [make_row("m", "digits", "none", 0.9, seed=seed, source_loss=0.5 + seed) for seed in (0, 1)]
+    with pytest.raises(DataError, match=r"cite different source losses \[0\.5, 1\.5\]"):
+        study_tables(result(with_rows(study, rows)))
 
 
 def shown(study):

@@ -3,12 +3,15 @@
 import dataclasses
 import io
 import json
+from pathlib import Path
 
 import pytest
 from rich.console import Console
 from scale_fields import flatten
 
 from unfool.core.parallel.graph import jobs_of, missing_pieces
+from unfool.evaluation.results.rows import Row
+from unfool.evaluation.results.study_result import StudyResult
 from unfool.studies import run_study
 from unfool.studies.adversarial_training import AdversarialTraining
 from unfool.studies.adversarial_training.scales import METHODS, SCALES
@@ -23,6 +26,7 @@ TINY = dataclasses.replace(
     attack="pgd-3",
 )
 NETWORKS = AdversarialTraining().networks(TINY)
+RESULTS = Path(__file__).parents[2] / "results" / "adversarial-training" / "small.json"
 PLAIN = ["FGSM-RS", "N-FGSM", "PGD-10", "TRADES-1", "TRADES-3", "TRADES-6", "MART"]
 
 
@@ -131,6 +135,53 @@ def test_every_field_of_full_and_of_small_is_as_stated():
         assert all(network.config.seed == network.seed for network in networks)
 
 
+CUTS = {
+    "small": {
+        **dict.fromkeys(
+            ("words", "trunk."), "a convnet of 16, 32 and 64 channels with a strided stem, for a PreAct ResNet-18"
+        ),
+        "stage.epochs": "4 on one triangle, for 15 in the paper of FGSM-RS and 100 with a cosine in full",
+        "stage.schedule": "4 on one triangle, for 15 in the paper of FGSM-RS and 100 with a cosine in full",
+        "methods.": "five of sixteen",
+        "attacked": "4,000 test images of 10,000",
+        "precision": "bf16 in training and in the search of PGD-50",
+    },
+    "full": {},
+}
+"""What each field of a scale that is not as in `full` is called in the cuts, by the begin of its path."""
+
+
+@pytest.mark.parametrize("name", CUTS)
+def test_what_a_scale_cuts_is_named(name):
+    fields, full, cuts = flatten(SCALES[name]), flatten(SCALES["full"]), " ".join(AdversarialTraining().cuts(name))
+    cut = {path for path in fields.keys() | full.keys() if fields.get(path) != full.get(path)}
+    for path in cut:
+        (words,) = {words for begin, words in CUTS[name].items() if path.startswith(begin)}
+        assert words in cuts, path
+    assert all(any(path.startswith(begin) for path in cut) for begin in CUTS[name])
+    # Of both: the papers' own evaluations are stronger, and training computes in bf16.
+    assert "PGD-50 from one start" in cuts
+    assert "AutoAttack" in cuts
+    assert fields["stage.precision"] == "bf16"
+    assert "bf16 in training" in cuts
+
+
+def test_the_figures_of_the_paper_of_fgsm_rs_stand_beside_its_test_rows_alone():
+    row = Row(
+        model="FGSM-RS", data="cifar10", split="test", attack="none", protocol="clean", accuracy=0.5, low=0, high=1, n=9
+    )
+    beside = AdversarialTraining.published.of
+    assert beside(row) == 0.833
+    assert beside(dataclasses.replace(row, attack="pgd-50")) == 0.461
+    others = ({"attack": "pgd-20"}, {"split": "train"}, {"data": "digits"}, {"model": "PGD-10"})
+    assert [beside(dataclasses.replace(row, **changed)) for changed in others] == [None] * 4
+    published = StudyResult.load(RESULTS)
+    assert {(row.model, row.attack, row.source_value) for row in published.rows if row.source_value is not None} == {
+        ("FGSM-RS", "none", 0.833),
+        ("FGSM-RS", "pgd-50", 0.461),
+    }
+
+
 def test_every_method_has_its_rows(finished):
     _, result = finished
     rows = result["rows"]
@@ -176,6 +227,8 @@ def test_claims_and_charts_are_of_the_rows(finished):
     assert json.loads((out / "results" / "adversarial-training" / "tiny.json").read_text()) == result
     assert f"FGSM-RS {100 * robust['FGSM-RS', 'test']:.1f} %, N-FGSM" in result["summary"]
     assert "attacked by pgd-3 inside linf:0.1 on 12 test images" in result["summary"]
+    for claim in result["claims"]:
+        assert f"{claim['text']} ({claim['figure']}, {claim['verdict']})" in result["summary"]
     assert "Robust overfitting" in (out / "report.html").read_text()
 
 

@@ -19,8 +19,9 @@ from unfool.training.regimes import REGIMES
 ALL = ("contrast", "inpainting", "jigsaw", "rotation")
 SCALES = [DEMO, SMALL, AT_SOURCE, FULL]
 
-ADAM = {"batch_size": 256, "optimizer": "adam", "learning_rate": 2e-4, "weight_decay": 0.0, "precision": "bf16"}
-"""The optimizer of the public code that the source builds on; the source states neither schedule nor batch."""
+ADAM = {"batch_size": 256, "optimizer": "adam", "learning_rate": 2e-4, "weight_decay": 0.0, "precision": "fp32"}
+"""The optimizer of the public code that the source builds on, in fp32 as there; the source states neither schedule nor
+batch."""
 PGD = {"perturb": "pgd-10", "held_out": 500}
 
 
@@ -72,7 +73,7 @@ SGD = {
     "batch_size": 128,
     "optimizer": "sgd",
     "weight_decay": 5e-4,
-    "precision": "bf16",
+    "precision": "fp32",
     "schedule": "cosine",
     "epochs": 70,
 }
@@ -131,8 +132,11 @@ CUT = {
     **within("ladder", {"images": 100, "steps": 10, "draws": 2, "precision": "bf16", "lambdas.0": 1.0}),
     "reversals": {},
 }
+BF16 = "precision: trainings compute in bf16, where the source has fp32"
 NAMED = {
     "parts.1": "no jigsaw",
+    "ladder.precision": f"{BF16}; attacks search and the reversal descends in bf16",
+    "precision": BF16,
     "parts.0.tasks": "inpainting alone",
     "reversals.contrast": "inpainting alone",
     "every": "inpainting alone",
@@ -141,31 +145,37 @@ NAMED = {
     "epochs": "epochs: 12 of a classifier, alone and beside inpainting, for 100; 6 of one trained by PGD for 100; 4 of",
     "attacked": "attacked: 1,000 test images for 10,000",
     "strongly": "strongly: 200 of them by AutoAttack for 1,000",
-    "ladder": "100 images for 1,000, steps 10 for 50, draws 2 for 8, lambdas 1 for 0.1, 1 and 10, precision bf16",
+    "ladder": "100 images for 1,000, steps 10 for 50, draws 2 for 8, lambdas 1 for 0.1, 1 and 10",
 }
-"""What each field that is cut is called in the cuts."""
+"""What each field that is cut is called in the cuts: by the first of these that is a part of its path."""
 
 
-def test_every_field_of_full_is_the_source_s():
-    assert flatten(FULL) == UNCUT
+def in_bf16(fields):
+    """The same fields with every training in bf16."""
+    trainings = {path: "bf16" for path in fields if path.startswith("parts.") and path.endswith(".precision")}
+    return {**fields, **trainings}
+
+
+def test_every_field_of_full_is_the_source_s_but_for_the_precision_that_it_names():
+    assert flatten(FULL) == in_bf16(UNCUT) != UNCUT
+    assert any(BF16 in cut for cut in AuxiliaryReversal().cuts("full"))
 
 
 def test_every_field_of_source_is_the_source_s_or_cut_and_a_cut_says_so():
     fields = flatten(AT_SOURCE)
-    assert fields == CUT
+    assert fields == in_bf16(CUT)
     lacking = [path for path in UNCUT if fields.get(path, "none") != UNCUT[path]]
+    assert {"ladder.precision", f"parts.0.trainings.{NORMAL}.precision", "parts.0.heads.precision"} < set(lacking)
     cuts = " ".join(AuxiliaryReversal().cuts("source"))
     for path in lacking:
-        assert any(part in path and words in cuts for part, words in NAMED.items()), path
+        words = next(words for part, words in NAMED.items() if part in path)
+        assert words in cuts, path
 
 
 def test_full_names_what_it_leaves_out():
     cuts = " ".join(AuxiliaryReversal().cuts("full"))
     assert FULL.strongly == FULL.ladder.images == 1_000
     assert "1,000 test images by AutoAttack, and by every rung of a ladder, for 10,000" in cuts
-    precisions = {stage.precision for part in FULL.parts for stage in part.trainings.values()}
-    assert precisions == {"bf16"}
-    assert "trainings compute in bf16" in cuts
 
 
 def test_figures_are_the_source_s_and_its_missing_row_is_missing():

@@ -176,7 +176,7 @@ NAMED = {
     "held_out": "{} more to choose a stage",
     "attacked": "on {} images",
     "attack": "targeted APGD of 30 steps",
-    "precision": "targeted APGD",
+    "precision": "which searches in {}",
 }
 """How `source` names each cut."""
 

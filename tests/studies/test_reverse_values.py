@@ -31,7 +31,7 @@ def stage(name, task, **values):
         **UNUSED,
         "momentum": 0.9,
         "perturb": None,
-        "precision": "bf16",
+        "precision": "fp32",
         "trainable": "all",
         f"tasks.{task}.task": task,
         f"tasks.{task}.perturbed": True,
@@ -122,8 +122,11 @@ FAST_AT = {
 }
 NARROW = {"trunk.name": "preact-resnet18", **stage("robust", "labels", **FAST_AT), "normal": None}
 
+BF16 = ("bf16", "Training computes in bf16, where the source has fp32")
 CUTS = {
     "source": {
+        "robust.precision": BF16,
+        "contrast.precision": BF16,
         "robust.epochs": (6, "6 epochs of 15"),
         "contrast.epochs": (5, "5 epochs of 201"),
         "contrast.tasks.contrast.settings.hidden": (205, "512→205→16 units for 640→256→16"),
@@ -138,16 +141,20 @@ CUTS = {
         "ladder.draws": (2, "2 draws"),
         "ladder.lambdas.0": (10.0, "lambda 10 alone"),
         "ladder.queries": (50, "50 queries"),
+        "ladder.precision": ("bf16", "attacks search and the reversal descends in bf16"),
     },
     "full": {
+        "robust.precision": BF16,
+        "normal.precision": BF16,
+        "contrast.precision": BF16,
         "robust.held_out": (1500, "1,500 held-out images"),
         "corrupted": (1_000, "1,000 images"),
         "ladder.images": (1_000, "attacks 1,000 images"),
     },
 }
 """What a scale cuts: the value, and the words that name it."""
-OURS = {"ladder.precision": "bf16", "negatives.0": 64, "negatives.1": 256, "negatives.2": 2044}
-"""Fields of the source scale that no source has: the precision of a search whose successes fp32 confirms, a chart."""
+OURS = {"negatives.0": 64, "negatives.1": 256, "negatives.2": 2044}
+"""Fields of the source scale that no source has: a chart."""
 
 
 @pytest.mark.parametrize(
@@ -175,6 +182,10 @@ def test_small_names_how_it_deviates():
     for path, value, named in (
         ("trunk.widths.2", 128, "a convnet of 32, 64 and 128 channels"),
         ("robust.epochs", 24, "FGSM-RS for 24 epochs"),
+        ("robust.precision", *BF16),
+        ("normal.precision", *BF16),
+        ("contrast.precision", *BF16),
+        ("ladder.precision", *CUTS["source"]["ladder.precision"]),
         ("robust.nesterov", True, "Its momentum is Nesterov's, where the paper of FGSM-RS has plain momentum"),
         ("contrast.tasks.contrast.settings.hidden", 128, "128→128→16 units"),
         ("contrast.tasks.contrast.settings.size", 16, "128→128→16 units"),

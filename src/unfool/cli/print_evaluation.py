@@ -12,6 +12,7 @@ from rich.table import Table
 from unfool.cli.printing import WIDTH, stdout
 from unfool.evaluation.corruptions import mean_corruption_accuracy
 from unfool.evaluation.records import CLEAN, OWN
+from unfool.evaluation.reliability.over_draws import RecordsOverDraws
 
 if TYPE_CHECKING:
     from unfool.evaluation.adaptive.ladder_result import LadderResult
@@ -39,6 +40,10 @@ def print_evaluation(evaluation: Evaluation) -> None:
         same = [row for row in attacked if row.threat == attacked[-1].threat]
         worst = min(reversed(same), key=lambda row: row.accuracy)
         share = f"{100 * worst.accuracy:.1f} % [{100 * worst.low:.1f}, {100 * worst.high:.1f}]"
+        if worst.every_draw is not None:
+            every = worst.every_draw
+            share += f" on average over draws, {100 * every.accuracy:.1f} % "
+            share += f"[{100 * every.low:.1f}, {100 * every.high:.1f}] in every draw,"
         summary = f"Robust accuracy {share} on {worst.n} images under {worst.attack} at {worst.threat}"
         console.print(escape(summary) + (", [bold red]not to be believed[/bold red]:" if evaluation.doubts else "."))
     else:
@@ -66,13 +71,13 @@ def print_ladder(result: LadderResult) -> None:
     for title in ("protocol", "accuracy %", "95 % interval", "n", "on common", "cost: CPU s", "images"):
         table.add_column(title, justify="left" if title == "protocol" else "right", no_wrap=True)
     for name, records in zip(("network", "defense"), result.clean, strict=True):
-        table.add_row(f"clean, {name}", "clean", *_figures(records), "", *_cost(records))
+        table.add_row(f"clean, {name}{_every_draw(records)}", "clean", *_figures(records), "", *_cost(records))
     for rung in section.rungs:
         worst = rung.key == "worst"
         letter = "" if worst else f"({rung.key}) "
         records = result.worst if worst else result.records[rung.key]
         table.add_row(
-            escape(f"{letter}{rung.title}\n  {rung.attack} at {section.threat}"),
+            escape(f"{letter}{rung.title}\n  {rung.attack} at {section.threat}{_every_draw(records)}"),
             protocol_word(rung.protocol),
             *_figures(records),
             f"{100 * rung.common.accuracy:.1f}",
@@ -97,6 +102,12 @@ def protocol_word(protocol: str) -> str:
 def _figures(records: Records) -> tuple[str, str, str]:
     low, high = records.interval()
     return f"{100 * records.accuracy:.1f}", f"[{100 * low:.1f}, {100 * high:.1f}]", str(records.count)
+
+
+def _every_draw(records: Records) -> str:
+    """A line on how many images are right in every draw of a random system; empty for other systems."""
+    random = isinstance(records, RecordsOverDraws)
+    return f"\n  {100 * records.over_draws.worst:.1f} % in every draw" if random else ""
 
 
 def _cost(records: Records) -> tuple[str, str]:

@@ -122,10 +122,10 @@ class Evaluation:
             for row in self.rows
             if too_many(row.zero_gradient or 0, row.n)
         ]
-        settings = {_title(row): row.settings for row in self.rows}
+        rows = {_title(row): row for row in self.rows}
         draws = [
             f"{attack} fooled {count} {_RIGHT_AGAIN[count == 1]} evaluated again: "
-            f"{_MATES if self._only_mates_differ else _random(settings.get(attack, {}))}"
+            f"{_MATES if self._only_mates_differ else _random(rows.get(attack))}"
             for attack, count in self.right_again.items()
             if count
         ]
@@ -222,12 +222,12 @@ def _title(row: Row) -> str:
     return f"{row.attack}:{settings}" if settings else row.attack
 
 
-def _random(settings: Mapping[str, Any]) -> str:
-    """What it means that a random model is right after all, and what to do about an attack with these settings."""
-    return (
-        "the model is random, and the accuracy is that of the evaluation's own draw; average the attack over "
-        f"{_more_draws(settings)}"
-    )
+def _random(row: Row | None) -> str:
+    """What it means that a random model is right after all, and what to do about the attack of a row."""
+    judged = row is not None and row.every_draw is not None
+    accuracy = "the mean over several draws" if judged else "that of the evaluation's own draw"
+    advice = _more_draws({} if row is None else row.settings)
+    return f"the model is random, and the accuracy is {accuracy}; average the attack over {advice}"
 
 
 def _more_draws(settings: Mapping[str, Any]) -> str:

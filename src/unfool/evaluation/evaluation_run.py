@@ -37,7 +37,7 @@ from unfool.evaluation.curves import CurvePoints, curve, row_settings
 from unfool.evaluation.identity import identity
 from unfool.evaluation.records import Records
 from unfool.evaluation.reliability.binarization_test import binarization_test
-from unfool.evaluation.reliability.over_draws import over_draws
+from unfool.evaluation.reliability.over_draws import OverDraws, least_over_draws, over_draws
 from unfool.evaluation.reliability.report import reliability
 from unfool.evaluation.results.details import ClassAccuracy
 from unfool.evaluation.results.reliability import BinarizationResult, Reliability
@@ -76,6 +76,8 @@ class EvaluationRun:
         self.sets: list[AdversarialSet] = []
         self.row_sources: dict[int, AdversarialSet | Table] = {}
         """The images of rows by their number, which a random model is judged on again."""
+        self.row_parts: dict[int, list[int]] = {}
+        """The rows that a worst case is of, by its own number."""
         self.pictures: dict[str, AttackPictures] = {}
         self.classes: dict[str, list[ClassAccuracy]] = {}
         self.corrupted: list[Records] = []
@@ -157,6 +159,7 @@ class EvaluationRun:
         for name, examples in sets.items():
             records = classify(self.model, examples, batch_size=self.size)
             self.add(records, {"on": name})
+            self.row_sources[len(self.rows) - 1] = examples
             same = ("judged_on", "threat", "data", "split", "ids", "labels")
             if any(all(getattr(records, key) == getattr(own, key) for key in same) for own in self.attacked):
                 self.attacked.append(records)
@@ -168,10 +171,16 @@ class EvaluationRun:
             same = [records for records in own if records.threat == threat]
             if len(same) > 1:
                 self.attacked.append(worst_case(same, right=right))
-                self.add(self.attacked[-1])
+                self._add_worst(same)
         if self.settings.union is not None and own:
             self.attacked.append(union_of(own, self.settings.union, right=right))
-            self.add(self.attacked[-1])
+            self._add_worst(own)
+
+    def _add_worst(self, parts: Sequence[Records]) -> None:
+        """Add the worst case that was appended last, which is that of some records."""
+        self.add(self.attacked[-1])
+        numbers = {id(records): number for number, records in enumerate(self.records)}
+        self.row_parts[len(self.rows) - 1] = [numbers[id(records)] for records in parts]
 
     def by_class(self, table: Table) -> None:
         """Accuracies by class, on clean images and in the worst case."""
@@ -248,9 +257,16 @@ class EvaluationRun:
             self._judge_over_draws()
 
     def _judge_over_draws(self) -> None:
-        """Say in the rows of a random model how many images are right over several draws, where nothing says it yet."""
+        """Give the rows of a random model the mean over several draws, and how many images are right in every draw."""
+        judged: dict[int, OverDraws] = {}
         for number, source in self.row_sources.items():
+            column = self.column if isinstance(source, Table) else None
             if self.rows[number].remark is None:
-                column = self.column if isinstance(source, Table) else None
-                judged = over_draws(self.model, source, column=column, seed=self.settings.seed, batch_size=self.size)
-                self.rows[number] = replace(self.rows[number], remark=judged.sentence())
+                draws = over_draws(self.model, source, column=column, seed=self.settings.seed, batch_size=self.size)
+            else:
+                # Lean's remark ends with what its own draws gave; these are the same.
+                draws = over_draws(self.model, source, column=column)
+            judged[number] = draws
+        for number, parts in self.row_parts.items():
+            judged[number] = least_over_draws([judged[part] for part in parts])
+        self.rows = [judged[number].in_row(row) if number in judged else row for number, row in enumerate(self.rows)]

@@ -17,8 +17,9 @@ class Cell:
     """One accuracy: a share in [0,1] with its interval.
 
     For one training seed the interval is the row's own; for several, ``accuracy`` is their mean and ``low`` and
-    ``high`` are the lowest and highest seed. ``images`` counts the images of each seed; ``cpu_seconds`` and
-    ``model_images`` are what a row cost, averaged over the seeds, None where a row does not say.
+    ``high`` are the lowest and highest seed. ``images`` counts the images of each seed; ``loss``, ``cpu_seconds`` and
+    ``model_images`` are averaged over the seeds, None where no row says. ``source_value`` and ``source_loss`` are what
+    the source states, None where it does not.
     """
 
     attack: str
@@ -29,6 +30,8 @@ class Cell:
     seeds: int
     images: int
     source_value: float | None
+    loss: float | None
+    source_loss: float | None
     cpu_seconds: float | None
     model_images: float | None
 
@@ -63,12 +66,14 @@ class TableRow:
 
 @dataclass(frozen=True, kw_only=True)
 class Column:
-    """One attack: its name in the rows, its title, the images behind it, and whether the source has a figure for it."""
+    """One attack: its name in the rows, its title, the images behind it, and whether the source has an accuracy for it,
+    and a loss: then a column of losses stands beside that of accuracies."""
 
     attack: str
     title: str
     images: str
     has_source: bool
+    has_loss: bool
 
 
 @dataclass(frozen=True, kw_only=True)

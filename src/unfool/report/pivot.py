@@ -54,8 +54,10 @@ def _frame(rows: Sequence[Row], names: Mapping[str | None, str]) -> Frame:
             for row in rows
         ]
     )
-    numbers = {name: frame[name].astype(float) for name in ("source_value", "cpu_seconds", "model_images")}
-    return frame.assign(**numbers, place=frame.groupby(_SYSTEM, sort=False).ngroup())
+    numbers = ("loss", "source_value", "source_loss", "cpu_seconds", "model_images")
+    return frame.assign(
+        **{name: frame[name].astype(float) for name in numbers}, place=frame.groupby(_SYSTEM, sort=False).ngroup()
+    )
 
 
 def _spelled(value: Any) -> Any:
@@ -65,7 +67,7 @@ def _spelled(value: Any) -> Any:
 
 _FIELDS = (
     *("model", "data", "split", "attack", "protocol", "defense", "settings"),
-    *("accuracy", "low", "high", "n", "source_value"),
+    *("accuracy", "low", "high", "n", "loss", "source_value", "source_loss"),
 )
 
 
@@ -177,10 +179,6 @@ def _cells(members: Frame) -> dict[str, Cell]:
     for attack in sorted(members["attack"].unique(), key=attack_order):
         seeds = members[members["attack"] == attack]
         first = seeds.iloc[0]
-        sources = seeds["source_value"].dropna().unique()
-        if len(sources) > 1:
-            what = f"{first['model']} under {attack} on {first['data']}"
-            raise DataError(f"the seeds of {what} cite different source values {sorted(sources.tolist())}; cite one")
         shares = seeds["accuracy"]
         alone = len(seeds) == 1
         cells[attack] = Cell(
@@ -191,11 +189,23 @@ def _cells(members: Frame) -> dict[str, Cell]:
             high=float(first["high"] if alone else shares.max()),
             seeds=len(seeds),
             images=int(first["n"]),
-            source_value=float(sources[0]) if len(sources) else None,
+            source_value=_cited(seeds, "source_value", "values"),
+            loss=_mean(seeds["loss"]),
+            source_loss=_cited(seeds, "source_loss", "losses"),
             cpu_seconds=_mean(seeds["cpu_seconds"]),
             model_images=_mean(seeds["model_images"]),
         )
     return cells
+
+
+def _cited(seeds: Frame, name: str, words: str) -> float | None:
+    """The source's figure that the seeds of a cell cite in a column; None if they cite none."""
+    sources = seeds[name].dropna().unique()
+    if len(sources) > 1:
+        first = seeds.iloc[0]
+        what = f"{first['model']} under {first['attack']} on {first['data']}"
+        raise DataError(f"the seeds of {what} cite different source {words} {sorted(sources.tolist())}; cite one")
+    return float(sources[0]) if len(sources) else None
 
 
 def _mean(values: Frame) -> float | None:
@@ -209,8 +219,15 @@ def _columns(rows: Sequence[TableRow]) -> tuple[Column, ...]:
         cells = [row.cells[attack] for row in rows if attack in row.cells]
         counts = sorted({cell.images for cell in cells})
         images = f"{counts[0]:,}" if len(counts) == 1 else f"{counts[0]:,}–{counts[-1]:,}"
-        has_source = any(cell.source_value is not None for cell in cells)
-        columns.append(Column(attack=attack, title=attack_title(attack), images=images, has_source=has_source))
+        columns.append(
+            Column(
+                attack=attack,
+                title=attack_title(attack),
+                images=images,
+                has_source=any(cell.source_value is not None for cell in cells),
+                has_loss=any(cell.source_loss is not None for cell in cells),
+            )
+        )
     return tuple(columns)
 
 

@@ -13,7 +13,7 @@ from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from unfool.report.ladder import letter, successes
-from unfool.report.tables import attack_title, caption, interval, percent
+from unfool.report.tables import attack_title, caption, interval, loss, percent, seeds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +71,7 @@ def _environment(room: str) -> Environment:
     environment.filters.update(
         percent=percent, interval=interval, caption=caption, amount=_amount, count=_count, attack_title=attack_title
     )
-    environment.filters.update(letter=letter, successes=successes)
+    environment.filters.update(loss=loss, seeds=seeds, letter=letter, successes=successes)
     return environment
 
 

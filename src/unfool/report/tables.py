@@ -13,7 +13,7 @@ from unfool.evaluation.results.study_result import StudyResult
 from unfool.report.accuracy_table import Cell, Column, Table, TableRow, attack_title
 from unfool.report.pivot import study_tables
 
-__all__ = ["Table", "attack_title", "caption", "percent", "rich_tables", "study_tables"]
+__all__ = ["Table", "attack_title", "caption", "interval", "loss", "percent", "rich_tables", "seeds", "study_tables"]
 
 WIDTH = 100
 _COLUMNS_ACROSS = 5
@@ -25,8 +25,25 @@ def percent(share: float, decimals: int = 1) -> str:
 
 
 def interval(cell: Cell) -> str:
-    """The interval of a cell in percent, ``[56.2, 60.0]``."""
-    return f"[{percent(cell.low)}, {percent(cell.high)}]"
+    """The interval of a cell in percent, ``[56.2, 60.0]``; empty where its seeds agree, which is no interval."""
+    return "" if _seeds_agree(cell) else f"[{percent(cell.low)}, {percent(cell.high)}]"
+
+
+def loss(value: float | None) -> str:
+    """A mean loss with the sources' four decimals; a dash where there is none."""
+    return "–" if value is None else f"{value:.4f}"
+
+
+def seeds(cell: Cell) -> str:
+    """How many training seeds a cell is of, ``3 seeds``, and whether they agree; empty for one seed."""
+    if cell.seeds == 1:
+        return ""
+    return f"{cell.seeds} seeds{' agree' if _seeds_agree(cell) else ''}"
+
+
+def _seeds_agree(cell: Cell) -> bool:
+    """Whether several seeds have the same accuracy in the decimals that tables print."""
+    return cell.seeds > 1 and percent(cell.low) == percent(cell.high)
 
 
 def caption(table: Table) -> str:
@@ -38,8 +55,11 @@ def caption(table: Table) -> str:
     parts = [f"Accuracy in % on {' and '.join(counts) or 'no'} images of the {table.split} split"]
     parts += [f"attacks within {table.threat}"] if table.threat else []
     parts += [f"all rows: {table.settings}"] if table.settings else []
+    parts += ["losses are mean cross-entropies"] if any(column.has_loss for column in table.columns) else []
     if table.seeds > 1:
-        parts.append("mean over training seeds [lowest seed, highest seed] where a cell says so, else [95 % interval]")
+        agree = any(_seeds_agree(cell) for row in table.rows for cell in row.cells.values())
+        spread = f"[lowest seed, highest seed] where a cell says so{', no bracket where they agree' if agree else ''}"
+        parts.append(f"mean over training seeds {spread}, else [95 % interval]")
     else:
         parts.append("[95 % interval]")
     return "; ".join(parts) + "."
@@ -60,7 +80,7 @@ def rich_tables(result: StudyResult) -> list[RichTable]:
             for row in table.rows:
                 if number and not any(column.attack in row.cells for column in columns):
                     continue
-                shown.add_row(_rich_name(row), *(_rich_cell(table, row.cells.get(c.attack)) for c in columns))
+                shown.add_row(_rich_name(row), *(_rich_cell(table, c, row.cells.get(c.attack)) for c in columns))
             tables.append(shown)
     return tables
 
@@ -78,16 +98,19 @@ def _rich_name(row: TableRow) -> Text:
     return text.append(f"\n{printable(row.provenance)}", style=f"not bold {style}")
 
 
-def _rich_cell(table: Table, cell: Cell | None) -> Text:
+def _rich_cell(table: Table, column: Column, cell: Cell | None) -> Text:
     if cell is None:
         return Text("–", style="dim")
     transfer = cell.protocol == "transfer"
     text = Text(percent(cell.accuracy), style="italic yellow" if transfer else "bold")
-    text.append(f"\n{interval(cell)}", style="not bold dim")
-    if cell.seeds > 1:
-        text.append(f"\n{cell.seeds} seeds", style="not bold dim")
+    for words in filter(None, (interval(cell), seeds(cell))):
+        text.append(f"\n{words}", style="not bold dim")
     if cell.source_value is not None:
         text.append(f"\nsource {percent(cell.source_value, table.source_decimals)}", style="not bold cyan")
+    if column.has_loss:
+        text.append(f"\nloss {loss(cell.loss)}", style="not bold dim")
+    if cell.source_loss is not None:
+        text.append(f"\nsource {loss(cell.source_loss)}", style="not bold cyan")
     return text.append("\ntransfer", style="italic yellow") if transfer else text
 
 

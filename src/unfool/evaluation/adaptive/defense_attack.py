@@ -20,7 +20,8 @@ from unfool.tasks.base import at_least_fp32
 
 
 class DefenseLabelLoss(LabelLoss):
-    """A label loss of a defended system, averaged over several forward passes; the first decides who is fooled.
+    """A label loss of a defended system, averaged over several forward passes; the first decides who is fooled,
+    of a random system by as many draws in a row as a success takes.
 
     Args:
         passes: Functions from images to logits: the deployed defense, or models with its values and some gradient.
@@ -54,7 +55,8 @@ class DefenseLabelLoss(LabelLoss):
         ]
         loss = LOSSES[self.usable_loss(outputs[0].shape[1])]
         losses = torch.stack([loss(logits, labels, targets) for logits in outputs]).mean(0)
-        return ObjectiveValue(losses=losses, fooled=outputs[0].detach().argmax(1) != labels)
+        fooled, more = self.fooled_by(outputs[0].detach(), images, rows)
+        return ObjectiveValue(losses=losses, fooled=fooled, more_images=more)
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -75,6 +77,7 @@ class DefenseAttack(CustomAttack):
             components=attack.parts,
             details=attack.settings,
             eot_draws=attack.averaged_passes,
+            success_passes=attack.success_passes,
             images_per_prediction=images_per_prediction,
         )
 

@@ -6,7 +6,6 @@ worst of all rungs that know the defense on each image, against the network by i
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -17,17 +16,17 @@ from unfool.core.files import remove_folder
 from unfool.core.processes import rank_and_world_size
 from unfool.core.progress import Progress, silent
 from unfool.data.as_table import TableLike, as_table
-from unfool.defenses import Defense, WholeModel
+from unfool.defenses import WholeModel
 from unfool.evaluation.adaptive.examples import picture_examples
 from unfool.evaluation.adaptive.ladder_result import LadderResult
 from unfool.evaluation.adaptive.ladder_run import LadderRun
 from unfool.evaluation.adaptive.rung import AnyRung, Rung, all_rungs, parse_rung, parse_rungs
-from unfool.evaluation.adaptive.rung_result import RungResult, restricted
+from unfool.evaluation.adaptive.rung_result import RungResult, compared, restricted, worst_of
 from unfool.evaluation.adaptive.settings import LadderSettings
 from unfool.evaluation.adaptive.static_attack import ReplayedExamples, StaticAttack
 from unfool.evaluation.crafting.chosen_attacks import AttackLike, choose_attack
 from unfool.evaluation.records import TRANSFER
-from unfool.evaluation.statistics.comparison import WORST_CASE, compare_records, worst_case
+from unfool.evaluation.reliability.over_draws import DRAWS
 
 
 def ladder(
@@ -56,6 +55,10 @@ def ladder(
 
     A model that declares nothing is looked at: the classifier that it wraps, if it wraps one, is the network of (a) and
     gives (c) its gradient. One that wraps none is compared with nothing, and only its worst case counts.
+
+    A system that draws at random is judged over ten draws: every accuracy is the mean over them, and beside it stands
+    the share of images that are right in every draw. An attack has fooled an image of it only where ten draws in a row
+    are wrong. The worst case takes of each image the rung that leaves the fewest draws right.
 
     Args:
         defense: A `Defense`; any module with ``network``, the classifier inside, and ``purify(images, ids, streams)``,
@@ -114,25 +117,19 @@ def ladder(
         results[rung.key] = RungResult(rung=rung, records=records, examples=run.sets.get(rung.key))
     fewest = min((result.records for result in results.values()), key=lambda records: records.count).ids
     common = {key: restricted(result.records, fewest) for key, result in results.items()}
-    worst = worst_case([records for key, records in common.items() if key != StaticAttack.key])
-    comparison = None
+    worst = worst_of([records for key, records in common.items() if key != StaticAttack.key])
     alone = isinstance(run.declared, WholeModel) and not run.declared.wraps
-    if worst.protocol != TRANSFER and not alone:
-        pair = (
-            dataclasses.replace(records, attack=WORST_CASE, settings={})
-            for records in (worst, common[StaticAttack.key])
-        )
-        comparison = compare_records(*pair)
+    comparable = worst.protocol != TRANSFER and not alone
     return LadderResult(
         model=name,
         defense=defended,
         rungs=results,
         clean=clean,
         worst=worst,
-        comparison=comparison,
+        comparison=compared(worst, common[StaticAttack.key]) if comparable else None,
         images_per_prediction=run.declared.images_per_prediction,
         absent=absent,
-        notes=_notes(run.declared, [result.rung for result in results.values()]),
+        notes=_notes(run, [result.rung for result in results.values()]),
         examples=picture_examples(run.declared, table, results, column),
     )
 
@@ -166,9 +163,15 @@ def _image_counts(images: int | Mapping[str, int] | None, rungs: Sequence[Rung],
     return {rung.key: numbers.get(rung.key, most) for rung in rungs}
 
 
-def _notes(defense: Defense, rungs: Sequence[Rung]) -> list[str]:
+def _notes(run: LadderRun, rungs: Sequence[Rung]) -> list[str]:
     """What a reader must know of a defense beside the figures of these rungs, one sentence each."""
-    notes: list[str] = []
+    defense, notes = run.declared, list[str]()
+    if run.random:
+        notes.append(
+            f"The system draws at random: accuracies are means over {DRAWS} draws, and the worst case takes of each "
+            "image the fewest draws that any rung leaves right. It helps, or fails, only where that is shown both of "
+            "the images right in every draw and of those right in any."
+        )
     if defense.batch_dependent:
         notes.append("Predictions depend on batch-mates, so the figures are those of these very batches.")
     if defense.abstains:

@@ -13,6 +13,8 @@ from unfool.evaluation.adaptive.rung import all_rungs
 from unfool.evaluation.adaptive.rung_result import (
     RungResult,
     adaptive_protocol,
+    difference,
+    over_draws_words,
     percent,
     points,
     restricted,
@@ -24,13 +26,13 @@ from unfool.evaluation.crafting.adversarial_set import AdversarialSet
 from unfool.evaluation.next_step import NextStep, is_weak
 from unfool.evaluation.records import TRANSFER, Records
 from unfool.evaluation.reliability.flags import too_many
+from unfool.evaluation.reliability.over_draws import RecordsOverDraws
 from unfool.evaluation.results.claims import ClaimResult
 from unfool.evaluation.results.ladder import LadderDifference, LadderSection, PicturedExample
 from unfool.evaluation.results.rows import Row
 from unfool.evaluation.results.study_result import StudyResult
 from unfool.evaluation.results.versions import versions
 from unfool.evaluation.statistics.comparison import WORST_CASE, Comparison
-from unfool.evaluation.statistics.paired import PairedCounts, score_interval
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -56,7 +58,9 @@ class LadderResult:
         defense: The defense's name.
         rungs: The results of the rungs by key, each on its own images.
         clean: Records on clean images: those of the network, and those of the defense.
-        worst: The worst case over all rungs but the static attack, on the images that all rungs have.
+        worst: The worst case over all rungs but the static attack, on the images that all rungs have. Records of a
+            random system are `RecordsOverDraws`: their accuracy is the mean over several draws, and their
+            ``over_draws.worst`` the share of images that are right in every draw.
         comparison: Compares the worst case with the static attack there; None where no adaptive rung was run, and where
             the model wraps no classifier to compare it with.
         images_per_prediction: How many images one prediction sends through a network.
@@ -115,12 +119,12 @@ class LadderResult:
         """``helps`` or ``fails`` where the worst case is shown to be above or below (a), else ``undecided``.
 
         Shown means: McNemar's exact two-sided p-value is below 0.05, and Tango's 95 % score interval of the difference
-        leaves out 0.
+        leaves out 0; of a random system both for the images right in every draw and for those right in any.
         """
-        difference = self.comparison
-        if difference is None or difference.p_value >= _SIGNIFICANT:
+        comparison = self.comparison
+        if comparison is None or comparison.p_value >= _SIGNIFICANT:
             return UNDECIDED
-        return HELPS if difference.low > 0 else FAILS if difference.high < 0 else UNDECIDED
+        return HELPS if comparison.low > 0 else FAILS if comparison.high < 0 else UNDECIDED
 
     @property
     def doubts(self) -> list[str]:
@@ -173,8 +177,7 @@ class LadderResult:
 
     def sentences(self) -> list[str]:
         """The results of (b), those of the worst case, and the cost; one sentence each."""
-        counts = PairedCounts.of(self.replayed.correct, self.static.correct)
-        gain = points(counts.difference, *score_interval(counts))
+        gain = points(*difference(self.replayed, self.static))
         replayed = (
             f"On the replayed examples (b) the accuracy of the defense is {percent(self.replayed)}, that of the "
             f"network {percent(self.static)}, {gain}: this says nothing about an attacker who knows the defense."
@@ -263,14 +266,20 @@ class LadderResult:
         import pandas
 
         columns = ["rung", "title", "attack", "protocol", "accuracy", "low", "high", "n", "cpu_seconds", "model_images"]
-        return pandas.DataFrame([rung.to_json() for rung in self.section().rungs], columns=columns)
+        rungs = self.section().rungs
+        frame = pandas.DataFrame([rung.to_json() for rung in rungs], columns=columns)
+        if any(rung.every_draw for rung in rungs):
+            every = [None if rung.every_draw is None else rung.every_draw.accuracy for rung in rungs]
+            frame.insert(columns.index("n"), "every_draw", every)
+        return frame
 
     def _repr_html_(self) -> str:
         verdict = f"<p><b>{self.verdict}</b>: {html.escape(self.sentences()[1])}</p>"
         return verdict + self.to_frame().to_html(index=False)
 
     def __repr__(self) -> str:
+        draws = f", {over_draws_words(self.worst)}" if isinstance(self.worst, RecordsOverDraws) else ""
         return (
             f"LadderResult({self.model!r} behind {self.defense!r} at {self.worst.threat}: {self.verdict}, worst of "
-            f"{len(self.rungs) - 1} rungs {100 * self.worst.accuracy:.1f} % of {self.worst.count} images)"
+            f"{len(self.rungs) - 1} rungs {100 * self.worst.accuracy:.1f} % of {self.worst.count} images{draws})"
         )

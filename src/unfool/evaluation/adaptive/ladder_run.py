@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -30,6 +31,7 @@ from unfool.evaluation.crafting.sharded_images import ImagesInChunks
 from unfool.evaluation.identity import identity
 from unfool.evaluation.records import Records
 from unfool.evaluation.reliability.blocked_gradients import MOST_IMAGES, probed
+from unfool.evaluation.reliability.over_draws import DRAWS, RecordsOverDraws, over_draws
 from unfool.evaluation.results.rows import is_unverified
 from unfool.evaluation.results.versions import versions
 from unfool.models.surrogates.inner import inner_classifiers
@@ -87,13 +89,17 @@ class LadderRun:
         self.progress = progress
         self.sets: dict[str, AdversarialSet] = {}
         self._starts: WarmStarts | None = None
+        self._right: dict[nn.Module, dict[int, bool]] = {}
 
     @cached_property
     def random(self) -> bool:
-        """Whether the deployed system is random; a `Defense` is not."""
-        if isinstance(self.defense, Defense):
-            return False
+        """Whether the deployed system draws at random; a `Defense` whose draws follow from its images does not."""
         return draws_at_random(self.defense, self._few.images)
+
+    @cached_property
+    def random_network(self) -> bool:
+        """Whether the network inside draws at random."""
+        return self.random if self.network is self.defense else draws_at_random(self.network, self._few.images)
 
     @cached_property
     def blocked(self) -> Probe:
@@ -119,15 +125,17 @@ class LadderRun:
 
     def craft(self, key: str, model: nn.Module, attack: Attack, proxy: ProxySettings | None = None) -> AdversarialSet:
         """The examples of a rung, crafted on a model; with a folder, those that it holds."""
+        table, right = self.part(key), self._right.get(model)
         self.sets[key] = craft(
             model,
-            self.part(key),
+            table,
             attack,
             column=self.column,
             seed=self.settings.seed,
             proxy=proxy,
             batch_size=self.settings.batch_size,
             folder=self.folder / key if self.folder is not None else None,
+            right=None if right is None else [right[int(number)] for number in table.ids],
             progress=renamed(self.progress, f"({key}) {attack.name}"),
         )
         return self.sets[key]
@@ -137,22 +145,51 @@ class LadderRun:
         self._starts = WarmStarts(examples)
 
     def evaluate(self, on: AdversarialSet | Table) -> Records:
-        """The deployed defense on images, counted in images through a network."""
+        """The deployed defense on images, counted in images through a network; a random one over several draws."""
         records = self.evaluate_on(self.defense, on)
-        more = (self.declared.images_per_prediction - 1) * len(on)
+        times = 1 + records.draws if isinstance(records, RecordsOverDraws) else 1
+        more = (self.declared.images_per_prediction - 1) * len(on) * times
         return dataclasses.replace(records, model_images=records.model_images + more)
 
     def evaluate_on(self, model: nn.Module, on: AdversarialSet | Table) -> Records:
-        """A model on images; with a folder, the records that it holds."""
-        size = self.settings.batch_size or BATCH_SIZE
+        """A model on images, a random one over several draws; with a folder, the records that it holds."""
+        records = self._records(model, on)
+        if isinstance(on, Table) and isinstance(records, RecordsOverDraws):
+            # An image that is wrong in one draw by luck is still to be fooled.
+            pairs = zip(records.ids, records.right, strict=True)
+            self._right[model] = {number: count > 0 for number, count in pairs}
+        return records
+
+    def _records(self, model: nn.Module, on: AdversarialSet | Table) -> Records:
         kept = self.folder is not None and not is_unverified(identity(model))
         file = self._file_of(model, on) if kept else None
         # Several processes share the images among them: none can leave the others.
         if file is not None and rank_and_world_size()[1] == 1:
             if not is_file(file):
-                classify(model, on, column=self.column, threat=str(self.threat), batch_size=size).save(file)
-            return Records.load(file)
-        return classify(model, on, column=self.column, threat=str(self.threat), batch_size=size)
+                self._classified(model, on).save(file)
+            return (RecordsOverDraws if self._draws(model) else Records).load(file)
+        return self._classified(model, on)
+
+    def _draws(self, model: nn.Module) -> bool:
+        """Whether a model draws at random."""
+        if model is self.defense:
+            return self.random
+        return self.random_network if model is self.network else draws_at_random(model, self._few.images)
+
+    def _classified(self, model: nn.Module, on: AdversarialSet | Table) -> Records:
+        """A model's records on images, those of a random one over several draws."""
+        size = self.settings.batch_size or BATCH_SIZE
+        records = classify(model, on, column=self.column, threat=str(self.threat), batch_size=size)
+        if not self._draws(model):
+            return records
+        started = time.process_time()
+        judged = over_draws(model, on, column=self.column, seed=self.settings.seed, batch_size=size)
+        return RecordsOverDraws.of(
+            records,
+            judged,
+            cpu_seconds=records.cpu_seconds + time.process_time() - started,
+            model_images=records.model_images + judged.draws * len(on),
+        )
 
     def _file_of(self, model: nn.Module, on: AdversarialSet | Table) -> Path | None:
         """Where the records of a model on images are kept, in the folder of the rung, by all that they follow from."""
@@ -164,7 +201,7 @@ class LadderRun:
         shape = on.images.shape if isinstance(on, AdversarialSet) else torch.Size((len(on), *on.shape))
         labels = on.labels if isinstance(on, AdversarialSet) else on.labels(self.column)
         request = {"model": identity(model), "threat": str(self.threat), "size": self.settings.batch_size,
-                   "versions": versions()}  # fmt: skip
+                   "versions": versions(), **({"draws": DRAWS} if self._draws(model) else {})}  # fmt: skip
         name = checksum(request, {"images": ImagesInChunks(shape, read), "labels": labels, "ids": on.ids})
         return self.folder / key / f"records-{name}.json" if self.folder is not None else None
 

@@ -19,6 +19,7 @@ from unfool.defenses import Defense
 from unfool.evaluation.adaptive.defense_attack import DefenseAttack
 from unfool.evaluation.adaptive.ladder_run import LadderRun, WarmStarts
 from unfool.evaluation.adaptive.settings import LadderSettings
+from unfool.evaluation.lean.steps import confirmed_over_draws
 from unfool.evaluation.records import Records
 
 
@@ -96,13 +97,15 @@ class AdaptiveRung(Rung):
 
     @abstractmethod
     def attack(self, context: RungContext) -> Attack:
-        """The attack, within the context's threat model. The deployed defense confirms its successes."""
+        """The attack, within the context's threat model. The deployed defense confirms its successes, a random one in
+        several draws in a row."""
 
     def evaluate(self, run: LadderRun) -> Records:
         context = RungContext(
             defense=run.declared, threat=run.threat, starts=run.starts, settings=run.settings, run=run
         )
-        attack = DefenseAttack.of(self.attack(context), self.name, run.declared.images_per_prediction)
+        attack = confirmed_over_draws(self.attack(context)) if run.random else self.attack(context)
+        attack = DefenseAttack.of(attack, self.name, run.declared.images_per_prediction)
         return run.evaluate(run.craft(self.key, run.defense, attack))
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from unfool.attacks import Attack, Square
+from unfool.attacks.lean.attack import Lean
 from unfool.evaluation.adaptive.ladder_run import LadderRun
 from unfool.evaluation.adaptive.rung import RUNGS, AdaptiveRung, Rung, RungContext
 from unfool.evaluation.crafting.proxy import proxy_for
+from unfool.evaluation.lean.steps import confirmed_over_draws
 from unfool.evaluation.records import Records
 
 
@@ -22,7 +24,10 @@ class StaticAttack(Rung):
 
     def evaluate(self, run: LadderRun) -> Records:
         proxy = proxy_for(run.network, run.settings.precision)
-        examples = run.craft(self.key, run.network, run.attack, proxy)
+        # Lean confirms its successes over several draws by itself.
+        lucky = run.random_network and not isinstance(run.attack, Lean)
+        attack = confirmed_over_draws(run.attack) if lucky else run.attack
+        examples = run.craft(self.key, run.network, attack, proxy)
         run.start_from(examples)
         return run.evaluate_on(run.network, examples)
 

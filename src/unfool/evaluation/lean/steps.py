@@ -108,8 +108,12 @@ def sample(run: LeanRun, reached: Reached, streams: Streams) -> Reached:
 
 def with_success_passes(run: LeanRun, attack: Attack) -> Attack:
     """The attack; a random model is fooled only where as many passes in a row are wrong as it is judged over."""
-    if not run.random:
-        return attack
+    return confirmed_over_draws(attack) if run.random else attack
+
+
+def confirmed_over_draws(attack: Attack) -> Attack:
+    """The attack, which takes an image for fooled only where as many passes in a row are wrong as a random model is
+    judged over."""
     # What asks the model alone goes on to do so.
     kind = OnModelAlone if isinstance(attack, OnModelAlone) else CustomAttack
     return kind(

@@ -97,7 +97,11 @@ class PicturedExample:
 @dataclass(frozen=True, kw_only=True)
 class LadderRung:
     """One rung by its ``key``, or the worst case of all: accuracy on its ``own`` images and on those ``common`` to all
-    rungs, what it cost, which part of the attack fooled how many images, and how many had a zero gradient."""
+    rungs, what it cost, which part of the attack fooled how many images, and how many had a zero gradient.
+
+    Of a random system these are means over several draws; ``every_draw`` is the share of its own images that are right
+    in all of them, None of other systems.
+    """
 
     key: str
     title: str
@@ -109,9 +113,11 @@ class LadderRung:
     model_images: int
     fooled_by: Mapping[str, int]
     zero_gradient: int
+    every_draw: Share | None = None
 
     def to_json(self) -> JsonObject:
         """The same as JSON takes it."""
+        draws = {} if self.every_draw is None else {"every_draw": self.every_draw.to_json()}
         return {
             "rung": self.key,
             "title": self.title,
@@ -123,6 +129,7 @@ class LadderRung:
             "model_images": self.model_images,
             "fooled_by": dict(self.fooled_by),
             "flat": self.zero_gradient,
+            **draws,
         }
 
     @classmethod
@@ -141,6 +148,7 @@ class LadderRung:
             model_images=int(_number(values["model_images"], "cost")),
             fooled_by={str(name): int(count) for name, count in values["fooled_by"].items()},
             zero_gradient=int(_number(values.get("flat", 0), "flat")),
+            every_draw=_share(values["every_draw"]) if values.get("every_draw") is not None else None,
         )
 
 

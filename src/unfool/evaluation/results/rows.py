@@ -75,9 +75,11 @@ def protocol_between(crafted_on: str, judged_on: str) -> str:
 
 CURVE, CURVE_BOUND = "curve", "bound"
 """The settings that rows of a curve have: all of them what it is over, those of one run for all sizes a bound."""
-_SAME_KEY = ("source_loss", "fooled_by", "remark", "rung", "common", "panel")
+_SAME_KEY = ("source_loss", "fooled_by", "remark", "rung", "common", "panel", "every_draw")
 _OPTIONAL = {"zero_gradient": "flat", **{name: name for name in _SAME_KEY}}
 """Fields that only some rows have, and their keys in a results file."""
+_SHARES = ("common", "every_draw")
+"""Those that are shares."""
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -90,8 +92,9 @@ class Row:
     rows apart. ``panel`` names where a page shows the row in place of its table; ``rung`` and ``common`` (the
     accuracy on the images of all rungs) belong to rows of a ladder, ``source_loss`` is the source's mean loss,
     ``zero_gradient`` counts images that stood without any gradient, and ``fooled_by`` images by the part of an
-    ensemble that fooled them; ``remark`` is a sentence on what an attack left out or added. `dataclasses.replace` makes
-    a row with other values.
+    ensemble that fooled them; ``remark`` is a sentence on what an attack left out or added. A random system judged
+    over several draws has the mean over them as its accuracy; ``every_draw`` is the share of images right in all of
+    them. `dataclasses.replace` makes a row with other values.
     """
 
     model: str
@@ -119,6 +122,7 @@ class Row:
     rung: str | None = None
     common: Share | None = None
     panel: str | None = None
+    every_draw: Share | None = None
 
     @property
     def system_settings(self) -> dict[str, Any]:
@@ -136,8 +140,7 @@ class Row:
         values = {each.name: getattr(self, each.name) for each in fields(self)}
         optional = {key: values.pop(name) for name, key in _OPTIONAL.items()}
         present = {key: value for key, value in optional.items() if value is not None}
-        if self.common is not None:
-            present["common"] = self.common.to_json()
+        present |= {name: share.to_json() for name in _SHARES if (share := getattr(self, name)) is not None}
         return {**values, "settings": dict(self.settings), "cost": self.cost.to_json(), **present}
 
     @classmethod
@@ -146,10 +149,9 @@ class Row:
         names = {each.name: _OPTIONAL.get(each.name, each.name) for each in fields(cls)}
         known = {name: values[key] for name, key in names.items() if key in values}
         known["cost"] = Cost.from_json(known.get("cost") or {})
-        if known.get("common") is not None:
-            known["common"] = Share(
-                **{name: known["common"][name] for name in ("accuracy", "low", "high")}, n=known["common"].get("n", 0)
-            )
+        for name in _SHARES:
+            if (share := known.get(name)) is not None:
+                known[name] = Share(**{key: share[key] for key in ("accuracy", "low", "high")}, n=share.get("n", 0))
         return cls(**known)
 
 

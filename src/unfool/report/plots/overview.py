@@ -10,7 +10,8 @@ from unfool.evaluation.results.rows import CURVE, Row
 from unfool.evaluation.results.study_result import StudyResult
 from unfool.report.accuracy_table import Cell, Table, TableRow, attack_title
 from unfool.report.plots.figures import Interval, IntervalRow, Intervals
-from unfool.report.plots.scale import Scale, in_percent, nice_scale
+from unfool.report.plots.scale import in_percent, nice_scale
+from unfool.report.tables import interval, percent, seeds
 
 _AT_ONCE = 10
 """Systems shown at once; the others on demand."""
@@ -39,7 +40,9 @@ def overview(result: StudyResult, tables: Sequence[Table]) -> Intervals | None:
         for table in tables
         for _, rows in groupby(table.rows, key=lambda row: (*row.group, row.threat))
     ]
-    return _chart([_system(table, rows, len(tables) > 1) for table, rows in groups])
+    several = any(cell.seeds > 1 for table in tables for row in table.rows for cell in row.cells.values())
+    bars = "95 % intervals, or lowest to highest seed where several were trained" if several else "95 % intervals"
+    return _chart([_system(table, rows, len(tables) > 1) for table, rows in groups], bars)
 
 
 def worst_cell(row: TableRow) -> Cell | None:
@@ -48,11 +51,11 @@ def worst_cell(row: TableRow) -> Cell | None:
     return min(attacked, key=lambda cell: cell.accuracy, default=None)
 
 
-def _chart(rows: Sequence[IntervalRow]) -> Intervals | None:
+def _chart(rows: Sequence[IntervalRow], bars: str = "95 % intervals") -> Intervals | None:
     if not rows:
         return None
     looks = tuple(look for look in WORDS if any(each.look == look for row in rows for each in row.intervals))
-    text = "Dots: accuracy under the attack that leaves the least; bars: 95 % intervals."
+    text = f"Dots: accuracy under the attack that leaves the least; bars: {bars}."
     return Intervals(
         x="accuracy",
         ticks=_FULL.ticks,
@@ -68,7 +71,7 @@ def _system(table: Table, rows: Sequence[TableRow], several: bool) -> IntervalRo
     clean = next((row.cells["none"] for row in rows if "none" in row.cells), None)
     every = [("clean", clean), *((row.protocol, worst_cell(row)) for row in rows if row.protocol != "clean")]
     cells = sorted(((look, cell) for look, cell in every if cell), key=lambda pair: list(WORDS).index(pair[0]))
-    intervals = [_interval(cell.accuracy, cell.low, cell.high, look, cell.attack) for look, cell in cells]
+    intervals = [_interval(cell.accuracy, cell.low, cell.high, look, _words(cell)) for look, cell in cells]
     detail = [first.variant, table.data if several else "", first.threat]
     return IntervalRow(
         name=first.model,
@@ -93,11 +96,16 @@ def _rung(section: LadderSection, number: int) -> IntervalRow:
 
 def _single(name: str, detail: str, look: str, accuracy: float, low: float, high: float) -> IntervalRow:
     words = f"{100 * accuracy:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
-    return IntervalRow(name=name, detail=detail, intervals=(_interval(accuracy, low, high, look, ""),), words=words)
+    spread = f": {100 * accuracy:.1f} % [{100 * low:.1f}, {100 * high:.1f}]"
+    return IntervalRow(name=name, detail=detail, intervals=(_interval(accuracy, low, high, look, spread),), words=words)
 
 
-def _interval(accuracy: float, low: float, high: float, look: str, attack: str) -> Interval:
-    scale: Scale = _FULL
-    under = f" ({attack_title(attack)})" if attack and attack != "none" else ""
-    words = f"{WORDS[look]}{under}: {100 * accuracy:.1f} % [{100 * low:.1f}, {100 * high:.1f}]"
-    return Interval(at=scale.place(accuracy), low=scale.place(low), high=scale.place(high), look=look, words=words)
+def _words(cell: Cell) -> str:
+    """What stands behind a protocol's name where a cell is pointed at."""
+    under = f" ({attack_title(cell.attack)})" if cell.attack != "none" else ""
+    return " ".join(filter(None, [f"{under}: {percent(cell.accuracy)} %", interval(cell), seeds(cell)]))
+
+
+def _interval(accuracy: float, low: float, high: float, look: str, words: str) -> Interval:
+    at, low, high = (_FULL.place(share) for share in (accuracy, low, high))
+    return Interval(at=at, low=low, high=high, look=look, words=f"{WORDS[look]}{words}")

@@ -10,7 +10,7 @@ from unfool.evaluation.results.claims import ClaimResult, tally
 from unfool.evaluation.results.study_result import StudyResult
 from unfool.report.accuracy_table import Cell, Column, Table, TableRow
 from unfool.report.pivot import study_tables
-from unfool.report.tables import caption, interval, percent, printable
+from unfool.report.tables import caption, interval, loss, percent, printable, seeds
 
 
 def markdown(result: StudyResult) -> str:
@@ -61,43 +61,52 @@ def _beside_the_source(tables: Sequence[Table]) -> list[str]:
     blocks: list[str] = []
     for table in tables:
         lines: list[str] = []
+        losses = any(column.has_loss for column in table.columns)
         for row in table.rows:
             for column in table.columns:
                 cell = row.cells.get(column.attack)
-                line = None if cell is None else _compared(table, row, column, cell)
+                line = None if cell is None else _compared(table, row, column, cell, losses)
                 if line is not None and line not in lines:
                     lines.append(line)
         if lines:
-            head = "| system | attack | protocol | paper % | this % | difference |\n|---|---|---|--:|--:|--:|"
+            titles = ["system", "attack", "protocol", "paper %", "this %", "difference"]
+            titles += ["paper loss", "this loss"] if losses else []
+            head = f"| {' | '.join(titles)} |\n|---|---|---{'|--:' * (len(titles) - 3)}|"
             blocks.append(f"**{plain(table.data)}**")
             blocks.append("\n".join([head, *lines]))
     return blocks
 
 
-def _compared(table: Table, row: TableRow, column: Column, cell: Cell) -> str | None:
-    """The line of one figure; None where the source has none."""
+def _compared(table: Table, row: TableRow, column: Column, cell: Cell, losses: bool) -> str | None:
+    """The line of one figure, with ``losses`` also the source's loss and ours; None where the source has no figure."""
     if cell.source_value is None:
         return None
     protocol = "clean" if column.attack == "none" else _emphasised(row)
     paper = percent(cell.source_value, table.source_decimals)
     difference = f"{100 * (cell.accuracy - cell.source_value):+.1f}"
-    return f"| {_name(row)} | {plain(column.title)} | {protocol} | {paper} | {_figure(cell)} | {difference} |"
+    figures = [_name(row), plain(column.title), protocol, paper, _figure(cell), difference]
+    figures += [loss(cell.source_loss), loss(cell.loss)] if losses else []
+    return f"| {' | '.join(figures)} |"
 
 
 def _whole_table(table: Table) -> str:
     clean = [column for column in table.columns if column.attack == "none"]
     attacks = [column for column in table.columns if column.attack != "none"]
-    titles = ["model", *(c.title for c in clean), "protocol", *(c.title for c in attacks)]
+    before, after = ([title for c in columns for title in _titles(c)] for columns in (clean, attacks))
     lines = [
         f"**{plain(table.data)}.** {plain(caption(table))}",
         "",
-        "| " + " | ".join(plain(title) for title in titles) + " |",
-        "|---" + "|--:" * len(clean) + "|---" + "|--:" * len(attacks) + "|",
+        "| " + " | ".join(plain(title) for title in ["model", *before, "protocol", *after]) + " |",
+        "|---" + "|--:" * len(before) + "|---" + "|--:" * len(after) + "|",
     ]
     for row in table.rows:
-        cells = [_name(row), *(_cell(table, row, c) for c in clean), _emphasised(row)]
-        lines.append("| " + " | ".join([*cells, *(_cell(table, row, c) for c in attacks)]) + " |")
+        first, last = ([cell for c in columns for cell in _cells(table, row, c)] for columns in (clean, attacks))
+        lines.append("| " + " | ".join([_name(row), *first, _emphasised(row), *last]) + " |")
     return "\n".join(lines)
+
+
+def _titles(column: Column) -> list[str]:
+    return [column.title, *(["loss"] if column.has_loss else [])]
 
 
 def _verdicts(claims: Sequence[ClaimResult]) -> list[str]:
@@ -118,16 +127,23 @@ def _emphasised(row: TableRow) -> str:
     return words.replace("transfer", "**transfer**", 1) if row.protocol == "transfer" else words
 
 
-def _cell(table: Table, row: TableRow, column: Column) -> str:
+def _cells(table: Table, row: TableRow, column: Column) -> list[str]:
+    """The accuracy of a row under an attack and, where the column has it, the loss."""
     cell = row.cells.get(column.attack)
     if cell is None:
-        return "–"
+        return ["–"] * len(_titles(column))
+    mark = "*transfer* " if cell.protocol == "transfer" else ""
     source = "" if cell.source_value is None else f"<br>source {percent(cell.source_value, table.source_decimals)}"
-    return f"{'*transfer* ' if cell.protocol == 'transfer' else ''}{_figure(cell)}{source}"
+    theirs = "" if cell.source_loss is None else f"<br>source {loss(cell.source_loss)}"
+    return [f"{mark}{_figure(cell)}{source}", f"{mark}{loss(cell.loss)}{theirs}"][: len(_titles(column))]
 
 
 def _figure(cell: Cell) -> str:
-    return f"{percent(cell.accuracy)} {interval(cell)}" + (f" over {cell.seeds} seeds" if cell.seeds > 1 else "")
+    spread, number = interval(cell), seeds(cell)
+    words = f"{percent(cell.accuracy)} {spread}" if spread else percent(cell.accuracy)
+    if not number:
+        return words
+    return f"{words} over {number}" if spread else f"{words} ({number})"
 
 
 def _folded(title: str, blocks: Iterable[str]) -> str:

@@ -40,6 +40,7 @@ class AdversarialTraining(fw.Study[Scale]):
     title = "Adversarial training: what robustness costs"
     subtitle = "Methods that train a robust classifier, on the same images, trunk and epochs, under the same attack."
     scales = SCALES
+    published = fw.Published.beside(__file__, lambda row: (row.data, row.split) == ("cifar10", "test"))
 
     def networks(self, scale: Scale) -> list[fw.NetworkSpec]:
         return [_network(scale, method, seed) for method in scale.methods for seed in scale.seeds]
