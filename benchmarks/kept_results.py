@@ -27,10 +27,6 @@ def code(*files: str | Path, package: Path = PACKAGE) -> str:
     return digest.hexdigest()[:16]
 
 
-CODE = code()
-"""Of unfool as it was when this program began."""
-
-
 def kept_or(path: Path, request: Mapping[str, Any], make: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
     """What the file holds if it is of this very request (JSON values); otherwise it is made, and written there."""
     if path.is_file():

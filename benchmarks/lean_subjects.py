@@ -16,7 +16,7 @@ from typing import Any
 
 import pyautoattack
 import torch
-from kept_results import CODE, kept_or
+from kept_results import code, kept_or
 from networks import material, trained
 from passes import counted
 from resnet20 import WEIGHTS
@@ -57,6 +57,8 @@ TRAINED: dict[str, dict[str, Any]] = {
 """Networks that the first call trains: settings of their stage beside FGSM-RS, ``standard`` without a perturbation."""
 WIDE_IMAGES, NARROW_IMAGES = {"standard": 20_000, "robust": 50_000}, {"standard": 20_000, "robust": 20_000}
 EPOCHS = {"standard": 4, "robust": 6}
+CODE = code(Path(__file__).with_name("passes.py"))
+"""Of all that lean's results follow from, the networks apart: what it does, and how its passes are counted."""
 RESNET, RESNET_EPS = "resnet20", "0.5/255"
 """The name of the network that nobody here trained, and the size of its ball."""
 THEIRS = {"linf": "Linf", "l2": "L2", "l1": "L1"}
@@ -65,9 +67,7 @@ THEIRS = {"linf": "Linf", "l2": "L2", "l1": "L1"}
 class Subject:
     """A network, whether it is ``adversarial``ly trained, the images it is attacked on, where results are kept."""
 
-    def __init__(
-        self, name: str, network: nn.Module, table: Table, threat: str, kept: Path, *, adversarial: bool = False
-    ):
+    def __init__(self, name: str, network: nn.Module, table: Table, threat: str, kept: Path, *, adversarial: bool):
         self.name = name
         self.adversarial = adversarial
         self.network = network.eval().requires_grad_(False)
@@ -78,7 +78,7 @@ class Subject:
 
     def around(self, name: str, network: nn.Module) -> Subject:
         """The same images before another classifier."""
-        return Subject(name, network, self.table, str(self.threat), self.kept)
+        return Subject(name, network, self.table, str(self.threat), self.kept, adversarial=self.adversarial)
 
     def kept_or(self, what: str, table: Table, make: Callable[[], Mapping[str, Any]], **of: Any) -> dict[str, Any]:
         """What an earlier run kept of this very network, threat model, table and ``of``; otherwise it is made."""
@@ -164,12 +164,13 @@ def subjects(arguments: argparse.Namespace) -> dict[str, Callable[[], Subject]]:
 
     def of_run(name: str, path: str, data: str, threat: str) -> Subject:
         run = open_run(path)
-        adversarial = any(stage.perturb is not None for stage in run.config.stages)
+        # A network that was only pretrained on perturbed images is not robust any more.
+        adversarial = run.config.stages[-1].perturb is not None
         return Subject(name, run.network, images(data), threat, kept, adversarial=adversarial)
 
     def of_file(name: str, model: str, weights: str | None, adaptation: Adaptation, eps: str) -> Subject:
         network = load_classifier(model, weights, adaptation=adaptation)
-        return Subject(name, network, images("cifar10"), f"linf:{eps}", kept)
+        return Subject(name, network, images("cifar10"), f"linf:{eps}", kept, adversarial=False)
 
     def of_training(kind: str) -> Subject:
         judged_of = max(IMAGES, arguments.images)

@@ -2,10 +2,13 @@
 
 Subjects are the wrappers of `masked.py` around a robust network (``--around``), and the networks of `collapsed.py`.
 Lean must escalate on each on which anything stands, and the examples it ends with must leave no more standing than an
-attacker leaves who knows what hides the gradients: APGD on the classifier seen through, which goes on until the
-classifier as it is confirms the example, and Square, the worst on each image. Where a call of the classifier confirms
-nothing, since it draws or looks at the batch, APGD fools the classifier seen through, and the examples are judged at
-the end; of one that draws, an image counts by the share of ``DRAWS`` calls that are right. Keys, for each network:
+attacker leaves who knows what hides the gradients: all of AutoAttack (APGD on the cross-entropy, APGD and FAB towards
+nine classes, 100 steps each, and Square) on the classifier seen through, which goes on until the classifier as it is
+confirms the example, then all of it on the classifier as it is, on the images that still stand; the worst on each
+image. A call of a classifier that looks at the batch confirms nothing: there both attack all images, and the examples
+are judged at the end. One that draws is attacked seen through alone, over a few of its draws, by two kinds of APGD
+(`AVERAGED`), since each pass costs as many; an image counts by the share of ``DRAWS`` calls that are right. Keys, for
+each network:
 
 * ``…_accuracy``: robust accuracy by the examples that lean ends with; ``…_remark``: what lean says of it;
 * ``…_known``: by the strongest attack known here; ``…_gap``: the difference in points, at most ``MOST_GAP``;
@@ -40,8 +43,10 @@ MASKED_IMAGES = 64
 DRAWS = 10
 MOST_GAP = 1.0
 """Points by which lean's last number may lie above that of the strongest attack known here."""
-KNOWN = ("apgd-ce", "apgd-t:targets=4,steps=50")
 QUERIES = 1000
+KNOWN = f"autoattack:queries={QUERIES}"
+AVERAGED = ("apgd-ce", "apgd-t:targets=4,steps=50")
+"""The strongest attacks known here: of a classifier that gives the same at every call, and of one that draws."""
 LEAN = f"lean:queries={QUERIES}"
 """With fewer queries of Square than usual: what hides gradients shows long before."""
 
@@ -62,7 +67,9 @@ def masked_subjects(arguments: argparse.Namespace, makers: Makers) -> Makers:
         used = material(arguments.data_dir, max(CHUNK, arguments.images), NARROW_IMAGES, EPOCHS)
         network = collapsed(kind, used.name, used.training["robust"], Path(arguments.kept) / "networks")
         judged = used.judged.subset(torch.arange(min(arguments.images, len(used.judged))))
-        return Subject(f"collapsed-{kind}", network, judged, f"linf:{EPS[used.name]}", Path(arguments.kept))
+        return Subject(
+            f"collapsed-{kind}", network, judged, f"linf:{EPS[used.name]}", Path(arguments.kept), adversarial=True
+        )
 
     own: Makers = {name: lambda name=name, wrap=wrap: wrapped(name, wrap) for name, wrap in MASKED.items()}
     return own | {f"collapsed-{kind}": lambda kind=kind: trained(kind) for kind in COLLAPSED}
@@ -80,20 +87,30 @@ def right(network: nn.Module, images: Tensor, labels: Tensor, first: int = 0) ->
 
 
 def known(subject: Subject) -> dict[str, Any]:
-    """The strongest attack known here, on all images."""
-    network, images, labels = subject.network, subject.table.batch().images, subject.table.labels()
-    attacked: list[tuple[str, nn.Module, ProxySettings | None]] = [(name, network, None) for name in KNOWN]
+    """The robust accuracies, in percent, by the strongest attack known here and by each of its parts."""
+    network, table = subject.network, subject.table
+    images, labels = table.batch().images, table.labels()
+    ends, standing = {"clean": images}, torch.arange(len(images))
+
+    def attack(model: nn.Module, name: str, proxy: ProxySettings | None = None) -> Tensor:
+        """Examples of the images that stand."""
+        return craft(model, table.subset(standing), name, threat=subject.threat, proxy=proxy).read(slice(None))
+
     if isinstance(network, Masked):
         seen = network.seen_through(images).eval()
         words = {"name": "seen-through", "words": "an attack on the classifier seen through", "why": "it is known"}
-        through = SurrogateSettings(make=lambda model: seen, **words)
-        attacked = [(name, network, through) if network.confirms else (name, seen, None) for name in KNOWN]
-    if not getattr(network, "random", False):
-        attacked.append((f"square:steps={QUERIES}", network, None))
-    crafted = {
-        name: craft(model, subject.table, name, threat=subject.threat, proxy=proxy) for name, model, proxy in attacked
-    }
-    ends = {"clean": images, **{name: examples.read(slice(None)) for name, examples in crafted.items()}}
+        if network.random:
+            ends |= {name: attack(seen, name) for name in AVERAGED}
+        elif network.confirms:
+            through = SurrogateSettings(make=lambda model: seen, **words)
+            ends["seen through"] = attack(network, KNOWN, proxy=through)
+            standing = right(network, ends["seen through"], labels).nonzero().squeeze(1)
+        else:
+            ends["seen through"] = attack(seen, KNOWN)
+    if not getattr(network, "random", False) and len(standing):
+        # What fell before stays as it fell.
+        ends["as it is"] = [*ends.values()][-1].clone()
+        ends["as it is"][standing] = attack(network, KNOWN)
     # Chosen by some draws and judged by others, so that luck is no success.
     chosen = torch.stack([right(network, points, labels, first=DRAWS) for points in ends.values()]).argmin(0)
     worst = torch.stack(list(ends.values()))[chosen, torch.arange(len(labels))]

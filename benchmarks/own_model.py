@@ -1,4 +1,8 @@
-"""What `autoattack.py --model` measures: a classifier of one's own under both ensembles, in balls of several sizes."""
+"""What `autoattack.py --model` measures: a classifier of one's own under both ensembles, in balls of several sizes.
+
+Keys, for each size: ``standing`` and ``differing`` images, ``only_theirs`` (those that ours misses), time and images
+over pyautoattack's, and ``bf16_only_standing``, how many our search in bf16 leaves standing that the one in fp32 fools.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +13,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from unfool.core.streams import Streams
@@ -37,8 +42,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--only-fp32", action="store_true", help="leave the bf16 search out")
 
 
-def compare(arguments: argparse.Namespace, variants: Variants, margins: Callable[..., Tensor]) -> dict[str, Any]:
-    """Every eps: verdicts that differ, images that stand, time and images over pyautoattack's."""
+def compare(
+    arguments: argparse.Namespace, variants: Variants, margins: Callable[..., Tensor]
+) -> tuple[dict[str, Any], bool]:
+    """Every eps: verdicts that differ, images that stand, time and images over pyautoattack's; and whether an image
+    stands in bf16 alone under any of them."""
     network = load_classifier(
         arguments.model, arguments.weights, adaptation=Adaptation(mean=arguments.mean, std=arguments.std)
     )
@@ -47,6 +55,7 @@ def compare(arguments: argparse.Namespace, variants: Variants, margins: Callable
     batch = table.sample(min(arguments.images, len(table)), Streams(0)).batch()
     labels = batch.labels(table.label_column)
     figures: dict[str, Any] = {"data": arguments.data, "images": len(labels), "model": arguments.model}
+    stands = False
     for eps in arguments.eps:
         threat = ThreatModel.parse(f"{arguments.norm}:{eps}")
         runs = variants(network, threat, batch.images[:4])
@@ -54,8 +63,9 @@ def compare(arguments: argparse.Namespace, variants: Variants, margins: Callable
             del runs["bf16"]
         figures[str(threat)] = _measured(network, runs, batch.images, labels, batch.ids, margins)
         for name, value in figures[str(threat)].items():
-            print(f"  {threat} {name:<14}{value}", file=sys.stderr, flush=True)
-    return figures
+            print(f"  {threat} {name:<20}{value}", file=sys.stderr, flush=True)
+        stands |= figures[str(threat)].get("bf16_only_standing", 0) > 0
+    return figures, stands
 
 
 def _measured(
@@ -84,14 +94,14 @@ def _measured(
             margin[name].append(margins(network, adversarial, labels[part]))
         spent = ", ".join(f"{name} {values[-1]:.0f} s" for name, values in seconds.items())
         print(f"chunk {number + 1} of {CHUNKS}: {spent}", file=sys.stderr, flush=True)
-    highest = {name: [round(float(value), 4) for part in parts for value in part] for name, parts in margin.items()}
+    highest = {name: torch.cat(parts).tolist() for name, parts in margin.items()}
     ours = [name for name in runs if name != "theirs"]
     differing = [
         {"id": int(ids[row]), **{name: values[row] for name, values in highest.items()}}
         for row in range(len(labels))
         if len({values[row] > 0 for values in highest.values()}) > 1
     ]
-    return {
+    figures: dict[str, Any] = {
         "standing": {name: sum(value <= 0 for value in values) for name, values in highest.items()},
         "only_theirs": {name: sum(item["theirs"] > 0 >= item[name] for item in differing) for name in ours},
         "cpu_seconds": {name: round(sum(values), 1) for name, values in seconds.items()},
@@ -102,3 +112,6 @@ def _measured(
         "image_ratio": {name: round(passes[name] / passes["theirs"], 3) for name in ours},
         "differing": differing,
     }
+    if "bf16" in runs:
+        figures["bf16_only_standing"] = sum(item["fp32"] > 0 >= item["bf16"] for item in differing)
+    return figures

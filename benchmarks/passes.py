@@ -1,15 +1,23 @@
-"""Counts the images that pass through networks, forward and backward, whichever copy of a network computes."""
+"""Counts the images that pass through networks, forward and backward, whichever copy of a network computes.
+
+Square calls the layers of some networks one by one, to compute only what a window changes. That is one pass of the
+images whose windows are redrawn, however many layers it calls.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from torch import Tensor
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
+
+from unfool.models.windowed.chains import Chain
+from unfool.models.windowed.passes import WindowedPasses
 
 
 @dataclass
@@ -36,7 +44,7 @@ class _Marked(torch.autograd.Function):
 
 @contextmanager
 def counted() -> Generator[Passes, None, None]:
-    """Count every outermost call of a module on images, whatever module it is."""
+    """Count every outermost call of a module on images, whatever module it is, and every windowed pass once."""
     passes, depth = Passes(), 0
 
     def enter(module: torch.nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...] | None:
@@ -52,9 +60,28 @@ def counted() -> Generator[Passes, None, None]:
         nonlocal depth
         depth -= 1
 
+    def as_one_pass(images: Tensor, compute: Callable[[], Any]) -> Any:
+        nonlocal depth
+        # Layers that are called meanwhile are inner calls.
+        depth += 1
+        passes.forward += len(images) if depth == 1 else 0
+        try:
+            return compute()
+        finally:
+            depth -= 1
+
+    prepare, redraw = WindowedPasses.__init__, WindowedPasses.__call__
+
+    def first_pass(self: WindowedPasses, chain: Chain, links: int, images: Tensor, side: int, changes: int) -> None:
+        as_one_pass(images, lambda: prepare(self, chain, links, images, side, changes))
+
+    def windowed_pass(self: WindowedPasses, windows: Tensor, slots: Tensor, top: Tensor, left: Tensor) -> Tensor:
+        return as_one_pass(windows, lambda: redraw(self, windows, slots, top, left))
+
     handles = [register_module_forward_pre_hook(enter), register_module_forward_hook(leave, always_call=True)]
     try:
-        yield passes
+        with patch.multiple(WindowedPasses, __init__=first_pass, __call__=windowed_pass):
+            yield passes
     finally:
         for handle in handles:
             handle.remove()

@@ -25,6 +25,8 @@ COLUMNS = ("attack", "unfool", "unfool bf16", "lean", "pyautoattack", "foolbox",
 NONE = "–"
 PEERS = ("pyautoattack", "foolbox")
 """Whose passes ours are compared with: the first that has the attack."""
+MOST_FLIPPED = 2
+"""Images on which pyautoattack's verdict may differ between two benchmarks of one network."""
 NETWORK = "robust"
 """The network of all three benchmarks, as lean.py calls it."""
 
@@ -49,7 +51,8 @@ def peer_rows(peers: dict[str, Any], ensemble: dict[str, Any], lean: dict[str, A
             "passes": f"{ensemble[f'{key}_image_ratio']:.2f}",
         }
         if norm == "linf" and f"{NETWORK}_accuracy" in lean:
-            check_same_network(accuracy["theirs"], lean[f"{NETWORK}_accuracy"]["pyautoattack"])
+            images = min(ensemble["images"], lean[f"{NETWORK}_images"])
+            check_same_network(accuracy["theirs"], lean[f"{NETWORK}_accuracy"]["pyautoattack"], images)
             row["lean"] = cell(lean[f"{NETWORK}_accuracy"]["fp32"], lean[f"{NETWORK}_time_fp32"] / fp32)
             row["passes"] += f"; lean {lean[f'{NETWORK}_passes_forward']:.2f}"
         rows.append(row)
@@ -68,12 +71,18 @@ def passes_over_peer(tools: dict[str, dict[str, float]]) -> str:
     return f"{counted['unfool'] / counted[peer]:.2f}" if peer is not None and "unfool" in counted else NONE
 
 
-def check_same_network(theirs: float, lean: float) -> None:
-    """Exit where two benchmarks attacked different networks."""
-    if abs(theirs - lean) > 0.01:
+def check_same_network(theirs: float, lean: float, images: int) -> None:
+    """Exit where two benchmarks attacked different networks; both accuracies are in percent, of so many images.
+
+    The benchmarks send pyautoattack chunks of other sizes, from which it draws other random numbers.
+    """
+    allowed = 100 * MOST_FLIPPED / images
+    # Both are rounded to two digits or more.
+    if abs(theirs - lean) > allowed + 0.01:
         raise SystemExit(
-            f"pyautoattack leaves {theirs} % in autoattack.json and {lean} % in lean.json: they are of different "
-            "networks or images; run both benchmarks with one data directory, lean.py with 256 images"
+            f"pyautoattack leaves {theirs} % in autoattack.json and {lean} % in lean.json. Its random draws may flip "
+            f"{MOST_FLIPPED} of {images} images, {allowed:.2f} points; more means other networks or images; run both "
+            "benchmarks with one data directory, lean.py with 256 images"
         )
 
 

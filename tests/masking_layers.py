@@ -41,13 +41,13 @@ def images(count=16, seed=3):
 class MeanSparse(nn.Module):
     """Activations near the mean of their channel become the mean; the true gradient there is zero."""
 
-    def __init__(self, threshold=0.5):
+    def __init__(self, threshold=0.5, mean=0.1):
         super().__init__()
         self.threshold = threshold
+        self.mean = torch.as_tensor(mean)
 
     def forward(self, x):
-        mean = torch.tensor(0.1)
-        return torch.where((x - mean).abs() < self.threshold, mean, x)
+        return torch.where((x - self.mean).abs() < self.threshold, self.mean, x)
 
 
 class SteppedSparse(nn.Module):

@@ -5,15 +5,16 @@ import re
 import numpy as np
 import torch
 import torch.nn.functional as F
-from masking_layers import SteppedSparse, images, network
+from masking_layers import MeanSparse, SteppedSparse, images, network
 from torch import nn
 
-from unfool import Linf, attacks, classify, craft, identity
+from unfool import Linf, attacks, classify, craft, identity, load_network, open_table
 from unfool.core.streams import Streams
 from unfool.data.table import Table
-from unfool.evaluation.crafting.surrogates import bare, pinned
+from unfool.evaluation.crafting.surrogates import bare, pinned, straight_through
 from unfool.evaluation.reliability.over_draws import over_draws
 from unfool.models.surrogates.inner import inner_classifiers
+from unfool.models.surrogates.probing import probe
 
 THREAT = Linf(0.02)
 FEW = {"steps": 8, "queries": 10}
@@ -48,6 +49,34 @@ def test_ninety_percent_of_a_planted_gap_are_won_back():
     assert fooled(examples.settings["remark"], "gradients passed straight through 1 (SteppedSparse) (BPDA)")[0] > 0
     assert masked - reached > 0.4
     assert masked - seen.accuracy >= 0.9 * (masked - reached)
+
+
+def sparsified(robust, width):
+    """The network with MeanSparse behind each batch norm, of so many standard deviations to each side."""
+    for part in robust.trunk.parts.values():
+        for place, layer in enumerate(part):
+            if isinstance(layer, nn.BatchNorm2d):
+                mean, deviation = (values.detach().view(1, -1, 1, 1) for values in (layer.bias, layer.weight.abs()))
+                part[place] = nn.Sequential(layer, MeanSparse(width * deviation, mean))
+    return robust.eval()
+
+
+def test_ninety_percent_of_a_gap_of_mean_sparse_around_a_robust_network_are_won_back():
+    robust, model = load_network("zoo:digits-robust").eval(), sparsified(load_network("zoo:digits-robust"), 0.6)
+    table, threat = open_table("digits", "test").sample(150, Streams(0)), Linf(0.12)
+    assert classify(model, table).accuracy > 0.97, "the sparsifier leaves the classifier as good as it was"
+
+    def accuracy(attacked, proxy=None):
+        examples = craft(attacked, table, attacks.APGD(threat, steps=20), proxy=proxy)
+        return classify(attacked, examples).accuracy
+
+    batch = table.batch().images[:16]
+    signs = (batch * 1e6).round().remainder(2) * 2 - 1
+    points = [(batch + share * threat.eps * signs).clamp(0, 1) for share in (1 / 64, 1 / 16, 1 / 4, 1)]
+    naive, undefended = accuracy(model), accuracy(robust)
+    seen = accuracy(model, straight_through(probe(model, batch, points)))
+    assert naive - undefended > 0.15
+    assert naive - seen >= 0.9 * (naive - undefended)
 
 
 class Keyed(nn.Module):
