@@ -51,7 +51,9 @@ def peer_rows(peers: dict[str, Any], ensemble: dict[str, Any], lean: dict[str, A
             "passes": f"{ensemble[f'{key}_image_ratio']:.2f}",
         }
         if norm == "linf" and f"{NETWORK}_accuracy" in lean:
-            images = min(ensemble["images"], lean[f"{NETWORK}_images"])
+            images, others = ensemble["images"], lean[f"{NETWORK}_images"]
+            if others != images:
+                raise SystemExit(f"lean.json has {others} images, autoattack.json {images}; run both on as many")
             check_same_network(accuracy["theirs"], lean[f"{NETWORK}_accuracy"]["pyautoattack"], images)
             row["lean"] = cell(lean[f"{NETWORK}_accuracy"]["fp32"], lean[f"{NETWORK}_time_fp32"] / fp32)
             row["passes"] += f"; lean {lean[f'{NETWORK}_passes_forward']:.2f}"

@@ -7,7 +7,9 @@ from torch import nn
 from unfool import EvaluationSettings, evaluate
 from unfool.cli.print_evaluation import print_evaluation
 from unfool.data.table import Table
-from unfool.evaluation.reliability.over_draws import OverDraws, least_over_draws, over_draws
+from unfool.evaluation.records import Records
+from unfool.evaluation.reliability.over_draws import OverDraws, RecordsOverDraws, least_over_draws, over_draws
+from unfool.evaluation.statistics.comparison import concatenate, worst_case
 
 
 class Coins(nn.Module):
@@ -110,3 +112,27 @@ def test_the_worst_case_of_several_attacks_takes_of_each_image_the_fewest_draws(
     first = OverDraws(ids=ids, right=torch.tensor([10, 4, 7]), draws=10)
     second = OverDraws(ids=ids, right=torch.tensor([9, 6, 7]), draws=10)
     assert least_over_draws([first, second]).right.tolist() == [9, 4, 7]
+
+
+def drawn(ids, right, **changed):
+    """Records of a random model over ten draws."""
+    words = {"attack": "fgsm", "threat": "linf:0.1", "data": "digits", "split": "test", "seed": 0, "settings": {}}
+    systems = {"crafted_on": "a", "judged_on": "a"}
+    blank = {"losses": [0.0] * len(ids), "distances": [0.1] * len(ids), "cpu_seconds": 0.0, "model_images": 0}
+    records = Records(**(words | changed), **systems, **blank, ids=ids, correct=[count > 5 for count in right])
+    return RecordsOverDraws.of(records, OverDraws(ids=torch.tensor(ids), right=torch.tensor(right), draws=10))
+
+
+def test_records_over_draws_are_read_as_they_were_written(tmp_path):
+    records = drawn([1, 2, 3], [10, 4, 0])
+    records.save(tmp_path / "records.json")
+    read = Records.load(tmp_path / "records.json")
+    assert read == records
+    assert (read.accuracy, read.correct) == (pytest.approx(14 / 30), [True, False, False])
+
+
+def test_joined_or_in_a_worst_case_they_count_as_right_in_every_draw():
+    joined = concatenate([drawn([1, 2], [10, 4]), drawn([3, 4], [10, 10])])
+    assert (joined.accuracy, joined.correct) == (0.75, [True, False, True, True])
+    worst = worst_case([drawn([1, 2], [10, 4]), drawn([1, 2], [9, 4], attack="pgd-2")])
+    assert (worst.accuracy, worst.correct) == (0.0, [False, False])

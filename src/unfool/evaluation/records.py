@@ -35,7 +35,7 @@ REMARK = "remark"
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class Records:
-    """The outcome of one evaluation, image by image: the accuracy, its interval and every table come from these.
+    """The outcome of one evaluation, image by image, from which the accuracy and its interval come.
 
     The protocol follows from the identities and cannot be set: examples that were crafted on another system are
     transfer.
@@ -200,8 +200,13 @@ class Records:
             if values.pop("checksum" if version > 1 else "seal") != checksum(values):
                 raise ValueError("its checksum does not fit: it was changed after it was written")
             values = values if version > 1 else _of_first_version(values)
-            check_types(cls, values, path, "evaluate again")
-            return cls(**values)
+            kind: type[Records] = cls
+            if "right" in values:
+                from unfool.evaluation.reliability.over_draws import RecordsOverDraws  # it imports this module
+
+                kind = RecordsOverDraws
+            check_types(kind, values, path, "evaluate again")
+            return kind(**values)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise DataError(f"{path} does not hold records of an evaluation ({error}); evaluate again") from error
 

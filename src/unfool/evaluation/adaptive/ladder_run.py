@@ -167,7 +167,7 @@ class LadderRun:
         if file is not None and rank_and_world_size()[1] == 1:
             if not is_file(file):
                 self._classified(model, on).save(file)
-            return (RecordsOverDraws if self._draws(model) else Records).load(file)
+            return Records.load(file)
         return self._classified(model, on)
 
     def _draws(self, model: nn.Module) -> bool:
@@ -200,8 +200,9 @@ class LadderRun:
 
         shape = on.images.shape if isinstance(on, AdversarialSet) else torch.Size((len(on), *on.shape))
         labels = on.labels if isinstance(on, AdversarialSet) else on.labels(self.column)
+        drawn = {"draws": DRAWS, "seed": self.settings.seed} if self._draws(model) else {}
         request = {"model": identity(model), "threat": str(self.threat), "size": self.settings.batch_size,
-                   "versions": versions(), **({"draws": DRAWS} if self._draws(model) else {})}  # fmt: skip
+                   "versions": versions(), **drawn}  # fmt: skip
         name = checksum(request, {"images": ImagesInChunks(shape, read), "labels": labels, "ids": on.ids})
         return self.folder / key / f"records-{name}.json" if self.folder is not None else None
 

@@ -215,7 +215,7 @@ class AutomaticBpda(GradientRung):
 @RUNGS.add("fixed-draws")
 class FixedDraws(GradientRung):
     """(k) The gradient of one draw of a random model, the same for an image at every step; parts that block it are
-    passed straight through. The model confirms each success with a draw of its own."""
+    passed straight through. The model confirms each success with draws of its own."""
 
     key = "k"
     name = "fixed-draws"

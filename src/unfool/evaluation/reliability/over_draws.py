@@ -115,7 +115,8 @@ def least_over_draws(judged: Sequence[OverDraws]) -> OverDraws:
 class RecordsOverDraws(Records):
     """Records of a random model: ``correct`` says which images are right in every draw, the accuracy is the mean.
 
-    The losses are those of one more draw.
+    The losses are those of one more draw. Compared with others, joined, or in a `worst_case`, images count as right
+    where they are right in every draw.
 
     Args:
         right: In how many draws each image was right.

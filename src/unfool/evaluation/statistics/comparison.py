@@ -57,13 +57,18 @@ def concatenate(records: Sequence[Records]) -> Records:
     if len(set(joined["ids"])) < len(joined["ids"]):
         raise DataError("records to concatenate share images; give every image once")
     return dataclasses.replace(
-        records[0],
+        _plain(records[0]),
         **joined,
         cpu_seconds=sum(each.cpu_seconds for each in records),
         model_images=sum(each.model_images for each in records),
         zero_gradient=sum(each.zero_gradient for each in records),
         fooled_by=total([each.fooled_by for each in records]),
     )
+
+
+def _plain(records: Records) -> Records:
+    """Records whose accuracy is that of ``correct``: of a random model the images that are right in every draw."""
+    return Records(**{each.name: getattr(records, each.name) for each in dataclasses.fields(Records)})
 
 
 def total(counts: Sequence[Mapping[str, int]]) -> dict[str, int]:
@@ -99,7 +104,7 @@ def worst_case(records: Sequence[Records], *, attack: str = WORST_CASE, right: S
     first = np.bincount((~correct).argmax(0)[fell], minlength=len(records)).tolist()
     of_highest = np.take_along_axis(distances, losses.argmax(0)[None], 0)[0]
     return dataclasses.replace(
-        records[0],
+        _plain(records[0]),
         attack=attack,
         correct=stands.tolist(),
         losses=losses.max(0).tolist(),
