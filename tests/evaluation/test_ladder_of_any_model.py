@@ -3,11 +3,11 @@
 import torch
 import torch.nn.functional as F
 from masking_layers import SteppedSparse, images, network
+from tiny_systems import Changed
 from torch import nn
 
 from unfool import LadderSettings, classify, ladder
 from unfool.data.table import Table
-from unfool.defenses import Defense
 
 SETTINGS = LadderSettings(threat="linf:0.02", steps=10, draws=2, targets=1, queries=5)
 COUNT = 20
@@ -30,27 +30,16 @@ def test_a_masked_model_is_attacked_straight_through_what_masks_it():
     assert "it wraps no classifier to compare it with" in result.sentences()[1]
 
 
-class Darkened(Defense):
-    images_per_prediction = 1
-
-    def __init__(self, inside):
-        super().__init__()
-        self.inside = inside
-
-    @property
-    def classifier(self):
-        return self.inside
-
-    def purified_images(self, images, ids=None, streams=None, differentiable=False):
-        return images * 0.99
+def darkened(inside):
+    return Changed(inside, lambda images: images * 0.99)
 
 
 def test_what_blocks_the_gradient_behind_a_purification_is_passed_too():
-    defense = Darkened(network(SteppedSparse()))
+    defense = darkened(network(SteppedSparse()))
     result = ladder(defense, table_of(defense), "fgsm", rungs="cj", settings=SETTINGS)
     assert list(result.rungs) == ["a", "b", "c", "j"]
     assert result.records["c"].accuracy > result.records["j"].accuracy + 0.4
-    honest = ladder(Darkened(network()), table_of(defense), "fgsm", rungs="j", settings=SETTINGS)
+    honest = ladder(darkened(network()), table_of(defense), "fgsm", rungs="j", settings=SETTINGS)
     assert honest.absent == {"j": "no part of the model blocks its gradient"}
 
 

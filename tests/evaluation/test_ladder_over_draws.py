@@ -5,13 +5,13 @@ import json
 import pytest
 import torch
 from masking_layers import images
+from tiny_systems import Changed
 from torch import nn
 
 from unfool import LadderResult, LadderSettings, attacks, craft, ladder
 from unfool.cli.print_evaluation import print_ladder
 from unfool.data.table import Table
-from unfool.defenses import Defense
-from unfool.evaluation.adaptive.rung_result import compared, difference, restricted, worst_of
+from unfool.evaluation.adaptive.rung_result import accuracy_difference, compared, restricted, worst_of
 from unfool.evaluation.records import Records
 from unfool.evaluation.reliability.over_draws import DRAWS, OverDraws, RecordsOverDraws, over_draws
 from unfool.evaluation.results.ladder import LadderSection
@@ -156,21 +156,9 @@ def test_lean_confirms_by_itself(table):
     assert result.sets["a"].settings["remark"].endswith(result.static.over_draws.sentence())
 
 
-class Noisy(Defense):
+def noisy(inside):
     """A defense that says of no draw where it comes from."""
-
-    images_per_prediction = 1
-
-    def __init__(self, inside):
-        super().__init__()
-        self.inside = inside
-
-    @property
-    def classifier(self):
-        return self.inside
-
-    def purified_images(self, images, ids=None, streams=None, differentiable=False):
-        return images + 0.05 * torch.randn_like(images)
+    return Changed(inside, lambda images: images + 0.05 * torch.randn_like(images))
 
 
 class Brightness(nn.Module):
@@ -184,7 +172,7 @@ def test_a_declared_defense_that_draws_is_random_and_its_network_is_not():
     table = Table.from_tensors(brightness.view(20, 1, 1, 1).expand(20, 3, 4, 4).clone(), (brightness > 0.5).long())
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        result = ladder(Noisy(Brightness()), table, "fgsm", rungs="c", settings=SETTINGS)
+        result = ladder(noisy(Brightness()), table, "fgsm", rungs="c", settings=SETTINGS)
     assert isinstance(result.worst, RecordsOverDraws)
     assert type(result.static) is Records
     assert result.worst.over_draws.worst < result.worst.accuracy < result.static.accuracy
@@ -242,7 +230,7 @@ def test_a_verdict_holds_for_the_images_right_in_every_draw_and_in_any(climbed, 
     assert LadderResult(
         model="", defense="", rungs={}, clean=climbed.clean, worst=worst, comparison=comparison, images_per_prediction=1
     ).verdict == verdict  # fmt: skip
-    assert difference(worst, static) == (comparison.difference, comparison.low, comparison.high)
+    assert accuracy_difference(worst, static) == (comparison.difference, comparison.low, comparison.high)
 
 
 def test_the_yardstick_of_a_random_network_is_as_wide():

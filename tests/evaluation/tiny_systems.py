@@ -6,6 +6,7 @@ from torch import nn
 from unfool.core.streams import Streams
 from unfool.data.pixels import DecodedPixels
 from unfool.data.table import Table
+from unfool.defenses import Defense
 from unfool.models.network import Network
 from unfool.models.trunks import TrunkSpec
 
@@ -57,3 +58,21 @@ class Gives(nn.Module):
 
     def forward(self, images):
         return self.give(images)
+
+
+class Changed(Defense):
+    """A defense that changes each image by a function before ``inside`` classifies it."""
+
+    images_per_prediction = 1
+
+    def __init__(self, inside, change):
+        super().__init__()
+        self.inside = inside
+        self.change = change
+
+    @property
+    def classifier(self):
+        return self.inside
+
+    def purified_images(self, images, ids=None, streams=None, differentiable=False):
+        return self.change(images)

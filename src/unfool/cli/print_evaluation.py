@@ -41,9 +41,7 @@ def print_evaluation(evaluation: Evaluation) -> None:
         worst = min(reversed(same), key=lambda row: row.accuracy)
         share = f"{100 * worst.accuracy:.1f} % [{100 * worst.low:.1f}, {100 * worst.high:.1f}]"
         if worst.every_draw is not None:
-            every = worst.every_draw
-            share += f" on average over draws, {100 * every.accuracy:.1f} % "
-            share += f"[{100 * every.low:.1f}, {100 * every.high:.1f}] in every draw,"
+            share += f" on average over draws, {worst.every_draw.words} in every draw,"
         summary = f"Robust accuracy {share} on {worst.n} images under {worst.attack} at {worst.threat}"
         console.print(escape(summary) + (", [bold red]not to be believed[/bold red]:" if evaluation.doubts else "."))
     else:

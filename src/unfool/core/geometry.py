@@ -99,11 +99,11 @@ class L2Geometry(Geometry):
         delta = points - exact_origins
         length = _column(self.norm(delta), delta)
         radius = _column(eps.double(), delta) if isinstance(eps, Tensor) else eps
-        inside = length <= radius + _SLACK
+        outside = length > radius + _SLACK
         shrunk = radius * (1 - _SINGLE) if single else radius
-        share = torch.where(inside, 1.0, shrunk / length)
+        share = torch.where(outside, shrunk / length, 1.0)
         delta.mul_(share.to(wide))
-        nearest = torch.where(inside, points, exact_origins + delta).clamp_(0.0, 1.0)
+        nearest = torch.where(outside, exact_origins + delta, points).clamp_(0.0, 1.0)
         return _round_towards(nearest, origins, exact_origins, delta.abs_())
 
     def steepest(self, gradient: Tensor, images: Tensor, step: float | Tensor, share: Tensor | None = None) -> Tensor:

@@ -59,8 +59,8 @@ class AuditResult:
         gains: Accuracies of the bare network, the defense, noise and test-time augmentation on the attacked images.
         n: The number of attacked images.
         clean: The accuracy of the bare network on the clean images that they were made of, a share.
-        ids: The attacked images, (N).
-        correct: Whether each of them is classified correctly, by way of classifying, (N) each.
+        ids: The ids of the attacked images, (N).
+        correct: For each way of classifying in ``gains``, whether each attacked image is classified correctly, (N).
         protocol: ``transfer`` where the attacked images were crafted on another system than the bare network; else as
             `Records` name it, ``white-box``.
 

@@ -12,8 +12,8 @@ from unfool.core.files import JsonObject
 from unfool.evaluation.adaptive.rung import all_rungs
 from unfool.evaluation.adaptive.rung_result import (
     RungResult,
+    accuracy_difference,
     adaptive_protocol,
-    difference,
     over_draws_words,
     percent,
     points,
@@ -177,7 +177,7 @@ class LadderResult:
 
     def sentences(self) -> list[str]:
         """The results of (b), those of the worst case, and the cost; one sentence each."""
-        gain = points(*difference(self.replayed, self.static))
+        gain = points(*accuracy_difference(self.replayed, self.static))
         replayed = (
             f"On the replayed examples (b) the accuracy of the defense is {percent(self.replayed)}, that of the "
             f"network {percent(self.static)}, {gain}: this says nothing about an attacker who knows the defense."

@@ -152,7 +152,10 @@ class LadderRun:
         return dataclasses.replace(records, model_images=records.model_images + more)
 
     def evaluate_on(self, model: nn.Module, on: AdversarialSet | Table) -> Records:
-        """A model on images, a random one over several draws; with a folder, the records that it holds."""
+        """The deployed system or the network inside on images, a random one over several draws.
+
+        With a folder, these are the records that it holds.
+        """
         records = self._records(model, on)
         if isinstance(on, Table) and isinstance(records, RecordsOverDraws):
             # An image that is wrong in one draw by luck is still to be fooled.
@@ -171,10 +174,8 @@ class LadderRun:
         return self._classified(model, on)
 
     def _draws(self, model: nn.Module) -> bool:
-        """Whether a model draws at random."""
-        if model is self.defense:
-            return self.random
-        return self.random_network if model is self.network else draws_at_random(model, self._few.images)
+        """Whether the deployed system, or the network inside, draws at random."""
+        return self.random if model is self.defense else self.random_network
 
     def _classified(self, model: nn.Module, on: AdversarialSet | Table) -> Records:
         """A model's records on images, those of a random one over several draws."""

@@ -70,9 +70,7 @@ def percent(records: Records) -> str:
 
 def over_draws_words(records: RecordsOverDraws) -> str:
     """What the accuracy of a random system is the mean of, and its share of images that are right in every draw."""
-    every = records.over_draws.every_draw
-    share = f"{100 * every.accuracy:.1f} % [{100 * every.low:.1f}, {100 * every.high:.1f}]"
-    return f"on average over {records.draws} draws; in every draw {share}"
+    return f"on average over {records.draws} draws; in every draw {records.over_draws.every_draw.words}"
 
 
 def worst_of(records: Sequence[Records]) -> Records:
@@ -83,7 +81,7 @@ def worst_of(records: Sequence[Records]) -> Records:
     return RecordsOverDraws.of(worst, least_over_draws([each.over_draws for each in judged]))
 
 
-def difference(first: Records, second: Records) -> tuple[float, float, float]:
+def accuracy_difference(first: Records, second: Records) -> tuple[float, float, float]:
     """The accuracy of the first less that of the second on the same images, with Tango's 95 % score interval.
 
     Where one of them is random, it is that of the means, and the interval is wide enough for every draw: it begins
@@ -98,15 +96,15 @@ def difference(first: Records, second: Records) -> tuple[float, float, float]:
 def compared(worst: Records, static: Records) -> Comparison:
     """The worst case against the network by itself on the same images.
 
-    Where one of them is random, difference and interval are those of `difference`, and the p-value is the larger of
-    its two ends, or 1 where these point in different directions.
+    Where one of them is random, difference and interval are those of `accuracy_difference`, and the p-value is the
+    larger of its two ends, or 1 where these point in different directions.
     """
     first, second = (dataclasses.replace(each, attack=WORST_CASE, settings={}) for each in (worst, static))
     least = compare_records(first, _right_in_any(second))
     most = compare_records(_right_in_any(first), second)
     if least == most:
         return least
-    of_means, low, high = difference(worst, static)
+    of_means, low, high = accuracy_difference(worst, static)
     agree = least.difference > 0 or most.difference < 0
     return Comparison(
         difference=of_means,

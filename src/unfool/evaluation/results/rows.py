@@ -38,6 +38,11 @@ class Share:
     high: float
     n: int
 
+    @property
+    def words(self) -> str:
+        """The accuracy with its interval in percent: ``53.1 % [42.3, 63.6]``."""
+        return f"{100 * self.accuracy:.1f} % [{100 * self.low:.1f}, {100 * self.high:.1f}]"
+
     def to_json(self) -> JsonObject:
         """The share as a results file holds it."""
         return dict(vars(self))
